@@ -1,0 +1,18 @@
+"""Units: eV, angstrom, amu and ASE's time inside; every conversion from or to anything else is named here."""
+
+from ase import units as _ase
+
+FEMTOSECOND = _ase.fs
+"""One femtosecond in ASE's unit of time."""
+BOLTZMANN = _ase.kB
+"""Boltzmann's constant in eV/K."""
+GIGAPASCAL = _ase.GPa
+"""One GPa in eV/A^3."""
+BAR = _ase.bar if hasattr(_ase, "bar") else 1e-4 * _ase.GPa
+"""One bar in eV/A^3."""
+COULOMB_CONSTANT = 14.399645478425668
+"""e^2 / (4 pi eps0) in eV A (CODATA 2018)."""
+BOHR = _ase.Bohr
+"""One bohr in A."""
+MILLI = 1e-3
+"""eV in meV."""

@@ -1,0 +1,74 @@
+"""Build of the compiled half: cython_ext/*.pyx over the plain C of cython_ext/core becomes mlpot._ext.*"""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCE = Path("cython_ext")
+CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
+CORE_HEADERS = sorted(str(path) for path in (SOURCE / "core").glob("*.h"))
+DEBUG = os.environ.get("MLPOT_CYTHON_DEBUG") == "1"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+    "freethreading_compatible": True,
+}
+
+
+def extension(name, core=False):
+    """Extension mlpot._ext.<name>; those with `core` also compile the C core into themselves."""
+    return Extension(
+        f"mlpot._ext.{name}",
+        [str(SOURCE / f"{name}.pyx"), *(CORE if core else [])],
+        depends=CORE_HEADERS + sorted(str(path) for path in SOURCE.glob("*.pxd")),
+        include_dirs=[str(SOURCE / "core"), numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    )
+
+
+class BuildExt(build_ext):
+    """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not)."""
+
+    def build_extensions(self):
+        flags = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+                 "-Wall", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Wno-psabi"]
+        openmp = ["-fopenmp"] if self.accepts("-fopenmp") else []
+        for ext in self.extensions:
+            ext.extra_compile_args = flags + openmp
+            ext.extra_link_args = openmp + ([] if platform.system() == "Darwin" else ["-lm"])
+        super().build_extensions()
+
+    def accepts(self, flag):
+        """Whether a program that uses OpenMP compiles and links with `flag`."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
+                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=[flag])
+            except Exception as error:
+                self.announce(f"OpenMP is not available, building for one thread: {error}", level=2)
+                return False
+        return True
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("pair_list"), extension("density", core=True)],
+        include_path=[str(SOURCE)],
+        compiler_directives=DIRECTIVES,
+    ),
+    cmdclass={"build_ext": BuildExt},
+)

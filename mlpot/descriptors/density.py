@@ -1,0 +1,146 @@
+"""SOAP and its relatives: one compiled expansion, in which bases and mixings of elements are only tables.
+
+Formulas: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), doi:10.1103/PhysRevB.87.184115; DESIGN of the tables
+in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .._ext.density import LANES, MAX_L, Density, PairView
+from ..errors import ConfigError, UnknownSpeciesError
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .radial_basis import RadialBasis
+from .radial_table import tabulate
+
+Y_00 = 1 / np.sqrt(4 * np.pi)
+
+
+def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray:
+    """Index (n_atoms,) into `species` of every atomic number; UnknownSpeciesError for any other."""
+    known = np.asarray(species)
+    position = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+    if not np.array_equal(known[position], numbers):
+        from ase.data import chemical_symbols
+
+        unknown = sorted({chemical_symbols[z] for z in np.asarray(numbers)[known[position] != numbers]})
+        raise UnknownSpeciesError(
+            f"the model knows {[chemical_symbols[z] for z in species]} but the structure holds {unknown}; "
+            "fit a model on data with these elements"
+        )
+    return position.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SoapDescriptor:
+    """Normalised power spectrum of the smooth density, one block of channels per element.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    basis : RadialBasis
+        Radial functions, the same for every element.
+    central_weight : float
+        Weight of the centre's own density.
+    central_reference_all_species : bool
+        Whether the centre's own density enters the channels of all elements (GAP's key of the same name).
+    constant : float
+        Appended to the normalised features (GAP's covariance_sigma0).
+
+    Raises
+    ------
+    ConfigError
+        For an l_max the core has no room for, or unsorted species.
+    """
+
+    species: tuple[int, ...]
+    basis: RadialBasis
+    central_weight: float = 1.0
+    central_reference_all_species: bool = False
+    constant: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.basis.l_max <= MAX_L:
+            raise ConfigError(f"l_max = {self.basis.l_max}: must lie between 0 and {MAX_L}")
+        if not self.species or list(self.species) != sorted(set(self.species)):
+            raise ConfigError(f"species = {self.species}: must be sorted atomic numbers, each once")
+
+    @property
+    def cutoff(self) -> float:
+        return self.basis.cutoff
+
+    @property
+    def n_features(self) -> int:
+        n_channels = len(self.species) * self.basis.n_max
+        return n_channels * (n_channels + 1) // 2 * (self.basis.l_max + 1) + (self.constant > 0)
+
+    @property
+    def _width(self) -> int:
+        """Channels of one element, padded to whole vectors."""
+        return -(-self.basis.n_max // LANES) * LANES
+
+    @cached_property
+    def _channels(self) -> np.ndarray:
+        """Padded index of each true channel."""
+        return (np.arange(len(self.species))[:, None] * self._width + np.arange(self.basis.n_max)).ravel()
+
+    @cached_property
+    def _core(self) -> Density:
+        n_species, width, n_l = len(self.species), self._width, self.basis.l_max + 1
+        table = tabulate(self.basis)
+        knots = np.zeros((len(table.knots), 3, n_l, width))
+        knots[..., : self.basis.n_max] = table.knots
+        own = np.zeros((n_species, n_species, width))
+        where = np.ones((n_species, n_species)) if self.central_reference_all_species else np.eye(n_species)
+        own[..., : self.basis.n_max] = (
+            where[..., None] * self.central_weight * Y_00 * self.basis.self_coefficients()
+        )
+        a, b = np.tril_indices(n_species * self.basis.n_max)
+        coupling = np.where(a == b, 1.0, np.sqrt(2))[:, None] / np.sqrt(2 * np.arange(n_l) + 1)
+        blocks = np.arange(n_species, dtype=np.int32)
+        return Density(
+            group=blocks, first=blocks * width, width=np.full(n_species, width, np.int32),
+            n_channels=n_species * width, cutoff=self.cutoff, start=table.start, step=table.step,
+            n_intervals=len(table.knots) - 2, kink=table.kink, tables=knots.ravel(),
+            table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
+            channel_a=self._channels[a].astype(np.int32), channel_b=self._channels[b].astype(np.int32),
+            coupling=coupling, constant=self.constant,
+        )  # fmt: skip
+
+    def view(self, pairs: Pairs) -> PairView:
+        """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
+        species = species_indices(pairs.numbers, self.species)
+        return PairView(species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances)
+
+    def expand(self, pairs: Pairs) -> np.ndarray:
+        """Expansion coefficients (n_atoms, n_channels, n_harmonics), lm = l^2 + l + m."""
+        coefficients = self._core.expand(self.view(pairs), np.arange(pairs.n_atoms, dtype=np.int32))
+        return coefficients[:, :, self._channels].transpose(0, 2, 1)
+
+    def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
+        """Features (n_centres, n_features), of norm 1 before the constant; `centres` are indices of atoms, all by default."""
+        return self._core.features(self.view(pairs), _centres(pairs, centres), n_threads())
+
+    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
+        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        gradients = np.zeros((pairs.n_pairs, 3))
+        self._core.features_vjp(self.view(pairs), _centres(pairs, None), np.ascontiguousarray(cotangent), gradients)
+        return gradients
+
+    @property
+    def core(self) -> Density:
+        """The compiled tables, for the models that run on them."""
+        return self._core
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+
+
+def _centres(pairs: Pairs, centres: np.ndarray | None) -> np.ndarray:
+    return np.arange(pairs.n_atoms, dtype=np.int32) if centres is None else np.ascontiguousarray(centres, np.int32)

@@ -1,0 +1,80 @@
+"""Slow NumPy twin of the compiled density descriptor: explicit sums and scipy.special, nothing shared but the basis.
+
+It exists to be compared with. Its conventions are those of the compiled core: lm = l^2 + l + m, real harmonics
+sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0, features ordered by channel pair a >= b, then l.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import sph_harm_y
+
+from ..neighbours import Pairs
+from .density import SoapDescriptor, species_indices
+
+
+def real_spherical_harmonics(l_max: int, directions: np.ndarray) -> np.ndarray:
+    """Y_lm (n, (l_max + 1)^2) of unit vectors (n, 3)."""
+    polar = np.arccos(np.clip(directions[:, 2], -1, 1))
+    azimuth = np.arctan2(directions[:, 1], directions[:, 0])
+    columns = []
+    for degree in range(l_max + 1):
+        for order in range(-degree, degree + 1):
+            value = sph_harm_y(degree, abs(order), polar, azimuth)
+            sign = np.sqrt(2) * (-1) ** order
+            columns.append(value.real if order == 0 else sign * (value.real if order > 0 else value.imag))
+    return np.array(columns).reshape(len(columns), -1).T
+
+
+def expansion(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
+    """c (n_atoms, n_channels, n_harmonics), one neighbour at a time, with the exact radial functions."""
+    basis, species = descriptor.basis, species_indices(pairs.numbers, descriptor.species)
+    degrees = np.concatenate([np.full(2 * degree + 1, degree) for degree in range(basis.l_max + 1)])
+    c = np.zeros((pairs.n_atoms, len(descriptor.species), basis.n_max, len(degrees)))
+    for centre, own in enumerate(species):
+        at_centre = descriptor.central_weight * basis.self_coefficients() / np.sqrt(4 * np.pi)
+        for other in range(len(descriptor.species)):
+            if other == own or descriptor.central_reference_all_species:
+                c[centre, other, :, 0] += at_centre
+    near = np.flatnonzero(pairs.distances < basis.cutoff)
+    radial = basis.evaluate(pairs.distances[near])[0]
+    harmonics = real_spherical_harmonics(basis.l_max, pairs.vectors[near] / pairs.distances[near, None])
+    for k, pair in enumerate(near):
+        c[pairs.i[pair], species[pairs.j[pair]]] += radial[k][:, degrees] * harmonics[k]
+    return c.reshape(pairs.n_atoms, -1, len(degrees))
+
+
+def power_spectrum(c: np.ndarray) -> np.ndarray:
+    """p (n_atoms, n_features) before normalisation."""
+    l_max = int(np.sqrt(c.shape[2])) - 1
+    rows = []
+    for a in range(c.shape[1]):
+        for b in range(a + 1):
+            scale = 1.0 if a == b else np.sqrt(2)
+            for degree in range(l_max + 1):
+                shell = slice(degree**2, (degree + 1) ** 2)
+                rows.append(scale / np.sqrt(2 * degree + 1) * np.sum(c[:, a, shell] * c[:, b, shell], axis=1))
+    return np.array(rows).T
+
+
+def features(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
+    """Normalised features (n_atoms, n_features), the constant appended."""
+    raw = power_spectrum(expansion(descriptor, pairs))
+    norms = np.linalg.norm(raw, axis=1, keepdims=True)
+    normalised = np.divide(raw, norms, out=np.zeros_like(raw), where=norms > 0)
+    if descriptor.constant > 0:
+        normalised = np.column_stack([normalised, np.full(len(raw), descriptor.constant)])
+    return normalised
+
+
+def vjp(descriptor: SoapDescriptor, pairs: Pairs, cotangent: np.ndarray, step: float = 1e-4) -> np.ndarray:
+    """Pullback (n_pairs, 3) by fourth-order central differences of `features`, one component of one pair at a time."""
+    gradients = np.zeros((pairs.n_pairs, 3))
+    for pair in range(pairs.n_pairs):
+        for axis in range(3):
+            for shift, weight in ((-2, 1), (-1, -8), (1, 8), (2, -1)):
+                moved = pairs.vectors.copy()
+                moved[pair, axis] += shift * step
+                value = np.sum(cotangent * features(descriptor, pairs.with_vectors(moved)))
+                gradients[pair, axis] += weight * value / (12 * step)
+    return gradients

@@ -1,1 +1,1 @@
-
+"""Sparse Gaussian-process models: terms, fit, prediction, files."""

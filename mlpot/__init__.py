@@ -1,0 +1,36 @@
+"""mlpot: sparse-kernel interatomic potentials that learn while the simulation runs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FitConfig": "models.settings",
+    "FitReport": "models.report",
+    "Prediction": "models.prediction",
+    "SparseGP": "models.sparse_gp",
+    "fit": "models.fit",
+    "load_model": "models.files",
+    "validate_model": "checks",
+    "MlpotCalculator": "drivers.ase",
+    "LearningCalculator": "learning.calculator",
+    "MlpotError": "errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are loaded when first used, so that a labeller's worker starts without the compiled half."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlpot' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

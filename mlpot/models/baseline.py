@@ -1,0 +1,98 @@
+"""Energy that is known before any fit: isolated atoms, and a repulsion where no data will ever be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+
+from ..errors import DataError
+from ..neighbours import Pairs
+from ..structures import LabelledStructure
+from ..units import COULOMB_CONSTANT
+
+ZBL_WEIGHTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
+ZBL_RATES = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+SWITCH_OFF = (0.5, 0.8)
+"""The repulsion is full below the first and absent above the second multiple of the sum of covalent radii."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Isolated-atom energies plus a screened nuclear repulsion.
+
+    Parameters
+    ----------
+    isolated_atom_energies : dict of int to float
+        Energy of each free atom, eV.
+    repulsion : bool
+        Whether the Ziegler-Biersack-Littmark repulsion acts at distances shorter than any bond, so that dynamics cannot
+        fall into a well that the fit made up where it had no data.
+    """
+
+    isolated_atom_energies: dict[int, float] = field(default_factory=dict)
+    repulsion: bool = True
+
+    def cutoff(self, species: Sequence[int]) -> float:
+        """Reach of the repulsion between these elements, A; 0 without."""
+        return SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species) if self.repulsion else 0.0
+
+    def energies(self, numbers: np.ndarray) -> np.ndarray:
+        """Isolated-atom energies (n_atoms,) in eV; DataError for an element without one."""
+        missing = sorted(set(np.asarray(numbers).tolist()) - set(self.isolated_atom_energies))
+        if missing:
+            raise DataError(
+                f"isolated_atom_energies: none for {[chemical_symbols[z] for z in missing]}; add it, or leave the key out "
+                "to have them fitted"
+            )
+        return np.array([self.isolated_atom_energies[int(z)] for z in numbers])
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
+        energies += self.energies(pairs.numbers)
+        if not self.repulsion:
+            return
+        z_i, z_j = pairs.numbers[pairs.i], pairs.numbers[pairs.j]
+        near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * (covalent_radii[z_i] + covalent_radii[z_j]))
+        if not len(near):
+            return
+        values, slopes = zbl(pairs.distances[near], z_i[near], z_j[near])
+        np.add.at(energies, pairs.i[near], 0.5 * values)
+        pair_gradients[near] += (0.5 * slopes / pairs.distances[near])[:, None] * pairs.vectors[near]
+
+
+def zbl(distances: np.ndarray, z_i: np.ndarray, z_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Switched ZBL pair energies (n,) in eV and their slopes (n,) in eV/A.
+
+    Universal screened repulsion of Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids (1985),
+    times a quintic step that is twice continuously differentiable.
+    """
+    screening = 0.46850 / (z_i**0.23 + z_j**0.23)
+    decays = ZBL_WEIGHTS * np.exp(-ZBL_RATES * (distances / screening)[:, None])
+    phi, slope = decays.sum(axis=1), -(decays @ ZBL_RATES) / screening
+    coulomb = COULOMB_CONSTANT * z_i * z_j / distances
+    step, step_slope = switch(distances, covalent_radii[z_i] + covalent_radii[z_j])
+    values = coulomb * phi
+    slopes = coulomb * (slope - phi / distances)
+    return values * step, slopes * step + values * step_slope
+
+
+def switch(distances: np.ndarray, bonds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """1 - 10 t^3 + 15 t^4 - 6 t^5 across `SWITCH_OFF` times the bond lengths, and its slope (1/A)."""
+    width = (SWITCH_OFF[1] - SWITCH_OFF[0]) * bonds
+    t = np.clip((distances - SWITCH_OFF[0] * bonds) / width, 0.0, 1.0)
+    return 1 - t**3 * (10 - 15 * t + 6 * t**2), -30 * t**2 * (1 - t) ** 2 / width
+
+
+def fit_isolated_atom_energies(structures: Sequence[LabelledStructure], species: Sequence[int]) -> dict[int, float]:
+    """Least-squares energies per element, eV, for data that give none (minimum norm where compositions do not vary)."""
+    with_energy = [s for s in structures if s.energy is not None]
+    if not with_energy:
+        return dict.fromkeys(species, 0.0)
+    counts = np.array([[np.count_nonzero(s.atoms.numbers == z) for z in species] for s in with_energy], float)
+    weights = 1 / counts.sum(axis=1)
+    target = np.array([s.energy for s in with_energy])
+    solution = np.linalg.lstsq(counts * weights[:, None], target * weights, rcond=None)[0]
+    return dict(zip(species, solution.tolist(), strict=True))

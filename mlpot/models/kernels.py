@@ -1,0 +1,18 @@
+"""Covariance functions of environments; each in the one place where its formula stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def dot_product_kernel(first: np.ndarray, second: np.ndarray, energy_scale: float, zeta: float) -> np.ndarray:
+    """energy_scale^2 (p . p')^zeta for normalised features (n, f) and (m, f): (n, m) eV^2."""
+    overlap = first @ second.T
+    if zeta != round(zeta):
+        overlap = np.maximum(overlap, 0.0)
+    return energy_scale**2 * overlap**zeta
+
+
+def squared_exponential(first: np.ndarray, second: np.ndarray, energy_scale: float, length_scale: float) -> np.ndarray:
+    """energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) for lengths (n,) and (m,) in A: (n, m) eV^2."""
+    return energy_scale**2 * np.exp(-0.5 * ((first[:, None] - second) / length_scale) ** 2)

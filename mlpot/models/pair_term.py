@@ -1,0 +1,141 @@
+"""Two-body term of a model: GAP's distance_2b, a squared-exponential kernel in the distance times a cutoff function.
+
+The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
+energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r'), independent for every pair of elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..descriptors.density import species_indices
+from ..descriptors.radial_basis import cosine_cutoff
+from ..neighbours import Pairs
+from .kernels import squared_exponential
+
+
+def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
+    return [(a, b) for k, a in enumerate(species) for b in species[k:]]
+
+
+@dataclass(frozen=True)
+class PairTerm:
+    """Pair potentials with a Gaussian-process prior.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff, cutoff_width, length_scale : float
+        A.
+    energy_scale : float
+        Prior standard deviation of u, eV.
+    sparse_radii : tuple of (n_sparse,) arrays
+        One per entry of `species_pairs(species)`, A.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    cutoff_width: float
+    length_scale: float
+    energy_scale: float
+    sparse_radii: tuple[np.ndarray, ...]
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(len(radii) for radii in self.sparse_radii)
+
+    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """(columns, indices of directed pairs within the cutoff, sparse radii) of every pair of elements present."""
+        kinds = self.pair_kinds(pairs)
+        begin = 0
+        for kind, radii in enumerate(self.sparse_radii):
+            columns = slice(begin, begin + len(radii))
+            begin += len(radii)
+            members = np.flatnonzero(kinds == kind)
+            if len(members) and len(radii):
+                yield columns, members, radii
+
+    def pair_kinds(self, pairs: Pairs) -> np.ndarray:
+        """Index into `species_pairs` (n_pairs,), -1 beyond the cutoff."""
+        index = species_indices(pairs.numbers, self.species)
+        n = len(self.species)
+        lookup = np.zeros((n, n), int)
+        lookup[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)
+        lookup = np.maximum(lookup, lookup.T)
+        return np.where(pairs.distances < self.cutoff, lookup[index[pairs.i], index[pairs.j]], -1)
+
+    def covariance(self, distances: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cov(u(r), u(r_s)) (n, m) in eV^2 and its slope in r (n, m) in eV^2/A."""
+        step, slope, _ = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
+        at_radii = cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
+        bare = squared_exponential(distances, radii, self.energy_scale, self.length_scale) * at_radii
+        pull = -(distances[:, None] - radii) / self.length_scale**2
+        return bare * step[:, None], bare * (slope[:, None] + pull * step[:, None])
+
+    def prior(self) -> list[np.ndarray]:
+        """Blocks of K_mm, eV^2."""
+        return [self.covariance(radii, radii)[0] for radii in self.sparse_radii if len(radii)]
+
+    def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
+        """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
+        for columns, members, radii in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii)
+            energy[columns] += 0.5 * values.sum(axis=0)
+            if forces is None and virial is None:
+                continue
+            gradients = np.zeros((pairs.n_pairs, 3, len(radii)))
+            directions = pairs.vectors[members] / pairs.distances[members, None]
+            gradients[members] = 0.5 * directions[:, :, None] * slopes[:, None, :]
+            if forces is not None:
+                forces[:, columns] += pairs.forces(gradients).reshape(-1, len(radii))
+            if virial is not None:
+                virial[:, columns] += pairs.virial(gradients).reshape(9, len(radii))
+
+    def covariances(self, pairs: Pairs) -> np.ndarray:
+        """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
+        out = np.zeros((pairs.n_atoms, self.n_sparse))
+        for columns, members, radii in self._blocks(pairs):
+            values = 0.5 * self.covariance(pairs.distances[members], radii)[0]
+            out[:, columns] = sum_by_centre(values, pairs.i[members], pairs.n_atoms)
+        return out
+
+    def variances(self, pairs: Pairs) -> np.ndarray:
+        """Prior variances (n_atoms,) of the local energies, eV^2: a double sum over the neighbours of each atom."""
+        out = np.zeros(pairs.n_atoms)
+        for _, members, _ in self._blocks(pairs):
+            bounds = np.searchsorted(pairs.i[members], np.arange(pairs.n_atoms + 1))
+            for atom in range(pairs.n_atoms):
+                distances = pairs.distances[members[bounds[atom] : bounds[atom + 1]]]
+                out[atom] += 0.25 * self.covariance(distances, distances)[0].sum()
+        return out
+
+    def predict(
+        self,
+        pairs: Pairs,
+        weights: np.ndarray,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+    ) -> None:
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
+        for columns, members, radii in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii)
+            energies += sum_by_centre(0.5 * (values @ weights[columns]), pairs.i[members], pairs.n_atoms)
+            along = 0.5 * (slopes @ weights[columns]) / pairs.distances[members]
+            pair_gradients[members] += along[:, None] * pairs.vectors[members]
+            if covariances is not None:
+                covariances[:, columns] = sum_by_centre(0.5 * values, pairs.i[members], pairs.n_atoms)
+
+
+def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:
+    """Sums (n_atoms, ...) of rows whose centres are sorted; zero for an atom without any."""
+    out = np.zeros((n_atoms, *values.shape[1:]))
+    if len(values):
+        present, begin = np.unique(centres, return_index=True)
+        out[present] = np.add.reduceat(values, begin, axis=0)
+    return out

@@ -1,0 +1,71 @@
+"""Sensible terms and noises for any elements, for users who know a cutoff or not even that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ase.data import covalent_radii
+
+from .settings import FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A point on the way from cheap to accurate."""
+
+    n_max: int
+    l_max: int
+    n_sparse: int
+    zeta: float
+    reach: float
+    """Cutoff in units of the longest bond (twice the largest covalent radius)."""
+    energy_noise: float
+    force_noise: float
+    virial_noise: float
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "fast": Preset(6, 4, 300, 2, 2.0, 0.002, 0.05, 0.02),
+    "balanced": Preset(8, 6, 1000, 4, 2.2, 0.002, 0.05, 0.02),
+    "accurate": Preset(10, 8, 2000, 4, 2.5, 0.001, 0.03, 0.01),
+}
+
+
+def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
+    """Cutoff in A from the longest bond the elements can make: the second shell and more, 4 to 6.5 A."""
+    bond = 2 * max(covalent_radii[z] for z in species)
+    return round(min(max(preset.reach * bond, 4.0), 6.5), 1)
+
+
+def default_atom_sigma(species: Sequence[int]) -> float:
+    """Width of the atomic Gaussians in A: 0.5 where bonds are long, 0.3 where hydrogen makes short ones."""
+    return 0.3 if min(covalent_radii[z] for z in species) < 0.5 else 0.5
+
+
+def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
+    """The same configuration with every choice that was left to a preset written out."""
+    preset = PRESETS[config.preset or "balanced"]
+    terms = config.terms or _terms(preset, config.cutoff or default_cutoff(preset, species), species)
+    return config.model_copy(
+        update={
+            "preset": None,
+            "cutoff": None,
+            "terms": tuple(terms),
+            "energy_noise": config.energy_noise or preset.energy_noise,
+            "force_noise": config.force_noise or preset.force_noise,
+            "virial_noise": config.virial_noise or preset.virial_noise,
+        }
+    )
+
+
+def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSettings]:
+    width = min(0.5, 0.25 * cutoff) if cutoff < 4 else 1.0
+    sigma = default_atom_sigma(species)
+    return [
+        PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
+        SoapTermSettings(
+            n_max=preset.n_max, l_max=preset.l_max, cutoff=cutoff, cutoff_width=width, atom_sigma=sigma,
+            zeta=preset.zeta, n_sparse=preset.n_sparse,
+        ),
+    ]  # fmt: skip

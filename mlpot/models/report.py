@@ -1,0 +1,150 @@
+"""What a fit says of itself, and errors of a model on labelled structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..structures import LabelledStructure
+from ..units import GIGAPASCAL, MILLI
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of a model on a set of structures: predicted minus labelled.
+
+    Energies per atom in meV, forces in eV/A, stresses in GPa; None where there was no label.
+    """
+
+    n_structures: int
+    n_atoms: int
+    energy_mae_mev_per_atom: float | None
+    energy_rmse_mev_per_atom: float | None
+    force_mae_ev_per_ang: float | None
+    force_rmse_ev_per_ang: float | None
+    stress_rmse_gpa: float | None
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit used, what it left unexplained, and how well posed it was.
+
+    Parameters
+    ----------
+    n_structures, n_atoms, n_energies, n_force_components, n_virials : int
+        Labels used.
+    n_sparse : list of int
+        Sparse points per term.
+    energy_scales : list of float
+        Prior std per term, eV.
+    isolated_atom_energies : dict
+        eV, by atomic number.
+    isolated_atom_energies_fitted : bool
+        Whether they came from the data rather than from the user.
+    condition : float
+        Condition number (1-norm) of the triangular factor.
+    residuals : dict of str to Errors
+        Errors on the training data per config_type.
+    cpu_seconds : float
+        Processor time of the whole fit.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_energies: int
+    n_force_components: int
+    n_virials: int
+    n_sparse: list[int]
+    energy_scales: list[float]
+    isolated_atom_energies: dict[int, float]
+    isolated_atom_energies_fitted: bool
+    condition: float
+    residuals: dict[str, Errors]
+    cpu_seconds: float
+
+    def to_dict(self) -> dict:
+        """Plain numbers and strings, for files."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> FitReport:
+        """Inverse of `to_dict`, also after a round trip through JSON."""
+        return cls(
+            **{
+                **values,
+                "isolated_atom_energies": {int(z): e for z, e in values["isolated_atom_energies"].items()},
+                "residuals": {name: Errors(**errors) for name, errors in values["residuals"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predicted minus labelled for one structure; None where there was no label."""
+
+    structure: LabelledStructure
+    energy_per_atom: float | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+    energies_std: np.ndarray | None
+    energy_std: float | None
+
+
+def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
+    """Differences between a model and the labels of a structure, in eV, eV/A and eV/A^3."""
+    p = model.predict(structure.atoms, uncertainty)
+    has_stress = structure.virial is not None and p.stress is not None
+    return Comparison(
+        structure=structure,
+        energy_per_atom=None if structure.energy is None else (p.energy - structure.energy) / structure.n_atoms,
+        forces=None if structure.forces is None else p.forces - structure.forces,
+        stress=p.stress + structure.virial / structure.atoms.get_volume() if has_stress else None,
+        energies_std=p.energies_std,
+        energy_std=p.energy_std,
+    )
+
+
+def errors(comparisons: Sequence[Comparison]) -> Errors:
+    """Mean absolute and root mean square errors over structures (energies) and components (forces, stresses)."""
+    energies = np.array([c.energy_per_atom for c in comparisons if c.energy_per_atom is not None]) / MILLI
+    forces = _flat(c.forces for c in comparisons)
+    stresses = _flat(c.stress for c in comparisons) / GIGAPASCAL
+    return Errors(
+        n_structures=len(comparisons),
+        n_atoms=sum(c.structure.n_atoms for c in comparisons),
+        energy_mae_mev_per_atom=_mean_absolute(energies),
+        energy_rmse_mev_per_atom=_root_mean_square(energies),
+        force_mae_ev_per_ang=_mean_absolute(forces),
+        force_rmse_ev_per_ang=_root_mean_square(forces),
+        stress_rmse_gpa=_root_mean_square(stresses),
+    )
+
+
+def residuals(
+    model: SparseGP, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
+) -> dict[str, Errors]:
+    """Errors per config_type, sorted by name."""
+    families: dict[str, list[Comparison]] = {}
+    for k, structure in enumerate(structures):
+        families.setdefault(structure.config_type, []).append(compare(model, structure))
+        progress("residuals", k + 1, len(structures))
+    return {name: errors(families[name]) for name in sorted(families)}
+
+
+def _flat(arrays) -> np.ndarray:
+    found = [np.ravel(array) for array in arrays if array is not None]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _mean_absolute(values: np.ndarray) -> float | None:
+    return float(np.mean(np.abs(values))) if len(values) else None
+
+
+def _root_mean_square(values: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else None

@@ -1,0 +1,115 @@
+"""What a user may say of a model and its fit: one schema for Python (`FitConfig`) and for configuration files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+PresetName = Literal["fast", "balanced", "accurate"]
+SparseCount = Annotated[int, Field(gt=0)] | Literal["auto"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PairTermSettings(Settings):
+    """Two-body term (GAP's distance_2b)."""
+
+    type: Literal["pair"] = "pair"
+    cutoff: PositiveFloat = Field(5.0, description="A")
+    cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
+    n_sparse: PositiveInt = Field(20, description="sparse radii per pair of elements")
+    length_scale: PositiveFloat = Field(0.5, description="distance over which the pair potential varies, A")
+    energy_scale: PositiveFloat | None = Field(None, description="prior std of the pair potential, eV (GAP: delta)")
+
+    @model_validator(mode="after")
+    def _step_fits(self) -> PairTermSettings:
+        return _checked_step(self)
+
+
+class SoapTermSettings(Settings):
+    """Many-body term: SOAP with a dot-product kernel."""
+
+    type: Literal["soap"] = "soap"
+    n_max: PositiveInt = Field(8, description="number of radial functions")
+    l_max: int = Field(6, ge=0, le=20, description="highest angular degree, inclusive")
+    cutoff: PositiveFloat = Field(5.0, description="A")
+    cutoff_width: PositiveFloat = Field(0.5, description="width of the smooth step at the cutoff, A")
+    atom_sigma: PositiveFloat = Field(0.5, description="std of the atomic Gaussian, A")
+    central_weight: float = Field(1.0, ge=0, description="weight of the centre's own density")
+    radial_basis: Literal["gap"] = Field("gap", description="radial functions")
+    zeta: float = Field(4.0, ge=1, description="kernel exponent")
+    n_sparse: SparseCount = Field(1000, description='sparse points per element, or "auto"')
+    sparse_method: Literal["cur", "farthest", "random", "variance"] = Field("cur", description="how they are chosen")
+    energy_scale: PositiveFloat | None = Field(None, description="prior std of the local energy, eV (GAP: delta)")
+
+    @model_validator(mode="after")
+    def _step_fits(self) -> SoapTermSettings:
+        return _checked_step(self)
+
+
+def _checked_step(term):
+    if term.cutoff_width > term.cutoff:
+        raise ValueError(f"cutoff_width = {term.cutoff_width} A exceeds cutoff = {term.cutoff} A; lower cutoff_width")
+    return term
+
+
+TermSettings = Annotated[PairTermSettings | SoapTermSettings, Field(discriminator="type")]
+
+
+class ModelSettings(Settings):
+    """A preset, with or without a cutoff, or a list of terms."""
+
+    preset: PresetName | None = Field(None, description="fast | balanced | accurate, instead of terms")
+    cutoff: PositiveFloat | None = Field(None, description="A, for the preset; from the elements when left out")
+    terms: tuple[TermSettings, ...] = Field((), description="explicit terms, instead of a preset")
+    repulsion: bool = Field(True, description="short-range ZBL repulsion under the fit")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ModelSettings:
+        if self.terms and (self.preset or self.cutoff):
+            raise ValueError("give either preset (and cutoff) or terms, not both")
+        return self
+
+
+class NoiseSettings(Settings):
+    """Standard deviations of the labels of one config_type; a missing one falls back to the general noise."""
+
+    energy_noise: PositiveFloat | None = Field(None, description="eV/atom")
+    force_noise: PositiveFloat | None = Field(None, description="eV/A")
+    virial_noise: PositiveFloat | None = Field(None, description="eV/atom")
+
+
+class FitSettings(Settings):
+    """How the data is weighed."""
+
+    energy_noise: PositiveFloat | None = Field(None, description="eV/atom; from the preset when left out")
+    force_noise: PositiveFloat | None = Field(None, description="eV/A; from the preset when left out")
+    virial_noise: PositiveFloat | None = Field(None, description="eV/atom; from the preset when left out")
+    config_type_noise: dict[str, NoiseSettings] = Field({}, description="noises of single config_types")
+    jitter: PositiveFloat = Field(1e-8, description="relative addition to the diagonal of K_mm")
+    seed: int = Field(0, ge=0, description="of the choice of sparse points")
+
+
+class FitConfig(ModelSettings, FitSettings):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], and the isolated-atom energies.
+
+    `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
+    `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.
+    """
+
+    isolated_atom_energies: dict[str, float] | None = Field(
+        None, description="energy of each free atom, eV, by symbol; fitted when left out"
+    )
+
+    @model_validator(mode="after")
+    def _real_elements(self) -> FitConfig:
+        unknown = sorted(set(self.isolated_atom_energies or ()) - set(atomic_numbers))
+        if unknown:
+            raise ValueError(f"isolated_atom_energies: {unknown} are not chemical symbols; use symbols such as Si")
+        return self

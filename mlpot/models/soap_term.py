@@ -1,0 +1,96 @@
+"""Many-body term of a model: a dot-product kernel on the features of a density descriptor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._ext.density import PairView
+from ..descriptors.density import SoapDescriptor
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .kernels import dot_product_kernel
+
+
+@dataclass(frozen=True)
+class SoapTerm:
+    """sum_s w_s energy_scale^2 (p_i . p_s)^zeta over sparse points of the centre's element.
+
+    Parameters
+    ----------
+    descriptor : SoapDescriptor
+    zeta, energy_scale : float
+        Kernel exponent; prior standard deviation of the local energy, eV.
+    sparse_features : tuple of (n_sparse, n_features) arrays
+        One per element of `descriptor.species`, possibly empty.
+    """
+
+    descriptor: SoapDescriptor
+    zeta: float
+    energy_scale: float
+    sparse_features: tuple[np.ndarray, ...]
+
+    @property
+    def cutoff(self) -> float:
+        return self.descriptor.cutoff
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(len(features) for features in self.sparse_features)
+
+    def _blocks(self, pairs: Pairs):
+        """(columns, centres, sparse features) of every element that has both atoms and sparse points."""
+        begin = 0
+        for z, features in zip(self.descriptor.species, self.sparse_features, strict=True):
+            columns = slice(begin, begin + len(features))
+            begin += len(features)
+            centres = np.flatnonzero(pairs.numbers == z).astype(np.int32)
+            if len(features) and len(centres):
+                yield columns, centres, features
+
+    def prior(self) -> list[np.ndarray]:
+        """Blocks of K_mm, eV^2: elements are independent of each other."""
+        return [
+            dot_product_kernel(features, features, self.energy_scale, self.zeta)
+            for features in self.sparse_features
+            if len(features)
+        ]
+
+    def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
+        """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
+        view = self.descriptor.view(pairs)
+        for columns, centres, features in self._blocks(pairs):
+            self.descriptor.core.design_rows(
+                view, centres, features, self.energy_scale, self.zeta, energy[columns],
+                None if forces is None else forces[:, columns], None if virial is None else virial[:, columns],
+            )  # fmt: skip
+
+    def covariances(self, pairs: Pairs) -> np.ndarray:
+        """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
+        out = np.zeros((pairs.n_atoms, self.n_sparse))
+        for columns, centres, features in self._blocks(pairs):
+            own = self.descriptor.compute(pairs, centres)
+            out[centres, columns] = dot_product_kernel(own, features, self.energy_scale, self.zeta)
+        return out
+
+    def variances(self, pairs: Pairs) -> np.ndarray:
+        """Prior variances (n_atoms,) of the local energies, eV^2."""
+        norm = 1.0 + self.descriptor.constant**2
+        return np.full(pairs.n_atoms, self.energy_scale**2 * norm**self.zeta)
+
+    def predict(
+        self,
+        pairs: Pairs,
+        weights: np.ndarray,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+    ) -> None:
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
+        view: PairView = self.descriptor.view(pairs)
+        for columns, centres, features in self._blocks(pairs):
+            self.descriptor.core.local_energies(
+                view, centres, features, weights[columns], self.energy_scale, self.zeta, energies, pair_gradients,
+                None if covariances is None else covariances[:, columns], n_threads(),
+            )  # fmt: skip

@@ -1,0 +1,122 @@
+"""Labelled structures: from ase.Atoms with attached results, and extended XYZ in ASE's conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from .errors import DataError
+
+DEFAULT_CONFIG_TYPE = "default"
+
+
+@dataclass(frozen=True)
+class LabelledStructure:
+    """A structure with what an electronic-structure code said of it; a missing label is None.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Positions in A.
+    energy : float or None
+        Total energy, eV.
+    forces : (n_atoms, 3) array or None
+        eV/A.
+    virial : (3, 3) array or None
+        -dE/dstrain = -stress * volume, eV.
+    config_type : str
+        The family it belongs to; noises and residuals are stated per family.
+    name : str
+        For messages: where it came from.
+    """
+
+    atoms: Atoms
+    energy: float | None
+    forces: np.ndarray | None
+    virial: np.ndarray | None
+    config_type: str
+    name: str
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.atoms)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows it has in a design matrix: one energy, three per atom, six of the virial."""
+        rows = 0 if self.energy is None else 1
+        rows += 0 if self.forces is None else 3 * self.n_atoms
+        return rows + (0 if self.virial is None else 6)
+
+
+def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
+    """The labels that `atoms.calc` holds; nothing is calculated.
+
+    Raises
+    ------
+    DataError
+        If there is no label at all, or one has the wrong shape or is not finite.
+    """
+    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    # the forces are the derivative of the free energy, where a code's smearing makes the two differ
+    energy = results.get("free_energy", results.get("energy"))
+    forces, stress = results.get("forces"), results.get("stress")
+    if energy is None and forces is None and stress is None:
+        raise DataError(f"{name}: no energy, forces or stress attached; run a calculator or read labelled data")
+    for key, value, sizes in (("energy", energy, (1,)), ("forces", forces, (3 * len(atoms),)), ("stress", stress, (6, 9))):
+        if value is not None and (np.size(value) not in sizes or not np.all(np.isfinite(value))):
+            raise DataError(f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it")
+    config_type = str(atoms.info.get("config_type", DEFAULT_CONFIG_TYPE))
+    return LabelledStructure(
+        atoms=atoms,
+        energy=None if energy is None else float(energy),
+        forces=None if forces is None else np.asarray(forces, float).reshape(-1, 3),
+        virial=None if stress is None else -stress_matrix(stress) * atoms.get_volume(),
+        config_type=config_type,
+        name=name,
+    )
+
+
+def stress_matrix(stress: np.ndarray) -> np.ndarray:
+    """(3, 3) from ASE's six components xx yy zz yz xz xy, or from nine."""
+    stress = np.asarray(stress, float)
+    if stress.size == 9:
+        return stress.reshape(3, 3)
+    xx, yy, zz, yz, xz, xy = stress
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def stress_voigt(stress: np.ndarray) -> np.ndarray:
+    """ASE's six components xx yy zz yz xz xy of a (3, 3) stress."""
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:
+    """`labelled` for each of the frames, numbered from 0; DataError when there are none."""
+    structures = [labelled(atoms, f"{name} {k}") for k, atoms in enumerate(frames)]
+    if not structures:
+        raise DataError(f"{name}: no structures; give at least one labelled structure")
+    return structures
+
+
+def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
+    """All frames of one file or of several, anything that ase.io reads; DataError names a file that cannot be read."""
+    frames: list[Atoms] = []
+    for file in [files] if isinstance(files, str | Path) else files:
+        if not Path(file).is_file():
+            raise DataError(f"{file}: no such file; give the path of a structure file relative to the working directory")
+        try:
+            found = ase.io.read(file, index=":")
+        except Exception as error:  # ase.io raises whatever its many parsers happen to
+            raise DataError(f"{file}: cannot be read as a structure file: {error}") from error
+        for k, atoms in enumerate(found):
+            atoms.info.setdefault("frame", f"{file}[{k}]")
+        frames.extend(found)
+    if not frames:
+        raise DataError(f"{files}: holds no structures")
+    return frames

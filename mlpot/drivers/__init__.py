@@ -1,1 +1,1 @@
-
+"""Doors to simulation codes: units and signs are converted here, nothing else."""

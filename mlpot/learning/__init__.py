@@ -1,1 +1,1 @@
-
+"""Learning while a simulation runs: the learner decides, the runner acts, the store remembers."""

@@ -69,10 +69,11 @@ class TriangularFactor:
             raise FitError("the design matrix holds values that are not finite; check the structures and their labels")
         return solve_triangular(self.upper, self.triangle[:-1, -1])
 
-    def condition(self) -> float:
-        """Estimate of the condition number of R in the 1-norm."""
-        reciprocal, _ = lapack.dtrcon(self.upper, norm="1", uplo="U", diag="N")
-        return float(1 / reciprocal) if reciprocal > 0 else float("inf")
+
+def condition(upper: np.ndarray) -> float:
+    """Estimate of the condition number of an upper triangular matrix in the 1-norm."""
+    reciprocal, _ = lapack.dtrcon(upper, norm="1", uplo="U", diag="N")
+    return float(1 / reciprocal) if reciprocal > 0 else float("inf")
 
 
 def prior_factor(covariance: np.ndarray, jitter: float) -> np.ndarray:

@@ -7,7 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +22,7 @@ from ..structures import LabelledStructure, all_labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
 from .design_matrix import Term, noise_of, reach, structure_rows
-from .factor import TriangularFactor, prior_factor
+from .factor import TriangularFactor, condition, prior_factor
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
 from .report import FitReport, residuals
@@ -68,35 +69,7 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
     baseline = make_baseline(config, structures, species)
     with single_blas_thread():
         terms = make_terms(config, structures, species, baseline, progress)
-    return fit_terms(structures, species, terms, baseline, config, progress, started)
-
-
-def fit_terms(
-    structures: Sequence[LabelledStructure],
-    species: tuple[int, ...],
-    terms: tuple[Term, ...],
-    baseline: Baseline,
-    config: FitConfig,
-    progress: Progress = _silent,
-    started: float | None = None,
-) -> SparseGP:
-    """Fit the weights of given terms (sparse points chosen) with a resolved configuration."""
-    started = time.process_time() if started is None else started
-    with single_blas_thread():
-        priors = [prior_factor(block, config.jitter) for term in terms for block in term.prior()]
-        factor = TriangularFactor.from_prior(priors)
-        for rows in _all_rows(structures, terms, baseline, config, reach(terms, baseline, species), progress):
-            factor.absorb(rows)
-        model = SparseGP(
-            species=species,
-            terms=terms,
-            weights=factor.solve(),
-            baseline=baseline,
-            factor=np.asfortranarray(np.triu(factor.upper)),
-            jitter=config.jitter,
-            config=config,
-            provenance=_provenance(structures),
-        )
+    model = fit_terms(structures, species, terms, baseline, config, progress)
     report = FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),
@@ -107,15 +80,37 @@ def fit_terms(
         energy_scales=[term.energy_scale for term in terms],
         isolated_atom_energies=baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
-        condition=factor.condition(),
+        condition=condition(model.factor),
         residuals=residuals(model, structures, progress),
         cpu_seconds=time.process_time() - started,
     )
-    return SparseGP(**{**_fields(model), "report": report})
+    return replace(model, report=report)
 
 
-def _fields(model: SparseGP) -> dict:
-    return {name: getattr(model, name) for name in model.__dataclass_fields__}
+def fit_terms(
+    structures: Sequence[LabelledStructure],
+    species: tuple[int, ...],
+    terms: tuple[Term, ...],
+    baseline: Baseline,
+    config: FitConfig,
+    progress: Progress = _silent,
+) -> SparseGP:
+    """Fit the weights of given terms (sparse points chosen) with a resolved configuration; the model has no report."""
+    with single_blas_thread():
+        priors = [prior_factor(block, config.jitter) for term in terms for block in term.prior()]
+        factor = TriangularFactor.from_prior(priors)
+        for rows in _all_rows(structures, terms, baseline, config, reach(terms, baseline, species), progress):
+            factor.absorb(rows)
+        return SparseGP(
+            species=species,
+            terms=terms,
+            weights=factor.solve(),
+            baseline=baseline,
+            factor=np.asfortranarray(np.triu(factor.upper)),
+            jitter=config.jitter,
+            config=config,
+            provenance=_provenance(structures),
+        )
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
@@ -161,6 +156,7 @@ def make_terms(
     return tuple(terms)
 
 
+@lru_cache(maxsize=32)
 def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
     """The density descriptor that the settings of a term describe."""
     basis = RADIAL_BASES[settings.radial_basis](

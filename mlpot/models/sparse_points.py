@@ -8,11 +8,14 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import ConfigError
+from .factor import prior_factor
 from .kernels import dot_product_kernel
 
 AUTO_TOLERANCE = 1e-4
 """`n_sparse = "auto"` stops when the prior variance that no sparse point explains is below this part everywhere."""
 AUTO_MAXIMUM = 2000
+KNOWN_JITTER = 1e-10
+"""Relative jitter on the covariance of points that were chosen before; far below any tolerance."""
 DUPLICATE = 1e-12
 """Candidates nearer than this to the chosen ones, relative to the prior variance, would make K_mm singular."""
 
@@ -84,15 +87,38 @@ def by_distance(features: np.ndarray, n_sparse: int, zeta: float, rng: np.random
 def by_variance(
     features: np.ndarray, n_sparse: int, zeta: float, rng: np.random.Generator, tolerance: float = DUPLICATE
 ) -> np.ndarray:
-    """Greedy maximum of the variance that the chosen points leave: a pivoted Cholesky factorisation of the kernel."""
-    residual = np.ones(len(features))
-    rows = np.zeros((min(n_sparse, len(features)), len(features)))
+    """Greedy maximum of the variance that the chosen points leave unexplained."""
+    return _greedy(features, np.ones(len(features)), np.empty((0, len(features))), n_sparse, zeta, tolerance)
+
+
+def extend_by_variance(
+    known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float
+) -> np.ndarray:
+    """Indices of at most `most` candidates whose variance the `known` points (n_known, n_features) leave unexplained.
+
+    Stops when no candidate has more than `tolerance` of its prior variance left.
+    """
+    if not len(known):
+        return by_variance(features, most, zeta, np.random.default_rng(0), tolerance)
+    factor = prior_factor(dot_product_kernel(known, known, 1.0, zeta), KNOWN_JITTER)
+    explained = linalg.solve_triangular(factor, dot_product_kernel(known, features, 1.0, zeta), lower=True)
+    residual = 1.0 - np.einsum("si,si->i", explained, explained)
+    return _greedy(features, residual, explained, most, zeta, tolerance)
+
+
+def _greedy(
+    features: np.ndarray, residual: np.ndarray, explained: np.ndarray, most: int, zeta: float, tolerance: float
+) -> np.ndarray:
+    """Pivoted Cholesky factorisation of the kernel, continued after rows `explained` (n_known, n_candidates)."""
+    n_known = len(explained)
+    rows = np.zeros((n_known + max(min(most, len(features)), 0), len(features)))
+    rows[:n_known] = explained
+    residual = residual.copy()
     chosen: list[int] = []
-    while len(chosen) < len(rows):
+    for rank in range(n_known, len(rows)):
         pivot = int(np.argmax(residual))
         if residual[pivot] <= tolerance:
             break
-        rank = len(chosen)
         covariance = dot_product_kernel(features[pivot : pivot + 1], features, 1.0, zeta)[0]
         rows[rank] = (covariance - rows[:rank, pivot] @ rows[:rank]) / np.sqrt(residual[pivot])
         residual -= rows[rank] ** 2

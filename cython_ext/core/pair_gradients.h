@@ -1,0 +1,36 @@
+/* The one place that knows the sign of a force and of a virial.
+ *
+ * A pair's vector is r_j + S.cell - r_i, and g = dE/d(vector): dE/dr_j = g, dE/dr_i = -g, dE/dstrain = vector (outer) g.
+ * Rows may have many columns: one for a potential, one per sparse point for a design matrix. */
+#ifndef MLPOT_PAIR_GRADIENTS_H
+#define MLPOT_PAIR_GRADIENTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* forces (3 n_atoms, stride) += -dE/dr; gradient row x of the pair begins at gradient + x * apart */
+static inline void mlpot_add_pair_forces(int64_t i, int64_t j, ptrdiff_t n_columns, const double *gradient,
+                                         ptrdiff_t apart, double *forces, ptrdiff_t stride)
+{
+    for (int x = 0; x < 3; ++x) {
+        const double *row = gradient + x * apart;
+        double *on_i = forces + (3 * i + x) * stride, *on_j = forces + (3 * j + x) * stride;
+        for (ptrdiff_t k = 0; k < n_columns; ++k) on_i[k] += row[k];
+        for (ptrdiff_t k = 0; k < n_columns; ++k) on_j[k] -= row[k];
+    }
+}
+
+/* virial (9, stride) += -dE/dstrain, symmetrised */
+static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_columns, const double *gradient,
+                                         ptrdiff_t apart, double *virial, ptrdiff_t stride)
+{
+    for (int a = 0; a < 3; ++a) {
+        for (int b = 0; b < 3; ++b) {
+            const double *row_a = gradient + a * apart, *row_b = gradient + b * apart;
+            double *out = virial + (3 * a + b) * stride;
+            for (ptrdiff_t k = 0; k < n_columns; ++k) out[k] -= 0.5 * (vector[a] * row_b[k] + vector[b] * row_a[k]);
+        }
+    }
+}
+
+#endif

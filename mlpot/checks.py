@@ -1,0 +1,143 @@
+"""Public contract check: what any potential must satisfy, measured on a given structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial.transform import Rotation
+
+from .models.prediction import Prediction
+
+STEP = 1e-3
+"""Displacement (A) and strain of the finite differences; fourth order, so their own error is far below 1e-6."""
+STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
+
+
+class Potential(Protocol):
+    """What is checked: mlpot's models, and anything of the same shape."""
+
+    cutoff: float
+
+    def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
+        """Energy, forces, virial, stress."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property: how far from true it was found, how far it may be, in `unit`."""
+
+    name: str
+    value: float
+    tolerance: float
+    unit: str
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.value <= self.tolerance)
+
+
+def validate_model(model: Potential, atoms: Atoms, seed: int = 0) -> list[Check]:
+    """Check derivatives, invariances, additivity and the smoothness at the cutoff.
+
+    Parameters
+    ----------
+    model : Potential
+        A SparseGP, or any object with `predict` and `cutoff`.
+    atoms : ase.Atoms
+        A structure the model can predict; small ones are quick.
+
+    Returns
+    -------
+    list of Check
+        Each with `passed`; look at all of them.
+    """
+    rng = np.random.default_rng(seed)
+    p = model.predict(atoms)
+    checks = [
+        Check("energy is the sum of local energies", abs(p.energy - p.energies.sum()), 1e-8 * len(atoms), "eV"),
+        Check("forces are minus the gradient", _force_error(model, atoms, p, rng), 1e-6, "eV/A"),
+        Check("forces add up to zero", float(np.abs(p.forces.sum(axis=0)).max()), 1e-8 * len(atoms), "eV/A"),
+        Check("virial is minus the derivative by strain", _virial_error(model, atoms, p), 1e-6 * len(atoms), "eV"),
+        Check("invariant under rotation", _rotation_error(model, atoms, p, rng), 1e-7, "eV, eV/A"),
+        Check("invariant under translation", _difference(model, _translated(atoms, rng), p), 1e-7, "eV, eV/A"),
+        Check("invariant under permutation", _permutation_error(model, atoms, p, rng), 1e-8, "eV, eV/A"),
+        Check("smooth at the cutoff", _cutoff_jump(model, atoms), 1e-6, "eV, eV/A"),
+    ]
+    if np.any(atoms.pbc):
+        checks.append(Check("a supercell has the same energy per cell", _supercell_error(model, atoms, p), 1e-7, "eV"))
+    return checks
+
+
+def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
+    """Largest difference of a force component and the finite difference of the energy, on up to six atoms."""
+    worst = 0.0
+    for atom in rng.permutation(len(atoms))[:6]:
+        for axis in range(3):
+            slope = 0.0
+            for shift, weight in STENCIL:
+                moved = atoms.copy()
+                moved.positions[atom, axis] += shift * STEP
+                slope += weight * model.predict(moved).energy / STEP
+            worst = max(worst, abs(slope + p.forces[atom, axis]))
+    return worst
+
+
+def _virial_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
+    worst = 0.0
+    for a in range(3):
+        for b in range(a, 3):
+            slope = 0.0
+            for shift, weight in STENCIL:
+                strain = np.eye(3)
+                strain[a, b] += 0.5 * shift * STEP
+                strain[b, a] += 0.5 * shift * STEP
+                moved = atoms.copy()
+                moved.cell = atoms.cell.array @ strain
+                moved.positions = atoms.positions @ strain
+                slope += weight * model.predict(moved).energy / STEP
+            worst = max(worst, abs(slope + p.virial[a, b]))
+    return worst
+
+
+def _difference(model: Potential, atoms: Atoms, p: Prediction) -> float:
+    q = model.predict(atoms)
+    return max(abs(q.energy - p.energy), float(np.abs(q.forces - p.forces).max()))
+
+
+def _translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    moved = atoms.copy()
+    moved.positions += rng.uniform(-5, 5, 3)
+    return moved
+
+
+def _rotation_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
+    matrix = Rotation.random(rng=rng).as_matrix()
+    turned = atoms.copy()
+    turned.cell = atoms.cell.array @ matrix
+    turned.positions = atoms.positions @ matrix
+    q = model.predict(turned)
+    return max(abs(q.energy - p.energy), float(np.abs(q.forces - p.forces @ matrix).max()))
+
+
+def _permutation_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
+    order = rng.permutation(len(atoms))
+    q = model.predict(atoms[order])
+    return max(abs(q.energy - p.energy), float(np.abs(q.forces - p.forces[order]).max()))
+
+
+def _supercell_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
+    copies = [2 if periodic else 1 for periodic in atoms.pbc]
+    return abs(model.predict(atoms.repeat(copies)).energy / np.prod(copies) - p.energy)
+
+
+def _cutoff_jump(model: Potential, atoms: Atoms) -> float:
+    """Energy and force of a pair of atoms just inside the cutoff, against the pair just outside it."""
+    numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
+    gap = 1e-6
+    inside, outside = (
+        model.predict(Atoms(numbers, positions=[[0, 0, 0], [0, 0, model.cutoff + side * gap]])) for side in (-1, 1)
+    )
+    return max(abs(inside.energy - outside.energy), float(np.abs(inside.forces - outside.forces).max()) * gap)

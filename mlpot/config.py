@@ -1,0 +1,203 @@
+"""Configuration files: one schema for every command, errors that name the key and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ase.data import atomic_numbers
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from .errors import ConfigError
+from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
+
+TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
+
+
+class DataSettings(Settings):
+    """Labelled structures."""
+
+    train: str | list[str] = Field([], description="a file or a list of files with labelled structures")
+    test: str | list[str] | None = Field(None, description="errors on these are in the closing table")
+    isolated_atom_energies: dict[str, float] | None = Field(None, description="eV by symbol; fitted when left out")
+
+    @model_validator(mode="after")
+    def _real_elements(self) -> DataSettings:
+        for symbol in self.isolated_atom_energies or ():
+            if symbol not in atomic_numbers:
+                raise ValueError(f"isolated_atom_energies: {symbol!r} is not a chemical symbol")
+        return self
+
+
+class StructureSettings(Settings):
+    """Where the simulation starts."""
+
+    file: str = Field(description="anything ase.io reads; its last frame is taken")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), description="copies along the cell vectors")
+
+
+class DynamicsSettings(Settings):
+    """Molecular dynamics."""
+
+    ensemble: Literal["nve", "nvt", "npt"] = Field("nvt", description="nve | nvt | npt")
+    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] = Field(
+        300.0, description="a number, or [start, end] for a linear ramp"
+    )
+    timestep_fs: PositiveFloat = Field(1.0, description="fs")
+    steps: PositiveInt = Field(2000, description="steps of the whole run")
+    seed: int = Field(0, ge=0, description="of velocities and thermostat")
+    thermostat_fs: PositiveFloat = Field(100.0, description="time constant of the Langevin thermostat, fs")
+    pressure_GPa: float = Field(0.0, description="npt: external pressure")
+    barostat_fs: PositiveFloat = Field(1000.0, description="npt: time constant of the barostat, fs")
+    shape: Literal["volume", "cell"] = Field("volume", description="npt: what may change, the volume or the whole cell")
+
+    @property
+    def ramp(self) -> tuple[float, float]:
+        """Temperatures at the start and at the end, K."""
+        t = self.temperature_K
+        return t if isinstance(t, tuple) else (t, t)
+
+
+class LabellerSettings(Settings):
+    """The electronic-structure code."""
+
+    calculator: str = Field("tblite.ase.TBLite", description="any importable ASE calculator, package.module.Class")
+    parameters: dict[str, Any] = Field({}, description="its keyword arguments")
+    timeout_s: PositiveFloat | None = Field(None, description="give a label up after so many seconds")
+    tries: PositiveInt = Field(2, description="attempts before the run stops")
+
+
+class LearningSettings(Settings):
+    """When to ask for a label."""
+
+    threshold: Literal["adaptive"] | PositiveFloat = Field("adaptive", description='"adaptive", or eV per atom')
+    max_labels: PositiveInt | None = Field(None, description="the run ends cleanly when more would be needed")
+    model: str | None = Field(
+        None, description="start from this model's terms, noises and sparse points, and the data of [data]"
+    )
+
+
+class FitOutput(Settings):
+    """What a fit writes."""
+
+    model: str = Field(description="the model file")
+    report: str | None = Field(None, description="HTML report of the fit")
+
+
+class RunOutput(Settings):
+    """What a run writes."""
+
+    folder: str = Field(description="the run folder; new or empty, or --resume")
+    interval: PositiveInt = Field(10, description="steps between frames of the trajectory")
+    checkpoint_s: NonNegativeFloat = Field(10.0, description="seconds between checkpoints; labels make one as well")
+
+
+class FitFile(Settings):
+    """A configuration for `mlpot fit`."""
+
+    data: DataSettings = Field(description="[data] with train")
+    model: ModelSettings = ModelSettings()
+    fit: FitSettings = FitSettings()
+    output: FitOutput
+
+    @model_validator(mode="after")
+    def _has_data(self) -> FitFile:
+        if not self.data.train:
+            raise ValueError("data.train: missing; name a file of labelled structures")
+        return self
+
+    def fit_config(self) -> FitConfig:
+        """[model], [fit] and the isolated-atom energies as one."""
+        return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+
+class LearnFile(Settings):
+    """A configuration for `mlpot learn`."""
+
+    structure: StructureSettings
+    dynamics: DynamicsSettings = DynamicsSettings()
+    labeller: LabellerSettings = LabellerSettings()
+    learning: LearningSettings = LearningSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings(preset="fast")
+    fit: FitSettings = FitSettings()
+    output: RunOutput
+
+    def fit_config(self) -> FitConfig:
+        """[model], [fit] and the isolated-atom energies as one."""
+        return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+    @model_validator(mode="after")
+    def _model_has_data(self) -> LearnFile:
+        if self.learning.model and not self.data.train:
+            raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
+        return self
+
+
+def join(model: ModelSettings, fit: FitSettings, isolated_atom_energies: dict[str, float] | None) -> FitConfig:
+    """The sections of a file as the FitConfig of the Python interface."""
+    parts = {name: getattr(part, name) for part in (model, fit) for name in type(part).model_fields}
+    return FitConfig(**parts, isolated_atom_energies=isolated_atom_energies)
+
+
+def read_config(file: str | Path, schema: type[Settings]) -> Any:
+    """A configuration file as an instance of `schema`.
+
+    Raises
+    ------
+    ConfigError
+        File missing, not TOML, unknown key (with the nearest known one), wrong type or value.
+    """
+    try:
+        text = Path(file).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: is not valid TOML: {error}") from error
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{file}: {_explain(problem, schema)}" for problem in error.errors())) from error
+
+
+def _explain(problem: dict[str, Any], schema: type[BaseModel]) -> str:
+    """`model.terms[0].nmax: unknown key; did you mean 'n_max'?`"""
+    path = [part for part in problem["loc"] if part not in TERM_TYPES]
+    name = _path(path)
+    if problem["type"] == "extra_forbidden":
+        tag = next((part for part in problem["loc"] if part in TERM_TYPES), None)
+        near = difflib.get_close_matches(str(path[-1]), _known_keys(schema, path[:-1], tag), n=1, cutoff=0.5)
+        return f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if problem["type"] == "missing":
+        return f"{name}: missing; add it"
+    if problem["type"].startswith("union_tag"):
+        given = problem["input"].get("type") if isinstance(problem["input"], dict) else problem["input"]
+        return f"{name}.type = {given!r}: must be one of {sorted(TERM_TYPES)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):
+        return f"{name}: {message}"
+    return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _path(parts: list[Any]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _known_keys(schema: type[BaseModel], path: list[Any], tag: str | None) -> list[str]:
+    """Keys that may stand where the unknown one stood."""
+    if "terms" in path and tag:
+        return list(TERM_TYPES[tag].model_fields)
+    for part in path:
+        field = schema.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        kinds = [field.annotation, *get_args(field.annotation)]
+        schema = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), schema)
+    return list(schema.model_fields)

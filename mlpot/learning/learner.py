@@ -1,0 +1,191 @@
+"""The learner: decides whether a prediction can be trusted, and learns from labels. No files, no processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ..models.fit import fit_terms, make_baseline, make_descriptor, make_pair_term, default_energy_scale
+from ..models.presets import resolve
+from ..models.prediction import Prediction
+from ..models.settings import FitConfig, SoapTermSettings
+from ..models.soap_term import SoapTerm
+from ..models.sparse_gp import SparseGP
+from ..models.sparse_points import extend_by_variance
+from ..neighbours import find_pairs
+from ..structures import LabelledStructure, labelled
+from .policy import Observation, make_policy
+
+NEW_POINT_TOLERANCE = 1e-4
+"""An environment joins the sparse set when this part of its prior variance is not explained by the set."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to ask for a label, and why.
+
+    Parameters
+    ----------
+    label : bool
+    reason : str
+        "no model", "uncertain", "certain" or "budget spent".
+    max_energy_std, threshold : float or None
+        eV; None without a model.
+    """
+
+    label: bool
+    reason: str
+    max_energy_std: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What learning one label changed.
+
+    Parameters
+    ----------
+    force_error : float or None
+        RMS error of the forces predicted before, eV/A; None where there was no model.
+    std_before, std_after : float or None, float
+        Largest uncertainty of an atom's energy before and after, eV.
+    n_new_points : int
+        Sparse points added.
+    """
+
+    force_error: float | None
+    std_before: float | None
+    std_after: float
+    n_new_points: int
+
+
+class Learner:
+    """A growing data set, the sparse points chosen from it, and the model fitted to both.
+
+    The model is a function of the labels in their order and of nothing else, so a restart that replays them arrives at
+    the same model bit for bit.
+
+    Parameters
+    ----------
+    config : FitConfig
+        Preset or terms, and noises.
+    species : tuple of int
+        Atomic numbers that will occur.
+    threshold : float or "adaptive"
+        eV per atom.
+    max_labels : int or None
+        After so many labels none is asked for.
+    """
+
+    def __init__(
+        self,
+        config: FitConfig,
+        species: tuple[int, ...],
+        threshold: float | str = "adaptive",
+        max_labels: int | None = None,
+    ):
+        self.config = resolve(config, species)
+        self.species = tuple(sorted(species))
+        self.policy = make_policy(threshold, self.config.force_noise)
+        self.max_labels = max_labels
+        self.model: SparseGP | None = None
+        self.model_version = 0
+        self.n_asked = 0
+        self._structures: list[LabelledStructure] = []
+        self._points: dict[tuple[int, int], np.ndarray] = {}
+
+    @property
+    def n_labels(self) -> int:
+        """Labels learned, those it started from included."""
+        return len(self._structures)
+
+    def decide(self, prediction: Prediction | None) -> Decision:
+        """Whether a prediction (None: there is no model yet) can be trusted."""
+        if prediction is None:
+            return Decision(True, "no model", None, None)
+        largest, threshold = float(prediction.energies_std.max()), self.policy.threshold()
+        if largest <= threshold:
+            return Decision(False, "certain", largest, threshold)
+        if self.max_labels is not None and self.n_asked >= self.max_labels:
+            return Decision(False, "budget spent", largest, threshold)
+        return Decision(True, "uncertain", largest, threshold)
+
+    def start_from(self, frames: list[Atoms]) -> None:
+        """Learn data that was there before the simulation, in one fit."""
+        structures = [labelled(atoms, f"data {k}") for k, atoms in enumerate(frames)]
+        for structure in structures:
+            self._add_points(structure)
+        self._structures.extend(structures)
+        self._refit()
+
+    def learn(self, atoms: Atoms, prediction: Prediction | None) -> Lesson:
+        """Learn one labelled structure that the prediction was wrong or unsure about; refits the model."""
+        structure = labelled(atoms, f"label {self.n_labels}")
+        self.n_asked += 1
+        n_new = self._add_points(structure)
+        self._structures.append(structure)
+        self._refit()
+        after = float(self.model.predict(structure.atoms, uncertainty=True).energies_std.max())
+        if prediction is None or structure.forces is None:
+            return Lesson(None, None, after, n_new)
+        error = float(np.sqrt(np.mean((prediction.forces - structure.forces) ** 2)))
+        before = float(prediction.energies_std.max())
+        self.policy = self.policy.observe(Observation(error, before, after))
+        return Lesson(error, before, after, n_new)
+
+    def _add_points(self, structure: LabelledStructure) -> int:
+        """Add the environments of a structure that the sparse points explain least."""
+        added = 0
+        for k, settings in enumerate(self.config.terms):
+            if not isinstance(settings, SoapTermSettings):
+                continue
+            descriptor = make_descriptor(settings, self.species)
+            pairs = find_pairs(structure.atoms, descriptor.cutoff)
+            for z in self.species:
+                centres = np.flatnonzero(structure.atoms.numbers == z)
+                if not len(centres):
+                    continue
+                known = self._points.get((k, z), np.empty((0, descriptor.n_features)))
+                room = (1000 if settings.n_sparse == "auto" else settings.n_sparse) - len(known)
+                most = min(max(len(centres) // 4, 2), room)
+                found = descriptor.compute(pairs, centres)
+                new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
+                self._points[k, z] = np.concatenate([known, found[new]])
+                added += len(new)
+        return added
+
+    def _refit(self) -> None:
+        baseline = make_baseline(self.config, self._structures, self.species)
+        scale = default_energy_scale(self._structures, baseline)
+        terms = []
+        for k, settings in enumerate(self.config.terms):
+            if isinstance(settings, SoapTermSettings):
+                descriptor = make_descriptor(settings, self.species)
+                points = tuple(self._points.get((k, z), np.empty((0, descriptor.n_features))) for z in self.species)
+                terms.append(SoapTerm(descriptor, settings.zeta, settings.energy_scale or scale, points))
+            else:
+                terms.append(make_pair_term(settings, self._structures, self.species, scale))
+        self.model = fit_terms(self._structures, self.species, tuple(terms), baseline, self.config)
+        self.model_version += 1
+
+    def state(self) -> dict:
+        """What a restart needs besides the labels: plain numbers."""
+        return {
+            "model_version": self.model_version,
+            "n_asked": self.n_asked,
+            "policy": self.policy.state(),
+        }
+
+    def restore(self, state: dict, start: list[Atoms], learned: list[Atoms]) -> None:
+        """Arrive where `state` was taken, from the data it started from and the labels since, in order."""
+        structures = [labelled(atoms, f"data {k}") for k, atoms in enumerate([*start, *learned])]
+        for structure in structures:
+            self._add_points(structure)
+        self._structures = structures
+        if structures:
+            self._refit()
+        self.model_version = state["model_version"]
+        self.n_asked = state["n_asked"]
+        self.policy = self.policy.restore(state["policy"])

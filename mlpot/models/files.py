@@ -1,0 +1,153 @@
+"""Model files: HDF5, self-contained, written beside the old one and renamed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..descriptors.density import SoapDescriptor
+from ..descriptors.radial_basis import RADIAL_BASES
+from ..durable import atomic_write
+from ..errors import ModelFileError
+from .baseline import Baseline
+from .design_matrix import Term
+from .pair_term import PairTerm
+from .report import FitReport
+from .settings import FitConfig
+from .soap_term import SoapTerm
+from .sparse_gp import SparseGP
+
+FORMAT = "mlpot-model"
+FORMAT_VERSION = 1
+
+
+def save_model(model: SparseGP, file: str | Path) -> None:
+    """Write a model; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is missing, read-only or full; an older file is left as it was.
+    """
+    try:
+        with atomic_write(file) as temporary, h5py.File(temporary, "w") as h5:
+            h5.attrs["format"] = FORMAT
+            h5.attrs["format_version"] = FORMAT_VERSION
+            h5.attrs["header"] = json.dumps(_header(model))
+            h5["weights"] = model.weights
+            h5["factor"] = _packed(model.factor)
+            for k, term in enumerate(model.terms):
+                for n, array in enumerate(_arrays(term)):
+                    h5[f"terms/{k}/sparse/{n}"] = array
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be written: {error}") from error
+
+
+def load_model(file: str | Path) -> SparseGP:
+    """Read a model.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, not a model, or written by a newer version of mlpot.
+    """
+    if not Path(file).is_file():
+        raise ModelFileError(f"{file}: no such file; give the path of a model written by `mlpot fit` or `mlpot learn`")
+    try:
+        with h5py.File(file, "r") as h5:
+            return _read(h5, file)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{file}: is not a readable model file ({error}); restore it or fit the model again") from error
+
+
+def _read(h5: h5py.File, file: str | Path) -> SparseGP:
+    if h5.attrs.get("format") != FORMAT:
+        raise ModelFileError(f"{file}: is an HDF5 file but not a model of mlpot")
+    version = int(h5.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise ModelFileError(f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot to read it")
+    header = json.loads(h5.attrs["header"])
+    weights = h5["weights"][()]
+    terms = tuple(
+        _term(description, [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))])
+        for k, description in enumerate(header["terms"])
+    )
+    baseline = header["baseline"]
+    return SparseGP(
+        species=tuple(header["species"]),
+        terms=terms,
+        weights=weights,
+        baseline=Baseline({int(z): e for z, e in baseline["isolated_atom_energies"].items()}, baseline["repulsion"]),
+        factor=_unpacked(h5["factor"][()], len(weights)),
+        jitter=header["jitter"],
+        config=None if header["config"] is None else FitConfig.model_validate(header["config"]),
+        report=None if header["report"] is None else FitReport.from_dict(header["report"]),
+        provenance=header["provenance"],
+    )
+
+
+def _header(model: SparseGP) -> dict[str, Any]:
+    return {
+        "species": list(model.species),
+        "terms": [{**_description(term), "n_arrays": len(_arrays(term))} for term in model.terms],
+        "baseline": asdict(model.baseline),
+        "jitter": model.jitter,
+        "config": None if model.config is None else model.config.model_dump(mode="json"),
+        "report": None if model.report is None else model.report.to_dict(),
+        "provenance": model.provenance,
+    }
+
+
+def _description(term: Term) -> dict[str, Any]:
+    """Scalars of a term; its arrays are kept apart."""
+    if isinstance(term, PairTerm):
+        names = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
+        return {"type": "pair", **{name: getattr(term, name) for name in names}}
+    if not isinstance(term, SoapTerm):
+        raise TypeError(f"{type(term).__name__} is not a term that a model file can hold")
+    descriptor = term.descriptor
+    kinds = {kind: name for name, kind in RADIAL_BASES.items()}
+    basis = {"type": kinds[type(descriptor.basis)], **asdict(descriptor.basis)}
+    names = ("species", "central_weight", "central_reference_all_species", "constant")
+    return {
+        "type": "soap",
+        "descriptor": {**{name: getattr(descriptor, name) for name in names}, "basis": basis},
+        "zeta": term.zeta,
+        "energy_scale": term.energy_scale,
+    }
+
+
+def _arrays(term: Term) -> tuple[np.ndarray, ...]:
+    return term.sparse_radii if isinstance(term, PairTerm) else term.sparse_features
+
+
+def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
+    values = dict(description)
+    kind = values.pop("type")
+    if kind == "pair":
+        return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
+    if kind != "soap":
+        raise ModelFileError(f"term type {kind!r} is unknown to this version; upgrade mlpot")
+    descriptor = dict(values["descriptor"])
+    basis = dict(descriptor.pop("basis"))
+    basis = RADIAL_BASES[basis.pop("type")](**basis)
+    descriptor = SoapDescriptor(**{**descriptor, "species": tuple(descriptor["species"])}, basis=basis)
+    return SoapTerm(descriptor, values["zeta"], values["energy_scale"], tuple(arrays))
+
+
+def _packed(upper: np.ndarray) -> np.ndarray:
+    """The upper triangle as one vector: half of the largest part of the file."""
+    return upper[np.triu_indices(len(upper))]
+
+
+def _unpacked(values: np.ndarray, size: int) -> np.ndarray:
+    upper = np.zeros((size, size), order="F")
+    upper[np.triu_indices(size)] = values
+    return upper

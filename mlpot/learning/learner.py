@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ..models.fit import fit_terms, make_baseline, make_descriptor, make_pair_term, default_energy_scale
+from ..errors import ConfigError
+from ..models.fit import default_energy_scale, fit_terms, make_baseline, make_descriptor, make_pair_term
 from ..models.presets import resolve
 from ..models.prediction import Prediction
 from ..models.settings import FitConfig, SoapTermSettings
@@ -112,13 +113,45 @@ class Learner:
             return Decision(False, "budget spent", largest, threshold)
         return Decision(True, "uncertain", largest, threshold)
 
-    def start_from(self, frames: list[Atoms]) -> None:
-        """Learn data that was there before the simulation, in one fit."""
-        structures = [labelled(atoms, f"data {k}") for k, atoms in enumerate(frames)]
-        for structure in structures:
+    def begin(
+        self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None = None, state: dict | None = None
+    ) -> None:
+        """Learn what is known at the start, in one fit.
+
+        Parameters
+        ----------
+        data : list of ase.Atoms
+            Labelled structures that were there before any simulation.
+        learned : list of ase.Atoms
+            Labels learned since, in their order.
+        start : SparseGP or None
+            Model that lends its sparse points, and its terms and noises.
+        state : dict or None
+            From `state()`, to stand where that was taken; without it the policy starts afresh.
+        """
+        if start is not None:
+            self._adopt(start)
+        self._structures = [labelled(atoms, f"structure {k}") for k, atoms in enumerate([*data, *learned])]
+        for structure in self._structures:
             self._add_points(structure)
-        self._structures.extend(structures)
-        self._refit()
+        if self._structures:
+            self._refit()
+        if state is not None:
+            self.model_version, self.n_asked = state["model_version"], state["n_asked"]
+            self.policy = self.policy.restore(state["policy"])
+
+    def _adopt(self, model: SparseGP) -> None:
+        """Terms, noises and sparse points of a fitted model."""
+        if model.config is None or model.species != self.species:
+            raise ConfigError(
+                f"learning.model knows the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; "
+                f"it must be a model that mlpot fitted for exactly {self.species}"
+            )
+        self.config = model.config
+        for k, term in enumerate(model.terms):
+            if isinstance(term, SoapTerm):
+                for z, features in zip(self.species, term.sparse_features, strict=True):
+                    self._points[k, z] = features
 
     def learn(self, atoms: Atoms, prediction: Prediction | None) -> Lesson:
         """Learn one labelled structure that the prediction was wrong or unsure about; refits the model."""
@@ -171,21 +204,9 @@ class Learner:
         self.model_version += 1
 
     def state(self) -> dict:
-        """What a restart needs besides the labels: plain numbers."""
+        """What `begin` needs besides the labels to stand here again: plain numbers."""
         return {
             "model_version": self.model_version,
             "n_asked": self.n_asked,
             "policy": self.policy.state(),
         }
-
-    def restore(self, state: dict, start: list[Atoms], learned: list[Atoms]) -> None:
-        """Arrive where `state` was taken, from the data it started from and the labels since, in order."""
-        structures = [labelled(atoms, f"data {k}") for k, atoms in enumerate([*start, *learned])]
-        for structure in structures:
-            self._add_points(structure)
-        self._structures = structures
-        if structures:
-            self._refit()
-        self.model_version = state["model_version"]
-        self.n_asked = state["n_asked"]
-        self.policy = self.policy.restore(state["policy"])

@@ -1,0 +1,218 @@
+"""LearningCalculator: an ASE calculator that asks for a label when it does not know, and learns from it at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from ..drivers.ase import ase_results
+from ..errors import LabelError
+from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
+from ..labellers.executor import SubprocessExecutor
+from ..labellers.inbox import label_into, wait_for_claim
+from ..labellers.protocol import Labeller, key_of
+from ..models.files import load_model
+from ..models.prediction import Prediction
+from ..models.settings import FitConfig
+from ..models.sparse_gp import volume_of
+from ..neighbours import NeighbourList
+from .folder import RunFolder
+from .learner import Decision, Learner, Lesson
+from .store import LabelStore
+
+log = logging.getLogger(__name__)
+
+
+class BudgetSpent(LabelError):
+    """A label is needed and `max_labels` allows no more: the run ends here, cleanly."""
+
+
+class LabelSource:
+    """Labels through an executor and a store: what was paid for once is never asked for again."""
+
+    def __init__(self, labeller: Labeller, store: LabelStore, executor: Executor, tries: int = 2):
+        self.labeller, self.store, self.executor, self.tries = labeller, store, executor, tries
+
+    def obtain(self, atoms: Atoms) -> tuple[str, Atoms, bool]:
+        """Key, structure with results, and whether it had to be paid for now.
+
+        Raises
+        ------
+        LabelError
+            If the labeller fails `tries` times.
+        """
+        key = key_of(self.labeller, atoms)
+        wait_for_claim(self.store.inbox, key)
+        stored = self.store.collect(key)
+        if stored is not None:
+            return key, stored.atoms, False
+        bare = Atoms(
+            atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc,
+            charges=atoms.get_initial_charges(), magmoms=atoms.get_initial_magnetic_moments(),
+        )  # fmt: skip
+        for attempt in range(1, self.tries + 1):
+            try:
+                self.executor.submit(label_into, self.labeller, bare, self.store.inbox.absolute()).result()
+                break
+            except LabelError as error:
+                log.warning("label failed (try %d of %d): %s", attempt, self.tries, error)
+                if attempt == self.tries:
+                    raise
+        return key, self.store.collect(key).atoms, True
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened in one calculation: the decision, and the lesson when there was a label."""
+
+    decision: Decision
+    lesson: Lesson | None
+    paid: bool
+
+
+class LearningCalculator(Calculator):
+    """Works wherever an ASE calculator does: dynamics, optimisers, NEB.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Run folder for labels.db and model.h5; new or empty unless `resume`.
+    calculator : str
+        Import path of the ASE calculator that makes labels, by default GFN1-xTB of tblite.
+    parameters : dict
+        Its keyword arguments.
+    species : iterable of int
+        Atomic numbers that will occur; those of the first structure by default.
+    config : FitConfig
+        Terms or preset, and noises.
+    threshold : float or "adaptive"
+        Largest trusted uncertainty of an atom's energy, eV.
+    max_labels : int or None
+        Raise `BudgetSpent` when more would be needed.
+    frames : list of ase.Atoms
+        Labelled data to start from.
+    start_model : str or Path
+        Model whose terms, noises and sparse points it starts with; needs `frames`.
+    resume : bool
+        Whether the folder may hold labels already; they are learned first.
+    observe : callable
+        Called with an `Event` after every calculation.
+
+    Notes
+    -----
+    `uncertainty` holds what `MlpotCalculator` puts there, and is empty after a calculation that was labelled: `results`
+    are then the label's own.
+    """
+
+    implemented_properties: ClassVar = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(
+        self,
+        folder: str | Path,
+        calculator: str = DEFAULT_CALCULATOR,
+        parameters: dict[str, Any] | None = None,
+        *,
+        species: Iterable[int] | None = None,
+        config: FitConfig | None = None,
+        threshold: float | str = "adaptive",
+        max_labels: int | None = None,
+        frames: list[Atoms] | None = None,
+        start_model: str | Path | None = None,
+        resume: bool = False,
+        observe: Callable[[Event], None] | None = None,
+        tries: int = 2,
+        timeout: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        labeller = CalculatorLabeller(calculator, parameters or {})
+        labeller.factory()  # a wrong name is an error now, not at the first label
+        self.folder = RunFolder(folder, resume)
+        self.source = LabelSource(labeller, LabelStore(self.folder.path), SubprocessExecutor(timeout=timeout), tries)
+        self._new_learner = lambda present: Learner(config or FitConfig(preset="fast"), present, threshold, max_labels)
+        self._species = None if species is None else tuple(sorted(set(species)))
+        self.frames = frames or []
+        self._start_model = None if start_model is None else load_model(start_model)
+        self.observe = observe
+        self.learner: Learner | None = None
+        self.learned_keys: list[str] = []
+        self.uncertainty: dict[str, Any] = {}
+        self._neighbours: NeighbourList | None = None
+
+    def prepare(self, atoms: Atoms, learned: list[str] | None = None, state: dict | None = None) -> None:
+        """Make the learner for the elements of `atoms`; learn the data, and the labels under the keys `learned`.
+
+        Called by the first calculation with all labels of the folder; a resumed run calls it with what its state says.
+        """
+        present = set(atoms.numbers.tolist()) | {int(z) for frame in self.frames for z in frame.numbers}
+        self.learner = self._new_learner(self._species or tuple(sorted(present)))
+        self.learned_keys = list(self.source.store.keys if learned is None else learned)
+        stored = [self.source.store.get(key).atoms for key in self.learned_keys]
+        self.learner.begin(self.frames, stored, self._start_model, state)
+        if self.learner.model is not None:
+            self._save_model()
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        """Predict; when the prediction cannot be trusted, label, learn, and go on from the label."""
+        super().calculate(atoms, list(properties), system_changes)
+        if self.learner is None:
+            self.prepare(self.atoms)
+        prediction = self._predict()
+        decision = self.learner.decide(prediction)
+        lesson, paid = None, False
+        if decision.label:
+            lesson, paid = self._learn(prediction, decision)
+        elif decision.reason == "budget spent":
+            raise BudgetSpent(
+                f"a label is needed (uncertainty {decision.max_energy_std:.3g} eV, threshold {decision.threshold:.3g} eV) "
+                f"and all {self.learner.n_asked} of max_labels are spent; raise max_labels and resume"
+            )
+        else:
+            self.results = ase_results(prediction)
+            self.uncertainty = {"energies_std": prediction.energies_std, "energy_std": prediction.energy_std}
+        if self.observe:
+            self.observe(Event(decision, lesson, paid))
+
+    def _predict(self) -> Prediction | None:
+        model = self.learner.model
+        if model is None:
+            return None
+        if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
+            self._neighbours = NeighbourList(model.cutoff)
+        return model.predict_pairs(self._neighbours.update(self.atoms), volume_of(self.atoms), uncertainty=True)
+
+    def _learn(self, prediction: Prediction | None, decision: Decision) -> tuple[Lesson, bool]:
+        key, labelled, paid = self.source.obtain(self.atoms)
+        lesson = self.learner.learn(labelled, prediction)
+        self.learned_keys.append(key)
+        before = {} if prediction is None else {"predicted_forces": prediction.forces, "predicted_energy": prediction.energy}
+        numbers = {"model_version": self.learner.model_version, "std_after": lesson.std_after}
+        if lesson.force_error is not None:
+            numbers |= {"force_error": lesson.force_error, "std_before": lesson.std_before}
+        self.source.store.annotate(key, data=before, **numbers)
+        self._save_model()
+        names = ("energy", "free_energy", "forces", "stress")
+        self.results = {name: labelled.calc.results[name] for name in names if name in labelled.calc.results}
+        self.uncertainty = {}
+        return lesson, paid
+
+    def _save_model(self) -> None:
+        self.learner.model.save(self.folder / "model.h5")
+
+    def close(self) -> None:
+        """Let workers and folder go."""
+        self.source.executor.shutdown(cancel_futures=True)
+        self.folder.release()
+
+    def __enter__(self) -> LearningCalculator:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.build import bulk
+from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
 from .models.prediction import Prediction
@@ -20,6 +22,7 @@ class Potential(Protocol):
     """What is checked: mlpot's models, and anything of the same shape."""
 
     cutoff: float
+    species: tuple[int, ...]
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Energy, forces, virial, stress."""
@@ -69,6 +72,16 @@ def validate_model(model: Potential, atoms: Atoms, seed: int = 0) -> list[Check]
     if np.any(atoms.pbc):
         checks.append(Check("a supercell has the same energy per cell", _supercell_error(model, atoms, p), 1e-7, "eV"))
     return checks
+
+
+def default_structure(model: Potential) -> Atoms:
+    """A small rattled crystal of the model's elements, at distances that bonds have."""
+    numbers = list(model.species)
+    spacing = 2 * float(np.mean(covalent_radii[numbers])) * 1.15
+    atoms = bulk("X", "sc", a=spacing) * (2, 2, 2)
+    atoms.numbers = np.resize(numbers, len(atoms))
+    atoms.rattle(0.08, seed=0)
+    return atoms
 
 
 def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from .errors import ConfigError
+from .learning.calculator import LearningCalculator
+from .learning.dynamics import DynamicsPlan
+from .learning.runner import LearningRun
 from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
+from .structures import read_structures
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 
@@ -53,11 +60,20 @@ class DynamicsSettings(Settings):
     barostat_fs: PositiveFloat = Field(1000.0, description="npt: time constant of the barostat, fs")
     shape: Literal["volume", "cell"] = Field("volume", description="npt: what may change, the volume or the whole cell")
 
-    @property
-    def ramp(self) -> tuple[float, float]:
-        """Temperatures at the start and at the end, K."""
+    def plan(self) -> DynamicsPlan:
+        """As the runner takes it."""
         t = self.temperature_K
-        return t if isinstance(t, tuple) else (t, t)
+        return DynamicsPlan(
+            ensemble=self.ensemble,
+            ramp=t if isinstance(t, tuple) else (t, t),
+            timestep_fs=self.timestep_fs,
+            steps=self.steps,
+            seed=self.seed,
+            thermostat_fs=self.thermostat_fs,
+            barostat_fs=self.barostat_fs,
+            pressure_GPa=self.pressure_GPa,
+            whole_cell=self.shape == "cell",
+        )
 
 
 class LabellerSettings(Settings):
@@ -121,7 +137,7 @@ class LearnFile(Settings):
     labeller: LabellerSettings = LabellerSettings()
     learning: LearningSettings = LearningSettings()
     data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings(preset="fast")
+    model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
     output: RunOutput
 
@@ -201,3 +217,66 @@ def _known_keys(schema: type[BaseModel], path: list[Any], tag: str | None) -> li
         kinds = [field.annotation, *get_args(field.annotation)]
         schema = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), schema)
     return list(schema.model_fields)
+
+
+@contextmanager
+def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
+    """The run that a configuration describes, its folder held until the end of the block.
+
+    Raises
+    ------
+    ConfigError, DataError, RunFolderError, ModelFileError
+        Before anything is written, where it can be told.
+    """
+    s = settings
+    start = read_structures(s.structure.file)[-1].repeat(s.structure.repeat)
+    start.calc = None
+    frames = read_structures(s.data.train) if s.data.train else []
+    config = s.fit_config()
+    present = set(start.numbers.tolist()) | {int(z) for frame in frames for z in frame.numbers}
+    with LearningCalculator(
+        s.output.folder, s.labeller.calculator, s.labeller.parameters, species=present, config=config,
+        threshold=s.learning.threshold, max_labels=s.learning.max_labels, frames=frames,
+        start_model=s.learning.model, resume=resume, tries=s.labeller.tries, timeout=s.labeller.timeout_s,
+    ) as calculator:  # fmt: skip
+        yield LearningRun(start, s.dynamics.plan(), calculator, s.output.interval, s.output.checkpoint_s)
+
+
+def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
+    """A complete configuration for a structure file, every key with its meaning."""
+    symbols = "-".join(chemical_symbols[z] for z in species).lower()
+    energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
+    schema, given = (FitFile, FIT_GIVEN) if kind == "fit" else (LearnFile, LEARN_GIVEN)
+    lines = [f"# mlpot {kind} THIS_FILE", ""]
+    for section, field in schema.model_fields.items():
+        lines.append(f"[{section}]")
+        for key, entry in field.annotation.model_fields.items():
+            if key in ("terms", "config_type_noise"):
+                continue
+            value = given.get((section, key), entry.default)
+            text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else _toml(value)
+            text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
+            mark = "# " if value is None else ""
+            lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
+LEARN_GIVEN = {
+    ("structure", "file"): "FILE",
+    ("model", "preset"): "balanced",
+    ("labeller", "parameters"): {"method": "GFN1-xTB", "verbosity": 0},
+    ("output", "folder"): "runs/NAME",
+}
+EXAMPLES = {
+    "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
+    "timeout_s": "3600.0", "max_labels": "60", "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
+}  # fmt: skip
+
+
+def _toml(value: Any) -> str:
+    """A TOML literal."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

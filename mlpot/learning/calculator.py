@@ -136,7 +136,7 @@ class LearningCalculator(Calculator):
         labeller.factory()  # a wrong name is an error now, not at the first label
         self.folder = RunFolder(folder, resume)
         self.source = LabelSource(labeller, LabelStore(self.folder.path), SubprocessExecutor(timeout=timeout), tries)
-        self._new_learner = lambda present: Learner(config or FitConfig(preset="fast"), present, threshold, max_labels)
+        self._new_learner = lambda present: Learner(config or FitConfig(), present, threshold, max_labels)
         self._species = None if species is None else tuple(sorted(set(species)))
         self.frames = frames or []
         self._start_model = None if start_model is None else load_model(start_model)

@@ -19,7 +19,7 @@ from ..neighbours import find_pairs
 from ..structures import LabelledStructure, labelled
 from .policy import Observation, make_policy
 
-NEW_POINT_TOLERANCE = 1e-4
+NEW_POINT_TOLERANCE = 1e-5
 """An environment joins the sparse set when this part of its prior variance is not explained by the set."""
 
 

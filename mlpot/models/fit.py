@@ -124,11 +124,11 @@ def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], sp
 
 
 def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:
-    """Prior std of a local energy: the size of the energies per atom that are left to explain, at least 0.1 eV."""
+    """Prior std of a local energy: the size of the energies per atom that are left to explain, at least 1 eV."""
     left = [
         (s.energy - baseline.energies(s.atoms.numbers).sum()) / s.n_atoms for s in structures if s.energy is not None
     ]
-    return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 0.1)
+    return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
 
 
 def make_terms(

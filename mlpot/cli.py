@@ -1,0 +1,267 @@
+"""The command line. Only this file prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Literal
+
+import ase.data
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .errors import ConfigError, MlpotError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Sparse-kernel interatomic potentials that learn while the simulation runs.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False, soft_wrap=True)
+problems = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `mlpot`."""
+    app()
+
+
+def reports_errors(command: Callable) -> Callable:
+    """One clear line and a non-zero exit code for every error that mlpot raises on purpose: 2 for configurations."""
+
+    @wraps(command)
+    def guarded(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except MlpotError as error:
+            problems.print(f"mlpot: {error}", style="red", markup=False)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        except KeyboardInterrupt as error:
+            problems.print("mlpot: interrupted", style="red")
+            raise typer.Exit(130) from error
+
+    return guarded
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from . import __version__
+
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example:  mlpot fit inputs/fit_si.toml")
+@reports_errors
+def fit(config: Annotated[Path, typer.Argument(help="A TOML file with [data], [model], [fit] and [output].")]) -> None:
+    """Fit a model to labelled structures."""
+    from .config import FitFile, read_config
+    from .models.evaluate import evaluate as evaluate_model
+    from .models.fit import fit as fit_model
+    from .report.tables import error_rows
+    from .structures import all_labelled, read_structures
+
+    settings = read_config(config, FitFile)
+    output = Path(settings.output.model)
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"{config}: output.model = {str(output)!r}: its folder does not exist; create it")
+    fit_config = settings.fit_config()
+    frames = read_structures(settings.data.train)
+    test = all_labelled(read_structures(settings.data.test), "test") if settings.data.test else None
+    with _bars() as bars:
+        model = fit_model(frames, fit_config, progress=_progress(bars))
+    model.save(output)
+    report = model.report
+    rows = [("train: " + name, errors) for name, errors in report.residuals.items()]
+    if test:
+        evaluation = evaluate_model(model, test)
+        rows += [("test: " + name, errors) for name, errors in evaluation.per_config_type.items()]
+        rows.append(("test: all", evaluation.overall))
+    console.print(_error_table("Errors per config_type", error_rows(rows)))
+    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given"
+    energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
+    console.print(f"isolated-atom energies ({how}): {energies} eV")
+    console.print(
+        f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
+        f"energy scales {[round(e, 3) for e in report.energy_scales]} eV, condition number {report.condition:.1e}, "
+        f"{report.cpu_seconds:.1f} CPU s"
+    )
+    if settings.output.report:
+        from .report.fit_report import write_fit_report
+
+        write_fit_report(model, evaluation.comparisons if test else [], Path(settings.output.report))
+        console.print(f"report: {settings.output.report}")
+    console.print(f"model: {output}")
+
+
+@app.command(epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png")
+@reports_errors
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    structures: Annotated[Path, typer.Argument(help="Labelled structures, anything ase.io reads.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw predicted against labelled into this file.")] = None,
+) -> None:
+    """Errors of a model on labelled structures, and how its uncertainty compares with them."""
+    from .durable import write_text
+    from .models.evaluate import evaluate as evaluate_model
+    from .models.files import load_model
+    from .report.tables import error_rows
+    from .structures import all_labelled, read_structures
+
+    evaluation = evaluate_model(load_model(model), all_labelled(read_structures(structures), str(structures)))
+    rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
+    console.print(_error_table(str(structures), error_rows(rows)))
+    for name, value in evaluation.calibration.items():
+        console.print(f"{name}: {'-' if value is None else f'{value:.2f}'}")
+    if json_file:
+        write_text(json_file, json.dumps(evaluation.to_dict(), indent=1))
+    if plot:
+        from .report.plots import parity_figure, save
+
+        save(parity_figure(evaluation.comparisons), plot)
+
+
+@app.command(epilog="Example:  mlpot check si.h5 structures.xyz")
+@reports_errors
+def check(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are quick.")] = None,
+) -> None:
+    """Check derivatives, invariances and smoothness of a model."""
+    from .checks import default_structure, validate_model
+    from .models.files import load_model
+    from .structures import read_structures
+
+    potential = load_model(model)
+    frames = read_structures(structures) if structures else [default_structure(potential)]
+    failed = 0
+    for k, atoms in enumerate(frames):
+        table = Table("check", "found", "allowed", "unit", "", title=f"{atoms.get_chemical_formula()} ({k})")
+        for result in validate_model(potential, atoms):
+            failed += not result.passed
+            verdict = "[green]ok" if result.passed else "[red]FAILED"
+            table.add_row(result.name, f"{result.value:.1e}", f"{result.tolerance:.1e}", result.unit, verdict)
+        console.print(table)
+    if failed:
+        raise MlpotError(f"{model}: {failed} checks failed")
+
+
+@app.command(epilog="Example:  mlpot learn inputs/learn_si.toml --resume")
+@reports_errors
+def learn(
+    config: Annotated[Path, typer.Argument(help="A TOML file with [structure], [dynamics], [labeller], [learning], ...")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder of [output].")] = False,
+) -> None:
+    """A simulation that learns while it runs."""
+    from .config import LearnFile, learning_run, read_config
+    from .report.live import LiveView
+    from .report.run_report import write_run_report
+
+    settings = read_config(config, LearnFile)
+    folder = Path(settings.output.folder)
+    with learning_run(settings, resume) as run, LiveView(console, run.calculator.folder / "run.log") as view:
+        logging.getLogger("mlpot").addHandler(view.handler)
+        run.observer = view.show
+        started = time.perf_counter()
+        status = run.run()
+        n_labels = run.calculator.learner.n_labels
+    report = write_run_report(folder)
+    if status == "budget":
+        console.print("ended early: another label is needed and learning.max_labels allows none; raise it and --resume")
+    console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
+    for name, file in (("report", report), ("model", folder / "model.h5"), ("trajectory", folder / "trajectory.xyz")):
+        console.print(f"{name + ':':12s}{file}")
+
+
+@app.command(epilog="Example:  mlpot report runs/learn_si")
+@reports_errors
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a learning run, or a model file.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it.")] = None,
+) -> None:
+    """Write the single-file HTML report of a learning run or of a fit."""
+    from .models.files import load_model
+    from .report.fit_report import write_fit_report
+    from .report.run_report import write_run_report
+
+    if run.is_dir():
+        console.print(str(write_run_report(run, output)))
+    else:
+        target = output or run.with_suffix(".html")
+        write_fit_report(load_model(run), [], target)
+        console.print(str(target))
+
+
+@app.command(epilog="Example:  mlpot template learn start.xyz > learn.toml")
+@reports_errors
+def template(
+    kind: Annotated[Literal["fit", "learn"], typer.Argument(help="What the configuration is for.")],
+    structure: Annotated[Path, typer.Argument(help="A structure file: labelled for fit, a start for learn.")],
+) -> None:
+    """Print a complete, commented configuration for a structure."""
+    from .config import template as make_template
+    from .structures import read_structures
+
+    species = sorted({int(z) for atoms in read_structures(structure) for z in atoms.numbers})
+    sys.stdout.write(make_template(kind, str(structure), species))
+
+
+@app.command(epilog="Example:  mlpot bench --peers --json bench.json")
+@reports_errors
+def bench(
+    peers: Annotated[bool, typer.Option("--peers", help="Measure installed peers in the same run.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
+) -> None:
+    """Cost of energy, forces and stress, with and without uncertainty, of neighbour lists, fits and refits."""
+    from .bench import run_benchmarks
+    from .durable import write_text
+
+    rows = []
+    table = Table("name", "system", "atoms", "sparse", "us/atom", "with uncertainty", "threads")
+    for row in run_benchmarks(peers):
+        rows.append(row)
+        console.print(f"measured {row['name']} on {row['system']}", style="dim")
+        cells = [row.get(k) for k in ("name", "system", "n_atoms", "n_sparse", "us_per_atom", "us_per_atom_with_uncertainty", "threads")]
+        table.add_row(*("-" if c is None else f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
+    console.print(table)
+    if json_file:
+        write_text(json_file, json.dumps(rows, indent=1))
+
+
+def _error_table(title: str, rows: list[list[str]]) -> Table:
+    heads = ("config_type", "structures", "atoms", "E MAE", "E RMSE meV/atom", "F MAE", "F RMSE eV/A", "stress RMSE GPa")
+    table = Table(*heads, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
+    )
+
+
+def _progress(bars: Progress) -> Callable[[str, int, int], None]:
+    """A progress callback that keeps one bar per stage."""
+    tasks: dict[str, int] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done)
+
+    return show
+
+

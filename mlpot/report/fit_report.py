@@ -1,0 +1,54 @@
+"""The report of a fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ase.data import chemical_symbols
+
+from ..models.report import Comparison
+from ..models.sparse_gp import SparseGP
+from .html import paragraph, section, table, write_page
+from .plots import image, parity_figure
+from .tables import error_rows
+
+HEADS = ("config_type", "structures", "atoms", "E MAE", "E RMSE meV/atom", "F MAE", "F RMSE eV/A", "stress RMSE GPa")
+
+
+def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) -> None:
+    """What was fitted to what, the residuals, and parity plots on test structures where there are any."""
+    sections = [section("Model", table(_model_rows(model)))]
+    if model.report:
+        sections.append(section("Residuals on the training data", table(error_rows(model.report.residuals.items()), HEADS)))
+    else:
+        sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
+    if test:
+        sections.append(section("Test structures", image(parity_figure(test))))
+    if model.config:
+        settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
+        sections.append(section("Settings", f"<pre>{settings}</pre>"))
+    write_page(file, "mlpot: fit", sections)
+
+
+def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("elements", ", ".join(chemical_symbols[z] for z in model.species)),
+        ("cutoff", f"{model.cutoff} A"),
+        ("sparse points per term", ", ".join(str(term.n_sparse) for term in model.terms)),
+        ("energy scale per term", ", ".join(f"{term.energy_scale:.3f} eV" for term in model.terms)),
+    ]
+    r = model.report
+    if r is None:
+        return rows
+    how = "fitted, as none were given" if r.isolated_atom_energies_fitted else "given"
+    energies = ", ".join(f"{chemical_symbols[z]} {e:.6f} eV" for z, e in r.isolated_atom_energies.items())
+    return [
+        *rows,
+        ("isolated-atom energies", f"{energies} ({how})"),
+        ("labels", f"{r.n_energies} energies, {r.n_force_components} force components, {r.n_virials} virials"),
+        ("environments", r.n_atoms),
+        ("condition number", f"{r.condition:.1e}"),
+        ("processor time", f"{r.cpu_seconds:.1f} s"),
+    ]

@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Sparse-kernel interatomic potentials that learn while the simulation runs.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 problems = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+LINKS_UNKNOWN = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system without hard links answers."""
+
 
 @contextmanager
 def atomic_write(file: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder that replaces `file` when the block ends well, and vanishes when it does not.
+    """A temporary path in the same folder: it replaces `file` when the block ends well, and vanishes otherwise.
 
     Raises
     ------
@@ -19,24 +24,40 @@ def atomic_write(file: str | Path) -> Iterator[Path]:
         Folder missing or read-only, disk full; `file` is then what it was.
     """
     file = Path(file)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _temporary(file) as temporary:
         yield temporary
         flush(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, file)
         flush(file.parent)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def write_text(file: str | Path, text: str) -> None:
     """Replace the content of a file atomically and durably."""
     with atomic_write(file) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def create_text(file: str | Path, text: str) -> None:
+    """Make a file that does not exist yet, complete from the first instant that anybody sees it.
+
+    Raises
+    ------
+    FileExistsError
+        If it exists; of several processes that try at once, one succeeds.
+    """
+    file = Path(file)
+    with _temporary(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        try:
+            os.link(temporary, file)  # unlike a rename, it fails when the name is taken
+        except OSError as error:
+            if error.errno not in LINKS_UNKNOWN:
+                raise
+            if file.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file)) from error
+            os.replace(temporary, file)
+        flush(file.parent)
 
 
 def flush(path: Path) -> None:
@@ -48,7 +69,28 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Delete the temporary files of processes that were killed while writing into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    older_than : float
+        Age in seconds, where somebody else may be writing right now.
+    """
+    for file in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime >= older_than:
+                file.unlink()
+
+
+@contextmanager
+def _temporary(file: Path) -> Iterator[Path]:
+    """An empty file beside `file`, with the permissions of any new file; gone at the end of the block."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()

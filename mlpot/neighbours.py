@@ -54,10 +54,10 @@ class Pairs:
 
     def forces(self, pair_gradients: np.ndarray) -> np.ndarray:
         """-dE/dr, (n_atoms, 3) or (n_atoms, 3, k), from dE/dvectors (n_pairs, 3) or (n_pairs, 3, k), eV/A."""
-        gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, -1)
         columns = pair_gradients.shape[2:]
-        forces = np.zeros((self.n_atoms, 3, gradients.shape[2] if self.n_pairs else int(np.prod(columns, dtype=int))))
+        forces = np.zeros((self.n_atoms, 3, int(np.prod(columns, dtype=int))))
         if self.n_pairs:
+            gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, forces.shape[2])
             add_forces(self.i, self.j, gradients, forces)
         return forces.reshape(self.n_atoms, 3, *columns)
 
@@ -66,7 +66,8 @@ class Pairs:
         columns = pair_gradients.shape[2:]
         virial = np.zeros((9, int(np.prod(columns, dtype=int))))
         if self.n_pairs:
-            add_virial(self.vectors, np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, -1), virial)
+            gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, virial.shape[1])
+            add_virial(self.vectors, gradients, virial)
         return virial.reshape(3, 3, *columns)
 
     def with_vectors(self, vectors: np.ndarray) -> Pairs:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import json
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import ConfigError, LabelError
 from .protocol import Label, check_label
+from .scratch import scratch_folder
 
 DEFAULT_CALCULATOR = "tblite.ase.TBLite"
 INSTALL_HINTS = {"tblite": "pip install tblite", "gpaw": "pip install gpaw", "xtb": "pip install xtb"}
@@ -30,9 +28,10 @@ class CalculatorLabeller:
     Parameters
     ----------
     calculator : str
-        "package.module.Class", or any importable function that returns a calculator.
+        "package.module.Class", or "package.module:function" for any function that returns a calculator.
     parameters : dict
-        Its keyword arguments.
+        Its keyword arguments; plain numbers, strings, lists and tables. Paths in them must be absolute, since
+        each calculation runs in its own folder.
     """
 
     calculator: str = DEFAULT_CALCULATOR
@@ -51,29 +50,66 @@ class CalculatorLabeller:
         ConfigError
             If it cannot be imported.
         """
-        module, dot, name = self.calculator.rpartition(".")
-        if not dot:
-            raise ConfigError(
-                f"labeller.calculator = {self.calculator!r}: must be an import path such as {DEFAULT_CALCULATOR!r}"
-            )
+        here = f"labeller.calculator = {self.calculator!r}"
+        module, dot, name = self.calculator.rpartition(":" if ":" in self.calculator else ".")
+        if not (dot and module and name) or module.startswith("."):
+            raise ConfigError(f"{here}: must be an import path such as {DEFAULT_CALCULATOR!r}")
         try:
-            return getattr(import_module(module), name)
+            found = getattr(import_module(module), name)
         except ImportError as error:
             hint = INSTALL_HINTS.get(module.split(".")[0], f"install the package that provides {module}")
-            raise ConfigError(f"labeller.calculator = {self.calculator!r}: cannot be imported ({error}); {hint}") from error
+            raise ConfigError(
+                f"{here}: cannot be imported ({error}); {hint}, or check the spelling"
+            ) from error
         except AttributeError as error:
-            raise ConfigError(f"labeller.calculator = {self.calculator!r}: {module} has no {name!r}; check the spelling") from error
+            raise ConfigError(f"{here}: {module} has no {name!r}; check the spelling") from error
+        if not callable(found):
+            raise ConfigError(f"{here}: is {type(found).__name__}, not a class or a function")
+        return found
+
+    def check(self) -> None:
+        """What can be known without a calculation: the calculator is importable and takes the parameters.
+
+        Raises
+        ------
+        ConfigError
+            If it is not, or does not.
+        """
+        factory = self.factory()
+        here = f"labeller.parameters = {self.parameters!r}"
+        try:
+            json.dumps(self.settings)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{here}: only numbers, strings, lists and tables can be recorded ({error})"
+            ) from error
+        with scratch_folder():
+            try:
+                made = factory(**self.parameters)
+            except Exception as error:  # constructors raise whatever they like
+                raise ConfigError(
+                    f"{here}: {self.calculator} does not take them ({type(error).__name__}: {error})"
+                ) from error
+        if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
+            raise ConfigError(
+                f"labeller.calculator = {self.calculator!r}: makes {type(made).__name__}, not an ASE calculator"
+            )
 
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and, with a three-dimensional cell, stress.
 
+        Constraints of `atoms` play no part: a label holds what the atoms feel.
+
         Raises
         ------
+        ConfigError
+            If the calculator cannot be imported.
         LabelError
-            If the calculator raises, or what it returns is not finite or of the wrong shape.
+            If it raises, or what it returns is not finite or of the wrong shape.
         """
         factory = self.factory()
         work = atoms.copy()
+        work.set_constraint()
         started = time.perf_counter()
         with scratch_folder():
             try:
@@ -81,13 +117,13 @@ class CalculatorLabeller:
                 label = self._ask(work, started)
             except Exception as error:  # whatever a calculator raises means that it did not deliver
                 raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}") from error
-        check_label(atoms, label)
+            check_label(atoms, label)
         return label
 
     def _ask(self, atoms: Atoms, started: float) -> Label:
         forces = np.array(atoms.get_forces(), float)
         # the forces are the derivative of the free energy, where smearing makes it differ from the energy
-        energy = float(atoms.calc.results.get("free_energy", atoms.get_potential_energy()))
+        energy = float(atoms.get_potential_energy(force_consistent="free_energy" in atoms.calc.results))
         return Label(energy, forces, _stress(atoms), time.perf_counter() - started, self.settings)
 
 
@@ -97,17 +133,5 @@ def _stress(atoms: Atoms) -> np.ndarray | None:
         return None
     try:
         return voigt_6_to_full_3x3_stress(atoms.get_stress())
-    except PropertyNotImplementedError:
+    except NotImplementedError:  # some calculators list stress and have it for some of their methods only
         return None
-
-
-@contextmanager
-def scratch_folder():
-    """Work in an empty folder of the node's local disk, and come back."""
-    home = os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="mlpot-label-") as folder:
-        os.chdir(folder)
-        try:
-            yield folder
-        finally:
-            os.chdir(home)

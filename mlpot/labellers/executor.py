@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -13,109 +14,177 @@ import threading
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import LabelError
+from . import scratch
 
 PRELOADED = ("mlpot.labellers.calculator", "mlpot.labellers.inbox")
-LOG_TAIL = 1500
-"""Characters of a failed worker's output that its error carries."""
+LOG_TAIL, LOG_KEPT = 1500, 10_000_000
+"""Bytes of a failed worker's output that its error carries, and that are kept when failures are kept."""
+EXIT_SECONDS = 5.0
+"""How long a worker that has answered may take to end."""
+# The import path goes in by hand: PYTHONPATH would reach every Python program that a calculator starts.
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from mlpot.labellers.worker import main; main()"
+)
 log = logging.getLogger(__name__)
 
 
 class _Worker:
-    """A process that has imported what it needs and waits for its one task."""
+    """A process that has imported what it needs and waits for its one task.
+
+    It is a new program, never a fork: OpenMP does not survive that.
+    """
 
     def __init__(self, preload: tuple[str, ...]):
         source, self._tasks = os.pipe()
         self._answers, sink = os.pipe()
-        self._log = tempfile.NamedTemporaryFile(prefix="mlpot-worker-", suffix=".log")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlpot.labellers.worker", str(source), str(sink), *preload],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, pass_fds=(source, sink),
-            start_new_session=True, env=environment,
-        )  # fmt: skip
-        os.close(source)
-        os.close(sink)
+        self._log = tempfile.TemporaryFile()  # has no name: nothing is left when this process is killed
+        self._end = ""
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(os.getpid()), str(source), str(sink),
+                *preload], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+                pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: "1"},
+            )  # fmt: skip
+        except OSError:
+            os.close(self._tasks)
+            os.close(self._answers)
+            self._log.close()
+            raise
+        finally:
+            os.close(source)
+            os.close(sink)
 
-    def run(self, task: bytes, timeout: float | None):
+    def run(self, task: bytes, timeout: float | None) -> Any:
         """Result of the task; whatever it raised, or LabelError when the process died or took too long."""
-        timer = threading.Timer(timeout, self.kill) if timeout else None
+        timer = (
+            None
+            if timeout is None
+            else threading.Timer(timeout, self.kill, [f"took longer than {timeout} s"])
+        )
         if timer:
+            timer.daemon = True
             timer.start()
         try:
-            with suppress(BrokenPipeError), os.fdopen(self._tasks, "wb") as pipe:
-                pipe.write(task)
-            self._tasks = -1
-            with os.fdopen(self._answers, "rb") as pipe:
-                answer = pipe.read()
-            self._answers = -1
-            status = self.process.wait()
+            answer = self._exchange(pickle.dumps((timeout, task)))
+            status = self._await_end()
         finally:
             if timer:
                 timer.cancel()
-        if not answer:
-            raise LabelError(self._obituary(status, timeout))
-        succeeded, value = pickle.loads(answer)
-        if not succeeded:
-            raise value
-        return value
+        try:
+            succeeded, value = pickle.loads(answer)
+        except Exception as error:  # nothing, or half an answer: the process died
+            raise LabelError(self._obituary(status)) from error
+        if succeeded:
+            return value
+        value.add_note(f"output of the labelling process:\n{self.output()}")
+        raise value
 
-    def _obituary(self, status: int, timeout: float | None) -> str:
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        if timeout and status == -signal.SIGKILL:
-            how += f" (the limit is {timeout} s)"
-        tail = Path(self._log.name).read_text(errors="replace")[-LOG_TAIL:].strip()
-        return f"the labelling process {how}" + (f"; its last words:\n{tail}" if tail else "")
+    def _exchange(self, data: bytes) -> bytes:
+        tasks, self._tasks = self._tasks, -1
+        answers, self._answers = self._answers, -1
+        with os.fdopen(answers, "rb") as answer:
+            with suppress(BrokenPipeError), os.fdopen(tasks, "wb") as pipe:
+                pipe.write(data)
+            return answer.read()
 
-    def kill(self) -> None:
+    def _await_end(self) -> int:
+        """Exit status; what hangs while leaving, or was started and left behind, is killed."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(EXIT_SECONDS)
+        self.kill("")
+        return self.process.wait()
+
+    def _obituary(self, status: int) -> str:
+        if status < 0:
+            how = f"was killed by {signal.Signals(-status).name}"
+            why = self._end or ("out of memory?" if status == -signal.SIGKILL else "")
+        else:
+            how, why = f"ended with status {status}", self._end
+        tail = self.output()
+        reason = f" ({why})" if why else ""
+        return f"the labelling process {how}{reason}" + (f"; its last words:\n{tail}" if tail else "")
+
+    def output(self, n_bytes: int = LOG_TAIL) -> str:
+        """The end of what the process has printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        # pread: the offset of the file is shared with the process that writes
+        return os.pread(self._log.fileno(), n_bytes, max(0, size - n_bytes)).decode(errors="replace").strip()
+
+    def kill(self, why: str) -> None:
         """End the process and its children at once."""
-        with suppress(ProcessLookupError):
+        self._end = self._end or why
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def dismiss(self) -> None:
-        """Let an idle worker go."""
+        """Let a worker go, idle or done."""
         for descriptor in (self._tasks, self._answers):
             if descriptor >= 0:
                 os.close(descriptor)
         self._tasks = self._answers = -1
-        self.kill()
+        self.kill("")
         self.process.wait()
+        scratch.remove_left_by(self.process.pid)
         self._log.close()
 
 
 class SubprocessExecutor(Executor):
     """Runs each task in a fresh process; at most `max_workers` at a time, and one spare that is already warm.
 
+    A task that was begun finishes on its own when this process is killed; idle workers leave then. As a
+    context manager, it waits for its tasks at a normal end and kills them when the block raises (Ctrl-C
+    included).
+
     Parameters
     ----------
     max_workers : int
         Tasks at a time.
     timeout : float or None
-        Seconds after which a task is killed.
+        Seconds after which a task, and all that it started, is killed.
     preload : tuple of str
         Modules that workers import before their task comes.
+    keep_failed : Path or None
+        Folder for the scratch files and the output of failed tasks; None discards them.
     """
 
-    def __init__(self, max_workers: int = 1, timeout: float | None = None, preload: tuple[str, ...] = PRELOADED):
-        self._timeout, self._preload = timeout, preload
+    def __init__(
+        self,
+        max_workers: int = 1,
+        timeout: float | None = None,
+        preload: tuple[str, ...] = PRELOADED,
+        keep_failed: str | Path | None = None,
+    ):
+        self._timeout, self._preload = timeout, tuple(preload)
+        self._keep_failed = None if keep_failed is None else Path(keep_failed).absolute()
         self._slots = threading.Semaphore(max_workers)
         self._lock = threading.Lock()
-        self._spare: _Worker | None = _Worker(preload)
+        self._spare: _Worker | None = _Worker(self._preload)
         self._busy: set[_Worker] = set()
+        self._futures: set[Future] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
         """Start fn(*args, **kwargs) in a process of its own; everything must be picklable."""
-        if self._closed:
-            raise RuntimeError("the executor has been shut down")
-        future: Future = Future()
         task = pickle.dumps((fn, args, kwargs))
+        future: Future = Future()
         thread = threading.Thread(target=self._serve, args=(future, task), daemon=True)
-        self._threads = [t for t in self._threads if t.is_alive()] + [thread]
-        thread.start()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the executor has been shut down")
+            self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+            self._futures.add(future)
+            thread.start()
+        future.add_done_callback(self._forget)
         return future
+
+    def _forget(self, future: Future) -> None:
+        with self._lock:
+            self._futures.discard(future)
 
     def _serve(self, future: Future, task: bytes) -> None:
         with self._slots:
@@ -127,17 +196,42 @@ class SubprocessExecutor(Executor):
                 future.set_exception(LabelError(f"no worker process could be started: {error}"))
                 return
             try:
-                future.set_result(worker.run(task, self._timeout))
+                result = worker.run(task, self._timeout)
             except BaseException as error:
+                self._keep(worker, error)
+                self._bury(worker)
                 future.set_exception(error)
-            finally:
-                with self._lock:
-                    self._busy.discard(worker)
-                worker.dismiss()
+            else:
+                self._bury(worker)
+                future.set_result(result)
+
+    def _bury(self, worker: _Worker) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+        worker.dismiss()
+
+    def _keep(self, worker: _Worker, error: BaseException) -> None:
+        """Keep what a failed task left, and say where."""
+        if self._keep_failed is None:
+            return
+        try:
+            self._keep_failed.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="failed-", dir=self._keep_failed))
+            (folder / "output.log").write_text(worker.output(LOG_KEPT), encoding="utf-8")
+            (folder / "error.txt").write_text(
+                "\n".join([str(error), *getattr(error, "__notes__", ())]), encoding="utf-8"
+            )
+            scratch.keep_left_by(worker.process.pid, folder)
+            log.warning("a label failed; its files are kept in %s", folder)
+        except OSError as problem:
+            log.warning("the files of a failed label cannot be kept in %s: %s", self._keep_failed, problem)
 
     def _take_worker(self) -> _Worker:
         with self._lock:
             worker, self._spare = self._spare, None
+            if worker is not None and worker.process.poll() is not None:
+                worker.dismiss()  # died while idle, which is no fault of the task
+                worker = None
             worker = worker or _Worker(self._preload)
             self._busy.add(worker)
             if not self._closed:
@@ -145,15 +239,23 @@ class SubprocessExecutor(Executor):
             return worker
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the spare worker go; with `cancel_futures`, kill those at work too; with `wait`, join the rest."""
+        """Let the spare worker go; with `cancel_futures`, end all the others too; with `wait`, wait for them."""
         with self._lock:
             self._closed = True
             spare, self._spare = self._spare, None
+            pending = list(self._futures) if cancel_futures else []
+        for future in pending:
+            future.cancel()
+        with self._lock:
             busy = list(self._busy) if cancel_futures else []
+            threads = list(self._threads)
+        for worker in busy:
+            worker.kill("stopped with the executor")
         if spare:
             spare.dismiss()
-        for worker in busy:
-            worker.kill()
         if wait:
-            for thread in self._threads:
+            for thread in threads:
                 thread.join()
+
+    def __exit__(self, kind, value, traceback) -> None:
+        self.shutdown(wait=True, cancel_futures=kind is not None)

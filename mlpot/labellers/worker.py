@@ -1,34 +1,74 @@
-"""One task in a process of its own: `python -m mlpot.labellers.worker IN OUT`, file descriptors of two pipes.
+"""One task in a process of its own.
 
-It imports what labels usually need, then waits: the spare worker of an executor has its start-up behind it when a task
-comes. The end of the pipe without a task means that nobody needs it any more.
+It imports what labels usually need, then waits: the spare worker of an executor has its start-up behind it
+when a task comes. The end of the pipe without a task means that nobody needs it any more.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import pickle
+import signal
 import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from ..errors import LabelError
+
+GRACE_SECONDS = 5
+"""An orphaned worker ends itself this long after the limit that its executor would have enforced."""
 
 
 def main() -> None:
-    """Read a pickled (function, args, kwargs), run it, write a pickled (succeeded, result or exception)."""
-    source, sink = int(sys.argv[1]), int(sys.argv[2])
-    for module in sys.argv[3:]:
+    """Read a pickled task, run it, write a pickled (succeeded, result or exception).
+
+    Arguments of the program: pid of the parent, file descriptors of two pipes, modules to import beforehand.
+    """
+    parent, source, sink = (int(argument) for argument in sys.argv[1:4])
+    for descriptor in (source, sink):
+        # a program that the calculator starts must not hold the pipes open after this process is gone
+        os.set_inheritable(descriptor, False)
+    for module in sys.argv[4:]:
         importlib.import_module(module)
     with os.fdopen(source, "rb") as pipe:
         data = pipe.read()
-    if not data:
+    # A task that has not begun when its simulation is killed is left to the one that resumes.
+    if not data or os.getppid() != parent:
         return
+    answer = _run(data)
+    # nobody listens any more when the simulation was killed meanwhile; the result is in the inbox then
+    with suppress(BrokenPipeError), os.fdopen(sink, "wb") as pipe:
+        pipe.write(answer)
+
+
+def _run(data: bytes) -> bytes:
     try:
-        function, args, kwargs = pickle.loads(data)
-        answer = (True, function(*args, **kwargs))
+        limit, task = pickle.loads(data)
+        if limit is not None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside compiled code
+            signal.alarm(math.ceil(limit) + GRACE_SECONDS)
+        function, args, kwargs = pickle.loads(task)
+        return _pickled((True, function(*args, **kwargs)))
     except Exception as error:  # carried to the caller, who raises it
-        answer = (False, error)
-    with os.fdopen(sink, "wb") as pipe:
-        pickle.dump(answer, pipe)
+        return _carried(error)
 
 
-if __name__ == "__main__":
-    main()
+def _pickled(answer: tuple[bool, Any]) -> bytes:
+    data = pickle.dumps(answer)
+    pickle.loads(data)  # some exceptions can be written but not read again
+    return data
+
+
+def _carried(error: Exception) -> bytes:
+    """The exception, with the traceback as a note; LabelError in its place when it cannot travel."""
+    note = "".join(traceback.format_exception(error))
+    try:
+        error.add_note(note)
+        return _pickled((False, error))
+    except Exception:  # whatever a foreign class does when it is pickled
+        substitute = LabelError(f"{type(error).__name__}: {error}")
+        substitute.add_note(note)
+        return _pickled((False, substitute))

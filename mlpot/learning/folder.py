@@ -5,16 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..durable import write_text
+from ..durable import remove_leftovers, write_text
 from ..errors import RunFolderError
-from ..processes import identity, is_alive
+from ..labellers import claims
+from ..processes import identity
+from .store import FILE as LABELS
+from .store import INBOX
 
 OWNER, STATE = "owner.json", "state.json"
+RUN_FILES = {OWNER, STATE, LABELS, INBOX}
+"""A folder with any of them is a run."""
 
 
 class RunFolder:
@@ -29,24 +36,16 @@ class RunFolder:
     Raises
     ------
     RunFolderError
-        Not empty without `resume`; nothing to resume; held by a living process; not writable.
+        Not empty without `resume`; not empty and no run with it; held by a living process; not writable.
     """
 
     def __init__(self, path: str | Path, resume: bool = False):
         self.path = Path(path)
-        try:
+        with _speaking(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse(resume)
             self._claim()
-        except OSError as error:
-            if isinstance(error, RunFolderError):
-                raise
-            raise RunFolderError(f"{self.path}: cannot be used as a run folder: {error}") from error
-        present = [file.name for file in self.path.iterdir() if file.name not in (OWNER, STATE + ".lock")]
-        if present and not resume:
-            self.release()
-            raise RunFolderError(
-                f"{self.path}: is not empty; continue its run with --resume, or name another folder in output.folder"
-            )
+            remove_leftovers(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -57,37 +56,65 @@ class RunFolder:
     def __exit__(self, *exception) -> None:
         self.release()
 
-    def _claim(self) -> None:
-        try:
-            owner = json.loads((self.path / OWNER).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            owner = None
-        if owner is not None and owner != identity() and is_alive(owner):
+    def _refuse(self, resume: bool) -> None:
+        present = {file.name for file in self.path.iterdir()}
+        ours = claims.read(self.path / OWNER) == identity()
+        if present and not resume and not (ours and present == {OWNER}):
             raise RunFolderError(
-                f"{self.path}: is in use by process {owner['pid']} on {owner['host']}; wait for it or stop it "
+                f"{self.path}: is not empty; continue its run with --resume, or name another output.folder"
+            )
+        if present and resume and not present & RUN_FILES:
+            raise RunFolderError(
+                f"{self.path}: is not empty and holds no run to resume; name another output.folder"
+            )
+
+    def _claim(self) -> None:
+        holder = claims.take(self.path / OWNER)
+        if holder is not None and holder != identity():
+            raise RunFolderError(
+                f"{self.path}: is in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
                 f"(delete {OWNER} only if that process is gone)"
             )
-        write_text(self.path / OWNER, json.dumps(identity()))
 
     def release(self) -> None:
         """Give the folder up."""
-        (self.path / OWNER).unlink(missing_ok=True)
+        with _speaking(self.path):
+            claims.release(self.path / OWNER)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Replace state.json; arrays and big integers come back bit for bit."""
-        try:
-            write_text(self.path / STATE, json.dumps(_encode(state)))
-        except OSError as error:
-            raise RunFolderError(f"{self.path / STATE}: cannot be written: {error}; make room and --resume") from error
+        """Replace state.json; arrays and big integers come back bit for bit.
+
+        Raises
+        ------
+        RunFolderError
+            Disk full or read-only; the last state is still there then.
+        TypeError
+            If the state holds something that would not come back as it was.
+        """
+        text = json.dumps(_encode(state))
+        with _speaking(self.path / STATE):
+            write_text(self.path / STATE, text)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last state saved, or None when the run ended before its first."""
+        """The last state saved, or None when the run ended before its first.
+
+        Raises
+        ------
+        RunFolderError
+            If it is there and cannot be read.
+        """
+        file = self.path / STATE
         try:
-            return _decode(json.loads((self.path / STATE).read_text()))
-        except FileNotFoundError:
-            return None
-        except (json.JSONDecodeError, OSError) as error:
-            raise RunFolderError(f"{self.path / STATE}: cannot be read: {error}") from error
+            with _speaking(file):
+                state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(
+                f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
+                "run then begins again and uses the labels that it has"
+            ) from error
+        if state is not None and not isinstance(state, dict):
+            raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and --resume")
+        return state
 
 
 class GrowingFile:
@@ -98,35 +125,70 @@ class GrowingFile:
     file : Path
     length : int
         Bytes to keep of what is there.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be written, or is shorter than `length`.
     """
 
     def __init__(self, file: Path, length: int = 0):
-        self._handle = open(file, "ab")  # noqa: SIM115  (open for the life of the run)
-        self._handle.truncate(length)
-        self._handle.seek(0, os.SEEK_END)
+        self._file = file
+        with _speaking(file):
+            present = file.stat().st_size if file.exists() else 0
+            if present < length:
+                raise RunFolderError(
+                    f"{file}: has {present} bytes, the state of the run says {length}; restore it from a backup"
+                )
+            self._handle = open(file, "ab")  # open for the life of the run
+            self._handle.truncate(length)
+            self._handle.seek(0, os.SEEK_END)
 
     def append(self, text: str) -> None:
         """Add text."""
-        self._handle.write(text.encode())
+        with _speaking(self._file):
+            self._handle.write(text.encode())
 
     def sync(self) -> int:
         """Put everything on the disk; the length in bytes."""
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
-        return self._handle.tell()
+        with _speaking(self._file):
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+            return self._handle.tell()
 
     def close(self) -> None:
         """Finish."""
-        self.sync()
-        self._handle.close()
+        try:
+            self.sync()
+        finally:
+            with _speaking(self._file):
+                self._handle.close()
+
+
+@contextmanager
+def _speaking(path: Path) -> Iterator[None]:
+    """Turn what the system says into RunFolderError."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be used: {error}; make room or permission and --resume"
+        ) from error
 
 
 def _encode(value: Any) -> Any:
     if isinstance(value, dict):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise TypeError(f"the keys of a state must be strings, not {wrong[0]!r}")
         return {key: _encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(item) for item in value]
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError(f"an array of {value.dtype} cannot be part of a state")
         raw = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"__array__": raw, "dtype": value.dtype.str, "shape": list(value.shape)}
     return value.item() if isinstance(value, np.generic) else value
@@ -134,7 +196,8 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     if isinstance(value, dict) and "__array__" in value:
-        return np.frombuffer(base64.b64decode(value["__array__"]), value["dtype"]).reshape(value["shape"]).copy()
+        raw = base64.b64decode(value["__array__"], validate=True)
+        return np.frombuffer(raw, value["dtype"]).reshape(value["shape"]).copy()
     if isinstance(value, dict):
         return {key: _decode(item) for key, item in value.items()}
     return [_decode(item) for item in value] if isinstance(value, list) else value

@@ -10,6 +10,9 @@ RECENT = 10
 """Labels that an adaptive threshold remembers."""
 FIRST_RATIO = 5.0
 """Force error per energy uncertainty (1/A) assumed before errors have been seen; it counts as one label."""
+GROWTH = 2.0
+"""A threshold never exceeds this multiple of the uncertainties at which errors have been seen: the next step out is
+taken only after the last one has been looked at."""
 RESOLUTION = 1.2
 """A threshold never lies below this multiple of the uncertainty that remains at structures just learned."""
 
@@ -69,8 +72,11 @@ class AdaptiveThreshold:
         """Largest uncertainty of an atom's energy that is still trusted, eV."""
         ratios = [FIRST_RATIO] + [o.force_error / o.std_before for o in self.recent if o.std_before > 0]
         wanted = self.target / float(np.median(ratios))
-        reachable = [o.std_after for o in self.recent]
-        return max(wanted, RESOLUTION * float(np.median(reachable))) if reachable else wanted
+        if not self.recent:
+            return wanted
+        seen = max(o.std_before for o in self.recent)
+        reachable = float(np.median([o.std_after for o in self.recent]))
+        return max(min(wanted, GROWTH * seen), RESOLUTION * reachable)
 
     def observe(self, observation: Observation) -> AdaptiveThreshold:
         """The policy after one more label."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ase.db
+import ase.db.core
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db.row import AtomsRow
 
+from ..durable import atomic_write
 from ..errors import RunFolderError
 from ..labellers import inbox
 from ..labellers.protocol import Label
 from ..structures import stress_voigt
 
-FILE = "labels.db"
+FILE, INBOX = "labels.db", "inbox"
 
 
 @dataclass(frozen=True)
@@ -30,33 +36,28 @@ class StoredLabel:
 class LabelStore:
     """The labels of a run folder, in the order in which they were added.
 
-    A label is added once: the same key again returns the row that is there. Results that workers left in the inbox are
-    moved in first, so a label that was paid for just before a crash is found.
+    A label is added once: the same key again returns the row that is there. Results that workers left in the
+    inbox are moved in first, so a label that was paid for just before a crash is found. Nothing is created
+    before the first label; several processes may read while one adds.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         The run folder.
 
     Raises
     ------
     RunFolderError
-        If labels.db cannot be read.
+        If labels.db cannot be read; in any method that writes, if it cannot be written.
     """
 
-    def __init__(self, folder: Path):
-        self.file = folder / FILE
-        self.inbox = folder / "inbox"
-        self.inbox.mkdir(exist_ok=True)
-        # Without ASE's lock file: one left by a killed process would block the next one for ever, and SQLite locks too.
-        self._db = ase.db.connect(self.file, type="db", use_lock_file=False)
-        try:
-            rows = list(self._db.select(columns=["id", "key_value_pairs"])) if self.file.exists() else []
-        except Exception as error:  # sqlite3 and ase.db raise many kinds
-            raise RunFolderError(f"{self.file}: cannot be read: {error}; restore it from a backup") from error
-        self._ids: dict[str, int] = {row.key_value_pairs["label_key"]: row.id for row in rows}
-        for key in inbox.waiting(self.inbox):
-            self.collect(key)
+    def __init__(self, folder: str | Path):
+        self.file = Path(folder) / FILE
+        self.inbox = Path(folder) / INBOX
+        self._db = _connect(self.file)
+        self._ids: dict[str, int] = {}
+        self._load()
+        self.collect_inbox()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -69,38 +70,138 @@ class LabelStore:
         """Keys in the order of the rows."""
         return list(self._ids)
 
+    def add(
+        self,
+        key: str,
+        atoms: Atoms,
+        label: Label,
+        data: dict[str, Any] | None = None,
+        **values: float | int | str,
+    ) -> int:
+        """Store a label; on the disk when this returns. The row's id, that of the present row if the key has one.
+
+        Parameters
+        ----------
+        key : str
+            `key_of` the labeller and the structure.
+        atoms : ase.Atoms
+            The structure as it was labelled.
+        label : Label
+        data : dict
+            Arrays to keep with it.
+        **values
+            Numbers and strings to keep with it, as ASE's key-value pairs.
+        """
+        if key in self._ids:
+            return self._ids[key]
+        values |= {"label_key": key, "label_seconds": label.seconds}
+        values |= {"calculator_path": str(label.settings.get("calculator"))}
+        with _speaking(self.file):
+            if not self.file.exists():
+                self._create()
+            try:
+                with self._durable():
+                    self._ids[key] = self._db.write(
+                        _row(key, atoms, label), data={**(data or {}), "settings": label.settings}, **values
+                    )
+            except sqlite3.IntegrityError:  # another process has moved it in; the row's name is taken
+                self._load()
+        return self._ids[key]
+
+    def find(self, key: str) -> StoredLabel | None:
+        """The label under a key, or None."""
+        return self.get(key) if key in self._ids else None
+
+    def get(self, key: str) -> StoredLabel:
+        """The label under a key that is in the database."""
+        with _speaking(self.file):
+            row = self._db.get(id=self._ids[key])
+            return StoredLabel(row.id, key, row.toatoms())
+
+    def frames(self) -> list[Atoms]:
+        """All structures with their results, in order."""
+        return [row.toatoms() for row in self.rows()]
+
+    def rows(self) -> list[AtomsRow]:
+        """All rows as ASE's AtomsRow, in order: for reports."""
+        if not self.file.exists():
+            return []
+        with _speaking(self.file):
+            return list(self._db.select(sort="id"))
+
+    def annotate(self, key: str, data: dict[str, Any] | None = None, **values: float | int | str) -> None:
+        """Add what the run knew when it asked: scalars as ASE's key-value pairs, arrays as data."""
+        with _speaking(self.file), self._durable():
+            self._db.update(self._ids[key], data=data, **values)
+
     def collect(self, key: str) -> StoredLabel | None:
-        """The label under a key, from the database or else moved there from the inbox; None if it is in neither."""
+        """The label under a key, moved in from the inbox if it is there; None if it is nowhere."""
         if key not in self._ids:
             found = inbox.take(self.inbox, key)
             if found is None:
                 return None
-            self._add(key, *found)
-        inbox.discard(self.inbox, key)
+            self.add(key, *found)
+        with _speaking(self.inbox):
+            inbox.discard(self.inbox, key)
         return self.get(key)
 
-    def get(self, key: str) -> StoredLabel:
-        """The label under a key that is in the database."""
-        row = self._db.get(id=self._ids[key])
-        return StoredLabel(row.id, key, row.toatoms())
+    def collect_inbox(self) -> int:
+        """Move all results of the inbox into the database; how many were new."""
+        n_before = len(self)
+        for key in inbox.waiting(self.inbox):
+            self.collect(key)
+        with _speaking(self.inbox):
+            inbox.tidy(self.inbox)
+        return len(self) - n_before
 
-    def annotate(self, key: str, data: dict[str, Any] | None = None, **values: float | int | str) -> None:
-        """Add what the run knew when it asked: scalars as ASE's key-value pairs, arrays as data."""
-        self._db.update(self._ids[key], data=data, **values)
+    def _load(self) -> None:
+        if not self.file.exists():
+            return
+        try:
+            rows = list(self._db.select(columns=["id", "key_value_pairs"], sort="id"))
+            self._ids = {row.key_value_pairs["label_key"]: row.id for row in rows}
+        except Exception as error:  # sqlite3 and ase.db raise many kinds
+            raise RunFolderError(f"{self.file}: cannot be read: {error}; restore it from a backup") from error
 
-    def _add(self, key: str, atoms: Atoms, label: Label) -> None:
-        results: dict[str, Any] = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
-        if label.stress is not None:
-            results["stress"] = stress_voigt(label.stress)
-        atoms = atoms.copy()
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        self._ids[key] = self._db.write(
-            atoms, label_key=key, label_seconds=label.seconds, calculator_path=str(label.settings.get("calculator")),
-            data={"settings": label.settings},
-        )  # fmt: skip
+    def _create(self) -> None:
+        """Make an empty database in one step: ASE commits table by table, and half of them cannot be opened."""
+        with atomic_write(self.file) as temporary:
+            _connect(temporary).count()
 
-    def rows(self) -> list:
-        """All rows as ASE's AtomsRow, in order: for reports."""
-        return list(self._db.select(sort="id"))
+    @contextmanager
+    def _durable(self) -> Iterator[None]:
+        """A transaction that is on the disk at the end: the default does not flush the folder."""
+        with self._db:
+            self._db.connection.execute("PRAGMA synchronous = EXTRA")
+            yield
 
 
+def _connect(file: Path):
+    # Without ASE's lock file: one left by a killed process would block the next one for ever; SQLite locks too.
+    return ase.db.connect(file, type="db", use_lock_file=False)
+
+
+def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
+    """What goes into the database; its unique name is the key's, so no process can add it twice."""
+    results: dict[str, Any] = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
+    if label.stress is not None:
+        results["stress"] = stress_voigt(label.stress)
+    atoms = atoms.copy()
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.calc.name = str(label.settings.get("calculator")).rpartition(".")[2]  # shown by `ase db labels.db`
+    row: Any = AtomsRow(atoms)
+    row.unique_id, row.ctime, row.user = key[:32], ase.db.core.now(), None
+    return row
+
+
+@contextmanager
+def _speaking(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say into RunFolderError."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, RunFolderError):
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise RunFolderError(
+            f"{path}: cannot be used: {error}; make room or permission and --resume"
+        ) from error

@@ -47,7 +47,7 @@ def timeline_figure(log: dict[str, np.ndarray]) -> Figure:
     bottom.plot(time[labelled], log["max_energy_std_eV"][labelled] / MILLI, "o", color=RED, ms=4, label="labelled")
     bottom.set_ylabel("uncertainty / meV")
     bottom.set_xlabel("time / fs")
-    bottom.legend()
+    bottom.legend(loc="upper right", ncols=3, fontsize=8)
     return figure
 
 

@@ -1,0 +1,49 @@
+# Every target sets up all it needs by itself: a virtual environment, the compiled extensions, the dependencies.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/core/*)
+PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+
+.PHONY: demo test quick bench lint clean
+
+demo: $(VENV)/demo.stamp
+	rm -rf runs/demo
+	$(BIN)/mlpot learn inputs/demo.toml
+
+test: $(VENV)/test.stamp
+	$(PYTEST) --durations=10
+
+quick: $(VENV)/test.stamp
+	$(PYTEST) -m "not slow"
+
+bench: $(VENV)/bench.stamp
+	OMP_NUM_THREADS=1 $(BIN)/mlpot bench --peers
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff check mlpot tests examples benchmarks setup.py inputs
+	$(BIN)/mypy
+
+clean:
+	rm -rf build mlpot.egg-info mlpot/_ext/*.so cython_ext/*.c $(VENV)
+
+$(VENV)/pip.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/demo.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[xtb]"
+	touch $@
+
+$(VENV)/test.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/bench.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[peers]"
+	touch $@
+
+$(VENV)/lint.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[lint]"
+	touch $@

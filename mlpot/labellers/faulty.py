@@ -1,0 +1,136 @@
+"""An ASE calculator that fails on command: for tests of everything that must survive a failing label."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+HANG_SECONDS = 3600.0
+EXIT_STATUS = 3
+RESULTS = ("energy", "free_energy", "forces", "stress")
+FAULTS = ("", "raise", "crash", "exit", "hang", "nan", "shape", "wrong")
+
+
+class FaultyCalculator(Calculator):
+    """Another calculator's results, spoiled according to a plan.
+
+    Parameters
+    ----------
+    calculator : str
+        Import path "package.module.Class" of the calculator that does the work.
+    parameters : dict
+        Its keyword arguments.
+    fail : sequence of str
+        What happens in the first calculation, the second, ...: "" nothing; "raise" RuntimeError; "crash"
+        SIGKILL to this process; "exit" status 3; "hang" an hour; "nan" a force is NaN; "shape" one force too
+        few; "wrong" forces are twice what they should be. Nothing from the end of the list on. The
+        calculations are counted by the lines of `calls_file`, over all processes; without one, by this
+        object.
+    calls_file : str
+        Text file that gets a line "start FINGERPRINT PID" when a calculation begins and "end FINGERPRINT PID"
+        when it is finished, on the disk before anything else happens.
+    seconds : float
+        Time that a calculation takes at least.
+
+    Raises
+    ------
+    ValueError
+        If `fail` holds an unknown word.
+    """
+
+    def __init__(
+        self,
+        calculator: str = "ase.calculators.lj.LennardJones",
+        parameters: dict[str, Any] | None = None,
+        fail: Sequence[str] = (),
+        calls_file: str | None = None,
+        seconds: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        unknown = [word for word in fail if word not in FAULTS]
+        if unknown:
+            raise ValueError(f"fail = {list(fail)!r}: unknown fault {unknown[0]!r}; known are {FAULTS}")
+        module, _, name = calculator.rpartition(".")
+        self._calculator = getattr(import_module(module), name)(**(parameters or {}))
+        self._fail, self._seconds = list(fail), seconds
+        self._calls_file = None if calls_file is None else Path(calls_file)
+        self._n_calls = 0
+        self.implemented_properties = [
+            name for name in RESULTS if name in self._calculator.implemented_properties
+        ]
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes
+    ) -> None:
+        """Do what the plan says for this call."""
+        super().calculate(atoms, list(properties), system_changes)
+        n_before = self._n_calls if self._calls_file is None else len(calls(self._calls_file, "start"))
+        self._n_calls += 1
+        self._note("start")
+        time.sleep(self._seconds)
+        fault = self._fail[n_before] if n_before < len(self._fail) else ""
+        _interrupt(fault)
+        work = self.atoms.copy()
+        work.calc = self._calculator
+        results = {"energy": work.get_potential_energy(), "forces": work.get_forces()}
+        if "free_energy" in self.implemented_properties:
+            results["free_energy"] = work.get_potential_energy(force_consistent=True)
+        if "stress" in self.implemented_properties and work.pbc.all():
+            results["stress"] = work.get_stress()
+        self.results = {**results, "forces": _spoiled(results["forces"], fault)}
+        self._note("end")
+
+    def _note(self, event: str) -> None:
+        if self._calls_file is None:
+            return
+        descriptor = os.open(self._calls_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, f"{event} {fingerprint(self.atoms)} {os.getpid()}\n".encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def fingerprint(atoms: Atoms) -> str:
+    """Short hash of a structure's positions."""
+    return hashlib.sha256(np.ascontiguousarray(atoms.positions).tobytes()).hexdigest()[:16]
+
+
+def calls(file: str | Path, event: str) -> list[str]:
+    """Fingerprints of the calculations that have begun (`event` "start") or finished ("end")."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line.split()[1] for line in lines if line.startswith(event + " ")]
+
+
+def _interrupt(fault: str) -> None:
+    if fault == "raise":
+        raise RuntimeError("self-consistency was not reached (injected)")
+    if fault == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "exit":
+        os._exit(EXIT_STATUS)
+    if fault == "hang":
+        time.sleep(HANG_SECONDS)
+
+
+def _spoiled(forces: np.ndarray, fault: str) -> np.ndarray:
+    forces = forces.copy()
+    if fault == "nan":
+        forces[-1, 1] = np.nan
+    if fault == "shape":
+        return forces[:-1]
+    return 2.0 * forces if fault == "wrong" else forces

@@ -1,0 +1,86 @@
+"""Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import mlpot
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+MAX_TEST_DATA = 200_000
+"""Bytes that the tests' own files may take together: what they need they make."""
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of reference data."""
+    if not DATA.is_dir():
+        pytest.skip(f"reference data is not at {DATA}")
+    return DATA
+
+
+def lennard_jones():
+    """Smooth reference potential of two kinds of atoms that costs nothing."""
+    return LennardJones(sigma=2.2, epsilon=0.3, rc=4.0, smooth=True)
+
+
+def make_frames(n_frames, numbers=(14,), seed=0, stress=True):
+    """Rattled crystals labelled by a Lennard-Jones potential."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for k in range(n_frames):
+        atoms = bulk("X", "fcc", a=3.6, cubic=True) * (2, 2, 2)
+        atoms.numbers = rng.choice(numbers, len(atoms))
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.03 * rng.normal(size=(3, 3))), scale_atoms=True)
+        atoms.positions += 0.06 * rng.normal(size=(len(atoms), 3))
+        atoms.calc = lennard_jones()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        if stress:
+            results["stress"] = atoms.get_stress()
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        atoms.info["config_type"] = "even" if k % 2 == 0 else "odd"
+        frames.append(atoms)
+    return frames
+
+
+SMALL_TERMS = [
+    {"type": "pair", "cutoff": 4.5, "n_sparse": 20},
+    {"type": "soap", "cutoff": 4.0, "n_max": 4, "l_max": 3, "n_sparse": 40, "sparse_method": "cur", "zeta": 2},
+]
+
+
+@pytest.fixture(scope="session")
+def frames():
+    """Eight labelled structures of 32 atoms, one element."""
+    return make_frames(8)
+
+
+@pytest.fixture(scope="session")
+def two_species_frames():
+    """Six labelled structures of two elements."""
+    return make_frames(6, numbers=(6, 14), seed=1)
+
+
+@pytest.fixture(scope="session")
+def model(frames):
+    """A small model of one element."""
+    return mlpot.fit(frames, mlpot.FitConfig(terms=SMALL_TERMS))
+
+
+@pytest.fixture(scope="session")
+def two_species_model(two_species_frames):
+    """A small model of two elements."""
+    return mlpot.fit(two_species_frames, mlpot.FitConfig(terms=SMALL_TERMS))
+
+
+@pytest.fixture
+def crystal():
+    """A small rattled crystal of one element, triclinic."""
+    atoms = bulk("Si", cubic=True)
+    atoms.set_cell(atoms.cell.array @ np.array([[1, 0.1, 0], [0, 1, 0.05], [0.02, 0, 0.95]]), scale_atoms=True)
+    atoms.rattle(0.1, seed=3)
+    return atoms

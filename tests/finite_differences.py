@@ -1,0 +1,33 @@
+"""One harness of finite differences: values against positions and strain, fourth order."""
+
+import numpy as np
+
+STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
+
+
+def position_gradient(function, atoms, step=1e-3):
+    """d function(atoms) / d positions, (n_atoms, 3)."""
+    gradient = np.zeros((len(atoms), 3))
+    for atom in range(len(atoms)):
+        for axis in range(3):
+            for shift, weight in STENCIL:
+                moved = atoms.copy()
+                moved.positions[atom, axis] += shift * step
+                gradient[atom, axis] += weight * function(moved) / step
+    return gradient
+
+
+def strain_gradient(function, atoms, step=1e-3):
+    """d function(atoms) / d strain, (3, 3), symmetric."""
+    gradient = np.zeros((3, 3))
+    for a in range(3):
+        for b in range(3):
+            for shift, weight in STENCIL:
+                strain = np.eye(3)
+                strain[a, b] += 0.5 * shift * step
+                strain[b, a] += 0.5 * shift * step
+                moved = atoms.copy()
+                moved.set_cell(atoms.cell.array @ strain)
+                moved.positions = atoms.positions @ strain
+                gradient[a, b] += weight * function(moved) / step
+    return gradient

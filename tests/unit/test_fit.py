@@ -1,0 +1,250 @@
+"""The fit against a dense reference, and what it does with data that is incomplete or wrong."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import SMALL_TERMS, make_frames
+
+import mlpot
+from mlpot.errors import DataError, FitError, MlpotError
+from mlpot.models.baseline import Baseline, zbl
+from mlpot.models.design_matrix import noise_of, structure_rows
+from mlpot.models.factor import TriangularFactor, prior_factor
+from mlpot.models.fit import fit_terms
+from mlpot.models.presets import PRESETS, resolve
+from mlpot.models.settings import FitConfig
+from mlpot.neighbours import find_pairs
+from mlpot.structures import all_labelled, labelled
+
+
+def dense(model, frames):
+    """Everything held at once: whitened rows, whitened labels, K_mm."""
+    structures = all_labelled(frames)
+    rows = np.concatenate(
+        [
+            structure_rows(s, model.terms, model.baseline, model.cutoff, noise_of(model.config, s.config_type))
+            for s in structures
+        ]
+    )
+    blocks = [block for term in model.terms for block in term.prior()]
+    size = sum(map(len, blocks))
+    prior, begin = np.zeros((size, size)), 0
+    for block in blocks:
+        part = slice(begin, begin + len(block))
+        prior[part, part] = block + model.jitter * np.mean(np.diag(block)) * np.eye(len(block))
+        begin += len(block)
+    return rows[:, :-1], rows[:, -1], prior
+
+
+@pytest.mark.parametrize("which", ["frames", "two_species_frames"])
+def test_weights_equal_a_dense_least_squares_solution(which, request):
+    frames = request.getfixturevalue(which)
+    model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, jitter=1e-4))
+    rows, labels, prior = dense(model, frames)
+    stacked = np.concatenate([rows, np.linalg.cholesky(prior).T])
+    weights = np.linalg.lstsq(stacked, np.concatenate([labels, np.zeros(len(prior))]), rcond=None)[0]
+    np.testing.assert_allclose(rows @ model.weights, rows @ weights, atol=1e-6 * np.abs(labels).max())
+    np.testing.assert_allclose(model.factor.T @ model.factor, prior + rows.T @ rows, rtol=1e-8, atol=1e-6)
+
+
+def test_uncertainty_equals_a_dense_gaussian_process(frames):
+    """var = k_ii - k K_mm^-1 k + k (K_mm + K_mn Sigma^-1 K_nm)^-1 k, all by explicit inverses."""
+    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS, jitter=1e-4))
+    rows, _, prior = dense(model, frames[:3])
+    pairs = find_pairs(frames[5], model.cutoff)
+    k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)
+    own = sum(term.variances(pairs) for term in model.terms)
+    middle = np.linalg.inv(prior) - np.linalg.inv(prior + rows.T @ rows)
+    expected = np.sqrt(own - np.einsum("as,st,at->a", k, middle, k))
+    np.testing.assert_allclose(model.predict(frames[5], uncertainty=True).energies_std, expected, rtol=1e-5)
+
+
+def test_prior_variance_of_the_pair_term(model, frames):
+    """The double sum over neighbours, done by hand for one atom."""
+    pairs = find_pairs(frames[0], model.cutoff)
+    term = model.terms[0]
+    distances = pairs.distances[pairs.offsets[3] : pairs.offsets[4]]
+    distances = distances[distances < term.cutoff]
+    by_hand = 0.25 * term.covariance(distances, distances)[0].sum()
+    assert by_hand > 0
+    np.testing.assert_allclose(term.variances(pairs)[3], by_hand)
+
+
+def test_uncertainty_falls_with_data_and_rises_away_from_it(frames):
+    more = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS))
+    few = fit_terms(all_labelled(frames[:2]), more.species, more.terms, more.baseline, more.config)
+    unseen = make_frames(1, seed=9)[0]
+    assert np.all(more.predict(unseen, True).energies_std < few.predict(unseen, True).energies_std)
+    strange = unseen.copy()
+    strange.positions[0] += [0.7, 0.5, 0.3]
+    assert more.predict(strange, True).energies_std[0] > 1.5 * more.predict(unseen, True).energies_std[0]
+    alone = more.predict(Atoms("Si"), True).energies_std[0]
+    assert alone > more.predict(unseen, True).energies_std.max()
+
+
+def test_it_learns(model, frames):
+    """Force errors on unseen structures are a small part of the forces."""
+    unseen = make_frames(4, seed=5)
+    errors = [model.predict(atoms).forces - atoms.get_forces() for atoms in unseen]
+    assert np.sqrt(np.mean(np.square(errors))) < 0.25 * np.std([atoms.get_forces() for atoms in unseen])
+    stresses = [model.predict(atoms).stress[0, 0] - atoms.get_stress()[0] for atoms in unseen]
+    assert np.abs(stresses).max() < 0.3 * np.abs([atoms.get_stress()[0] for atoms in unseen]).max()
+
+
+def test_stress_labels_alone_teach(frames):
+    """Structures with nothing but a stress: the virial rows have the right sign and size."""
+    only_stress = [relabel(atoms, stress=atoms.get_stress()) for atoms in frames]
+    model = mlpot.fit(only_stress, FitConfig(terms=SMALL_TERMS, isolated_atom_energies={"Si": 0.0}, virial_noise=0.002))
+    unseen = make_frames(3, seed=6)
+    ours = np.array([model.predict(atoms).stress[[0, 1, 2], [0, 1, 2]] for atoms in unseen])
+    theirs = np.array([atoms.get_stress()[:3] for atoms in unseen])
+    assert np.abs(ours - theirs).max() < 0.3 * np.abs(theirs).max()
+
+
+def relabel(atoms, **results):
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
+
+
+def test_missing_labels_per_structure(frames):
+    mixed = [
+        relabel(frames[0], energy=frames[0].get_potential_energy()),
+        relabel(frames[1], forces=frames[1].get_forces()),
+        *frames[2:],
+    ]
+    report = mlpot.fit(mixed, FitConfig(terms=SMALL_TERMS)).report
+    assert (report.n_energies, report.n_force_components, report.n_virials) == (7, 7 * 96, 6)
+    assert report.n_atoms == 8 * 32
+    with pytest.raises(DataError, match="no energy"):
+        mlpot.fit([*mixed, frames[0].copy()], FitConfig(terms=SMALL_TERMS))
+
+
+def test_blocks_of_any_size_give_the_same_factor(frames):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(500, 31))
+    prior = np.eye(30)
+    factors = []
+    for size in (1, 7, 500):
+        factor = TriangularFactor.from_prior([prior[:10, :10], prior[10:, 10:]])
+        for begin in range(0, 500, size):
+            factor.absorb(rows[begin : begin + size].copy())
+        factors.append(factor)
+    exact = np.linalg.solve(np.eye(30) + rows[:, :-1].T @ rows[:, :-1], rows[:, :-1].T @ rows[:, -1])
+    for factor in factors:
+        np.testing.assert_allclose(factor.solve(), exact, rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["cur", "farthest", "random", "variance"])
+def test_sparse_points_are_seeded_distinct_and_enough(frames, method):
+    terms = [{**SMALL_TERMS[1], "sparse_method": method}]
+    a, b, c = (mlpot.fit(frames, FitConfig(terms=terms, seed=seed)) for seed in (1, 1, 2))
+    points = a.terms[0].sparse_features[0]
+    assert len(points) == 40
+    assert len(np.unique(points.round(8), axis=0)) == 40
+    np.testing.assert_array_equal(a.weights, b.weights)
+    if method != "variance":
+        assert not np.array_equal(points, c.terms[0].sparse_features[0])
+
+
+def test_automatic_number_of_sparse_points(frames):
+    counts = [
+        len(mlpot.fit(frames[:n], FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": "auto"}])).weights) for n in (1, 8)
+    ]
+    assert 1 < counts[0] < counts[1] < 256
+
+
+def test_perfect_crystals_do_not_make_it_singular():
+    """Hundreds of equal environments: the sparse set holds one of them."""
+    from ase.build import bulk
+
+    atoms = bulk("Si", cubic=True) * (2, 2, 2)
+    model = mlpot.fit([relabel(atoms, energy=-100.0, forces=np.zeros((64, 3)))], FitConfig(terms=[SMALL_TERMS[1]]))
+    assert model.n_sparse == 1
+    assert abs(model.predict(atoms).energy + 100.0) < 0.1
+
+
+def test_isolated_atom_energies_given_and_fitted(two_species_frames):
+    given = mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS, isolated_atom_energies={"C": -1.0, "Si": -2.0}))
+    assert not given.report.isolated_atom_energies_fitted
+    assert given.predict(Atoms("C")).energy == pytest.approx(-1.0, abs=2.0)
+    fitted = mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS))
+    assert fitted.report.isolated_atom_energies_fitted
+    assert set(fitted.report.isolated_atom_energies) == {6, 14}
+    with pytest.raises(DataError, match=r"none for \['Si'\]"):
+        mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS, isolated_atom_energies={"C": -1.0}))
+
+
+def test_noise_per_config_type(frames):
+    """A family with a hundred times the noise is fitted worse than before, and than the other one."""
+    even = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS)).report.residuals
+    loud = mlpot.fit(
+        frames,
+        FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"force_noise": 5.0, "energy_noise": 1.0, "virial_noise": 2}}),
+    ).report.residuals
+    assert set(even) == {"even", "odd"}
+    assert loud["odd"].force_rmse_ev_per_ang > 2 * even["odd"].force_rmse_ev_per_ang
+    assert loud["even"].force_rmse_ev_per_ang < 0.5 * loud["odd"].force_rmse_ev_per_ang
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("species", [(14,), (1, 6, 8), (26,), (3, 55)])
+def test_presets_resolve_for_any_elements(preset, species):
+    config = resolve(FitConfig(preset=preset), species)
+    assert 4.0 <= config.terms[1].cutoff <= 6.5
+    assert config.force_noise and config.energy_noise and config.virial_noise
+    assert resolve(FitConfig(preset=preset, cutoff=3.2), species).terms[0].cutoff == 3.2
+
+
+def test_a_fit_needs_nothing_but_data(frames):
+    model = mlpot.fit(frames[:2])
+    assert model.report.n_sparse[1] > 20
+
+
+def test_labels_that_are_not_finite(frames):
+    broken = relabel(frames[0], energy=np.nan, forces=frames[0].get_forces())
+    with pytest.raises(DataError, match="energy = nan"):
+        mlpot.fit([frames[1], broken], FitConfig(terms=SMALL_TERMS))
+    with pytest.raises(DataError, match="no structures"):
+        mlpot.fit([], FitConfig(terms=SMALL_TERMS))
+
+
+def test_atoms_without_neighbours_are_an_error(frames):
+    with pytest.raises(MlpotError):
+        mlpot.fit([relabel(Atoms("Si"), energy=1.0)], FitConfig(terms=[SMALL_TERMS[0]]))
+    with pytest.raises(FitError, match="positive definite"):
+        prior_factor(np.array([[1.0, 2.0], [2.0, 1.0]]), 1e-8)
+
+
+def test_repulsion_is_a_derivative_and_ends_smoothly():
+    z = np.full(2000, 14)
+    r = np.linspace(0.3, 2.0, 2000)
+    values, slopes = zbl(r, z, z)
+    numerical = (zbl(r + 1e-5, z, z)[0] - zbl(r - 1e-5, z, z)[0]) / 2e-5
+    np.testing.assert_allclose(slopes, numerical, rtol=1e-5, atol=1e-5)
+    assert np.all(values[r > 0.8 * 2.22] == 0)
+    assert np.all(np.diff(values[r < 1.7]) < 0)
+    pairs = find_pairs(Atoms("Si2", positions=[[0, 0, 0], [0, 0, 0.9]]), 3.0)
+    energies, gradients = np.zeros(2), np.zeros((2, 3))
+    Baseline({14: -1.0}).predict(pairs, energies, gradients)
+    np.testing.assert_allclose(energies.sum(), -2.0 + zbl(np.array([0.9]), z[:1], z[:1])[0][0])
+    assert pairs.forces(gradients)[1, 2] > 0
+
+
+def test_fit_of_given_terms_does_not_depend_on_threads(frames, monkeypatch):
+    model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS))
+    structures = all_labelled(frames)
+    weights = []
+    for n in ("1", "4"):
+        monkeypatch.setenv("OMP_NUM_THREADS", n)
+        weights.append(fit_terms(structures, model.species, model.terms, model.baseline, model.config).weights)
+    np.testing.assert_array_equal(*weights)
+
+
+def test_labelled_reads_what_the_calculator_holds(frames):
+    structure = labelled(frames[0])
+    stress = frames[0].get_stress(voigt=False)
+    np.testing.assert_allclose(structure.virial, -stress * frames[0].get_volume())
+    assert structure.n_rows == 1 + 96 + 6
+    assert structure.config_type == "even"

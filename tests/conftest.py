@@ -11,8 +11,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import mlpot
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-MAX_TEST_DATA = 200_000
-"""Bytes that the tests' own files may take together: what they need they make."""
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ class PairTermSettings(Settings):
     cutoff: PositiveFloat = Field(5.0, description="A")
     cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
     n_sparse: PositiveInt = Field(20, description="sparse radii per pair of elements")
-    length_scale: PositiveFloat = Field(0.5, description="distance over which the pair potential varies, A")
+    length_scale: PositiveFloat = Field(0.3, description="distance over which the pair potential varies, A")
     energy_scale: PositiveFloat | None = Field(None, description="prior std of the pair potential, eV (GAP: delta)")
 
     @model_validator(mode="after")

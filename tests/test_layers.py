@@ -1,0 +1,109 @@
+"""The house: imports point down, only some rooms touch the disk or print, files and functions stay small."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mlpot"
+LAYERS = [
+    ("errors", "units", "durable", "processes", "threads"),
+    ("_ext",),
+    ("structures", "neighbours"),
+    ("descriptors",),
+    ("models",),
+    ("checks", "interop", "drivers", "labellers"),
+    ("learning",),
+    ("report",),
+    ("bench", "config", "cli"),
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+COMPILED_USERS = {"descriptors", "neighbours", "models"}
+DISK_USERS = {
+    "durable", "processes", "structures", "models/files", "models/sparse_gp", "learning/store", "learning/folder",
+    "learning/runner", "learning/calculator", "labellers/inbox", "labellers/claims", "labellers/scratch",
+    "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "drivers/ase", "config", "cli",
+    "bench",
+}  # fmt: skip
+
+
+def name_of(file):
+    return file.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def imports(file):
+    """Top-level rooms of mlpot that a module imports, wherever in it."""
+    parts = file.relative_to(PACKAGE).parts
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = list(parts[: len(parts) - node.level])
+            target = base + (node.module or "").split(".") if node.module else base
+            target = [part for part in target if part]
+            if target:
+                yield target[0]
+            else:
+                yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (name.split(".")[1] for name in names if name and name.startswith("mlpot."))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_imports_point_down(file):
+    room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for other in imports(file):
+        if other in RANK:
+            assert RANK[other] <= RANK[room], f"{name_of(file)} imports {other}"
+        if other == "_ext":
+            assert room in COMPILED_USERS
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_only_the_command_line_prints(file):
+    calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
+    printed = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
+    assert not printed or name_of(file) == "cli"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_only_some_rooms_touch_the_disk(file):
+    if name_of(file).startswith("report/") or name_of(file) in DISK_USERS:
+        return
+    names = {"open", "write_text", "write_bytes", "unlink", "mkdir", "savefig"}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            assert called not in names, f"{name_of(file)} calls {called}"
+
+
+def test_the_core_is_plain_c():
+    for file in (ROOT / "cython_ext" / "core").glob("*.[ch]"):
+        assert "Python.h" not in file.read_text()
+
+
+def tracked(*patterns):
+    try:
+        listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in listed.stdout.splitlines()]
+
+
+def test_files_and_functions_stay_small():
+    for file in tracked("*.py", "*.pyx", "*.pxd", "*.c", "*.h"):
+        assert len(file.read_text().splitlines()) <= 400, file
+    for file in tracked("mlpot/*.py", "tests/*.py", "examples/*.py", "benchmarks/*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 56, f"{file}: {node.name}"
+
+
+def test_data_files_stay_small():
+    """What the tests need they make; what the repository ships is small."""
+    sizes = {file: file.stat().st_size for file in tracked("*.xyz", "*.csv", "*.json", "*.h5", "*.npz", "*.db", "*.xml")}
+    assert sum(sizes.values()) < 200_000, sizes

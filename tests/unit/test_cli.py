@@ -1,0 +1,167 @@
+"""The command line as users meet it: what it prints, writes, and how it fails."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from conftest import make_frames
+from typer.testing import CliRunner
+
+from mlpot.cli import app
+
+FIT = """
+[data]
+train = "train.xyz"
+test = "test.xyz"
+[[model.terms]]
+type = "pair"
+cutoff = 4.5
+[[model.terms]]
+type = "soap"
+n_max = 4
+l_max = 3
+cutoff = 4.0
+n_sparse = 40
+[output]
+model = "m.h5"
+report = "fit.html"
+"""
+LEARN = """
+[structure]
+file = "start.xyz"
+[dynamics]
+steps = 15
+timestep_fs = 2.0
+temperature_K = 100
+[labeller]
+calculator = "counting.Counting"
+parameters = { calls = "CALLS" }
+[model]
+preset = "fast"
+cutoff = 4.0
+[output]
+folder = "run"
+"""
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    ase.io.write("train.xyz", make_frames(6), format="extxyz")
+    ase.io.write("test.xyz", make_frames(2, seed=3), format="extxyz")
+    start = make_frames(1, seed=4)[0]
+    start.calc = None
+    ase.io.write("start.xyz", start)
+    (tmp_path / "fit.toml").write_text(FIT)
+    (tmp_path / "learn.toml").write_text(LEARN.replace("CALLS", str(tmp_path / "calls")))
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_fit_evaluate_check_report(work):
+    result = run("fit", "fit.toml")
+    assert result.exit_code == 0, result.output
+    for words in ("train: even", "test: all", "fitted, as none were given", "condition number", "model: m.h5"):
+        assert words in result.output
+    assert "<img" in (work / "fit.html").read_text()
+    result = run("evaluate", "m.h5", "test.xyz", "--json", "out.json", "--plot", "parity.png")
+    assert result.exit_code == 0, result.output
+    values = json.loads((work / "out.json").read_text())
+    assert values["n_structures"] == 2 and values["n_atoms"] == 64
+    for key in ("energy_mae_mev_per_atom", "energy_rmse_mev_per_atom", "force_mae_ev_per_ang", "force_rmse_ev_per_ang"):
+        assert values[key] > 0
+    assert values["stress_rmse_gpa"] > 0
+    assert -1 <= values["calibration"]["atom_rank_correlation"] <= 1
+    assert (work / "parity.png").read_bytes().startswith(b"\x89PNG")
+    assert run("check", "m.h5").exit_code == 0
+    assert run("report", "m.h5").exit_code == 0 and (work / "m.html").exists()
+
+
+def test_evaluate_by_hand(work):
+    """The numbers of --json, recomputed from predictions."""
+    import mlpot
+
+    run("fit", "fit.toml")
+    run("evaluate", "m.h5", "test.xyz", "--json", "out.json")
+    values, model = json.loads((work / "out.json").read_text()), mlpot.load_model("m.h5")
+    frames = ase.io.read("test.xyz", ":")
+    energies = [1e3 * (model.predict(a).energy - a.get_potential_energy()) / len(a) for a in frames]
+    forces = np.concatenate([(model.predict(a).forces - a.get_forces()).ravel() for a in frames])
+    stresses = np.concatenate([(model.predict(a).stress - a.get_stress(voigt=False)).ravel() for a in frames])
+    assert values["energy_mae_mev_per_atom"] == pytest.approx(np.mean(np.abs(energies)))
+    assert values["force_mae_ev_per_ang"] == pytest.approx(np.mean(np.abs(forces)))
+    assert values["force_rmse_ev_per_ang"] == pytest.approx(np.sqrt(np.mean(forces**2)))
+    assert values["stress_rmse_gpa"] == pytest.approx(160.21766208 * np.sqrt(np.mean(stresses**2)))
+
+
+def test_learn_and_resume(work):
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 0, result.output
+    for name in ("labels.db", "model.h5", "state.json", "trajectory.xyz", "log.csv", "report.html", "run.log"):
+        assert (work / "run" / name).exists(), name
+    assert "finished" in result.output and "report.html" in result.output
+    refused = run("learn", "learn.toml")
+    assert refused.exit_code == 1 and "--resume" in refused.output
+    calls = (work / "calls").read_text()
+    assert run("learn", "learn.toml", "--resume").exit_code == 0
+    assert (work / "calls").read_text() == calls
+    assert run("report", "run").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["fit", "missing.toml"], 2, "missing.toml"),
+        (["evaluate", "missing.h5", "test.xyz"], 1, "missing.h5"),
+        (["evaluate", "fit.toml", "test.xyz"], 1, "not a readable model file"),
+        (["check", "missing.h5"], 1, "missing.h5"),
+        (["report", "empty"], 1, "log.csv"),
+        (["learn", "fit.toml"], 2, "data.test"),
+    ],
+)
+def test_failures(work, words, code, message):
+    (work / "empty").mkdir()
+    before = sorted(file.name for file in work.iterdir())
+    result = run(*words)
+    assert result.exit_code == code
+    if message != "data.test":
+        assert message in result.output
+    assert "Traceback" not in result.output
+    assert sorted(file.name for file in work.iterdir()) == before
+
+
+def test_a_misspelt_key_writes_nothing(work):
+    (work / "fit.toml").write_text(FIT.replace("n_max", "nmax"))
+    result = run("fit", "fit.toml")
+    assert result.exit_code == 2
+    assert "model.terms[1].nmax: unknown key; did you mean 'n_max'?" in result.output
+    assert not (work / "m.h5").exists()
+
+
+def test_wrong_data_and_structures(work):
+    (work / "fit.toml").write_text(FIT.replace("train.xyz", "start.xyz"))
+    assert "no energy" in run("fit", "fit.toml").output
+    (work / "fit.toml").write_text(FIT.replace("train.xyz", "fit.toml"))
+    assert "cannot be read" in run("fit", "fit.toml").output
+    (work / "fit.toml").write_text(FIT.replace("m.h5", "nowhere/m.h5"))
+    assert "does not exist" in run("fit", "fit.toml").output
+    (work / "learn.toml").write_text(LEARN.replace("counting.Counting", "counting.Nothing"))
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 2 and "counting has no 'Nothing'" in result.output
+    assert not (work / "run" / "owner.json").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "check", "learn", "report", "template", "bench"])
+def test_help_has_an_example(command):
+    assert "Example:" in run(command, "--help").output
+
+
+@pytest.mark.parametrize("kind", ["fit", "learn"])
+def test_template(work, kind):
+    output = run("template", kind, "train.xyz").output
+    assert "train.xyz" in output and "# eV/A" in output.replace("# eV/atom; ", "# ")

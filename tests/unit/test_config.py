@@ -1,0 +1,103 @@
+"""Configuration files: errors that name the key and the remedy, templates that are complete."""
+
+import tomllib
+
+import pytest
+from pydantic import ValidationError
+
+import mlpot
+from mlpot.config import FitFile, LearnFile, read_config, template
+from mlpot.errors import ConfigError
+
+FIT = """
+[data]
+train = "train.xyz"
+[[model.terms]]
+type = "soap"
+n_max = 8
+cutoff = 5.0
+[output]
+model = "m.h5"
+"""
+LEARN = """
+[structure]
+file = "start.xyz"
+[output]
+folder = "run"
+"""
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "old", "new", "message"),
+    [
+        (FitFile, FIT, "n_max", "nmax", "model.terms[0].nmax: unknown key; did you mean 'n_max'?"),
+        (FitFile, FIT, "train =", "trian =", "data.trian: unknown key; did you mean 'train'?"),
+        (FitFile, FIT, "[output]", "[outputs]", "outputs: unknown key; did you mean 'output'?"),
+        (FitFile, FIT, 'type = "soap"', 'type = "sope"', "model.terms[0].type = 'sope': must be one of ['pair', 'soap']"),
+        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: input should be greater than 0"),
+        (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),
+        (FitFile, FIT, "n_max = 8", 'n_max = "eight"', "model.terms[0].n_max = 'eight'"),
+        (FitFile, FIT, 'train = "train.xyz"', "", "data.train: missing"),
+        (FitFile, FIT, 'model = "m.h5"', "", "output.model: missing; add it"),
+        (FitFile, FIT, "[output]", '[model]\npreset = "fast"\n[output]', "not both"),
+        (FitFile, FIT, "[output]", "[output", "is not valid TOML"),
+        (FitFile, FIT, "[output]", "[fit]\nforce_noise = 0\n[output]", "fit.force_noise = 0"),
+        (LearnFile, LEARN, "[output]", '[learning]\nthreshold = "adaptiv"\n[output]', "learning.threshold"),
+        (LearnFile, LEARN, "[output]", '[dynamics]\nensemble = "nvp"\n[output]', "dynamics.ensemble = 'nvp'"),
+        (LearnFile, LEARN, "[output]", '[learning]\nmodel = "a.h5"\n[output]', "learning.model needs the data"),
+        (LearnFile, LEARN, "[output]", "[labeler]\n[output]", "labeler: unknown key; did you mean 'labeller'?"),
+        (LearnFile, LEARN, "[output]", "[data]\nisolated_atom_energies = { Xx = 1 }\n[output]", "'Xx' is not a chemical symbol"),
+    ],
+)
+def test_errors_name_key_value_and_remedy(tmp_path, schema, text, old, new, message):
+    file = tmp_path / "config.toml"
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError) as error:
+        read_config(file, schema)
+    assert message in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "missing.toml", FitFile)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "binary.toml", FitFile)
+
+
+def test_sections_become_one_fit_config(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(FIT + "[fit]\nforce_noise = 0.07\nseed = 3\n")
+    config = read_config(file, FitFile).fit_config()
+    assert (config.force_noise, config.seed, config.terms[0].n_max) == (0.07, 3, 8)
+
+
+def test_ramps(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 1200]\nsteps = 100\n")
+    plan = read_config(file, LearnFile).dynamics.plan()
+    assert [plan.temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
+
+
+@pytest.mark.parametrize(("kind", "schema"), [("fit", FitFile), ("learn", LearnFile)])
+def test_templates_are_complete_and_valid(tmp_path, kind, schema):
+    text = template(kind, "start.xyz", [6, 14])
+    file = tmp_path / "t.toml"
+    file.write_text(text)
+    read_config(file, schema)
+    # with every commented key switched on it is still a configuration, but for keys that exclude each other
+    every = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())
+    known = tomllib.loads(every)
+    for section, field in schema.model_fields.items():
+        keys = set(field.annotation.model_fields) - {"terms", "config_type_noise"}
+        assert set(known[section]) == keys
+
+
+def test_python_settings():
+    with pytest.raises(ValidationError, match="nmax"):
+        mlpot.FitConfig(terms=[{"type": "soap", "nmax": 4}])
+    with pytest.raises(ValidationError, match="not both"):
+        mlpot.FitConfig(preset="fast", terms=[{"type": "soap"}])
+    with pytest.raises(ValidationError, match="chemical symbols"):
+        mlpot.FitConfig(isolated_atom_energies={"Silicon": 1.0})

@@ -16,7 +16,7 @@ LINKS_UNKNOWN = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def atomic_write(file: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder: it replaces `file` when the block ends well, and vanishes otherwise.
+    """A temporary path in the same folder: replaces `file` when the block ends well, and vanishes otherwise.
 
     Raises
     ------

@@ -42,6 +42,11 @@ class CalculatorLabeller:
         """Calculator and parameters."""
         return {"calculator": self.calculator, "parameters": self.parameters}
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What a worker may import before its label comes: `preload` of the executor."""
+        return (__name__, "mlpot.labellers.inbox", _split(self.calculator)[0])
+
     def factory(self) -> Callable:
         """The calculator's class, imported.
 
@@ -51,8 +56,8 @@ class CalculatorLabeller:
             If it cannot be imported.
         """
         here = f"labeller.calculator = {self.calculator!r}"
-        module, dot, name = self.calculator.rpartition(":" if ":" in self.calculator else ".")
-        if not (dot and module and name) or module.startswith("."):
+        module, name = _split(self.calculator)
+        if not module or not name or module.startswith("."):
             raise ConfigError(f"{here}: must be an import path such as {DEFAULT_CALCULATOR!r}")
         try:
             found = getattr(import_module(module), name)
@@ -92,7 +97,7 @@ class CalculatorLabeller:
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
             raise ConfigError(
-                f"labeller.calculator = {self.calculator!r}: makes {type(made).__name__}, not an ASE calculator"
+                f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is no ASE calculator"
             )
 
     def label(self, atoms: Atoms) -> Label:
@@ -123,8 +128,14 @@ class CalculatorLabeller:
     def _ask(self, atoms: Atoms, started: float) -> Label:
         forces = np.array(atoms.get_forces(), float)
         # the forces are the derivative of the free energy, where smearing makes it differ from the energy
-        energy = float(atoms.get_potential_energy(force_consistent="free_energy" in atoms.calc.results))
+        energy = float(atoms.calc.results.get("free_energy", atoms.get_potential_energy()))
         return Label(energy, forces, _stress(atoms), time.perf_counter() - started, self.settings)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Module and name of an import path."""
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    return module, name
 
 
 def _stress(atoms: Atoms) -> np.ndarray | None:

@@ -59,7 +59,10 @@ class _Worker:
             os.close(sink)
 
     def run(self, task: bytes, timeout: float | None) -> Any:
-        """Result of the task; whatever it raised, or LabelError when the process died or took too long."""
+        """Result of the task; whatever it raised, or LabelError when the process died or took too long.
+
+        The process may still be leaving then: `dismiss` waits for it.
+        """
         timer = (
             None
             if timeout is None
@@ -70,14 +73,13 @@ class _Worker:
             timer.start()
         try:
             answer = self._exchange(pickle.dumps((timeout, task)))
-            status = self._await_end()
         finally:
             if timer:
                 timer.cancel()
         try:
             succeeded, value = pickle.loads(answer)
         except Exception as error:  # nothing, or half an answer: the process died
-            raise LabelError(self._obituary(status)) from error
+            raise LabelError(self._obituary(self._await_end())) from error
         if succeeded:
             return value
         value.add_note(f"output of the labelling process:\n{self.output()}")
@@ -126,8 +128,7 @@ class _Worker:
             if descriptor >= 0:
                 os.close(descriptor)
         self._tasks = self._answers = -1
-        self.kill("")
-        self.process.wait()
+        self._await_end()
         scratch.remove_left_by(self.process.pid)
         self._log.close()
 
@@ -196,19 +197,14 @@ class SubprocessExecutor(Executor):
                 future.set_exception(LabelError(f"no worker process could be started: {error}"))
                 return
             try:
-                result = worker.run(task, self._timeout)
+                future.set_result(worker.run(task, self._timeout))
             except BaseException as error:
                 self._keep(worker, error)
-                self._bury(worker)
                 future.set_exception(error)
-            else:
-                self._bury(worker)
-                future.set_result(result)
-
-    def _bury(self, worker: _Worker) -> None:
-        with self._lock:
-            self._busy.discard(worker)
-        worker.dismiss()
+            finally:
+                worker.dismiss()
+                with self._lock:
+                    self._busy.discard(worker)
 
     def _keep(self, worker: _Worker, error: BaseException) -> None:
         """Keep what a failed task left, and say where."""
@@ -239,7 +235,7 @@ class SubprocessExecutor(Executor):
             return worker
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the spare worker go; with `cancel_futures`, end all the others too; with `wait`, wait for them."""
+        """Let the spare worker go; with `cancel_futures`, end the others too; with `wait`, wait for them."""
         with self._lock:
             self._closed = True
             spare, self._spare = self._spare, None
@@ -252,6 +248,7 @@ class SubprocessExecutor(Executor):
         for worker in busy:
             worker.kill("stopped with the executor")
         if spare:
+            spare.kill("")
             spare.dismiss()
         if wait:
             for thread in threads:

@@ -64,15 +64,13 @@ class RunFolder:
                 f"{self.path}: is not empty; continue its run with --resume, or name another output.folder"
             )
         if present and resume and not present & RUN_FILES:
-            raise RunFolderError(
-                f"{self.path}: is not empty and holds no run to resume; name another output.folder"
-            )
+            raise RunFolderError(f"{self.path}: holds other files but no run; name another output.folder")
 
     def _claim(self) -> None:
         holder = claims.take(self.path / OWNER)
         if holder is not None and holder != identity():
             raise RunFolderError(
-                f"{self.path}: is in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
+                f"{self.path}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
                 f"(delete {OWNER} only if that process is gone)"
             )
 
@@ -138,7 +136,7 @@ class GrowingFile:
             present = file.stat().st_size if file.exists() else 0
             if present < length:
                 raise RunFolderError(
-                    f"{file}: has {present} bytes, the state of the run says {length}; restore it from a backup"
+                    f"{file}: has {present} bytes where the state says {length}; restore it from a backup"
                 )
             self._handle = open(file, "ab")  # open for the life of the run
             self._handle.truncate(length)

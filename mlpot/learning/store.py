@@ -78,7 +78,7 @@ class LabelStore:
         data: dict[str, Any] | None = None,
         **values: float | int | str,
     ) -> int:
-        """Store a label; on the disk when this returns. The row's id, that of the present row if the key has one.
+        """Store a label; on the disk when this returns. The row's id; a key that is there keeps its row.
 
         Parameters
         ----------
@@ -101,11 +101,15 @@ class LabelStore:
                 self._create()
             try:
                 with self._durable():
-                    self._ids[key] = self._db.write(
+                    number = self._db.write(
                         _row(key, atoms, label), data={**(data or {}), "settings": label.settings}, **values
                     )
-            except sqlite3.IntegrityError:  # another process has moved it in; the row's name is taken
+            except sqlite3.IntegrityError:  # the name is taken: another process has moved the label in
                 self._load()
+                if key not in self._ids:
+                    raise
+            else:
+                self._ids[key] = number  # not before the commit, which may still fail
         return self._ids[key]
 
     def find(self, key: str) -> StoredLabel | None:
@@ -164,7 +168,7 @@ class LabelStore:
             raise RunFolderError(f"{self.file}: cannot be read: {error}; restore it from a backup") from error
 
     def _create(self) -> None:
-        """Make an empty database in one step: ASE commits table by table, and half of them cannot be opened."""
+        """Make an empty database in one step: ASE commits table by table; half of them cannot be opened."""
         with atomic_write(self.file) as temporary:
             _connect(temporary).count()
 
@@ -177,7 +181,7 @@ class LabelStore:
 
 
 def _connect(file: Path):
-    # Without ASE's lock file: one left by a killed process would block the next one for ever; SQLite locks too.
+    # Without ASE's lock file: one left by a killed process would block the next for ever. SQLite locks.
     return ase.db.connect(file, type="db", use_lock_file=False)
 
 
@@ -190,7 +194,7 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = str(label.settings.get("calculator")).rpartition(".")[2]  # shown by `ase db labels.db`
     row: Any = AtomsRow(atoms)
-    row.unique_id, row.ctime, row.user = key[:32], ase.db.core.now(), None
+    row.unique_id, row.ctime, row.user = key, ase.db.core.now(), None
     return row
 
 
@@ -199,7 +203,7 @@ def _speaking(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system say into RunFolderError."""
     try:
         yield
-    except (sqlite3.IntegrityError, RunFolderError):
+    except RunFolderError:
         raise
     except (sqlite3.Error, OSError) as error:
         raise RunFolderError(

@@ -51,7 +51,8 @@ def emt_with(scale):
 
 
 def print_and_exit(status):
-    print("these are my last words", flush=True)
+    sys.stdout.write("these are my last words\n")
+    sys.stdout.flush()
     os.system("echo and those of a program that I started")
     os._exit(status)
 
@@ -120,7 +121,9 @@ def test_constraints_do_not_hide_forces():
 def test_a_function_may_make_the_calculator(path):
     labeller = CalculatorLabeller(path, {"scale": 2.0})
     labeller.check()
-    assert labeller.label(crystal()).energy == pytest.approx(2 * CalculatorLabeller(LJ).label(crystal()).energy)
+    assert labeller.label(crystal()).energy == pytest.approx(
+        2 * CalculatorLabeller(LJ).label(crystal()).energy
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,14 +137,11 @@ def test_a_function_may_make_the_calculator(path):
         (f"{__name__}.emt_with", {"scales": 1}, "scales"),
         (f"{__name__}.emt_with", {}, "does not take"),
         (LJ, {"sigma": object()}, "recorded"),
-        ("ase.Atoms", {}, "Atoms"),
         ("ase.formula.Formula", {"formula": "H2O"}, "ASE calculator"),
         (FAULTY, {"fail": ["explode"]}, "explode"),
     ],
 )
 def test_what_cannot_work_is_known_at_the_start(path, parameters, words):
-    if path == "ase.Atoms":
-        pytest.skip("an Atoms object answers like a calculator")
     with pytest.raises(ConfigError, match=words) as caught:
         CalculatorLabeller(path, parameters).check()
     assert path in str(caught.value) or repr(parameters) in str(caught.value)
@@ -227,7 +227,12 @@ def test_tasks_run_in_other_processes_at_most_so_many_at_a_time():
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("raise", "self-consistency"), ("crash", "SIGKILL"), ("exit", "status 3"), ("hang", "longer than 2.0 s")],
+    [
+        ("raise", "self-consistency"),
+        ("crash", "SIGKILL"),
+        ("exit", "status 3"),
+        ("hang", "longer than 2.0 s"),
+    ],
 )
 def test_a_fault_costs_its_own_task_only(tmp_path, fault, words):
     labeller = faulty(tmp_path, fail=[fault])
@@ -241,7 +246,10 @@ def test_a_fault_costs_its_own_task_only(tmp_path, fault, words):
 
 
 def test_output_goes_to_the_error_and_not_to_the_terminal(capfd):
-    with SubprocessExecutor() as executor, pytest.raises(LabelError, match=r"status 7[\s\S]*last words[\s\S]*started"):
+    with (
+        SubprocessExecutor() as executor,
+        pytest.raises(LabelError, match=r"status 7[\s\S]*last words[\s\S]*started"),
+    ):
         executor.submit(print_and_exit, 7).result()
     captured = capfd.readouterr()
     assert not captured.out
@@ -319,7 +327,9 @@ def test_an_idle_worker_leaves_with_its_parent():
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert has_ended(int(done.stdout), 20.0)
 
@@ -369,7 +379,13 @@ def test_the_claim_of_a_dead_process_is_nothing(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
     claim = tmp_path / "key.claim"
-    for text in (json.dumps({**identity(), "pid": dead.pid}), json.dumps({**identity(), "started": "0"}), "", "{}", "[1]"):
+    for text in (
+        json.dumps({**identity(), "pid": dead.pid}),
+        json.dumps({**identity(), "started": "0"}),
+        "",
+        "{}",
+        "[1]",
+    ):
         claim.write_text(text)
         inbox.wait_for_claim(tmp_path, "key")
         assert not claim.exists()

@@ -1,0 +1,413 @@
+"""labels.db and the run folder: exact, durable, never twice, never shared."""
+
+import json
+import os
+import subprocess
+import sys
+
+import ase.db
+import ase.db.sqlite
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mlpot.errors import RunFolderError
+from mlpot.labellers import inbox
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.inbox import label_into
+from mlpot.labellers.protocol import Label, key_of
+from mlpot.learning.folder import OWNER, STATE, GrowingFile, RunFolder
+from mlpot.learning.store import FILE, LabelStore
+from mlpot.processes import identity
+from mlpot.structures import stress_voigt
+
+LJ = CalculatorLabeller("ase.calculators.lj.LennardJones", {"sigma": 2.0})
+
+
+def structure(seed, pbc=True):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    atoms.pbc = pbc
+    return atoms
+
+
+def random_label(seed, stress=True):
+    rng = np.random.default_rng(seed)
+    tensor = rng.normal(size=(3, 3))
+    return Label(
+        energy=rng.normal() * 1e3,
+        forces=rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-300, 3, size=(4, 3)),
+        stress=tensor + tensor.T if stress else None,
+        seconds=rng.random(),
+        settings={"calculator": "package.Code", "parameters": {"kpts": [2, 2, 2]}},
+    )
+
+
+def key(number):
+    return f"{number:x}".rjust(64, "a")
+
+
+def other_process(code, *arguments):
+    """Run Python code that may import mlpot; its output."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+# ---------------------------------------------------------------- labels.db
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_labels_come_back_bit_for_bit(tmp_path, reopened):
+    store = LabelStore(tmp_path)
+    atoms = [structure(k, pbc=(True, True, k % 2 == 0)) for k in range(5)]
+    atoms[3].positions[0] = (1 / 3, -0.0, 1e-310)
+    atoms[2].set_initial_magnetic_moments([1.5, 0, 0, 0])
+    labels = [random_label(k, stress=k % 2 == 0) for k in range(5)]
+    ids = [store.add(key(k), atoms[k], labels[k], step=k) for k in range(5)]
+    if reopened:
+        store = LabelStore(tmp_path)
+    assert len(store) == 5
+    assert store.keys == [key(k) for k in range(5)]
+    for k, frame in enumerate(store.frames()):
+        assert store.find(key(k)).id == ids[k]
+        for found in (frame, store.find(key(k)).atoms):
+            assert found.positions.tobytes() == atoms[k].positions.tobytes()
+            assert found.cell.array.tobytes() == atoms[k].cell.array.tobytes()
+            assert np.array_equal(found.pbc, atoms[k].pbc)
+            assert np.array_equal(found.numbers, atoms[k].numbers)
+            assert np.array_equal(
+                found.get_initial_magnetic_moments(), atoms[k].get_initial_magnetic_moments()
+            )
+            assert found.get_potential_energy() == labels[k].energy
+            assert found.get_forces().tobytes() == labels[k].forces.tobytes()
+            if labels[k].stress is None:
+                assert "stress" not in found.calc.results
+            else:
+                assert found.get_stress().tobytes() == stress_voigt(labels[k].stress).tobytes()
+
+
+def test_a_row_says_where_it_comes_from(tmp_path):
+    store = LabelStore(tmp_path)
+    forces = np.random.default_rng(1).normal(size=(4, 3))
+    store.add(
+        key(1), structure(1), random_label(1), data={"predicted_forces": forces}, step=17, force_error=0.25
+    )
+    store.annotate(key(1), data={"predicted_energy": 1 / 3}, std_after=0.5)
+    row = next(ase.db.connect(tmp_path / FILE).select(step=17))
+    assert row.label_seconds == random_label(1).seconds
+    assert row.label_key == key(1)
+    assert row.calculator == "code"
+    assert row.calculator_path == "package.Code"
+    assert (row.force_error, row.std_after) == (0.25, 0.5)
+    assert row.data["settings"] == random_label(1).settings
+    assert row.data["predicted_forces"].tobytes() == forces.tobytes()
+    assert row.data["predicted_energy"] == 1 / 3
+    assert store.rows()[0].get("step") == 17
+
+
+def test_a_key_has_one_row(tmp_path):
+    store, second = LabelStore(tmp_path), LabelStore(tmp_path)
+    first = store.add(key(1), structure(1), random_label(1))
+    assert store.add(key(1), structure(1), random_label(2)) == first
+    # another process that opened the folder before the row was there
+    assert second.add(key(1), structure(1), random_label(2)) == first
+    assert len(LabelStore(tmp_path).rows()) == 1
+    assert store.frames()[0].get_potential_energy() == random_label(1).energy
+
+
+def test_an_added_label_is_there_for_others_at_once(tmp_path):
+    store = LabelStore(tmp_path)
+    code = "import ase.db, sys; print(len(list(ase.db.connect(sys.argv[1], use_lock_file=False).select())))"
+    for n in (1, 2):
+        store.add(key(n), structure(n), random_label(n))
+        assert other_process(code, tmp_path / FILE).strip() == str(n)
+    assert not list(tmp_path.glob("*-journal"))
+    assert not list(tmp_path.glob("*-wal"))
+
+
+def test_reading_creates_nothing(tmp_path):
+    store = LabelStore(tmp_path)
+    assert (len(store), store.rows(), store.frames(), store.find("x"), store.collect("x")) == (
+        0,
+        [],
+        [],
+        None,
+        None,
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_database_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    store = LabelStore(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ase.db.sqlite, "index_statements", ["CREATE GARBAGE"])
+        with pytest.raises(RunFolderError, match=r"labels\.db"):
+            store.add(key(1), structure(1), random_label(1))
+    assert not list(tmp_path.iterdir())
+    store.add(key(1), structure(1), random_label(1))
+    assert len(LabelStore(tmp_path)) == 1
+
+
+def test_a_stale_lock_file_of_ase_does_not_block(tmp_path):
+    (tmp_path / f"{FILE}.lock").write_text("")
+    LabelStore(tmp_path).add(key(1), structure(1), random_label(1))
+    assert len(LabelStore(tmp_path)) == 1
+
+
+def test_the_inbox_is_taken_in_at_the_start(tmp_path):
+    keys = [label_into(LJ, structure(k), tmp_path / "inbox") for k in range(3)]
+    store = LabelStore(tmp_path)
+    assert store.keys == keys
+    assert not list((tmp_path / "inbox").iterdir())
+    for k, frame in enumerate(store.frames()):
+        expected = LJ.label(structure(k))
+        assert frame.positions.tobytes() == structure(k).positions.tobytes()
+        assert frame.get_forces().tobytes() == expected.forces.tobytes()
+        assert frame.get_potential_energy() == expected.energy
+
+
+def test_a_crash_between_database_and_inbox_makes_no_duplicate(tmp_path, monkeypatch):
+    store = LabelStore(tmp_path)
+    name = label_into(LJ, structure(0), tmp_path / "inbox")
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "discard", lambda *arguments: None)
+        store.collect(name)
+    assert inbox.waiting(tmp_path / "inbox") == [name]
+    again = LabelStore(tmp_path)
+    assert len(again.rows()) == 1
+    assert again.collect_inbox() == 0
+    assert not inbox.waiting(tmp_path / "inbox")
+
+
+def test_dead_claims_go_and_living_ones_stay(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "dead.claim").write_text(json.dumps({**identity(), "started": "0"}))
+    (tmp_path / "inbox" / "living.claim").write_text(json.dumps(identity()))
+    LabelStore(tmp_path)
+    assert [file.name for file in (tmp_path / "inbox").iterdir()] == ["living.claim"]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"this is not a database, for all that is known about databases", b"SQLite format 3\0"]
+)
+def test_an_unreadable_database_is_not_overwritten(tmp_path, damage):
+    (tmp_path / FILE).write_bytes(damage * 50)
+    with pytest.raises(RunFolderError, match=r"labels\.db.*cannot be"):
+        LabelStore(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == damage * 50
+
+
+@pytest.mark.parametrize("moment", ["write", "commit"])
+def test_a_full_disk_is_said_and_costs_nothing(tmp_path, monkeypatch, moment):
+    store = LabelStore(tmp_path)
+    store.add(key(1), structure(1), random_label(1))
+    name = label_into(LJ, structure(0), tmp_path / "inbox")
+    full = ase.db.sqlite.sqlite3.OperationalError("database or disk is full")
+    write = store._db._write
+
+    def failing_write(*arguments, **keywords):
+        write(*arguments, **keywords)
+        raise full
+
+    def failing_commit(database, *exception):
+        database.connection.rollback()
+        database.connection.close()
+        database.connection = None
+        raise full
+
+    with monkeypatch.context() as patch:
+        if moment == "write":
+            patch.setattr(store._db, "_write", failing_write)
+        else:
+            patch.setattr(type(store._db), "__exit__", failing_commit)
+        with pytest.raises(RunFolderError, match=r"labels\.db.*disk is full"):
+            store.collect(name)
+    assert inbox.waiting(tmp_path / "inbox") == [name]
+    assert name not in store
+    assert store.collect(name).key == name
+    assert LabelStore(tmp_path).keys == [key(1), name]
+
+
+# ---------------------------------------------------------------- run folder
+
+
+def test_a_folder_with_something_in_it_needs_resume(tmp_path):
+    with RunFolder(tmp_path / "new" / "run") as folder:
+        folder.save_state({"step": 1})
+    with pytest.raises(RunFolderError, match="--resume"):
+        RunFolder(tmp_path / "new" / "run")
+    assert [file.name for file in (tmp_path / "new" / "run").iterdir()] == [STATE]
+    with RunFolder(tmp_path / "new" / "run", resume=True) as folder:
+        assert folder.load_state() == {"step": 1}
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    for resume in (False, True):
+        with pytest.raises(RunFolderError, match=str(tmp_path)):
+            RunFolder(tmp_path, resume)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    code = "import sys; from mlpot.learning.folder import RunFolder; RunFolder(sys.argv[1], resume=True); print('in')"
+    with RunFolder(tmp_path) as folder:
+        folder.save_state({})
+        answer = other_process(code, tmp_path)
+        assert f"process {os.getpid()}" in answer
+        assert "RunFolderError" in answer
+        with RunFolder(tmp_path, resume=True):
+            pass
+    assert other_process(code, tmp_path).strip() == "in"
+    # that process ended without giving the folder up
+    assert (tmp_path / OWNER).exists()
+    RunFolder(tmp_path, resume=True).release()
+    assert not (tmp_path / OWNER).exists()
+
+
+@pytest.mark.parametrize(
+    "stale", [json.dumps({"host": "h", "pid": "x"}), "", json.dumps({**identity(), "started": "0"})]
+)
+def test_a_stale_owner_is_replaced(tmp_path, stale):
+    (tmp_path / OWNER).write_text(stale)
+    (tmp_path / ".state.json.1-ff.tmp").write_text("half")
+    with RunFolder(tmp_path, resume=True):
+        assert json.loads((tmp_path / OWNER).read_text()) == identity()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_owner_on_another_host_is_believed(tmp_path):
+    (tmp_path / OWNER).write_text(json.dumps({**identity(), "host": "elsewhere"}))
+    with pytest.raises(RunFolderError, match="elsewhere"):
+        RunFolder(tmp_path, resume=True)
+    assert (tmp_path / OWNER).exists()
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    rng = np.random.default_rng(5)
+    rng.normal(size=7)
+    old = np.random.Generator(np.random.MT19937(3))
+    arrays = {
+        "positions": rng.normal(size=(50, 3)) * 1e-200,
+        "fortran": np.asfortranarray(rng.normal(size=(3, 4))),
+        "strided": np.arange(12)[::2],
+        "empty": np.zeros((0, 3)),
+        "scalar": np.array(1 / 3),
+        "big_endian": np.arange(3, dtype=">f8"),
+        "bool": np.array([True, False]),
+        "nan": np.array([np.nan, -0.0, np.inf]),
+    }
+    state = {
+        "rng": rng.bit_generator.state, "old": old.bit_generator.state, "nested": [{"a": (1, 2)}, None, True, "ö"],
+        "float": 0.1 + 0.2, "numpy": np.float64(1 / 3), "integer": np.int64(2**62), "huge": 2**200, **arrays,
+    }  # fmt: skip
+    folder = RunFolder(tmp_path)
+    folder.save_state(state)
+    found = folder.load_state()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert found[name].shape == array.shape
+        assert found[name].tobytes() == array.tobytes()
+    other = np.random.default_rng()
+    other.bit_generator.state = found["rng"]
+    assert np.array_equal(other.normal(size=9), rng.normal(size=9))
+    twister = np.random.Generator(np.random.MT19937())
+    twister.bit_generator.state = found["old"]
+    assert np.array_equal(twister.normal(size=9), old.normal(size=9))
+    assert found["nested"] == [{"a": [1, 2]}, None, True, "ö"]
+    assert (found["float"], found["numpy"], found["integer"], found["huge"]) == (
+        0.1 + 0.2,
+        1 / 3,
+        2**62,
+        2**200,
+    )
+    folder.release()
+
+
+@pytest.mark.parametrize("wrong", [{1: 2}, {"a": np.array([None])}, {"a": object()}])
+def test_what_would_not_come_back_is_refused(tmp_path, wrong):
+    with RunFolder(tmp_path) as folder:
+        folder.save_state({"step": 1})
+        with pytest.raises(TypeError):
+            folder.save_state(wrong)
+        assert folder.load_state() == {"step": 1}
+
+
+def test_a_damaged_state_is_said(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        assert folder.load_state() is None
+        folder.save_state({"positions": np.arange(30.0)})
+        good = (tmp_path / STATE).read_bytes()
+        broken = [good[:n] for n in (0, 1, len(good) // 2, len(good) - 1)]
+        broken += [b"[1]", b"\xff\xfe", good.replace(b"<f8", b"<q9"), good.replace(b"[30]", b"[31]")]
+        for text in broken:
+            (tmp_path / STATE).write_bytes(text)
+            with pytest.raises(RunFolderError, match=r"state\.json"):
+                folder.load_state()
+
+
+def test_a_failed_save_keeps_the_last_state(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with RunFolder(tmp_path) as folder:
+        folder.save_state({"step": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(RunFolderError, match=r"state\.json.*No space left"):
+                folder.save_state({"step": 2})
+        assert folder.load_state() == {"step": 1}
+        assert {file.name for file in tmp_path.iterdir()} == {STATE, OWNER}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_said(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunFolderError, match="Permission denied"):
+        RunFolder(tmp_path)
+    tmp_path.chmod(0o700)
+
+
+def test_a_path_that_cannot_be_a_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="file"):
+        RunFolder(tmp_path / "file" / "run")
+
+
+def test_a_growing_file_is_cut_back(tmp_path):
+    file = GrowingFile(tmp_path / "log.csv")
+    file.append("one\n")
+    length = file.sync()
+    file.append("two\nthr")
+    file.close()
+    file = GrowingFile(tmp_path / "log.csv", length)
+    file.append("zwei\n")
+    assert file.sync() == 9
+    file.close()
+    assert (tmp_path / "log.csv").read_text() == "one\nzwei\n"
+    with pytest.raises(RunFolderError, match=r"log\.csv: has 9 bytes"):
+        GrowingFile(tmp_path / "log.csv", 10)
+    assert (tmp_path / "log.csv").read_text() == "one\nzwei\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_growing_file_on_a_full_disk(tmp_path):
+    file = GrowingFile(tmp_path / "log.csv")
+    with open("/dev/full", "ab") as full:
+        os.dup2(full.fileno(), file._handle.fileno())
+    file.append("one\n")
+    with pytest.raises(RunFolderError, match=r"log\.csv.*No space left"):
+        file.sync()
+
+
+def test_every_label_in_the_store_has_the_key_of_its_structure(tmp_path):
+    label_into(LJ, structure(0), tmp_path / "inbox")
+    store = LabelStore(tmp_path)
+    assert store.keys == [key_of(LJ, store.frames()[0])]

@@ -42,8 +42,17 @@ class BuildExt(build_ext):
     """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not)."""
 
     def build_extensions(self):
-        flags = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-                 "-Wall", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Wno-psabi"]
+        flags = [
+            "-std=gnu11",
+            "-O3",
+            "-fno-math-errno",
+            "-fno-trapping-math",
+            "-ffp-contract=fast",
+            "-Wall",
+            "-Wno-unused-function",
+            "-Wno-unknown-pragmas",
+            "-Wno-psabi",
+        ]
         openmp = ["-fopenmp"] if self.accepts("-fopenmp") else []
         for ext in self.extensions:
             ext.extra_compile_args = flags + openmp

@@ -21,8 +21,13 @@ STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 class Potential(Protocol):
     """What is checked: mlpot's models, and anything of the same shape."""
 
-    cutoff: float
-    species: tuple[int, ...]
+    @property
+    def cutoff(self) -> float:
+        """Reach, A."""
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers it knows."""
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Energy, forces, virial, stress."""

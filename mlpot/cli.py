@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import ase.data
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .errors import ConfigError, MlpotError
@@ -160,7 +160,9 @@ def check(
 @app.command(epilog="Example:  mlpot learn inputs/learn_si.toml --resume")
 @reports_errors
 def learn(
-    config: Annotated[Path, typer.Argument(help="A TOML file with [structure], [dynamics], [labeller], [learning], ...")],
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file with [structure], [dynamics], [labeller], [learning], ...")
+    ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder of [output].")] = False,
 ) -> None:
     """A simulation that learns while it runs."""
@@ -232,7 +234,10 @@ def bench(
     for row in run_benchmarks(peers):
         rows.append(row)
         console.print(f"measured {row['name']} on {row['system']}", style="dim")
-        cells = [row.get(k) for k in ("name", "system", "n_atoms", "n_sparse", "us_per_atom", "us_per_atom_with_uncertainty", "threads")]
+        cells = [
+            row.get(k)
+            for k in ("name", "system", "n_atoms", "n_sparse", "us_per_atom", "us_per_atom_with_uncertainty", "threads")
+        ]
         table.add_row(*("-" if c is None else f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
     console.print(table)
     if json_file:
@@ -240,7 +245,16 @@ def bench(
 
 
 def _error_table(title: str, rows: list[list[str]]) -> Table:
-    heads = ("config_type", "structures", "atoms", "E MAE", "E RMSE meV/atom", "F MAE", "F RMSE eV/A", "stress RMSE GPa")
+    heads = (
+        "config_type",
+        "structures",
+        "atoms",
+        "E MAE",
+        "E RMSE meV/atom",
+        "F MAE",
+        "F RMSE eV/A",
+        "stress RMSE GPa",
+    )
     table = Table(*heads, title=title)
     for row in rows:
         table.add_row(*row)
@@ -255,7 +269,7 @@ def _bars() -> Progress:
 
 def _progress(bars: Progress) -> Callable[[str, int, int], None]:
     """A progress callback that keeps one bar per stage."""
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
@@ -263,5 +277,3 @@ def _progress(bars: Progress) -> Callable[[str, int, int], None]:
         bars.update(tasks[stage], completed=done)
 
     return show
-
-

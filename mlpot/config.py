@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -180,7 +180,7 @@ def read_config(file: str | Path, schema: type[Settings]) -> Any:
         raise ConfigError("\n".join(f"{file}: {_explain(problem, schema)}" for problem in error.errors())) from error
 
 
-def _explain(problem: dict[str, Any], schema: type[BaseModel]) -> str:
+def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
     """`model.terms[0].nmax: unknown key; did you mean 'n_max'?`"""
     path = [part for part in problem["loc"] if part not in TERM_TYPES]
     name = _path(path)

@@ -171,7 +171,9 @@ def _check_structure(atoms: Atoms) -> None:
         raise StructureError("the structure is empty; give at least one atom")
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(bad):
-        raise StructureError(f"positions of atom {bad[0]} are {atoms.positions[bad[0]]}: not finite; the run blew up before")
+        raise StructureError(
+            f"positions of atom {bad[0]} are {atoms.positions[bad[0]]}: not finite; the run blew up before"
+        )
     if not np.isfinite(atoms.cell.array).all():
         raise StructureError(f"cell = {atoms.cell.array.tolist()} is not finite")
 

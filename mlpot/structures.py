@@ -68,9 +68,15 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     forces, stress = results.get("forces"), results.get("stress")
     if energy is None and forces is None and stress is None:
         raise DataError(f"{name}: no energy, forces or stress attached; run a calculator or read labelled data")
-    for key, value, sizes in (("energy", energy, (1,)), ("forces", forces, (3 * len(atoms),)), ("stress", stress, (6, 9))):
+    for key, value, sizes in (
+        ("energy", energy, (1,)),
+        ("forces", forces, (3 * len(atoms),)),
+        ("stress", stress, (6, 9)),
+    ):
         if value is not None and (np.size(value) not in sizes or not np.all(np.isfinite(value))):
-            raise DataError(f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it")
+            raise DataError(
+                f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it"
+            )
     config_type = str(atoms.info.get("config_type", DEFAULT_CONFIG_TYPE))
     return LabelledStructure(
         atoms=atoms,
@@ -109,7 +115,9 @@ def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
     frames: list[Atoms] = []
     for file in [files] if isinstance(files, str | Path) else files:
         if not Path(file).is_file():
-            raise DataError(f"{file}: no such file; give the path of a structure file relative to the working directory")
+            raise DataError(
+                f"{file}: no such file; give the path of a structure file relative to the working directory"
+            )
         try:
             found = ase.io.read(file, index=":")
         except Exception as error:  # ase.io raises whatever its many parsers happen to

@@ -43,7 +43,7 @@ class Counting(LennardJones):
         if self.fail == "raise":
             raise RuntimeError("SCF did not converge")
         if self.fail == "crash":
-            print("last words of a code", flush=True)
+            os.write(1, b"last words of a code\n")
             os.kill(os.getpid(), 9)
         if self.fail == "hang":
             time.sleep(3600)

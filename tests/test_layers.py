@@ -105,5 +105,7 @@ def test_files_and_functions_stay_small():
 
 def test_data_files_stay_small():
     """What the tests need they make; what the repository ships is small."""
-    sizes = {file: file.stat().st_size for file in tracked("*.xyz", "*.csv", "*.json", "*.h5", "*.npz", "*.db", "*.xml")}
+    sizes = {
+        file: file.stat().st_size for file in tracked("*.xyz", "*.csv", "*.json", "*.h5", "*.npz", "*.db", "*.xml")
+    }
     assert sum(sizes.values()) < 200_000, sizes

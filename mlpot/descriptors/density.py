@@ -98,9 +98,7 @@ class SoapDescriptor:
         knots[..., : self.basis.n_max] = table.knots
         own = np.zeros((n_species, n_species, width))
         where = np.ones((n_species, n_species)) if self.central_reference_all_species else np.eye(n_species)
-        own[..., : self.basis.n_max] = (
-            where[..., None] * self.central_weight * Y_00 * self.basis.self_coefficients()
-        )
+        own[..., : self.basis.n_max] = where[..., None] * self.central_weight * Y_00 * self.basis.self_coefficients()
         a, b = np.tril_indices(n_species * self.basis.n_max)
         coupling = np.where(a == b, 1.0, np.sqrt(2))[:, None] / np.sqrt(2 * np.arange(n_l) + 1)
         blocks = np.arange(n_species, dtype=np.int32)

@@ -19,10 +19,21 @@ from ..errors import ConfigError
 class RadialBasis(Protocol):
     """What a table needs to know of radial functions f[n, l](r)."""
 
-    n_max: int
-    l_max: int
-    cutoff: float
-    cutoff_width: float
+    @property
+    def n_max(self) -> int:
+        """Number of radial functions."""
+
+    @property
+    def l_max(self) -> int:
+        """Highest angular degree, inclusive."""
+
+    @property
+    def cutoff(self) -> float:
+        """Reach, A."""
+
+    @property
+    def cutoff_width(self) -> float:
+        """Width of the step at the cutoff, A."""
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Values, slopes and curvatures (3, n_distances, n_max, l_max + 1) at distances in A (1/A, 1/A^2)."""
@@ -108,8 +119,11 @@ class GapRadialBasis:
         squares = r[:, None] ** 2 + r**2
         overlap = np.sqrt(2) * a**1.5 * total * np.exp(-a * squares)
         overlap += (
-            a * np.sqrt(np.pi) * np.exp(-0.5 * a * difference**2)
-            * (1 + a * total**2) * (1 + special.erf(np.sqrt(0.5 * a) * total))
+            a
+            * np.sqrt(np.pi)
+            * np.exp(-0.5 * a * difference**2)
+            * (1 + a * total**2)
+            * (1 + special.erf(np.sqrt(0.5 * a) * total))
         )
         overlap /= np.sqrt(128 * a**5)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -42,7 +41,7 @@ class MlpotCalculator(Calculator):
         On calculation, for structures that cannot be used; UnknownSpeciesError for unknown elements.
     """
 
-    implemented_properties: ClassVar = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
     def __init__(self, model: str | Path | SparseGP, uncertainty: bool = True, **kwargs):
         super().__init__(**kwargs)
@@ -56,7 +55,9 @@ class MlpotCalculator(Calculator):
         super().calculate(atoms, list(properties), system_changes)
         p = self.predict(self.atoms)
         self.results = ase_results(p)
-        self.uncertainty = {} if p.energies_std is None else {"energies_std": p.energies_std, "energy_std": p.energy_std}
+        self.uncertainty = (
+            {} if p.energies_std is None else {"energies_std": p.energies_std, "energy_std": p.energy_std}
+        )
 
     def predict(self, atoms: Atoms) -> Prediction:
         """The model's prediction, through a neighbour list that is kept between calls."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -111,7 +111,7 @@ class LearningCalculator(Calculator):
     are then the label's own.
     """
 
-    implemented_properties: ClassVar = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
     def __init__(
         self,
@@ -192,7 +192,9 @@ class LearningCalculator(Calculator):
         key, labelled, paid = self.source.obtain(self.atoms)
         lesson = self.learner.learn(labelled, prediction)
         self.learned_keys.append(key)
-        before = {} if prediction is None else {"predicted_forces": prediction.forces, "predicted_energy": prediction.energy}
+        before = (
+            {} if prediction is None else {"predicted_forces": prediction.forces, "predicted_energy": prediction.energy}
+        )
         numbers = {"model_version": self.learner.model_version, "std_after": lesson.std_after}
         if lesson.force_error is not None:
             numbers |= {"force_error": lesson.force_error, "std_before": lesson.std_before}

@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.md.langevinbaoab import LangevinBAOAB
-from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
@@ -64,7 +63,7 @@ class Dynamics:
     def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
         self.rng = np.random.default_rng(plan.seed)
-        self._integrator: MolecularDynamics | None = None
+        self._integrator: VelocityVerlet | LangevinBAOAB | None = None
 
     def begin(self) -> None:
         """Draw velocities where there are none, and calculate the first step."""
@@ -78,11 +77,11 @@ class Dynamics:
     def advance(self) -> None:
         """One step."""
         self.step += 1
-        if self.plan.ensemble != "nve":
+        if isinstance(self._integrator, LangevinBAOAB):
             self._integrator.set_temperature(self.plan.temperature(self.step))
         self._integrator.step()
 
-    def _make_integrator(self) -> MolecularDynamics:
+    def _make_integrator(self) -> VelocityVerlet | LangevinBAOAB:
         plan, step = self.plan, self.plan.timestep_fs * FEMTOSECOND
         if plan.ensemble == "nve":
             return VelocityVerlet(self.atoms, step)

@@ -8,9 +8,10 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError
+from ..models.design_matrix import Term
 from ..models.fit import default_energy_scale, fit_terms, make_baseline, make_descriptor, make_pair_term
-from ..models.presets import resolve
 from ..models.prediction import Prediction
+from ..models.presets import resolve
 from ..models.settings import FitConfig, SoapTermSettings
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
@@ -192,7 +193,7 @@ class Learner:
     def _refit(self) -> None:
         baseline = make_baseline(self.config, self._structures, self.species)
         scale = default_energy_scale(self._structures, baseline)
-        terms = []
+        terms: list[Term] = []
         for k, settings in enumerate(self.config.terms):
             if isinstance(settings, SoapTermSettings):
                 descriptor = make_descriptor(settings, self.species)

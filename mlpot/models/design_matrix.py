@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +20,17 @@ VIRIAL_ROWS = [0, 4, 8, 5, 2, 1]
 class Term(Protocol):
     """A part of a model that is a Gaussian process of its own with sparse points of its own."""
 
-    cutoff: float
-    n_sparse: int
+    @property
+    def cutoff(self) -> float:
+        """Reach, A."""
+
+    @property
+    def n_sparse(self) -> int:
+        """Number of sparse points."""
+
+    @property
+    def energy_scale(self) -> float:
+        """Prior standard deviation, eV."""
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
@@ -48,7 +58,7 @@ class Term(Protocol):
 def columns(terms: Sequence[Term]) -> list[slice]:
     """Columns of the design matrix that belong to each term."""
     ends = np.cumsum([0, *(term.n_sparse for term in terms)])
-    return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
 def noise_of(config: FitConfig, config_type: str) -> NoiseSettings:

@@ -53,7 +53,11 @@ def calibration(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
     there are too few labels to say.
     """
     ratios = np.array(
-        [abs(c.energy_per_atom) * c.structure.n_atoms / c.energy_std for c in comparisons if c.energy_per_atom is not None]
+        [
+            abs(c.energy_per_atom) * c.structure.n_atoms / c.energy_std
+            for c in comparisons
+            if c.energy_per_atom is not None
+        ]
     )
     with_forces = [c for c in comparisons if c.forces is not None]
     rank = None

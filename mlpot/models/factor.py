@@ -55,7 +55,9 @@ class TriangularFactor:
             0, panel, self.triangle, np.asfortranarray(rows), overwrite_a=True, overwrite_b=True
         )
         if info:
-            raise FitError(f"LAPACK's dtpqrt refused argument {-info}; the design matrix holds a value that is not finite")
+            raise FitError(
+                f"LAPACK's dtpqrt refused argument {-info}; the design matrix holds a value that is not finite"
+            )
         self.triangle = triangle
 
     @property

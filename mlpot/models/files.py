@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -24,6 +24,7 @@ from .sparse_gp import SparseGP
 
 FORMAT = "mlpot-model"
 FORMAT_VERSION = 1
+BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
 def save_model(model: SparseGP, file: str | Path) -> None:
@@ -64,7 +65,9 @@ def load_model(file: str | Path) -> SparseGP:
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{file}: is not a readable model file ({error}); restore it or fit the model again") from error
+        raise ModelFileError(
+            f"{file}: is not a readable model file ({error}); restore it or fit the model again"
+        ) from error
 
 
 def _read(h5: h5py.File, file: str | Path) -> SparseGP:
@@ -72,7 +75,9 @@ def _read(h5: h5py.File, file: str | Path) -> SparseGP:
         raise ModelFileError(f"{file}: is an HDF5 file but not a model of mlpot")
     version = int(h5.attrs["format_version"])
     if version > FORMAT_VERSION:
-        raise ModelFileError(f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot to read it")
+        raise ModelFileError(
+            f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot to read it"
+        )
     header = json.loads(h5.attrs["header"])
     weights = h5["weights"][()]
     terms = tuple(
@@ -105,27 +110,32 @@ def _header(model: SparseGP) -> dict[str, Any]:
     }
 
 
+PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
+DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
+
+
 def _description(term: Term) -> dict[str, Any]:
     """Scalars of a term; its arrays are kept apart."""
     if isinstance(term, PairTerm):
-        names = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
-        return {"type": "pair", **{name: getattr(term, name) for name in names}}
+        return {"type": "pair", **{name: getattr(term, name) for name in PAIR_SCALARS}}
     if not isinstance(term, SoapTerm):
         raise TypeError(f"{type(term).__name__} is not a term that a model file can hold")
-    descriptor = term.descriptor
-    kinds = {kind: name for name, kind in RADIAL_BASES.items()}
-    basis = {"type": kinds[type(descriptor.basis)], **asdict(descriptor.basis)}
-    names = ("species", "central_weight", "central_reference_all_species", "constant")
+    basis = {"type": BASIS_NAMES[type(term.descriptor.basis)], **_fields(term.descriptor.basis)}
     return {
         "type": "soap",
-        "descriptor": {**{name: getattr(descriptor, name) for name in names}, "basis": basis},
+        "descriptor": {**{name: getattr(term.descriptor, name) for name in DESCRIPTOR_SCALARS}, "basis": basis},
         "zeta": term.zeta,
         "energy_scale": term.energy_scale,
     }
 
 
+def _fields(record: Any) -> dict[str, Any]:
+    """Fields of a dataclass by name."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
 def _arrays(term: Term) -> tuple[np.ndarray, ...]:
-    return term.sparse_radii if isinstance(term, PairTerm) else term.sparse_features
+    return term.sparse_radii if isinstance(term, PairTerm) else cast(SoapTerm, term).sparse_features
 
 
 def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
@@ -135,10 +145,10 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
         return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
     if kind != "soap":
         raise ModelFileError(f"term type {kind!r} is unknown to this version; upgrade mlpot")
-    descriptor = dict(values["descriptor"])
-    basis = dict(descriptor.pop("basis"))
-    basis = RADIAL_BASES[basis.pop("type")](**basis)
-    descriptor = SoapDescriptor(**{**descriptor, "species": tuple(descriptor["species"])}, basis=basis)
+    options = dict(values["descriptor"])
+    basis_options = dict(options.pop("basis"))
+    basis = RADIAL_BASES[basis_options.pop("type")](**basis_options)
+    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis)
     return SoapTerm(descriptor, values["zeta"], values["energy_scale"], tuple(arrays))
 
 

@@ -184,9 +184,7 @@ def make_pair_term(
         np.linspace(r, settings.cutoff, settings.n_sparse, endpoint=False) if np.isfinite(r) else np.empty(0)
         for r in shortest
     )
-    return PairTerm(
-        species, bare.cutoff, bare.cutoff_width, bare.length_scale, bare.energy_scale, radii
-    )
+    return PairTerm(species, bare.cutoff, bare.cutoff_width, bare.length_scale, bare.energy_scale, radii)
 
 
 def _choose_sparse(

@@ -22,9 +22,7 @@ DUPLICATE = 1e-12
 Selector = Callable[[np.ndarray, int, float, np.random.Generator], np.ndarray]
 
 
-def select(
-    features: np.ndarray, n_sparse: int | str, method: str, zeta: float, rng: np.random.Generator
-) -> np.ndarray:
+def select(features: np.ndarray, n_sparse: int | str, method: str, zeta: float, rng: np.random.Generator) -> np.ndarray:
     """Sorted indices of at most `n_sparse` different candidates.
 
     Parameters
@@ -38,14 +36,14 @@ def select(
     zeta : float
         Exponent of the kernel, for "variance".
     """
-    if n_sparse == "auto":
+    if isinstance(n_sparse, str):
         return np.sort(by_variance(features, AUTO_MAXIMUM, zeta, rng, AUTO_TOLERANCE))
     if method not in SELECTORS:
         raise ConfigError(f"sparse_method = {method!r}: must be one of {sorted(SELECTORS)}")
     distinct = _distinct(features)
     if len(distinct) <= n_sparse:
         return distinct
-    return np.sort(distinct[SELECTORS[method](features[distinct], int(n_sparse), zeta, rng)])
+    return np.sort(distinct[SELECTORS[method](features[distinct], n_sparse, zeta, rng)])
 
 
 def _distinct(features: np.ndarray) -> np.ndarray:
@@ -91,9 +89,7 @@ def by_variance(
     return _greedy(features, np.ones(len(features)), np.empty((0, len(features))), n_sparse, zeta, tolerance)
 
 
-def extend_by_variance(
-    known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float
-) -> np.ndarray:
+def extend_by_variance(known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float) -> np.ndarray:
     """Indices of at most `most` candidates whose variance the `known` points (n_known, n_features) leave unexplained.
 
     Stops when no candidate has more than `tolerance` of its prior variance left.

@@ -21,7 +21,9 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
     """What was fitted to what, the residuals, and parity plots on test structures where there are any."""
     sections = [section("Model", table(_model_rows(model)))]
     if model.report:
-        sections.append(section("Residuals on the training data", table(error_rows(model.report.residuals.items()), HEADS)))
+        sections.append(
+            section("Residuals on the training data", table(error_rows(model.report.residuals.items()), HEADS))
+        )
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
     if test:

@@ -28,7 +28,7 @@ class LiveView:
     """
 
     def __init__(self, console: Console, file: Path):
-        self._console, self._file = console, open(file, "a")  # noqa: SIM115  (open for the life of the run)
+        self._console, self._file = console, open(file, "a")
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._first: tuple[float, int] | None = None
         self._last_line = 0.0

@@ -55,10 +55,16 @@ def _summary(log: dict[str, np.ndarray], rows: list) -> list[tuple[str, object]]
     per_label = paid / len(rows) if rows else float("nan")
     return [
         ("steps", n_steps - 1),
-        ("labels", f"{len(rows)} ({labelled.sum()} steps labelled, {100 * (~labelled).mean():.2f} % the potential's own)"),
+        (
+            "labels",
+            f"{len(rows)} ({labelled.sum()} steps labelled, {100 * (~labelled).mean():.2f} % the potential's own)",
+        ),
         ("electronic structure", f"{paid:.1f} s in {len(rows)} labels of {per_label:.2f} s"),
         ("a predicted step", f"{1e3 * typical:.2f} ms"),
-        ("wall time of all steps", f"{seconds.sum():.1f} s; every step by electronic structure: {per_label * n_steps:.0f} s"),
+        (
+            "wall time of all steps",
+            f"{seconds.sum():.1f} s; every step by electronic structure: {per_label * n_steps:.0f} s",
+        ),
         ("temperature", f"{log['temperature_K'][0]:.0f} K at the start, {log['temperature_K'][-1]:.0f} K at the end"),
     ]
 

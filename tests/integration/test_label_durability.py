@@ -54,7 +54,7 @@ class Campaign:
     def __init__(self, folder, seconds, n_labels=N_LABELS):
         self.folder, self.calls, self.n_labels = folder / "run", folder / "calls.txt", n_labels
         self._command = [sys.executable, "-c", CAMPAIGN, self.folder, self.calls, str(seconds), str(n_labels)]
-        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)}
 
     def start(self):
         return subprocess.Popen(
@@ -111,9 +111,7 @@ def test_nothing_is_lost_or_paid_twice_when_the_simulation_is_killed(tmp_path, s
         n_before = len(calls(campaign.calls, "start"))
         process = campaign.start()
         if rng.random() < 0.7:  # else it is killed somewhere in its start
-            wait_for(
-                lambda n=n_before, p=process: len(calls(campaign.calls, "start")) > n or p.poll() is not None
-            )
+            wait_for(lambda n=n_before, p=process: len(calls(campaign.calls, "start")) > n or p.poll() is not None)
         time.sleep(rng.uniform(0.0, 0.4))
         kill(process)
     campaign.finish()

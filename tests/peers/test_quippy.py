@@ -13,7 +13,13 @@ descriptors = pytest.importorskip("quippy.descriptors", reason="quippy-ase is no
 
 @pytest.mark.parametrize(
     ("n_max", "l_max", "atom_sigma", "cutoff", "width"),
-    [(8, 8, 0.5, 5.4, 0.5), (4, 3, 0.3, 3.0, 0.5), (12, 6, 0.5, 6.0, 1.0), (6, 9, 0.7, 4.5, 0.8), (1, 0, 0.5, 4.0, 0.5)],
+    [
+        (8, 8, 0.5, 5.4, 0.5),
+        (4, 3, 0.3, 3.0, 0.5),
+        (12, 6, 0.5, 6.0, 1.0),
+        (6, 9, 0.7, 4.5, 0.8),
+        (1, 0, 0.5, 4.0, 0.5),
+    ],
 )
 @pytest.mark.parametrize("species", [(14,), (6, 14)])
 def test_soap_vector(n_max, l_max, atom_sigma, cutoff, width, species):

@@ -33,7 +33,13 @@ folder = "run"
         (FitFile, FIT, "n_max", "nmax", "model.terms[0].nmax: unknown key; did you mean 'n_max'?"),
         (FitFile, FIT, "train =", "trian =", "data.trian: unknown key; did you mean 'train'?"),
         (FitFile, FIT, "[output]", "[outputs]", "outputs: unknown key; did you mean 'output'?"),
-        (FitFile, FIT, 'type = "soap"', 'type = "sope"', "model.terms[0].type = 'sope': must be one of ['pair', 'soap']"),
+        (
+            FitFile,
+            FIT,
+            'type = "soap"',
+            'type = "sope"',
+            "model.terms[0].type = 'sope': must be one of ['pair', 'soap']",
+        ),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: input should be greater than 0"),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),
         (FitFile, FIT, "n_max = 8", 'n_max = "eight"', "model.terms[0].n_max = 'eight'"),
@@ -46,7 +52,13 @@ folder = "run"
         (LearnFile, LEARN, "[output]", '[dynamics]\nensemble = "nvp"\n[output]', "dynamics.ensemble = 'nvp'"),
         (LearnFile, LEARN, "[output]", '[learning]\nmodel = "a.h5"\n[output]', "learning.model needs the data"),
         (LearnFile, LEARN, "[output]", "[labeler]\n[output]", "labeler: unknown key; did you mean 'labeller'?"),
-        (LearnFile, LEARN, "[output]", "[data]\nisolated_atom_energies = { Xx = 1 }\n[output]", "'Xx' is not a chemical symbol"),
+        (
+            LearnFile,
+            LEARN,
+            "[output]",
+            "[data]\nisolated_atom_energies = { Xx = 1 }\n[output]",
+            "'Xx' is not a chemical symbol",
+        ),
     ],
 )
 def test_errors_name_key_value_and_remedy(tmp_path, schema, text, old, new, message):

@@ -181,7 +181,9 @@ def test_noise_per_config_type(frames):
     even = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS)).report.residuals
     loud = mlpot.fit(
         frames,
-        FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"force_noise": 5.0, "energy_noise": 1.0, "virial_noise": 2}}),
+        FitConfig(
+            terms=SMALL_TERMS, config_type_noise={"odd": {"force_noise": 5.0, "energy_noise": 1.0, "virial_noise": 2}}
+        ),
     ).report.residuals
     assert set(even) == {"even", "odd"}
     assert loud["odd"].force_rmse_ev_per_ang > 2 * even["odd"].force_rmse_ev_per_ang

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.protocol import Label, check_label, key_of
 from mlpot.learning.calculator import LabelSource
-from mlpot.learning.folder import GrowingFile, RunFolder
+from mlpot.learning.folder import RunFolder
 from mlpot.learning.store import LabelStore
 from mlpot.processes import identity
 
@@ -81,10 +80,15 @@ def test_no_stress_without_a_cell(tmp_path):
 
 @pytest.mark.parametrize(
     ("fail", "words"),
-    [("raise", "SCF did not converge"), ("crash", "SIGKILL"), ("nan", "forces is not finite"), ("hang", "longer than 2")],
+    [
+        ("raise", "SCF did not converge"),
+        ("crash", "SIGKILL"),
+        ("nan", "forces is not finite"),
+        ("hang", "longer than 2"),
+    ],
 )
 def test_failures_cost_one_label(tmp_path, fail, words):
-    with SubprocessExecutor(timeout=2.0 if fail == 'hang' else None) as executor:
+    with SubprocessExecutor(timeout=2.0 if fail == "hang" else None) as executor:
         store = LabelStore(tmp_path)
         bad = LabelSource(labeller(tmp_path, fail=fail), store, executor, tries=1)
         with pytest.raises(LabelError, match=words) as caught:

@@ -121,9 +121,7 @@ def test_constraints_do_not_hide_forces():
 def test_a_function_may_make_the_calculator(path):
     labeller = CalculatorLabeller(path, {"scale": 2.0})
     labeller.check()
-    assert labeller.label(crystal()).energy == pytest.approx(
-        2 * CalculatorLabeller(LJ).label(crystal()).energy
-    )
+    assert labeller.label(crystal()).energy == pytest.approx(2 * CalculatorLabeller(LJ).label(crystal()).energy)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +232,11 @@ def test_tasks_run_in_other_processes_at_most_so_many_at_a_time():
         ("hang", "longer than 2.0 s"),
     ],
 )
-def test_a_fault_costs_its_own_task_only(tmp_path, fault, words):
+def test_a_fault_costs_its_own_task_only(tmp_path, monkeypatch, fault, words):
+    local_disk = tmp_path / "local"
+    local_disk.mkdir()
+    monkeypatch.setenv("TMPDIR", str(local_disk))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     labeller = faulty(tmp_path, fail=[fault])
     with SubprocessExecutor(timeout=2.0) as executor:
         with pytest.raises(LabelError, match=words):
@@ -242,7 +244,7 @@ def test_a_fault_costs_its_own_task_only(tmp_path, fault, words):
         assert executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
     assert len(calls(tmp_path / "calls.txt", "start")) == 2
     assert [file.suffix for file in (tmp_path / "inbox").iterdir()] == [".json"]
-    assert not list(Path(tempfile.gettempdir()).glob(f"{scratch.PREFIX}-*"))
+    assert not list(local_disk.iterdir())
 
 
 def test_output_goes_to_the_error_and_not_to_the_terminal(capfd):
@@ -327,9 +329,7 @@ def test_an_idle_worker_leaves_with_its_parent():
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert has_ended(int(done.stdout), 20.0)
 

@@ -82,9 +82,7 @@ def test_labels_come_back_bit_for_bit(tmp_path, reopened):
             assert found.cell.array.tobytes() == atoms[k].cell.array.tobytes()
             assert np.array_equal(found.pbc, atoms[k].pbc)
             assert np.array_equal(found.numbers, atoms[k].numbers)
-            assert np.array_equal(
-                found.get_initial_magnetic_moments(), atoms[k].get_initial_magnetic_moments()
-            )
+            assert np.array_equal(found.get_initial_magnetic_moments(), atoms[k].get_initial_magnetic_moments())
             assert found.get_potential_energy() == labels[k].energy
             assert found.get_forces().tobytes() == labels[k].forces.tobytes()
             if labels[k].stress is None:
@@ -96,9 +94,7 @@ def test_labels_come_back_bit_for_bit(tmp_path, reopened):
 def test_a_row_says_where_it_comes_from(tmp_path):
     store = LabelStore(tmp_path)
     forces = np.random.default_rng(1).normal(size=(4, 3))
-    store.add(
-        key(1), structure(1), random_label(1), data={"predicted_forces": forces}, step=17, force_error=0.25
-    )
+    store.add(key(1), structure(1), random_label(1), data={"predicted_forces": forces}, step=17, force_error=0.25)
     store.annotate(key(1), data={"predicted_energy": 1 / 3}, std_after=0.5)
     row = next(ase.db.connect(tmp_path / FILE).select(step=17))
     assert row.label_seconds == random_label(1).seconds
@@ -257,7 +253,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 def test_a_folder_has_one_owner(tmp_path):
-    code = "import sys; from mlpot.learning.folder import RunFolder; RunFolder(sys.argv[1], resume=True); print('in')"
+    code = "import sys; from mlpot.learning.folder import RunFolder\nRunFolder(sys.argv[1], resume=True)\nprint('in')"
     with RunFolder(tmp_path) as folder:
         folder.save_state({})
         answer = other_process(code, tmp_path)
@@ -305,7 +301,8 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
         "nan": np.array([np.nan, -0.0, np.inf]),
     }
     state = {
-        "rng": rng.bit_generator.state, "old": old.bit_generator.state, "nested": [{"a": (1, 2)}, None, True, "ö"],
+        "rng": rng.bit_generator.state, "old": old.bit_generator.state,
+        "nested": [{"a": (1, 2)}, None, True, "ö"],
         "float": 0.1 + 0.2, "numpy": np.float64(1 / 3), "integer": np.int64(2**62), "huge": 2**200, **arrays,
     }  # fmt: skip
     folder = RunFolder(tmp_path)

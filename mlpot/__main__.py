@@ -1,0 +1,5 @@
+"""`python -m mlpot`."""
+
+from .cli import main
+
+main()

@@ -5,7 +5,7 @@ Everything here trusts its arguments: mlpot/neighbours.py checks them.
 
 import numpy as np
 
-from libc.math cimport sqrt
+from libc.math cimport ceil, floor, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, qsort, realloc
 
@@ -124,6 +124,68 @@ cdef inline int floor_div(int a, int b) noexcept nogil:
     return a // b - (a % b < 0)
 
 
+cdef void lay_bins(Bins *bins, const double *heights, double radius, Py_ssize_t n_atoms, int crowd) noexcept nogil:
+    """Bins about as wide as the radius, half of it where more than `crowd` atoms share one, never many more than atoms.
+
+    `heights` are the extents across the planes of the cell; the search reaches one bin, or as many as the radius needs.
+    """
+    cdef int k, widest
+    cdef double scale = 1.0, n_bins = 0.0
+    cdef double count[3]
+    while True:
+        for k in range(3):
+            count[k] = max(floor(scale * heights[k] / radius), 1.0)
+        n_bins = count[0] * count[1] * count[2]
+        if scale > 1.0 or n_atoms <= crowd * n_bins:
+            break
+        scale = 2.0
+    while count[0] * count[1] * count[2] > max(4.0 * n_atoms, 8.0):
+        widest = 0 if count[0] >= count[1] and count[0] >= count[2] else (1 if count[1] >= count[2] else 2)
+        count[widest] = ceil(count[widest] / 2)
+    for k in range(3):
+        bins.count[k] = <int> count[k]
+        if bins.periodic[k]:
+            bins.reach[k] = <int> ceil(radius * count[k] / heights[k] * (1 + 1e-12))
+        else:  # beyond the last bin there is nothing
+            bins.reach[k] = bins.count[k] if radius >= heights[k] else <int> ceil(radius * count[k] / heights[k])
+
+
+cdef void place_atoms(
+    const double[:, ::1] positions, const double[:, ::1] cell, const double[:, ::1] inverse, double radius, int crowd,
+    Bins *bins, double[:, ::1] wrapped, int32_t[:, ::1] wraps, int32_t[:, ::1] homes
+) noexcept nogil:
+    """Wrap atoms into the cell along periodic directions, lay bins over them, and find the bin of each."""
+    cdef Py_ssize_t i
+    cdef int k, m
+    cdef double f, norm
+    cdef double low[3]
+    cdef double extent[3]
+    cdef double heights[3]
+    for k in range(3):
+        low[k], extent[k] = (0.0, 1.0) if bins.periodic[k] else (1e300, -1e300)
+    for i in range(positions.shape[0]):
+        for k in range(3):
+            f = positions[i, 0] * inverse[0, k] + positions[i, 1] * inverse[1, k] + positions[i, 2] * inverse[2, k]
+            wraps[i, k] = <int32_t> floor(f) if bins.periodic[k] else 0
+            wrapped[i, k] = f - wraps[i, k]
+            if not bins.periodic[k]:
+                low[k], extent[k] = min(low[k], f), max(extent[k], f)
+    for k in range(3):
+        norm = sqrt(inverse[0, k] * inverse[0, k] + inverse[1, k] * inverse[1, k] + inverse[2, k] * inverse[2, k])
+        if not bins.periodic[k]:
+            extent[k] -= low[k]
+        heights[k] = extent[k] / norm
+    lay_bins(bins, heights, radius, positions.shape[0], crowd)
+    for i in range(positions.shape[0]):
+        for k in range(3):
+            f = (wrapped[i, k] - low[k]) / extent[k] if extent[k] > 0 else 0.0
+            homes[i, k] = min(max(<int32_t> (f * bins.count[k]), 0), bins.count[k] - 1)
+        for m in range(3):
+            wrapped[i, m] = positions[i, m]
+            for k in range(3):
+                wrapped[i, m] -= wraps[i, k] * cell[k, m]
+
+
 cdef void sort_into_bins(
     const double[:, ::1] wrapped, const int32_t[:, ::1] homes, const Bins *bins, int32_t[::1] starts,
     int32_t[::1] members, double[:, ::1] ordered
@@ -152,21 +214,23 @@ cdef inline int32_t bin_of(const int32_t[:, ::1] homes, Py_ssize_t i, const Bins
 
 
 def find_candidates(
-    const double[:, ::1] wrapped,  # IN (n_atoms, 3) A, inside the cell along periodic directions
-    const int32_t[:, ::1] wraps,  # IN (n_atoms, 3) cells that wrapping took off: position = wrapped + wraps.cell
-    const int32_t[:, ::1] homes,  # IN (n_atoms, 3) bin of each atom
-    const int32_t[::1] counts,  # IN (3) bins along each cell vector
-    const int32_t[::1] reaches,  # IN (3) bins to search on either side
-    const int32_t[::1] periodic,  # IN (3)
-    const double[:, ::1] cell,  # IN (3, 3) A
-    double cutoff,
+    const double[:, ::1] positions,  # IN (n_atoms, 3) A
+    const double[:, ::1] cell,  # IN (3, 3) A, never flat
+    const double[:, ::1] inverse,  # IN (3, 3) of the cell
+    tuple periodic,  # IN (3) bool
+    double radius,
+    int crowd,
 ):
-    """Offsets (n_atoms + 1), j (n_pairs) and shifts (n_pairs, 3) of all pairs nearer than `cutoff`, canonical order."""
-    cdef Py_ssize_t n_atoms = wrapped.shape[0], i
+    """Offsets (n_atoms + 1), j (n_pairs) and shifts (n_pairs, 3) of all pairs nearer than `radius`, canonical order.
+
+    `crowd` is the number of atoms in a bin from which halving the bins pays.
+    """
+    cdef Py_ssize_t n_atoms = positions.shape[0], i
+    cdef double[:, ::1] wrapped = np.empty((n_atoms, 3)), ordered = np.empty((n_atoms, 3))
+    cdef int32_t[:, ::1] wraps = np.empty((n_atoms, 3), np.int32), homes = np.empty((n_atoms, 3), np.int32)
     cdef int64_t[::1] offsets = np.zeros(n_atoms + 1, np.int64)
     cdef int32_t[::1] members = np.empty(n_atoms, np.int32)
-    cdef int32_t[::1] starts = np.zeros(<Py_ssize_t> counts[0] * counts[1] * counts[2] + 1, np.int32)
-    cdef double[:, ::1] ordered = np.empty((n_atoms, 3))
+    cdef int32_t[::1] starts
     cdef Bins bins
     cdef Grid grid
     cdef Neighbour *found = NULL
@@ -174,14 +238,17 @@ def find_candidates(
     cdef int64_t capacity = 0, n, total = 0
     cdef int k
     for k in range(3):
-        bins.count[k], bins.reach[k], bins.periodic[k] = counts[k], reaches[k], periodic[k]
+        bins.periodic[k] = periodic[k]
+    place_atoms(positions, cell, inverse, radius, crowd, &bins, wrapped, wraps, homes)
+    starts = np.zeros(<Py_ssize_t> bins.count[0] * bins.count[1] * bins.count[2] + 1, np.int32)
     sort_into_bins(wrapped, homes, &bins, starts, members, ordered)
     grid.starts, grid.members, grid.positions = &starts[0], &members[0], &ordered[0, 0]
     grid.wraps, grid.cell = &wraps[0, 0], &cell[0, 0]
+    radius *= 1 + 1e-10  # pairs at the radius itself are decided by whoever asks
     try:
         for i in range(n_atoms):
             while True:
-                n = search(&grid, &bins, <int32_t> i, &homes[i, 0], &wrapped[i, 0], cutoff * cutoff, capacity - total,
+                n = search(&grid, &bins, <int32_t> i, &homes[i, 0], &wrapped[i, 0], radius * radius, capacity - total,
                            found + total)
                 if total + n <= capacity:
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,8 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
         Empty structure, positions or cell that are not finite, no volume along periodic directions, atoms closer than
         `SHORTEST_DISTANCE`, or a cutoff that is not a positive number.
     """
-    candidates = _candidates(atoms, _checked_cutoff(cutoff))
-    return _pairs(atoms, candidates, cutoff)
+    _check_structure(atoms)
+    return _pairs(atoms, _candidates(atoms, _checked_cutoff(cutoff)), cutoff)
 
 
 class NeighbourList:
@@ -145,19 +146,27 @@ def complete_cell(atoms: Atoms) -> np.ndarray:
     StructureError
         If the periodic vectors are zero or linearly dependent.
     """
-    cell, periodic = atoms.cell.array.copy(), np.asarray(atoms.pbc)
-    scale = np.prod(np.linalg.norm(cell[periodic], axis=1))
-    spanned = np.sqrt(max(np.linalg.det(cell[periodic] @ cell[periodic].T), 0.0)) if periodic.any() else 1.0
-    if periodic.any() and not spanned > 1e-8 * scale > 0:
-        raise StructureError(
-            f"cell = {cell.tolist()} has no volume along its periodic directions pbc = {periodic.tolist()}; "
-            "correct the cell or switch pbc off"
-        )
-    if not periodic.all():
+    cell, periodic = atoms.cell.array, atoms.pbc
+    if periodic.all():
+        spanned = abs(_triple_product(cell))
+    else:
         # the null space of the periodic vectors: orthonormal, whatever the unused vectors hold
         _, _, directions = np.linalg.svd(cell[periodic] if periodic.any() else np.zeros((1, 3)))
+        cell = cell.copy()
         cell[~periodic] = directions[int(periodic.sum()) :]
+        spanned = abs(_triple_product(cell))
+    scale = math.prod(math.hypot(*vector) for vector in cell.tolist())
+    if not spanned > 1e-8 * scale > 0:
+        raise StructureError(
+            f"cell = {atoms.cell.array.tolist()} has no volume along its periodic directions pbc = {periodic.tolist()}; "
+            "correct the cell or switch pbc off"
+        )
     return cell
+
+
+def _triple_product(cell: np.ndarray) -> float:
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
 
 
 def _checked_cutoff(cutoff: float) -> float:
@@ -169,8 +178,8 @@ def _checked_cutoff(cutoff: float) -> float:
 def _check_structure(atoms: Atoms) -> None:
     if not len(atoms):
         raise StructureError("the structure is empty; give at least one atom")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
+    if not np.isfinite(atoms.positions).all():
+        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
         raise StructureError(
             f"positions of atom {bad[0]} are {atoms.positions[bad[0]]}: not finite; the run blew up before"
         )
@@ -180,41 +189,9 @@ def _check_structure(atoms: Atoms) -> None:
 
 def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets, j and shifts of every pair nearer than `radius`, and perhaps a few at the radius itself."""
-    _check_structure(atoms)
     cell = complete_cell(atoms)
-    periodic = np.asarray(atoms.pbc)
-    inverse = np.linalg.inv(cell)
-    fractions = atoms.positions @ inverse
-    wraps = np.where(periodic, np.floor(fractions), 0.0)
-    fractions = fractions - wraps
-    low = np.where(periodic, 0.0, fractions.min(axis=0))
-    extent = np.where(periodic, 1.0, fractions.max(axis=0) - low)
-    heights = extent / np.linalg.norm(inverse, axis=0)
-    counts = _bin_counts(heights, radius, len(atoms))
-    reaches = np.ceil(radius * counts / np.maximum(heights, 1e-300) * (1 + 1e-12)).clip(max=2**30)
-    reaches = np.where(periodic, reaches, np.minimum(reaches, counts))
-    homes = (fractions - low) / np.where(extent > 0, extent, 1.0) * counts
-    return find_candidates(
-        np.ascontiguousarray(atoms.positions - wraps @ cell),
-        np.ascontiguousarray(wraps, np.int32),
-        np.ascontiguousarray(homes.astype(np.int32).clip(0, counts - 1), np.int32),
-        counts.astype(np.int32),
-        reaches.astype(np.int32),
-        periodic.astype(np.int32),
-        cell,
-        radius * (1 + 1e-10),
-    )
-
-
-def _bin_counts(heights: np.ndarray, radius: float, n_atoms: int) -> np.ndarray:
-    """Bins along each cell vector: about as wide as the radius, never many more than atoms."""
-    counts = np.maximum(np.floor(heights / radius), 1)
-    if n_atoms > CROWDED_BIN * counts.prod():
-        counts = np.maximum(np.floor(2 * heights / radius), 1)
-    while counts.prod() > max(4 * n_atoms, 8):
-        widest = np.argmax(counts)
-        counts[widest] = max(np.ceil(counts[widest] / 2), 1)
-    return counts.astype(int)
+    positions = np.ascontiguousarray(atoms.positions)
+    return find_candidates(positions, cell, np.linalg.inv(cell), tuple(atoms.pbc.tolist()), radius, CROWDED_BIN)
 
 
 def _pairs(atoms: Atoms, candidates: tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float) -> Pairs:

@@ -25,7 +25,7 @@ from mlpot.durable import atomic_write, create_text, remove_leftovers, write_tex
 from mlpot.errors import ConfigError, LabelError, RunFolderError
 from mlpot.labellers import claims, inbox, scratch
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.executor import SubprocessExecutor
+from mlpot.labellers.executor import BOOT, SubprocessExecutor
 from mlpot.labellers.faulty import FaultyCalculator, calls, fingerprint
 from mlpot.labellers.inbox import label_into
 from mlpot.labellers.protocol import Label, check_label, key_of
@@ -68,6 +68,11 @@ class UnpicklableError(Exception):
 
 def raise_unpicklable():
     raise UnpicklableError("one", "two")
+
+
+def leave_a_program_behind():
+    os.system("sleep 30 &")
+    os._exit(1)
 
 
 def start_a_child(file):
@@ -286,6 +291,28 @@ def test_a_timeout_ends_what_the_task_had_started(tmp_path):
     with SubprocessExecutor(timeout=1.5) as executor, pytest.raises(LabelError, match="longer than"):
         executor.submit(start_a_child, tmp_path / "pid").result()
     assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_a_program_left_behind_does_not_hold_up_the_news():
+    started = time.monotonic()
+    with SubprocessExecutor() as executor, pytest.raises(LabelError, match="status 1"):
+        executor.submit(leave_a_program_behind).result()
+    assert time.monotonic() - started < 25
+
+
+def test_a_worker_whose_parent_is_gone_begins_nothing(tmp_path):
+    for parent, begun in ((os.getpid(), True), (os.getppid(), False)):
+        source, tasks = os.pipe()
+        answers, sink = os.pipe()
+        command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(parent), str(source), str(sink)]
+        process = subprocess.Popen(command, pass_fds=(source, sink))
+        with os.fdopen(tasks, "wb") as pipe:
+            pipe.write(pickle.dumps((None, pickle.dumps((write_text, (tmp_path / "begun", "yes"), {})))))
+        assert process.wait(30) == 0
+        for descriptor in (source, sink, answers):
+            os.close(descriptor)
+        assert (tmp_path / "begun").exists() == begun
+        (tmp_path / "begun").unlink(missing_ok=True)
 
 
 def test_a_spare_that_died_is_replaced():

@@ -66,6 +66,9 @@ static void block_energies(const mlpot_density *d, const mlpot_pairs *p, const m
     mlpot_block_vjp(d, p, n, centres, b, pair_gradients);
 }
 
+/* A thread without a block would only spin at the barrier. */
+static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ? (int)n_blocks : n_threads; }
+
 #define BLOCKS(n_centres) (((n_centres) + MLPOT_BLOCK - 1) / MLPOT_BLOCK)
 #define BLOCK_SIZE(n_centres, block) \
     (int)((n_centres) - (block)*MLPOT_BLOCK < MLPOT_BLOCK ? (n_centres) - (block)*MLPOT_BLOCK : MLPOT_BLOCK)
@@ -75,7 +78,7 @@ int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlp
                          double *energies, double *pair_gradients, double *covariances, int64_t stride)
 {
     int failed = 0;
-#pragma omp parallel num_threads(n_threads)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
     {
         mlpot_block b;
         const int lost = mlpot_block_create(d, p, n_atoms, m->n_sparse, &b);
@@ -104,7 +107,7 @@ int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms
 {
     const int n_f = mlpot_n_features(d);
     int failed = 0;
-#pragma omp parallel num_threads(n_threads)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
     {
         mlpot_block b;
         const int lost = mlpot_block_create(d, p, n_atoms, 0, &b);

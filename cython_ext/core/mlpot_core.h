@@ -19,9 +19,14 @@
 
 typedef double mlpot_v8 __attribute__((vector_size(64), aligned(64)));
 
-/* One binary for a mixed cluster: the loader picks the widest instruction set the processor has. */
-#if defined(__x86_64__) && defined(__ELF__) && defined(__GLIBC__) && (defined(__GNUC__) && !defined(__clang__))
-#define MLPOT_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+/* One binary for a mixed cluster: the loader picks the widest instruction set the processor has. It must ask for
+ * features, not for models: GCC does not know the name of every processor that has AVX-512. */
+#if defined(__x86_64__) && defined(__ELF__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if __GNUC__ >= 12
+#define MLPOT_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define MLPOT_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define MLPOT_CLONES
 #endif

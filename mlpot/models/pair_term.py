@@ -16,6 +16,9 @@ from ..descriptors.radial_basis import cosine_cutoff
 from ..neighbours import Pairs
 from .kernels import squared_exponential
 
+VARIANCE_CHUNK = 256
+"""Atoms whose neighbours' mutual covariances are held at a time."""
+
 
 def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
     """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
@@ -108,11 +111,21 @@ class PairTerm:
         """Prior variances (n_atoms,) of the local energies, eV^2: a double sum over the neighbours of each atom."""
         out = np.zeros(pairs.n_atoms)
         for _, members, _ in self._blocks(pairs):
-            bounds = np.searchsorted(pairs.i[members], np.arange(pairs.n_atoms + 1))
-            for atom in range(pairs.n_atoms):
-                distances = pairs.distances[members[bounds[atom] : bounds[atom + 1]]]
-                out[atom] += 0.25 * self.covariance(distances, distances)[0].sum()
+            centres = pairs.i[members]
+            begins = np.searchsorted(centres, np.arange(pairs.n_atoms + 1))
+            # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
+            table = np.full((pairs.n_atoms, int(np.diff(begins).max())), self.cutoff)
+            table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
+            for begin in range(0, pairs.n_atoms, VARIANCE_CHUNK):
+                part = slice(begin, begin + VARIANCE_CHUNK)
+                out[part] += 0.25 * self._double_sums(table[part])
         return out
+
+    def _double_sums(self, distances: np.ndarray) -> np.ndarray:
+        """Sums of Cov(u(r), u(r')) over all pairs of distances in each row (n, m)."""
+        steps = cosine_cutoff(distances.ravel(), self.cutoff, self.cutoff_width)[0].reshape(distances.shape)
+        apart = (distances[:, :, None] - distances[:, None, :]) / self.length_scale
+        return self.energy_scale**2 * np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
 
     def predict(
         self,

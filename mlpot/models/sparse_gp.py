@@ -101,8 +101,8 @@ class SparseGP:
             for term, part in zip(self.terms, columns(self.terms), strict=True):
                 own = None if covariances is None else covariances[:, part]
                 term.predict(pairs, self.weights[part], energies, gradients, own)
+            energies_std, energy_std = (None, None) if covariances is None else self._deviations(pairs, covariances)
         virial = pairs.virial(gradients)
-        energies_std, energy_std = (None, None) if covariances is None else self._deviations(pairs, covariances)
         return Prediction(
             energy=float(energies.sum()),
             energies=energies,

@@ -1,0 +1,104 @@
+"""What the README, the inputs and the examples say is run, in small."""
+
+import json
+import re
+import runpy
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from conftest import DATA
+from typer.testing import CliRunner
+
+from mlpot.cli import app
+from mlpot.config import FitFile, LearnFile, read_config
+
+ROOT = Path(__file__).resolve().parents[1]
+INPUTS = sorted((ROOT / "inputs").glob("*.toml"))
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A folder laid out like the repository, with the reference data beside it where there is any."""
+    work = tmp_path / "mlpot"
+    shutil.copytree(ROOT / "inputs", work / "inputs")
+    if DATA.is_dir():
+        (tmp_path / "shared").symlink_to(DATA.parent)
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.mark.parametrize("file", INPUTS, ids=lambda file: file.name)
+def test_inputs_are_valid(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    schema = FitFile if "data" in tomllib.loads(file.read_text()) else LearnFile
+    settings = read_config(file, schema)
+    if schema is LearnFile:
+        assert Path(settings.structure.file).exists()
+
+
+def test_structures_are_those_that_the_script_makes(copy):
+    before = {file.name: ase.io.read(file) for file in (copy / "inputs").glob("*.xyz")}
+    runpy.run_path(str(copy / "inputs" / "make_structures.py"), run_name="__main__")
+    assert set(before) == {"si32.xyz", "si64.xyz"}
+    for name, atoms in before.items():
+        np.testing.assert_allclose(ase.io.read(copy / "inputs" / name).positions, atoms.positions, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_the_demo_and_its_check(copy, capsys, monkeypatch):
+    """The main job on real electronic structure, shortened, and the example that judges it."""
+    pytest.importorskip("tblite", reason="tblite is not installed")
+    config = copy / "inputs" / "demo.toml"
+    config.write_text(config.read_text().replace("steps = 1500", "steps = 60"))
+    result = CliRunner().invoke(app, ["learn", str(config)])
+    assert result.exit_code == 0, result.output
+    assert (copy / "runs/demo/report.html").exists()
+    monkeypatch.setattr(sys, "argv", ["check", "runs/demo", "--structures", "2"])
+    runpy.run_path(str(ROOT / "examples" / "check_learned_run.py"), run_name="__main__")
+    error = float(re.search(r"F MAE ([\d.]+)", capsys.readouterr().out).group(1))
+    assert error < 0.15
+
+
+@pytest.mark.slow
+def test_fit_of_silicon(copy, data):
+    """inputs/fit_si.toml with a third of its sparse points still predicts the test structures."""
+    config = copy / "inputs" / "fit_si.toml"
+    config.write_text(config.read_text().replace("n_sparse = 1000", "n_sparse = 300"))
+    result = CliRunner().invoke(app, ["fit", str(config)])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, ["evaluate", "si.h5", "../shared/data/Si_test.xyz", "--json", "errors.json"])
+    assert result.exit_code == 0, result.output
+    errors = json.loads((copy / "errors.json").read_text())
+    assert errors["energy_mae_mev_per_atom"] < 3.5
+    assert errors["force_mae_ev_per_ang"] < 0.085
+
+
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_readme_python(tmp_path, monkeypatch, frames):
+    """The Python of the README, as it stands, one block after the other."""
+    pytest.importorskip("tblite", reason="tblite is not installed")
+    monkeypatch.chdir(tmp_path)
+    scope = {"frames": frames[:3], "atoms": frames[4]}
+    assert len(python_blocks()) == 2
+    for block in reversed(python_blocks()):
+        exec(compile(block, "README.md", "exec"), scope)
+
+
+def test_readme_commands_exist():
+    """Every `mlpot` command of the README is one, and every file it names is there."""
+    commands = re.findall(r"^    mlpot (\w+) ?(\S*)", README, flags=re.MULTILINE)
+    assert len(commands) >= 5
+    for name, argument in commands:
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+        if argument.startswith("inputs/"):
+            assert (ROOT / argument).exists()

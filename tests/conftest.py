@@ -21,9 +21,18 @@ def data():
     return DATA
 
 
+LENNARD_JONES = {"sigma": 2.2, "epsilon": 0.3, "rc": 4.0, "smooth": True}
+FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
+
+
 def lennard_jones():
-    """Smooth reference potential of two kinds of atoms that costs nothing."""
-    return LennardJones(sigma=2.2, epsilon=0.3, rc=4.0, smooth=True)
+    """Smooth reference potential that costs nothing."""
+    return LennardJones(**LENNARD_JONES)
+
+
+def faulty_parameters(calls_file):
+    """Of `FAULTY`: the same potential, with its calls counted."""
+    return {"parameters": LENNARD_JONES, "calls_file": str(calls_file)}
 
 
 def make_frames(n_frames, numbers=(14,), seed=0, stress=True):

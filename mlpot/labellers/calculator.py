@@ -63,9 +63,7 @@ class CalculatorLabeller:
             found = getattr(import_module(module), name)
         except ImportError as error:
             hint = INSTALL_HINTS.get(module.split(".")[0], f"install the package that provides {module}")
-            raise ConfigError(
-                f"{here}: cannot be imported ({error}); {hint}, or check the spelling"
-            ) from error
+            raise ConfigError(f"{here}: cannot be imported ({error}); {hint}, or check the spelling") from error
         except AttributeError as error:
             raise ConfigError(f"{here}: {module} has no {name!r}; check the spelling") from error
         if not callable(found):
@@ -85,9 +83,7 @@ class CalculatorLabeller:
         try:
             json.dumps(self.settings)
         except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{here}: only numbers, strings, lists and tables can be recorded ({error})"
-            ) from error
+            raise ConfigError(f"{here}: only numbers, strings, lists and tables can be recorded ({error})") from error
         with scratch_folder():
             try:
                 made = factory(**self.parameters)
@@ -96,9 +92,7 @@ class CalculatorLabeller:
                     f"{here}: {self.calculator} does not take them ({type(error).__name__}: {error})"
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
-            raise ConfigError(
-                f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is no ASE calculator"
-            )
+            raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is no ASE calculator")
 
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and, with a three-dimensional cell, stress.

@@ -25,10 +25,7 @@ LOG_TAIL, LOG_KEPT = 1500, 10_000_000
 EXIT_SECONDS = 5.0
 """How long a worker that has answered may take to end."""
 # The import path goes in by hand: PYTHONPATH would reach every Python program that a calculator starts.
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from mlpot.labellers.worker import main; main()"
-)
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from mlpot.labellers.worker import main; main()"
 log = logging.getLogger(__name__)
 
 
@@ -63,11 +60,7 @@ class _Worker:
 
         The process may still be leaving then: `dismiss` waits for it.
         """
-        timer = (
-            None
-            if timeout is None
-            else threading.Timer(timeout, self.kill, [f"took longer than {timeout} s"])
-        )
+        timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"took longer than {timeout} s"])
         if timer:
             timer.daemon = True
             timer.start()

@@ -66,13 +66,9 @@ class FaultyCalculator(Calculator):
         self._fail, self._seconds = list(fail), seconds
         self._calls_file = None if calls_file is None else Path(calls_file)
         self._n_calls = 0
-        self.implemented_properties = [
-            name for name in RESULTS if name in self._calculator.implemented_properties
-        ]
+        self.implemented_properties = [name for name in RESULTS if name in self._calculator.implemented_properties]
 
-    def calculate(
-        self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes
-    ) -> None:
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Do what the plan says for this call."""
         super().calculate(atoms, list(properties), system_changes)
         n_before = self._n_calls if self._calls_file is None else len(calls(self._calls_file, "start"))

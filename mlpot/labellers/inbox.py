@@ -45,9 +45,7 @@ def label_into(labeller: Labeller, atoms: Atoms, inbox: Path) -> str:
         while claims.take(claim) is not None:
             claims.wait_until_free(claim)
     except OSError as error:
-        raise RunFolderError(
-            f"{inbox}: cannot be written: {error}; make room or permission and --resume"
-        ) from error
+        raise RunFolderError(f"{inbox}: cannot be written: {error}; make room or permission and --resume") from error
     try:
         if not (inbox / f"{key}.json").exists():
             with claims.beating(claim):
@@ -128,16 +126,11 @@ def _to_dict(atoms: Atoms, label: Label) -> dict:
     for name, array in (("charges", "initial_charges"), ("magmoms", "initial_magmoms")):
         if atoms.has(array):
             structure[name] = atoms.get_array(array).tolist()
-    plain = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in asdict(label).items()
-    }
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(label).items()}
     return {"structure": structure, "label": plain}
 
 
 def _from_dict(values: dict) -> tuple[Atoms, Label]:
     label = Label(**values["label"])
     stress = None if label.stress is None else np.array(label.stress)
-    return Atoms(**values["structure"]), replace(
-        label, forces=np.array(label.forces).reshape(-1, 3), stress=stress
-    )
+    return Atoms(**values["structure"]), replace(label, forces=np.array(label.forces).reshape(-1, 3), stress=stress)

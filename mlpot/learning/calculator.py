@@ -53,10 +53,7 @@ class LabelSource:
         stored = self.store.collect(key)
         if stored is not None:
             return key, stored.atoms, False
-        bare = Atoms(
-            atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc,
-            charges=atoms.get_initial_charges(), magmoms=atoms.get_initial_magnetic_moments(),
-        )  # fmt: skip
+        bare = bare_structure(atoms)
         for attempt in range(1, self.tries + 1):
             try:
                 self.executor.submit(label_into, self.labeller, bare, self.store.inbox.absolute()).result()
@@ -66,6 +63,15 @@ class LabelSource:
                 if attempt == self.tries:
                     raise
         return key, self.store.collect(key).atoms, True
+
+
+def bare_structure(atoms: Atoms) -> Atoms:
+    """What a label depends on, and nothing else."""
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in ("initial_charges", "initial_magmoms"):
+        if atoms.has(name):
+            bare.set_array(name, atoms.get_array(name))
+    return bare
 
 
 @dataclass(frozen=True)
@@ -133,9 +139,16 @@ class LearningCalculator(Calculator):
     ):
         super().__init__(**kwargs)
         labeller = CalculatorLabeller(calculator, parameters or {})
-        labeller.factory()  # a wrong name is an error now, not at the first label
-        self.folder = RunFolder(folder, resume)
-        self.source = LabelSource(labeller, LabelStore(self.folder.path), SubprocessExecutor(timeout=timeout), tries)
+        executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
+        try:
+            executor.submit(
+                labeller.check
+            ).result()  # a wrong name or parameter is an error now, not at the first label
+            self.folder = RunFolder(folder, resume)
+            self.source = LabelSource(labeller, LabelStore(self.folder.path), executor, tries)
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
         self._new_learner = lambda present: Learner(config or FitConfig(), present, threshold, max_labels)
         self._species = None if species is None else tuple(sorted(set(species)))
         self.frames = frames or []

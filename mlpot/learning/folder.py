@@ -171,9 +171,7 @@ def _speaking(path: Path) -> Iterator[None]:
     except RunFolderError:
         raise
     except OSError as error:
-        raise RunFolderError(
-            f"{path}: cannot be used: {error}; make room or permission and --resume"
-        ) from error
+        raise RunFolderError(f"{path}: cannot be used: {error}; make room or permission and --resume") from error
 
 
 def _encode(value: Any) -> Any:

@@ -206,6 +206,4 @@ def _speaking(path: Path) -> Iterator[None]:
     except RunFolderError:
         raise
     except (sqlite3.Error, OSError) as error:
-        raise RunFolderError(
-            f"{path}: cannot be used: {error}; make room or permission and --resume"
-        ) from error
+        raise RunFolderError(f"{path}: cannot be used: {error}; make room or permission and --resume") from error

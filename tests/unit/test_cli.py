@@ -35,8 +35,8 @@ steps = 15
 timestep_fs = 2.0
 temperature_K = 100
 [labeller]
-calculator = "counting.Counting"
-parameters = { calls = "CALLS" }
+calculator = "mlpot.labellers.faulty.FaultyCalculator"
+parameters = { calls_file = "CALLS", parameters = { sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true } }
 [model]
 preset = "fast"
 cutoff = 4.0
@@ -150,9 +150,9 @@ def test_wrong_data_and_structures(work):
     assert "cannot be read" in run("fit", "fit.toml").output
     (work / "fit.toml").write_text(FIT.replace("m.h5", "nowhere/m.h5"))
     assert "does not exist" in run("fit", "fit.toml").output
-    (work / "learn.toml").write_text(LEARN.replace("counting.Counting", "counting.Nothing"))
+    (work / "learn.toml").write_text(LEARN.replace("FaultyCalculator", "Nothing"))
     result = run("learn", "learn.toml")
-    assert result.exit_code == 2 and "counting has no 'Nothing'" in result.output
+    assert result.exit_code == 2 and "faulty has no 'Nothing'" in result.output
     assert not (work / "run" / "owner.json").exists()
 
 

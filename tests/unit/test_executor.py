@@ -1,0 +1,234 @@
+"""Tasks in processes of their own: what they cost when they fail, and that none stays."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+
+from mlpot.durable import write_text
+from mlpot.errors import LabelError
+from mlpot.labellers import scratch
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.executor import BOOT, SubprocessExecutor
+from mlpot.labellers.faulty import calls
+from mlpot.labellers.inbox import label_into
+
+LJ = "ase.calculators.lj.LennardJones"
+FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
+
+
+def crystal(seed=0):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def faulty(folder, **plan):
+    return CalculatorLabeller(FAULTY, {"calls_file": str(folder / "calls.txt"), **plan})
+
+
+def emt_with(scale):
+    """A function that makes a calculator, as users write them."""
+    return LennardJones(epsilon=scale)
+
+
+def print_and_exit(status):
+    sys.stdout.write("these are my last words\n")
+    sys.stdout.flush()
+    os.system("echo and those of a program that I started")
+    os._exit(status)
+
+
+def pid_and_threads():
+    return os.getpid(), threading.active_count()
+
+
+class UnpicklableError(Exception):
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def raise_unpicklable():
+    raise UnpicklableError("one", "two")
+
+
+def leave_a_program_behind():
+    os.system("sleep 30 &")
+    os._exit(1)
+
+
+def start_a_child(file):
+    process = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(str(process.pid))
+    time.sleep(600)
+
+
+def has_ended(pid, seconds=5.0):
+    """Whether a process is gone (or a zombie) within a few seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# ---------------------------------------------------------------- calculator
+
+
+def test_tasks_run_in_other_processes_at_most_so_many_at_a_time():
+    with SubprocessExecutor(max_workers=2) as executor:
+        answers = list(executor.map(pow, range(6), [2] * 6))
+        pids = {executor.submit(os.getpid).result() for _ in range(3)}
+    assert answers == [0, 1, 4, 9, 16, 25]
+    assert len(pids) == 3
+    assert os.getpid() not in pids
+    assert all(has_ended(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raise", "self-consistency"),
+        ("crash", "SIGKILL"),
+        ("exit", "status 3"),
+        ("hang", "longer than 2.0 s"),
+    ],
+)
+def test_a_fault_costs_its_own_task_only(tmp_path, monkeypatch, fault, words):
+    local_disk = tmp_path / "local"
+    local_disk.mkdir()
+    monkeypatch.setenv("TMPDIR", str(local_disk))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    labeller = faulty(tmp_path, fail=[fault])
+    with SubprocessExecutor(timeout=2.0) as executor:
+        with pytest.raises(LabelError, match=words):
+            executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
+        assert executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
+    assert len(calls(tmp_path / "calls.txt", "start")) == 2
+    assert [file.suffix for file in (tmp_path / "inbox").iterdir()] == [".json"]
+    assert not list(local_disk.iterdir())
+
+
+def test_output_goes_to_the_error_and_not_to_the_terminal(capfd):
+    with (
+        SubprocessExecutor() as executor,
+        pytest.raises(LabelError, match=r"status 7[\s\S]*last words[\s\S]*started"),
+    ):
+        executor.submit(print_and_exit, 7).result()
+    captured = capfd.readouterr()
+    assert not captured.out
+    assert not captured.err
+
+
+def test_what_a_failed_label_left_can_be_kept(tmp_path):
+    labeller = faulty(tmp_path, fail=["crash", "raise"])
+    with SubprocessExecutor(keep_failed=tmp_path / "failed") as executor:
+        for _ in range(2):
+            with pytest.raises(LabelError):
+                executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
+    kept = list((tmp_path / "failed").iterdir())
+    assert len(kept) == 2
+    for folder in kept:
+        assert {"output.log", "error.txt"} < {file.name for file in folder.iterdir()}
+        assert len(list(folder.glob(f"{scratch.PREFIX}-*"))) == 1
+    assert any("Traceback" in (folder / "error.txt").read_text() for folder in kept)
+
+
+def test_exceptions_that_cannot_travel_arrive_as_label_errors():
+    with SubprocessExecutor() as executor:
+        with pytest.raises(LabelError, match="UnpicklableError: one"):
+            executor.submit(raise_unpicklable).result()
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result()
+        with pytest.raises((TypeError, LabelError), match="pickle"):
+            executor.submit(threading.Lock).result()
+
+
+def test_a_timeout_ends_what_the_task_had_started(tmp_path):
+    with SubprocessExecutor(timeout=1.5) as executor, pytest.raises(LabelError, match="longer than"):
+        executor.submit(start_a_child, tmp_path / "pid").result()
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_a_program_left_behind_does_not_hold_up_the_news():
+    started = time.monotonic()
+    with SubprocessExecutor() as executor, pytest.raises(LabelError, match="status 1"):
+        executor.submit(leave_a_program_behind).result()
+    assert time.monotonic() - started < 25
+
+
+def test_a_worker_whose_parent_is_gone_begins_nothing(tmp_path):
+    for parent, begun in ((os.getpid(), True), (os.getppid(), False)):
+        source, tasks = os.pipe()
+        answers, sink = os.pipe()
+        command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(parent), str(source), str(sink)]
+        process = subprocess.Popen(command, pass_fds=(source, sink))
+        with os.fdopen(tasks, "wb") as pipe:
+            pipe.write(pickle.dumps((None, pickle.dumps((write_text, (tmp_path / "begun", "yes"), {})))))
+        assert process.wait(30) == 0
+        for descriptor in (source, sink, answers):
+            os.close(descriptor)
+        assert (tmp_path / "begun").exists() == begun
+        (tmp_path / "begun").unlink(missing_ok=True)
+
+
+def test_a_spare_that_died_is_replaced():
+    with SubprocessExecutor() as executor:
+        os.kill(executor._spare.process.pid, signal.SIGKILL)
+        executor._spare.process.wait()
+        assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_shutdown_cancels_kills_and_refuses(tmp_path):
+    executor = SubprocessExecutor()
+    spare = executor._spare.process.pid
+    running = executor.submit(start_a_child, tmp_path / "pid")
+    waiting = executor.submit(pow, 2, 3)
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.02)
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(LabelError, match="stopped"):
+        running.result()
+    with pytest.raises(CancelledError):
+        waiting.result()
+    with pytest.raises(RuntimeError):
+        executor.submit(pow, 1, 1)
+    assert has_ended(spare)
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_an_exception_in_the_block_leaves_no_process(tmp_path):
+    with pytest.raises(KeyboardInterrupt), SubprocessExecutor() as executor:
+        executor.submit(start_a_child, tmp_path / "pid")
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_an_idle_worker_leaves_with_its_parent():
+    code = (
+        "import os, signal; from mlpot.labellers.executor import SubprocessExecutor\n"
+        "print(SubprocessExecutor()._spare.process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert has_ended(int(done.stdout), 20.0)
+
+
+# ---------------------------------------------------------------- inbox and claims

@@ -1,0 +1,247 @@
+"""The inbox that labels land in, claims, and files that are written whole."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+
+from mlpot.durable import atomic_write, create_text, remove_leftovers, write_text
+from mlpot.errors import LabelError, RunFolderError
+from mlpot.labellers import claims, inbox
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.executor import SubprocessExecutor
+from mlpot.labellers.faulty import calls, fingerprint
+from mlpot.labellers.inbox import label_into
+from mlpot.labellers.protocol import key_of
+from mlpot.processes import identity
+
+LJ = "ase.calculators.lj.LennardJones"
+FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
+
+
+def crystal(seed=0):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def faulty(folder, **plan):
+    return CalculatorLabeller(FAULTY, {"calls_file": str(folder / "calls.txt"), **plan})
+
+
+def emt_with(scale):
+    """A function that makes a calculator, as users write them."""
+    return LennardJones(epsilon=scale)
+
+
+def print_and_exit(status):
+    sys.stdout.write("these are my last words\n")
+    sys.stdout.flush()
+    os.system("echo and those of a program that I started")
+    os._exit(status)
+
+
+def pid_and_threads():
+    return os.getpid(), threading.active_count()
+
+
+class UnpicklableError(Exception):
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def raise_unpicklable():
+    raise UnpicklableError("one", "two")
+
+
+def leave_a_program_behind():
+    os.system("sleep 30 &")
+    os._exit(1)
+
+
+def start_a_child(file):
+    process = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(str(process.pid))
+    time.sleep(600)
+
+
+def has_ended(pid, seconds=5.0):
+    """Whether a process is gone (or a zombie) within a few seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# ---------------------------------------------------------------- calculator
+
+
+def test_a_result_in_the_inbox_is_exact(tmp_path):
+    atoms = crystal()
+    atoms.positions[0] = (1 / 3, 1e-300, -0.0)
+    atoms.set_initial_magnetic_moments([0.1, 0, 0, 0])
+    labeller = CalculatorLabeller(LJ)
+    key = label_into(labeller, atoms, tmp_path / "inbox")
+    assert inbox.waiting(tmp_path / "inbox") == [key] == [key_of(labeller, atoms)]
+    found, label = inbox.take(tmp_path / "inbox", key)
+    expected = labeller.label(atoms)
+    assert found.positions.tobytes() == atoms.positions.tobytes()
+    assert found.cell.array.tobytes() == atoms.cell.array.tobytes()
+    assert np.array_equal(found.pbc, atoms.pbc)
+    assert np.array_equal(found.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
+    assert not found.has("initial_charges")
+    assert label.energy == expected.energy
+    assert label.forces.tobytes() == expected.forces.tobytes()
+    assert label.stress.tobytes() == expected.stress.tobytes()
+    assert label.settings == labeller.settings
+
+
+def test_what_cannot_be_read_is_kept(tmp_path, caplog):
+    (tmp_path / "abc.json").write_text('{"structure": {')
+    with caplog.at_level(logging.WARNING):
+        assert inbox.take(tmp_path, "abc") is None
+    assert "abc.json" in caplog.text
+    assert (tmp_path / "abc.json.unreadable").read_text() == '{"structure": {'
+    assert inbox.take(tmp_path, "abc") is None
+
+
+def test_two_workers_at_one_label_pay_once(tmp_path):
+    labeller = faulty(tmp_path, seconds=0.5)
+    with SubprocessExecutor(max_workers=3) as executor:
+        futures = [executor.submit(label_into, labeller, crystal(), tmp_path / "inbox") for _ in range(3)]
+        assert len({future.result() for future in futures}) == 1
+    assert calls(tmp_path / "calls.txt", "start") == [fingerprint(crystal())]
+    assert not list((tmp_path / "inbox").glob("*.claim"))
+
+
+def test_the_claim_of_a_dead_process_is_nothing(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    claim = tmp_path / "key.claim"
+    for text in (
+        json.dumps({**identity(), "pid": dead.pid}),
+        json.dumps({**identity(), "started": "0"}),
+        "",
+        "{}",
+        "[1]",
+    ):
+        claim.write_text(text)
+        inbox.wait_for_claim(tmp_path, "key")
+        assert not claim.exists()
+        claim.write_text(text)
+        assert claims.take(claim) is None
+        claims.release(claim)
+        assert not claim.exists()
+
+
+def test_the_claim_of_a_living_process_is_waited_for(tmp_path):
+    claim = tmp_path / "key.claim"
+    create_text(claim, json.dumps(identity()))
+    assert claims.take(claim) == identity()
+    timer = threading.Timer(0.5, claim.unlink)
+    timer.start()
+    started = time.monotonic()
+    inbox.wait_for_claim(tmp_path, "key")
+    assert time.monotonic() - started >= 0.4
+
+
+def test_a_claim_from_another_host_counts_while_it_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.1)
+    claim = tmp_path / "key.claim"
+    claim.write_text(json.dumps({**identity(), "host": "elsewhere"}))
+    done = threading.Event()
+    waiter = threading.Thread(target=lambda: (inbox.wait_for_claim(tmp_path, "key"), done.set()))
+    with claims.beating(claim):
+        waiter.start()
+        assert not done.wait(1.2)
+    assert done.wait(5.0)
+    assert not claim.exists()
+
+
+def test_a_claim_that_has_changed_hands_is_not_removed(tmp_path):
+    claim = tmp_path / "key.claim"
+    claim.write_text(json.dumps(identity()))
+    claims.remove(claim, {**identity(), "pid": 1})
+    assert claims.read(claim) == identity()
+    claim.write_text(json.dumps({**identity(), "pid": 1}))
+    claims.release(claim)
+    assert claim.exists()
+
+
+def test_a_label_that_the_inbox_does_not_take_is_rescued(tmp_path, monkeypatch):
+    def full(file, text):
+        if Path(file).parent == tmp_path:
+            raise OSError(28, "No space left on device", str(file))
+        write_text(file, text)
+
+    monkeypatch.setattr(inbox, "write_text", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "local"))
+    (tmp_path / "local").mkdir()
+    labeller = CalculatorLabeller(LJ)
+    with pytest.raises(LabelError, match="No space left"):
+        label_into(labeller, crystal(), tmp_path)
+    (rescued,) = (tmp_path / "local").glob("*.json")
+    rescued.rename(tmp_path / f"{key_of(labeller, crystal())}.json")
+    assert inbox.take(tmp_path, key_of(labeller, crystal()))[1].energy == labeller.label(crystal()).energy
+
+
+def test_an_inbox_that_cannot_be_made_costs_nothing(tmp_path):
+    (tmp_path / "inbox").write_text("a file")
+    with pytest.raises(RunFolderError, match="inbox"):
+        label_into(faulty(tmp_path), crystal(), tmp_path / "inbox")
+    assert not calls(tmp_path / "calls.txt", "start")
+
+
+# ---------------------------------------------------------------- durable files
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "state"
+    write_text(file, "old")
+
+    def fail():
+        with atomic_write(file) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert file.read_text() == "old"
+    write_text(file, "nëw")
+    assert file.read_text(encoding="utf-8") == "nëw"
+    assert [f.name for f in tmp_path.iterdir()] == ["state"]
+    (tmp_path / "plain").write_text("")
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / ".state.1-2.tmp").write_text("half")
+    remove_leftovers(tmp_path, older_than=60)
+    assert (tmp_path / ".state.1-2.tmp").exists()
+    remove_leftovers(tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["plain", "state"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_create_never_replaces(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(PermissionError(1, "no links here")))
+    create_text(tmp_path / "claim", "one")
+    with pytest.raises(FileExistsError):
+        create_text(tmp_path / "claim", "two")
+    assert (tmp_path / "claim").read_text() == "one"
+    assert [f.name for f in tmp_path.iterdir()] == ["claim"]
+
+
+# ---------------------------------------------------------------- faulty calculator

@@ -150,8 +150,23 @@ cdef void lay_bins(Bins *bins, const double *heights, double radius, Py_ssize_t 
             bins.reach[k] = bins.count[k] if radius >= heights[k] else <int> ceil(radius * count[k] / heights[k])
 
 
+cdef void invert(const double[:, ::1] cell, double *inverse) noexcept nogil:
+    """Inverse (3, 3) by cofactors."""
+    cdef int a, b, a1, a2, b1, b2
+    cdef double volume = 0.0
+    for a in range(3):
+        a1, a2 = (a + 1) % 3, (a + 2) % 3
+        for b in range(3):
+            b1, b2 = (b + 1) % 3, (b + 2) % 3
+            inverse[3 * b + a] = cell[a1, b1] * cell[a2, b2] - cell[a1, b2] * cell[a2, b1]
+    for b in range(3):
+        volume += cell[0, b] * inverse[3 * b]
+    for a in range(9):
+        inverse[a] /= volume
+
+
 cdef void place_atoms(
-    const double[:, ::1] positions, const double[:, ::1] cell, const double[:, ::1] inverse, double radius, int crowd,
+    const double[:, ::1] positions, const double[:, ::1] cell, const double *inverse, double radius, int crowd,
     Bins *bins, double[:, ::1] wrapped, int32_t[:, ::1] wraps, int32_t[:, ::1] homes
 ) noexcept nogil:
     """Wrap atoms into the cell along periodic directions, lay bins over them, and find the bin of each."""
@@ -165,13 +180,13 @@ cdef void place_atoms(
         low[k], extent[k] = (0.0, 1.0) if bins.periodic[k] else (1e300, -1e300)
     for i in range(positions.shape[0]):
         for k in range(3):
-            f = positions[i, 0] * inverse[0, k] + positions[i, 1] * inverse[1, k] + positions[i, 2] * inverse[2, k]
+            f = positions[i, 0] * inverse[k] + positions[i, 1] * inverse[3 + k] + positions[i, 2] * inverse[6 + k]
             wraps[i, k] = <int32_t> floor(f) if bins.periodic[k] else 0
             wrapped[i, k] = f - wraps[i, k]
             if not bins.periodic[k]:
                 low[k], extent[k] = min(low[k], f), max(extent[k], f)
     for k in range(3):
-        norm = sqrt(inverse[0, k] * inverse[0, k] + inverse[1, k] * inverse[1, k] + inverse[2, k] * inverse[2, k])
+        norm = sqrt(inverse[k] * inverse[k] + inverse[3 + k] * inverse[3 + k] + inverse[6 + k] * inverse[6 + k])
         if not bins.periodic[k]:
             extent[k] -= low[k]
         heights[k] = extent[k] / norm
@@ -216,7 +231,6 @@ cdef inline int32_t bin_of(const int32_t[:, ::1] homes, Py_ssize_t i, const Bins
 def find_candidates(
     const double[:, ::1] positions,  # IN (n_atoms, 3) A
     const double[:, ::1] cell,  # IN (3, 3) A, never flat
-    const double[:, ::1] inverse,  # IN (3, 3) of the cell
     tuple periodic,  # IN (3) bool
     double radius,
     int crowd,
@@ -236,9 +250,11 @@ def find_candidates(
     cdef Neighbour *found = NULL
     cdef Neighbour *grown
     cdef int64_t capacity = 0, n, total = 0
+    cdef double inverse[9]
     cdef int k
     for k in range(3):
         bins.periodic[k] = periodic[k]
+    invert(cell, inverse)
     place_atoms(positions, cell, inverse, radius, crowd, &bins, wrapped, wraps, homes)
     starts = np.zeros(<Py_ssize_t> bins.count[0] * bins.count[1] * bins.count[2] + 1, np.int32)
     sort_into_bins(wrapped, homes, &bins, starts, members, ordered)

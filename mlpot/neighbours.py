@@ -191,7 +191,7 @@ def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np
     """Offsets, j and shifts of every pair nearer than `radius`, and perhaps a few at the radius itself."""
     cell = complete_cell(atoms)
     positions = np.ascontiguousarray(atoms.positions)
-    return find_candidates(positions, cell, np.linalg.inv(cell), tuple(atoms.pbc.tolist()), radius, CROWDED_BIN)
+    return find_candidates(positions, cell, tuple(atoms.pbc.tolist()), radius, CROWDED_BIN)
 
 
 def _pairs(atoms: Atoms, candidates: tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float) -> Pairs:

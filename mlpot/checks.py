@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from .models.prediction import Prediction
 
-STEP = 2e-5
-"""Displacement (A) and strain of the finite differences; small, because the curvature jumps where a pair meets a cutoff function."""
+STEPS = (1e-3, 1e-4, 1e-5)
+"""Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff
+function, a short one where rounding shows; a derivative that is right agrees with one of them."""
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
@@ -89,35 +92,40 @@ def default_structure(model: Potential) -> Atoms:
     return atoms
 
 
+def _slope_error(energy: Callable[[float], float], expected: float) -> float:
+    """Distance of a derivative at zero from the nearest of its finite differences, fourth order."""
+    slopes = [sum(weight * energy(shift * step) for shift, weight in STENCIL) / step for step in STEPS]
+    return min(abs(slope - expected) for slope in slopes)
+
+
 def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
     """Largest difference of a force component and the finite difference of the energy, on up to six atoms."""
-    worst = 0.0
-    for atom in rng.permutation(len(atoms))[:6]:
-        for axis in range(3):
-            slope = 0.0
-            for shift, weight in STENCIL:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift * STEP
-                slope += weight * model.predict(moved).energy / STEP
-            worst = max(worst, abs(slope + p.forces[atom, axis]))
-    return worst
+
+    def energy(atom: int, axis: int, shift: float) -> float:
+        moved = atoms.copy()
+        moved.positions[atom, axis] += shift
+        return model.predict(moved).energy
+
+    return max(
+        _slope_error(partial(energy, int(atom), axis), -p.forces[atom, axis])
+        for atom in rng.permutation(len(atoms))[:6]
+        for axis in range(3)
+    )
 
 
 def _virial_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
-    worst = 0.0
-    for a in range(3):
-        for b in range(a, 3):
-            slope = 0.0
-            for shift, weight in STENCIL:
-                strain = np.eye(3)
-                strain[a, b] += 0.5 * shift * STEP
-                strain[b, a] += 0.5 * shift * STEP
-                moved = atoms.copy()
-                moved.cell = atoms.cell.array @ strain
-                moved.positions = atoms.positions @ strain
-                slope += weight * model.predict(moved).energy / STEP
-            worst = max(worst, abs(slope + p.virial[a, b]))
-    return worst
+    """Largest difference of a component of the virial and the finite difference by a symmetric strain."""
+
+    def energy(a: int, b: int, shift: float) -> float:
+        strain = np.eye(3)
+        strain[a, b] += 0.5 * shift
+        strain[b, a] += 0.5 * shift
+        moved = atoms.copy()
+        moved.cell = atoms.cell.array @ strain
+        moved.positions = atoms.positions @ strain
+        return model.predict(moved).energy
+
+    return max(_slope_error(partial(energy, a, b), -p.virial[a, b]) for a in range(3) for b in range(a, 3))
 
 
 def _difference(model: Potential, atoms: Atoms, p: Prediction) -> float:

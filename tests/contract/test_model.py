@@ -29,6 +29,13 @@ def test_contract(name, request):
         assert not failed
 
 
+@pytest.mark.parametrize("zeta", [1.0, 2.5, 3.0, 7.0])
+def test_contract_for_any_exponent(frames, zeta):
+    terms = [{**SMALL_TERMS[1], "zeta": zeta}]
+    potential = mlpot.fit(frames[:3], mlpot.FitConfig(terms=terms))
+    assert not [check for check in mlpot.validate_model(potential, small()) if not check.passed]
+
+
 class Broken:
     """A model with one flaw, which the contract check must find."""
 

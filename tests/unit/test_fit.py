@@ -252,3 +252,47 @@ def test_labelled_reads_what_the_calculator_holds(frames):
     np.testing.assert_allclose(structure.virial, -stress * frames[0].get_volume())
     assert structure.n_rows == 1 + 96 + 6
     assert structure.config_type == "even"
+
+
+def test_rows_are_whitened_by_the_noises(frames):
+    """Labels divided by their standard deviations: extensive ones grow with the root of the number of atoms."""
+    config = FitConfig(terms=SMALL_TERMS, energy_noise=0.003, force_noise=0.07, virial_noise=0.02)
+    model = mlpot.fit(frames[:2], config)
+    structure = labelled(frames[0])
+    rows = structure_rows(structure, model.terms, model.baseline, model.cutoff, noise_of(model.config, "even"))
+    known = model.baseline.energies(frames[0].numbers).sum()  # no two atoms are near enough for the repulsion
+    root = np.sqrt(32)
+    assert rows[0, -1] == pytest.approx((structure.energy - known) / (0.003 * root))
+    np.testing.assert_allclose(rows[1:97, -1], structure.forces.ravel() / 0.07)
+    six = structure.virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    np.testing.assert_allclose(rows[97:, -1], six / (0.02 * root))
+
+
+def test_rows_are_derivatives_of_the_energy_row(two_species_frames):
+    """Force and virial rows of every sparse point against finite differences of its energy row."""
+    from finite_differences import position_gradient, strain_gradient
+
+    model = mlpot.fit(two_species_frames[:2], FitConfig(terms=SMALL_TERMS))
+    atoms = two_species_frames[3][:6]
+    column = int(np.random.default_rng(0).integers(40, model.n_sparse))
+    pairs = find_pairs(atoms, model.cutoff)
+
+    def energy_row(moved, only=column):
+        found = find_pairs(moved, model.cutoff)
+        return float(sum_of_rows(model, found)[0][only])
+
+    energy, forces, virial = sum_of_rows(model, pairs)
+    assert abs(energy[column]) > 1e-3
+    np.testing.assert_allclose(forces[:, column].reshape(-1, 3), -position_gradient(energy_row, atoms, 1e-4), atol=1e-6)
+    np.testing.assert_allclose(virial[:, column].reshape(3, 3), -strain_gradient(energy_row, atoms, 1e-4), atol=1e-5)
+
+
+def sum_of_rows(model, pairs):
+    """Energy (M,), force (3 n_atoms, M) and virial (9, M) rows of all terms."""
+    rows = np.zeros((1 + 3 * pairs.n_atoms + 9, model.n_sparse))
+    begin = 0
+    for term in model.terms:
+        part = slice(begin, begin + term.n_sparse)
+        begin += term.n_sparse
+        term.add_rows(pairs, rows[0, part], rows[1 : 1 + 3 * pairs.n_atoms, part], rows[1 + 3 * pairs.n_atoms :, part])
+    return rows[0], rows[1 : 1 + 3 * pairs.n_atoms], rows[1 + 3 * pairs.n_atoms :]

@@ -1,0 +1,1 @@
+"""Maps from neighbour pairs to features, and back for gradients."""

@@ -165,3 +165,15 @@ def test_help_has_an_example(command):
 def test_template(work, kind):
     output = run("template", kind, "train.xyz").output
     assert "train.xyz" in output and "# eV/A" in output.replace("# eV/atom; ", "# ")
+
+
+def test_learning_that_starts_from_a_model_and_its_data(work):
+    run("fit", "fit.toml")
+    text = LEARN.replace("CALLS", str(work / "calls")).replace('[model]\npreset = "fast"\ncutoff = 4.0\n', "")
+    (work / "learn.toml").write_text(text + '[data]\ntrain = "train.xyz"\n[learning]\nmodel = "m.h5"\n')
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 0, result.output
+    first_step = (work / "run" / "log.csv").read_text().splitlines()[1].split(",")
+    assert float(first_step[4]) > 0  # an uncertainty from the first step on: there was a model
+    (work / "learn.toml").write_text(text + '[learning]\nmodel = "m.h5"\n')
+    assert "name it in data.train" in run("learn", "learn.toml").output

@@ -5,6 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.mep import NEB
 from ase.optimize import BFGS
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters, lennard_jones, make_frames
 
@@ -216,6 +218,37 @@ def test_learning_in_an_optimiser(tmp_path):
     true.calc = lennard_jones()
     assert np.abs(true.get_forces()).max() < 0.15
     assert 0 < n_labels < 15
+
+
+def test_learning_in_a_nudged_elastic_band(tmp_path):
+    """An adatom on a row of atoms hops to the next place; images share the calculator."""
+    row = Atoms("Si7", positions=[[2.5 * k, 0, 0] for k in range(7)])
+    ends = []
+    for place in (6.2, 8.8):
+        end = row.copy()
+        end.append("Si")
+        end.positions[-1] = [place, 2.1, 0.1]
+        end.set_constraint(FixAtoms(range(7)))
+        ends.append(end)
+    with calculator(tmp_path / "run", tmp_path / "calls") as calc:
+        images = [ends[0], ends[0].copy(), ends[0].copy(), ends[0].copy(), ends[1]]
+        band = NEB(images, allow_shared_calculator=True, method="improvedtangent")
+        band.interpolate()
+        for image in images:
+            image.calc = calc
+        BFGS(band, logfile=None).run(fmax=0.1, steps=60)
+        energies = [image.get_potential_energy() for image in images]
+        labels = calc.learner.n_labels
+    true = images[2].copy()
+    true.calc = lennard_jones()
+    assert 0 < labels < 40
+    assert energies[2] - energies[0] == pytest.approx(true.get_potential_energy() - _true_energy(images[0]), abs=0.1)
+
+
+def _true_energy(atoms):
+    copy = atoms.copy()
+    copy.calc = lennard_jones()
+    return copy.get_potential_energy()
 
 
 def test_budget_is_an_error_in_a_script(tmp_path):

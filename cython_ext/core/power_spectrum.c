@@ -48,7 +48,7 @@ MLPOT_CLONES
 void mlpot_normalise(int n_invariants, int n, ptrdiff_t stride, double *features, double *norms)
 {
     for (int k = 0; k < n; k += MLPOT_LANES) {
-        mlpot_v8 squares = {0}, inverse;
+        mlpot_v8 squares = {0}, inverse = {0};
         for (ptrdiff_t f = 0; f < n_invariants; ++f) {
             const mlpot_v8 v = *(mlpot_v8 *)(features + f * stride + k);
             squares += v * v;
@@ -68,7 +68,7 @@ void mlpot_normalise_vjp(int n_invariants, int n, ptrdiff_t stride, const double
                          double *cotangent)
 {
     for (int k = 0; k < n; k += MLPOT_LANES) {
-        mlpot_v8 overlap = {0}, inverse;
+        mlpot_v8 overlap = {0}, inverse = {0};
         for (ptrdiff_t f = 0; f < n_invariants; ++f)
             overlap += *(const mlpot_v8 *)(features + f * stride + k) * *(mlpot_v8 *)(cotangent + f * stride + k);
         for (int lane = 0; lane < MLPOT_LANES; ++lane)

@@ -113,8 +113,9 @@ class LearningCalculator(Calculator):
 
     Notes
     -----
-    `uncertainty` holds what `MlpotCalculator` puts there, and is empty after a calculation that was labelled: `results`
-    are then the label's own.
+    After a calculation that was labelled, `results` are the label's own; its local energies are those of the model that
+    has learned it, shifted to add up to the label's energy. `uncertainty` holds what `MlpotCalculator` puts there, of the
+    model as it is then.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -141,9 +142,8 @@ class LearningCalculator(Calculator):
         labeller = CalculatorLabeller(calculator, parameters or {})
         executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
         try:
-            executor.submit(
-                labeller.check
-            ).result()  # a wrong name or parameter is an error now, not at the first label
+            # a wrong name or parameter is an error now, not at the first label
+            executor.submit(labeller.check).result()
             self.folder = RunFolder(folder, resume)
             self.source = LabelSource(labeller, LabelStore(self.folder.path), executor, tries)
         except BaseException:
@@ -189,7 +189,7 @@ class LearningCalculator(Calculator):
             )
         else:
             self.results = ase_results(prediction)
-            self.uncertainty = {"energies_std": prediction.energies_std, "energy_std": prediction.energy_std}
+            self._remember_uncertainty(prediction)
         if self.observe:
             self.observe(Event(decision, lesson, paid))
 
@@ -215,8 +215,13 @@ class LearningCalculator(Calculator):
         self._save_model()
         names = ("energy", "free_energy", "forces", "stress")
         self.results = {name: labelled.calc.results[name] for name in names if name in labelled.calc.results}
-        self.uncertainty = {}
+        left = (self.results["energy"] - lesson.after.energy) / len(labelled)
+        self.results["energies"] = lesson.after.energies + left
+        self._remember_uncertainty(lesson.after)
         return lesson, paid
+
+    def _remember_uncertainty(self, p: Prediction) -> None:
+        self.uncertainty = {"energies_std": p.energies_std, "energy_std": p.energy_std}
 
     def _save_model(self) -> None:
         self.learner.model.save(self.folder / "model.h5")

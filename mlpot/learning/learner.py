@@ -51,16 +51,23 @@ class Lesson:
     ----------
     force_error : float or None
         RMS error of the forces predicted before, eV/A; None where there was no model.
-    std_before, std_after : float or None, float
-        Largest uncertainty of an atom's energy before and after, eV.
+    std_before : float or None
+        Largest uncertainty of an atom's energy before, eV.
+    after : Prediction
+        What the new model says of the structure it has just learned, with uncertainty.
     n_new_points : int
         Sparse points added.
     """
 
     force_error: float | None
     std_before: float | None
-    std_after: float
+    after: Prediction
     n_new_points: int
+
+    @property
+    def std_after(self) -> float:
+        """Largest uncertainty of an atom's energy after, eV."""
+        return float(self.after.energies_std.max())
 
 
 class Learner:
@@ -161,13 +168,14 @@ class Learner:
         n_new = self._add_points(structure)
         self._structures.append(structure)
         self._refit()
-        after = float(self.model.predict(structure.atoms, uncertainty=True).energies_std.max())
+        after = self.model.predict(structure.atoms, uncertainty=True)
         if prediction is None or structure.forces is None:
             return Lesson(None, None, after, n_new)
         error = float(np.sqrt(np.mean((prediction.forces - structure.forces) ** 2)))
         before = float(prediction.energies_std.max())
-        self.policy = self.policy.observe(Observation(error, before, after))
-        return Lesson(error, before, after, n_new)
+        lesson = Lesson(error, before, after, n_new)
+        self.policy = self.policy.observe(Observation(error, before, lesson.std_after))
+        return lesson
 
     def _add_points(self, structure: LabelledStructure) -> int:
         """Add the environments of a structure that the sparse points explain least."""

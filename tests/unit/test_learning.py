@@ -251,6 +251,19 @@ def _true_energy(atoms):
     return copy.get_potential_energy()
 
 
+def test_a_labelled_calculation_has_everything(tmp_path):
+    with calculator(tmp_path / "run", tmp_path / "calls") as calc:
+        atoms = crystal()
+        atoms.calc = calc
+        true = crystal()
+        true.calc = lennard_jones()
+        assert atoms.get_potential_energy() == true.get_potential_energy()
+        np.testing.assert_array_equal(atoms.get_forces(), true.get_forces())
+        np.testing.assert_allclose(atoms.get_potential_energies().sum(), true.get_potential_energy())
+        assert calc.uncertainty["energies_std"].shape == (32,)
+        assert set(calc.results) == {"energy", "free_energy", "energies", "forces", "stress"}
+
+
 def test_budget_is_an_error_in_a_script(tmp_path):
     with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9, max_labels=1) as calc:
         atoms = crystal()

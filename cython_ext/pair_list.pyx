@@ -1,231 +1,263 @@
-"""Cell-list neighbour search, pair vectors, and the sums of pair gradients over atoms.
-
-Everything here trusts its arguments: mlpot/neighbours.py checks them.
-"""
+"""Neighbour search, pair vectors, sums of pair gradients; mlpot/neighbours.py checks what comes in here."""
 
 import numpy as np
 
-from libc.math cimport ceil, floor, sqrt
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, qsort, realloc
+from libc.math cimport ceil, fabs, floor, sqrt
+from libc.stdint cimport int16_t, int32_t, int64_t
+from libc.stdlib cimport free, realloc
 
 
 cdef extern from "pair_gradients.h" nogil:
-    void mlpot_add_pair_forces(int64_t i, int64_t j, Py_ssize_t n_columns, const double *gradient, Py_ssize_t apart,
-                               double *forces, Py_ssize_t stride)
-    void mlpot_add_pair_virial(const double *vector, Py_ssize_t n_columns, const double *gradient, Py_ssize_t apart,
-                               double *virial, Py_ssize_t stride)
+    void mlpot_add_pair_forces(int64_t i, int64_t j, Py_ssize_t n_columns, const double *gradient,
+                               Py_ssize_t apart, double *forces, Py_ssize_t stride)
+    void mlpot_add_pair_virial(const double *vector, Py_ssize_t n_columns, const double *gradient,
+                               Py_ssize_t apart, double *virial, Py_ssize_t stride)
+
+cdef double MOST_IMAGES = 30000.0  # an image fits an int16_t
+cdef double MOST_WRAPS = 1e7  # fractional coordinates keep nine digits
+cdef double BINS_PER_RADIUS = 1.5  # measured: fewer search too much space, more cost more than they save
+cdef double BINS_PER_RADIUS_IN_ROW = 4.0  # a row of bins is searched at once: they cost little
+
+ctypedef double Vector[3]
+ctypedef int Triple[3]
 
 
-cdef struct Neighbour:
-    int32_t j
-    int32_t shift[3]
+cdef struct Hit:
+    int32_t atom
+    int16_t image[3]
 
 
-cdef struct Bins:
-    int count[3]  # bins along each cell vector
-    int reach[3]  # bins to search on either side
-    bint periodic[3]
-
-
-cdef inline int compare(const Neighbour *a, const Neighbour *b) noexcept nogil:
-    cdef int k
-    if a.j != b.j:
-        return -1 if a.j < b.j else 1
-    for k in range(3):
-        if a.shift[k] != b.shift[k]:
-            return -1 if a.shift[k] < b.shift[k] else 1
-    return 0
-
-
-cdef int compare_void(const void *a, const void *b) noexcept nogil:
-    return compare(<const Neighbour *> a, <const Neighbour *> b)
-
-
-cdef void sort_neighbours(Neighbour *list, int64_t n) noexcept nogil:
-    """Canonical order (j, shift): the list does not depend on how it was found."""
-    cdef int64_t k, hole
-    cdef Neighbour held
-    if n > 100:
-        qsort(list, n, sizeof(Neighbour), compare_void)
-        return
-    for k in range(1, n):
-        held = list[k]
-        hole = k
-        while hole > 0 and compare(&held, &list[hole - 1]) < 0:
-            list[hole] = list[hole - 1]
-            hole -= 1
-        list[hole] = held
+cdef struct Hits:
+    Hit *items
+    int64_t n
+    int64_t room
 
 
 cdef struct Grid:
-    const int32_t *starts  # (n_bins + 1) first slot of each bin
-    const int32_t *members  # (n_atoms) atom in each slot
-    const double *positions  # (n_atoms, 3) wrapped positions, slot by slot
-    const int32_t *wraps  # (n_atoms, 3)
+    int64_t n_atoms
+    bint periodic[3]
+    int count[3]  # bins along each cell vector
+    double reach[3]  # search radius in bins
+    double radius
     const double *cell  # (3, 3)
-
-
-cdef int64_t search_bin(
-    const Grid *grid, int32_t atom, const double *centre, int32_t bin_index, const int *image, double cutoff_squared,
-    int64_t n, int64_t room, Neighbour *found
-) noexcept nogil:
-    """Append the neighbours that one image of a bin holds; counts on, without writing, when the room is used up."""
-    cdef int32_t slot, j
-    cdef int k
-    cdef double origin[3]
-    cdef double x, y, z
-    for k in range(3):
-        origin[k] = image[0] * grid.cell[k] + image[1] * grid.cell[3 + k] + image[2] * grid.cell[6 + k] - centre[k]
-    for slot in range(grid.starts[bin_index], grid.starts[bin_index + 1]):
-        x = grid.positions[3 * slot] + origin[0]
-        y = grid.positions[3 * slot + 1] + origin[1]
-        z = grid.positions[3 * slot + 2] + origin[2]
-        if x * x + y * y + z * z >= cutoff_squared:
-            continue
-        j = grid.members[slot]
-        if j == atom and image[0] == 0 and image[1] == 0 and image[2] == 0:
-            continue
-        if n < room:
-            found[n].j = j
-            for k in range(3):
-                found[n].shift[k] = image[k] + grid.wraps[3 * atom + k] - grid.wraps[3 * j + k]
-        n += 1
-    return n
-
-
-cdef int64_t search(
-    const Grid *grid, const Bins *bins, int32_t atom, const int32_t *home, const double *centre, double cutoff_squared,
-    int64_t room, Neighbour *found
-) noexcept nogil:
-    """Number of neighbours of an atom; the first `room` of them into `found`."""
-    cdef int64_t n = 0
-    cdef int low[3]
-    cdef int high[3]
-    cdef int image[3]
-    cdef int a, b, c, k, row
-    for k in range(3):
-        low[k], high[k] = home[k] - bins.reach[k], home[k] + bins.reach[k]
-        if not bins.periodic[k]:
-            low[k], high[k] = max(low[k], 0), min(high[k], bins.count[k] - 1)
-    for a in range(low[0], high[0] + 1):
-        image[0] = floor_div(a, bins.count[0])
-        for b in range(low[1], high[1] + 1):
-            image[1] = floor_div(b, bins.count[1])
-            row = ((a - image[0] * bins.count[0]) * bins.count[1] + b - image[1] * bins.count[1]) * bins.count[2]
-            for c in range(low[2], high[2] + 1):
-                image[2] = floor_div(c, bins.count[2])
-                n = search_bin(grid, atom, centre, row + c - image[2] * bins.count[2], image, cutoff_squared, n, room,
-                               found)
-    return n
+    double *where  # (n_atoms, 3) position in units of bins
+    double *wrapped  # (n_atoms, 3) positions in the home cell
+    int32_t *wraps  # (n_atoms, 3) cells between them and the user's
+    int32_t *homes  # (n_atoms) bin of each atom
+    int32_t *starts  # (n_bins + 1) first slot of each bin
+    int32_t *members  # (n_atoms) atom in each slot
+    double *ordered  # (n_atoms, 3) wrapped positions, slot by slot
 
 
 cdef inline int floor_div(int a, int b) noexcept nogil:
     return a // b - (a % b < 0)
 
 
-cdef void lay_bins(Bins *bins, const double *heights, double radius, Py_ssize_t n_atoms, int crowd) noexcept nogil:
-    """Bins about as wide as the radius, half of it where more than `crowd` atoms share one, never many more than atoms.
+cdef bint make_room(Hits *hits, int64_t extra) noexcept nogil:
+    cdef int64_t room = hits.n + extra
+    cdef Hit *grown
+    if room <= hits.room:
+        return True
+    room += room // 2
+    grown = <Hit *> realloc(hits.items, room * sizeof(Hit))
+    if grown is NULL:
+        return False
+    hits.items, hits.room = grown, room
+    return True
 
-    `heights` are the extents across the planes of the cell; the search reaches one bin, or as many as the radius needs.
+
+cdef bint search_slots(
+    const Grid *grid, const double *centre, int32_t begin, int32_t end, const int *image, Hits *hits
+) noexcept nogil:
+    """Append the atoms in slots begin..end, seen in one image, near the centre; False without memory."""
+    cdef int32_t slot
+    cdef int64_t n = hits.n
+    cdef int k
+    cdef Hit hit
+    cdef Hit *items
+    cdef Vector origin
+    cdef double x, y, z, radius_squared = grid.radius * grid.radius
+    if not make_room(hits, end - begin):
+        return False
+    for k in range(3):
+        hit.image[k] = <int16_t> image[k]
+        origin[k] = image[0] * grid.cell[k] + image[1] * grid.cell[3 + k] + image[2] * grid.cell[6 + k]
+        origin[k] -= centre[k]
+    items = hits.items
+    for slot in range(begin, end):
+        x = grid.ordered[3 * slot] + origin[0]
+        y = grid.ordered[3 * slot + 1] + origin[1]
+        z = grid.ordered[3 * slot + 2] + origin[2]
+        hit.atom = grid.members[slot]
+        items[n] = hit  # kept or overwritten: a branch would be mispredicted every third time
+        n += x * x + y * y + z * z < radius_squared
+    hits.n = n
+    return True
+
+
+cdef bint search(const Grid *grid, int64_t atom, Hits *hits) noexcept nogil:
+    """Append the neighbours of an atom, the images of each in descending order; False without memory."""
+    cdef Triple low, high, image
+    cdef int a, b, c, k, row, first
+    cdef const int32_t *starts
+    for k in range(3):
+        low[k] = <int> floor(grid.where[3 * atom + k] - grid.reach[k])
+        high[k] = <int> floor(grid.where[3 * atom + k] + grid.reach[k])
+        if not grid.periodic[k]:
+            low[k], high[k] = max(low[k], 0), min(high[k], grid.count[k] - 1)
+    for a in range(high[0], low[0] - 1, -1):
+        image[0] = floor_div(a, grid.count[0])
+        for b in range(high[1], low[1] - 1, -1):
+            image[1] = floor_div(b, grid.count[1])
+            row = (a - image[0] * grid.count[0]) * grid.count[1] + b - image[1] * grid.count[1]
+            c = high[2]
+            while c >= low[2]:  # all bins of a row that lie in the same image at once
+                image[2] = floor_div(c, grid.count[2])
+                first = max(low[2], image[2] * grid.count[2])
+                starts = &grid.starts[(row - image[2]) * grid.count[2]]
+                if not search_slots(grid, &grid.wrapped[3 * atom], starts[first], starts[c + 1], image, hits):
+                    return False
+                c = first - 1
+    return True
+
+
+cdef bint search_all(const Grid *grid, Hits *hits, int64_t *ends, int64_t *counts) noexcept nogil:
+    """Hits of all atoms; where those of each end; how often each atom was hit. False without memory."""
+    cdef int64_t atom, h, kept = 0
+    cdef Hit *hit
+    if not make_room(hits, 32 * grid.n_atoms):
+        return False
+    for atom in range(grid.n_atoms):
+        if not search(grid, atom, hits):
+            return False
+        for h in range(kept, hits.n):
+            hit = &hits.items[h]
+            if hit.atom == atom and hit.image[0] == 0 and hit.image[1] == 0 and hit.image[2] == 0:
+                continue  # the atom itself
+            counts[hit.atom] += 1
+            hits.items[kept] = hit[0]
+            kept += 1
+        hits.n = ends[atom] = kept
+    return True
+
+
+cdef void transpose(
+    const Grid *grid, const Hit *hits, const int64_t *ends, int64_t *cursors, int32_t *j, int32_t *shifts
+) noexcept nogil:
+    """Pairs out of hits: who was hit is the centre, who searched the neighbour.
+
+    Searchers come in ascending order, and the images between two atoms in descending order, ascending as seen
+    from the other side: each centre's pairs arrive sorted by (j, shift), and nothing need be compared.
     """
-    cdef int k, widest
-    cdef double scale = 1.0, n_bins = 0.0
-    cdef double count[3]
-    while True:
+    cdef int64_t atom = 0, h, p
+    cdef int32_t centre
+    cdef int k
+    for h in range(ends[grid.n_atoms - 1]):
+        while h >= ends[atom]:
+            atom += 1
+        centre = hits[h].atom
+        p = cursors[centre]
+        cursors[centre] = p + 1
+        j[p] = <int32_t> atom
         for k in range(3):
-            count[k] = max(floor(scale * heights[k] / radius), 1.0)
-        n_bins = count[0] * count[1] * count[2]
-        if scale > 1.0 or n_atoms <= crowd * n_bins:
-            break
-        scale = 2.0
-    while count[0] * count[1] * count[2] > max(4.0 * n_atoms, 8.0):
+            shifts[3 * p + k] = grid.wraps[3 * centre + k] - grid.wraps[3 * atom + k] - hits[h].image[k]
+
+
+cdef void lay_bins(Grid *grid, const double *heights) noexcept nogil:
+    """Bins somewhat smaller than the radius, never many more than atoms; `heights`: extents across planes."""
+    cdef int k, widest
+    cdef Vector count
+    for k in range(3):
+        count[k] = BINS_PER_RADIUS_IN_ROW if k == 2 else BINS_PER_RADIUS
+        count[k] = max(floor(count[k] * heights[k] / grid.radius), 1.0)
+    while count[0] * count[1] * count[2] > max(4.0 * grid.n_atoms, 8.0):
         widest = 0 if count[0] >= count[1] and count[0] >= count[2] else (1 if count[1] >= count[2] else 2)
         count[widest] = ceil(count[widest] / 2)
     for k in range(3):
-        bins.count[k] = <int> count[k]
-        if bins.periodic[k]:
-            bins.reach[k] = <int> ceil(radius * count[k] / heights[k] * (1 + 1e-12))
-        else:  # beyond the last bin there is nothing
-            bins.reach[k] = bins.count[k] if radius >= heights[k] else <int> ceil(radius * count[k] / heights[k])
+        grid.count[k] = <int> count[k]
+        # room for the rounding of fractional coordinates; without periods nothing is beyond the last bin
+        grid.reach[k] = count[k] * (grid.radius / heights[k] + 1e-7) if heights[k] > 0 else 1.0
+        if not grid.periodic[k]:
+            grid.reach[k] = min(grid.reach[k], count[k])
 
 
-cdef void invert(const double[:, ::1] cell, double *inverse) noexcept nogil:
-    """Inverse (3, 3) by cofactors."""
-    cdef int a, b, a1, a2, b1, b2
-    cdef double volume = 0.0
-    for a in range(3):
-        a1, a2 = (a + 1) % 3, (a + 2) % 3
-        for b in range(3):
-            b1, b2 = (b + 1) % 3, (b + 2) % 3
-            inverse[3 * b + a] = cell[a1, b1] * cell[a2, b2] - cell[a1, b2] * cell[a2, b1]
-    for b in range(3):
-        volume += cell[0, b] * inverse[3 * b]
-    for a in range(9):
-        inverse[a] /= volume
-
-
-cdef void place_atoms(
-    const double[:, ::1] positions, const double[:, ::1] cell, const double *inverse, double radius, int crowd,
-    Bins *bins, double[:, ::1] wrapped, int32_t[:, ::1] wraps, int32_t[:, ::1] homes
-) noexcept nogil:
-    """Wrap atoms into the cell along periodic directions, lay bins over them, and find the bin of each."""
-    cdef Py_ssize_t i
-    cdef int k, m
-    cdef double f, norm
-    cdef double low[3]
-    cdef double extent[3]
-    cdef double heights[3]
+cdef void invert(const double *cell, double *inverse) noexcept nogil:
+    """Inverse (3, 3): its columns are the normals of the cell's faces."""
+    cdef int k, m, b, c
+    cdef double volume
     for k in range(3):
-        low[k], extent[k] = (0.0, 1.0) if bins.periodic[k] else (1e300, -1e300)
-    for i in range(positions.shape[0]):
-        for k in range(3):
-            f = positions[i, 0] * inverse[k] + positions[i, 1] * inverse[3 + k] + positions[i, 2] * inverse[6 + k]
-            wraps[i, k] = <int32_t> floor(f) if bins.periodic[k] else 0
-            wrapped[i, k] = f - wraps[i, k]
-            if not bins.periodic[k]:
-                low[k], extent[k] = min(low[k], f), max(extent[k], f)
-    for k in range(3):
-        norm = sqrt(inverse[k] * inverse[k] + inverse[3 + k] * inverse[3 + k] + inverse[6 + k] * inverse[6 + k])
-        if not bins.periodic[k]:
-            extent[k] -= low[k]
-        heights[k] = extent[k] / norm
-    lay_bins(bins, heights, radius, positions.shape[0], crowd)
-    for i in range(positions.shape[0]):
-        for k in range(3):
-            f = (wrapped[i, k] - low[k]) / extent[k] if extent[k] > 0 else 0.0
-            homes[i, k] = min(max(<int32_t> (f * bins.count[k]), 0), bins.count[k] - 1)
+        b, c = 3 * ((k + 1) % 3), 3 * ((k + 2) % 3)
         for m in range(3):
-            wrapped[i, m] = positions[i, m]
-            for k in range(3):
-                wrapped[i, m] -= wraps[i, k] * cell[k, m]
+            inverse[3 * m + k] = (cell[b + (m + 1) % 3] * cell[c + (m + 2) % 3]
+                                  - cell[b + (m + 2) % 3] * cell[c + (m + 1) % 3])
+    volume = cell[0] * inverse[0] + cell[1] * inverse[3] + cell[2] * inverse[6]
+    for k in range(9):
+        inverse[k] /= volume
 
 
-cdef void sort_into_bins(
-    const double[:, ::1] wrapped, const int32_t[:, ::1] homes, const Bins *bins, int32_t[::1] starts,
-    int32_t[::1] members, double[:, ::1] ordered
-) noexcept nogil:
-    """Counting sort of atoms by bin: contiguous memory for the search."""
-    cdef Py_ssize_t i, n_bins = starts.shape[0] - 1
-    cdef int32_t slot
-    cdef int k
-    for i in range(homes.shape[0]):
-        starts[bin_of(homes, i, bins) + 1] += 1
-    for i in range(n_bins):
-        starts[i + 1] += starts[i]
-    for i in range(homes.shape[0] - 1, -1, -1):
-        slot = starts[bin_of(homes, i, bins) + 1] - 1
-        starts[bin_of(homes, i, bins) + 1] = slot
-        members[slot] = <int32_t> i
+cdef bint place_atoms(Grid *grid, const double *positions) noexcept nogil:
+    """Wrap atoms along periodic directions, lay bins over them; False if atoms or images are too far away."""
+    cdef int64_t i
+    cdef int k, m
+    cdef double f, farthest = 0.0
+    cdef int32_t wrap
+    cdef double inverse[9]
+    cdef Vector low, extent, heights
+    invert(grid.cell, inverse)
+    for k in range(3):
+        low[k], extent[k] = (0.0, 1.0) if grid.periodic[k] else (1e300, -1e300)
+    for i in range(grid.n_atoms):
         for k in range(3):
-            ordered[slot, k] = wrapped[i, k]
-    for i in range(n_bins):
-        starts[i] = starts[i + 1]
-    starts[n_bins] = <int32_t> homes.shape[0]
+            wrap, farthest = 0, max(farthest, fabs(positions[3 * i + k]))
+            f = 0.0
+            for m in range(3):
+                f += positions[3 * i + m] * inverse[3 * m + k]
+            if grid.periodic[k]:
+                if fabs(f) > MOST_WRAPS:
+                    return False
+                wrap = <int32_t> floor(f)
+            else:
+                low[k], extent[k] = min(low[k], f), max(extent[k], f)
+            grid.wraps[3 * i + k], grid.where[3 * i + k] = wrap, f - wrap
+    # pairs at the radius itself are left to whoever asks: room for the rounding of wrapped positions
+    grid.radius = grid.radius * (1 + 1e-10) + 1e-14 * farthest
+    for k in range(3):
+        if not grid.periodic[k]:
+            extent[k] -= low[k]
+        heights[k] = extent[k] / sqrt(inverse[k] ** 2 + inverse[3 + k] ** 2 + inverse[6 + k] ** 2)
+        if grid.periodic[k] and grid.radius > MOST_IMAGES * heights[k]:
+            return False
+    lay_bins(grid, heights)
+    for i in range(grid.n_atoms):
+        for k in range(3):
+            f = (grid.where[3 * i + k] - low[k]) / extent[k] if extent[k] > 0 else 0.0
+            grid.where[3 * i + k] = f * grid.count[k]
+    return True
 
 
-cdef inline int32_t bin_of(const int32_t[:, ::1] homes, Py_ssize_t i, const Bins *bins) noexcept nogil:
-    return (homes[i, 0] * bins.count[1] + homes[i, 1]) * bins.count[2] + homes[i, 2]
+cdef void fill_bins(Grid *grid, const double *positions, int64_t n_bins) noexcept nogil:
+    """Counting sort of atoms by bin: contiguous memory for the search."""
+    cdef int64_t i
+    cdef int32_t slot
+    cdef int k, m, home
+    for i in range(grid.n_atoms):
+        grid.homes[i] = 0
+        for k in range(3):
+            home = min(max(<int> grid.where[3 * i + k], 0), grid.count[k] - 1)
+            grid.homes[i] = grid.homes[i] * grid.count[k] + home
+        for m in range(3):
+            grid.wrapped[3 * i + m] = positions[3 * i + m]
+            for k in range(3):
+                grid.wrapped[3 * i + m] -= grid.wraps[3 * i + k] * grid.cell[3 * k + m]
+        grid.starts[grid.homes[i]] += 1
+    for i in range(1, n_bins + 1):
+        grid.starts[i] += grid.starts[i - 1]
+    for i in range(grid.n_atoms - 1, -1, -1):  # from the ends of the bins to their starts
+        slot = grid.starts[grid.homes[i]] - 1
+        grid.starts[grid.homes[i]] = slot
+        grid.members[slot] = <int32_t> i
+        for k in range(3):
+            grid.ordered[3 * slot + k] = grid.wrapped[3 * i + k]
 
 
 def find_candidates(
@@ -233,64 +265,71 @@ def find_candidates(
     const double[:, ::1] cell,  # IN (3, 3) A, never flat
     tuple periodic,  # IN (3) bool
     double radius,
-    int crowd,
 ):
-    """Offsets (n_atoms + 1), j (n_pairs) and shifts (n_pairs, 3) of all pairs nearer than `radius`, canonical order.
+    """Offsets (n_atoms + 1), j (n_pairs), shifts (n_pairs, 3) of all pairs within `radius`, canonical order.
 
-    `crowd` is the number of atoms in a bin from which halving the bins pays.
+    None if atoms are more than 1e7 cells away from the origin, or the radius spans more than 30000 cells.
     """
-    cdef Py_ssize_t n_atoms = positions.shape[0], i
-    cdef double[:, ::1] wrapped = np.empty((n_atoms, 3)), ordered = np.empty((n_atoms, 3))
-    cdef int32_t[:, ::1] wraps = np.empty((n_atoms, 3), np.int32), homes = np.empty((n_atoms, 3), np.int32)
-    cdef int64_t[::1] offsets = np.zeros(n_atoms + 1, np.int64)
-    cdef int32_t[::1] members = np.empty(n_atoms, np.int32)
-    cdef int32_t[::1] starts
-    cdef Bins bins
+    cdef int64_t n_atoms = positions.shape[0], n_bins, atom
+    cdef double[:, :, ::1] places = np.empty((3, n_atoms, 3))
+    cdef int32_t[:, ::1] indices = np.empty((5, n_atoms), np.int32)
+    cdef int64_t[:, ::1] bounds = np.zeros((2, n_atoms + 1), np.int64)  # where hits end; where pairs begin
+    cdef int32_t[::1] starts, j
+    cdef int32_t[:, ::1] shifts
     cdef Grid grid
-    cdef Neighbour *found = NULL
-    cdef Neighbour *grown
-    cdef int64_t capacity = 0, n, total = 0
-    cdef double inverse[9]
-    cdef int k
+    cdef Hits hits = [NULL, 0, 0]
+    cdef int k, found
     for k in range(3):
-        bins.periodic[k] = periodic[k]
-    invert(cell, inverse)
-    place_atoms(positions, cell, inverse, radius, crowd, &bins, wrapped, wraps, homes)
-    starts = np.zeros(<Py_ssize_t> bins.count[0] * bins.count[1] * bins.count[2] + 1, np.int32)
-    sort_into_bins(wrapped, homes, &bins, starts, members, ordered)
-    grid.starts, grid.members, grid.positions = &starts[0], &members[0], &ordered[0, 0]
-    grid.wraps, grid.cell = &wraps[0, 0], &cell[0, 0]
-    radius *= 1 + 1e-10  # pairs at the radius itself are decided by whoever asks
+        grid.periodic[k] = periodic[k]
+    grid.n_atoms, grid.radius, grid.cell = n_atoms, radius, &cell[0, 0]
+    grid.where, grid.wrapped, grid.ordered = &places[0, 0, 0], &places[1, 0, 0], &places[2, 0, 0]
+    grid.homes, grid.members, grid.wraps = &indices[0, 0], &indices[1, 0], &indices[2, 0]
+    if not place_atoms(&grid, &positions[0, 0]):
+        return None
+    n_bins = <int64_t> grid.count[0] * grid.count[1] * grid.count[2]
+    starts = np.zeros(n_bins + 1, np.int32)
+    grid.starts = &starts[0]
     try:
-        for i in range(n_atoms):
-            while True:
-                n = search(&grid, &bins, <int32_t> i, &homes[i, 0], &wrapped[i, 0], radius * radius, capacity - total,
-                           found + total)
-                if total + n <= capacity:
-                    break
-                capacity = 2 * (total + n) + 64 * n_atoms
-                grown = <Neighbour *> realloc(found, capacity * sizeof(Neighbour))
-                if grown is NULL:
-                    raise MemoryError
-                found = grown
-            sort_neighbours(found + total, n)
-            total += n
-            offsets[i + 1] = total
-        return np.asarray(offsets), *unpack(found, total)
+        with nogil:
+            fill_bins(&grid, &positions[0, 0], n_bins)
+            found = search_all(&grid, &hits, &bounds[0, 0], &bounds[1, 1])
+            for atom in range(n_atoms):
+                bounds[1, atom + 1] += bounds[1, atom]
+        if not found:
+            raise MemoryError(f"no memory for the neighbours of {n_atoms} atoms within {radius} A")
+        offsets = np.array(bounds[1])
+        j, shifts = np.empty(hits.n, np.int32), np.empty((hits.n, 3), np.int32)
+        if hits.n:
+            with nogil:
+                transpose(&grid, hits.items, &bounds[0, 0], &bounds[1, 0], &j[0], &shifts[0, 0])
+        return offsets, np.asarray(j), np.asarray(shifts)
     finally:
-        free(found)
+        free(hits.items)
 
 
-cdef tuple unpack(const Neighbour *found, int64_t n):
-    cdef int32_t[::1] j = np.empty(n, np.int32)
-    cdef int32_t[:, ::1] shifts = np.empty((n, 3), np.int32)
-    cdef int64_t p
-    cdef int k
-    for p in range(n):
-        j[p] = found[p].j
-        for k in range(3):
-            shifts[p, k] = found[p].shift[k]
-    return np.asarray(j), np.asarray(shifts)
+def largest_displacement(
+    const double[:, ::1] old,  # IN (n_atoms, 3) A
+    const double[:, ::1] new,  # IN (n_atoms, 3) A
+    const double[:, ::1] deformation,  # IN (3, 3)
+):
+    """max |u - <u>| in A of u = new - old @ deformation: a drift of the whole is no displacement."""
+    cdef Py_ssize_t i, n_atoms = old.shape[0]
+    cdef int k, sweep
+    cdef double u, squared, largest = 0.0
+    cdef Vector mean = [0.0, 0.0, 0.0]
+    with nogil:
+        for sweep in range(2):  # the mean, then the distances from it
+            for i in range(n_atoms):
+                squared = 0.0
+                for k in range(3):
+                    u = new[i, k] - (old[i, 0] * deformation[0, k] + old[i, 1] * deformation[1, k]
+                                     + old[i, 2] * deformation[2, k])
+                    if sweep == 0:
+                        mean[k] += u / n_atoms
+                    else:
+                        squared += (u - mean[k]) ** 2
+                largest = max(largest, squared)
+    return sqrt(largest)
 
 
 def pairs_within(
@@ -303,7 +342,7 @@ def pairs_within(
 ):
     """The candidates nearer than `cutoff`: offsets, i, j, shifts, vectors (A), distances (A), in their order.
 
-    Every list passes through here, so a pair's vector is the same to the last bit however its candidates were found.
+    Every list passes through here: a pair's vector is the same to the last bit however it was found.
     """
     cdef int64_t n = j.shape[0], p, kept = 0
     cdef Py_ssize_t n_atoms = positions.shape[0], a
@@ -312,7 +351,7 @@ def pairs_within(
     cdef int32_t[:, ::1] out_shifts = np.empty((n, 3), np.int32)
     cdef double[:, ::1] vectors = np.empty((n, 3))
     cdef double[::1] distances = np.empty(n)
-    cdef double v[3]
+    cdef Vector v
     cdef double d
     cdef int k
     with nogil:
@@ -330,8 +369,8 @@ def pairs_within(
                     out_shifts[kept, k] = shifts[p, k]
                 kept += 1
             out_offsets[a + 1] = kept
-    return (np.asarray(out_offsets), np.asarray(out_i)[:kept], np.asarray(out_j)[:kept], np.asarray(out_shifts)[:kept],
-            np.asarray(vectors)[:kept], np.asarray(distances)[:kept])
+    return (np.asarray(out_offsets), np.asarray(out_i)[:kept], np.asarray(out_j)[:kept],
+            np.asarray(out_shifts)[:kept], np.asarray(vectors)[:kept], np.asarray(distances)[:kept])
 
 
 def add_forces(
@@ -344,8 +383,8 @@ def add_forces(
     cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
     with nogil:
         for p in range(i.shape[0]):
-            mlpot_add_pair_forces(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns, &forces[0, 0, 0],
-                                  n_columns)
+            mlpot_add_pair_forces(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
+                                  &forces[0, 0, 0], n_columns)
 
 
 def add_virial(
@@ -357,5 +396,5 @@ def add_virial(
     cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
     with nogil:
         for p in range(vectors.shape[0]):
-            mlpot_add_pair_virial(&vectors[p, 0], n_columns, &pair_gradients[p, 0, 0], n_columns, &virial[0, 0],
-                                  n_columns)
+            mlpot_add_pair_virial(&vectors[p, 0], n_columns, &pair_gradients[p, 0, 0], n_columns,
+                                  &virial[0, 0], n_columns)

@@ -1,4 +1,4 @@
-"""Pairs of neighbours: found, kept through a simulation, and the only place that knows the sign of a force or a virial."""
+"""Pairs of neighbours: found, kept through a simulation; the only place that knows a force's sign."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ._ext.pair_list import add_forces, add_virial, find_candidates, pairs_within
+from ._ext.pair_list import add_forces, add_virial, find_candidates, largest_displacement, pairs_within
 from .errors import StructureError
 
 SHORTEST_DISTANCE = 0.1
 """Atoms nearer than this (A) are an error in the structure, not a close encounter."""
 DEFAULT_SKIN = 0.7
-"""Verlet skin in A: a rebuild every ten to twenty steps against a third more candidates (benchmarks/neighbours.py)."""
-CROWDED_BIN = 30
-"""More atoms than this in a bin as wide as the cutoff, and halving the bins pays."""
+"""Verlet skin in A; 0.5 to 0.7 is best in solids and liquids alike for cutoffs from 4 to 6.5 A."""
+FARTHEST = 1e8
+"""Coordinates beyond this (A) have lost the digits that a distance needs."""
+ROUNDING = 1e-6
+"""Reserve of the Verlet skin (A) against rounding of coordinates up to `FARTHEST`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Pairs:
         return len(self.i)
 
     def forces(self, pair_gradients: np.ndarray) -> np.ndarray:
-        """-dE/dr, (n_atoms, 3) or (n_atoms, 3, k), from dE/dvectors (n_pairs, 3) or (n_pairs, 3, k), eV/A."""
+        """-dE/dr (n_atoms, 3) or (n_atoms, 3, k) of dE/dvectors (n_pairs, 3) or (n_pairs, 3, k), eV/A."""
         columns = pair_gradients.shape[2:]
         forces = np.zeros((self.n_atoms, 3, int(np.prod(columns, dtype=int))))
         if self.n_pairs:
@@ -63,13 +65,20 @@ class Pairs:
         return forces.reshape(self.n_atoms, 3, *columns)
 
     def virial(self, pair_gradients: np.ndarray) -> np.ndarray:
-        """-dE/dstrain, symmetrised, (3, 3) or (3, 3, k), from dE/dvectors (n_pairs, 3) or (n_pairs, 3, k), eV."""
+        """-dE/dstrain, symmetrised, eV, (3, 3[, k]) of dE/dvectors (n_pairs, 3) or (n_pairs, 3, k)."""
         columns = pair_gradients.shape[2:]
         virial = np.zeros((9, int(np.prod(columns, dtype=int))))
         if self.n_pairs:
             gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, virial.shape[1])
             add_virial(self.vectors, gradients, virial)
         return virial.reshape(3, 3, *columns)
+
+    def within(self, cutoff: float) -> Pairs:
+        """The pairs nearer than a shorter cutoff (A): what `find_pairs` gives for it, bit for bit."""
+        kept = self.distances < _checked_cutoff(cutoff)
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        found = (self.i[kept], self.j[kept], self.shifts[kept], self.vectors[kept], self.distances[kept])
+        return Pairs(self.numbers, *found, offsets)
 
     def with_vectors(self, vectors: np.ndarray) -> Pairs:
         """The same pairs with other vectors (n_pairs, 3), for numerical derivatives."""
@@ -84,15 +93,15 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     Raises
     ------
     StructureError
-        Empty structure, positions or cell that are not finite, no volume along periodic directions, atoms closer than
-        `SHORTEST_DISTANCE`, or a cutoff that is not a positive number.
+        Empty structure, positions or cell that are not finite, no volume along periodic directions, atoms
+        closer than `SHORTEST_DISTANCE`, or a cutoff that is not a positive number.
     """
     _check_structure(atoms)
     return _pairs(atoms, _candidates(atoms, _checked_cutoff(cutoff)), cutoff)
 
 
 class NeighbourList:
-    """Pairs of a moving structure: candidates within cutoff + skin are kept until atoms or cell have moved too far.
+    """Pairs of a moving structure: candidates within cutoff + skin serve until atoms or cell moved too far.
 
     `update` returns exactly what `find_pairs` would, bit for bit.
 
@@ -100,11 +109,18 @@ class NeighbourList:
     ----------
     cutoff, skin : float
         A; with skin = 0 the list is built anew each time.
+
+    Attributes
+    ----------
+    n_updates, n_builds : int
+        How often pairs were asked for, and how often the candidates had to be found anew for that.
     """
 
     def __init__(self, cutoff: float, skin: float = DEFAULT_SKIN):
+        if not (np.isfinite(skin) and skin >= 0):
+            raise StructureError(f"skin = {skin}: must be zero or a positive number of angstrom")
         self.cutoff, self.skin = _checked_cutoff(cutoff), float(skin)
-        self.n_builds = 0
+        self.n_updates = self.n_builds = 0
         self._reference: Atoms | None = None
         self._candidates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
@@ -115,31 +131,34 @@ class NeighbourList:
             self._candidates = _candidates(atoms, self.cutoff + self.skin)
             self._reference = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             self.n_builds += 1
+        self.n_updates += 1
         return _pairs(atoms, self._candidates, self.cutoff)
 
     def _still_valid(self, atoms: Atoms) -> bool:
         """Whether every pair nearer than the cutoff is among the candidates.
 
-        With the deformation F of the cell and u = positions - positions0 F, a pair is at least
-        smallest stretch of F times its old distance, less 2 max|u|, apart: pairs that were beyond cutoff + skin are still
-        beyond the cutoff.
+        Let F take the periodic cell vectors of old to those of now, and u = positions - positions0 F. A pair
+        whose vector was d0 now has d = d0 F + u_j - u_i, so |d| >= s |d0| - 2 max|u - c| with s the smallest
+        stretch of F and any constant c. Pairs that were beyond cutoff + skin are still beyond the cutoff if
+        s (cutoff + skin) - 2 max|u - c| > cutoff.
         """
         old = self._reference
         if self.skin <= 0 or len(old) != len(atoms) or not np.array_equal(old.pbc, atoms.pbc):
             return False
         if not np.array_equal(old.numbers, atoms.numbers):
             return False
-        if np.array_equal(old.cell.array, atoms.cell.array):
-            moved, stretch = atoms.positions - old.positions, 1.0
-        else:
-            deformation = np.linalg.solve(complete_cell(old), complete_cell(atoms))
-            moved = atoms.positions - old.positions @ deformation
+        deformation, stretch = np.eye(3), 1.0
+        if not np.array_equal(old.cell.array, atoms.cell.array):
+            # directions without a period stay: F = 1 + pinv(cell0) (cell - cell0) of the periodic rows
+            before, after = old.cell.array[old.pbc], atoms.cell.array[old.pbc]
+            deformation += np.linalg.pinv(before) @ (after - before)
             stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-        return stretch * (self.cutoff + self.skin) - 2 * float(np.sqrt((moved**2).sum(axis=1).max())) > self.cutoff
+        moved = largest_displacement(old.positions, np.ascontiguousarray(atoms.positions), deformation)
+        return stretch * (self.cutoff + self.skin) - 2 * moved > self.cutoff + ROUNDING
 
 
 def complete_cell(atoms: Atoms) -> np.ndarray:
-    """Cell vectors (3, 3) in A with those of non-periodic directions replaced by unit vectors normal to the others.
+    """Cell vectors (3, 3) in A, those of non-periodic directions replaced by unit normals to the others.
 
     Raises
     ------
@@ -156,10 +175,10 @@ def complete_cell(atoms: Atoms) -> np.ndarray:
         cell[~periodic] = directions[int(periodic.sum()) :]
         spanned = abs(_triple_product(cell))
     scale = math.prod(math.hypot(*vector) for vector in cell.tolist())
-    if not spanned > 1e-8 * scale > 0:
+    if not spanned > 1e-6 * scale > 0:
         raise StructureError(
-            f"cell = {atoms.cell.array.tolist()} has no volume along its periodic directions pbc = {periodic.tolist()}; "
-            "correct the cell or switch pbc off"
+            f"cell = {atoms.cell.array.tolist()} has no volume along its periodic directions, "
+            f"pbc = {periodic.tolist()}; correct the cell or switch pbc off"
         )
     return cell
 
@@ -178,10 +197,11 @@ def _checked_cutoff(cutoff: float) -> float:
 def _check_structure(atoms: Atoms) -> None:
     if not len(atoms):
         raise StructureError("the structure is empty; give at least one atom")
-    if not np.isfinite(atoms.positions).all():
-        bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if not np.abs(atoms.positions).max() < FARTHEST:  # NaN fails too
+        bad = np.flatnonzero(~(np.abs(atoms.positions) < FARTHEST).all(axis=1))
         raise StructureError(
-            f"positions of atom {bad[0]} are {atoms.positions[bad[0]]}: not finite; the run blew up before"
+            f"positions of atom {bad[0]} are {atoms.positions[bad[0]]} A: not finite, or farther than "
+            f"{FARTHEST:g} A from the origin; the run blew up before"
         )
     if not np.isfinite(atoms.cell.array).all():
         raise StructureError(f"cell = {atoms.cell.array.tolist()} is not finite")
@@ -189,9 +209,20 @@ def _check_structure(atoms: Atoms) -> None:
 
 def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets, j and shifts of every pair nearer than `radius`, and perhaps a few at the radius itself."""
-    cell = complete_cell(atoms)
-    positions = np.ascontiguousarray(atoms.positions)
-    return find_candidates(positions, cell, tuple(atoms.pbc.tolist()), radius, CROWDED_BIN)
+    cell, periodic = complete_cell(atoms), atoms.pbc.tolist()
+    for vector, is_periodic in zip(cell.tolist(), periodic, strict=True):
+        if is_periodic and math.hypot(*vector) < SHORTEST_DISTANCE:
+            raise StructureError(
+                f"cell vector {vector} is shorter than {SHORTEST_DISTANCE} A: atoms overlap their images; "
+                "correct the cell or switch pbc off"
+            )
+    candidates = find_candidates(np.ascontiguousarray(atoms.positions), cell, tuple(periodic), radius)
+    if candidates is None:
+        raise StructureError(
+            f"cell = {cell.tolist()}: atoms are more than 1e7 cells from the origin, or the cutoff of "
+            f"{radius} A spans more than 30000 cells; correct the cell, wrap the atoms, or shorten the cutoff"
+        )
+    return candidates
 
 
 def _pairs(atoms: Atoms, candidates: tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float) -> Pairs:

@@ -1,6 +1,7 @@
 /* The one place that knows the sign of a force and of a virial.
  *
- * A pair's vector is r_j + S.cell - r_i, and g = dE/d(vector): dE/dr_j = g, dE/dr_i = -g, dE/dstrain = vector (outer) g.
+ * A pair's vector is r_j + S.cell - r_i, and g = dE/d(vector):
+ * dE/dr_j = g, dE/dr_i = -g, dE/dstrain = vector (outer) g.
  * Rows may have many columns: one for a potential, one per sparse point for a design matrix. */
 #ifndef MLPOT_PAIR_GRADIENTS_H
 #define MLPOT_PAIR_GRADIENTS_H
@@ -28,7 +29,8 @@ static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_colum
         for (int b = 0; b < 3; ++b) {
             const double *row_a = gradient + a * apart, *row_b = gradient + b * apart;
             double *out = virial + (3 * a + b) * stride;
-            for (ptrdiff_t k = 0; k < n_columns; ++k) out[k] -= 0.5 * (vector[a] * row_b[k] + vector[b] * row_a[k]);
+            for (ptrdiff_t k = 0; k < n_columns; ++k)
+                out[k] -= 0.5 * (vector[a] * row_b[k] + vector[b] * row_a[k]);
         }
     }
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from ..errors import RunFolderError
 from ..labellers import claims
 from ..processes import identity
 from .store import FILE as LABELS
-from .store import INBOX
+from .store import INBOX, speaking
 
 OWNER, STATE = "owner.json", "state.json"
 RUN_FILES = {OWNER, STATE, LABELS, INBOX}
@@ -41,7 +39,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, resume: bool = False):
         self.path = Path(path)
-        with _speaking(self.path):
+        with speaking(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse(resume)
             self._claim()
@@ -76,7 +74,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Give the folder up."""
-        with _speaking(self.path):
+        with speaking(self.path):
             claims.release(self.path / OWNER)
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -90,7 +88,7 @@ class RunFolder:
             If the state holds something that would not come back as it was.
         """
         text = json.dumps(_encode(state))
-        with _speaking(self.path / STATE):
+        with speaking(self.path / STATE):
             write_text(self.path / STATE, text)
 
     def load_state(self) -> dict[str, Any] | None:
@@ -103,7 +101,7 @@ class RunFolder:
         """
         file = self.path / STATE
         try:
-            with _speaking(file):
+            with speaking(file):
                 state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
@@ -132,7 +130,7 @@ class GrowingFile:
 
     def __init__(self, file: Path, length: int = 0):
         self._file = file
-        with _speaking(file):
+        with speaking(file):
             present = file.stat().st_size if file.exists() else 0
             if present < length:
                 raise RunFolderError(
@@ -144,12 +142,12 @@ class GrowingFile:
 
     def append(self, text: str) -> None:
         """Add text."""
-        with _speaking(self._file):
+        with speaking(self._file):
             self._handle.write(text.encode())
 
     def sync(self) -> int:
         """Put everything on the disk; the length in bytes."""
-        with _speaking(self._file):
+        with speaking(self._file):
             self._handle.flush()
             os.fsync(self._handle.fileno())
             return self._handle.tell()
@@ -159,19 +157,8 @@ class GrowingFile:
         try:
             self.sync()
         finally:
-            with _speaking(self._file):
+            with speaking(self._file):
                 self._handle.close()
-
-
-@contextmanager
-def _speaking(path: Path) -> Iterator[None]:
-    """Turn what the system says into RunFolderError."""
-    try:
-        yield
-    except RunFolderError:
-        raise
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be used: {error}; make room or permission and --resume") from error
 
 
 def _encode(value: Any) -> Any:

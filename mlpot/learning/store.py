@@ -96,7 +96,7 @@ class LabelStore:
             return self._ids[key]
         values |= {"label_key": key, "label_seconds": label.seconds}
         values |= {"calculator_path": str(label.settings.get("calculator"))}
-        with _speaking(self.file):
+        with speaking(self.file):
             if not self.file.exists():
                 self._create()
             try:
@@ -118,7 +118,7 @@ class LabelStore:
 
     def get(self, key: str) -> StoredLabel:
         """The label under a key that is in the database."""
-        with _speaking(self.file):
+        with speaking(self.file):
             row = self._db.get(id=self._ids[key])
             return StoredLabel(row.id, key, row.toatoms())
 
@@ -130,12 +130,12 @@ class LabelStore:
         """All rows as ASE's AtomsRow, in order: for reports."""
         if not self.file.exists():
             return []
-        with _speaking(self.file):
+        with speaking(self.file):
             return list(self._db.select(sort="id"))
 
     def annotate(self, key: str, data: dict[str, Any] | None = None, **values: float | int | str) -> None:
         """Add what the run knew when it asked: scalars as ASE's key-value pairs, arrays as data."""
-        with _speaking(self.file), self._durable():
+        with speaking(self.file), self._durable():
             self._db.update(self._ids[key], data=data, **values)
 
     def collect(self, key: str) -> StoredLabel | None:
@@ -145,7 +145,7 @@ class LabelStore:
             if found is None:
                 return None
             self.add(key, *found)
-        with _speaking(self.inbox):
+        with speaking(self.inbox):
             inbox.discard(self.inbox, key)
         return self.get(key)
 
@@ -154,7 +154,7 @@ class LabelStore:
         n_before = len(self)
         for key in inbox.waiting(self.inbox):
             self.collect(key)
-        with _speaking(self.inbox):
+        with speaking(self.inbox):
             inbox.tidy(self.inbox)
         return len(self) - n_before
 
@@ -199,11 +199,11 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
 
 
 @contextmanager
-def _speaking(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into RunFolderError."""
+def speaking(path: Path) -> Iterator[None]:
+    """Turn what the system and SQLite say of a file into RunFolderError."""
     try:
         yield
     except RunFolderError:
         raise
-    except (sqlite3.Error, OSError) as error:
+    except (OSError, sqlite3.Error) as error:
         raise RunFolderError(f"{path}: cannot be used: {error}; make room or permission and --resume") from error

@@ -10,80 +10,24 @@ import tempfile
 import threading
 import time
 from concurrent.futures import CancelledError
-from pathlib import Path
 
 import pytest
-from ase.build import bulk
-from ase.calculators.lj import LennardJones
+from labelling import (
+    crystal,
+    faulty,
+    has_ended,
+    leave_a_program_behind,
+    print_and_exit,
+    raise_unpicklable,
+    start_a_child,
+)
 
 from mlpot.durable import write_text
 from mlpot.errors import LabelError
 from mlpot.labellers import scratch
-from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import BOOT, SubprocessExecutor
 from mlpot.labellers.faulty import calls
 from mlpot.labellers.inbox import label_into
-
-LJ = "ase.calculators.lj.LennardJones"
-FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
-
-
-def crystal(seed=0):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
-def faulty(folder, **plan):
-    return CalculatorLabeller(FAULTY, {"calls_file": str(folder / "calls.txt"), **plan})
-
-
-def emt_with(scale):
-    """A function that makes a calculator, as users write them."""
-    return LennardJones(epsilon=scale)
-
-
-def print_and_exit(status):
-    sys.stdout.write("these are my last words\n")
-    sys.stdout.flush()
-    os.system("echo and those of a program that I started")
-    os._exit(status)
-
-
-def pid_and_threads():
-    return os.getpid(), threading.active_count()
-
-
-class UnpicklableError(Exception):
-    def __init__(self, first, second):
-        super().__init__(first)
-
-
-def raise_unpicklable():
-    raise UnpicklableError("one", "two")
-
-
-def leave_a_program_behind():
-    os.system("sleep 30 &")
-    os._exit(1)
-
-
-def start_a_child(file):
-    process = subprocess.Popen(["sleep", "600"])
-    Path(file).write_text(str(process.pid))
-    time.sleep(600)
-
-
-def has_ended(pid, seconds=5.0):
-    """Whether a process is gone (or a zombie) within a few seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        stat = Path(f"/proc/{pid}/stat")
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
 
 # ---------------------------------------------------------------- calculator
 

@@ -2,57 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from labelling import other_process
 
 from mlpot.errors import RunFolderError
-from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.protocol import Label
 from mlpot.learning.folder import OWNER, STATE, GrowingFile, RunFolder
 from mlpot.processes import identity
-
-LJ = CalculatorLabeller("ase.calculators.lj.LennardJones", {"sigma": 2.0})
-
-
-def structure(seed, pbc=True):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    atoms.pbc = pbc
-    return atoms
-
-
-def random_label(seed, stress=True):
-    rng = np.random.default_rng(seed)
-    tensor = rng.normal(size=(3, 3))
-    return Label(
-        energy=rng.normal() * 1e3,
-        forces=rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-300, 3, size=(4, 3)),
-        stress=tensor + tensor.T if stress else None,
-        seconds=rng.random(),
-        settings={"calculator": "package.Code", "parameters": {"kpts": [2, 2, 2]}},
-    )
-
-
-def key(number):
-    return f"{number:x}".rjust(64, "a")
-
-
-def other_process(code, *arguments):
-    """Run Python code that may import mlpot; its output."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
 
 # ---------------------------------------------------------------- labels.db
 

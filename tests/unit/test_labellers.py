@@ -2,86 +2,22 @@
 
 import os
 import pickle
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
+from labelling import FAULTY, LJ, crystal, faulty
 
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import scratch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import FaultyCalculator, calls
 from mlpot.labellers.protocol import Label, check_label, key_of
-
-LJ = "ase.calculators.lj.LennardJones"
-FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
-
-
-def crystal(seed=0):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
-def faulty(folder, **plan):
-    return CalculatorLabeller(FAULTY, {"calls_file": str(folder / "calls.txt"), **plan})
-
-
-def emt_with(scale):
-    """A function that makes a calculator, as users write them."""
-    return LennardJones(epsilon=scale)
-
-
-def print_and_exit(status):
-    sys.stdout.write("these are my last words\n")
-    sys.stdout.flush()
-    os.system("echo and those of a program that I started")
-    os._exit(status)
-
-
-def pid_and_threads():
-    return os.getpid(), threading.active_count()
-
-
-class UnpicklableError(Exception):
-    def __init__(self, first, second):
-        super().__init__(first)
-
-
-def raise_unpicklable():
-    raise UnpicklableError("one", "two")
-
-
-def leave_a_program_behind():
-    os.system("sleep 30 &")
-    os._exit(1)
-
-
-def start_a_child(file):
-    process = subprocess.Popen(["sleep", "600"])
-    Path(file).write_text(str(process.pid))
-    time.sleep(600)
-
-
-def has_ended(pid, seconds=5.0):
-    """Whether a process is gone (or a zombie) within a few seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        stat = Path(f"/proc/{pid}/stat")
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
 
 # ---------------------------------------------------------------- calculator
 
@@ -113,7 +49,7 @@ def test_constraints_do_not_hide_forces():
     assert len(atoms.constraints) == 1
 
 
-@pytest.mark.parametrize("path", [f"{__name__}:emt_with", f"{__name__}.emt_with"])
+@pytest.mark.parametrize("path", ["labelling:emt_with", "labelling.emt_with"])
 def test_a_function_may_make_the_calculator(path):
     labeller = CalculatorLabeller(path, {"scale": 2.0})
     labeller.check()
@@ -128,8 +64,8 @@ def test_a_function_may_make_the_calculator(path):
         ("no_such_package.Calculator", {}, "no_such_package"),
         ("ase.calculators.lj.LenardJones", {}, "LenardJones"),
         ("ase.calculators.lj.all_changes", {}, "not a class"),
-        (f"{__name__}.emt_with", {"scales": 1}, "scales"),
-        (f"{__name__}.emt_with", {}, "does not take"),
+        ("labelling.emt_with", {"scales": 1}, "scales"),
+        ("labelling.emt_with", {}, "does not take"),
         (LJ, {"sigma": object()}, "recorded"),
         ("ase.formula.Formula", {"formula": "H2O"}, "ASE calculator"),
         (FAULTY, {"fail": ["explode"]}, "explode"),

@@ -1,63 +1,20 @@
 """labels.db: exact, one row per key, on the disk before anyone hears of it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import ase.db
 import ase.db.sqlite
 import numpy as np
 import pytest
-from ase.build import bulk
+from labelling import LJ_LABELLER, key, other_process, random_label, structure
 
 from mlpot.errors import RunFolderError
 from mlpot.labellers import inbox
-from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.inbox import label_into
-from mlpot.labellers.protocol import Label, key_of
+from mlpot.labellers.protocol import key_of
 from mlpot.learning.store import FILE, LabelStore
 from mlpot.processes import identity
 from mlpot.structures import stress_voigt
-
-LJ = CalculatorLabeller("ase.calculators.lj.LennardJones", {"sigma": 2.0})
-
-
-def structure(seed, pbc=True):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    atoms.pbc = pbc
-    return atoms
-
-
-def random_label(seed, stress=True):
-    rng = np.random.default_rng(seed)
-    tensor = rng.normal(size=(3, 3))
-    return Label(
-        energy=rng.normal() * 1e3,
-        forces=rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-300, 3, size=(4, 3)),
-        stress=tensor + tensor.T if stress else None,
-        seconds=rng.random(),
-        settings={"calculator": "package.Code", "parameters": {"kpts": [2, 2, 2]}},
-    )
-
-
-def key(number):
-    return f"{number:x}".rjust(64, "a")
-
-
-def other_process(code, *arguments):
-    """Run Python code that may import mlpot; its output."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
 
 # ---------------------------------------------------------------- labels.db
 
@@ -157,12 +114,12 @@ def test_a_stale_lock_file_of_ase_does_not_block(tmp_path):
 
 
 def test_the_inbox_is_taken_in_at_the_start(tmp_path):
-    keys = [label_into(LJ, structure(k), tmp_path / "inbox") for k in range(3)]
+    keys = [label_into(LJ_LABELLER, structure(k), tmp_path / "inbox") for k in range(3)]
     store = LabelStore(tmp_path)
     assert store.keys == keys
     assert not list((tmp_path / "inbox").iterdir())
     for k, frame in enumerate(store.frames()):
-        expected = LJ.label(structure(k))
+        expected = LJ_LABELLER.label(structure(k))
         assert frame.positions.tobytes() == structure(k).positions.tobytes()
         assert frame.get_forces().tobytes() == expected.forces.tobytes()
         assert frame.get_potential_energy() == expected.energy
@@ -170,7 +127,7 @@ def test_the_inbox_is_taken_in_at_the_start(tmp_path):
 
 def test_a_crash_between_database_and_inbox_makes_no_duplicate(tmp_path, monkeypatch):
     store = LabelStore(tmp_path)
-    name = label_into(LJ, structure(0), tmp_path / "inbox")
+    name = label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
     with monkeypatch.context() as patch:
         patch.setattr(inbox, "discard", lambda *arguments: None)
         store.collect(name)
@@ -203,7 +160,7 @@ def test_an_unreadable_database_is_not_overwritten(tmp_path, damage):
 def test_a_full_disk_is_said_and_costs_nothing(tmp_path, monkeypatch, moment):
     store = LabelStore(tmp_path)
     store.add(key(1), structure(1), random_label(1))
-    name = label_into(LJ, structure(0), tmp_path / "inbox")
+    name = label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
     full = ase.db.sqlite.sqlite3.OperationalError("database or disk is full")
     write = store._db._write
 
@@ -231,6 +188,6 @@ def test_a_full_disk_is_said_and_costs_nothing(tmp_path, monkeypatch, moment):
 
 
 def test_every_label_in_the_store_has_the_key_of_its_structure(tmp_path):
-    label_into(LJ, structure(0), tmp_path / "inbox")
+    label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
     store = LabelStore(tmp_path)
-    assert store.keys == [key_of(LJ, store.frames()[0])]
+    assert store.keys == [key_of(LJ_LABELLER, store.frames()[0])]

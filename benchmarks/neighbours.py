@@ -8,24 +8,20 @@ seconds beyond `LARGEST_FOR_ASE` atoms and is left out there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 
+from mlpot.bench import cpu_seconds
 from mlpot.neighbours import NeighbourList, find_pairs
 
 CUTOFF = 5.4
 QUANTITIES = "ijDdS"
-REPEATS = 5
-SHORTEST = 0.03
-"""Seconds that a measurement takes at least."""
 LARGEST_FOR_ASE = 5000
 
 
@@ -44,20 +40,6 @@ def systems() -> list[tuple[str, Atoms]]:
     for _, atoms in found:
         atoms.rattle(0.05, seed=0)
     return found
-
-
-def cpu_seconds(action: Callable[[], object]) -> float:
-    """Processor time of an action, the median of `REPEATS`; a short one is done many times in each."""
-    started = time.process_time()
-    action()
-    times_each = max(int(SHORTEST / max(time.process_time() - started, 1e-6)), 1)
-    measured = []
-    for _ in range(REPEATS):
-        started = time.process_time()
-        for _ in range(times_each):
-            action()
-        measured.append((time.process_time() - started) / times_each)
-    return float(np.median(measured))
 
 
 def ways(atoms: Atoms) -> dict[str, Callable[[], object]]:

@@ -145,8 +145,6 @@ class NeighbourList:
         old = self._reference
         if self.skin <= 0 or len(old) != len(atoms) or not np.array_equal(old.pbc, atoms.pbc):
             return False
-        if not np.array_equal(old.numbers, atoms.numbers):
-            return False
         deformation, stretch = np.eye(3), 1.0
         if not np.array_equal(old.cell.array, atoms.cell.array):
             # directions without a period stay: F = 1 + pinv(cell0) (cell - cell0) of the periodic rows

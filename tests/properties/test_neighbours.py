@@ -75,13 +75,9 @@ def test_larger_systems(pbc, n_atoms):
     positions = rng.uniform(0, side, (n_atoms, 3))
     atoms = Atoms(numbers=np.full(n_atoms, 14), positions=positions, cell=[side] * 3, pbc=pbc)
     keep = np.ones(n_atoms, bool)
-    close = find_pairs_allowing_overlap(atoms, 0.5)
+    close = primitive_neighbor_list("i", atoms.pbc, atoms.cell.array, atoms.positions, 0.5)
     keep[np.unique(close)] = False
     assert_same(atoms[keep], 4.0)
-
-
-def find_pairs_allowing_overlap(atoms, cutoff):
-    return primitive_neighbor_list("i", atoms.pbc, atoms.cell.array, atoms.positions, cutoff)
 
 
 @pytest.mark.parametrize("skin", [0.0, 0.3, 1.0])
@@ -351,15 +347,12 @@ def test_structures_that_cannot_be(crystal, change, words):
         NeighbourList(4.0).update(crystal)
 
 
-def test_empty_structure_and_bad_cutoffs(crystal):
+def test_empty_structure_bad_cutoffs_and_skins(crystal):
     with pytest.raises(StructureError, match="empty"):
         find_pairs(Atoms(), 4.0)
     for cutoff in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(StructureError, match="cutoff"):
             find_pairs(crystal, cutoff)
-
-
-def test_bad_skins():
     for skin in (-0.1, np.nan, np.inf):
         with pytest.raises(StructureError, match="skin"):
             NeighbourList(4.0, skin)

@@ -1,0 +1,63 @@
+"""What the standard deviations mean, and how they are held against errors."""
+
+import numpy as np
+import pytest
+from conftest import SMALL_TERMS
+
+import mlpot
+from mlpot.descriptors.density import SoapDescriptor
+from mlpot.descriptors.radial_basis import GapRadialBasis
+from mlpot.models.evaluate import calibration
+from mlpot.models.kernels import dot_product_kernel
+from mlpot.models.report import Comparison
+from mlpot.models.settings import FitConfig
+from mlpot.models.soap_term import SoapTerm
+from mlpot.neighbours import find_pairs
+from mlpot.structures import labelled
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3])
+def test_prior_variance_is_the_kernel_of_an_environment_with_itself(frames, constant):
+    descriptor = SoapDescriptor((14,), GapRadialBasis(4, 3, 4.0, 0.5, 0.5), constant=constant)
+    pairs = find_pairs(frames[0], 4.0)
+    own = descriptor.compute(pairs)
+    term = SoapTerm(descriptor, 3.0, 0.7, (own[:5],))
+    expected = np.diag(dot_product_kernel(own, own, 0.7, 3.0))
+    np.testing.assert_allclose(term.variances(pairs), expected, rtol=1e-12)
+
+
+def test_total_energy_deviation(frames):
+    """Correlated through the weights, independent in what the sparse points cannot explain; by explicit inverses."""
+    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS, jitter=1e-4))
+    pairs = find_pairs(frames[5], model.cutoff)
+    k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)
+    prior = sum(term.variances(pairs) for term in model.terms)
+    explained = np.einsum("as,st,at->a", k, np.linalg.inv(model._prior_factor @ model._prior_factor.T), k)
+    weights = np.linalg.inv(model.factor.T @ model.factor)
+    total = k.sum(axis=0)
+    expected = np.sqrt(np.sum(prior - explained) + total @ weights @ total)
+    p = model.predict(frames[5], uncertainty=True)
+    assert p.energy_std == pytest.approx(expected, rel=1e-4)
+    assert p.energy_std < p.energies_std.sum()
+
+
+def comparison(atoms, energy_error, energy_std, force_errors, energies_std):
+    structure = labelled(atoms)
+    return Comparison(structure, energy_error / len(atoms), force_errors, None, energies_std, energy_std)
+
+
+def test_calibration_counts(frames):
+    """Errors of 0.5, 1.5, 1.9 and 2.5 deviations; force errors in the order of the deviations, and against it."""
+    spread = np.linspace(0.1, 1.0, 32)
+    forces = spread[:, None] * np.ones(3)
+    some = [comparison(frames[k], ratio * 0.2, 0.2, forces, spread) for k, ratio in enumerate((0.5, -1.5, 1.9, -2.5))]
+    found = calibration(some)
+    assert found["energy_coverage_1_sigma"] == 0.25
+    assert found["energy_coverage_2_sigma"] == 0.75
+    assert found["atom_rank_correlation"] == pytest.approx(1.0)
+    against = calibration([comparison(frames[0], 0.1, 0.2, forces[::-1], spread)])
+    assert against["atom_rank_correlation"] == pytest.approx(-1.0)
+
+
+def test_calibration_without_labels():
+    assert set(calibration([]).values()) == {None}

@@ -245,17 +245,9 @@ def bench(
 
 
 def _error_table(title: str, rows: list[list[str]]) -> Table:
-    heads = (
-        "config_type",
-        "structures",
-        "atoms",
-        "E MAE",
-        "E RMSE meV/atom",
-        "F MAE",
-        "F RMSE eV/A",
-        "stress RMSE GPa",
-    )
-    table = Table(*heads, title=title)
+    from .report.tables import ERROR_HEADS
+
+    table = Table(*ERROR_HEADS, title=title)
     for row in rows:
         table.add_row(*row)
     return table

@@ -233,9 +233,8 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     start.calc = None
     frames = read_structures(s.data.train) if s.data.train else []
     config = s.fit_config()
-    present = set(start.numbers.tolist()) | {int(z) for frame in frames for z in frame.numbers}
     with LearningCalculator(
-        s.output.folder, s.labeller.calculator, s.labeller.parameters, species=present, config=config,
+        s.output.folder, s.labeller.calculator, s.labeller.parameters, config=config,
         threshold=s.learning.threshold, max_labels=s.learning.max_labels, frames=frames,
         start_model=s.learning.model, resume=resume, tries=s.labeller.tries, timeout=s.labeller.timeout_s,
     ) as calculator:  # fmt: skip

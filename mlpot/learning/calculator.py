@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,20 +140,19 @@ class LearningCalculator(Calculator):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._start_model = None if start_model is None else load_model(start_model)
         labeller = CalculatorLabeller(calculator, parameters or {})
-        executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
-        try:
+        with ExitStack() as undo:
+            executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
+            undo.callback(executor.shutdown, cancel_futures=True)
             # a wrong name or parameter is an error now, not at the first label
             executor.submit(labeller.check).result()
-            self.folder = RunFolder(folder, resume)
+            self.folder = undo.enter_context(RunFolder(folder, resume))
             self.source = LabelSource(labeller, LabelStore(self.folder.path), executor, tries)
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
+            self._resources = undo.pop_all()
         self._new_learner = lambda present: Learner(config or FitConfig(), present, threshold, max_labels)
         self._species = None if species is None else tuple(sorted(set(species)))
         self.frames = frames or []
-        self._start_model = None if start_model is None else load_model(start_model)
         self.observe = observe
         self.learner: Learner | None = None
         self.learned_keys: list[str] = []
@@ -181,7 +181,7 @@ class LearningCalculator(Calculator):
         decision = self.learner.decide(prediction)
         lesson, paid = None, False
         if decision.label:
-            lesson, paid = self._learn(prediction, decision)
+            lesson, paid = self._learn(prediction)
         elif decision.reason == "budget spent":
             raise BudgetSpent(
                 f"a label is needed (uncertainty {decision.max_energy_std:.3g} eV, threshold {decision.threshold:.3g} eV) "
@@ -201,7 +201,7 @@ class LearningCalculator(Calculator):
             self._neighbours = NeighbourList(model.cutoff)
         return model.predict_pairs(self._neighbours.update(self.atoms), volume_of(self.atoms), uncertainty=True)
 
-    def _learn(self, prediction: Prediction | None, decision: Decision) -> tuple[Lesson, bool]:
+    def _learn(self, prediction: Prediction | None) -> tuple[Lesson, bool]:
         key, labelled, paid = self.source.obtain(self.atoms)
         lesson = self.learner.learn(labelled, prediction)
         self.learned_keys.append(key)
@@ -228,8 +228,7 @@ class LearningCalculator(Calculator):
 
     def close(self) -> None:
         """Let workers and folder go."""
-        self.source.executor.shutdown(cancel_futures=True)
-        self.folder.release()
+        self._resources.close()
 
     def __enter__(self) -> LearningCalculator:
         return self

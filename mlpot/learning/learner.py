@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from ..descriptors.density import SoapDescriptor
 from ..errors import ConfigError
-from ..models.design_matrix import Term
-from ..models.fit import default_energy_scale, fit_terms, make_baseline, make_descriptor, make_pair_term
+from ..models.fit import fit_terms, make_baseline, make_descriptor, make_terms
 from ..models.prediction import Prediction
 from ..models.presets import resolve
 from ..models.settings import FitConfig, SoapTermSettings
@@ -189,7 +189,7 @@ class Learner:
                 centres = np.flatnonzero(structure.atoms.numbers == z)
                 if not len(centres):
                     continue
-                known = self._points.get((k, z), np.empty((0, descriptor.n_features)))
+                known = self._points_of(k, settings, descriptor, z)
                 room = (1000 if settings.n_sparse == "auto" else settings.n_sparse) - len(known)
                 most = min(max(len(centres) // 4, 2), room)
                 found = descriptor.compute(pairs, centres)
@@ -200,17 +200,13 @@ class Learner:
 
     def _refit(self) -> None:
         baseline = make_baseline(self.config, self._structures, self.species)
-        scale = default_energy_scale(self._structures, baseline)
-        terms: list[Term] = []
-        for k, settings in enumerate(self.config.terms):
-            if isinstance(settings, SoapTermSettings):
-                descriptor = make_descriptor(settings, self.species)
-                points = tuple(self._points.get((k, z), np.empty((0, descriptor.n_features))) for z in self.species)
-                terms.append(SoapTerm(descriptor, settings.zeta, settings.energy_scale or scale, points))
-            else:
-                terms.append(make_pair_term(settings, self._structures, self.species, scale))
-        self.model = fit_terms(self._structures, self.species, tuple(terms), baseline, self.config)
+        terms = make_terms(self.config, self._structures, self.species, baseline, self._points_of)
+        self.model = fit_terms(self._structures, self.species, terms, baseline, self.config)
         self.model_version += 1
+
+    def _points_of(self, term: int, _: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
+        """Sparse points (n_sparse, n_features) of an element, none at first."""
+        return self._points.get((term, z), np.empty((0, descriptor.n_features)))
 
     def state(self) -> dict:
         """What `begin` needs besides the labels to stand here again: plain numbers."""

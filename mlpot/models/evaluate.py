@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ..structures import LabelledStructure
-from .report import Comparison, Errors, compare, errors
+from .report import Comparison, Errors, compare, errors, errors_per_config_type
 from .sparse_gp import SparseGP
 
 
@@ -34,12 +34,9 @@ class Evaluation:
 def evaluate(model: SparseGP, structures: Sequence[LabelledStructure]) -> Evaluation:
     """Predict every structure with its uncertainty and compare."""
     comparisons = [compare(model, structure, uncertainty=True) for structure in structures]
-    families: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        families.setdefault(comparison.structure.config_type, []).append(comparison)
     return Evaluation(
         overall=errors(comparisons),
-        per_config_type={name: errors(families[name]) for name in sorted(families)},
+        per_config_type=errors_per_config_type(comparisons),
         calibration=calibration(comparisons),
         comparisons=comparisons,
     )

@@ -67,8 +67,13 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
     config = resolve(config or FitConfig(), species)
     baseline = make_baseline(config, structures, species)
+    rng = np.random.default_rng(config.seed)
+
+    def choose(_: int, settings: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
+        return _choose_sparse(descriptor, z, structures, settings, rng, progress)
+
     with single_blas_thread():
-        terms = make_terms(config, structures, species, baseline, progress)
+        terms = make_terms(config, structures, species, baseline, choose)
     model = fit_terms(structures, species, terms, baseline, config, progress)
     report = FitReport(
         n_structures=len(structures),
@@ -131,25 +136,26 @@ def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Base
     return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
 
 
+SparseChoice = Callable[[int, SoapTermSettings, SoapDescriptor, int], np.ndarray]
+"""Number and settings of a term, its descriptor, an element -> features (n_sparse, n_features) of its sparse points."""
+
+
 def make_terms(
     config: FitConfig,
     structures: Sequence[LabelledStructure],
     species: tuple[int, ...],
     baseline: Baseline,
-    progress: Progress = _silent,
+    sparse_points: SparseChoice,
 ) -> tuple[Term, ...]:
-    """Terms of a resolved configuration with sparse points chosen from the structures."""
+    """Terms of a resolved configuration, with the sparse points that `sparse_points` gives their elements."""
     scale = default_energy_scale(structures, baseline)
-    rng = np.random.default_rng(config.seed)
     terms: list[Term] = []
-    for settings in config.terms:
+    for k, settings in enumerate(config.terms):
         if isinstance(settings, PairTermSettings):
             terms.append(make_pair_term(settings, structures, species, scale))
         else:
             descriptor = make_descriptor(settings, species)
-            points = tuple(
-                _choose_sparse(descriptor, z, structures, settings, rng, progress) for z in descriptor.species
-            )
+            points = tuple(sparse_points(k, settings, descriptor, z) for z in species)
             terms.append(SoapTerm(descriptor, settings.zeta, settings.energy_scale or scale, points))
     if not sum(term.n_sparse for term in terms):
         raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")

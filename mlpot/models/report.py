@@ -130,10 +130,18 @@ def residuals(
     model: SparseGP, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
 ) -> dict[str, Errors]:
     """Errors per config_type, sorted by name."""
-    families: dict[str, list[Comparison]] = {}
+    comparisons = []
     for k, structure in enumerate(structures):
-        families.setdefault(structure.config_type, []).append(compare(model, structure))
+        comparisons.append(compare(model, structure))
         progress("residuals", k + 1, len(structures))
+    return errors_per_config_type(comparisons)
+
+
+def errors_per_config_type(comparisons: Sequence[Comparison]) -> dict[str, Errors]:
+    """`errors` of each family, sorted by name."""
+    families: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        families.setdefault(comparison.structure.config_type, []).append(comparison)
     return {name: errors(families[name]) for name in sorted(families)}
 
 

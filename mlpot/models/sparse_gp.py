@@ -88,7 +88,6 @@ class SparseGP:
         UnknownSpeciesError
             An element the model was not fitted for.
         """
-        species_indices(atoms.numbers, self.species)
         return self.predict_pairs(find_pairs(atoms, self.cutoff), volume_of(atoms), uncertainty)
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:

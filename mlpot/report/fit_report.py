@@ -12,9 +12,7 @@ from ..models.report import Comparison
 from ..models.sparse_gp import SparseGP
 from .html import paragraph, section, table, write_page
 from .plots import image, parity_figure
-from .tables import error_rows
-
-HEADS = ("config_type", "structures", "atoms", "E MAE", "E RMSE meV/atom", "F MAE", "F RMSE eV/A", "stress RMSE GPa")
+from .tables import ERROR_HEADS, error_rows
 
 
 def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) -> None:
@@ -22,7 +20,7 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
     sections = [section("Model", table(_model_rows(model)))]
     if model.report:
         sections.append(
-            section("Residuals on the training data", table(error_rows(model.report.residuals.items()), HEADS))
+            section("Residuals on the training data", table(error_rows(model.report.residuals.items()), ERROR_HEADS))
         )
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))

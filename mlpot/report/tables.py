@@ -6,6 +6,18 @@ from collections.abc import Iterable
 
 from ..models.report import Errors
 
+ERROR_HEADS = (
+    "config_type",
+    "structures",
+    "atoms",
+    "E MAE",
+    "E RMSE meV/atom",
+    "F MAE",
+    "F RMSE eV/A",
+    "stress RMSE GPa",
+)
+"""What the columns of `error_rows` are."""
+
 
 def error_rows(named: Iterable[tuple[str, Errors]]) -> list[list[str]]:
     """Name, structures, atoms, E MAE, E RMSE, F MAE, F RMSE, stress RMSE; a dash where there was no label."""

@@ -1,5 +1,7 @@
 """The learner's decisions and lessons, and runs that are continued, with labels that cost nothing."""
 
+import threading
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -11,7 +13,7 @@ from ase.optimize import BFGS
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters, lennard_jones, make_frames
 
 import mlpot
-from mlpot.errors import ConfigError, RunFolderError
+from mlpot.errors import ConfigError, MlpotError, RunFolderError
 from mlpot.labellers.faulty import calls
 from mlpot.learning.calculator import BudgetSpent, LearningCalculator
 from mlpot.learning.dynamics import DynamicsPlan
@@ -262,6 +264,21 @@ def test_a_labelled_calculation_has_everything(tmp_path):
         np.testing.assert_allclose(atoms.get_potential_energies().sum(), true.get_potential_energy())
         assert calc.uncertainty["energies_std"].shape == (32,)
         assert set(calc.results) == {"energy", "free_energy", "energies", "forces", "stress"}
+
+
+@pytest.mark.parametrize("wrong", [{"start_model": "nowhere.h5"}, {"resume": True}])
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path, wrong):
+    """Neither a claim on the folder nor a worker: the next start is not refused."""
+    folder = tmp_path / "run"
+    if "resume" in wrong:
+        folder.mkdir()
+        (folder / "labels.db").write_bytes(b"not a database" * 100)
+    before = sorted(folder.iterdir()) if folder.exists() else []
+    n_threads = threading.active_count()
+    with pytest.raises(MlpotError):
+        calculator(folder, tmp_path / "calls", **wrong)
+    assert (sorted(folder.iterdir()) if folder.exists() else []) == before
+    assert threading.active_count() == n_threads
 
 
 def test_budget_is_an_error_in_a_script(tmp_path):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._ext.density import PairView
+from .._ext.density import KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs
 from ..threads import n_threads
+from .compiled_soap import CompiledSoapTerm, compile_soap
 from .kernels import dot_product_kernel
 
 
@@ -90,7 +91,14 @@ class SoapTerm:
         """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
         view: PairView = self.descriptor.view(pairs)
         for columns, centres, features in self._blocks(pairs):
+            points = Points(features, weights[columns], self.energy_scale, self.zeta)
+            own = None if covariances is None else covariances[:, columns]
             self.descriptor.core.local_energies(
-                view, centres, features, weights[columns], self.energy_scale, self.zeta, energies, pair_gradients,
-                None if covariances is None else covariances[:, columns], n_threads(),
-            )  # fmt: skip
+                view, centres, KernelModel(points, points), energies, pair_gradients, n_threads(), covariances=own
+            )
+
+    def compile(self, weights: np.ndarray, tolerance: float, single: bool = False) -> CompiledSoapTerm:
+        """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision."""
+        return compile_soap(
+            self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single
+        )

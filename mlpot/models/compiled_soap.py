@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,14 +79,31 @@ class CompiledSoapTerm:
     ) -> None:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3); write covariances (n_atoms, M) with the sparse
         points and add prior variances (n_atoms,) where asked."""
-        view: PairView = self.descriptor.view(pairs)
-        for part, model in zip(self.parts, self.models, strict=True):
-            own = None if covariances is None else covariances[:, part.columns]
-            part.core.local_energies(
-                view, centres_of(pairs, part.number), model, energies, pair_gradients, n_threads(), covariances=own
-            )
+        own = None if covariances is None else [covariances[:, part.columns] for part in self.parts]
+        self.evaluate(pairs, energies, pair_gradients, self.models, covariances=own)
         if variances is not None:
             variances += self.prior_variance
+
+    def evaluate(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        models: Sequence[KernelModel],
+        explained: np.ndarray | None = None,
+        others: Sequence[np.ndarray] | None = None,
+        covariances: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        """Run a kernel model for each part: add energies, pair gradients and |G k|^2 (n_atoms,); write covariances.
+
+        `others` (n_atoms, n_other) are covariances with the sparse points of other terms that the triangles G begin with.
+        """
+        view: PairView = self.descriptor.view(pairs)
+        for k, (part, model) in enumerate(zip(self.parts, models, strict=True)):
+            part.core.local_energies(
+                view, centres_of(pairs, part.number), model, energies, pair_gradients, n_threads(), explained,
+                None if others is None else others[k], None if covariances is None else covariances[k],
+            )  # fmt: skip
 
 
 def centres_of(pairs: Pairs, number: int) -> np.ndarray:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from .._ext.density import KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs
 from ..threads import n_threads
 from .compiled_soap import CompiledSoapTerm, compile_soap
+from .factor import prior_factor
 from .kernels import dot_product_kernel
 
 
@@ -39,6 +41,12 @@ class SoapTerm:
     @property
     def n_sparse(self) -> int:
         return sum(len(features) for features in self.sparse_features)
+
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        ends = np.cumsum([0, *map(len, self.sparse_features)])
+        mine = self.descriptor.species.index(number)
+        return np.arange(ends[mine], ends[mine + 1])
 
     def _blocks(self, pairs: Pairs):
         """(columns, centres, sparse features) of every element that has both atoms and sparse points."""
@@ -79,6 +87,17 @@ class SoapTerm:
         """Prior variances (n_atoms,) of the local energies, eV^2."""
         norm = 1.0 + self.descriptor.constant**2
         return np.full(pairs.n_atoms, self.energy_scale**2 * norm**self.zeta)
+
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of the local energies, eV^2, that the sparse points leave: `regularisation` (eV^2) is
+        added to K_mm and to the prior."""
+        out = np.zeros(pairs.n_atoms)
+        for _, centres, features in self._blocks(pairs):
+            block = dot_product_kernel(features, features, self.energy_scale, self.zeta)
+            rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), self.energy_scale, self.zeta)
+            known = solve_triangular(prior_factor(block, 0.0, regularisation), rows, lower=True)
+            out[centres] = self.variances(pairs)[centres] + regularisation - np.einsum("sa,sa->a", known, known)
+        return out
 
     def predict(
         self,

@@ -164,7 +164,7 @@ class KernelFeatures:
     @cached_property
     def _axes(self) -> np.ndarray:
         """Principal axes (n_series, n_max) of the series between 0 and the cutoff."""
-        places = np.linspace(0, self.cutoff, 2 + int(8 * self.cutoff / self.length_scale))
+        places = np.linspace(0, self.cutoff, 64 + int(8 * self.cutoff / self.length_scale))
         series = self._series(places)[0]
         axes = np.linalg.svd(series, full_matrices=False)[2].T
         left_out = np.cumsum(((series @ axes) ** 2)[:, ::-1], axis=1).max(axis=0)[::-1]

@@ -64,3 +64,9 @@ int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse
     return chosen()->design_rows(d, p, n_sparse, sparse, energy_scale, zeta, n_atoms, n_centres, centres, dgemm,
                                  energy, forces, virial, stride);
 }
+
+int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                    double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances)
+{
+    return chosen()->pair_sums(term, p, n_atoms, n_threads, energies, pair_gradients, covariances, stride, variances);
+}

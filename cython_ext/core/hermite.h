@@ -1,33 +1,27 @@
-/* Quintic Hermite tables (mlpot/descriptors/radial_table.py), eight places at a time.
+/* Quintic Hermite tables (mlpot/descriptors/radial_table.py), MLPOT_LANES places at a time.
  *
  * Knots k at start + k / per_step hold value, step * slope and step^2 * curvature of every column; the knot `kink` is
  * stored twice, so an interval reads two neighbouring knots and never looks across a jump of the curvature. */
-#ifndef MLPOT_HERMITE_H
-#define MLPOT_HERMITE_H
+#pragma once
+#include "pair_sums.h"
+#include "vectors.h"
 
-#include "mlpot_core.h"
-
-typedef int32_t mlpot_i8 __attribute__((vector_size(32)));
-
-typedef struct {
-    double start, per_step; /* first knot, A; knots per angstrom */
-    int n_intervals, kink;  /* n_intervals + 2 knots are stored */
-} mlpot_grid;
+typedef int32_t integers __attribute__((vector_size(4 * MLPOT_LANES)));
 
 typedef struct {
-    mlpot_i8 knot;      /* left knot as stored; the right one follows */
-    mlpot_v8 t;         /* place in the interval, 0 to 1 */
-    mlpot_v8 weight[6]; /* of value, slope, curvature at the left knot, then at the right one */
-} mlpot_place;
+    integers knot;          /* left knot as stored; the right one follows */
+    mlpot_vector t;         /* place in the interval, 0 to 1 */
+    mlpot_vector weight[6]; /* of value, slope, curvature at the left knot, then at the right one */
+} place;
 
-MLPOT_INLINE mlpot_place mlpot_locate(const mlpot_grid *grid, mlpot_v8 distance)
+MLPOT_INLINE place place_of(const mlpot_grid *grid, mlpot_vector distance)
 {
-    mlpot_place at;
-    const mlpot_v8 x = (distance - grid->start) * grid->per_step;
-    mlpot_i8 k = __builtin_convertvector(x, mlpot_i8);
-    const mlpot_i8 last = (mlpot_i8){0} + (grid->n_intervals - 1), beyond = k > last;
+    place at;
+    const mlpot_vector x = (distance - grid->start) * grid->per_step;
+    integers k = __builtin_convertvector(x, integers);
+    const integers last = (integers){0} + (grid->n_intervals - 1), beyond = k > last;
     k = (k & ~beyond) | (last & beyond);
-    const mlpot_v8 t = x - __builtin_convertvector(k, mlpot_v8), s = 1.0 - t, t3 = t * t * t, s3 = s * s * s;
+    const mlpot_vector t = x - __builtin_convertvector(k, mlpot_vector), s = 1.0 - t, t3 = t * t * t, s3 = s * s * s;
     at.knot = k - (k >= grid->kink); /* a comparison that holds is -1 */
     at.t = t;
     at.weight[0] = s3 * (1.0 + 3.0 * t + 6.0 * t * t);
@@ -40,9 +34,9 @@ MLPOT_INLINE mlpot_place mlpot_locate(const mlpot_grid *grid, mlpot_v8 distance)
 }
 
 /* Weights of the slope in the same order. */
-MLPOT_INLINE void mlpot_slope_weights(const mlpot_grid *grid, mlpot_v8 t, mlpot_v8 *weight)
+MLPOT_INLINE void slope_weights(const mlpot_grid *grid, mlpot_vector t, mlpot_vector *weight)
 {
-    const mlpot_v8 s = 1.0 - t, t2 = t * t * grid->per_step, s2 = s * s * grid->per_step;
+    const mlpot_vector s = 1.0 - t, t2 = t * t * grid->per_step, s2 = s * s * grid->per_step;
     weight[0] = -30.0 * t * t * s2;
     weight[1] = s2 * (1.0 - 3.0 * t) * (1.0 + 5.0 * t);
     weight[2] = 0.5 * s2 * t * (2.0 - 5.0 * t);
@@ -51,4 +45,3 @@ MLPOT_INLINE void mlpot_slope_weights(const mlpot_grid *grid, mlpot_v8 t, mlpot_
     weight[5] = -0.5 * t2 * s * (2.0 - 5.0 * s);
 }
 
-#endif

@@ -8,7 +8,9 @@
 #include "blocks.h"
 #include "energies.h"
 #include "rows.h"
+#include "pair_loops.h"
 
 #include "instruction_sets.h"
 
-const mlpot_entry_points ISA(mlpot_entry_points) = {expand, features, features_vjp, local_energies, design_rows};
+const mlpot_entry_points ISA(mlpot_entry_points) = {expand,         features,    features_vjp,
+                                                             local_energies, design_rows, pair_sums};

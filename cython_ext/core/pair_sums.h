@@ -6,7 +6,13 @@
 #ifndef MLPOT_PAIR_SUMS_H
 #define MLPOT_PAIR_SUMS_H
 
-#include "hermite.h"
+#include "mlpot_core.h"
+
+/* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice. */
+typedef struct {
+    double start, per_step; /* first knot, A; knots per angstrom */
+    int n_intervals, kink;  /* n_intervals + 2 knots are stored */
+} mlpot_grid;
 
 /* A "kind" is an unordered pair of elements that has sparse radii. */
 typedef struct {
@@ -17,13 +23,13 @@ typedef struct {
     const double *potential;    /* (n_kinds, n_knots, 3) u / 2, eV */
     mlpot_grid instance_grid;
     const double *instance;     /* (n_kinds, n_knots, 3) variance of a bond, eV^2; NULL: variances from the features */
-    int rank;                   /* features, a multiple of MLPOT_LANES */
+    int rank;                   /* features, a multiple of MLPOT_CHANNELS */
     mlpot_grid feature_grid;
     const double *features;     /* (n_knots, 3, rank) phi energy_scale / 2, eV; aligned */
     int n_sparse;               /* of all kinds */
     const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
     const int64_t *map_of;      /* (n_kinds) where a kind's map begins */
-    const double *maps;         /* (rank, columns rounded up to lanes) phi_m(r_s) energy_scale of each kind; aligned */
+    const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) energy_scale of each kind; aligned */
 } mlpot_pair_term;
 
 /* ADDS to energies (n_atoms), pair_gradients (n_pairs, 3) and variances (n_atoms); WRITES covariances[centre * stride +

@@ -5,7 +5,7 @@ Every class satisfies what `radial_table.tabulate` asks of a basis: n_max functi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -76,11 +76,12 @@ class PotentialCurves:
 
 @dataclass(frozen=True)
 class InstanceCurves:
-    """Variance of u(r) given its values at the sparse radii, as QUIP's local_gap_variance counts a bond, in eV^2:
+    """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, as QUIP's
+    local_gap_variance counts it, in eV^2; with d = energy_scale / 2 and s = regularisation in eV:
 
-        v(r) = f_c(r)^2 [energy_scale^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],    s = regularisation in eV,
+        v(r) = f_c(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
 
-    k_s(r) = energy_scale^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
+    k_s(r) = d^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
     """
 
     term: PairTerm
@@ -101,11 +102,15 @@ class InstanceCurves:
         return len(self._factors)
 
     @cached_property
+    def _share(self) -> PairTerm:
+        return replace(self.term, energy_scale=0.5 * self.term.energy_scale)
+
+    @cached_property
     def _factors(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Sparse radii and the Cholesky factor of K + s^2 1 of each pair of elements."""
-        present = [radii for radii in self.term.sparse_radii if len(radii)]
+        present = [radii for radii in self._share.sparse_radii if len(radii)]
         return [
-            (r, cholesky(self.term.covariance(r, r)[0] + self.regularisation**2 * np.eye(len(r)), lower=True))
+            (r, cholesky(self._share.covariance(r, r)[0] + self.regularisation**2 * np.eye(len(r)), lower=True))
             for r in present
         ]
 
@@ -120,15 +125,15 @@ class InstanceCurves:
         """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
         largest = 0.0
         for radii, factor in self._factors:
-            covariances = bare_covariances(self.term, distances, radii)[0]
+            covariances = bare_covariances(self._share, distances, radii)[0]
             parts = covariances * cho_solve((factor, True), covariances.T).T
             largest = max(largest, float(np.abs(parts).sum(axis=1).max()))
-        return self.term.energy_scale**2 + self.regularisation**2 + largest
+        return self._share.energy_scale**2 + self.regularisation**2 + largest
 
     def _bare(self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray) -> np.ndarray:
-        covariances = bare_covariances(self.term, distances, radii)
+        covariances = bare_covariances(self._share, distances, radii)
         k0, k1, k2 = (solve_triangular(factor, c.T, lower=True) for c in covariances)
-        values = self.term.energy_scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
+        values = self._share.energy_scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
         return np.array([values, -2 * np.sum(k0 * k1, axis=0), -2 * np.sum(k1**2 + k0 * k2, axis=0)])
 
 

@@ -54,6 +54,12 @@ class PairTerm:
     def n_sparse(self) -> int:
         return sum(len(radii) for radii in self.sparse_radii)
 
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        begins = np.cumsum([0, *map(len, self.sparse_radii)])
+        kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
+        return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
+
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """(columns, indices of directed pairs within the cutoff, sparse radii) of every pair of elements present."""
         kinds = self.pair_kinds(pairs)
@@ -146,12 +152,9 @@ class PairTerm:
             if covariances is not None:
                 covariances[:, columns] = sum_by_centre(0.5 * values, pairs.i[members], pairs.n_atoms)
 
-    def instance_variances(self, pairs: Pairs, regularisation: float = 0.001) -> np.ndarray:
-        """Variances summed over the bonds of each atom (n_atoms,), eV^2: QUIP's local_gap_variance of distance_2b.
-
-        Each bond counts in full at both of its atoms, as if bonds were independent; see `InstanceCurves`.
-        `regularisation` (eV) is QUIP's gap_variance_regularisation.
-        """
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2: QUIP's
+        local_gap_variance of distance_2b; see `InstanceCurves`. `regularisation` in eV."""
         present = [kind for kind, radii in enumerate(self.sparse_radii) if len(radii)]
         column = np.full(len(self.sparse_radii) + 1, -1)
         column[present] = np.arange(len(present))

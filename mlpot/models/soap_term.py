@@ -89,14 +89,14 @@ class SoapTerm:
         return np.full(pairs.n_atoms, self.energy_scale**2 * norm**self.zeta)
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """Variances (n_atoms,) of the local energies, eV^2, that the sparse points leave: `regularisation` (eV^2) is
-        added to K_mm and to the prior."""
+        """Variances (n_atoms,) of the local energies that the sparse points leave, eV^2; the square of `regularisation`
+        (eV) is added to K_mm and to the prior: QUIP's local_gap_variance."""
         out = np.zeros(pairs.n_atoms)
         for _, centres, features in self._blocks(pairs):
             block = dot_product_kernel(features, features, self.energy_scale, self.zeta)
             rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), self.energy_scale, self.zeta)
-            known = solve_triangular(prior_factor(block, 0.0, regularisation), rows, lower=True)
-            out[centres] = self.variances(pairs)[centres] + regularisation - np.einsum("sa,sa->a", known, known)
+            known = solve_triangular(prior_factor(block, 0.0, regularisation**2), rows, lower=True)
+            out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
         return out
 
     def predict(
@@ -116,8 +116,13 @@ class SoapTerm:
                 view, centres, KernelModel(points, points), energies, pair_gradients, n_threads(), covariances=own
             )
 
-    def compile(self, weights: np.ndarray, tolerance: float, single: bool = False) -> CompiledSoapTerm:
-        """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision."""
+    def compile(
+        self, weights: np.ndarray, tolerance: float, regularisation: float | None = None, single: bool = False
+    ) -> CompiledSoapTerm:
+        """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision.
+
+        Instances are atoms: with a regularisation or without, variances are those of the prior.
+        """
         return compile_soap(
             self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single
         )

@@ -17,9 +17,9 @@ from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..threads import single_blas_thread
 from .baseline import Baseline
+from .compiled import CompiledModel
 from .design_matrix import Term, columns, reach
 from .factor import prior_factor
-from .compiled import CompiledModel
 from .prediction import Prediction, make_prediction
 from .settings import FitConfig
 from .soap_term import SoapTerm
@@ -109,10 +109,13 @@ class SparseGP:
         if precision not in ("float64", "float32"):
             raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
         options = {"single": True} if precision == "float32" else {}
+        regularisation = self.regularisation if self.factor is None else None
         share = tolerance / len(self.terms)
         with single_blas_thread():
             terms = tuple(
-                term.compile(self.weights[part], share, **(options if isinstance(term, SoapTerm) else {}))
+                term.compile(
+                    self.weights[part], share, regularisation, **(options if isinstance(term, SoapTerm) else {})
+                )
                 for term, part in zip(self.terms, columns(self.terms), strict=True)
             )
         return CompiledModel(self, terms, tolerance, precision)
@@ -157,7 +160,7 @@ class SparseGP:
         18, 1257 (2005)), so are all parts of an imported model.
         """
         with single_blas_thread():
-            (unexplained, posterior), covariances = self._variances(pairs)
+            (unexplained, _), covariances = self._variances(pairs)
             if self.factor is None:
                 return float(np.sqrt(unexplained.sum()))
             total = solve_triangular(self.factor, covariances.sum(axis=0), trans="T", check_finite=False)
@@ -171,7 +174,7 @@ class SparseGP:
         out = np.zeros((2, pairs.n_atoms))
         if self.factor is None:
             for term in self.terms:
-                out[0] += term.instance_variances(pairs, self.regularisation**2)
+                out[0] += term.instance_variances(pairs, self.regularisation)
             return out, np.empty((pairs.n_atoms, 0))
         covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
         prior = sum(term.variances(pairs) for term in self.terms)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.linalg import block_diag, lapack, solve_triangular
+from scipy.linalg import lapack, solve_triangular
 
 from .._ext.density import KernelModel
 from ..errors import FitError
@@ -194,6 +194,4 @@ def _triangle(model: SparseGP, chosen: np.ndarray) -> np.ndarray:
             "the uncertainty has lost its digits: K_mm is nearly singular; raise jitter, or take fewer sparse points"
         )
     lower = backwards[::-1, ::-1].T
-    return np.ascontiguousarray(
-        solve_triangular(prior[chosen], lower.T, lower=True, trans="T", check_finite=False).T
-    )
+    return np.ascontiguousarray(solve_triangular(prior[chosen], lower.T, lower=True, trans="T", check_finite=False).T)

@@ -49,7 +49,7 @@ def test_local_gap_variance(gap, regularisation):
     theirs = potential.Potential("IP GAP", param_filename=str(file))
     species = tuple(sorted(set(kind)))
     none = np.empty(0)
-    term = PairTerm(species, 4.5, 1.0, 0.5, 2.0, (radii,) if len(species) == 1 else (none, radii, none))
+    term = PairTerm(species, 4.5, 1.0, 0.5, 4.0, (radii,) if len(species) == 1 else (none, radii, none))
     ours = 0.001 if regularisation is None else regularisation
     compiled = term.compile(np.zeros(len(radii)), regularisation=ours)
     arguments = "local_gap_variance=spread" + (f" gap_variance_regularisation={ours}" if regularisation else "")

@@ -37,6 +37,7 @@ cdef extern from "mlpot_core.h" nogil:
         int n
         double energy_scale, zeta
         const double *weights
+        int n_double
         const double *packed
         const float *single
 

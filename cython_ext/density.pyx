@@ -16,6 +16,7 @@ from core cimport (
 )
 
 CHANNELS = MLPOT_CHANNELS
+TILE = MLPOT_TILE
 MAX_L = MLPOT_MAX_L
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
@@ -66,23 +67,31 @@ cdef class Points:
         const double[::1] weights,  # IN (n) or None: for covariances only
         double energy_scale,
         double zeta,
-        bint single=False,
+        int n_double=-1,  # leading features in double precision, a multiple of TILE; -1: all
     ):
-        cdef double[::1] packed = _aligned(mlpot_packed_size(features.shape[0], features.shape[1]))
+        cdef int n_columns = mlpot_round_up(features.shape[1], MLPOT_TILE)
         cdef double[::1] padded = _aligned(mlpot_round_up(features.shape[0], MLPOT_TILE))
-        cdef float[::1] rounded = None
-        mlpot_pack(features.shape[0], features.shape[1], &features[0, 0], &packed[0])
+        cdef float[::1] single = None
+        if n_double < 0 or n_double > n_columns:
+            n_double = n_columns
+        cdef double[::1] packed = _packed(np.asarray(features)[:, :n_double])
         self.n = self.p.n = features.shape[0]
-        self.p.energy_scale, self.p.zeta = energy_scale, zeta
+        self.p.energy_scale, self.p.zeta, self.p.n_double = energy_scale, zeta, n_double
         self.p.packed, self.p.weights, self.p.single = &packed[0], NULL, NULL
         if weights is not None:
             padded[:features.shape[0]] = weights
             self.p.weights = &padded[0]
-        if single:
-            rounded = _aligned(packed.shape[0], np.float32)
-            np.asarray(rounded)[:] = packed
-            self.p.single = &rounded[0]
-        self.owners = (packed, padded, rounded)
+        if n_double < n_columns:
+            rest = _packed(np.asarray(features)[:, n_double:])
+            single = _aligned(len(rest), np.float32)
+            np.asarray(single)[:] = rest
+            self.p.single = &single[0]
+        self.owners = (packed, padded, single)
+
+    @property
+    def n_double(self):
+        """Leading features whose products are in double precision."""
+        return self.p.n_double
 
 
 cdef class KernelModel:
@@ -265,6 +274,13 @@ cdef class Density:
                                        <mlpot_dgemm *> dgemm, &energy[0], force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
+
+
+def _packed(matrix):
+    cdef const double[:, ::1] rows = np.ascontiguousarray(matrix)
+    cdef double[::1] packed = _aligned(mlpot_packed_size(rows.shape[0], rows.shape[1]))
+    mlpot_pack(rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
+    return np.asarray(packed)
 
 
 def _aligned(n, dtype=np.float64):

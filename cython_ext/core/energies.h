@@ -14,7 +14,9 @@ typedef struct {
     double *overlaps;        /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) overlaps with a chunk of points, then slopes */
     double *covariances;     /* (PANELS, n_covariances, MLPOT_PANEL) with points of other terms, then known points */
     int n_covariances;       /* rounded up to MLPOT_TILE; 0 where nobody asks for them */
-    float *features, *gradient, *chunk; /* copies in single precision, where the model asks for it */
+    float *features, *gradient; /* (PANELS, n_single, MLPOT_PANEL) in single precision, of the features that are */
+    float *chunk;            /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) slopes likewise */
+    int n_single;
 } energy_memory;
 
 static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
@@ -23,16 +25,17 @@ static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, in
     if (block_create(d, p, n_atoms, &w->block)) return -1;
     w->n_covariances = with_covariances ? mlpot_round_up(m->n_other + m->known.n, MLPOT_TILE) : 0;
     const size_t n_double = (size_t)PANELS * (CHUNK_ROWS + w->n_covariances) * MLPOT_PANEL;
-    const size_t n_single = m->energy.single ? (size_t)PANELS * (2 * w->block.n_rows + CHUNK_ROWS) * MLPOT_PANEL : 0;
-    w->overlaps = aligned(n_double + n_single / 2 + 8);
+    w->n_single = m->energy.single ? w->block.n_rows - m->energy.n_double : 0;
+    const size_t n_float = w->n_single ? (size_t)PANELS * (2 * w->n_single + CHUNK_ROWS) * MLPOT_PANEL : 0;
+    w->overlaps = aligned(n_double + n_float / 2);
     if (!w->overlaps) {
         block_free(&w->block);
         return -1;
     }
     w->covariances = w->overlaps + (size_t)PANELS * CHUNK_ROWS * MLPOT_PANEL;
     w->features = (float *)(w->overlaps + n_double);
-    w->gradient = w->features + (size_t)PANELS * w->block.n_rows * MLPOT_PANEL;
-    w->chunk = w->gradient + (size_t)PANELS * w->block.n_rows * MLPOT_PANEL;
+    w->gradient = w->features + (size_t)PANELS * w->n_single * MLPOT_PANEL;
+    w->chunk = w->gradient + (size_t)PANELS * w->n_single * MLPOT_PANEL;
     memset(w->covariances, 0, sizeof(double) * PANELS * w->n_covariances * MLPOT_PANEL);
     return 0;
 }
@@ -87,38 +90,56 @@ static void kernel_values(const mlpot_points *points, int first, double *overlap
 /* One chunk of tiles times all panels -> w->overlaps. */
 static void chunk_overlaps(const mlpot_points *points, int tile, int n_tiles, int n_panels, energy_memory *w)
 {
-    const int n_rows = w->block.n_rows;
-    const ptrdiff_t apart = (ptrdiff_t)n_rows * MLPOT_TILE;
-    for (int t = 0; t < n_tiles; ++t)
+    const ptrdiff_t size = (ptrdiff_t)w->block.n_rows * MLPOT_PANEL;
+    const int n_double = points->n_double, n_single = points->single ? w->n_single : 0;
+    for (int t = tile; t < tile + n_tiles; ++t)
         for (int panel = 0; panel < n_panels; ++panel) {
-            double *out = w->overlaps + ((ptrdiff_t)panel * CHUNK_ROWS + t * MLPOT_TILE) * MLPOT_PANEL;
-            const ptrdiff_t features = (ptrdiff_t)panel * n_rows * MLPOT_PANEL;
-            if (!points->single) {
-                product(points->packed + (tile + t) * apart, n_rows, w->block.features + features, out);
-                continue;
-            }
-            float single[MLPOT_TILE * MLPOT_PANEL] __attribute__((aligned(64)));
-            single_product(points->single + (tile + t) * apart, n_rows, w->features + features, single);
-            for (int k = 0; k < MLPOT_TILE * MLPOT_PANEL; ++k) out[k] = single[k];
+            double *out = w->overlaps + ((ptrdiff_t)panel * CHUNK_ROWS + (t - tile) * MLPOT_TILE) * MLPOT_PANEL;
+            product(points->packed + (ptrdiff_t)t * n_double * MLPOT_TILE, n_double, w->block.features + panel * size, out);
+            if (!n_single) continue;
+            float rest[MLPOT_TILE * MLPOT_PANEL] __attribute__((aligned(64)));
+            single_product(points->single + (ptrdiff_t)t * n_single * MLPOT_TILE, n_single,
+                           w->features + (ptrdiff_t)panel * n_single * MLPOT_PANEL, rest);
+            for (int k = 0; k < MLPOT_TILE * MLPOT_PANEL; ++k) out[k] += rest[k];
         }
 }
 
-/* Slopes of one chunk -> the cotangent of the features, in the precision of the model. */
+/* Slopes of one chunk -> the cotangent of the features. */
 static void chunk_cotangent(const mlpot_points *points, int tile, int n_tiles, int n_panels, energy_memory *w)
 {
-    const int n_rows = w->block.n_rows;
-    const ptrdiff_t apart = (ptrdiff_t)n_rows * MLPOT_TILE, all = (ptrdiff_t)n_rows * MLPOT_PANEL;
-    if (points->single)
-        for (ptrdiff_t k = 0; k < (ptrdiff_t)n_panels * CHUNK_ROWS * MLPOT_PANEL; ++k) w->chunk[k] = w->overlaps[k];
-    for (int column = 0; column < n_rows; column += MLPOT_TILE)
-        for (int panel = 0; panel < n_panels; ++panel) {
-            const ptrdiff_t slopes = (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL;
-            const ptrdiff_t from = tile * apart + column * MLPOT_TILE, to = panel * all + column * MLPOT_PANEL;
-            if (points->single)
-                single_transposed_product(points->single + from, apart, n_tiles, w->chunk + slopes, w->gradient + to);
-            else
-                transposed_product(points->packed + from, apart, n_tiles, w->overlaps + slopes, w->block.cotangent + to);
-        }
+    const ptrdiff_t size = (ptrdiff_t)w->block.n_rows * MLPOT_PANEL, slopes = (ptrdiff_t)CHUNK_ROWS * MLPOT_PANEL;
+    const ptrdiff_t apart = (ptrdiff_t)points->n_double * MLPOT_TILE, single_apart = (ptrdiff_t)w->n_single * MLPOT_TILE;
+    for (int column = 0; column < points->n_double; column += MLPOT_TILE)
+        for (int panel = 0; panel < n_panels; ++panel)
+            transposed_product(points->packed + tile * apart + column * MLPOT_TILE, apart, n_tiles,
+                               w->overlaps + panel * slopes, w->block.cotangent + panel * size + column * MLPOT_PANEL);
+    if (!w->n_single) return;
+    for (ptrdiff_t k = 0; k < n_panels * slopes; ++k) w->chunk[k] = w->overlaps[k];
+    for (int column = 0; column < w->n_single; column += MLPOT_TILE)
+        for (int panel = 0; panel < n_panels; ++panel)
+            single_transposed_product(points->single + tile * single_apart + column * MLPOT_TILE, single_apart, n_tiles,
+                                      w->chunk + panel * slopes,
+                                      w->gradient + ((ptrdiff_t)panel * w->n_single + column) * MLPOT_PANEL);
+}
+
+/* Between the block and the copies in single precision of the features from n_double on. */
+static void features_to_single(int n_double, int n_panels, energy_memory *w)
+{
+    const ptrdiff_t size = (ptrdiff_t)w->n_single * MLPOT_PANEL;
+    memset(w->gradient, 0, sizeof(float) * n_panels * size);
+    for (int panel = 0; panel < n_panels; ++panel) {
+        const double *from = w->block.features + ((ptrdiff_t)panel * w->block.n_rows + n_double) * MLPOT_PANEL;
+        for (ptrdiff_t k = 0; k < size; ++k) w->features[panel * size + k] = from[k];
+    }
+}
+
+static void gradient_from_single(int n_double, int n_panels, energy_memory *w)
+{
+    const ptrdiff_t size = (ptrdiff_t)w->n_single * MLPOT_PANEL;
+    for (int panel = 0; panel < n_panels; ++panel) {
+        double *to = w->block.cotangent + ((ptrdiff_t)panel * w->block.n_rows + n_double) * MLPOT_PANEL;
+        for (ptrdiff_t k = 0; k < size; ++k) to[k] = w->gradient[panel * size + k];
+    }
 }
 
 /* Energies of the block's centres and the cotangent of their features; covariances on the way where they are the same. */
@@ -129,10 +150,7 @@ static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_mem
     const ptrdiff_t size = (ptrdiff_t)n_panels * w->block.n_rows * MLPOT_PANEL;
     const int share = w->n_covariances && m->known.packed == points->packed;
     memset(w->block.cotangent, 0, sizeof(double) * size);
-    if (points->single) {
-        memset(w->gradient, 0, sizeof(float) * size);
-        for (ptrdiff_t k = 0; k < size; ++k) w->features[k] = w->block.features[k];
-    }
+    if (w->n_single) features_to_single(points->n_double, n_panels, w);
     for (int tile = 0; tile < n_tiles; tile += CHUNK) {
         const int tiles = n_tiles - tile < CHUNK ? n_tiles - tile : CHUNK, first = tile * MLPOT_TILE;
         chunk_overlaps(points, tile, tiles, n_panels, w);
@@ -143,8 +161,7 @@ static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_mem
                                 : NULL);
         chunk_cotangent(points, tile, tiles, n_panels, w);
     }
-    if (points->single)
-        for (ptrdiff_t k = 0; k < size; ++k) w->block.cotangent[k] = w->gradient[k];
+    if (w->n_single) gradient_from_single(points->n_double, n_panels, w);
 }
 
 /* Covariances with the known points where the energy was computed from others. */

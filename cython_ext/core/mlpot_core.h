@@ -61,8 +61,9 @@ typedef struct {
     double energy_scale;     /* eV */
     double zeta;
     const double *weights;   /* (n rounded up to MLPOT_TILE), the rest 0; NULL where only covariances are wanted */
-    const double *packed;    /* from mlpot_pack: (n, n_features rounded up to MLPOT_TILE) */
-    const float *single;     /* the same in single precision, or NULL for double */
+    int n_double;            /* leading features in double precision, a multiple of MLPOT_TILE */
+    const double *packed;    /* from mlpot_pack: (n, n_double) */
+    const float *single;     /* the other features, packed likewise in single precision; NULL where there are none */
 } mlpot_points;
 
 /* The energy of one species of centres, and what the model knows of it. */

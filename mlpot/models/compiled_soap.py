@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .._ext.density import Density, KernelModel, PairView, Points
+from .._ext.density import TILE, Density, KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import RotatedPowerSpectrum, rotated_power_spectrum
 from ..neighbours import Pairs
@@ -18,6 +18,10 @@ SAMPLE = 256
 """Sparse points at which the part that each feature has in the energy is measured."""
 SAFETY = 10.0
 """A feature of an environment may be so many times larger than in any sparse point."""
+FORCE_ERROR = 1e-4
+"""Of single precision, eV/A."""
+TURN = 2.0
+"""How far normalised features turn when an atom moves by 1 A, at most."""
 
 cached_rotation = lru_cache(maxsize=32)(rotated_power_spectrum)
 
@@ -155,7 +159,8 @@ def _compile_species(
         reduced = np.concatenate([reduced, np.full((len(reduced), 1), constant)], axis=1)
     reduced = np.ascontiguousarray(reduced)
     points, strengths = _fewer_points(reduced, weights, energy_scale, zeta, 0.5 * tolerance)
-    energy = Points(points, strengths, energy_scale, zeta, single)
+    n_double = _features_in_double(points, strengths, energy_scale, zeta) if single else -1
+    energy = Points(points, strengths, energy_scale, zeta, n_double)
     known = energy if points is reduced and not single else Points(reduced, None, energy_scale, zeta)
     return CompiledSpecies(number, columns, rotated.core(kept), energy, known)
 
@@ -163,7 +168,7 @@ def _compile_species(
 def _features_that_matter(
     features: np.ndarray, constant: float, weights: np.ndarray, energy_scale: float, zeta: float, tolerance: float
 ) -> np.ndarray:
-    """Indices of the rotated features without which energies would change by more than `tolerance` (eV per atom).
+    """Rotated features, largest first, without which energies would change by more than `tolerance` (eV per atom).
 
     A feature f enters the energy as p_f dE/dp_f and the norm of p as p_f^2 / 2; both are bounded by `SAFETY` times
     the largest value over a sample of the sparse points. The least are left out as long as their bounds add up to less.
@@ -177,7 +182,30 @@ def _features_that_matter(
     bounds = largest * slopes + 0.5 * zeta * energy * largest**2
     order = np.argsort(bounds, kind="stable")
     dropped = np.cumsum(bounds[order]) < tolerance
-    return np.sort(order[~dropped]) if not dropped.all() else order[-1:]
+    kept = order[~dropped] if not dropped.all() else order[-1:]
+    return kept[np.argsort(-largest[kept], kind="stable")]
+
+
+def _features_in_double(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:
+    """How many of the features, largest first, need double precision so that forces are off by less than `FORCE_ERROR`.
+
+    Weights are large and cancel, so the error is measured: dE/dp of a sample of the sparse points, the rest of the
+    features multiplied in single precision.
+    """
+    sample = features[:: -(-len(features) // SAMPLE)]
+    scale = energy_scale**2 * zeta * weights
+
+    def slopes(overlaps: np.ndarray) -> np.ndarray:
+        return scale * np.maximum(overlaps, 0.0) ** (zeta - 1)
+
+    exact = slopes(sample @ features.T) @ features
+    for n_double in range(0, features.shape[1], TILE):
+        rest, all_rest = (part[:, n_double:].astype(np.float32) for part in (sample, features))
+        rounded = slopes(sample[:, :n_double] @ features[:, :n_double].T + rest @ all_rest.T)
+        gradient = np.hstack([rounded @ features[:, :n_double], rounded.astype(np.float32) @ all_rest])
+        if np.linalg.norm(gradient - exact, axis=1).max() * TURN < FORCE_ERROR:
+            return n_double
+    return features.shape[1]
 
 
 def _fewer_points(

@@ -96,13 +96,13 @@ class SparseGP:
         tolerance : float
             Largest change of an atom's energy, eV.
         precision : "float64" or "float32"
-            Of the products of features and sparse points. In single precision forces are off by 1e-5 to 1e-4 eV/A and
-            energies are not smooth below 1e-5 eV, so it is never chosen unasked. The uncertainty stays in double precision.
+            In single precision the products of those features are made that are small enough for an error of the forces
+            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty stays in double precision.
 
         Raises
         ------
         ConfigError
-            For a tolerance that is not positive, another precision, or weights too large for single precision.
+            For a tolerance that is not positive, or another precision.
         """
         if not tolerance > 0:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")

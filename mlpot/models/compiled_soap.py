@@ -20,8 +20,8 @@ SAFETY = 10.0
 """A feature of an environment may be so many times larger than in any sparse point."""
 FORCE_ERROR = 1e-4
 """Of single precision, eV/A."""
-TURN = 2.0
-"""How far normalised features turn when an atom moves by 1 A, at most."""
+RATE = 5.0
+"""How fast a feature changes with a distance, relative to its largest value, 1/A."""
 
 cached_rotation = lru_cache(maxsize=32)(rotated_power_spectrum)
 
@@ -198,12 +198,13 @@ def _features_in_double(features: np.ndarray, weights: np.ndarray, energy_scale:
     def slopes(overlaps: np.ndarray) -> np.ndarray:
         return scale * np.maximum(overlaps, 0.0) ** (zeta - 1)
 
+    rates = RATE * np.abs(features).max(axis=0)
     exact = slopes(sample @ features.T) @ features
     for n_double in range(0, features.shape[1], TILE):
         rest, all_rest = (part[:, n_double:].astype(np.float32) for part in (sample, features))
         rounded = slopes(sample[:, :n_double] @ features[:, :n_double].T + rest @ all_rest.T)
         gradient = np.hstack([rounded @ features[:, :n_double], rounded.astype(np.float32) @ all_rest])
-        if np.linalg.norm(gradient - exact, axis=1).max() * TURN < FORCE_ERROR:
+        if np.linalg.norm((gradient - exact) * rates, axis=1).max() < FORCE_ERROR:
             return n_double
     return features.shape[1]
 

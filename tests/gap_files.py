@@ -71,7 +71,9 @@ def glue_text(numbers, label="core"):
         reach = 3.6 + 0.2 * kind
         a = np.linspace(1.0, reach, 8)
         lines.append(f'<per_type_data atomic_num="{z}" type="{kind}">')
-        lines += _table("density", "a", "rho", a, 0.02 * (reach - a) ** 3 + 0.01 * np.sin(3 * a), 'density_y1="0" density_yn="0"')
+        lines += _table(
+            "density", "a", "rho", a, 0.02 * (reach - a) ** 3 + 0.01 * np.sin(3 * a), 'density_y1="0" density_yn="0"'
+        )
         rho = np.linspace(0.1, 2.0, 7)
         lines += _table("potential_density", "rho", "E", rho, 0.2 * rho - np.sqrt(rho + 0.1 * kind))
         lines.append("</per_type_data>")

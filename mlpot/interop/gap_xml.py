@@ -13,7 +13,7 @@ from ..models.sparse_gp import SparseGP
 from .gap_coordinates import Coordinate, read_coordinate
 from .gap_terms import terms_of
 from .glue_xml import read_glue
-from .quip_text import Arguments, attribute, child, integer, number
+from .quip_text import Arguments, attribute, child, flag, integer, number
 
 REGULARISATION = 1e-3
 """eV: QUIP adds its square to the variances of the sparse points, and to those of environments (gap_variance_regularisation)."""
@@ -59,12 +59,16 @@ def read_gap(file: str | Path) -> SparseGP:
         raise ModelFileError(
             f"{file}: Glue_params describes elements {list(glue.species)}, GAP_params {list(species)}; restore the file"
         )
-    energies = _isolated_atom_energies(child(parameters, "GAP_data", place), species, place)
+    data = child(parameters, "GAP_data", place)
+    if glue is None and flag(data.get("do_core", "F"), f"{place}: do_core"):
+        raise ModelFileError(
+            f"{place}: do_core = T, but the init_args of <Potential> name no potential beneath the GAP; restore the file"
+        )
     return SparseGP(
         species=species,
         terms=tuple(terms),
         weights=weights,
-        baseline=Baseline(energies, repulsion=False, glue=glue),
+        baseline=Baseline(_isolated_atom_energies(data, species, place), repulsion=False, glue=glue),
         factor=None,
         jitter=0.0,
         regularisation=REGULARISATION,

@@ -101,7 +101,9 @@ def test_command_line(gap, tmp_path):
 
 @pytest.mark.parametrize("numbers", [(14,), (6, 14)])
 def test_sparse_points_inside_the_xml(numbers, tmp_path):
-    xml = fit_gap(tmp_path, numbers, SOAP + "zeta=4 add_species=T : " + PAIR + "add_species=T", sparse_separate_file="F")
+    xml = fit_gap(
+        tmp_path, numbers, SOAP + "zeta=4 add_species=T : " + PAIR + "add_species=T", sparse_separate_file="F"
+    )
     assert not list(tmp_path.glob("*sparseX*"))
     agree(xml, structures(numbers)["gas"])
 

@@ -75,7 +75,7 @@ class BuildExt(build_ext):
 
 setup(
     ext_modules=cythonize(
-        [extension("pair_list"), extension("density", core=True)],
+        [extension("pair_list"), extension("density", core=True), extension("pair_sums", core=True)],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,
     ),

@@ -3,6 +3,8 @@
 from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "mlpot_core.h" nogil:
+    enum: MLPOT_TILE, MLPOT_CHANNELS, MLPOT_MAX_L
+
     ctypedef void mlpot_dgemm(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
                               double *, double *, int *) noexcept nogil
 
@@ -16,7 +18,8 @@ cdef extern from "mlpot_core.h" nogil:
         const double *tables
         const int64_t *table_of
         const double *self
-        int n_couplings
+        int n_invariants
+        const int32_t *degree
         const int32_t *channel_a
         const int32_t *channel_b
         const double *coupling
@@ -30,30 +33,46 @@ cdef extern from "mlpot_core.h" nogil:
         const double *vectors
         const double *distances
 
-    ctypedef struct mlpot_kernel_model:
-        int n_sparse
-        const double *features
-        const double *weights
-        double energy_scale
-        double zeta
-
-    ctypedef struct mlpot_scratch:
+    ctypedef struct mlpot_points:
         int n
+        double energy_scale, zeta
+        const double *weights
+        const double *packed
+        const float *single
 
+    ctypedef struct mlpot_kernel_model:
+        mlpot_points energy, known
+        int n_other
+        const double *spread
+
+    ctypedef struct mlpot_results:
+        double *energies
+        double *pair_gradients
+        double *explained
+        const double *other
+        int64_t other_stride
+        double *covariances
+        int64_t covariance_stride
+
+    int mlpot_round_up(int n, int multiple)
     int mlpot_n_harmonics(const mlpot_density *d)
     int mlpot_n_features(const mlpot_density *d)
+    size_t mlpot_packed_size(int n_rows, int n_columns)
+    void mlpot_pack(int n_rows, int n_columns, const double *matrix, double *packed)
+    size_t mlpot_packed_lower_size(int n)
+    void mlpot_pack_lower(int n, const double *matrix, double *packed)
     void mlpot_harmonics_norms(int l_max, double *norms)
-    int mlpot_scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, mlpot_scratch *s)
-    void mlpot_scratch_free(mlpot_scratch *s)
-    void mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t centre, mlpot_scratch *s, double *c)
-    int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m,
-                             int64_t n_atoms, int64_t n_centres, const int32_t *centres, int n_threads,
-                             mlpot_dgemm *dgemm, double *energies, double *pair_gradients, double *covariances,
-                             int64_t covariance_stride)
+    int mlpot_instructions(int level)
+    int mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                     const int32_t *centres, double *coefficients)
     int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                        const int32_t *centres, int n_threads, double *features)
     int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                            const int32_t *centres, const double *cotangent, double *pair_gradients)
-    int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m,
-                          int64_t n_atoms, int64_t n_centres, const int32_t *centres, mlpot_dgemm *dgemm,
-                          double *energy, double *forces, double *virial, int64_t stride)
+    int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m,
+                             int64_t n_atoms, int64_t n_centres, const int32_t *centres, int n_threads,
+                             const mlpot_results *r)
+    int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse, const double *sparse,
+                          double energy_scale, double zeta, int64_t n_atoms, int64_t n_centres,
+                          const int32_t *centres, mlpot_dgemm *dgemm, double *energy, double *forces, double *virial,
+                          int64_t stride)

@@ -9,13 +9,20 @@ from libc.stdint cimport int32_t, int64_t
 from scipy.linalg.cython_blas cimport dgemm
 
 from core cimport (
-    mlpot_density, mlpot_design_rows, mlpot_dgemm, mlpot_expand, mlpot_features, mlpot_features_vjp,
-    mlpot_harmonics_norms, mlpot_kernel_model, mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics,
-    mlpot_pairs, mlpot_scratch, mlpot_scratch_create, mlpot_scratch_free,
+    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_dgemm, mlpot_expand,
+    mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
+    mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_pack_lower, mlpot_packed_lower_size,
+    mlpot_packed_size, mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up,
 )
 
-LANES = 8
-MAX_L = 20
+CHANNELS = MLPOT_CHANNELS
+MAX_L = MLPOT_MAX_L
+INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
+
+
+def use_instructions(int level=-1):
+    """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best (-1); returns the one in use."""
+    return mlpot_instructions(level)
 
 
 cdef inline const double *address(const double[::1] array) noexcept:
@@ -46,6 +53,60 @@ cdef class PairView:
         self.view.distances = address(distances)
 
 
+cdef class Points:
+    """Environments with which those of a structure are compared, in the order in which the products read them."""
+
+    cdef mlpot_points p
+    cdef readonly int n
+    cdef object owners
+
+    def __init__(
+        self,
+        const double[:, ::1] features,  # IN (n, n_features)
+        const double[::1] weights,  # IN (n) or None: for covariances only
+        double energy_scale,
+        double zeta,
+        bint single=False,
+    ):
+        cdef double[::1] packed = _aligned(mlpot_packed_size(features.shape[0], features.shape[1]))
+        cdef double[::1] padded = _aligned(mlpot_round_up(features.shape[0], MLPOT_TILE))
+        cdef float[::1] rounded = None
+        mlpot_pack(features.shape[0], features.shape[1], &features[0, 0], &packed[0])
+        self.n = self.p.n = features.shape[0]
+        self.p.energy_scale, self.p.zeta = energy_scale, zeta
+        self.p.packed, self.p.weights, self.p.single = &packed[0], NULL, NULL
+        if weights is not None:
+            padded[:features.shape[0]] = weights
+            self.p.weights = &padded[0]
+        if single:
+            rounded = _aligned(packed.shape[0], np.float32)
+            np.asarray(rounded)[:] = packed
+            self.p.single = &rounded[0]
+        self.owners = (packed, padded, rounded)
+
+
+cdef class KernelModel:
+    """Energy and uncertainty of the centres of one species."""
+
+    cdef mlpot_kernel_model m
+    cdef object owners
+
+    def __init__(
+        self,
+        Points energy,
+        Points known,  # sparse points whose covariances are wanted: `energy` itself where they are the same
+        const double[:, ::1] spread=None,  # IN lower triangle (n_other + n_known)^2
+    ):
+        cdef double[::1] packed = None
+        self.m.energy, self.m.known = energy.p, known.p
+        self.m.n_other, self.m.spread = 0, NULL
+        if spread is not None:
+            packed = _aligned(mlpot_packed_lower_size(spread.shape[0]))
+            mlpot_pack_lower(spread.shape[0], &spread[0, 0], &packed[0])
+            self.m.n_other, self.m.spread = spread.shape[0] - known.n, &packed[0]
+        self.owners = (energy, known, packed)
+
+
 cdef class Density:
     """Tables of one density descriptor in the form that the core reads."""
 
@@ -67,16 +128,18 @@ cdef class Density:
         const double[::1] tables,  # IN knots (n_intervals + 2, 3, l_max + 1, width) of all species
         const int64_t[::1] table_of,  # IN (n_species)
         const double[:, ::1] self_coefficients,  # IN (n_species, n_channels)
-        const int32_t[::1] channel_a,  # IN (n_couplings)
-        const int32_t[::1] channel_b,  # IN (n_couplings)
-        const double[:, ::1] coupling,  # IN (n_couplings, l_max + 1)
+        int l_max,
+        const int32_t[::1] degree,  # IN (n_invariants)
+        const int32_t[::1] channel_a,  # IN (n_invariants)
+        const int32_t[::1] channel_b,  # IN (n_invariants)
+        const double[::1] coupling,  # IN (n_invariants)
         double constant,
     ):
-        cdef int l_max = coupling.shape[1] - 1
         cdef double[::1] norms = np.empty((l_max + 1) * (l_max + 2) // 2)
         cdef double[::1] knots = _aligned_copy(tables)
         mlpot_harmonics_norms(l_max, &norms[0])
-        self.owners = (group, first, width, knots, table_of, self_coefficients, channel_a, channel_b, coupling, norms)
+        self.owners = (group, first, width, knots, table_of, self_coefficients,
+                       degree, channel_a, channel_b, coupling, norms)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
         self.d.n_channels = n_channels
@@ -92,10 +155,11 @@ cdef class Density:
         self.d.tables = &knots[0]
         self.d.table_of = &table_of[0]
         self.d.self = &self_coefficients[0, 0]
-        self.d.n_couplings = channel_a.shape[0]
+        self.d.n_invariants = degree.shape[0]
+        self.d.degree = &degree[0]
         self.d.channel_a = &channel_a[0]
         self.d.channel_b = &channel_b[0]
-        self.d.coupling = &coupling[0, 0]
+        self.d.coupling = &coupling[0]
         self.d.constant = constant
         self.d.harmonics = &norms[0]
 
@@ -105,19 +169,10 @@ cdef class Density:
 
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""
-        cdef int n_lm = mlpot_n_harmonics(&self.d)
-        cdef double[:, :, ::1] c = np.empty((centres.shape[0], n_lm, self.d.n_channels))
-        cdef double[::1] one = _aligned(n_lm * self.d.n_channels)
-        cdef mlpot_scratch scratch
-        cdef Py_ssize_t k
-        if mlpot_scratch_create(&self.d, &pairs.view, pairs.n_atoms, &scratch):
+        cdef double[:, :, ::1] c = np.empty((centres.shape[0], mlpot_n_harmonics(&self.d), self.d.n_channels))
+        if centres.shape[0] and mlpot_expand(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], &centres[0],
+                                             &c[0, 0, 0]):
             raise MemoryError
-        try:
-            for k in range(centres.shape[0]):
-                mlpot_expand(&self.d, &pairs.view, centres[k], &scratch, &one[0])
-                np.asarray(c[k]).ravel()[:] = one
-        finally:
-            mlpot_scratch_free(&scratch)
         return np.asarray(c)
 
     def features(self, PairView pairs, const int32_t[::1] centres, int n_threads):
@@ -154,28 +209,31 @@ cdef class Density:
         self,
         PairView pairs,
         const int32_t[::1] centres,
-        const double[:, ::1] sparse_features,  # IN (n_sparse, n_features)
-        const double[::1] weights,  # IN (n_sparse)
-        double energy_scale,
-        double zeta,
+        KernelModel model,
         double[::1] energies,  # OUT (n_atoms), added to
         double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
-        double[:, :] covariances,  # OUT (n_atoms, n_sparse) or None
         int n_threads,
+        double[::1] explained=None,  # OUT (n_atoms), added to
+        const double[:, :] other=None,  # IN (n_atoms, n_other)
+        double[:, :] covariances=None,  # OUT (n_atoms, n_known)
     ):
-        """Energies of centres of one species, their pair gradients, and their covariances with the sparse points."""
-        cdef mlpot_kernel_model model = kernel_model(sparse_features, &weights[0], energy_scale, zeta)
-        cdef double *rows = NULL
-        cdef int64_t stride = 0
-        cdef double *gradients = &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL
+        """Energies of centres of one species, their pair gradients, and what the known points tell of them."""
+        cdef mlpot_results results
         cdef int failed
         if not centres.shape[0]:
             return
+        results.energies = &energies[0]
+        results.pair_gradients = &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL
+        results.explained = NULL if explained is None else &explained[0]
+        results.other, results.other_stride = NULL, 0
+        if model.m.n_other and other is not None:
+            results.other, results.other_stride = &other[0, 0], other.strides[0] // sizeof(double)
+        results.covariances, results.covariance_stride = NULL, 0
         if covariances is not None:
-            rows, stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
+            results.covariances, results.covariance_stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
         with nogil:
-            failed = mlpot_local_energies(&self.d, &pairs.view, &model, pairs.n_atoms, centres.shape[0], &centres[0],
-                                          n_threads, <mlpot_dgemm *> dgemm, &energies[0], gradients, rows, stride)
+            failed = mlpot_local_energies(&self.d, &pairs.view, &model.m, pairs.n_atoms, centres.shape[0], &centres[0],
+                                          n_threads, &results)
         if failed:
             raise MemoryError
 
@@ -191,7 +249,6 @@ cdef class Density:
         double[:, :] virial,  # OUT (9, n_sparse) or None, added to
     ):
         """Covariances of a structure's energy, forces and virial with sparse points of one species."""
-        cdef mlpot_kernel_model model = kernel_model(sparse_features, NULL, energy_scale, zeta)
         cdef double *force_rows = NULL
         cdef double *virial_rows = NULL
         cdef int64_t stride = 0
@@ -203,27 +260,17 @@ cdef class Density:
         if virial is not None:
             virial_rows, stride = &virial[0, 0], virial.strides[0] // sizeof(double)
         with nogil:
-            failed = mlpot_design_rows(&self.d, &pairs.view, &model, pairs.n_atoms, centres.shape[0], &centres[0],
+            failed = mlpot_design_rows(&self.d, &pairs.view, sparse_features.shape[0], &sparse_features[0, 0],
+                                       energy_scale, zeta, pairs.n_atoms, centres.shape[0], &centres[0],
                                        <mlpot_dgemm *> dgemm, &energy[0], force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
 
 
-cdef mlpot_kernel_model kernel_model(const double[:, ::1] features, const double *weights, double energy_scale,
-                                     double zeta) noexcept:
-    cdef mlpot_kernel_model model
-    model.n_sparse = features.shape[0]
-    model.features = &features[0, 0]
-    model.weights = weights
-    model.energy_scale = energy_scale
-    model.zeta = zeta
-    return model
-
-
-def _aligned(n):
+def _aligned(n, dtype=np.float64):
     """(n,) zeros that begin on a cache line."""
-    memory = np.zeros(n + LANES)
-    begin = (-(memory.ctypes.data // memory.itemsize)) % LANES
+    memory = np.zeros(n + 16, dtype)
+    begin = (-(memory.ctypes.data // memory.itemsize)) % (64 // memory.itemsize)
     return memory[begin : begin + n]
 
 

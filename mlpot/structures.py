@@ -128,3 +128,8 @@ def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
     if not frames:
         raise DataError(f"{files}: holds no structures")
     return frames
+
+
+def volume_of(atoms: Atoms) -> float | None:
+    """Volume in A^3 of a cell that is periodic in three dimensions, None otherwise."""
+    return float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else None

@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from .._ext.density import LANES, MAX_L, Density, PairView
+from .._ext.density import CHANNELS, MAX_L, Density, PairView
 from ..errors import ConfigError, UnknownSpeciesError
 from ..neighbours import Pairs
 from ..threads import n_threads
 from .radial_basis import RadialBasis
-from .radial_table import tabulate
+from .radial_table import RadialTable, tabulate
 
 Y_00 = 1 / np.sqrt(4 * np.pi)
 
@@ -80,36 +80,23 @@ class SoapDescriptor:
         n_channels = len(self.species) * self.basis.n_max
         return n_channels * (n_channels + 1) // 2 * (self.basis.l_max + 1) + (self.constant > 0)
 
-    @property
-    def _width(self) -> int:
-        """Channels of one element, padded to whole vectors."""
-        return -(-self.basis.n_max // LANES) * LANES
+    @cached_property
+    def table(self) -> RadialTable:
+        """The radial functions as the core reads them."""
+        return tabulate(self.basis)
 
     @cached_property
     def _channels(self) -> np.ndarray:
         """Padded index of each true channel."""
-        return (np.arange(len(self.species))[:, None] * self._width + np.arange(self.basis.n_max)).ravel()
+        return padded_channels(len(self.species), self.basis.n_max)
 
     @cached_property
-    def _core(self) -> Density:
-        n_species, width, n_l = len(self.species), self._width, self.basis.l_max + 1
-        table = tabulate(self.basis)
-        knots = np.zeros((len(table.knots), 3, n_l, width))
-        knots[..., : self.basis.n_max] = table.knots
-        own = np.zeros((n_species, n_species, width))
-        where = np.ones((n_species, n_species)) if self.central_reference_all_species else np.eye(n_species)
-        own[..., : self.basis.n_max] = where[..., None] * self.central_weight * Y_00 * self.basis.self_coefficients()
-        a, b = np.tril_indices(n_species * self.basis.n_max)
-        coupling = np.where(a == b, 1.0, np.sqrt(2))[:, None] / np.sqrt(2 * np.arange(n_l) + 1)
-        blocks = np.arange(n_species, dtype=np.int32)
-        return Density(
-            group=blocks, first=blocks * width, width=np.full(n_species, width, np.int32),
-            n_channels=n_species * width, cutoff=self.cutoff, start=table.start, step=table.step,
-            n_intervals=len(table.knots) - 2, kink=table.kink, tables=knots.ravel(),
-            table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
-            channel_a=self._channels[a].astype(np.int32), channel_b=self._channels[b].astype(np.int32),
-            coupling=coupling, constant=self.constant,
-        )  # fmt: skip
+    def core(self) -> Density:
+        """The compiled tables, for the models that run on them."""
+        n_l = self.basis.l_max + 1
+        a, b = (np.repeat(index, n_l) for index in np.tril_indices(len(self.species) * self.basis.n_max))
+        degree = np.tile(np.arange(n_l), len(a) // n_l)
+        return make_core(self, self.table.knots, self.basis.self_coefficients(), degree, a, b)
 
     def view(self, pairs: Pairs) -> PairView:
         """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
@@ -118,26 +105,61 @@ class SoapDescriptor:
 
     def expand(self, pairs: Pairs) -> np.ndarray:
         """Expansion coefficients (n_atoms, n_channels, n_harmonics), lm = l^2 + l + m."""
-        coefficients = self._core.expand(self.view(pairs), np.arange(pairs.n_atoms, dtype=np.int32))
+        coefficients = self.core.expand(self.view(pairs), np.arange(pairs.n_atoms, dtype=np.int32))
         return coefficients[:, :, self._channels].transpose(0, 2, 1)
 
     def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
         """Features (n_centres, n_features), of norm 1 before the constant; `centres` are indices of atoms, all by default."""
-        return self._core.features(self.view(pairs), _centres(pairs, centres), n_threads())
+        return self.core.features(self.view(pairs), _centres(pairs, centres), n_threads())
 
     def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
         gradients = np.zeros((pairs.n_pairs, 3))
-        self._core.features_vjp(self.view(pairs), _centres(pairs, None), np.ascontiguousarray(cotangent), gradients)
+        self.core.features_vjp(self.view(pairs), _centres(pairs, None), np.ascontiguousarray(cotangent), gradients)
         return gradients
 
-    @property
-    def core(self) -> Density:
-        """The compiled tables, for the models that run on them."""
-        return self._core
-
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+        return {key: value for key, value in self.__dict__.items() if key != "core"}
+
+
+def padded_channels(n_species: int, n_functions: int) -> np.ndarray:
+    """Index of every channel (species, function) when each species' block is padded to whole vectors."""
+    width = -(-n_functions // CHANNELS) * CHANNELS
+    return (np.arange(n_species)[:, None] * width + np.arange(n_functions)).ravel()
+
+
+def make_core(
+    descriptor: SoapDescriptor, knots: np.ndarray, self_coefficients: np.ndarray, degree: np.ndarray, a: np.ndarray,
+    b: np.ndarray,
+) -> Density:  # fmt: skip
+    """The compiled density of a descriptor for given radial functions and entries of the power spectrum.
+
+    Parameters
+    ----------
+    knots : (n_knots, 3, l_max + 1, n_functions) array
+        As in `RadialTable`.
+    self_coefficients : (n_functions,) array
+        Expansion of the centre's own density before Y_00.
+    degree, a, b : (n_invariants,) int arrays
+        l and the two channels (species, function) of each entry.
+    """
+    n_species, n_functions = len(descriptor.species), knots.shape[-1]
+    width = -(-n_functions // CHANNELS) * CHANNELS
+    padded = np.zeros((*knots.shape[:3], width))
+    padded[..., :n_functions] = knots
+    own = np.zeros((n_species, n_species, width))
+    where = np.ones((n_species, n_species)) if descriptor.central_reference_all_species else np.eye(n_species)
+    own[..., :n_functions] = where[..., None] * descriptor.central_weight * Y_00 * self_coefficients
+    channels = padded_channels(n_species, n_functions).astype(np.int32)
+    blocks = np.arange(n_species, dtype=np.int32)
+    table = descriptor.table
+    return Density(
+        group=blocks, first=blocks * width, width=np.full(n_species, width, np.int32), n_channels=n_species * width,
+        cutoff=descriptor.cutoff, start=table.start, step=table.step, n_intervals=len(knots) - 2, kink=table.kink,
+        tables=padded.ravel(), table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
+        l_max=descriptor.basis.l_max, degree=degree.astype(np.int32), channel_a=channels[a], channel_b=channels[b],
+        coupling=np.where(a == b, 1.0, np.sqrt(2)) / np.sqrt(2 * degree + 1), constant=descriptor.constant,
+    )  # fmt: skip
 
 
 def _centres(pairs: Pairs, centres: np.ndarray | None) -> np.ndarray:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from ..models.compiled import CompiledModel
 from ..models.files import load_model
-from ..models.prediction import Prediction
-from ..models.sparse_gp import SparseGP, volume_of
+from ..models.prediction import Prediction, Uncertainty
+from ..models.sparse_gp import SparseGP
 from ..neighbours import NeighbourList
-from ..structures import stress_voigt
+from ..structures import stress_voigt, volume_of
 
 
 def ase_results(p: Prediction) -> dict:
@@ -28,10 +28,11 @@ class MlpotCalculator(Calculator):
 
     Parameters
     ----------
-    model : str, path or SparseGP
-        A model or the file of one.
+    model : str, path, SparseGP or CompiledModel
+        A model, the file of one, or what `model.compile(...)` made of one.
     uncertainty : bool
-        Whether every calculation also fills `uncertainty` with arrays "energies_std" (n_atoms,) and "energy_std", in eV.
+        Whether every calculation also fills `uncertainty` with "energies_std" (n_atoms,) and "energy_std", in eV; the
+        second is computed when it is looked at.
 
     Raises
     ------
@@ -43,11 +44,11 @@ class MlpotCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, model: str | Path | SparseGP, uncertainty: bool = True, **kwargs):
+    def __init__(self, model: str | Path | SparseGP | CompiledModel, uncertainty: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.model = model if isinstance(model, SparseGP) else load_model(model)
+        self.model = model if isinstance(model, SparseGP | CompiledModel) else load_model(model)
         self.with_uncertainty = uncertainty
-        self.uncertainty: dict[str, np.ndarray | float] = {}
+        self.uncertainty = Uncertainty()
         self._neighbours = NeighbourList(self.model.cutoff)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -55,9 +56,7 @@ class MlpotCalculator(Calculator):
         super().calculate(atoms, list(properties), system_changes)
         p = self.predict(self.atoms)
         self.results = ase_results(p)
-        self.uncertainty = (
-            {} if p.energies_std is None else {"energies_std": p.energies_std, "energy_std": p.energy_std}
-        )
+        self.uncertainty = Uncertainty(p)
 
     def predict(self, atoms: Atoms) -> Prediction:
         """The model's prediction, through a neighbour list that is kept between calls."""

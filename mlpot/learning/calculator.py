@@ -20,10 +20,10 @@ from ..labellers.executor import SubprocessExecutor
 from ..labellers.inbox import label_into, wait_for_claim
 from ..labellers.protocol import Labeller, key_of
 from ..models.files import load_model
-from ..models.prediction import Prediction
+from ..models.prediction import Prediction, Uncertainty
 from ..models.settings import FitConfig
-from ..models.sparse_gp import volume_of
 from ..neighbours import NeighbourList
+from ..structures import volume_of
 from .folder import RunFolder
 from .learner import Decision, Learner, Lesson
 from .store import LabelStore
@@ -156,7 +156,7 @@ class LearningCalculator(Calculator):
         self.observe = observe
         self.learner: Learner | None = None
         self.learned_keys: list[str] = []
-        self.uncertainty: dict[str, Any] = {}
+        self.uncertainty = Uncertainty()
         self._neighbours: NeighbourList | None = None
 
     def prepare(self, atoms: Atoms, learned: list[str] | None = None, state: dict | None = None) -> None:
@@ -189,7 +189,7 @@ class LearningCalculator(Calculator):
             )
         else:
             self.results = ase_results(prediction)
-            self._remember_uncertainty(prediction)
+            self.uncertainty = Uncertainty(prediction)
         if self.observe:
             self.observe(Event(decision, lesson, paid))
 
@@ -217,11 +217,8 @@ class LearningCalculator(Calculator):
         self.results = {name: labelled.calc.results[name] for name in names if name in labelled.calc.results}
         left = (self.results["energy"] - lesson.after.energy) / len(labelled)
         self.results["energies"] = lesson.after.energies + left
-        self._remember_uncertainty(lesson.after)
+        self.uncertainty = Uncertainty(lesson.after)
         return lesson, paid
-
-    def _remember_uncertainty(self, p: Prediction) -> None:
-        self.uncertainty = {"energies_std": p.energies_std, "energy_std": p.energy_std}
 
     def _save_model(self) -> None:
         self.learner.model.save(self.folder / "model.h5")

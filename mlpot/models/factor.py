@@ -78,15 +78,15 @@ def condition(upper: np.ndarray) -> float:
     return float(1 / reciprocal) if reciprocal > 0 else float("inf")
 
 
-def prior_factor(covariance: np.ndarray, jitter: float) -> np.ndarray:
-    """Lower Cholesky factor of a block of K_mm with `jitter` times its mean diagonal added.
+def prior_factor(covariance: np.ndarray, jitter: float, variance: float = 0.0) -> np.ndarray:
+    """Lower Cholesky factor of a block of K_mm with `jitter` times its mean diagonal and `variance` (eV^2) added.
 
     Raises
     ------
     FitError
         If the block is not positive definite even so.
     """
-    shifted = covariance + jitter * np.mean(np.diag(covariance)) * np.eye(len(covariance))
+    shifted = covariance + (jitter * np.mean(np.diag(covariance)) + variance) * np.eye(len(covariance))
     factor, info = lapack.dpotrf(shifted, lower=True, clean=True)
     if info:
         raise FitError(

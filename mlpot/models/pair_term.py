@@ -14,7 +14,9 @@ import numpy as np
 from ..descriptors.density import species_indices
 from ..descriptors.radial_basis import cosine_cutoff
 from ..neighbours import Pairs
+from .compiled_pair import CompiledPairTerm, compile_pair_term
 from .kernels import squared_exponential
+from .pair_curves import InstanceCurves
 
 VARIANCE_CHUNK = 256
 """Atoms whose neighbours' mutual covariances are held at a time."""
@@ -51,6 +53,12 @@ class PairTerm:
     @property
     def n_sparse(self) -> int:
         return sum(len(radii) for radii in self.sparse_radii)
+
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        begins = np.cumsum([0, *map(len, self.sparse_radii)])
+        kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
+        return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
 
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """(columns, indices of directed pairs within the cutoff, sparse radii) of every pair of elements present."""
@@ -143,6 +151,40 @@ class PairTerm:
             pair_gradients[members] += along[:, None] * pairs.vectors[members]
             if covariances is not None:
                 covariances[:, columns] = sum_by_centre(0.5 * values, pairs.i[members], pairs.n_atoms)
+
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2: QUIP's
+        local_gap_variance of distance_2b; see `InstanceCurves`. `regularisation` in eV."""
+        present = [kind for kind, radii in enumerate(self.sparse_radii) if len(radii)]
+        column = np.full(len(self.sparse_radii) + 1, -1)
+        column[present] = np.arange(len(present))
+        columns = column[self.pair_kinds(pairs)]  # beyond the cutoff: the last entry
+        members = np.flatnonzero(columns >= 0)
+        if not len(members):
+            return np.zeros(pairs.n_atoms)
+        curves = InstanceCurves(self, regularisation).evaluate(pairs.distances[members])[0, :, :, 0]
+        return sum_by_centre(curves[np.arange(len(members)), columns[members]], pairs.i[members], pairs.n_atoms)
+
+    def compile(
+        self, weights: np.ndarray, tolerance: float = 1e-8, regularisation: float | None = None
+    ) -> CompiledPairTerm:
+        """The term with fixed weights, as tables.
+
+        Parameters
+        ----------
+        weights : (n_sparse,) array
+            Of the sparse radii, in their order; 1/eV.
+        tolerance : float
+            Error of a local energy in eV; rounding errors of the weights' sum bound it from below.
+        regularisation : float, optional
+            In eV: variances become those of `instance_variances` instead of the prior's.
+
+        Raises
+        ------
+        ConfigError
+            If length_scale or cutoff_width are too short for a table.
+        """
+        return compile_pair_term(self, weights, tolerance, regularisation)
 
 
 def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:

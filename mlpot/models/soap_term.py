@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
-from .._ext.density import PairView
+from .._ext.density import KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs
 from ..threads import n_threads
+from .compiled_soap import CompiledSoapTerm, compile_soap
+from .factor import prior_factor
 from .kernels import dot_product_kernel
 
 
@@ -38,6 +41,12 @@ class SoapTerm:
     @property
     def n_sparse(self) -> int:
         return sum(len(features) for features in self.sparse_features)
+
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        ends = np.cumsum([0, *map(len, self.sparse_features)])
+        mine = self.descriptor.species.index(number)
+        return np.arange(ends[mine], ends[mine + 1])
 
     def _blocks(self, pairs: Pairs):
         """(columns, centres, sparse features) of every element that has both atoms and sparse points."""
@@ -79,6 +88,17 @@ class SoapTerm:
         norm = 1.0 + self.descriptor.constant**2
         return np.full(pairs.n_atoms, self.energy_scale**2 * norm**self.zeta)
 
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of the local energies that the sparse points leave, eV^2; the square of `regularisation`
+        (eV) is added to K_mm and to the prior: QUIP's local_gap_variance."""
+        out = np.zeros(pairs.n_atoms)
+        for _, centres, features in self._blocks(pairs):
+            block = dot_product_kernel(features, features, self.energy_scale, self.zeta)
+            rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), self.energy_scale, self.zeta)
+            known = solve_triangular(prior_factor(block, 0.0, regularisation**2), rows, lower=True)
+            out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
+        return out
+
     def predict(
         self,
         pairs: Pairs,
@@ -90,7 +110,19 @@ class SoapTerm:
         """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
         view: PairView = self.descriptor.view(pairs)
         for columns, centres, features in self._blocks(pairs):
+            points = Points(features, weights[columns], self.energy_scale, self.zeta)
+            own = None if covariances is None else covariances[:, columns]
             self.descriptor.core.local_energies(
-                view, centres, features, weights[columns], self.energy_scale, self.zeta, energies, pair_gradients,
-                None if covariances is None else covariances[:, columns], n_threads(),
-            )  # fmt: skip
+                view, centres, KernelModel(points, points), energies, pair_gradients, n_threads(), covariances=own
+            )
+
+    def compile(
+        self, weights: np.ndarray, tolerance: float, regularisation: float | None = None, single: bool = False
+    ) -> CompiledSoapTerm:
+        """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision.
+
+        Instances are atoms: with a regularisation or without, variances are those of the prior.
+        """
+        return compile_soap(
+            self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single
+        )

@@ -12,17 +12,23 @@ from ase import Atoms
 from scipy.linalg import block_diag, solve_triangular
 
 from ..descriptors.density import species_indices
+from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
+from ..structures import volume_of
 from ..threads import single_blas_thread
 from .baseline import Baseline
+from .compiled import CompiledModel
 from .design_matrix import Term, columns, reach
 from .factor import prior_factor
-from .prediction import Prediction
+from .prediction import Prediction, make_prediction
 from .settings import FitConfig
+from .soap_term import SoapTerm
 
 if TYPE_CHECKING:
     from .report import FitReport
 
+DEFAULT_TOLERANCE = 1e-8
+"""Largest change of an atom's energy by compilation, eV."""
 CHUNK = 1024
 """Centres whose covariances are held at a time for the uncertainty."""
 
@@ -53,6 +59,9 @@ class SparseGP:
         How the fit went.
     provenance : dict
         Version of mlpot, hash of the data.
+    regularisation : float
+        eV; its square is added to K_mm and to the prior variances of an imported model (QUIP's
+        gap_variance_regularisation).
     """
 
     species: tuple[int, ...]
@@ -76,10 +85,47 @@ class SparseGP:
         return len(self.weights)
 
     @cached_property
-    def _prior_factor(self) -> np.ndarray:
+    def prior_factor(self) -> np.ndarray:
         """Lower Cholesky factor of K_mm, block diagonal (M, M)."""
         blocks = [prior_factor(block, self.jitter) for term in self.terms for block in term.prior()]
         return np.asfortranarray(block_diag(*blocks))
+
+    def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
+        """The model for simulations; `predict`, the calculators and the learning loop use the default.
+
+        Parameters
+        ----------
+        tolerance : float
+            Largest change of an atom's energy, eV.
+        precision : "float64" or "float32"
+            Of the products of features and sparse points. In single precision forces are off by 1e-5 to 1e-4 eV/A and
+            energies are not smooth below 1e-5 eV, so it is never chosen unasked. The uncertainty stays in double precision.
+
+        Raises
+        ------
+        ConfigError
+            For a tolerance that is not positive, another precision, or weights too large for single precision.
+        """
+        if not tolerance > 0:
+            raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
+        if precision not in ("float64", "float32"):
+            raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
+        options = {"single": True} if precision == "float32" else {}
+        regularisation = self.regularisation if self.factor is None else None
+        share = tolerance / len(self.terms)
+        with single_blas_thread():
+            terms = tuple(
+                term.compile(
+                    self.weights[part], share, regularisation, **(options if isinstance(term, SoapTerm) else {})
+                )
+                for term, part in zip(self.terms, columns(self.terms), strict=True)
+            )
+        return CompiledModel(self, terms, tolerance, precision)
+
+    @cached_property
+    def compiled(self) -> CompiledModel:
+        """The model compiled with the default tolerance, when it is first needed."""
+        return self.compile()
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Energy, forces, virial and stress of a structure, and their uncertainty where asked.
@@ -91,49 +137,56 @@ class SparseGP:
         UnknownSpeciesError
             An element the model was not fitted for.
         """
-        return self.predict_pairs(find_pairs(atoms, self.cutoff), volume_of(atoms), uncertainty)
+        return self.compiled.predict(atoms, uncertainty)
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
+        return self.compiled.predict_pairs(pairs, volume, uncertainty)
+
+    def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
+        """As `predict`, straight from the formulas: the slow judge of the compiled model."""
+        pairs = find_pairs(atoms, self.cutoff)
         species_indices(pairs.numbers, self.species)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        covariances = np.zeros((pairs.n_atoms, self.n_sparse)) if uncertainty else None
         with single_blas_thread():
             self.baseline.predict(pairs, energies, gradients)
             for term, part in zip(self.terms, columns(self.terms), strict=True):
-                own = None if covariances is None else covariances[:, part]
-                term.predict(pairs, self.weights[part], energies, gradients, own)
-            energies_std, energy_std = (None, None) if covariances is None else self._deviations(pairs, covariances)
-        virial = pairs.virial(gradients)
-        return Prediction(
-            energy=float(energies.sum()),
-            energies=energies,
-            forces=pairs.forces(gradients),
-            virial=virial,
-            stress=None if volume is None else -virial / volume,
-            energies_std=energies_std,
-            energy_std=energy_std,
-        )
+                term.predict(pairs, self.weights[part], energies, gradients)
+            deviations = np.sqrt(self._variances(pairs)[0].sum(axis=0)) if uncertainty else None
+        return make_prediction(self, pairs, volume_of(atoms), energies, gradients, deviations)
 
-    def _deviations(self, pairs: Pairs, covariances: np.ndarray) -> tuple[np.ndarray, float]:
-        """Standard deviations of local energies (n_atoms,) and of the total, eV.
+    def total_deviation(self, pairs: Pairs) -> float:
+        """Standard deviation of the total energy, eV.
 
-        var_i = k_ii - k_i K_mm^-1 k_i + k_i (K_mm + K_mn Sigma^-1 K_nm)^-1 k_i. What the sparse points cannot explain
-        (the first two terms) is taken as independent between atoms in the total (FITC; Snelson and Ghahramani,
-        NIPS 18, 1257 (2005)).
+        What the sparse points cannot explain is taken as independent between atoms (FITC; Snelson and Ghahramani, NIPS
+        18, 1257 (2005)), so are all parts of an imported model.
         """
-        prior = np.zeros(pairs.n_atoms)
-        for term in self.terms:
-            prior += term.variances(pairs)
-        explained, posterior = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
+        with single_blas_thread():
+            (unexplained, _), covariances = self._variances(pairs)
+            if self.factor is None:
+                return float(np.sqrt(unexplained.sum()))
+            total = solve_triangular(self.factor, covariances.sum(axis=0), trans="T", check_finite=False)
+        return float(np.sqrt(unexplained.sum() + total @ total))
+
+    def _variances(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Variances (2, n_atoms) of the local energies, eV^2, and their covariances (n_atoms, M) with the sparse points.
+
+        var_i = k_ii - k_i K_mm^-1 k_i, which no data can lower, and k_i (K_mm + K_mn Sigma^-1 K_nm)^-1 k_i.
+        """
+        out = np.zeros((2, pairs.n_atoms))
+        if self.factor is None:
+            for term in self.terms:
+                out[0] += term.instance_variances(pairs, self.regularisation)
+            return out, np.empty((pairs.n_atoms, 0))
+        covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
+        prior = sum(term.variances(pairs) for term in self.terms)
         for begin in range(0, pairs.n_atoms, CHUNK):
             part = slice(begin, begin + CHUNK)
             rows = covariances[part].T
-            explained[part] = _squares(solve_triangular(self._prior_factor, rows, lower=True, check_finite=False))
-            posterior[part] = _squares(solve_triangular(self.factor, rows, trans="T", check_finite=False))
-        unexplained = np.maximum(prior - explained, 0.0)
-        total = solve_triangular(self.factor, covariances.sum(axis=0), trans="T", check_finite=False)
-        return np.sqrt(unexplained + posterior), float(np.sqrt(unexplained.sum() + total @ total))
+            explained = _squares(solve_triangular(self.prior_factor, rows, lower=True, check_finite=False))
+            out[0, part] = np.maximum(prior[part] - explained, 0.0)
+            out[1, part] = _squares(solve_triangular(self.factor, rows, trans="T", check_finite=False))
+        return out, covariances
 
     def save(self, file: str | Path) -> None:
         """Write the model to an HDF5 file, replacing any older one in a single step; see `load_model`."""
@@ -142,13 +195,8 @@ class SparseGP:
         save_model(self, file)
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_prior_factor"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("prior_factor", "compiled")}
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:
     return np.einsum("si,si->i", rows, rows)
-
-
-def volume_of(atoms: Atoms) -> float | None:
-    """Volume in A^3 of a cell that is periodic in three dimensions, None otherwise."""
-    return float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else None

@@ -32,7 +32,7 @@ def test_total_energy_deviation(frames):
     pairs = find_pairs(frames[5], model.cutoff)
     k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)
     prior = sum(term.variances(pairs) for term in model.terms)
-    explained = np.einsum("as,st,at->a", k, np.linalg.inv(model._prior_factor @ model._prior_factor.T), k)
+    explained = np.einsum("as,st,at->a", k, np.linalg.inv(model.prior_factor @ model.prior_factor.T), k)
     weights = np.linalg.inv(model.factor.T @ model.factor)
     total = k.sum(axis=0)
     expected = np.sqrt(np.sum(prior - explained) + total @ weights @ total)

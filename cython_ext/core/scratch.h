@@ -1,16 +1,23 @@
 /* Memory of one thread, and the neighbours of the centre in hand. */
-#include <stdlib.h>
-#include <string.h>
+#pragma once
+#include "vectors.h"
 
-#include "mlpot_core.h"
+typedef struct {
+    int capacity;            /* neighbours it has room for, a multiple of MLPOT_LANES */
+    int n;                   /* neighbours of the centre in hand */
+    int32_t *pair;           /* (capacity) index of the pair, sorted by group of channels */
+    int *group_end;          /* (n_groups) */
+    int radial_stride;       /* (l_max + 1) * widest block */
+    double *unit;            /* (capacity / lanes, 3, lanes) unit vectors */
+    double *radial, *slope;  /* (capacity, radial_stride) */
+    double *ylm;             /* (capacity / lanes, n_harmonics, lanes) */
+    double *grad;            /* (capacity / lanes, n_harmonics, 3, lanes) gradients of the solid harmonics */
+    double *c;               /* (n_harmonics, n_channels) one centre */
+    void *memory;
+} scratch;
 
-void *mlpot_aligned(size_t n_doubles)
-{
-    size_t bytes = (n_doubles * sizeof(double) + 63) / 64 * 64;
-    return aligned_alloc(64, bytes ? bytes : 64);
-}
-
-static size_t round_up(size_t n) { return (n + MLPOT_LANES - 1) / MLPOT_LANES * MLPOT_LANES; }
+/* whole cache lines: every array of doubles begins on one */
+static size_t lines(size_t n) { return (n + 7) / 8 * 8; }
 
 static int widest(const mlpot_density *d)
 {
@@ -20,19 +27,19 @@ static int widest(const mlpot_density *d)
     return w;
 }
 
-int mlpot_scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, mlpot_scratch *s)
+static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, scratch *s)
 {
     int64_t most = 1;
     for (int64_t i = 0; i < n_atoms; ++i)
         if (p->offsets[i + 1] - p->offsets[i] > most) most = p->offsets[i + 1] - p->offsets[i];
-    size_t capacity = round_up((size_t)most);
+    size_t capacity = lines((size_t)most);
     size_t n_lm = (size_t)mlpot_n_harmonics(d), n_radial = (size_t)(d->l_max + 1) * widest(d);
-    size_t sizes[] = {round_up((capacity + 1) / 2), round_up((size_t)d->n_groups / 2 + 1), 3 * capacity,
+    size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), 3 * capacity,
                       capacity * n_radial, capacity * n_radial, capacity * n_lm, 3 * capacity * n_lm,
                       n_lm * d->n_channels};
     size_t total = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k];
-    double *memory = mlpot_aligned(total);
+    double *memory = aligned(total);
     if (!memory) return -1;
     memset(memory, 0, total * sizeof(double));
     s->memory = memory;
@@ -50,14 +57,14 @@ int mlpot_scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n
     return 0;
 }
 
-void mlpot_scratch_free(mlpot_scratch *s)
+static void scratch_free(scratch *s)
 {
     free(s->memory);
     s->memory = NULL;
 }
 
 /* Neighbours within the cutoff, ordered by the block of channels they fill (a stable counting sort). */
-void mlpot_gather_neighbours(const mlpot_density *d, const mlpot_pairs *p, int64_t centre, mlpot_scratch *s)
+static void gather_neighbours(const mlpot_density *d, const mlpot_pairs *p, int64_t centre, scratch *s)
 {
     int n = 0;
     for (int g = 0; g < d->n_groups; ++g) {

@@ -1,0 +1,82 @@
+/* Features of a block of centres and their pullback: between expansion (lanes are channels) and power spectrum (lanes
+ * are centres) the coefficients are transposed. */
+#pragma once
+#include "expansion.h"
+#include "power_spectrum.h"
+
+/* Memory of one block of up to MLPOT_BLOCK centres. */
+typedef struct {
+    double *c_lanes;         /* (MLPOT_BLOCK / lanes, n_harmonics, n_channels, lanes) */
+    double *dc_lanes;        /* (n_harmonics, n_channels, lanes) */
+    int n_rows;              /* n_features rounded up to MLPOT_TILE; rows beyond n_features are 0 */
+    double *features;        /* (panels, n_rows, MLPOT_PANEL) normalised */
+    double *cotangent;       /* (panels, n_rows, MLPOT_PANEL) */
+    double *norms;           /* (MLPOT_BLOCK) */
+    scratch scratch;
+} block;
+
+static int block_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, block *b)
+{
+    const size_t size = (size_t)mlpot_n_harmonics(d) * d->n_channels;
+    b->n_rows = mlpot_round_up(mlpot_n_features(d), MLPOT_TILE);
+    const size_t n_features = (size_t)b->n_rows * MLPOT_BLOCK;
+    double *memory = aligned(size * (MLPOT_BLOCK + MLPOT_LANES) + 2 * n_features + MLPOT_BLOCK);
+    if (!memory) return -1;
+    if (scratch_create(d, p, n_atoms, &b->scratch)) {
+        free(memory);
+        return -1;
+    }
+    b->c_lanes = memory;
+    b->features = memory += size * MLPOT_BLOCK;
+    b->cotangent = memory += n_features;
+    b->norms = memory += n_features;
+    b->dc_lanes = memory + MLPOT_BLOCK;
+    memset(b->features, 0, sizeof(double) * n_features);
+    return 0;
+}
+
+static void block_free(block *b)
+{
+    free(b->c_lanes);
+    scratch_free(&b->scratch);
+}
+
+/* Where the features of the centres member, member + 1, ... of a block begin. */
+MLPOT_INLINE ptrdiff_t panel_of(const block *b, int member)
+{
+    return (ptrdiff_t)(member / MLPOT_PANEL) * b->n_rows * MLPOT_PANEL + member % MLPOT_PANEL;
+}
+
+static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, const int32_t *centres, block *b)
+{
+    const ptrdiff_t size = (ptrdiff_t)mlpot_n_harmonics(d) * d->n_channels;
+    double *c_lanes = b->c_lanes;
+    const int whole = mlpot_round_up(n, MLPOT_PANEL);
+    for (int k = 0; k < whole; k += MLPOT_LANES, c_lanes += size * MLPOT_LANES) {
+        double *features = b->features + panel_of(b, k);
+        if (k + MLPOT_LANES > n) memset(c_lanes, 0, sizeof(double) * size * MLPOT_LANES);
+        for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
+            expand_centre(d, p, centres[k + lane], &b->scratch, b->scratch.c);
+            for (ptrdiff_t q = 0; q < size; ++q) c_lanes[q * MLPOT_LANES + lane] = b->scratch.c[q];
+        }
+        power_spectrum(d, c_lanes, features);
+        normalise(d->n_invariants, features, b->norms + k);
+    }
+}
+
+/* The pullback consumes b->cotangent and ADDS to pair_gradients. */
+static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const int32_t *centres, block *b,
+                      double *pair_gradients)
+{
+    const ptrdiff_t size = (ptrdiff_t)mlpot_n_harmonics(d) * d->n_channels;
+    const double *c_lanes = b->c_lanes;
+    for (int k = 0; k < n; k += MLPOT_LANES, c_lanes += size * MLPOT_LANES) {
+        double *cotangent = b->cotangent + panel_of(b, k);
+        normalise_vjp(d->n_invariants, b->features + panel_of(b, k), b->norms + k, cotangent);
+        power_spectrum_vjp(d, c_lanes, cotangent, b->dc_lanes);
+        for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
+            for (ptrdiff_t q = 0; q < size; ++q) b->scratch.c[q] = b->dc_lanes[q * MLPOT_LANES + lane];
+            expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c, pair_gradients);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/* One binary for a mixed cluster: the widest instruction set that the processor has is chosen at run time. */
+#include "instruction_sets.h"
+
+static int level_in_use = -1;
+
+static int best_level(void)
+{
+#if MLPOT_DISPATCH
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+                         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+        return wide ? 2 : 1;
+    }
+#endif
+    return 0;
+}
+
+int mlpot_instructions(int level)
+{
+    const int best = best_level();
+    level_in_use = level < 0 || level > best ? best : level;
+    return level_in_use;
+}
+
+static const mlpot_entry_points *chosen(void)
+{
+    if (level_in_use < 0) mlpot_instructions(-1);
+#if MLPOT_DISPATCH
+    if (level_in_use == 2) return &mlpot_entry_points_avx512;
+    if (level_in_use == 1) return &mlpot_entry_points_avx2;
+#endif
+    return &mlpot_entry_points_baseline;
+}
+
+int mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                 const int32_t *centres, double *coefficients)
+{
+    return chosen()->expand(d, p, n_atoms, n_centres, centres, coefficients);
+}
+
+int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                   const int32_t *centres, int n_threads, double *features)
+{
+    return chosen()->features(d, p, n_atoms, n_centres, centres, n_threads, features);
+}
+
+int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                       const int32_t *centres, const double *cotangent, double *pair_gradients)
+{
+    return chosen()->features_vjp(d, p, n_atoms, n_centres, centres, cotangent, pair_gradients);
+}
+
+int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
+                         int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r)
+{
+    return chosen()->local_energies(d, p, m, n_atoms, n_centres, centres, n_threads, r);
+}
+
+int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse, const double *sparse,
+                      double energy_scale, double zeta, int64_t n_atoms, int64_t n_centres, const int32_t *centres,
+                      mlpot_dgemm *dgemm, double *energy, double *forces, double *virial, int64_t stride)
+{
+    return chosen()->design_rows(d, p, n_sparse, sparse, energy_scale, zeta, n_atoms, n_centres, centres, dgemm,
+                                 energy, forces, virial, stride);
+}
+
+int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                    double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances)
+{
+    return chosen()->pair_sums(term, p, n_atoms, n_threads, energies, pair_gradients, covariances, stride, variances);
+}

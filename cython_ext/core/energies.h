@@ -1,0 +1,295 @@
+/* What a simulation needs of many centres: threads over blocks of centres, each writing memory of its own, so the
+ * results are bitwise the same for any number of threads. */
+#pragma once
+#include "blocks.h"
+#include "products.h"
+
+/* Tiles of points between two products: what a chunk needs of the points is still in the L2 cache for the second. */
+#define CHUNK 12
+#define CHUNK_ROWS (CHUNK * MLPOT_TILE)
+#define PANELS (MLPOT_BLOCK / MLPOT_PANEL)
+
+typedef struct {
+    block block;
+    double *overlaps;        /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) overlaps with a chunk of points, then slopes */
+    double *covariances;     /* (PANELS, n_covariances, MLPOT_PANEL) with points of other terms, then known points */
+    int n_covariances;       /* rounded up to MLPOT_TILE; 0 where nobody asks for them */
+    float *features, *gradient, *chunk; /* copies in single precision, where the model asks for it */
+} energy_memory;
+
+static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
+                                const mlpot_kernel_model *m, int with_covariances, energy_memory *w)
+{
+    if (block_create(d, p, n_atoms, &w->block)) return -1;
+    w->n_covariances = with_covariances ? mlpot_round_up(m->n_other + m->known.n, MLPOT_TILE) : 0;
+    const size_t n_double = (size_t)PANELS * (CHUNK_ROWS + w->n_covariances) * MLPOT_PANEL;
+    const size_t n_single = m->energy.single ? (size_t)PANELS * (2 * w->block.n_rows + CHUNK_ROWS) * MLPOT_PANEL : 0;
+    w->overlaps = aligned(n_double + n_single / 2 + 8);
+    if (!w->overlaps) {
+        block_free(&w->block);
+        return -1;
+    }
+    w->covariances = w->overlaps + (size_t)PANELS * CHUNK_ROWS * MLPOT_PANEL;
+    w->features = (float *)(w->overlaps + n_double);
+    w->gradient = w->features + (size_t)PANELS * w->block.n_rows * MLPOT_PANEL;
+    w->chunk = w->gradient + (size_t)PANELS * w->block.n_rows * MLPOT_PANEL;
+    memset(w->covariances, 0, sizeof(double) * PANELS * w->n_covariances * MLPOT_PANEL);
+    return 0;
+}
+
+static void energy_memory_free(energy_memory *w)
+{
+    free(w->overlaps);
+    block_free(&w->block);
+}
+
+MLPOT_INLINE mlpot_vector whole_power(mlpot_vector x, int exponent)
+{
+    mlpot_vector result = (mlpot_vector){0} + 1.0;
+    for (; exponent > 0; exponent >>= 1, x *= x)
+        if (exponent & 1) result *= x;
+    return result;
+}
+
+/* x^(zeta-1); a negative overlap has no real power, and no meaning, unless zeta is an integer */
+MLPOT_INLINE mlpot_vector power_below(mlpot_vector x, double zeta, int whole)
+{
+    if (whole > 0) return whole_power(x, whole - 1);
+    mlpot_vector below;
+    for (int lane = 0; lane < MLPOT_LANES; ++lane) below[lane] = x[lane] > 0.0 ? pow(x[lane], zeta - 1.0) : 0.0;
+    return below;
+}
+
+MLPOT_INLINE int whole_exponent(double zeta) { return zeta == floor(zeta) && zeta < 64 ? (int)zeta : 0; }
+
+/* overlaps (.., MLPOT_PANEL) with points first, first + 1, ... of a chunk -> dE/d(overlap) in place where energies
+ * (MLPOT_PANEL) are asked for; covariances likewise */
+static void kernel_values(const mlpot_points *points, int first, double *overlaps, double *energies,
+                          double *covariances)
+{
+    const int n_rows = points->n - first < CHUNK_ROWS ? points->n - first : CHUNK_ROWS;
+    const double scale = points->energy_scale * points->energy_scale;
+    const int whole = whole_exponent(points->zeta);
+    for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES) {
+        mlpot_vector sum = {0};
+        for (int s = 0; s < n_rows; ++s) {
+            mlpot_vector *x = (mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
+            const mlpot_vector below = power_below(*x, points->zeta, whole), value = scale * below * *x;
+            if (covariances) *(mlpot_vector *)(covariances + s * MLPOT_PANEL + k) = value;
+            if (!energies) continue;
+            sum += points->weights[first + s] * value;
+            *x = (scale * points->zeta * points->weights[first + s]) * below;
+        }
+        if (energies) *(mlpot_vector *)(energies + k) += sum;
+    }
+}
+
+/* One chunk of tiles times all panels -> w->overlaps. */
+static void chunk_overlaps(const mlpot_points *points, int tile, int n_tiles, int n_panels, energy_memory *w)
+{
+    const int n_rows = w->block.n_rows;
+    const ptrdiff_t apart = (ptrdiff_t)n_rows * MLPOT_TILE;
+    for (int t = 0; t < n_tiles; ++t)
+        for (int panel = 0; panel < n_panels; ++panel) {
+            double *out = w->overlaps + ((ptrdiff_t)panel * CHUNK_ROWS + t * MLPOT_TILE) * MLPOT_PANEL;
+            const ptrdiff_t features = (ptrdiff_t)panel * n_rows * MLPOT_PANEL;
+            if (!points->single) {
+                product(points->packed + (tile + t) * apart, n_rows, w->block.features + features, out);
+                continue;
+            }
+            float single[MLPOT_TILE * MLPOT_PANEL] __attribute__((aligned(64)));
+            single_product(points->single + (tile + t) * apart, n_rows, w->features + features, single);
+            for (int k = 0; k < MLPOT_TILE * MLPOT_PANEL; ++k) out[k] = single[k];
+        }
+}
+
+/* Slopes of one chunk -> the cotangent of the features, in the precision of the model. */
+static void chunk_cotangent(const mlpot_points *points, int tile, int n_tiles, int n_panels, energy_memory *w)
+{
+    const int n_rows = w->block.n_rows;
+    const ptrdiff_t apart = (ptrdiff_t)n_rows * MLPOT_TILE, all = (ptrdiff_t)n_rows * MLPOT_PANEL;
+    if (points->single)
+        for (ptrdiff_t k = 0; k < (ptrdiff_t)n_panels * CHUNK_ROWS * MLPOT_PANEL; ++k) w->chunk[k] = w->overlaps[k];
+    for (int column = 0; column < n_rows; column += MLPOT_TILE)
+        for (int panel = 0; panel < n_panels; ++panel) {
+            const ptrdiff_t slopes = (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL;
+            const ptrdiff_t from = tile * apart + column * MLPOT_TILE, to = panel * all + column * MLPOT_PANEL;
+            if (points->single)
+                single_transposed_product(points->single + from, apart, n_tiles, w->chunk + slopes, w->gradient + to);
+            else
+                transposed_product(points->packed + from, apart, n_tiles, w->overlaps + slopes, w->block.cotangent + to);
+        }
+}
+
+/* Energies of the block's centres and the cotangent of their features; covariances on the way where they are the same. */
+static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_memory *w, double *energies)
+{
+    const mlpot_points *points = &m->energy;
+    const int n_tiles = mlpot_round_up(points->n, MLPOT_TILE) / MLPOT_TILE;
+    const ptrdiff_t size = (ptrdiff_t)n_panels * w->block.n_rows * MLPOT_PANEL;
+    const int share = w->n_covariances && m->known.packed == points->packed;
+    memset(w->block.cotangent, 0, sizeof(double) * size);
+    if (points->single) {
+        memset(w->gradient, 0, sizeof(float) * size);
+        for (ptrdiff_t k = 0; k < size; ++k) w->features[k] = w->block.features[k];
+    }
+    for (int tile = 0; tile < n_tiles; tile += CHUNK) {
+        const int tiles = n_tiles - tile < CHUNK ? n_tiles - tile : CHUNK, first = tile * MLPOT_TILE;
+        chunk_overlaps(points, tile, tiles, n_panels, w);
+        for (int panel = 0; panel < n_panels; ++panel)
+            kernel_values(points, first, w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL,
+                          energies + panel * MLPOT_PANEL,
+                          share ? w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL
+                                : NULL);
+        chunk_cotangent(points, tile, tiles, n_panels, w);
+    }
+    if (points->single)
+        for (ptrdiff_t k = 0; k < size; ++k) w->block.cotangent[k] = w->gradient[k];
+}
+
+/* Covariances with the known points where the energy was computed from others. */
+static void block_covariances(const mlpot_kernel_model *m, int n_panels, energy_memory *w)
+{
+    const int n_tiles = mlpot_round_up(m->known.n, MLPOT_TILE) / MLPOT_TILE;
+    for (int tile = 0; tile < n_tiles; tile += CHUNK) {
+        const int tiles = n_tiles - tile < CHUNK ? n_tiles - tile : CHUNK, first = tile * MLPOT_TILE;
+        chunk_overlaps(&m->known, tile, tiles, n_panels, w);
+        for (int panel = 0; panel < n_panels; ++panel)
+            kernel_values(&m->known, first, w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL, NULL,
+                          w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL);
+    }
+}
+
+/* |G k|^2 of every centre of the block, and the covariances themselves where asked. */
+static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *centres, energy_memory *w,
+                         const mlpot_results *r)
+{
+    double sums[MLPOT_BLOCK] __attribute__((aligned(64))) = {0};
+    const ptrdiff_t size = (ptrdiff_t)w->n_covariances * MLPOT_PANEL;
+    for (int k = 0; k < n; ++k) {
+        double *own = w->covariances + k / MLPOT_PANEL * size + k % MLPOT_PANEL;
+        for (int s = 0; s < m->n_other; ++s) own[s * MLPOT_PANEL] = r->other[centres[k] * r->other_stride + s];
+        if (r->covariances)
+            for (int s = 0; s < m->known.n; ++s)
+                r->covariances[centres[k] * r->covariance_stride + s] = own[(m->n_other + s) * MLPOT_PANEL];
+    }
+    if (!r->explained) return;
+    const double *tile = m->spread;
+    for (int columns = MLPOT_TILE; columns <= w->n_covariances; tile += columns * MLPOT_TILE, columns += MLPOT_TILE)
+        for (int panel = 0; panel * MLPOT_PANEL < n; ++panel)
+            product_squares(tile, columns, w->covariances + panel * size, sums + panel * MLPOT_PANEL);
+    for (int k = 0; k < n; ++k) r->explained[centres[k]] += sums[k];
+}
+
+static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int n,
+                              const int32_t *centres, energy_memory *w, const mlpot_results *r)
+{
+    double energies[MLPOT_BLOCK] __attribute__((aligned(64))) = {0};
+    const int n_panels = mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL;
+    block_features(d, p, n, centres, &w->block);
+    block_energies(m, n_panels, w, energies);
+    for (int k = 0; k < n; ++k) r->energies[centres[k]] += energies[k];
+    if (w->n_covariances) {
+        if (m->known.packed != m->energy.packed) block_covariances(m, n_panels, w);
+        block_spread(m, n, centres, w, r);
+    }
+    block_vjp(d, p, n, centres, &w->block, r->pair_gradients);
+}
+
+/* A thread without a block would only spin at the barrier. */
+static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ? (int)n_blocks : n_threads; }
+
+#define BLOCKS(n_centres) (((n_centres) + MLPOT_BLOCK - 1) / MLPOT_BLOCK)
+#define BLOCK_SIZE(n_centres, block) \
+    (int)((n_centres) - (block)*MLPOT_BLOCK < MLPOT_BLOCK ? (n_centres) - (block)*MLPOT_BLOCK : MLPOT_BLOCK)
+
+static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
+                          int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r)
+{
+    const int with_covariances = r->explained || r->covariances;
+    int failed = 0;
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
+    {
+        energy_memory w;
+        const int lost = energy_memory_create(d, p, n_atoms, m, with_covariances, &w);
+        if (lost) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t k = 0; k < BLOCKS(n_centres); ++k)
+            if (!lost) energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &w, r);
+        if (!lost) energy_memory_free(&w);
+    }
+    return failed ? -1 : 0;
+}
+
+/* Rows (n, n_features) of centres from and to the panels of a block. */
+static void copy_features(const block *b, int n, int n_features, double *features)
+{
+    for (int k = 0; k < n; ++k)
+        for (ptrdiff_t f = 0; f < n_features; ++f)
+            features[k * n_features + f] = b->features[panel_of(b, k) + f * MLPOT_PANEL];
+}
+
+static void copy_cotangent(const double *cotangent, int n, int n_features, block *b)
+{
+    for (int k = 0; k < n; ++k)
+        for (ptrdiff_t f = 0; f < n_features; ++f)
+            b->cotangent[panel_of(b, k) + f * MLPOT_PANEL] = cotangent[k * n_features + f];
+}
+
+static int features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                    const int32_t *centres, int n_threads, double *out)
+{
+    const int n_features = mlpot_n_features(d);
+    int failed = 0;
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
+    {
+        block b;
+        const int lost = block_create(d, p, n_atoms, &b);
+        if (lost) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t k = 0; k < BLOCKS(n_centres); ++k) {
+            if (lost) continue;
+            block_features(d, p, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &b);
+            copy_features(&b, BLOCK_SIZE(n_centres, k), n_features, out + k * MLPOT_BLOCK * n_features);
+        }
+        if (!lost) block_free(&b);
+    }
+    return failed ? -1 : 0;
+}
+
+static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                        const int32_t *centres, const double *cotangent, double *pair_gradients)
+{
+    const int n_features = mlpot_n_features(d);
+    block b;
+    if (block_create(d, p, n_atoms, &b)) return -1;
+    memset(b.cotangent, 0, sizeof(double) * b.n_rows * MLPOT_BLOCK);
+    for (int64_t k = 0; k < BLOCKS(n_centres); ++k) {
+        const int n = BLOCK_SIZE(n_centres, k);
+        block_features(d, p, n, centres + k * MLPOT_BLOCK, &b);
+        copy_cotangent(cotangent + k * MLPOT_BLOCK * n_features, n, n_features, &b);
+        block_vjp(d, p, n, centres + k * MLPOT_BLOCK, &b, pair_gradients);
+    }
+    block_free(&b);
+    return 0;
+}
+
+static int expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                  const int32_t *centres, double *coefficients)
+{
+    const int64_t size = (int64_t)mlpot_n_harmonics(d) * d->n_channels;
+    scratch s;
+    if (scratch_create(d, p, n_atoms, &s)) return -1;
+    for (int64_t k = 0; k < n_centres; ++k) {
+        expand_centre(d, p, centres[k], &s, s.c);
+        memcpy(coefficients + k * size, s.c, sizeof(double) * size);
+    }
+    scratch_free(&s);
+    return 0;
+}

@@ -1,0 +1,129 @@
+/* Density expansion of one centre and its pullback; lanes are channels. */
+#pragma once
+#include "harmonics.h"
+#include "radial.h"
+
+/* c[m] += sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a constant wherever this is called,
+ * so the sums stay in registers. */
+MLPOT_INLINE void accumulate(const int n_m, int begin, int end, const double *radial, ptrdiff_t stride,
+                             const double *ylm, ptrdiff_t n_lm, double *c, ptrdiff_t n_channels)
+{
+    mlpot_vector sum[2 * 6 + 1];
+    for (int m = 0; m < n_m; ++m) sum[m] = *(mlpot_vector *)(c + m * n_channels);
+    for (int k = begin; k < end; ++k) {
+        const mlpot_vector f = *(const mlpot_vector *)(radial + k * stride);
+        const double *y = ylm + (k / MLPOT_LANES) * n_lm * MLPOT_LANES + k % MLPOT_LANES;
+        for (int m = 0; m < n_m; ++m) sum[m] += y[m * MLPOT_LANES] * f;
+    }
+    for (int m = 0; m < n_m; ++m) *(mlpot_vector *)(c + m * n_channels) = sum[m];
+}
+
+MLPOT_INLINE void accumulate_degree(int n_m, int begin, int end, const double *radial, ptrdiff_t stride,
+                                    const double *ylm, ptrdiff_t n_lm, double *c, ptrdiff_t n_channels)
+{
+#define CASE(count) \
+    case count: accumulate(count, begin, end, radial, stride, ylm, n_lm, c, n_channels); return;
+    while (n_m > 13) {
+        accumulate(8, begin, end, radial, stride, ylm, n_lm, c, n_channels);
+        n_m -= 8, ylm += 8 * MLPOT_LANES, c += 8 * n_channels;
+    }
+    switch (n_m) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
+    }
+#undef CASE
+}
+
+static void sum_neighbours(const mlpot_density *d, const scratch *s, double *c)
+{
+    const ptrdiff_t n_lm = mlpot_n_harmonics(d), n_channels = d->n_channels;
+    for (int g = 0, begin = 0; g < d->n_groups; begin = s->group_end[g++])
+        for (int l = 0; l <= d->l_max; ++l)
+            for (int q = 0; q < d->width[g]; q += MLPOT_LANES)
+                accumulate_degree(2 * l + 1, begin, s->group_end[g], s->radial + l * d->width[g] + q,
+                                  s->radial_stride, s->ylm + l * l * MLPOT_LANES, n_lm,
+                                  c + l * l * n_channels + d->first[g] + q, n_channels);
+}
+
+static void expand_centre(const mlpot_density *d, const mlpot_pairs *p, int64_t centre, scratch *s, double *c)
+{
+    gather_neighbours(d, p, centre, s);
+    harmonics(d->harmonics, d->l_max, s->n, s->unit, s->ylm);
+    radial_values(d, p, s);
+    memset(c, 0, sizeof(double) * mlpot_n_harmonics(d) * d->n_channels);
+    memcpy(c, d->self + (int64_t)p->species[centre] * d->n_channels, sizeof(double) * d->n_channels);
+    sum_neighbours(d, s, c);
+}
+
+/* dE/dr = rhat sum A (f' - l f / r) + (1/r) sum f B,   A = sum_m dc Y, B = sum_m dc grad R. `count` neighbours of one
+ * group at once: one load of dc serves them all, and their sums do not wait for each other. */
+MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
+                               int k, const double *dc, double *pair_gradients)
+{
+    const ptrdiff_t n_lm = mlpot_n_harmonics(d), n_channels = d->n_channels;
+    const int width = d->width[g];
+    const double *ylm[4], *grad[4];
+    double inverse[4];
+    mlpot_vector along[4], x[4], y[4], z[4];
+    for (int u = 0; u < count; ++u) {
+        const ptrdiff_t group = (k + u) / MLPOT_LANES, lane = (k + u) % MLPOT_LANES;
+        ylm[u] = s->ylm + group * n_lm * MLPOT_LANES + lane;
+        grad[u] = s->grad + group * n_lm * 3 * MLPOT_LANES + lane;
+        inverse[u] = 1.0 / p->distances[s->pair[k + u]];
+        along[u] = x[u] = y[u] = z[u] = (mlpot_vector){0};
+    }
+    for (int l = 0; l <= d->l_max; ++l) {
+        for (int q = 0; q < width; q += MLPOT_LANES) {
+            const double *cot = dc + l * l * n_channels + d->first[g] + q;
+            mlpot_vector a[4], bx[4], by[4], bz[4];
+            for (int u = 0; u < count; ++u) a[u] = bx[u] = by[u] = bz[u] = (mlpot_vector){0};
+            for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm, cot += n_channels) {
+                const mlpot_vector v = *(const mlpot_vector *)cot;
+                for (int u = 0; u < count; ++u) {
+                    const double *slope = grad[u] + (ptrdiff_t)lm * 3 * MLPOT_LANES;
+                    a[u] += ylm[u][(ptrdiff_t)lm * MLPOT_LANES] * v;
+                    bx[u] += slope[0] * v;
+                    by[u] += slope[MLPOT_LANES] * v;
+                    bz[u] += slope[2 * MLPOT_LANES] * v;
+                }
+            }
+            for (int u = 0; u < count; ++u) {
+                const ptrdiff_t at = (ptrdiff_t)(k + u) * s->radial_stride + l * width + q;
+                const mlpot_vector value = *(const mlpot_vector *)(s->radial + at);
+                along[u] += a[u] * (*(const mlpot_vector *)(s->slope + at) - (l * inverse[u]) * value);
+                x[u] += bx[u] * value;
+                y[u] += by[u] * value;
+                z[u] += bz[u] * value;
+            }
+        }
+    }
+    for (int u = 0; u < count; ++u) {
+        const double *unit = s->unit + (k + u) / MLPOT_LANES * 3 * MLPOT_LANES + (k + u) % MLPOT_LANES;
+        const double radial = sum_lanes(along[u]);
+        double *gradient = pair_gradients + 3 * (int64_t)s->pair[k + u];
+        gradient[0] += unit[0] * radial + inverse[u] * sum_lanes(x[u]);
+        gradient[1] += unit[MLPOT_LANES] * radial + inverse[u] * sum_lanes(y[u]);
+        gradient[2] += unit[2 * MLPOT_LANES] * radial + inverse[u] * sum_lanes(z[u]);
+    }
+}
+
+/* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders. */
+#define TOGETHER (MLPOT_LANES == 8 ? 4 : 2)
+
+static void neighbour_gradients(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, const double *dc,
+                                double *pair_gradients)
+{
+    for (int k = 0, g = 0; g < d->n_groups; ++g) {
+        for (; k + TOGETHER <= s->group_end[g]; k += TOGETHER)
+            gradients_of(TOGETHER, d, p, s, g, k, dc, pair_gradients);
+        for (; k < s->group_end[g]; ++k) gradients_of(1, d, p, s, g, k, dc, pair_gradients);
+    }
+}
+
+static void expand_centre_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t centre, scratch *s,
+                      const double *dc, double *pair_gradients)
+{
+    gather_neighbours(d, p, centre, s);
+    harmonics_gradients(d->harmonics, d->l_max, s->n, s->unit, s->ylm, s->grad);
+    radial_slopes(d, p, s);
+    neighbour_gradients(d, p, s, dc, pair_gradients);
+}

@@ -1,0 +1,29 @@
+/* Entry points of one instruction set; isa_*.c fill one such table each. */
+#ifndef MLPOT_INSTRUCTION_SETS_H
+#define MLPOT_INSTRUCTION_SETS_H
+
+#include "mlpot_core.h"
+#include "pair_sums.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define MLPOT_DISPATCH 1
+#else
+#define MLPOT_DISPATCH 0
+#endif
+
+typedef struct {
+    int (*expand)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, double *);
+    int (*features)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, int, double *);
+    int (*features_vjp)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, const double *,
+                        double *);
+    int (*local_energies)(const mlpot_density *, const mlpot_pairs *, const mlpot_kernel_model *, int64_t, int64_t,
+                          const int32_t *, int, const mlpot_results *);
+    int (*design_rows)(const mlpot_density *, const mlpot_pairs *, int, const double *, double, double, int64_t,
+                       int64_t, const int32_t *, mlpot_dgemm *, double *, double *, double *, int64_t);
+    int (*pair_sums)(const mlpot_pair_term *, const mlpot_pairs *, int64_t, int, double *, double *, double *, int64_t,
+                     double *);
+} mlpot_entry_points;
+
+extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;
+
+#endif

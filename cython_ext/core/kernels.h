@@ -1,0 +1,16 @@
+/* Everything that is compiled per instruction set, in the order of its layers; ISA() names the entry points. */
+#include "products.h"
+#include "scratch.h"
+#include "harmonics.h"
+#include "radial.h"
+#include "expansion.h"
+#include "power_spectrum.h"
+#include "blocks.h"
+#include "energies.h"
+#include "rows.h"
+#include "pair_loops.h"
+
+#include "instruction_sets.h"
+
+const mlpot_entry_points ISA(mlpot_entry_points) = {expand,         features,    features_vjp,
+                                                             local_energies, design_rows, pair_sums};

@@ -1,0 +1,156 @@
+/* Two-body sums from tables. SIMD: lanes are neighbours for energies, features and sparse points for covariances.
+ * Each centre writes memory of its own, so results are bitwise the same for any number of threads. */
+#pragma once
+#include "hermite.h"
+
+/* MLPOT_LANES neighbours of a centre; an idle lane (beyond the cutoff, past the end, no sparse radii) has kind -1. */
+typedef struct {
+    mlpot_vector distance;
+    int32_t kind[MLPOT_LANES];
+    int n; /* lanes before the end */
+} lanes;
+
+static const double nothing[6] = {0};
+
+MLPOT_INLINE lanes gather(const mlpot_pair_term *term, const mlpot_pairs *p, const int32_t *kind_with, int64_t begin,
+                          int64_t end)
+{
+    lanes of = {.distance = (mlpot_vector){0} + term->cutoff, .n = end - begin < MLPOT_LANES ? (int)(end - begin) : MLPOT_LANES};
+    for (int lane = 0; lane < MLPOT_LANES; ++lane) {
+        of.kind[lane] = -1;
+        if (lane >= of.n || !(p->distances[begin + lane] < term->cutoff)) continue;
+        of.distance[lane] = p->distances[begin + lane];
+        of.kind[lane] = kind_with[p->species[p->j[begin + lane]]];
+    }
+    return of;
+}
+
+/* Data of one column at the two knots of each lane. */
+MLPOT_INLINE void knots_of(const mlpot_grid *grid, const double *curves, const lanes *of, integers knot, mlpot_vector *data)
+{
+    const int64_t size = 3 * ((int64_t)grid->n_intervals + 2);
+    for (int lane = 0; lane < MLPOT_LANES; ++lane) {
+        const double *from = of->kind[lane] < 0 ? nothing : curves + of->kind[lane] * size + 3 * (int64_t)knot[lane];
+        for (int a = 0; a < 6; ++a) data[a][lane] = from[a];
+    }
+}
+
+MLPOT_INLINE mlpot_vector weighted(const mlpot_vector *weight, const mlpot_vector *data)
+{
+    mlpot_vector sum = weight[0] * data[0];
+    for (int a = 1; a < 6; ++a) sum += weight[a] * data[a];
+    return sum;
+}
+
+MLPOT_INLINE mlpot_vector add_potential(const mlpot_pair_term *term, const mlpot_pairs *p, const lanes *of, int64_t begin,
+                                    double *pair_gradients)
+{
+    mlpot_vector data[6] = {{0}}, slope[6];
+    const place at = place_of(&term->potential_grid, of->distance);
+    knots_of(&term->potential_grid, term->potential, of, at.knot, data);
+    slope_weights(&term->potential_grid, at.t, slope);
+    const mlpot_vector along = weighted(slope, data) / of->distance;
+    for (int lane = 0; lane < of->n; ++lane)
+        for (int a = 0; a < 3; ++a)
+            pair_gradients[3 * (begin + lane) + a] += along[lane] * p->vectors[3 * (begin + lane) + a];
+    return weighted(at.weight, data);
+}
+
+MLPOT_INLINE mlpot_vector instances(const mlpot_pair_term *term, const lanes *of)
+{
+    mlpot_vector data[6] = {{0}};
+    const place at = place_of(&term->instance_grid, of->distance);
+    knots_of(&term->instance_grid, term->instance, of, at.knot, data);
+    return weighted(at.weight, data);
+}
+
+/* Features of the neighbours, added to the sums (n_kinds of this centre: a row per species of neighbour, rank). */
+MLPOT_INLINE void add_features(const mlpot_pair_term *term, const mlpot_pairs *p, const lanes *of, int64_t begin,
+                               double *sums)
+{
+    const int rank = term->rank;
+    const place at = place_of(&term->feature_grid, of->distance);
+    for (int lane = 0; lane < of->n; ++lane) {
+        if (of->kind[lane] < 0) continue;
+        const double *knots = term->features + 3 * (int64_t)at.knot[lane] * rank;
+        double *sum = sums + (int64_t)p->species[p->j[begin + lane]] * rank;
+        for (int m = 0; m < rank; m += MLPOT_LANES) {
+            mlpot_vector value = {0};
+            for (int a = 0; a < 6; ++a) value += at.weight[a][lane] * *(const mlpot_vector *)(knots + a * rank + m);
+            *(mlpot_vector *)(sum + m) += value;
+        }
+    }
+}
+
+/* Covariances of one kind from its features. */
+MLPOT_INLINE void write_covariances(const mlpot_pair_term *term, int kind, const double *sum, double *row)
+{
+    const int first = term->first[kind], n = term->first[kind + 1] - first;
+    const int width = mlpot_round_up(n, MLPOT_CHANNELS);
+    const double *map = term->maps + term->map_of[kind];
+    for (int s = 0; s < n; s += MLPOT_LANES) {
+        mlpot_vector value = {0};
+        for (int m = 0; m < term->rank; ++m) value += sum[m] * *(const mlpot_vector *)(map + (int64_t)m * width + s);
+        const int filled = n - s < MLPOT_LANES ? n - s : MLPOT_LANES;
+        for (int lane = 0; lane < filled; ++lane) row[first + s + lane] = value[lane];
+    }
+}
+
+MLPOT_INLINE double prior_variance(int rank, const double *sum)
+{
+    mlpot_vector square = {0};
+    for (int m = 0; m < rank; m += MLPOT_LANES) square += *(const mlpot_vector *)(sum + m) * *(const mlpot_vector *)(sum + m);
+    return sum_lanes(square);
+}
+
+/* One centre; sums (n_species, rank) is scratch, zero on entry and on return. */
+static void centre_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t centre, double *sums,
+                        double *energies, double *pair_gradients, double *row, double *variances)
+{
+    const int32_t *kind_with = term->kind + (int64_t)p->species[centre] * term->n_species;
+    const int64_t end = p->offsets[centre + 1];
+    const int prior = variances && !term->instance;
+    mlpot_vector energy = {0}, variance = {0};
+    for (int64_t k = p->offsets[centre]; k < end; k += MLPOT_LANES) {
+        const lanes of = gather(term, p, kind_with, k, end);
+        energy += add_potential(term, p, &of, k, pair_gradients);
+        if (variances && term->instance) variance += instances(term, &of);
+        if (row || prior) add_features(term, p, &of, k, sums);
+    }
+    energies[centre] += sum_lanes(energy);
+    if (variances) variances[centre] += sum_lanes(variance);
+    if (!row && !prior) return;
+    if (row) memset(row, 0, sizeof(double) * (size_t)term->n_sparse);
+    for (int s = 0; s < term->n_species; ++s) {
+        if (kind_with[s] < 0) continue;
+        double *sum = sums + (int64_t)s * term->rank;
+        if (row) write_covariances(term, kind_with[s], sum, row);
+        if (prior) variances[centre] += prior_variance(term->rank, sum);
+        memset(sum, 0, sizeof(double) * (size_t)term->rank);
+    }
+}
+
+static int pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                     double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances)
+{
+    const int64_t n_blocks = (n_atoms + MLPOT_BLOCK - 1) / MLPOT_BLOCK;
+    const size_t n_sums = (size_t)term->n_species * (size_t)term->rank;
+    int failed = 0;
+#pragma omp parallel num_threads(n_blocks < n_threads ? (int)n_blocks : n_threads)
+    {
+        double *sums = aligned(n_sums);
+        if (sums) {
+            memset(sums, 0, sizeof(double) * n_sums);
+        } else {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (int64_t centre = 0; centre < n_atoms; ++centre)
+            if (sums)
+                centre_sums(term, p, centre, sums, energies, pair_gradients,
+                            covariances ? covariances + centre * stride : NULL, variances);
+        free(sums);
+    }
+    return failed ? -1 : 0;
+}

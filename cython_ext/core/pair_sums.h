@@ -1,0 +1,40 @@
+/* Sums over neighbours of functions of the distance alone: a compiled two-body term (mlpot/models/compiled_pair.py).
+ *
+ *   e_i = sum_j u[kind(i,j)](r_ij) / 2                              energy, and its gradient
+ *   F_im[kind] = sum_{j of kind} phi_m(r_ij) energy_scale / 2       features: k(r, r') = energy_scale^2 phi(r) . phi(r')
+ *   cov(e_i, u(r_s)) = F_i[kind(s)] . phi(r_s) energy_scale,  var(e_i) = sum_kind |F_i[kind]|^2 */
+#ifndef MLPOT_PAIR_SUMS_H
+#define MLPOT_PAIR_SUMS_H
+
+#include "mlpot_core.h"
+
+/* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice. */
+typedef struct {
+    double start, per_step; /* first knot, A; knots per angstrom */
+    int n_intervals, kink;  /* n_intervals + 2 knots are stored */
+} mlpot_grid;
+
+/* A "kind" is an unordered pair of elements that has sparse radii. */
+typedef struct {
+    int n_species, n_kinds;
+    double cutoff;              /* A */
+    const int32_t *kind;        /* (n_species, n_species); -1: no sparse radii, no energy */
+    mlpot_grid potential_grid;
+    const double *potential;    /* (n_kinds, n_knots, 3) u / 2, eV */
+    mlpot_grid instance_grid;
+    const double *instance;     /* (n_kinds, n_knots, 3) variance of a bond, eV^2; NULL: variances from the features */
+    int rank;                   /* features, a multiple of MLPOT_CHANNELS */
+    mlpot_grid feature_grid;
+    const double *features;     /* (n_knots, 3, rank) phi energy_scale / 2, eV; aligned */
+    int n_sparse;               /* of all kinds */
+    const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
+    const int64_t *map_of;      /* (n_kinds) where a kind's map begins */
+    const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) energy_scale of each kind; aligned */
+} mlpot_pair_term;
+
+/* ADDS to energies (n_atoms), pair_gradients (n_pairs, 3) and variances (n_atoms); WRITES covariances[centre * stride +
+ * column]; the last two may be NULL. Threads over blocks of centres. 0, or -1 when memory is short. */
+int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                    double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances);
+
+#endif

@@ -1,0 +1,100 @@
+/* Products of a packed matrix with panels of MLPOT_PANEL centres, in registers; included once per precision with REAL,
+ * VECTOR, PARTS (vectors in a panel) and NAME(). ROWS x SIDE accumulators fill the registers of the instruction set:
+ * 24 of 32 with AVX-512, 12 of 16 with AVX2 and SSE2.
+ *
+ * BLAS is slower here: it packs the sparse points anew for every block of centres. */
+#if MLPOT_LANES == 8
+#define ROWS 12
+#define SIDE (PARTS < 2 ? PARTS : 2)
+#else
+#define ROWS 6
+#define SIDE 2
+#endif
+#define WIDTH ((int)(sizeof(VECTOR) / sizeof(REAL)))
+
+typedef struct {
+    VECTOR v[ROWS][SIDE];
+} NAME(accumulators);
+
+/* rows of `packed` (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL) */
+MLPOT_INLINE NAME(accumulators) NAME(rows_times)(const REAL *packed, int n_columns, const REAL *x)
+{
+    NAME(accumulators) s;
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+        for (int p = 0; p < SIDE; ++p) s.v[i][p] = (VECTOR){0};
+    for (int k = 0; k < n_columns; ++k, packed += MLPOT_TILE, x += MLPOT_PANEL) {
+        VECTOR b[SIDE];
+#pragma GCC unroll 4
+        for (int p = 0; p < SIDE; ++p) b[p] = *(const VECTOR *)(x + p * WIDTH);
+#pragma GCC unroll 12
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int p = 0; p < SIDE; ++p) s.v[i][p] += packed[i] * b[p];
+    }
+    return s;
+}
+
+/* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows times x */
+static void NAME(product)(const REAL *tile, int n_columns, const REAL *x, REAL *y)
+{
+    for (int row = 0; row < MLPOT_TILE; row += ROWS)
+        for (int part = 0; part < PARTS; part += SIDE) {
+            const NAME(accumulators) s = NAME(rows_times)(tile + row, n_columns, x + part * WIDTH);
+#pragma GCC unroll 12
+            for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                for (int p = 0; p < SIDE; ++p)
+                    *(VECTOR *)(y + (row + i) * MLPOT_PANEL + (part + p) * WIDTH) = s.v[i][p];
+        }
+}
+
+/* y (MLPOT_TILE, MLPOT_PANEL) += MLPOT_TILE columns of n_tiles tiles, transposed, times x (n_tiles * MLPOT_TILE,
+ * MLPOT_PANEL); `packed` points at the first of the columns, tiles are `apart` */
+static void NAME(transposed_product)(const REAL *packed, ptrdiff_t apart, int n_tiles, const REAL *x, REAL *y)
+{
+    for (int column = 0; column < MLPOT_TILE; column += ROWS)
+        for (int part = 0; part < PARTS; part += SIDE) {
+            const REAL *a = packed + column * MLPOT_TILE, *b = x + part * WIDTH;
+            REAL *out = y + column * MLPOT_PANEL + part * WIDTH;
+            NAME(accumulators) s;
+#pragma GCC unroll 12
+            for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                for (int p = 0; p < SIDE; ++p) s.v[i][p] = *(const VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH);
+            for (int t = 0; t < n_tiles; ++t, a += apart)
+                for (int r = 0; r < MLPOT_TILE; ++r, b += MLPOT_PANEL) {
+                    VECTOR v[SIDE];
+#pragma GCC unroll 4
+                    for (int p = 0; p < SIDE; ++p) v[p] = *(const VECTOR *)(b + p * WIDTH);
+#pragma GCC unroll 12
+                    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                        for (int p = 0; p < SIDE; ++p) s.v[i][p] += a[i * MLPOT_TILE + r] * v[p];
+                }
+#pragma GCC unroll 12
+            for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                for (int p = 0; p < SIDE; ++p) *(VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) = s.v[i][p];
+        }
+}
+
+/* sums (MLPOT_PANEL) += squares of a tile of rows times x, over the rows */
+static void NAME(product_squares)(const REAL *tile, int n_columns, const REAL *x, REAL *sums)
+{
+    for (int row = 0; row < MLPOT_TILE; row += ROWS)
+        for (int part = 0; part < PARTS; part += SIDE) {
+            const NAME(accumulators) s = NAME(rows_times)(tile + row, n_columns, x + part * WIDTH);
+            for (int p = 0; p < SIDE; ++p) {
+                VECTOR total = s.v[0][p] * s.v[0][p];
+#pragma GCC unroll 12
+                for (int i = 1; i < ROWS; ++i) total += s.v[i][p] * s.v[i][p];
+                *(VECTOR *)(sums + (part + p) * WIDTH) += total;
+            }
+        }
+}
+
+#undef ROWS
+#undef SIDE
+#undef WIDTH

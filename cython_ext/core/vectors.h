@@ -1,0 +1,35 @@
+/* Vectors of the instruction set that a file is compiled for: MLPOT_LANES doubles, set by isa_*.c. */
+#ifndef MLPOT_VECTORS_H
+#define MLPOT_VECTORS_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mlpot_core.h"
+
+#define MLPOT_INLINE static inline __attribute__((always_inline))
+
+typedef double mlpot_vector __attribute__((vector_size(8 * MLPOT_LANES), aligned(8 * MLPOT_LANES)));
+typedef float mlpot_single __attribute__((vector_size(8 * MLPOT_LANES), aligned(8 * MLPOT_LANES)));
+
+/* Centres that share a row of features: two cache lines, whole vectors of every instruction set. */
+#define MLPOT_PANEL 16
+#define MLPOT_PARTS (MLPOT_PANEL / MLPOT_LANES)
+/* Centres treated together between two products: what they need stays in the L2 cache. */
+#define MLPOT_BLOCK 64
+
+MLPOT_INLINE double sum_lanes(mlpot_vector v)
+{
+    double sum = 0.0;
+    for (int lane = 0; lane < MLPOT_LANES; ++lane) sum += v[lane];
+    return sum;
+}
+
+static void *aligned(size_t n_doubles)
+{
+    size_t bytes = (n_doubles * sizeof(double) + 63) / 64 * 64;
+    return aligned_alloc(64, bytes ? bytes : 64);
+}
+
+#endif

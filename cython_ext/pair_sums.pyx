@@ -1,0 +1,137 @@
+"""Two-body sums from tables: typed memoryviews over core/pair_sums.c.
+
+Everything here trusts its arguments: mlpot/models/compiled_pair.py makes them.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t
+
+from core cimport mlpot_pairs
+
+LANES = 8
+
+cdef extern from "pair_sums.h" nogil:
+    ctypedef struct mlpot_grid:
+        double start, per_step
+        int n_intervals, kink
+
+    ctypedef struct mlpot_pair_term:
+        int n_species, n_kinds
+        double cutoff
+        const int32_t *kind
+        mlpot_grid potential_grid
+        const double *potential
+        mlpot_grid instance_grid
+        const double *instance
+        int rank
+        mlpot_grid feature_grid
+        const double *features
+        int n_sparse
+        const int32_t *first
+        const int64_t *map_of
+        const double *maps
+
+    int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                        double *energies, double *pair_gradients, double *covariances, int64_t stride,
+                        double *variances)
+
+
+cdef mlpot_grid grid_of(double start, double step, int n_knots, int kink) noexcept:
+    cdef mlpot_grid grid
+    grid.start = start
+    grid.per_step = 1 / step
+    grid.n_intervals = n_knots - 2
+    grid.kink = kink
+    return grid
+
+
+cdef class PairSums:
+    """Tables of one two-body term in the form that the core reads. A grid is (start, step, kink)."""
+
+    cdef mlpot_pair_term term
+    cdef object owners
+
+    def __init__(
+        self,
+        *,
+        double cutoff,
+        const int32_t[:, ::1] kind,  # IN (n_species, n_species) -1: no table
+        tuple potential_grid,
+        const double[:, :, ::1] potential,  # IN (n_kinds, n_knots, 3)
+        tuple instance_grid,
+        const double[:, :, ::1] instance,  # IN (n_kinds, n_knots, 3) or None
+        tuple feature_grid,
+        const double[:, :, ::1] features,  # IN (n_knots, 3, rank)
+        const int32_t[::1] first,  # IN (n_kinds + 1)
+        const int64_t[::1] map_of,  # IN (n_kinds)
+        const double[::1] maps,  # IN (rank, padded columns) of each kind, one after the other
+    ):
+        cdef const double[::1] knots = _aligned_copy(np.asarray(features).ravel())
+        cdef const double[::1] rows = _aligned_copy(maps)
+        self.owners = (kind, potential, instance, knots, first, map_of, rows)
+        self.term.n_species = kind.shape[0]
+        self.term.n_kinds = potential.shape[0]
+        self.term.cutoff = cutoff
+        self.term.kind = &kind[0, 0]
+        start, step, kink = potential_grid
+        self.term.potential_grid = grid_of(start, step, potential.shape[1], kink)
+        self.term.potential = &potential[0, 0, 0]
+        self.term.instance = NULL
+        if instance is not None:
+            start, step, kink = instance_grid
+            self.term.instance_grid = grid_of(start, step, instance.shape[1], kink)
+            self.term.instance = &instance[0, 0, 0]
+        start, step, kink = feature_grid
+        self.term.rank = features.shape[2]
+        self.term.feature_grid = grid_of(start, step, features.shape[0], kink)
+        self.term.features = &knots[0]
+        self.term.n_sparse = first[first.shape[0] - 1]
+        self.term.first = &first[0]
+        self.term.map_of = &map_of[0]
+        self.term.maps = &rows[0]
+
+    def add(
+        self,
+        const int32_t[::1] species,  # IN (n_atoms) index into the term's species
+        const int32_t[::1] j,  # IN (n_pairs)
+        const int64_t[::1] offsets,  # IN (n_atoms + 1)
+        const double[:, ::1] vectors,  # IN (n_pairs, 3) A
+        const double[::1] distances,  # IN (n_pairs) A
+        double[::1] energies,  # OUT (n_atoms), added to
+        double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
+        double[:, :] covariances,  # OUT (n_atoms, n_sparse) or None, written; columns lie side by side
+        double[::1] variances,  # OUT (n_atoms) or None, added to
+        int n_threads,
+    ):
+        """Energies and gradients of all atoms; covariances and variances where asked."""
+        cdef mlpot_pairs pairs
+        cdef int64_t n_atoms = species.shape[0], stride = 0
+        cdef bint some = j.shape[0] > 0
+        cdef double *rows = NULL
+        cdef double *spread = NULL
+        cdef double *gradients = &pair_gradients[0, 0] if some else NULL
+        cdef int failed
+        pairs.species = &species[0]
+        pairs.offsets = &offsets[0]
+        pairs.j = &j[0] if some else NULL
+        pairs.vectors = &vectors[0, 0] if some else NULL
+        pairs.distances = &distances[0] if some else NULL
+        if covariances is not None:
+            rows, stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
+        if variances is not None:
+            spread = &variances[0]
+        with nogil:
+            failed = mlpot_pair_sums(&self.term, &pairs, n_atoms, n_threads, &energies[0], gradients, rows, stride,
+                                     spread)
+        if failed:
+            raise MemoryError
+
+
+def _aligned_copy(array):
+    """The numbers (n,) from an address at the beginning of a cache line."""
+    memory = np.empty(len(array) + LANES)
+    begin = (-(memory.ctypes.data // memory.itemsize)) % LANES
+    copy = memory[begin : begin + len(array)]
+    copy[:] = array
+    return copy

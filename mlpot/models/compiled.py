@@ -1,0 +1,104 @@
+"""The compiled model: the numbers of a `SparseGP` at a fraction of its cost; every simulation runs on it.
+
+Pair potentials become splines, features shed what the energy does not see, the sum over sparse points collapses where
+that is cheaper (`compiled_soap`), all within a tolerance that the caller states. The uncertainty stays exact (`spread`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from ..descriptors.density import species_indices
+from ..neighbours import Pairs, find_pairs
+from ..structures import volume_of
+from ..threads import single_blas_thread
+from .prediction import Prediction, make_prediction
+from .spread import Spread, make_spread
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+
+class CompiledTerm(Protocol):
+    """A term with its weights, ready for simulations."""
+
+    def predict(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+        variances: np.ndarray | None = None,
+    ) -> None:
+        """Add local energies and pair gradients; write covariances and add prior variances where asked."""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model that predicts as its `source` does, only faster; made by `SparseGP.compile`.
+
+    Parameters
+    ----------
+    source : SparseGP
+    terms : tuple of CompiledTerm
+        In the order of the source's terms.
+    tolerance : float
+        Largest change of an atom's energy, eV.
+    precision : str
+        "float64", or "float32" for the products of features and sparse points.
+    """
+
+    source: SparseGP
+    terms: tuple[CompiledTerm, ...]
+    tolerance: float
+    precision: str
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance at which atoms interact, A."""
+        return self.source.cutoff
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Sorted atomic numbers the model knows."""
+        return self.source.species
+
+    @property
+    def n_sparse(self) -> int:
+        return self.source.n_sparse
+
+    def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
+        """Energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
+        return self.predict_pairs(find_pairs(atoms, self.cutoff), volume_of(atoms), uncertainty)
+
+    def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
+        """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
+        species_indices(pairs.numbers, self.species)
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        variances = np.zeros(pairs.n_atoms) if uncertainty else None
+        with single_blas_thread():
+            self.source.baseline.predict(pairs, energies, gradients)
+            if variances is not None:
+                self._spread.predict(pairs, energies, gradients, variances)
+            else:
+                for term in self.terms:
+                    term.predict(pairs, energies, gradients)
+        deviations = None if variances is None else np.sqrt(np.maximum(variances, 0.0))
+        return make_prediction(self.source, pairs, volume, energies, gradients, deviations)
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return make_spread(self.source, self.terms)
+
+    def __reduce__(self) -> tuple:
+        return _compile, (self.source, self.tolerance, self.precision)
+
+
+def _compile(source: SparseGP, tolerance: float, precision: str) -> CompiledModel:
+    """Where a pickled model begins again: compiled tables hold addresses."""
+    return source.compile(tolerance, precision)

@@ -1,0 +1,215 @@
+"""The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
+
+Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel,
+k(r, r') = phi(r) . phi(r') energy_scale^2, summed over the neighbours of an atom: a double sum over neighbours is the
+square of a single one. The features' tables err by e; the posterior standard deviation of u(r) then errs by at most
+e energy_scale, because covariances and prior variances are those of the same, slightly moved, point of feature space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._ext.pair_sums import LANES, PairSums
+from ..descriptors.density import species_indices
+from ..descriptors.radial_table import RadialTable, tabulate
+from ..errors import ConfigError
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
+
+if TYPE_CHECKING:
+    from .pair_term import PairTerm
+
+FEATURE_TOLERANCE = 1e-10
+"""Error of the features' table, relative to the largest feature."""
+INSTANCE_TOLERANCE = 1e-6
+"""Error of a bond's variance, relative to the smallest it can be far from the cutoff: the regularisation squared."""
+CROWD = 32
+"""Neighbours whose errors may add up in an atom's energy."""
+EPSILON = float(np.finfo(float).eps)
+KINK_NUDGE = 1e-12
+"""How far from the kink of the cutoff function, relative to the cutoff, `tabulate` looks at either side of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPairTerm:
+    """Tables of a two-body term; made by `PairTerm.compile`.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff, energy_scale : float
+        A; eV.
+    n_sparse_of : tuple of int
+        Sparse radii of every pair of elements, in the order of `species_pairs(species)`.
+    potential : RadialTable
+        u(r) / 2 in eV of every pair of elements that has sparse radii.
+    instances : RadialTable or None
+        Variance of a bond, eV^2, of the same; None: variances are those of the prior.
+    features : RadialTable
+        phi_m(r), of energy scale 1.
+    sparse_features : (n_sparse, rank) array
+        phi_m(r_s).
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    energy_scale: float
+    n_sparse_of: tuple[int, ...]
+    potential: RadialTable
+    instances: RadialTable | None
+    features: RadialTable
+    sparse_features: np.ndarray
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(self.n_sparse_of)
+
+    def predict(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+        variances: np.ndarray | None = None,
+    ) -> None:
+        """Add the term to what is given; pairs beyond the cutoff are passed over.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Neighbours up to the cutoff or farther.
+        energies : (n_atoms,) array
+            Local energies in eV, added to.
+        pair_gradients : (n_pairs, 3) array
+            dE/dvectors in eV/A, added to.
+        covariances : (n_atoms, n_sparse) array, optional
+            Covariances of the local energies with the sparse points in eV^2, written; its columns must lie side by side.
+        variances : (n_atoms,) array, optional
+            Variances in eV^2, added to: of the local energies' prior, or sums over an atom's bonds if the term was
+            compiled with a regularisation (see `PairTerm.instance_variances`).
+
+        Raises
+        ------
+        UnknownSpeciesError
+            For an element that is not in `species`.
+        """
+        species = species_indices(pairs.numbers, self.species)
+        if self.n_sparse:
+            self._core.add(
+                species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances,
+                energies, pair_gradients, covariances, variances, n_threads(),
+            )  # fmt: skip
+
+    @cached_property
+    def _core(self) -> PairSums:
+        present = [n for n in self.n_sparse_of if n]
+        rank = -(-self.sparse_features.shape[1] // LANES) * LANES
+        features = _padded(0.5 * self.energy_scale * self.features.knots[:, :, 0, :], rank)
+        first = np.concatenate([[0], np.cumsum(present)])
+        maps = [
+            _padded(self.energy_scale * part.T, -(-len(part) // LANES) * LANES)
+            for part in np.split(self.sparse_features, first[1:-1])
+        ]
+        maps = [np.concatenate([part, np.zeros((rank - len(part), part.shape[1]))]) for part in maps]
+        return PairSums(
+            cutoff=self.cutoff,
+            kind=self._kinds(),
+            potential_grid=_grid(self.potential),
+            potential=_curves(self.potential),
+            instance_grid=None if self.instances is None else _grid(self.instances),
+            instance=None if self.instances is None else _curves(self.instances),
+            feature_grid=_grid(self.features),
+            features=features,
+            first=first.astype(np.int32),
+            map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
+            maps=np.concatenate([part.ravel() for part in maps]),
+        )
+
+    def _kinds(self) -> np.ndarray:
+        """Table of each pair of elements (n_species, n_species); -1 where there are no sparse radii."""
+        n = len(self.species)
+        filled = np.array(self.n_sparse_of) > 0
+        kinds = np.full((n, n), -1, np.int32)
+        kinds[np.triu_indices(n)] = np.where(filled, np.cumsum(filled) - 1, -1)
+        return np.maximum(kinds, kinds.T)
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+
+
+def compile_pair_term(
+    term: PairTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
+) -> CompiledPairTerm:
+    """See `PairTerm.compile`."""
+    table = _kernel_table(term.cutoff, term.cutoff_width, term.length_scale)
+    basis = KernelFeatures(term.cutoff, term.cutoff_width, term.length_scale)
+    at_radii = basis.evaluate(np.concatenate(term.sparse_radii))[0, :, :, 0]
+    instances = None
+    if regularisation is not None and term.n_sparse:
+        instances = _tabulated_within(InstanceCurves(term, regularisation), INSTANCE_TOLERANCE * regularisation**2)
+    return CompiledPairTerm(
+        species=term.species,
+        cutoff=term.cutoff,
+        energy_scale=term.energy_scale,
+        n_sparse_of=tuple(len(radii) for radii in term.sparse_radii),
+        potential=_potential_table(PotentialCurves(term, np.asarray(weights, float)), tolerance),
+        instances=instances,
+        features=table,
+        sparse_features=at_radii,
+    )
+
+
+def _potential_table(curves: PotentialCurves, tolerance: float) -> RadialTable:
+    if not np.any(curves.weights):
+        return RadialTable(0.0, curves.cutoff, 0, np.zeros((3, 3, 1, curves.n_max)))
+    return _tabulated_within(curves, tolerance / CROWD)
+
+
+def _tabulated_within(curves: PotentialCurves | InstanceCurves, allowed: float) -> RadialTable:
+    """Table with an error below `allowed` (in the curves' unit), or what rounding permits: errors of the sums and of
+    the distances, and that of the distance from the kink at which its two sides are evaluated."""
+    everywhere = np.linspace(0.01, curves.cutoff, 400)
+    values, slopes, _ = np.abs(curves.evaluate(everywhere)).max(axis=(1, 2, 3))
+    at_kink = np.abs(curves.evaluate(np.array([curves.cutoff - curves.cutoff_width]))[1]).max()
+    rounding = 16 * EPSILON * (curves.summands(everywhere) + slopes * curves.cutoff)
+    rounding += 2 * KINK_NUDGE * curves.cutoff * at_kink
+    return _tabulated(curves, max(allowed, rounding) / values, curves.term.length_scale)
+
+
+@lru_cache(maxsize=8)
+def _kernel_table(cutoff: float, cutoff_width: float, length_scale: float) -> RadialTable:
+    """Features do not depend on what was learnt: one table serves every refit."""
+    return _tabulated(KernelFeatures(cutoff, cutoff_width, length_scale), FEATURE_TOLERANCE, length_scale)
+
+
+def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable:
+    try:
+        return tabulate(basis, tolerance)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a pair term with length_scale = {length_scale} A, cutoff_width = {basis.cutoff_width} A is too sharp to "
+            "tabulate; raise them"
+        ) from error
+
+
+def _grid(table: RadialTable) -> tuple[float, float, int]:
+    return table.start, table.step, table.kink
+
+
+def _curves(table: RadialTable) -> np.ndarray:
+    """Knots (n_functions, n_knots, 3)."""
+    return np.ascontiguousarray(np.transpose(table.knots[:, :, 0, :], (2, 0, 1)))
+
+
+def _padded(array: np.ndarray, n_columns: int) -> np.ndarray:
+    """The array with zeros up to `n_columns` in its last direction."""
+    padded = np.zeros((*array.shape[:-1], n_columns))
+    padded[..., : array.shape[-1]] = array
+    return padded

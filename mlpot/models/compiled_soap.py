@@ -1,0 +1,201 @@
+"""The compiled form of a many-body term: fewer features, fewer points, the same energies to a stated tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .._ext.density import Density, KernelModel, PairView, Points
+from ..descriptors.density import SoapDescriptor
+from ..descriptors.reduction import RotatedPowerSpectrum, rotated_power_spectrum
+from ..neighbours import Pairs
+from ..threads import n_threads
+
+SAMPLE = 256
+"""Sparse points at which the part that each feature has in the energy is measured."""
+SAFETY = 10.0
+"""A feature of an environment may be so many times larger than in any sparse point."""
+
+cached_rotation = lru_cache(maxsize=32)(rotated_power_spectrum)
+
+
+@dataclass(frozen=True)
+class CompiledSpecies:
+    """What one element of centres needs.
+
+    Parameters
+    ----------
+    number : int
+        Atomic number.
+    columns : slice
+        Its sparse points among those of the term.
+    core : Density
+        Tables that compute the kept features.
+    energy, known : Points
+        Points that give the energy; sparse points, for covariances (the same object where they serve for both).
+    """
+
+    number: int
+    columns: slice
+    core: Density
+    energy: Points
+    known: Points
+
+    def model(self, spread: np.ndarray | None = None) -> KernelModel:
+        """For the core: with `spread`, a lower triangle over other terms' points and the known ones, also |G k|^2."""
+        return KernelModel(self.energy, self.known, spread)
+
+
+@dataclass(frozen=True)
+class CompiledSoapTerm:
+    """A `SoapTerm` with weights, ready for simulations; made by `compile_soap`.
+
+    Parameters
+    ----------
+    descriptor : SoapDescriptor
+    parts : tuple of CompiledSpecies
+        One per element that has sparse points.
+    models : tuple of KernelModel
+        One per part, without uncertainty.
+    prior_variance : float
+        Of every local energy, eV^2.
+    """
+
+    descriptor: SoapDescriptor
+    parts: tuple[CompiledSpecies, ...]
+    models: tuple[KernelModel, ...]
+    prior_variance: float
+
+    def predict(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+        variances: np.ndarray | None = None,
+    ) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3); write covariances (n_atoms, M) with the sparse
+        points and add prior variances (n_atoms,) where asked."""
+        own = None if covariances is None else [covariances[:, part.columns] for part in self.parts]
+        self.evaluate(pairs, energies, pair_gradients, self.models, covariances=own)
+        if variances is not None:
+            variances += self.prior_variance
+
+    def evaluate(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        models: Sequence[KernelModel],
+        explained: np.ndarray | None = None,
+        others: Sequence[np.ndarray] | None = None,
+        covariances: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        """Run a kernel model for each part: add energies, pair gradients and |G k|^2 (n_atoms,); write covariances.
+
+        `others` (n_atoms, n_other) are covariances with the sparse points of other terms that the triangles G begin with.
+        """
+        view: PairView = self.descriptor.view(pairs)
+        for k, (part, model) in enumerate(zip(self.parts, models, strict=True)):
+            part.core.local_energies(
+                view, centres_of(pairs, part.number), model, energies, pair_gradients, n_threads(), explained,
+                None if others is None else others[k], None if covariances is None else covariances[k],
+            )  # fmt: skip
+
+
+def centres_of(pairs: Pairs, number: int) -> np.ndarray:
+    """Atoms (n,) of one element."""
+    return np.flatnonzero(pairs.numbers == number).astype(np.int32)
+
+
+def compile_soap(
+    descriptor: SoapDescriptor,
+    sparse_features: tuple[np.ndarray, ...],
+    weights: np.ndarray,
+    energy_scale: float,
+    zeta: float,
+    tolerance: float,
+    single: bool,
+) -> CompiledSoapTerm:
+    """Compile a term; see `SoapTerm.compile`."""
+    rotated = cached_rotation(descriptor)
+    parts, begin = [], 0
+    for number, features in zip(descriptor.species, sparse_features, strict=True):
+        columns = slice(begin, begin + len(features))
+        begin += len(features)
+        if len(features):
+            parts.append(
+                _compile_species(
+                    rotated, number, columns, features, weights[columns], energy_scale, zeta, tolerance, single
+                )
+            )
+    variance = energy_scale**2 * (1.0 + descriptor.constant**2) ** zeta
+    return CompiledSoapTerm(descriptor, tuple(parts), tuple(part.model() for part in parts), variance)
+
+
+def _compile_species(
+    rotated: RotatedPowerSpectrum,
+    number: int,
+    columns: slice,
+    sparse_features: np.ndarray,
+    weights: np.ndarray,
+    energy_scale: float,
+    zeta: float,
+    tolerance: float,
+    single: bool,
+) -> CompiledSpecies:
+    constant = rotated.descriptor.constant
+    turned = rotated.rotate(sparse_features)
+    kept = _features_that_matter(turned, constant, weights, energy_scale, zeta, 0.5 * tolerance)
+    reduced = turned[:, kept]
+    if constant:
+        reduced = np.concatenate([reduced, np.full((len(reduced), 1), constant)], axis=1)
+    reduced = np.ascontiguousarray(reduced)
+    points, strengths = _fewer_points(reduced, weights, energy_scale, zeta, 0.5 * tolerance)
+    energy = Points(points, strengths, energy_scale, zeta, single)
+    known = energy if points is reduced and not single else Points(reduced, None, energy_scale, zeta)
+    return CompiledSpecies(number, columns, rotated.core(kept), energy, known)
+
+
+def _features_that_matter(
+    features: np.ndarray, constant: float, weights: np.ndarray, energy_scale: float, zeta: float, tolerance: float
+) -> np.ndarray:
+    """Indices of the rotated features without which energies would change by more than `tolerance` (eV per atom).
+
+    A feature f enters the energy as p_f dE/dp_f and the norm of p as p_f^2 / 2; both are bounded by `SAFETY` times
+    the largest value over a sample of the sparse points. The least are left out as long as their bounds add up to less.
+    """
+    sample = features[:: -(-len(features) // SAMPLE)]
+    overlaps = sample @ features.T + constant**2
+    powers = energy_scale**2 * np.maximum(overlaps, 0.0) ** (zeta - 1) * weights
+    slopes = np.abs(zeta * powers @ features).max(axis=0)
+    energy = np.abs((powers * overlaps).sum(axis=1)).max()
+    largest = SAFETY * np.abs(features).max(axis=0)
+    bounds = largest * slopes + 0.5 * zeta * energy * largest**2
+    order = np.argsort(bounds, kind="stable")
+    dropped = np.cumsum(bounds[order]) < tolerance
+    return np.sort(order[~dropped]) if not dropped.all() else order[-1:]
+
+
+def _fewer_points(
+    features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights that give the same energies at the least cost.
+
+    For zeta = 1 the sum over sparse points is linear in the features, one point; for zeta = 2 it is a quadratic form
+    and its eigenvectors are points enough. Cost is proportional to the number of points.
+    """
+    if zeta == 1:
+        return (weights @ features)[None], np.ones(1)
+    if zeta != 2 or len(features) <= 1:
+        return features, weights
+    values, vectors = np.linalg.eigh((features.T * weights) @ features)
+    order = np.argsort(np.abs(values))
+    longest = float(np.max(np.einsum("sf,sf->s", features, features)))
+    kept = order[np.cumsum(np.abs(values[order])) * energy_scale**2 * longest >= tolerance]
+    if len(kept) >= len(features):
+        return features, weights
+    return np.ascontiguousarray(vectors[:, kept].T), values[kept]

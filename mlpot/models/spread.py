@@ -1,0 +1,197 @@
+"""The uncertainty of local energies beside their values, at the price of one more product.
+
+    var_i = k_ii - |G k_i|^2,    G'G = K_mm^-1 - (K_mm + K_mn Sigma^-1 K_nm)^-1,
+
+with G a lower triangle over the sparse points that an element's atoms have to do with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+
+from .._ext.density import KernelModel
+from ..errors import FitError
+from ..neighbours import Pairs
+from ..threads import single_blas_thread
+from .compiled_soap import CompiledSoapTerm, centres_of
+from .design_matrix import columns
+from .factor import prior_factor
+
+if TYPE_CHECKING:
+    from .compiled import CompiledTerm
+    from .sparse_gp import SparseGP
+
+FLOOR = 1e-12
+"""Part of the prior variance that is always taken as explained: a triangle exists even where the data say nothing."""
+
+
+class Spread(Protocol):
+    """Evaluates the terms of a model together with the variances of the local energies."""
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray) -> None:
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), variances (n_atoms,) in eV^2."""
+
+
+@dataclass(frozen=True)
+class SpeciesSpread:
+    """Uncertainty of the atoms of one element.
+
+    Parameters
+    ----------
+    number : int
+        Atomic number.
+    other : (n_other,) int array
+        Their columns among the covariances with all terms but the last many-body one.
+    triangle : (n, n) array
+        G over these, then the last term's sparse points of this element.
+    model : KernelModel or None
+        Evaluates the last term and |G k|^2 at once; None where it has no sparse points of this element.
+    """
+
+    number: int
+    other: np.ndarray
+    triangle: np.ndarray
+    model: KernelModel | None
+
+
+@dataclass(frozen=True)
+class JointSpread:
+    """Of a fitted model: sparse points of all terms know of each other through the data.
+
+    Parameters
+    ----------
+    first : tuple of (CompiledTerm, slice)
+        Terms whose covariances are written out, and where.
+    last : CompiledSoapTerm or None
+        The last many-body term; its covariances stay in the cache.
+    n_columns : int
+        Width of the covariances of `first`.
+    species : tuple of SpeciesSpread
+    """
+
+    first: tuple[tuple[CompiledTerm, slice], ...]
+    last: CompiledSoapTerm | None
+    n_columns: int
+    species: tuple[SpeciesSpread, ...]
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray) -> None:
+        """See `Spread`."""
+        covariances = np.zeros((pairs.n_atoms, self.n_columns))
+        for term, part in self.first:
+            term.predict(pairs, energies, pair_gradients, covariances[:, part], variances)
+        explained = np.zeros(pairs.n_atoms)
+        for own in self.species:
+            centres = centres_of(pairs, own.number)
+            if own.model is None:
+                rows = covariances[np.ix_(centres, own.other)] @ own.triangle.T
+                explained[centres] += np.einsum("as,as->a", rows, rows)
+        if self.last is not None:
+            models = [own.model for own in self.species if own.model is not None]
+            others = [
+                covariances if len(own.other) == self.n_columns else np.ascontiguousarray(covariances[:, own.other])
+                for own in self.species
+                if own.model is not None
+            ]
+            self.last.evaluate(pairs, energies, pair_gradients, models, explained=explained, others=others)
+            variances += self.last.prior_variance
+        variances -= explained
+
+
+@dataclass(frozen=True)
+class IndependentSpread:
+    """Of an imported model, of whose data nothing is known: var = k_ii - k_i (K_mm + regularisation)^-1 k_i for each
+    instance of each term as if they were independent, which is what QUIP reports.
+
+    Parameters
+    ----------
+    terms : tuple of CompiledTerm
+        Pair and three-body terms add the variances of their instances themselves.
+    models : dict of int to list of KernelModel
+        Those of the many-body terms, by their place in `terms`.
+    regularisation : float
+        eV^2, part of the prior variance of each instance.
+    """
+
+    terms: tuple[CompiledTerm, ...]
+    models: dict[int, list[KernelModel]]
+    regularisation: float
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray) -> None:
+        """See `Spread`."""
+        for k, term in enumerate(self.terms):
+            if not isinstance(term, CompiledSoapTerm):
+                term.predict(pairs, energies, pair_gradients, variances=variances)
+                continue
+            explained = np.zeros(pairs.n_atoms)
+            term.evaluate(pairs, energies, pair_gradients, self.models[k], explained=explained)
+            for part in term.parts:
+                centres = centres_of(pairs, part.number)
+                variances[centres] += term.prior_variance + self.regularisation - explained[centres]
+
+
+def make_spread(model: SparseGP, terms: Sequence[CompiledTerm]) -> Spread:
+    """The uncertainty of a compiled model."""
+    with single_blas_thread():
+        return _independent(model, terms) if model.factor is None else _joint(model, terms)
+
+
+def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentSpread:
+    variance = model.regularisation**2
+    models = {}
+    for k, (term, compiled) in enumerate(zip(model.terms, terms, strict=True)):
+        if isinstance(compiled, CompiledSoapTerm):
+            triangles = [_inverse(prior_factor(block, 0.0, variance)) for block in term.prior()]
+            models[k] = [part.model(triangle) for part, triangle in zip(compiled.parts, triangles, strict=True)]
+    return IndependentSpread(tuple(terms), models, variance)
+
+
+def _inverse(lower: np.ndarray) -> np.ndarray:
+    inverse, _ = lapack.dtrtri(lower, lower=1)
+    return np.ascontiguousarray(inverse)
+
+
+def _joint(model: SparseGP, terms: Sequence[CompiledTerm]) -> JointSpread:
+    last = max((k for k, term in enumerate(terms) if isinstance(term, CompiledSoapTerm)), default=None)
+    parts = columns(model.terms)
+    order = [k for k in range(len(terms)) if k != last]
+    ends = np.cumsum([0, *(model.terms[k].n_sparse for k in order)])
+    first = tuple((terms[k], slice(int(a), int(b))) for k, (a, b) in zip(order, pairwise(ends), strict=True))
+    everywhere = np.concatenate([np.arange(parts[k].start, parts[k].stop) for k in order] or [np.empty(0, int)])
+    species = []
+    for number in model.species:
+        seen = [model.terms[k].columns_of(number) + a for k, a in zip(order, ends[:-1], strict=True)]
+        other = np.concatenate(seen or [np.empty(0, int)]).astype(int)
+        own, part = np.empty(0, int), None
+        if last is not None:
+            own = parts[last].start + model.terms[last].columns_of(number)
+            part = next((part for part in terms[last].parts if part.number == number), None)
+        triangle = _triangle(model, np.concatenate([everywhere[other], own]).astype(int))
+        species.append(SpeciesSpread(number, other, triangle, None if part is None else part.model(triangle)))
+    return JointSpread(first, None if last is None else terms[last], int(ends[-1]), tuple(species))
+
+
+def _triangle(model: SparseGP, chosen: np.ndarray) -> np.ndarray:
+    """G over the chosen sparse points, which are whole blocks of K_mm.
+
+    With K_mm = L L', R'R = K_mm + K_mn Sigma^-1 K_nm and W = R^-T L, G'G = L^-T (1 - W'W) L^-1: the difference is taken
+    where it is harmless, before L is undone.
+    """
+    if not len(chosen):
+        return np.zeros((0, 0))
+    prior = model.prior_factor[:, chosen]
+    known = solve_triangular(model.factor, prior, trans="T", check_finite=False)
+    shrinkage = (1 + FLOOR) * np.eye(len(chosen)) - known.T @ known
+    # T'T = shrinkage with T a lower triangle: Cholesky of the matrix read backwards
+    backwards, info = lapack.dpotrf(shrinkage[::-1, ::-1], lower=1, clean=1)
+    if info:
+        raise FitError(
+            "the uncertainty has lost its digits: K_mm is nearly singular; raise jitter, or take fewer sparse points"
+        )
+    lower = backwards[::-1, ::-1].T
+    return np.ascontiguousarray(solve_triangular(prior[chosen], lower.T, lower=True, trans="T", check_finite=False).T)

@@ -51,8 +51,6 @@ class SparseGP:
         Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
     jitter : float
         Relative addition to the diagonal of K_mm.
-    regularisation : float
-        eV, of an imported model: its square is added to the diagonal of K_mm and to the prior variances.
     config : FitConfig or None
         What the fit was asked for, written out; None for an imported model.
     report : FitReport or None

@@ -74,7 +74,6 @@ def test_model_file(gap, tmp_path):
             np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
 
-@pytest.mark.xfail(reason="imported models have no uncertainty yet")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_local_variances(gap, shape):
     name, numbers, xml = gap

@@ -146,10 +146,10 @@ def _sparse_points(
         raise ModelFileError(
             f"{source}: cannot be read ({error.strerror}), but {place} needs its sparse points; put it beside the XML"
         ) from error
-    words = data.decode("ascii", errors="replace").split()
-    if len(words) != shape[0] * shape[1]:
+    values = numbers(data, str(source))
+    if len(values) != shape[0] * shape[1]:
         raise ModelFileError(
-            f"{source}: holds {len(words)} numbers, not {shape[0]} sparse points times {shape[1]} dimensions of {place}; "
+            f"{source}: holds {len(values)} numbers, not {shape[0]} sparse points times {shape[1]} dimensions of {place}; "
             "the file is truncated or belongs to another potential: restore it"
         )
     wanted = (element.get("sparseX_md5sum") or "").strip()
@@ -159,7 +159,7 @@ def _sparse_points(
             f"{source}: has MD5 sum {found}, but {place} asks for {wanted}; the file was changed or belongs to another "
             "potential: restore it"
         )
-    return numbers(" ".join(words), str(source)).reshape(shape)
+    return values.reshape(shape)
 
 
 def _inline(point: Element, n_dimensions: int, place: str) -> np.ndarray:

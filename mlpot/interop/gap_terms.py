@@ -19,7 +19,7 @@ from ..models.design_matrix import Term
 from ..models.pair_term import PairTerm, species_pairs
 from ..models.soap_term import SoapTerm
 from .gap_coordinates import DOT_PRODUCT, SQUARED_EXPONENTIAL, Coordinate
-from .quip_text import Arguments
+from .quip_text import Arguments, integer
 
 TRAINING = (
     "n_sparse", "delta", "f0", "zeta", "covariance_type", "sparse_method", "sparse_file", "theta", "theta_uniform",
@@ -266,7 +266,40 @@ def _pair_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
 
 
 def _triplet_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -> Part:
-    coordinate.options.refuse_others((*TRIPLET_KEYS, *TRAINING), {})
+    options = coordinate.options
+    options.refuse_others((*TRIPLET_KEYS, *TRAINING), {})
+    _require(coordinate, SQUARED_EXPONENTIAL, 3)
+    cutoff, width = _cutoff(options)
+    total, square, _ = coordinate.sparse_points.T
+    sides = (total + np.sqrt(np.maximum(square, 0)) * [[1], [-1]]) / 2
+    _require_cutoffs(coordinate, np.prod([cosine_cutoff(side, cutoff, width)[0] for side in sides], axis=0))
+    centre = options.text("Z_center", options.text("Z", "0"))
+    if options.text("Z", centre) != centre:
+        raise ModelFileError(f"{options.place}: Z = {options.text('Z')!r} and Z_center = {centre!r}; keep one")
+    elements = [integer(centre, f"{options.place}: Z"), options.integer("Z1", "0"), options.integer("Z2", "0")]
+    if len(species) == 1:
+        elements = [z or species[0] for z in elements]
+    if 0 in elements:
+        raise UnsupportedPotentialError(
+            f"{options.place}: Z, Z1, Z2 = {elements}: mlpot computes triplets of given elements; write them into the text"
+        )
+    return Part(
+        settings=coordinate.place,  # a term of its own
+        build=lambda _: _three_body_term(coordinate, species, elements[0], (elements[1], elements[2]), cutoff, width),
+        n_slots=1,
+        slots={0: (coordinate.sparse_points, coordinate.weights)},
+        empty=np.zeros((0, 3)),
+    )
+
+
+def _three_body_term(
+    coordinate: Coordinate,
+    species: tuple[int, ...],
+    centre: int,
+    neighbours: tuple[int, int],
+    cutoff: float,
+    width: float,
+) -> Term:
     raise UnsupportedPotentialError(
         f"{coordinate.place}: descriptor 'angle_3b': mlpot has no three-body term; evaluate this potential with QUIP"
     )

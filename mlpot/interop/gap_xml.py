@@ -95,7 +95,12 @@ def _parts(root: Element, file: Path) -> tuple[Element, Element | None]:
     potentials = list(root.iter("Potential"))
     if len(potentials) > 1:
         labels = [potential.get("label", "") for potential in potentials]
-        raise UnsupportedPotentialError(f"{file}: holds {len(potentials)} potentials {labels}; keep one <Potential>")
+        potentials = [potential for potential, label in zip(potentials, labels, strict=True) if label == root.tag]
+        if len(potentials) != 1:
+            raise UnsupportedPotentialError(
+                f"{file}: holds {len(labels)} potentials {labels}, not one of them alone with label {root.tag!r}; keep one "
+                "<Potential>"
+            )
     text = attribute(potentials[0], "init_args", str(file)) if potentials else "IP GAP"
     found: dict[str, Element] = {}
     for summand in _summands(text, f"{file}: Potential, init_args"):

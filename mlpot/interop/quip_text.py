@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -126,16 +127,16 @@ def number(text: str, place: str) -> float:
     return value
 
 
-def numbers(text: str, place: str) -> np.ndarray:
-    """Finite numbers between blanks (n,); ModelFileError naming the place otherwise."""
-    words = text.split()
+def numbers(data: bytes | str, place: str) -> np.ndarray:
+    """Finite numbers between blanks or line ends (n,); ModelFileError naming the place otherwise."""
+    text = data.encode() if isinstance(data, str) else data
     try:
-        values = np.array(words, float)
+        values = np.loadtxt(BytesIO(text), comments=None, ndmin=1) if text.strip() else np.zeros(0)
         if np.all(np.isfinite(values)):
-            return values
+            return values.ravel()
     except ValueError:
-        pass  # an exponent of Fortran, or the one word that the slow way will name
-    return np.array([number(word, place) for word in words])
+        pass  # lines of different lengths, an exponent of Fortran, or the one word that is named below
+    return np.array([number(word, place) for word in text.decode("ascii", errors="replace").split()])
 
 
 def integer(text: str, place: str) -> int:

@@ -79,6 +79,7 @@ def test_the_potential_is_fine_before_it_is_broken(gap):
         ("IP GAP label=GAP_made", "IP GAP"),
         ("IP GAP label=GAP_made", "Sum init_args_pot1={IP GAP label=GAP_made}"),
         ('<Potential label="GAP_made" init_args="IP GAP label=GAP_made"/>', ""),
+        ("<GAP_params", '<Potential label="core" init_args="IP Glue"/><GAP_params'),
         ('<GAP_data do_core="F"><e0 Z="14" value="-1.5D+000"/>', '<GAP_data e0="-1.5">'),
     ],
 )
@@ -105,7 +106,7 @@ UNSUPPORTED = {
     "Lennard-Jones": ("IP GAP label=GAP_made", "Sum init_args_pot1={IP LJ} init_args_pot2={IP GAP}", "one IP Glue"),
     "not a GAP": ("IP GAP label=GAP_made", "IP SW", "IP SW.*one IP GAP"),
     "scaled": ("IP GAP label=GAP_made", "IP GAP label=GAP_made E_scale=2.0", "e_scale = '2.0'"),
-    "two potentials": ("<GAP_params", "<Potential/><GAP_params", "holds 2 potentials"),
+    "two potentials": ("<GAP_params", "<Potential label=\"GAP_made\"/><GAP_params", "holds 2 potentials"),
     "width": ("cutoff_transition_width=1.0", "cutoff_transition_width=5.0", "cutoff_transition_width = 5.0 A"),
 }  # fmt: skip
 BROKEN = {

@@ -39,6 +39,11 @@ GAPS = {
     "distance_2b of any elements": ((6, 14), PAIR + "add_species=F : " + SOAP + "zeta=2 add_species=T"),
     "sum": ((6, 14), PAIR + "add_species=T : " + SOAP + "zeta=4 add_species=T"),
     "sum with two reaches": ((14,), PAIR + "Z1=14 Z2=14 add_species=F : " + SOAP.replace("4.0", "3.0") + "zeta=1 add_species=T"),
+    "defaults": (
+        (14,),
+        SOAP.replace("cutoff_transition_width=0.5 ", "") + "zeta=2 add_species=T : "
+        + PAIR.replace("cutoff_transition_width=1.0 ", "") + "add_species=T",
+    ),
     "Glue": ((6, 14), PAIR + "add_species=T"),
 }  # fmt: skip
 """Elements and gap_fit's `gap` argument of each potential."""

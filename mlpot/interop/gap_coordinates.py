@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ..errors import ModelFileError, UnsupportedPotentialError
-from .quip_text import Arguments, attribute, child, flag, integer, number, numbers
+from .quip_text import Arguments, attribute, child, flag, integer, number, numbers, positive
 
 SQUARED_EXPONENTIAL, DOT_PRODUCT = 1, 2
 """QUIP's numbers of covariance types."""
@@ -91,7 +91,7 @@ def read_coordinate(element: Element, file: Path) -> Coordinate:
         kind=options.words[0].lower(),
         options=options,
         covariance_type=integer(attribute(element, "covariance_type", place), f"{place}: covariance_type"),
-        energy_scale=number(attribute(element, "signal_variance", place), f"{place}: signal_variance"),
+        energy_scale=positive(attribute(element, "signal_variance", place), f"{place}: signal_variance"),
         offset=number(attribute(element, "signal_mean", place), f"{place}: signal_mean"),
         zeta=_zeta(element, length_scales, place),
         length_scales=length_scales,
@@ -117,7 +117,7 @@ def _zeta(element: Element, length_scales: np.ndarray, place: str) -> float | No
     """The exponent; old files keep it in <theta>."""
     text = element.get("zeta")
     if text is not None:
-        return number(text, f"{place}: zeta")
+        return positive(text, f"{place}: zeta")
     return float(length_scales[0]) if len(length_scales) == 1 else None
 
 
@@ -137,8 +137,7 @@ def _sparse_points(
 ) -> np.ndarray:
     name = element.get("sparseX_filename")
     if name is None:
-        values = [_inline(point, shape[1], place) for point in points]
-        return np.array(values).reshape(shape)
+        return np.array([_inline(point, shape[1], place) for point in points]).reshape(shape)
     source = file.parent / name
     try:
         data = source.read_bytes()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import GapRadialBasis, cosine_cutoff
@@ -128,7 +129,13 @@ def _part(coordinate: Coordinate, species: tuple[int, ...], version: int) -> Par
 
 def _named_elements(coordinate: Coordinate) -> Iterator[int]:
     for key in ("Z", "Z_center", "Z1", "Z2", "species_Z"):
-        yield from (z for z in coordinate.options.integers(key, "0") if z > 0)
+        for z in coordinate.options.integers(key, "0"):
+            if not 0 <= z < len(chemical_symbols):
+                raise ModelFileError(
+                    f"{coordinate.options.place}: {key} = {z}: must be an atomic number, or 0 for any; restore the file"
+                )
+            if z > 0:
+                yield z
 
 
 def _require(coordinate: Coordinate, covariance_type: int, n_dimensions: int) -> None:
@@ -185,15 +192,16 @@ def _soap_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
         )
     order, centres = _soap_elements(coordinate, species)
     everywhere = options.flag("central_reference_all_species", "F") or version < CENTRAL_REFERENCE_CHANGED
+    options.positive("n_max")
     descriptor = SoapDescriptor(
         species,
         GapRadialBasis(
-            options.integer("n_max"), options.integer("l_max"), *_cutoff(options), options.number("atom_sigma"),
-            options.number("basis_error_exponent", "10"),
+            options.integer("n_max"), options.integer("l_max"), *_cutoff(options), options.positive("atom_sigma"),
+            options.positive("basis_error_exponent", "10"),
         ),
         options.number("central_weight", "1"),
         everywhere,
-        options.number("covariance_sigma0", "0"),
+        abs(options.number("covariance_sigma0", "0")),  # enters the kernel squared
     )  # fmt: skip
     n_invariants = descriptor.n_features - (descriptor.constant > 0)
     _require(coordinate, DOT_PRODUCT, n_invariants + 1)

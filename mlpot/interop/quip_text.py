@@ -59,6 +59,9 @@ class Arguments:
     def number(self, key: str, default: str | None = None) -> float:
         return number(self.text(key, default), f"{self.place}: {key}")
 
+    def positive(self, key: str, default: str | None = None) -> float:
+        return positive(self.text(key, default), f"{self.place}: {key}")
+
     def integer(self, key: str, default: str | None = None) -> int:
         return integer(self.text(key, default), f"{self.place}: {key}")
 
@@ -124,6 +127,14 @@ def number(text: str, place: str) -> float:
         value = np.nan
     if not np.isfinite(value):
         raise ModelFileError(f"{place} = {text!r}: must be a finite number; restore the file")
+    return value
+
+
+def positive(text: str, place: str) -> float:
+    """A finite number above zero; ModelFileError naming the place otherwise."""
+    value = number(text, place)
+    if value <= 0:
+        raise ModelFileError(f"{place} = {text!r}: must be positive; restore the file")
     return value
 
 

@@ -193,6 +193,9 @@ def _soap_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
     order, centres = _soap_elements(coordinate, species)
     everywhere = options.flag("central_reference_all_species", "F") or version < CENTRAL_REFERENCE_CHANGED
     options.positive("n_max")
+    constant = options.number("covariance_sigma0", "0")
+    if constant < 0:
+        raise ModelFileError(f"{options.place}: covariance_sigma0 = {constant}: must not be negative; restore the file")
     descriptor = SoapDescriptor(
         species,
         GapRadialBasis(
@@ -201,13 +204,19 @@ def _soap_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
         ),
         options.number("central_weight", "1"),
         everywhere,
-        abs(options.number("covariance_sigma0", "0")),  # enters the kernel squared
+        constant,
     )  # fmt: skip
     n_invariants = descriptor.n_features - (descriptor.constant > 0)
     _require(coordinate, DOT_PRODUCT, n_invariants + 1)
     if coordinate.zeta is None:
         raise ModelFileError(f"{coordinate.place}: neither zeta nor a single theta; restore the file")
     _require_cutoffs(coordinate, np.ones(len(coordinate.weights)))
+    wrong = np.flatnonzero(np.abs(coordinate.sparse_points[:, -1] - constant) > CUTOFF_TOLERANCE)
+    if len(wrong):
+        raise ModelFileError(
+            f"{coordinate.place}: sparseX {wrong[0] + 1} ends with {coordinate.sparse_points[wrong[0], -1]}, not with "
+            f"covariance_sigma0 = {constant}; restore the files"
+        )
     columns = feature_columns(order, species, descriptor.basis.n_max, descriptor.basis.l_max)
     features = coordinate.sparse_points[:, np.append(columns, n_invariants)][:, : descriptor.n_features]
     zeta, scale = coordinate.zeta, coordinate.energy_scale

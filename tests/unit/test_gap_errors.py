@@ -123,6 +123,8 @@ BROKEN = {
     "negative": ("atom_sigma=0.5", "atom_sigma=-0.5", "atom_sigma = '-0.5': must be positive"),
     "delta": (' signal_variance=".5"', ' signal_variance="0"', "signal_variance = '0': must be positive"),
     "no exponent": ('zeta="2.0"', 'zeta="0.0"', "zeta = '0.0': must be positive"),
+    "sigma0": ("l_max=0", "l_max=0 covariance_sigma0=-1", "covariance_sigma0 = -1.0: must not be negative"),
+    "another sigma0": ("l_max=0", "l_max=0 covariance_sigma0=0.1", "sparseX 1 ends with 0.0, not with covariance_sigma0 = 0.1"),
     "not an element": ("Z1=14", "Z1=-1", "Z1 = -1: must be an atomic number"),
     "n_max": ("n_max=1", "n_max=0", "n_max = '0': must be positive"),
     "not whole": ("l_max=0", "l_max=0.5", "l_max = '0.5': must be a whole number"),

@@ -52,6 +52,7 @@ class BuildExt(build_ext):
             "-Wno-unused-function",
             "-Wno-unknown-pragmas",
             "-Wno-psabi",
+            "-Wno-maybe-uninitialized",
         ]
         openmp = ["-fopenmp"] if self.accepts("-fopenmp") else []
         for ext in self.extensions:
@@ -75,7 +76,12 @@ class BuildExt(build_ext):
 
 setup(
     ext_modules=cythonize(
-        [extension("pair_list"), extension("density", core=True), extension("pair_sums", core=True)],
+        [
+            extension("pair_list"),
+            extension("pair_gradients"),
+            extension("density", core=True),
+            extension("pair_sums", core=True),
+        ],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,
     ),

@@ -1,4 +1,4 @@
-"""Neighbour search, pair vectors, sums of pair gradients; mlpot/neighbours.py checks what comes in here."""
+"""Neighbour search and pair vectors; mlpot/neighbours.py checks what comes in here."""
 
 import numpy as np
 
@@ -6,12 +6,6 @@ from libc.math cimport ceil, fabs, floor, sqrt
 from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.stdlib cimport free, realloc
 
-
-cdef extern from "pair_gradients.h" nogil:
-    void mlpot_add_pair_forces(int64_t i, int64_t j, Py_ssize_t n_columns, const double *gradient,
-                               Py_ssize_t apart, double *forces, Py_ssize_t stride)
-    void mlpot_add_pair_virial(const double *vector, Py_ssize_t n_columns, const double *gradient,
-                               Py_ssize_t apart, double *virial, Py_ssize_t stride)
 
 cdef double MOST_IMAGES = 30000.0  # an image fits an int16_t
 cdef double MOST_WRAPS = 1e7  # fractional coordinates keep nine digits
@@ -371,30 +365,3 @@ def pairs_within(
             out_offsets[a + 1] = kept
     return (np.asarray(out_offsets), np.asarray(out_i)[:kept], np.asarray(out_j)[:kept],
             np.asarray(out_shifts)[:kept], np.asarray(vectors)[:kept], np.asarray(distances)[:kept])
-
-
-def add_forces(
-    const int32_t[::1] i,  # IN (n_pairs)
-    const int32_t[::1] j,  # IN (n_pairs)
-    const double[:, :, ::1] pair_gradients,  # IN (n_pairs, 3, n_columns)
-    double[:, :, ::1] forces,  # OUT (n_atoms, 3, n_columns), added to
-):
-    """Forces from pair gradients, in the order of the pairs: the sum does not depend on threads."""
-    cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
-    with nogil:
-        for p in range(i.shape[0]):
-            mlpot_add_pair_forces(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
-                                  &forces[0, 0, 0], n_columns)
-
-
-def add_virial(
-    const double[:, ::1] vectors,  # IN (n_pairs, 3)
-    const double[:, :, ::1] pair_gradients,  # IN (n_pairs, 3, n_columns)
-    double[:, ::1] virial,  # OUT (9, n_columns), added to
-):
-    """Virial from pair gradients, in the order of the pairs."""
-    cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
-    with nogil:
-        for p in range(vectors.shape[0]):
-            mlpot_add_pair_virial(&vectors[p, 0], n_columns, &pair_gradients[p, 0, 0], n_columns,
-                                  &virial[0, 0], n_columns)

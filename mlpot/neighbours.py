@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ._ext.pair_list import add_forces, add_virial, find_candidates, largest_displacement, pairs_within
+from ._ext.pair_gradients import add_forces, add_virial
+from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
 from .errors import StructureError
 
 SHORTEST_DISTANCE = 0.1

@@ -160,6 +160,29 @@ static void block_covariances(const mlpot_kernel_model *m, int n_panels, energy_
     }
 }
 
+/* Columns of the triangle that a tile takes at a time: they stay in the L1 cache for all panels. */
+#define STRIP (20 * MLPOT_TILE)
+
+/* |G k|^2 of the covariances of all panels, added to sums (PANELS, MLPOT_PANEL) */
+static void squared_products(const double *tile, int n_panels, const energy_memory *w, double *sums)
+{
+    double rows[PANELS][MLPOT_TILE * MLPOT_PANEL] __attribute__((aligned(64)));
+    const ptrdiff_t size = (ptrdiff_t)w->n_covariances * MLPOT_PANEL;
+    for (int columns = MLPOT_TILE; columns <= w->n_covariances; columns += MLPOT_TILE) {
+        memset(rows, 0, sizeof rows);
+        for (int begin = 0; begin < columns; begin += STRIP) {
+            const int strip = columns - begin < STRIP ? columns - begin : STRIP;
+            for (int panel = 0; panel < n_panels; ++panel)
+                add_product(tile + begin * MLPOT_TILE, strip, w->covariances + panel * size + begin * MLPOT_PANEL,
+                            rows[panel]);
+        }
+        tile += columns * MLPOT_TILE;
+        for (int panel = 0; panel < n_panels; ++panel)
+            for (int k = 0; k < MLPOT_TILE * MLPOT_PANEL; ++k)
+                sums[panel * MLPOT_PANEL + k % MLPOT_PANEL] += rows[panel][k] * rows[panel][k];
+    }
+}
+
 /* |G k|^2 of every centre of the block, and the covariances themselves where asked. */
 static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *centres, energy_memory *w,
                          const mlpot_results *r)
@@ -174,10 +197,7 @@ static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *cent
                 r->covariances[centres[k] * r->covariance_stride + s] = own[(m->n_other + s) * MLPOT_PANEL];
     }
     if (!r->explained) return;
-    const double *tile = m->spread;
-    for (int columns = MLPOT_TILE; columns <= w->n_covariances; tile += columns * MLPOT_TILE, columns += MLPOT_TILE)
-        for (int panel = 0; panel * MLPOT_PANEL < n; ++panel)
-            product_squares(tile, columns, w->covariances + panel * size, sums + panel * MLPOT_PANEL);
+    squared_products(m->spread, mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL, w, sums);
     for (int k = 0; k < n; ++k) r->explained[centres[k]] += sums[k];
 }
 

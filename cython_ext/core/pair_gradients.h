@@ -35,4 +35,15 @@ static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_colum
     }
 }
 
+/* virial (9) += that of all pairs with one column of gradients, in their order */
+static inline void mlpot_add_virial(ptrdiff_t n_pairs, const double *vectors, const double *gradients, double *virial)
+{
+    double sums[9] = {0};
+    for (ptrdiff_t p = 0; p < n_pairs; ++p)
+        for (int a = 0; a < 3; ++a)
+            for (int b = 0; b < 3; ++b) sums[3 * a + b] += vectors[3 * p + a] * gradients[3 * p + b];
+    for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b) virial[3 * a + b] -= 0.5 * (sums[3 * a + b] + sums[3 * b + a]);
+}
+
 #endif

@@ -26,7 +26,8 @@ MLPOT_INLINE lanes gather(const mlpot_pair_term *term, const mlpot_pairs *p, con
 }
 
 /* Data of one column at the two knots of each lane. */
-MLPOT_INLINE void knots_of(const mlpot_grid *grid, const double *curves, const lanes *of, integers knot, mlpot_vector *data)
+MLPOT_INLINE void knots_of(const mlpot_grid *grid, const double *curves, const lanes *of, integers knot,
+                           double (*data)[MLPOT_LANES])
 {
     const int64_t size = 3 * ((int64_t)grid->n_intervals + 2);
     for (int lane = 0; lane < MLPOT_LANES; ++lane) {
@@ -35,21 +36,23 @@ MLPOT_INLINE void knots_of(const mlpot_grid *grid, const double *curves, const l
     }
 }
 
-MLPOT_INLINE mlpot_vector weighted(const mlpot_vector *weight, const mlpot_vector *data)
+MLPOT_INLINE mlpot_vector weighted(const mlpot_vector *weight, double (*data)[MLPOT_LANES])
 {
-    mlpot_vector sum = weight[0] * data[0];
-    for (int a = 1; a < 6; ++a) sum += weight[a] * data[a];
+    mlpot_vector sum = weight[0] * *(const mlpot_vector *)data[0];
+    for (int a = 1; a < 6; ++a) sum += weight[a] * *(const mlpot_vector *)data[a];
     return sum;
 }
 
 MLPOT_INLINE mlpot_vector add_potential(const mlpot_pair_term *term, const mlpot_pairs *p, const lanes *of, int64_t begin,
                                     double *pair_gradients)
 {
-    mlpot_vector data[6] = {{0}}, slope[6];
+    double data[6][MLPOT_LANES] __attribute__((aligned(64)));
+    double along[MLPOT_LANES] __attribute__((aligned(64))) = {0};
+    mlpot_vector slope[6];
     const place at = place_of(&term->potential_grid, of->distance);
     knots_of(&term->potential_grid, term->potential, of, at.knot, data);
     slope_weights(&term->potential_grid, at.t, slope);
-    const mlpot_vector along = weighted(slope, data) / of->distance;
+    *(mlpot_vector *)along = weighted(slope, data) / of->distance;
     for (int lane = 0; lane < of->n; ++lane)
         for (int a = 0; a < 3; ++a)
             pair_gradients[3 * (begin + lane) + a] += along[lane] * p->vectors[3 * (begin + lane) + a];
@@ -58,7 +61,7 @@ MLPOT_INLINE mlpot_vector add_potential(const mlpot_pair_term *term, const mlpot
 
 MLPOT_INLINE mlpot_vector instances(const mlpot_pair_term *term, const lanes *of)
 {
-    mlpot_vector data[6] = {{0}};
+    double data[6][MLPOT_LANES] __attribute__((aligned(64)));
     const place at = place_of(&term->instance_grid, of->distance);
     knots_of(&term->instance_grid, term->instance, of, at.knot, data);
     return weighted(at.weight, data);

@@ -16,38 +16,43 @@ typedef struct {
     VECTOR v[ROWS][SIDE];
 } NAME(accumulators);
 
-/* rows of `packed` (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL) */
-MLPOT_INLINE NAME(accumulators) NAME(rows_times)(const REAL *packed, int n_columns, const REAL *x)
-{
-    NAME(accumulators) s;
-#pragma GCC unroll 12
-    for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-        for (int p = 0; p < SIDE; ++p) s.v[i][p] = (VECTOR){0};
-    for (int k = 0; k < n_columns; ++k, packed += MLPOT_TILE, x += MLPOT_PANEL) {
-        VECTOR b[SIDE];
-#pragma GCC unroll 4
-        for (int p = 0; p < SIDE; ++p) b[p] = *(const VECTOR *)(x + p * WIDTH);
-#pragma GCC unroll 12
-        for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-            for (int p = 0; p < SIDE; ++p) s.v[i][p] += packed[i] * b[p];
-    }
-    return s;
-}
-
-/* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows times x */
-static void NAME(product)(const REAL *tile, int n_columns, const REAL *x, REAL *y)
+/* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL), or += */
+MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_columns, const REAL *x, REAL *y)
 {
     for (int row = 0; row < MLPOT_TILE; row += ROWS)
         for (int part = 0; part < PARTS; part += SIDE) {
-            const NAME(accumulators) s = NAME(rows_times)(tile + row, n_columns, x + part * WIDTH);
+            const REAL *a = tile + row, *b = x + part * WIDTH;
+            REAL *out = y + row * MLPOT_PANEL + part * WIDTH;
+            NAME(accumulators) s;
 #pragma GCC unroll 12
             for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
                 for (int p = 0; p < SIDE; ++p)
-                    *(VECTOR *)(y + (row + i) * MLPOT_PANEL + (part + p) * WIDTH) = s.v[i][p];
+                    s.v[i][p] = add ? *(const VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) : (VECTOR){0};
+            for (int k = 0; k < n_columns; ++k, a += MLPOT_TILE, b += MLPOT_PANEL) {
+                VECTOR v[SIDE];
+#pragma GCC unroll 4
+                for (int p = 0; p < SIDE; ++p) v[p] = *(const VECTOR *)(b + p * WIDTH);
+#pragma GCC unroll 12
+                for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                    for (int p = 0; p < SIDE; ++p) s.v[i][p] += a[i] * v[p];
+            }
+#pragma GCC unroll 12
+            for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+                for (int p = 0; p < SIDE; ++p) *(VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) = s.v[i][p];
         }
+}
+
+static void NAME(product)(const REAL *tile, int n_columns, const REAL *x, REAL *y)
+{
+    NAME(tile_times)(0, tile, n_columns, x, y);
+}
+
+static void NAME(add_product)(const REAL *tile, int n_columns, const REAL *x, REAL *y)
+{
+    NAME(tile_times)(1, tile, n_columns, x, y);
 }
 
 /* y (MLPOT_TILE, MLPOT_PANEL) += MLPOT_TILE columns of n_tiles tiles, transposed, times x (n_tiles * MLPOT_TILE,
@@ -77,21 +82,6 @@ static void NAME(transposed_product)(const REAL *packed, ptrdiff_t apart, int n_
             for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
                 for (int p = 0; p < SIDE; ++p) *(VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) = s.v[i][p];
-        }
-}
-
-/* sums (MLPOT_PANEL) += squares of a tile of rows times x, over the rows */
-static void NAME(product_squares)(const REAL *tile, int n_columns, const REAL *x, REAL *sums)
-{
-    for (int row = 0; row < MLPOT_TILE; row += ROWS)
-        for (int part = 0; part < PARTS; part += SIDE) {
-            const NAME(accumulators) s = NAME(rows_times)(tile + row, n_columns, x + part * WIDTH);
-            for (int p = 0; p < SIDE; ++p) {
-                VECTOR total = s.v[0][p] * s.v[0][p];
-#pragma GCC unroll 12
-                for (int i = 1; i < ROWS; ++i) total += s.v[i][p] * s.v[i][p];
-                *(VECTOR *)(sums + (part + p) * WIDTH) += total;
-            }
         }
 }
 

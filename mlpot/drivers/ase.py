@@ -23,6 +23,23 @@ def ase_results(p: Prediction) -> dict:
     return results
 
 
+def changes(before: Atoms | None, now: Atoms) -> list[str]:
+    """ASE's names of what differs between two structures, bit for bit.
+
+    ASE's own comparison looks at charges and magnetic moments too, within a tolerance; asked for each property of each
+    step it took a tenth of the time of a step of 64 atoms.
+    """
+    if before is None or len(before) != len(now):
+        return list(all_changes)
+    pairs = {
+        "positions": (before.positions, now.positions),
+        "numbers": (before.numbers, now.numbers),
+        "cell": (before.cell.array, now.cell.array),
+        "pbc": (before.pbc, now.pbc),
+    }
+    return [name for name, (old, new) in pairs.items() if not (old == new).all()]
+
+
 class MlpotCalculator(Calculator):
     """Energies, forces and stress of a model; their uncertainty in `uncertainty`.
 
@@ -50,6 +67,10 @@ class MlpotCalculator(Calculator):
         self.with_uncertainty = uncertainty
         self.uncertainty = Uncertainty()
         self._neighbours = NeighbourList(self.model.cutoff)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, of all that the energy depends on."""
+        return changes(self.atoms, atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Fill `results` with everything at once: a step of dynamics asks for forces and then for the energy."""

@@ -16,7 +16,6 @@ from ase import Atoms
 from ..descriptors.density import species_indices
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
-from ..threads import single_blas_thread
 from .prediction import Prediction, make_prediction
 from .spread import Spread, make_spread
 
@@ -81,13 +80,12 @@ class CompiledModel:
         species_indices(pairs.numbers, self.species)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances = np.zeros(pairs.n_atoms) if uncertainty else None
-        with single_blas_thread():
-            self.source.baseline.predict(pairs, energies, gradients)
-            if variances is not None:
-                self._spread.predict(pairs, energies, gradients, variances)
-            else:
-                for term in self.terms:
-                    term.predict(pairs, energies, gradients)
+        self.source.baseline.predict(pairs, energies, gradients)
+        if variances is not None:
+            self._spread.predict(pairs, energies, gradients, variances)
+        else:
+            for term in self.terms:
+                term.predict(pairs, energies, gradients)
         deviations = None if variances is None else np.sqrt(np.maximum(variances, 0.0))
         return make_prediction(self.source, pairs, volume, energies, gradients, deviations)
 

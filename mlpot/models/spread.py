@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .compiled import CompiledTerm
     from .sparse_gp import SparseGP
 
-FLOOR = 1e-12
-"""Part of the prior variance that is always taken as explained: a triangle exists even where the data say nothing."""
+FLOORS = 10.0 ** np.arange(-14, -7)
+"""Parts of the prior variance that may count as explained in excess, so that a triangle exists where the data say next to
+nothing; the least that rounding permits is taken."""
 
 
 class Spread(Protocol):
@@ -88,8 +89,9 @@ class JointSpread:
         explained = np.zeros(pairs.n_atoms)
         for own in self.species:
             centres = centres_of(pairs, own.number)
-            if own.model is None:
-                rows = covariances[np.ix_(centres, own.other)] @ own.triangle.T
+            if own.model is None and len(centres):
+                with single_blas_thread():
+                    rows = covariances[np.ix_(centres, own.other)] @ own.triangle.T
                 explained[centres] += np.einsum("as,as->a", rows, rows)
         if self.last is not None:
             models = [own.model for own in self.species if own.model is not None]
@@ -186,12 +188,14 @@ def _triangle(model: SparseGP, chosen: np.ndarray) -> np.ndarray:
         return np.zeros((0, 0))
     prior = model.prior_factor[:, chosen]
     known = solve_triangular(model.factor, prior, trans="T", check_finite=False)
-    shrinkage = (1 + FLOOR) * np.eye(len(chosen)) - known.T @ known
-    # T'T = shrinkage with T a lower triangle: Cholesky of the matrix read backwards
-    backwards, info = lapack.dpotrf(shrinkage[::-1, ::-1], lower=1, clean=1)
-    if info:
-        raise FitError(
-            "the uncertainty has lost its digits: K_mm is nearly singular; raise jitter, or take fewer sparse points"
-        )
-    lower = backwards[::-1, ::-1].T
+    lower = _reversed_factor(np.eye(len(chosen)) - known.T @ known)
     return np.ascontiguousarray(solve_triangular(prior[chosen], lower.T, lower=True, trans="T", check_finite=False).T)
+
+
+def _reversed_factor(matrix: np.ndarray) -> np.ndarray:
+    """Lower triangle T with T'T = matrix: Cholesky of the matrix read backwards."""
+    for floor in FLOORS:
+        backwards, info = lapack.dpotrf(matrix[::-1, ::-1] + floor * np.eye(len(matrix)), lower=1, clean=1)
+        if not info:
+            return backwards[::-1, ::-1].T
+    raise FitError("the uncertainty has lost its digits: K_mm is nearly singular; raise fit.jitter or lower n_sparse")

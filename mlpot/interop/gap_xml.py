@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from .. import __version__
 from ..errors import ModelFileError, UnsupportedPotentialError
 from ..models.baseline import Baseline
 from ..models.sparse_gp import SparseGP
@@ -72,7 +73,12 @@ def read_gap(file: str | Path) -> SparseGP:
         factor=None,
         jitter=0.0,
         regularisation=REGULARISATION,
-        provenance={"gap_file": file.name, "gap_label": parameters.get("label", ""), "gap_sha256": digest},
+        provenance={
+            "mlpot_version": __version__,
+            "gap_file": file.name,
+            "gap_label": parameters.get("label", ""),
+            "gap_sha256": digest,
+        },
     )
 
 

@@ -60,25 +60,17 @@ def read_gap(file: str | Path) -> SparseGP:
         raise ModelFileError(
             f"{file}: Glue_params describes elements {list(glue.species)}, GAP_params {list(species)}; restore the file"
         )
-    data = child(parameters, "GAP_data", place)
-    if glue is None and flag(data.get("do_core", "F"), f"{place}: do_core"):
-        raise ModelFileError(
-            f"{place}: do_core = T, but the init_args of <Potential> name no potential beneath the GAP; restore the file"
-        )
     return SparseGP(
         species=species,
         terms=tuple(terms),
         weights=weights,
-        baseline=Baseline(_isolated_atom_energies(data, species, place), repulsion=False, glue=glue),
+        baseline=Baseline(
+            _isolated_atom_energies(child(parameters, "GAP_data", place), species, place), repulsion=False, glue=glue
+        ),
         factor=None,
         jitter=0.0,
         regularisation=REGULARISATION,
-        provenance={
-            "mlpot_version": __version__,
-            "gap_file": file.name,
-            "gap_label": parameters.get("label", ""),
-            "gap_sha256": digest,
-        },
+        provenance={"mlpot_version": __version__, "gap_file": file.name, "gap_sha256": digest},
     )
 
 
@@ -121,6 +113,11 @@ def _parts(root: Element, file: Path) -> tuple[Element, Element | None]:
     if "ip gap" not in found:
         raise UnsupportedPotentialError(
             f"{file}: Potential, init_args = {text!r}: holds no IP GAP; give a GAP potential"
+        )
+    data = found["ip gap"].find("GAP_data")
+    if "ip glue" not in found and data is not None and flag(data.get("do_core", "F"), f"{file}: GAP_data, do_core"):
+        raise ModelFileError(
+            f"{file}: GAP_data, do_core = T, but the init_args of <Potential> name no potential beneath the GAP; restore the file"
         )
     return found["ip gap"], found.get("ip glue")
 

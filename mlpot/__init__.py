@@ -14,6 +14,7 @@ _HOMES = {
     "SparseGP": "models.sparse_gp",
     "fit": "models.fit",
     "load_model": "models.files",
+    "read_gap": "interop.gap_xml",
     "validate_model": "checks",
     "MlpotCalculator": "drivers.ase",
     "LearningCalculator": "learning.calculator",

@@ -186,6 +186,25 @@ def learn(
         console.print(f"{name + ':':12s}{file}")
 
 
+@app.command("import-gap", epilog="Example:  mlpot import-gap gp_iter6_sparse9k.xml -o si.h5")
+@reports_errors
+def import_gap(
+    gap: Annotated[Path, typer.Argument(help="The XML file of a GAP potential, its sparseX files beside it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the model.")],
+) -> None:
+    """Turn a published GAP potential (QUIP's XML) into a model file."""
+    from .interop.gap_xml import read_gap
+
+    model = read_gap(gap)
+    model.save(output)
+    names = [ase.data.chemical_symbols[z] for z in model.species]
+    kinds = [f"{type(term).__name__} ({term.n_sparse} sparse points)" for term in model.terms]
+    if model.baseline.glue is not None:
+        kinds.append("tabulated baseline")
+    console.print(f"{', '.join(names)}: {', '.join(kinds)}; reaches {model.cutoff} A")
+    console.print(f"model: {output}")
+
+
 @app.command(epilog="Example:  mlpot report runs/learn_si")
 @reports_errors
 def report(

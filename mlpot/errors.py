@@ -29,6 +29,10 @@ class ModelFileError(MlpotError, OSError):
     """A model file is unreadable, truncated, or of a newer format than this version knows."""
 
 
+class UnsupportedPotentialError(ModelFileError):
+    """A published potential holds a part, or an option of a part, that mlpot does not compute."""
+
+
 class LabelError(MlpotError, RuntimeError):
     """A labeller did not deliver: the calculator raised, crashed, timed out, or returned garbage."""
 

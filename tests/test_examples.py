@@ -96,7 +96,7 @@ def test_readme_python(tmp_path, monkeypatch, frames):
 
 def test_readme_commands_exist():
     """Every `mlpot` command of the README is one, and every file it names is there."""
-    commands = re.findall(r"^    mlpot (\w+) ?(\S*)", README, flags=re.MULTILINE)
+    commands = re.findall(r"^    mlpot ([\w-]+) ?(\S*)", README, flags=re.MULTILINE)
     assert len(commands) >= 5
     for name, argument in commands:
         assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0

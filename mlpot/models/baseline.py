@@ -1,4 +1,4 @@
-"""Energy that is known before any fit: isolated atoms, and a repulsion where no data will ever be."""
+"""Energy that is known before any fit: isolated atoms, a repulsion where no data will ever be, a tabulated potential."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import DataError
 from ..neighbours import Pairs
 from ..structures import LabelledStructure
 from ..units import COULOMB_CONSTANT
+from .glue import Glue
 
 ZBL_WEIGHTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
 ZBL_RATES = np.array([3.19980, 0.94229, 0.40290, 0.20162])
@@ -21,7 +22,7 @@ SWITCH_OFF = (0.5, 0.8)
 
 @dataclass(frozen=True)
 class Baseline:
-    """Isolated-atom energies plus a screened nuclear repulsion.
+    """Isolated-atom energies plus a screened nuclear repulsion plus a tabulated potential.
 
     Parameters
     ----------
@@ -30,14 +31,18 @@ class Baseline:
     repulsion : bool
         Whether the Ziegler-Biersack-Littmark repulsion acts at distances shorter than any bond, so that dynamics cannot
         fall into a well that the fit made up where it had no data.
+    glue : Glue or None
+        Tabulated potential that a published potential was fitted on top of.
     """
 
     isolated_atom_energies: dict[int, float] = field(default_factory=dict)
     repulsion: bool = True
+    glue: Glue | None = None
 
     def cutoff(self, species: Sequence[int]) -> float:
-        """Reach of the repulsion between these elements, A; 0 without."""
-        return SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species) if self.repulsion else 0.0
+        """Reach of repulsion and tables between these elements, A; 0 without."""
+        repulsion = SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species) if self.repulsion else 0.0
+        return max(repulsion, self.glue.cutoff if self.glue else 0.0)
 
     def energies(self, numbers: np.ndarray) -> np.ndarray:
         """Isolated-atom energies (n_atoms,) in eV; DataError for an element without one."""
@@ -52,15 +57,20 @@ class Baseline:
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
         energies += self.energies(pairs.numbers)
-        if not self.repulsion:
-            return
-        z_i, z_j = pairs.numbers[pairs.i], pairs.numbers[pairs.j]
-        near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * (covalent_radii[z_i] + covalent_radii[z_j]))
-        if not len(near):
-            return
-        values, slopes = zbl(pairs.distances[near], z_i[near], z_j[near])
-        np.add.at(energies, pairs.i[near], 0.5 * values)
-        pair_gradients[near] += (0.5 * slopes / pairs.distances[near])[:, None] * pairs.vectors[near]
+        if self.glue:
+            self.glue.predict(pairs, energies, pair_gradients)
+        if self.repulsion:
+            _add_repulsion(pairs, energies, pair_gradients)
+
+
+def _add_repulsion(pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+    z_i, z_j = pairs.numbers[pairs.i], pairs.numbers[pairs.j]
+    near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * (covalent_radii[z_i] + covalent_radii[z_j]))
+    if not len(near):
+        return
+    values, slopes = zbl(pairs.distances[near], z_i[near], z_j[near])
+    np.add.at(energies, pairs.i[near], 0.5 * values)
+    pair_gradients[near] += (0.5 * slopes / pairs.distances[near])[:, None] * pairs.vectors[near]
 
 
 def zbl(distances: np.ndarray, z_i: np.ndarray, z_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from ..durable import atomic_write
 from ..errors import ModelFileError
 from .baseline import Baseline
 from .design_matrix import Term
+from .glue import Glue
 from .pair_term import PairTerm
 from .report import FitReport
 from .settings import FitConfig
@@ -23,7 +24,7 @@ from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 
 FORMAT = "mlpot-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -41,7 +42,10 @@ def save_model(model: SparseGP, file: str | Path) -> None:
             h5.attrs["format_version"] = FORMAT_VERSION
             h5.attrs["header"] = json.dumps(_header(model))
             h5["weights"] = model.weights
-            h5["factor"] = _packed(model.factor)
+            if model.factor is not None:
+                h5["factor"] = _packed(model.factor)
+            if model.baseline.glue is not None:
+                h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables: too long for an attribute
             for k, term in enumerate(model.terms):
                 for n, array in enumerate(_arrays(term)):
                     h5[f"terms/{k}/sparse/{n}"] = array
@@ -84,17 +88,25 @@ def _read(h5: h5py.File, file: str | Path) -> SparseGP:
         _term(description, [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))])
         for k, description in enumerate(header["terms"])
     )
-    baseline = header["baseline"]
     return SparseGP(
         species=tuple(header["species"]),
         terms=terms,
         weights=weights,
-        baseline=Baseline({int(z): e for z, e in baseline["isolated_atom_energies"].items()}, baseline["repulsion"]),
-        factor=_unpacked(h5["factor"][()], len(weights)),
+        baseline=_baseline(header["baseline"], h5["glue"].asstr()[()] if "glue" in h5 else None),
+        factor=_unpacked(h5["factor"][()], len(weights)) if header.get("has_factor", True) else None,
         jitter=header["jitter"],
         config=None if header["config"] is None else FitConfig.model_validate(header["config"]),
         report=None if header["report"] is None else FitReport.from_dict(header["report"]),
         provenance=header["provenance"],
+        regularisation=header.get("regularisation", 0.0),
+    )
+
+
+def _baseline(values: dict[str, Any], glue: str | None) -> Baseline:
+    return Baseline(
+        {int(z): energy for z, energy in values["isolated_atom_energies"].items()},
+        values["repulsion"],
+        None if glue is None else Glue.from_dict(json.loads(glue)),
     )
 
 
@@ -102,8 +114,13 @@ def _header(model: SparseGP) -> dict[str, Any]:
     return {
         "species": list(model.species),
         "terms": [{**_description(term), "n_arrays": len(_arrays(term))} for term in model.terms],
-        "baseline": asdict(model.baseline),
+        "baseline": {
+            "isolated_atom_energies": model.baseline.isolated_atom_energies,
+            "repulsion": model.baseline.repulsion,
+        },
+        "has_factor": model.factor is not None,
         "jitter": model.jitter,
+        "regularisation": model.regularisation,
         "config": None if model.config is None else model.config.model_dump(mode="json"),
         "report": None if model.report is None else model.report.to_dict(),
         "provenance": model.provenance,

@@ -81,6 +81,7 @@ setup(
             extension("pair_gradients"),
             extension("density", core=True),
             extension("pair_sums", core=True),
+            extension("triplets", core=True),
         ],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,

@@ -8,6 +8,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 from scipy.linalg.cython_blas cimport dgemm
 
+from arrays cimport aligned_copy, aligned_zeros, pairs_of
 from core cimport (
     MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_dgemm, mlpot_expand,
     mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
@@ -24,10 +25,6 @@ INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 def use_instructions(int level=-1):
     """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best (-1); returns the one in use."""
     return mlpot_instructions(level)
-
-
-cdef inline const double *address(const double[::1] array) noexcept:
-    return &array[0] if array.shape[0] else NULL
 
 
 cdef class PairView:
@@ -47,11 +44,7 @@ cdef class PairView:
     ):
         self.owners = (species, j, offsets, vectors, distances)
         self.n_atoms = species.shape[0]
-        self.view.species = &species[0]
-        self.view.j = &j[0] if j.shape[0] else NULL
-        self.view.offsets = &offsets[0]
-        self.view.vectors = &vectors[0, 0] if j.shape[0] else NULL
-        self.view.distances = address(distances)
+        self.view = pairs_of(species, j, offsets, vectors, distances)
 
 
 cdef class Points:
@@ -70,7 +63,7 @@ cdef class Points:
         int n_double=-1,  # leading features in double precision, a multiple of TILE; -1: all
     ):
         cdef int n_columns = mlpot_round_up(features.shape[1], MLPOT_TILE)
-        cdef double[::1] padded = _aligned(mlpot_round_up(features.shape[0], MLPOT_TILE))
+        cdef double[::1] padded = aligned_zeros(mlpot_round_up(features.shape[0], MLPOT_TILE), float)
         cdef float[::1] single = None
         if n_double < 0 or n_double > n_columns:
             n_double = n_columns
@@ -83,7 +76,7 @@ cdef class Points:
             self.p.weights = &padded[0]
         if n_double < n_columns:
             rest = _packed(np.asarray(features)[:, n_double:])
-            single = _aligned(len(rest), np.float32)
+            single = aligned_zeros(len(rest), np.float32)
             np.asarray(single)[:] = rest
             self.p.single = &single[0]
         self.owners = (packed, padded, single)
@@ -110,7 +103,7 @@ cdef class KernelModel:
         self.m.energy, self.m.known = energy.p, known.p
         self.m.n_other, self.m.spread = 0, NULL
         if spread is not None:
-            packed = _aligned(mlpot_packed_lower_size(spread.shape[0]))
+            packed = aligned_zeros(mlpot_packed_lower_size(spread.shape[0]), float)
             mlpot_pack_lower(spread.shape[0], &spread[0, 0], &packed[0])
             self.m.n_other, self.m.spread = spread.shape[0] - known.n, &packed[0]
         self.owners = (energy, known, packed)
@@ -145,7 +138,7 @@ cdef class Density:
         double constant,
     ):
         cdef double[::1] norms = np.empty((l_max + 1) * (l_max + 2) // 2)
-        cdef double[::1] knots = _aligned_copy(tables)
+        cdef double[::1] knots = aligned_copy(tables)
         mlpot_harmonics_norms(l_max, &norms[0])
         self.owners = (group, first, width, knots, table_of, self_coefficients,
                        degree, channel_a, channel_b, coupling, norms)
@@ -278,19 +271,6 @@ cdef class Density:
 
 def _packed(matrix):
     cdef const double[:, ::1] rows = np.ascontiguousarray(matrix)
-    cdef double[::1] packed = _aligned(mlpot_packed_size(rows.shape[0], rows.shape[1]))
+    cdef double[::1] packed = aligned_zeros(mlpot_packed_size(rows.shape[0], rows.shape[1]), float)
     mlpot_pack(rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
     return np.asarray(packed)
-
-
-def _aligned(n, dtype=np.float64):
-    """(n,) zeros that begin on a cache line."""
-    memory = np.zeros(n + 16, dtype)
-    begin = (-(memory.ctypes.data // memory.itemsize)) % (64 // memory.itemsize)
-    return memory[begin : begin + n]
-
-
-def _aligned_copy(array):
-    copy = _aligned(len(array))
-    copy[:] = array
-    return copy

@@ -7,6 +7,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
+from arrays cimport aligned_copy, pairs_of
 from core cimport mlpot_pairs
 
 LANES = 8
@@ -67,8 +68,8 @@ cdef class PairSums:
         const int64_t[::1] map_of,  # IN (n_kinds)
         const double[::1] maps,  # IN (rank, padded columns) of each kind, one after the other
     ):
-        cdef const double[::1] knots = _aligned_copy(np.asarray(features).ravel())
-        cdef const double[::1] rows = _aligned_copy(maps)
+        cdef const double[::1] knots = aligned_copy(np.asarray(features).ravel())
+        cdef const double[::1] rows = aligned_copy(maps)
         self.owners = (kind, potential, instance, knots, first, map_of, rows)
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
@@ -105,18 +106,12 @@ cdef class PairSums:
         int n_threads,
     ):
         """Energies and gradients of all atoms; covariances and variances where asked."""
-        cdef mlpot_pairs pairs
+        cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
         cdef int64_t n_atoms = species.shape[0], stride = 0
-        cdef bint some = j.shape[0] > 0
         cdef double *rows = NULL
         cdef double *spread = NULL
-        cdef double *gradients = &pair_gradients[0, 0] if some else NULL
+        cdef double *gradients = &pair_gradients[0, 0] if j.shape[0] else NULL
         cdef int failed
-        pairs.species = &species[0]
-        pairs.offsets = &offsets[0]
-        pairs.j = &j[0] if some else NULL
-        pairs.vectors = &vectors[0, 0] if some else NULL
-        pairs.distances = &distances[0] if some else NULL
         if covariances is not None:
             rows, stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
         if variances is not None:
@@ -126,12 +121,3 @@ cdef class PairSums:
                                      spread)
         if failed:
             raise MemoryError
-
-
-def _aligned_copy(array):
-    """The numbers (n,) from an address at the beginning of a cache line."""
-    memory = np.empty(len(array) + LANES)
-    begin = (-(memory.ctypes.data // memory.itemsize)) % LANES
-    copy = memory[begin : begin + len(array)]
-    copy[:] = array
-    return copy

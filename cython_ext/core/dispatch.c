@@ -70,3 +70,9 @@ int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n
 {
     return chosen()->pair_sums(term, p, n_atoms, n_threads, energies, pair_gradients, covariances, stride, variances);
 }
+
+int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p, int64_t n_atoms,
+                       int n_threads, double *energies, double *pair_gradients, double *variances)
+{
+    return chosen()->triplet_sums(t, v, p, n_atoms, n_threads, energies, pair_gradients, variances);
+}

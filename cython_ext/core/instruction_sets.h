@@ -4,6 +4,7 @@
 
 #include "mlpot_core.h"
 #include "pair_sums.h"
+#include "triplets.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define MLPOT_DISPATCH 1
@@ -22,6 +23,8 @@ typedef struct {
                        int64_t, const int32_t *, mlpot_dgemm *, double *, double *, double *, int64_t);
     int (*pair_sums)(const mlpot_pair_term *, const mlpot_pairs *, int64_t, int, double *, double *, double *, int64_t,
                      double *);
+    int (*triplet_sums)(const mlpot_triplets *, const mlpot_triplet_variance *, const mlpot_pairs *, int64_t, int,
+                        double *, double *, double *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

@@ -9,8 +9,10 @@
 #include "energies.h"
 #include "rows.h"
 #include "pair_loops.h"
+#include "triplet_loops.h"
 
 #include "instruction_sets.h"
 
-const mlpot_entry_points ISA(mlpot_entry_points) = {expand,         features,    features_vjp,
-                                                             local_energies, design_rows, pair_sums};
+const mlpot_entry_points ISA(mlpot_entry_points) = {
+    expand, features, features_vjp, local_energies, design_rows, pair_sums, triplet_sums,
+};

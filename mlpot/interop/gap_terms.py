@@ -19,6 +19,7 @@ from ..errors import MlpotError, ModelFileError, UnsupportedPotentialError
 from ..models.design_matrix import Term
 from ..models.pair_term import PairTerm, species_pairs
 from ..models.soap_term import SoapTerm
+from ..models.three_body_term import ThreeBodyTerm
 from .gap_coordinates import DOT_PRODUCT, SQUARED_EXPONENTIAL, Coordinate
 from .quip_text import Arguments, integer
 
@@ -289,7 +290,8 @@ def _triplet_part(coordinate: Coordinate, species: tuple[int, ...], version: int
     cutoff, width = _cutoff(options)
     total, square, _ = coordinate.sparse_points.T
     sides = (total + np.sqrt(np.maximum(square, 0)) * [[1], [-1]]) / 2
-    _require_cutoffs(coordinate, np.prod([cosine_cutoff(side, cutoff, width)[0] for side in sides], axis=0))
+    at_points = np.prod([cosine_cutoff(side, cutoff, width)[0] for side in sides], axis=0)
+    _require_cutoffs(coordinate, at_points)
     centre = options.text("Z_center", options.text("Z", "0"))
     if options.text("Z", centre) != centre:
         raise ModelFileError(f"{options.place}: Z = {options.text('Z')!r} and Z_center = {centre!r}; keep one")
@@ -300,25 +302,17 @@ def _triplet_part(coordinate: Coordinate, species: tuple[int, ...], version: int
         raise UnsupportedPotentialError(
             f"{options.place}: Z, Z1, Z2 = {elements}: mlpot computes triplets of given elements; write them into the text"
         )
+    # QUIP adds up ordered triplets, our term unordered ones: twice the covariance, delta times the root of 2
+    term = ThreeBodyTerm(
+        species, elements[0], (elements[1], elements[2]), cutoff, width, coordinate.length_scales,
+        float(np.sqrt(2)) * coordinate.energy_scale, np.ascontiguousarray(coordinate.sparse_points), at_points,
+    )  # fmt: skip
     return Part(
         settings=coordinate.place,  # a term of its own
-        build=lambda _: _three_body_term(coordinate, species, elements[0], (elements[1], elements[2]), cutoff, width),
+        build=lambda _: term,
         n_slots=1,
         slots={0: (coordinate.sparse_points, coordinate.weights)},
         empty=np.zeros((0, 3)),
-    )
-
-
-def _three_body_term(
-    coordinate: Coordinate,
-    species: tuple[int, ...],
-    centre: int,
-    neighbours: tuple[int, int],
-    cutoff: float,
-    width: float,
-) -> Term:
-    raise UnsupportedPotentialError(
-        f"{coordinate.place}: descriptor 'angle_3b': mlpot has no three-body term; evaluate this potential with QUIP"
     )
 
 

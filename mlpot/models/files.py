@@ -22,6 +22,7 @@ from .report import FitReport
 from .settings import FitConfig
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .three_body_term import ThreeBodyTerm
 
 FORMAT = "mlpot-model"
 FORMAT_VERSION = 2
@@ -128,6 +129,7 @@ def _header(model: SparseGP) -> dict[str, Any]:
 
 
 PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
+THREE_BODY_SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
 DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
 
 
@@ -135,6 +137,8 @@ def _description(term: Term) -> dict[str, Any]:
     """Scalars of a term; its arrays are kept apart."""
     if isinstance(term, PairTerm):
         return {"type": "pair", **{name: getattr(term, name) for name in PAIR_SCALARS}}
+    if isinstance(term, ThreeBodyTerm):
+        return {"type": "three_body", **{name: getattr(term, name) for name in THREE_BODY_SCALARS}}
     if not isinstance(term, SoapTerm):
         raise TypeError(f"{type(term).__name__} is not a term that a model file can hold")
     basis = {"type": BASIS_NAMES[type(term.descriptor.basis)], **_fields(term.descriptor.basis)}
@@ -152,6 +156,8 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _arrays(term: Term) -> tuple[np.ndarray, ...]:
+    if isinstance(term, ThreeBodyTerm):
+        return term.length_scales, term.sparse_coordinates, term.sparse_cutoffs
     return term.sparse_radii if isinstance(term, PairTerm) else cast(SoapTerm, term).sparse_features
 
 
@@ -160,6 +166,10 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
     kind = values.pop("type")
     if kind == "pair":
         return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
+    if kind == "three_body":
+        names = ("length_scales", "sparse_coordinates", "sparse_cutoffs")
+        lists = {name: tuple(values[name]) for name in ("species", "neighbours")}
+        return ThreeBodyTerm(**{**values, **lists}, **dict(zip(names, arrays, strict=True)))
     if kind != "soap":
         raise ModelFileError(f"term type {kind!r} is unknown to this version; upgrade mlpot")
     options = dict(values["descriptor"])

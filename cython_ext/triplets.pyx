@@ -1,0 +1,107 @@
+"""Three-body sums: typed memoryviews over core/triplets.h.
+
+Everything here trusts its arguments: mlpot/models/three_body_term.py makes them.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t
+
+from arrays cimport aligned_zeros, pairs_of
+from core cimport mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
+
+cdef extern from "triplets.h" nogil:
+    ctypedef struct mlpot_triplets:
+        int centre, first, second
+        double cutoff, cutoff_width
+        double per_scale[3]
+        int n_points
+        const double *points
+        const double *strengths
+        const double *table
+        int size[3]
+        int64_t stride[2]
+        double start[3]
+        double per_step[3]
+        double nearest
+
+    ctypedef struct mlpot_triplet_variance:
+        const double *strengths
+        const double *spread
+        double prior
+
+    int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p,
+                           int64_t n_atoms, int n_threads, double *energies, double *pair_gradients,
+                           double *variances)
+
+
+cdef class Triplets:
+    """One three-body term in the form that the core reads."""
+
+    cdef mlpot_triplets t
+    cdef mlpot_triplet_variance v
+    cdef object owners
+
+    def __init__(
+        self,
+        *,
+        tuple kinds,  # species indices of the centre and its two neighbours
+        double cutoff,
+        double cutoff_width,
+        const double[::1] length_scales,  # IN (3)
+        const double[:, ::1] points,  # IN (n, 3) sparse coordinates
+        const double[::1] strengths,  # IN (n) eV
+        const double[:, :, ::1] table=None,  # IN B-spline coefficients, two more than used in the last direction
+        const double[::1] start=None,  # IN (3) first knots of the valid range
+        const double[::1] step=None,  # IN (3)
+        double nearest=0.0,
+        const double[::1] covariances=None,  # IN (n) eV^2, of G with each sparse point at that point
+        const double[:, ::1] spread=None,  # IN lower triangle (n, n)
+        double prior=0.0,
+    ):
+        cdef const double[:, ::1] scaled = np.ascontiguousarray(np.asarray(points) / np.asarray(length_scales))
+        cdef double[::1] packed = None
+        cdef int a
+        self.t.centre, self.t.first, self.t.second = kinds
+        self.t.cutoff, self.t.cutoff_width = cutoff, cutoff_width
+        self.t.n_points = points.shape[0]
+        self.t.points, self.t.strengths = &scaled[0, 0], &strengths[0]
+        self.t.table, self.t.nearest = NULL, nearest
+        for a in range(3):
+            self.t.per_scale[a] = 1 / length_scales[a]
+        if table is not None:
+            self.t.table = &table[0, 0, 0]
+            for a in range(3):
+                self.t.size[a] = table.shape[a] - (2 if a == 2 else 0)
+                self.t.start[a], self.t.per_step[a] = start[a], 1 / step[a]
+            self.t.stride[0], self.t.stride[1] = table.shape[1] * table.shape[2], table.shape[2]
+        if spread is not None:
+            packed = aligned_zeros(mlpot_packed_lower_size(spread.shape[0]), float)
+            mlpot_pack_lower(spread.shape[0], &spread[0, 0], &packed[0])
+            self.v.strengths, self.v.spread, self.v.prior = &covariances[0], &packed[0], prior
+        self.owners = (scaled, strengths, table, covariances, packed)
+
+    def add(
+        self,
+        const int32_t[::1] species,  # IN (n_atoms) index into the term's species
+        const int32_t[::1] j,  # IN (n_pairs)
+        const int64_t[::1] offsets,  # IN (n_atoms + 1)
+        const double[:, ::1] vectors,  # IN (n_pairs, 3) A
+        const double[::1] distances,  # IN (n_pairs) A
+        double[::1] energies,  # OUT (n_atoms), added to
+        double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
+        double[::1] variances,  # OUT (n_atoms) or None, added to
+        int n_threads,
+    ):
+        """Energies and gradients of all atoms; variances where asked."""
+        cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
+        cdef int64_t n_atoms = species.shape[0]
+        cdef double *spread = NULL if variances is None else &variances[0]
+        cdef int failed
+        if not pair_gradients.shape[0]:
+            return
+        with nogil:
+            failed = mlpot_triplet_sums(&self.t, &self.v, &pairs, n_atoms, n_threads, &energies[0],
+                                        &pair_gradients[0, 0], spread)
+        if failed:
+            raise MemoryError

@@ -45,7 +45,6 @@ GAPS = {
         + PAIR.replace("cutoff_transition_width=1.0 ", "") + "add_species=T",
     ),
     "angle_3b": ((14,), TRIPLET + "add_species=T"),
-    "angle_3b from a table": ((14,), TRIPLET.replace("n_sparse=20", "n_sparse=80") + "add_species=T"),
     "angle_3b of two elements": ((6, 14), TRIPLET + "add_species=T"),
     "sum of all": ((6, 14), PAIR + "add_species=T : " + TRIPLET + "add_species=T : " + SOAP + "zeta=4 add_species=T"),
     "Glue": ((6, 14), PAIR + "add_species=T"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import ase.io
@@ -204,7 +204,7 @@ class LearningRun:
             self.calculator.folder.save_state({**state, "status": status})
 
 
-def frame_text(atoms: Atoms, step: Step, uncertainty: dict) -> str:
+def frame_text(atoms: Atoms, step: Step, uncertainty: Mapping) -> str:
     """A frame of the trajectory in extended XYZ, with results, momenta and uncertainties."""
     frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, momenta=atoms.get_momenta())
     results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -18,23 +18,10 @@ from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from .prediction import Prediction, make_prediction
 from .spread import Spread, make_spread
+from .terms import CompiledTerm
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
-
-
-class CompiledTerm(Protocol):
-    """A term with its weights, ready for simulations."""
-
-    def predict(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
-        variances: np.ndarray | None = None,
-    ) -> None:
-        """Add local energies and pair gradients; write covariances and add prior variances where asked."""
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ from .factor import prior_factor
 if TYPE_CHECKING:
     from .three_body_term import ThreeBodyTerm
 
-FEWEST_POINTS = 40
+FEWEST_POINTS = 160
 """A table pays from so many sparse points on: reading it costs as much as that many exponentials."""
 LARGEST_TABLE = 2**20
 """Coefficients (8 MB); a larger table would not stay in the cache."""
-KNOTS_PER_LENGTH = (3, 4, 5, 6, 8, 10, 12, 16)
-"""Knots per length scale that are tried."""
+COARSEST = 4.0
+"""Knots per length scale of the first table, whose error tells how fine the next must be."""
 CROWD = 64
-"""Triplets whose interpolation errors may add up in an atom's energy."""
+"""Interpolation errors of triplets that may add up in an atom's energy; their signs are random."""
 SHORTEST = 0.8
 """The table begins at this multiple of the shortest distance among the sparse triplets."""
-N_CHECKS = 2000
+N_CHECKS = 500
 DEGREE = 5
 
 
@@ -119,7 +119,7 @@ def compile_three_body(
 
 
 def _table_within(term: ThreeBodyTerm, weights: np.ndarray, allowed: float) -> SplineTable | None:
-    """The coarsest table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
+    """A table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
     total, square, _ = term.sparse_coordinates.T
     nearest = SHORTEST * float(np.min(total - np.sqrt(np.maximum(square, 0.0)))) / 2
     reach = term.cutoff
@@ -127,16 +127,18 @@ def _table_within(term: ThreeBodyTerm, weights: np.ndarray, allowed: float) -> S
     end = np.array([2 * reach, (reach - nearest) ** 2, 2 * reach])
     checks = _random_triplets(nearest, reach)
     exact = term.covariance(checks) @ weights
-    for knots in KNOTS_PER_LENGTH:
+    knots = COARSEST
+    while True:
         step = term.length_scales / knots
         sizes = np.ceil((end - start) / step).astype(int) + DEGREE
         if np.prod(sizes, dtype=float) > LARGEST_TABLE:
             return None
         coefficients = _coefficients(term, weights, start, step, sizes)
-        if np.abs(_evaluate(coefficients, start, step, checks) - exact).max() < allowed:
+        error = float(np.abs(_evaluate(coefficients, start, step, checks) - exact).max())
+        if error < allowed:
             padded = np.pad(coefficients, ((0, 0), (0, 0), (0, 2)))
             return SplineTable(np.ascontiguousarray(padded), start, step, nearest)
-    return None
+        knots *= max((error / allowed) ** (1 / (DEGREE + 1)), 1.05)  # the order of the interpolation
 
 
 def _random_triplets(nearest: float, reach: float) -> np.ndarray:
@@ -169,8 +171,11 @@ def _coefficients(
 
 def _evaluate(coefficients: np.ndarray, start: np.ndarray, step: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Values (n,) of a table at coordinates (n, 3): the slow twin of the core's."""
-    parts = [
-        BSpline.design_matrix(where[:, a], _knots(start[a], step[a], n), DEGREE).toarray()
-        for a, n in enumerate(coefficients.shape)
-    ]
-    return np.einsum("abc,na,nb,nc->n", coefficients, *parts, optimize=True)
+    windows, values = [], []
+    for a, size in enumerate(coefficients.shape):
+        basis = BSpline.design_matrix(where[:, a], _knots(start[a], step[a], size), DEGREE).tocsr()
+        windows.append(basis.indices.reshape(len(where), DEGREE + 1))
+        values.append(basis.data.reshape(len(where), DEGREE + 1))
+    i, j, k = windows
+    local = coefficients[i[:, :, None, None], j[:, None, :, None], k[:, None, None, :]]
+    return np.einsum("nabc,na,nb,nc->n", local, *values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
@@ -12,47 +11,10 @@ from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .baseline import Baseline
 from .settings import FitConfig, NoiseSettings
+from .terms import FittedTerm, Term
 
 VIRIAL_ROWS = [0, 4, 8, 5, 2, 1]
 """xx yy zz yz xz xy among the nine components of a 3 x 3 matrix."""
-
-
-class Term(Protocol):
-    """A part of a model that is a Gaussian process of its own with sparse points of its own."""
-
-    @property
-    def cutoff(self) -> float:
-        """Reach, A."""
-
-    @property
-    def n_sparse(self) -> int:
-        """Number of sparse points."""
-
-    @property
-    def energy_scale(self) -> float:
-        """Prior standard deviation, eV."""
-
-    def prior(self) -> list[np.ndarray]:
-        """Blocks of K_mm, eV^2."""
-
-    def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
-        """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
-
-    def covariances(self, pairs: Pairs) -> np.ndarray:
-        """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
-
-    def variances(self, pairs: Pairs) -> np.ndarray:
-        """Prior variances (n_atoms,) of the local energies, eV^2."""
-
-    def predict(
-        self,
-        pairs: Pairs,
-        weights: np.ndarray,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
-    ) -> None:
-        """Add local energies and pair gradients; write covariances where asked."""
 
 
 def columns(terms: Sequence[Term]) -> list[slice]:
@@ -77,7 +39,7 @@ def reach(terms: Sequence[Term], baseline: Baseline, species: Sequence[int]) -> 
 
 
 def structure_rows(
-    structure: LabelledStructure, terms: Sequence[Term], baseline: Baseline, cutoff: float, noise: NoiseSettings
+    structure: LabelledStructure, terms: Sequence[FittedTerm], baseline: Baseline, cutoff: float, noise: NoiseSettings
 ) -> np.ndarray:
     """Whitened rows (n_rows, M + 1) of one structure, labels minus baseline in the last column.
 

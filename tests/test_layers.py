@@ -26,7 +26,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "models/files", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "drivers/ase", "config", "cli",
-    "bench", "interop/gap_xml", "interop/gap_coordinates",
+    "bench_peers", "interop/gap_xml", "interop/gap_coordinates",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
@@ -46,13 +47,20 @@ class Baseline:
 
     def energies(self, numbers: np.ndarray) -> np.ndarray:
         """Isolated-atom energies (n_atoms,) in eV; DataError for an element without one."""
-        missing = sorted(set(np.asarray(numbers).tolist()) - set(self.isolated_atom_energies))
-        if missing:
+        energies = self._by_number[numbers]
+        if np.isnan(energies.sum()):
+            missing = sorted({chemical_symbols[z] for z in numbers[np.isnan(energies)]})
             raise DataError(
-                f"isolated_atom_energies: none for {[chemical_symbols[z] for z in missing]}; add it, or leave the key out "
-                "to have them fitted"
+                f"isolated_atom_energies: none for {missing}; add it, or leave the key out to have them fitted"
             )
-        return np.array([self.isolated_atom_energies[int(z)] for z in numbers])
+        return energies
+
+    @cached_property
+    def _by_number(self) -> np.ndarray:
+        """Energy of each element in a row by atomic number, NaN where none is known."""
+        table = np.full(len(chemical_symbols), np.nan)
+        table[list(self.isolated_atom_energies)] = list(self.isolated_atom_energies.values())
+        return table
 
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
@@ -64,11 +72,12 @@ class Baseline:
 
 
 def _add_repulsion(pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-    z_i, z_j = pairs.numbers[pairs.i], pairs.numbers[pairs.j]
-    near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * (covalent_radii[z_i] + covalent_radii[z_j]))
+    largest = covalent_radii[pairs.numbers].max()
+    near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * 2 * largest)
     if not len(near):
         return
-    values, slopes = zbl(pairs.distances[near], z_i[near], z_j[near])
+    z_i, z_j = pairs.numbers[pairs.i[near]], pairs.numbers[pairs.j[near]]
+    values, slopes = zbl(pairs.distances[near], z_i, z_j)
     np.add.at(energies, pairs.i[near], 0.5 * values)
     pair_gradients[near] += (0.5 * slopes / pairs.distances[near])[:, None] * pairs.vectors[near]
 

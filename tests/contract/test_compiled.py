@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import SMALL_TERMS
+from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 
 import mlpot
-from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 from mlpot.errors import ConfigError
 from mlpot.models.compiled_soap import CompiledSoapTerm
 

@@ -59,7 +59,7 @@ class Pairs:
     def forces(self, pair_gradients: np.ndarray) -> np.ndarray:
         """-dE/dr (n_atoms, 3) or (n_atoms, 3, k) of dE/dvectors (n_pairs, 3) or (n_pairs, 3, k), eV/A."""
         columns = pair_gradients.shape[2:]
-        forces = np.zeros((self.n_atoms, 3, int(np.prod(columns, dtype=int))))
+        forces = np.zeros((self.n_atoms, 3, math.prod(columns)))
         if self.n_pairs:
             gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, forces.shape[2])
             add_forces(self.i, self.j, gradients, forces)
@@ -68,7 +68,7 @@ class Pairs:
     def virial(self, pair_gradients: np.ndarray) -> np.ndarray:
         """-dE/dstrain, symmetrised, eV, (3, 3[, k]) of dE/dvectors (n_pairs, 3) or (n_pairs, 3, k)."""
         columns = pair_gradients.shape[2:]
-        virial = np.zeros((9, int(np.prod(columns, dtype=int))))
+        virial = np.zeros((9, math.prod(columns)))
         if self.n_pairs:
             gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, virial.shape[1])
             add_virial(self.vectors, gradients, virial)

@@ -74,7 +74,8 @@ class MlpotCalculator(Calculator):
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Fill `results` with everything at once: a step of dynamics asks for forces and then for the energy."""
-        super().calculate(atoms, list(properties), system_changes)
+        if atoms is not None:  # all that ASE's own method does besides is to look for a directory
+            self.atoms = atoms.copy()
         p = self.predict(self.atoms)
         self.results = ase_results(p)
         self.uncertainty = Uncertainty(p)

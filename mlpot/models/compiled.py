@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import species_indices
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from .prediction import Prediction, make_prediction
@@ -64,15 +63,14 @@ class CompiledModel:
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
-        species_indices(pairs.numbers, self.species)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances = np.zeros(pairs.n_atoms) if uncertainty else None
-        self.source.baseline.predict(pairs, energies, gradients)
         if variances is not None:
             self._spread.predict(pairs, energies, gradients, variances)
         else:
-            for term in self.terms:
+            for term in self.terms:  # they refuse elements that the model does not know
                 term.predict(pairs, energies, gradients)
+        self.source.baseline.predict(pairs, energies, gradients)
         deviations = None if variances is None else np.sqrt(np.maximum(variances, 0.0))
         return make_prediction(self.source, pairs, volume, energies, gradients, deviations)
 

@@ -46,6 +46,7 @@ GAPS = {
     ),
     "angle_3b": ((14,), TRIPLET + "add_species=T"),
     "angle_3b of two elements": ((6, 14), TRIPLET + "add_species=T"),
+    "angle_3b with elements twice": ((14,), TRIPLET + "Z_center=14 Z1=14 Z2=14 add_species=T"),
     "sum of all": ((6, 14), PAIR + "add_species=T : " + TRIPLET + "add_species=T : " + SOAP + "zeta=4 add_species=T"),
     "Glue": ((6, 14), PAIR + "add_species=T"),
 }  # fmt: skip

@@ -21,7 +21,7 @@ from ..models.soap_term import SoapTerm
 from ..models.terms import Term
 from ..models.three_body_term import ThreeBodyTerm
 from .gap_coordinates import DOT_PRODUCT, SQUARED_EXPONENTIAL, Coordinate
-from .quip_text import Arguments, integer
+from .quip_text import Arguments
 
 TRAINING = (
     "n_sparse", "delta", "f0", "zeta", "covariance_type", "sparse_method", "sparse_file", "theta", "theta_uniform",
@@ -40,7 +40,7 @@ SOAP_FIXED = {
 }  # fmt: skip
 PAIR_KEYS = ("cutoff", "cutoff_transition_width", "Z1", "Z2")
 PAIR_FIXED = {"only_intra": "F", "only_inter": "F", "n_exponents": "1", "exponents": "1", "tail_exponent": "0"}
-TRIPLET_KEYS = ("cutoff", "cutoff_transition_width", "Z", "Z_center", "Z1", "Z2")
+TRIPLET_KEYS = ("cutoff", "cutoff_transition_width", "Z", "Z1", "Z2")
 CENTRAL_REFERENCE_CHANGED = 1426512068
 """Before this gap_version the centre's own density entered the channels of all elements, whatever the text says."""
 NORMALISATION_CHANGED = 1423143769
@@ -129,7 +129,7 @@ def _part(coordinate: Coordinate, species: tuple[int, ...], version: int) -> Par
 
 
 def _named_elements(coordinate: Coordinate) -> Iterator[int]:
-    for key in ("Z", "Z_center", "Z1", "Z2", "species_Z"):
+    for key in ("Z", "Z1", "Z2", "species_Z"):
         for z in coordinate.options.integers(key, "0"):
             if not 0 <= z < len(chemical_symbols):
                 raise ModelFileError(
@@ -292,10 +292,7 @@ def _triplet_part(coordinate: Coordinate, species: tuple[int, ...], version: int
     sides = (total + np.sqrt(np.maximum(square, 0)) * [[1], [-1]]) / 2
     at_points = np.prod([cosine_cutoff(side, cutoff, width)[0] for side in sides], axis=0)
     _require_cutoffs(coordinate, at_points)
-    centre = options.text("Z_center", options.text("Z", "0"))
-    if options.text("Z", centre) != centre:
-        raise ModelFileError(f"{options.place}: Z = {options.text('Z')!r} and Z_center = {centre!r}; keep one")
-    elements = [integer(centre, f"{options.place}: Z"), options.integer("Z1", "0"), options.integer("Z2", "0")]
+    elements = [options.integer(key, "0") for key in ("Z", "Z1", "Z2")]
     if len(species) == 1:
         elements = [z or species[0] for z in elements]
     if 0 in elements:

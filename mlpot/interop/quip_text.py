@@ -14,6 +14,10 @@ from ..errors import ModelFileError, UnsupportedPotentialError
 TRUE, FALSE = ("t", "true", ".true.", "1"), ("f", "false", ".false.", "0")
 
 
+ALIASES = {"z_center": "z"}
+"""Two names of one key."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """A parsed argument string.
@@ -34,7 +38,8 @@ class Arguments:
 
     @classmethod
     def parse(cls, text: str, place: str) -> Arguments:
-        """Split a string; ModelFileError for braces that do not match or a key with two values."""
+        """Split a string; ModelFileError for braces that do not match. Of a key given twice the last counts, as in QUIP:
+        gap_fit appends the elements to what the user wrote."""
         words: list[str] = []
         values: dict[str, str] = {}
         for word in _split(text, place):
@@ -42,11 +47,7 @@ class Arguments:
             if not equals:
                 words.append(word)
                 continue
-            value = _bare(value)
-            if values.setdefault(key.lower(), value) != value:
-                raise ModelFileError(
-                    f"{place}: {key} = {values[key.lower()]!r} and {value!r}; keep the one the potential was fitted with"
-                )
+            values[ALIASES.get(key.lower(), key.lower())] = _bare(value)
         return cls(place, tuple(words), values)
 
     def text(self, key: str, default: str | None = None) -> str:

@@ -117,7 +117,7 @@ BROKEN = {
     "no descriptor": ("descriptor>", "description>", "holds no <descriptor>"),
     "empty descriptor": ("soap n_max=1", "n_max=1", "names no descriptor"),
     "braces": ("{14 }", "{14 ", "braces"),
-    "twice": ("n_max=1", "n_max=1 n_max=2", "n_max = '1' and '2'"),
+    "the last of two counts": ("n_max=1", "n_max=1 n_max=2", "dimensions = 2, but the descriptor has 4"),
     "missing key": ("n_max=1", "", "n_max is missing"),
     "not a number": ("atom_sigma=0.5", "atom_sigma=half", "atom_sigma = 'half': must be a finite number"),
     "negative": ("atom_sigma=0.5", "atom_sigma=-0.5", "atom_sigma = '-0.5': must be positive"),

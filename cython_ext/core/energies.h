@@ -195,8 +195,9 @@ static void squared_products(const double *tile, int n_panels, const energy_memo
         }
         tile += columns * MLPOT_TILE;
         for (int panel = 0; panel < n_panels; ++panel)
-            for (int k = 0; k < MLPOT_TILE * MLPOT_PANEL; ++k)
-                sums[panel * MLPOT_PANEL + k % MLPOT_PANEL] += rows[panel][k] * rows[panel][k];
+            for (int row = 0; row < MLPOT_TILE; ++row)
+                for (int k = 0; k < MLPOT_PANEL; ++k)
+                    sums[panel * MLPOT_PANEL + k] += rows[panel][row * MLPOT_PANEL + k] * rows[panel][row * MLPOT_PANEL + k];
     }
 }
 

@@ -11,6 +11,7 @@ from ase import Atoms
 from ._ext.pair_gradients import add_forces, add_virial
 from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
 from .errors import StructureError
+from .structures import triple_product
 
 SHORTEST_DISTANCE = 0.1
 """Atoms nearer than this (A) are an error in the structure, not a close encounter."""
@@ -20,6 +21,7 @@ FARTHEST = 1e8
 """Coordinates beyond this (A) have lost the digits that a distance needs."""
 ROUNDING = 1e-6
 """Reserve of the Verlet skin (A) against rounding of coordinates up to `FARTHEST`."""
+UNDEFORMED = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,13 @@ class NeighbourList:
         s (cutoff + skin) - 2 max|u - c| > cutoff.
         """
         old = self._reference
-        if self.skin <= 0 or len(old) != len(atoms) or not np.array_equal(old.pbc, atoms.pbc):
+        if self.skin <= 0 or len(old) != len(atoms) or (old.pbc != atoms.pbc).any():
             return False
-        deformation, stretch = np.eye(3), 1.0
-        if not np.array_equal(old.cell.array, atoms.cell.array):
+        deformation, stretch = UNDEFORMED, 1.0
+        if (old.cell.array != atoms.cell.array).any():
             # directions without a period stay: F = 1 + pinv(cell0) (cell - cell0) of the periodic rows
             before, after = old.cell.array[old.pbc], atoms.cell.array[old.pbc]
-            deformation += np.linalg.pinv(before) @ (after - before)
+            deformation = UNDEFORMED + np.linalg.pinv(before) @ (after - before)
             stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
         moved = largest_displacement(old.positions, np.ascontiguousarray(atoms.positions), deformation)
         return stretch * (self.cutoff + self.skin) - 2 * moved > self.cutoff + ROUNDING
@@ -166,13 +168,13 @@ def complete_cell(atoms: Atoms) -> np.ndarray:
     """
     cell, periodic = atoms.cell.array, atoms.pbc
     if periodic.all():
-        spanned = abs(_triple_product(cell))
+        spanned = abs(triple_product(cell))
     else:
         # the null space of the periodic vectors: orthonormal, whatever the unused vectors hold
         _, _, directions = np.linalg.svd(cell[periodic] if periodic.any() else np.zeros((1, 3)))
         cell = cell.copy()
         cell[~periodic] = directions[int(periodic.sum()) :]
-        spanned = abs(_triple_product(cell))
+        spanned = abs(triple_product(cell))
     scale = math.prod(math.hypot(*vector) for vector in cell.tolist())
     if not spanned > 1e-6 * scale > 0:
         raise StructureError(
@@ -180,11 +182,6 @@ def complete_cell(atoms: Atoms) -> np.ndarray:
             f"pbc = {periodic.tolist()}; correct the cell or switch pbc off"
         )
     return cell
-
-
-def _triple_product(cell: np.ndarray) -> float:
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
-    return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
 
 
 def _checked_cutoff(cutoff: float) -> float:

@@ -132,4 +132,10 @@ def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
 
 def volume_of(atoms: Atoms) -> float | None:
     """Volume in A^3 of a cell that is periodic in three dimensions, None otherwise."""
-    return float(abs(np.linalg.det(atoms.cell.array))) if np.all(atoms.pbc) else None
+    return abs(triple_product(atoms.cell.array)) if atoms.pbc.all() else None
+
+
+def triple_product(vectors: np.ndarray) -> float:
+    """Determinant of three vectors (3, 3): a tenth of the time that LAPACK takes to begin."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = vectors.tolist()
+    return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)

@@ -7,9 +7,10 @@ in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from .._ext.density import CHANNELS, MAX_L, Density, PairView
 from ..errors import ConfigError, UnknownSpeciesError
@@ -23,17 +24,22 @@ Y_00 = 1 / np.sqrt(4 * np.pi)
 
 def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray:
     """Index (n_atoms,) into `species` of every atomic number; UnknownSpeciesError for any other."""
-    known = np.asarray(species)
-    position = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
-    if not np.array_equal(known[position], numbers):
-        from ase.data import chemical_symbols
-
-        unknown = sorted({chemical_symbols[z] for z in np.asarray(numbers)[known[position] != numbers]})
+    indices = _index_by_number(species)[numbers]
+    if len(indices) and indices.min() < 0:
+        unknown = sorted({chemical_symbols[z] for z in np.asarray(numbers)[indices < 0]})
         raise UnknownSpeciesError(
             f"the model knows {[chemical_symbols[z] for z in species]} but the structure holds {unknown}; "
             "fit a model on data with these elements"
         )
-    return position.astype(np.int32)
+    return indices
+
+
+@lru_cache(maxsize=32)
+def _index_by_number(species: tuple[int, ...]) -> np.ndarray:
+    """Place of each element of the periodic table in `species`, -1 for those that are not."""
+    table = np.full(len(chemical_symbols), -1, np.int32)
+    table[list(species)] = np.arange(len(species))
+    return table
 
 
 @dataclass(frozen=True)

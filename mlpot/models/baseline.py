@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -42,7 +42,7 @@ class Baseline:
 
     def cutoff(self, species: Sequence[int]) -> float:
         """Reach of repulsion and tables between these elements, A; 0 without."""
-        repulsion = SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species) if self.repulsion else 0.0
+        repulsion = repulsion_cutoff(species) if self.repulsion else 0.0
         return max(repulsion, self.glue.cutoff if self.glue else 0.0)
 
     def energies(self, numbers: np.ndarray) -> np.ndarray:
@@ -67,15 +67,22 @@ class Baseline:
         energies += self.energies(pairs.numbers)
         if self.glue:
             self.glue.predict(pairs, energies, pair_gradients)
-        if self.repulsion:
-            _add_repulsion(pairs, energies, pair_gradients)
+        if self.repulsion and pairs.n_pairs and pairs.distances.min() < self._reach:
+            _add_repulsion(pairs, self._reach, energies, pair_gradients)
+
+    @cached_property
+    def _reach(self) -> float:
+        """Of the repulsion between any elements that have an energy, A."""
+        return repulsion_cutoff(self.isolated_atom_energies)
 
 
-def _add_repulsion(pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-    largest = covalent_radii[pairs.numbers].max()
-    near = np.flatnonzero(pairs.distances < SWITCH_OFF[1] * 2 * largest)
-    if not len(near):
-        return
+def repulsion_cutoff(species: Iterable[int]) -> float:
+    """Reach of the repulsion between these elements, A."""
+    return SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species)
+
+
+def _add_repulsion(pairs: Pairs, reach: float, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+    near = np.flatnonzero(pairs.distances < reach)
     z_i, z_j = pairs.numbers[pairs.i[near]], pairs.numbers[pairs.j[near]]
     values, slopes = zbl(pairs.distances[near], z_i, z_j)
     np.add.at(energies, pairs.i[near], 0.5 * values)

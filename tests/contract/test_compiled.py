@@ -118,6 +118,19 @@ def test_a_calculation_is_repeated_only_when_something_changed(model, frames):
     assert atoms.calc.check_state(atoms) == ["cell"]
 
 
+def test_the_calculator_holds_a_copy_of_what_it_calculated(model, frames):
+    atoms, other = frames[0].copy(), frames[1].copy()
+    calculator = mlpot.MlpotCalculator(model, uncertainty=False)
+    for structure in (atoms, other, atoms):
+        for shift in (0.0, 0.01, 0.02):
+            structure.positions[0, 0] += shift
+            forces = calculator.get_property("forces", structure)
+            np.testing.assert_array_equal(forces, model.predict(structure).forces)
+            assert calculator.atoms is not structure
+            np.testing.assert_array_equal(calculator.atoms.positions, structure.positions)
+            calculator.atoms = None if shift else other.copy()  # whatever others do to it
+
+
 @pytest.mark.parametrize("options", [{"tolerance": 0.0}, {"tolerance": -1.0}, {"precision": "half"}])
 def test_wrong_options(model, options):
     with pytest.raises(ConfigError, match=next(iter(options))):

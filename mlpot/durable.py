@@ -78,7 +78,7 @@ def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
     older_than : float
         Age in seconds, where somebody else may be writing right now.
     """
-    for file in folder.glob(".*.tmp"):
+    for file in folder.glob(".*.tmp*"):  # SQLite's journal of a temporary database is called .tmp-journal
         with suppress(FileNotFoundError):
             if time.time() - file.stat().st_mtime >= older_than:
                 file.unlink()

@@ -165,6 +165,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     (tmp_path / "plain").write_text("")
     assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
     (tmp_path / ".state.1-2.tmp").write_text("half")
+    (tmp_path / ".labels.db.1-2.tmp-journal").write_text("SQLite's")
     remove_leftovers(tmp_path, older_than=60)
     assert (tmp_path / ".state.1-2.tmp").exists()
     remove_leftovers(tmp_path)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t
 
-from core cimport mlpot_pairs
+from core cimport mlpot_grid, mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
 
 
 cdef inline mlpot_pairs pairs_of(
@@ -23,6 +23,16 @@ cdef inline mlpot_pairs pairs_of(
     return pairs
 
 
+cdef inline mlpot_grid grid_of(tuple description, int n_knots):
+    """The grid of a table from (start, step, kink) and the number of its stored knots."""
+    cdef mlpot_grid grid
+    cdef double step
+    grid.start, step, grid.kink = description
+    grid.per_step = 1 / step
+    grid.n_intervals = n_knots - 2
+    return grid
+
+
 cdef inline object aligned_zeros(Py_ssize_t n, object dtype):
     """(n,) zeros that begin on a cache line."""
     import numpy as np
@@ -37,3 +47,11 @@ cdef inline object aligned_copy(object array):
     copy = aligned_zeros(len(array), float)
     copy[:] = array
     return copy
+
+
+cdef inline object packed_lower(const double[:, ::1] triangle):
+    """A lower triangle (n, n) as the products read it."""
+    packed = aligned_zeros(mlpot_packed_lower_size(triangle.shape[0]), float)
+    cdef double[::1] out = packed
+    mlpot_pack_lower(triangle.shape[0], &triangle[0, 0], &out[0])
+    return packed

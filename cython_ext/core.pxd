@@ -8,13 +8,17 @@ cdef extern from "mlpot_core.h" nogil:
     ctypedef void mlpot_dgemm(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
                               double *, double *, int *) noexcept nogil
 
+    ctypedef struct mlpot_grid:
+        double start, per_step
+        int n_intervals, kink
+
     ctypedef struct mlpot_density:
         int n_species, l_max, n_channels, n_groups
         const int32_t *group
         const int32_t *first
         const int32_t *width
-        double cutoff, start, step
-        int n_intervals, kink
+        double cutoff
+        mlpot_grid grid
         const double *tables
         const int64_t *table_of
         const double *self

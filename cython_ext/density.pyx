@@ -8,12 +8,12 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 from scipy.linalg.cython_blas cimport dgemm
 
-from arrays cimport aligned_copy, aligned_zeros, pairs_of
+from arrays cimport aligned_copy, aligned_zeros, grid_of, packed_lower, pairs_of
 from core cimport (
     MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_dgemm, mlpot_expand,
     mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
-    mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_pack_lower, mlpot_packed_lower_size,
-    mlpot_packed_size, mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up,
+    mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
+    mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up,
 )
 
 CHANNELS = MLPOT_CHANNELS
@@ -103,8 +103,7 @@ cdef class KernelModel:
         self.m.energy, self.m.known = energy.p, known.p
         self.m.n_other, self.m.spread = 0, NULL
         if spread is not None:
-            packed = aligned_zeros(mlpot_packed_lower_size(spread.shape[0]), float)
-            mlpot_pack_lower(spread.shape[0], &spread[0, 0], &packed[0])
+            packed = packed_lower(spread)
             self.m.n_other, self.m.spread = spread.shape[0] - known.n, &packed[0]
         self.owners = (energy, known, packed)
 
@@ -123,11 +122,9 @@ cdef class Density:
         const int32_t[::1] width,  # IN (n_groups) channels in a block
         int n_channels,
         double cutoff,
-        double start,
-        double step,
-        int n_intervals,
-        int kink,
-        const double[::1] tables,  # IN knots (n_intervals + 2, 3, l_max + 1, width) of all species
+        tuple grid,  # first knot and spacing of the tables in A, and the knot that is stored twice
+        int n_knots,
+        const double[::1] tables,  # IN (n_knots, 3, l_max + 1, width) of all species
         const int64_t[::1] table_of,  # IN (n_species)
         const double[:, ::1] self_coefficients,  # IN (n_species, n_channels)
         int l_max,
@@ -150,10 +147,7 @@ cdef class Density:
         self.d.first = &first[0]
         self.d.width = &width[0]
         self.d.cutoff = cutoff
-        self.d.start = start
-        self.d.step = step
-        self.d.n_intervals = n_intervals
-        self.d.kink = kink
+        self.d.grid = grid_of(grid, n_knots)
         self.d.tables = &knots[0]
         self.d.table_of = &table_of[0]
         self.d.self = &self_coefficients[0, 0]

@@ -7,16 +7,12 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from arrays cimport aligned_copy, pairs_of
-from core cimport mlpot_pairs
+from arrays cimport aligned_copy, grid_of, pairs_of
+from core cimport mlpot_grid, mlpot_pairs
 
 LANES = 8
 
 cdef extern from "pair_sums.h" nogil:
-    ctypedef struct mlpot_grid:
-        double start, per_step
-        int n_intervals, kink
-
     ctypedef struct mlpot_pair_term:
         int n_species, n_kinds
         double cutoff
@@ -36,15 +32,6 @@ cdef extern from "pair_sums.h" nogil:
     int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                         double *energies, double *pair_gradients, double *covariances, int64_t stride,
                         double *variances)
-
-
-cdef mlpot_grid grid_of(double start, double step, int n_knots, int kink) noexcept:
-    cdef mlpot_grid grid
-    grid.start = start
-    grid.per_step = 1 / step
-    grid.n_intervals = n_knots - 2
-    grid.kink = kink
-    return grid
 
 
 cdef class PairSums:
@@ -75,17 +62,14 @@ cdef class PairSums:
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
         self.term.kind = &kind[0, 0]
-        start, step, kink = potential_grid
-        self.term.potential_grid = grid_of(start, step, potential.shape[1], kink)
+        self.term.potential_grid = grid_of(potential_grid, potential.shape[1])
         self.term.potential = &potential[0, 0, 0]
         self.term.instance = NULL
         if instance is not None:
-            start, step, kink = instance_grid
-            self.term.instance_grid = grid_of(start, step, instance.shape[1], kink)
+            self.term.instance_grid = grid_of(instance_grid, instance.shape[1])
             self.term.instance = &instance[0, 0, 0]
-        start, step, kink = feature_grid
         self.term.rank = features.shape[2]
-        self.term.feature_grid = grid_of(start, step, features.shape[0], kink)
+        self.term.feature_grid = grid_of(feature_grid, features.shape[0])
         self.term.features = &knots[0]
         self.term.n_sparse = first[first.shape[0] - 1]
         self.term.first = &first[0]

@@ -7,8 +7,8 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from arrays cimport aligned_zeros, pairs_of
-from core cimport mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
+from arrays cimport packed_lower, pairs_of
+from core cimport mlpot_pairs
 
 cdef extern from "triplets.h" nogil:
     ctypedef struct mlpot_triplets:
@@ -76,8 +76,7 @@ cdef class Triplets:
                 self.t.start[a], self.t.per_step[a] = start[a], 1 / step[a]
             self.t.stride[0], self.t.stride[1] = table.shape[1] * table.shape[2], table.shape[2]
         if spread is not None:
-            packed = aligned_zeros(mlpot_packed_lower_size(spread.shape[0]), float)
-            mlpot_pack_lower(spread.shape[0], &spread[0, 0], &packed[0])
+            packed = packed_lower(spread)
             self.v.strengths, self.v.spread, self.v.prior = &covariances[0], &packed[0], prior
         self.owners = (scaled, strengths, table, covariances, packed)
 

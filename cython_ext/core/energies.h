@@ -234,10 +234,6 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
     block_vjp(d, p, n, centres, &w->block, r->pair_gradients);
 }
 
-/* A thread without a block would only spin at the barrier. */
-static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ? (int)n_blocks : n_threads; }
-
-#define BLOCKS(n_centres) (((n_centres) + MLPOT_BLOCK - 1) / MLPOT_BLOCK)
 #define BLOCK_SIZE(n_centres, block) \
     (int)((n_centres) - (block)*MLPOT_BLOCK < MLPOT_BLOCK ? (n_centres) - (block)*MLPOT_BLOCK : MLPOT_BLOCK)
 
@@ -246,20 +242,16 @@ static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const ml
 {
     const int with_covariances = r->explained || r->covariances;
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres))) reduction(min : failed)
     {
         energy_memory w;
-        const int lost = energy_memory_create(d, p, n_atoms, m, with_covariances, &w);
-        if (lost) {
-#pragma omp atomic write
-            failed = 1;
-        }
+        failed = energy_memory_create(d, p, n_atoms, m, with_covariances, &w);
 #pragma omp for schedule(dynamic)
         for (int64_t k = 0; k < BLOCKS(n_centres); ++k)
-            if (!lost) energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &w, r);
-        if (!lost) energy_memory_free(&w);
+            if (!failed) energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &w, r);
+        if (!failed) energy_memory_free(&w);
     }
-    return failed ? -1 : 0;
+    return failed;
 }
 
 /* Rows (n, n_features) of centres from and to the panels of a block. */
@@ -282,23 +274,19 @@ static int features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atom
 {
     const int n_features = mlpot_n_features(d);
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres)))
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres))) reduction(min : failed)
     {
         block b;
-        const int lost = block_create(d, p, n_atoms, &b);
-        if (lost) {
-#pragma omp atomic write
-            failed = 1;
-        }
+        failed = block_create(d, p, n_atoms, &b);
 #pragma omp for schedule(dynamic)
         for (int64_t k = 0; k < BLOCKS(n_centres); ++k) {
-            if (lost) continue;
+            if (failed) continue;
             block_features(d, p, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &b);
             copy_features(&b, BLOCK_SIZE(n_centres, k), n_features, out + k * MLPOT_BLOCK * n_features);
         }
-        if (!lost) block_free(&b);
+        if (!failed) block_free(&b);
     }
-    return failed ? -1 : 0;
+    return failed;
 }
 
 static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,

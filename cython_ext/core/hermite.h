@@ -3,7 +3,6 @@
  * Knots k at start + k / per_step hold value, step * slope and step^2 * curvature of every column; the knot `kink` is
  * stored twice, so an interval reads two neighbouring knots and never looks across a jump of the curvature. */
 #pragma once
-#include "pair_sums.h"
 #include "vectors.h"
 
 typedef int32_t integers __attribute__((vector_size(4 * MLPOT_LANES)));

@@ -24,6 +24,12 @@
 typedef void mlpot_dgemm(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
                          double *, int *);
 
+/* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice: the curvature may jump there. */
+typedef struct {
+    double start, per_step;  /* first knot, A; knots per angstrom */
+    int n_intervals, kink;   /* n_intervals + 2 knots are stored */
+} mlpot_grid;
+
 /* What the expansion and the power spectrum are: tables only, shared by all threads. */
 typedef struct {
     int n_species;           /* species of neighbours and centres */
@@ -34,8 +40,7 @@ typedef struct {
     const int32_t *first;    /* (n_groups) first channel of a block, a multiple of MLPOT_CHANNELS */
     const int32_t *width;    /* (n_groups) channels in a block, a multiple of MLPOT_CHANNELS */
     double cutoff;           /* A */
-    double start, step;      /* first knot and spacing of the tables, A */
-    int n_intervals, kink;   /* the knot `kink` is stored twice: the curvature may jump there */
+    mlpot_grid grid;         /* of the tables */
     const double *tables;    /* knots (n_intervals + 2, 3, l_max + 1, width) of each species, one after the other */
     const int64_t *table_of; /* (n_species) where a species' knots begin */
     const double *self;      /* (n_species, n_channels) the centre's own density, already times Y_00 */

@@ -2,6 +2,7 @@
  * Each centre writes memory of its own, so results are bitwise the same for any number of threads. */
 #pragma once
 #include "hermite.h"
+#include "pair_sums.h"
 
 /* MLPOT_LANES neighbours of a centre; an idle lane (beyond the cutoff, past the end, no sparse radii) has kind -1. */
 typedef struct {
@@ -136,18 +137,13 @@ static void centre_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64
 static int pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                      double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances)
 {
-    const int64_t n_blocks = (n_atoms + MLPOT_BLOCK - 1) / MLPOT_BLOCK;
     const size_t n_sums = (size_t)term->n_species * (size_t)term->rank;
     int failed = 0;
-#pragma omp parallel num_threads(n_blocks < n_threads ? (int)n_blocks : n_threads)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms))) reduction(min : failed)
     {
         double *sums = aligned(n_sums);
-        if (sums) {
-            memset(sums, 0, sizeof(double) * n_sums);
-        } else {
-#pragma omp atomic write
-            failed = 1;
-        }
+        failed = sums ? 0 : -1;
+        if (sums) memset(sums, 0, sizeof(double) * n_sums);
 #pragma omp for schedule(static)
         for (int64_t centre = 0; centre < n_atoms; ++centre)
             if (sums)
@@ -155,5 +151,5 @@ static int pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t 
                             covariances ? covariances + centre * stride : NULL, variances);
         free(sums);
     }
-    return failed ? -1 : 0;
+    return failed;
 }

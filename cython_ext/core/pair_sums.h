@@ -8,12 +8,6 @@
 
 #include "mlpot_core.h"
 
-/* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice. */
-typedef struct {
-    double start, per_step; /* first knot, A; knots per angstrom */
-    int n_intervals, kink;  /* n_intervals + 2 knots are stored */
-} mlpot_grid;
-
 /* A "kind" is an unordered pair of elements that has sparse radii. */
 typedef struct {
     int n_species, n_kinds;

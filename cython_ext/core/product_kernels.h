@@ -16,6 +16,36 @@ typedef struct {
     VECTOR v[ROWS][SIDE];
 } NAME(accumulators);
 
+/* From what stands there, or (NULL) from zero. */
+MLPOT_INLINE void NAME(begin)(NAME(accumulators) *s, const REAL *from)
+{
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+        for (int p = 0; p < SIDE; ++p)
+            s->v[i][p] = from ? *(const VECTOR *)(from + i * MLPOT_PANEL + p * WIDTH) : (VECTOR){0};
+}
+
+MLPOT_INLINE void NAME(store)(const NAME(accumulators) *s, REAL *to)
+{
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+        for (int p = 0; p < SIDE; ++p) *(VECTOR *)(to + i * MLPOT_PANEL + p * WIDTH) = s->v[i][p];
+}
+
+/* += numbers a, `apart` from each other, times a row b of the panel */
+MLPOT_INLINE void NAME(multiply_add)(NAME(accumulators) *s, const REAL *a, const int apart, const REAL *b)
+{
+    VECTOR v[SIDE];
+#pragma GCC unroll 4
+    for (int p = 0; p < SIDE; ++p) v[p] = *(const VECTOR *)(b + p * WIDTH);
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+        for (int p = 0; p < SIDE; ++p) s->v[i][p] += a[i * apart] * v[p];
+}
+
 /* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL), or += */
 MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_columns, const REAL *x, REAL *y)
 {
@@ -24,24 +54,9 @@ MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_column
             const REAL *a = tile + row, *b = x + part * WIDTH;
             REAL *out = y + row * MLPOT_PANEL + part * WIDTH;
             NAME(accumulators) s;
-#pragma GCC unroll 12
-            for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                for (int p = 0; p < SIDE; ++p)
-                    s.v[i][p] = add ? *(const VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) : (VECTOR){0};
-            for (int k = 0; k < n_columns; ++k, a += MLPOT_TILE, b += MLPOT_PANEL) {
-                VECTOR v[SIDE];
-#pragma GCC unroll 4
-                for (int p = 0; p < SIDE; ++p) v[p] = *(const VECTOR *)(b + p * WIDTH);
-#pragma GCC unroll 12
-                for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                    for (int p = 0; p < SIDE; ++p) s.v[i][p] += a[i] * v[p];
-            }
-#pragma GCC unroll 12
-            for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                for (int p = 0; p < SIDE; ++p) *(VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) = s.v[i][p];
+            NAME(begin)(&s, add ? out : NULL);
+            for (int k = 0; k < n_columns; ++k, a += MLPOT_TILE, b += MLPOT_PANEL) NAME(multiply_add)(&s, a, 1, b);
+            NAME(store)(&s, out);
         }
 }
 
@@ -64,24 +79,10 @@ static void NAME(transposed_product)(const REAL *packed, ptrdiff_t apart, int n_
             const REAL *a = packed + column * MLPOT_TILE, *b = x + part * WIDTH;
             REAL *out = y + column * MLPOT_PANEL + part * WIDTH;
             NAME(accumulators) s;
-#pragma GCC unroll 12
-            for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                for (int p = 0; p < SIDE; ++p) s.v[i][p] = *(const VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH);
+            NAME(begin)(&s, out);
             for (int t = 0; t < n_tiles; ++t, a += apart)
-                for (int r = 0; r < MLPOT_TILE; ++r, b += MLPOT_PANEL) {
-                    VECTOR v[SIDE];
-#pragma GCC unroll 4
-                    for (int p = 0; p < SIDE; ++p) v[p] = *(const VECTOR *)(b + p * WIDTH);
-#pragma GCC unroll 12
-                    for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                        for (int p = 0; p < SIDE; ++p) s.v[i][p] += a[i * MLPOT_TILE + r] * v[p];
-                }
-#pragma GCC unroll 12
-            for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-                for (int p = 0; p < SIDE; ++p) *(VECTOR *)(out + i * MLPOT_PANEL + p * WIDTH) = s.v[i][p];
+                for (int r = 0; r < MLPOT_TILE; ++r, b += MLPOT_PANEL) NAME(multiply_add)(&s, a + r, MLPOT_TILE, b);
+            NAME(store)(&s, out);
         }
 }
 

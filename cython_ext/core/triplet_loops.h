@@ -248,23 +248,19 @@ static int triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v
                         int n_threads, double *energies, double *pair_gradients, double *variances)
 {
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms)))
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms))) reduction(min : failed)
     {
         triplet_memory w;
-        const int lost = triplet_memory_create(t, p, n_atoms, &w);
-        if (lost) {
-#pragma omp atomic write
-            failed = 1;
-        }
+        failed = triplet_memory_create(t, p, n_atoms, &w);
 #pragma omp for schedule(dynamic, MLPOT_BLOCK)
         for (int64_t i = 0; i < n_atoms; ++i) {
-            if (lost || p->species[i] != t->centre) continue;
+            if (failed || p->species[i] != t->centre) continue;
             gather_triplets(t, p, i, &w);
             evaluate_triplets(t, p, &w);
             energies[i] += triplet_gradients(p, &w, pair_gradients);
             if (variances) variances[i] += triplet_variances(t, v, &w);
         }
-        if (!lost) free(w.memory);
+        if (!failed) free(w.memory);
     }
-    return failed ? -1 : 0;
+    return failed;
 }

@@ -19,6 +19,10 @@ typedef float mlpot_single __attribute__((vector_size(8 * MLPOT_LANES), aligned(
 /* Centres treated together between two products: what they need stays in the L2 cache. */
 #define MLPOT_BLOCK 64
 
+/* A thread without a block would only spin at the barrier. */
+#define BLOCKS(n_centres) (((n_centres) + MLPOT_BLOCK - 1) / MLPOT_BLOCK)
+static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ? (int)n_blocks : n_threads; }
+
 MLPOT_INLINE double sum_lanes(mlpot_vector v)
 {
     double sum = 0.0;

@@ -158,11 +158,10 @@ def make_core(
     own[..., :n_functions] = where[..., None] * descriptor.central_weight * Y_00 * self_coefficients
     channels = padded_channels(n_species, n_functions).astype(np.int32)
     blocks = np.arange(n_species, dtype=np.int32)
-    table = descriptor.table
     return Density(
         group=blocks, first=blocks * width, width=np.full(n_species, width, np.int32), n_channels=n_species * width,
-        cutoff=descriptor.cutoff, start=table.start, step=table.step, n_intervals=len(knots) - 2, kink=table.kink,
-        tables=padded.ravel(), table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
+        cutoff=descriptor.cutoff, grid=descriptor.table.grid, n_knots=len(knots), tables=padded.ravel(),
+        table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
         l_max=descriptor.basis.l_max, degree=degree.astype(np.int32), channel_a=channels[a], channel_b=channels[b],
         coupling=np.where(a == b, 1.0, np.sqrt(2)) / np.sqrt(2 * degree + 1), constant=descriptor.constant,
     )  # fmt: skip

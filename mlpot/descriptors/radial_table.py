@@ -37,6 +37,11 @@ class RadialTable:
     kink: int
     knots: np.ndarray
 
+    @property
+    def grid(self) -> tuple[float, float, int]:
+        """What the core needs besides the knots."""
+        return self.start, self.step, self.kink
+
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Spline values (n_distances, l_max + 1, n_functions); the slow twin of the compiled spline."""
         position = (np.asarray(distances, float) - self.start) / self.step

@@ -121,11 +121,11 @@ class CompiledPairTerm:
         return PairSums(
             cutoff=self.cutoff,
             kind=self._kinds(),
-            potential_grid=_grid(self.potential),
+            potential_grid=self.potential.grid,
             potential=_curves(self.potential),
-            instance_grid=None if self.instances is None else _grid(self.instances),
+            instance_grid=None if self.instances is None else self.instances.grid,
             instance=None if self.instances is None else _curves(self.instances),
-            feature_grid=_grid(self.features),
+            feature_grid=self.features.grid,
             features=features,
             first=first.astype(np.int32),
             map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
@@ -197,10 +197,6 @@ def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable
             f"a pair term with length_scale = {length_scale} A, cutoff_width = {basis.cutoff_width} A is too sharp to "
             "tabulate; raise them"
         ) from error
-
-
-def _grid(table: RadialTable) -> tuple[float, float, int]:
-    return table.start, table.step, table.kink
 
 
 def _curves(table: RadialTable) -> np.ndarray:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import BSpline
-from scipy.linalg import lapack
 
 from .._ext.triplets import Triplets as Core
 from ..descriptors.density import species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
-from .factor import prior_factor
+from .factor import inverse_lower, prior_factor
 
 if TYPE_CHECKING:
     from .three_body_term import ThreeBodyTerm
@@ -97,9 +96,9 @@ class CompiledThreeBodyTerm:
             }  # fmt: skip
         if self.regularisation is not None:
             variance = 2 * self.regularisation**2
-            spread, _ = lapack.dtrtri(prior_factor(term.prior()[0], 0.0, variance), lower=1)
+            spread = inverse_lower(prior_factor(term.prior()[0], 0.0, variance))
             prior = term.energy_scale**2 + variance
-            options |= {"covariances": strengths, "spread": np.ascontiguousarray(spread), "prior": prior}
+            options |= {"covariances": strengths, "spread": spread, "prior": prior}
         return Core(
             kinds=kinds, cutoff=term.cutoff, cutoff_width=term.cutoff_width, length_scales=term.length_scales,
             points=term.sparse_coordinates, strengths=strengths * self.weights, **options,

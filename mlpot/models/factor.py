@@ -94,3 +94,9 @@ def prior_factor(covariance: np.ndarray, jitter: float, variance: float = 0.0) -
             "raise fit.jitter or lower n_sparse"
         )
     return factor
+
+
+def inverse_lower(factor: np.ndarray) -> np.ndarray:
+    """Inverse of a lower triangular matrix without zeros on its diagonal."""
+    inverse, _ = lapack.dtrtri(factor, lower=1)
+    return np.ascontiguousarray(inverse)

@@ -33,11 +33,10 @@ def bare_covariances(term: PairTerm, distances: np.ndarray, radii: np.ndarray) -
 
 
 @dataclass(frozen=True)
-class PotentialCurves:
-    """u(r) / 2 in eV of every pair of elements that has sparse radii."""
+class TermCurves:
+    """Functions of the distance that belong to a term and end where it ends."""
 
     term: PairTerm
-    weights: np.ndarray
 
     l_max = 0
 
@@ -48,6 +47,13 @@ class PotentialCurves:
     @property
     def cutoff_width(self) -> float:
         return self.term.cutoff_width
+
+
+@dataclass(frozen=True)
+class PotentialCurves(TermCurves):
+    """u(r) / 2 in eV of every pair of elements that has sparse radii."""
+
+    weights: np.ndarray
 
     @property
     def n_max(self) -> int:
@@ -75,7 +81,7 @@ class PotentialCurves:
 
 
 @dataclass(frozen=True)
-class InstanceCurves:
+class InstanceCurves(TermCurves):
     """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, as QUIP's
     local_gap_variance counts it, in eV^2; with d = energy_scale / 2 and s = regularisation in eV:
 
@@ -84,18 +90,7 @@ class InstanceCurves:
     k_s(r) = d^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
     """
 
-    term: PairTerm
     regularisation: float
-
-    l_max = 0
-
-    @property
-    def cutoff(self) -> float:
-        return self.term.cutoff
-
-    @property
-    def cutoff_width(self) -> float:
-        return self.term.cutoff_width
 
     @property
     def n_max(self) -> int:

@@ -135,22 +135,13 @@ class PairTerm:
         apart = (distances[:, :, None] - distances[:, None, :]) / self.length_scale
         return self.energy_scale**2 * np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
 
-    def predict(
-        self,
-        pairs: Pairs,
-        weights: np.ndarray,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
-    ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
+    def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
         for columns, members, radii in self._blocks(pairs):
             values, slopes = self.covariance(pairs.distances[members], radii)
             energies += sum_by_centre(0.5 * (values @ weights[columns]), pairs.i[members], pairs.n_atoms)
             along = 0.5 * (slopes @ weights[columns]) / pairs.distances[members]
             pair_gradients[members] += along[:, None] * pairs.vectors[members]
-            if covariances is not None:
-                covariances[:, columns] = sum_by_centre(0.5 * values, pairs.i[members], pairs.n_atoms)
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
         """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2: QUIP's

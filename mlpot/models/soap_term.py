@@ -11,7 +11,7 @@ from .._ext.density import KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs
 from ..threads import n_threads
-from .compiled_soap import CompiledSoapTerm, compile_soap
+from .compiled_soap import CompiledSoapTerm, centres_of, compile_soap
 from .factor import prior_factor
 from .kernels import dot_product_kernel
 
@@ -54,7 +54,7 @@ class SoapTerm:
         for z, features in zip(self.descriptor.species, self.sparse_features, strict=True):
             columns = slice(begin, begin + len(features))
             begin += len(features)
-            centres = np.flatnonzero(pairs.numbers == z).astype(np.int32)
+            centres = centres_of(pairs, z)
             if len(features) and len(centres):
                 yield columns, centres, features
 
@@ -99,22 +99,13 @@ class SoapTerm:
             out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
         return out
 
-    def predict(
-        self,
-        pairs: Pairs,
-        weights: np.ndarray,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
-    ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3); write covariances (n_atoms, M) where asked."""
+    def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
         view: PairView = self.descriptor.view(pairs)
         for columns, centres, features in self._blocks(pairs):
             points = Points(features, weights[columns], self.energy_scale, self.zeta)
-            own = None if covariances is None else covariances[:, columns]
-            self.descriptor.core.local_energies(
-                view, centres, KernelModel(points, points), energies, pair_gradients, n_threads(), covariances=own
-            )
+            model = KernelModel(points, points)
+            self.descriptor.core.local_energies(view, centres, model, energies, pair_gradients, n_threads())
 
     def compile(
         self, weights: np.ndarray, tolerance: float, regularisation: float | None = None, single: bool = False

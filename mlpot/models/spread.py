@@ -21,7 +21,7 @@ from ..neighbours import Pairs
 from ..threads import single_blas_thread
 from .compiled_soap import CompiledSoapTerm, centres_of
 from .design_matrix import columns
-from .factor import prior_factor
+from .factor import inverse_lower, prior_factor
 from .terms import CompiledTerm, CorrelatedTerm
 
 if TYPE_CHECKING:
@@ -148,14 +148,9 @@ def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentS
     models = {}
     for k, (term, compiled) in enumerate(zip(model.terms, terms, strict=True)):
         if isinstance(compiled, CompiledSoapTerm):
-            triangles = [_inverse(prior_factor(block, 0.0, variance)) for block in term.prior()]
+            triangles = [inverse_lower(prior_factor(block, 0.0, variance)) for block in term.prior()]
             models[k] = [part.model(triangle) for part, triangle in zip(compiled.parts, triangles, strict=True)]
     return IndependentSpread(tuple(terms), models, variance)
-
-
-def _inverse(lower: np.ndarray) -> np.ndarray:
-    inverse, _ = lapack.dtrtri(lower, lower=1)
-    return np.ascontiguousarray(inverse)
 
 
 def _joint(model: SparseGP, terms: Sequence[CompiledTerm]) -> JointSpread:

@@ -46,7 +46,8 @@ MLPOT_INLINE void NAME(multiply_add)(NAME(accumulators) *s, const REAL *a, const
         for (int p = 0; p < SIDE; ++p) s->v[i][p] += a[i * apart] * v[p];
 }
 
-/* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL), or += */
+/* y (MLPOT_TILE, MLPOT_PANEL) = a tile of rows (columns, MLPOT_TILE) times x (columns, MLPOT_PANEL), or +=; an even number
+ * of columns */
 MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_columns, const REAL *x, REAL *y)
 {
     for (int row = 0; row < MLPOT_TILE; row += ROWS)
@@ -55,7 +56,10 @@ MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_column
             REAL *out = y + row * MLPOT_PANEL + part * WIDTH;
             NAME(accumulators) s;
             NAME(begin)(&s, add ? out : NULL);
-            for (int k = 0; k < n_columns; ++k, a += MLPOT_TILE, b += MLPOT_PANEL) NAME(multiply_add)(&s, a, 1, b);
+            for (int k = 0; k < n_columns; k += 2, a += 2 * MLPOT_TILE, b += 2 * MLPOT_PANEL) {
+                NAME(multiply_add)(&s, a, 1, b); /* two at a time: counting takes ports from multiplying */
+                NAME(multiply_add)(&s, a + MLPOT_TILE, 1, b + MLPOT_PANEL);
+            }
             NAME(store)(&s, out);
         }
 }

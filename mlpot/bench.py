@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -70,23 +70,32 @@ def row(name: str, atoms: Atoms, seconds: float, **more: Any) -> Row:
 
 
 def cpu_seconds(action: Callable[[], object]) -> float:
-    """Processor time of an action, the median of `REPEATS`; a short one is done many times in each."""
-    return median_seconds(action, time.process_time)
+    """Processor time of an action; see `median_seconds`."""
+    return median_seconds([action])[0]
 
 
-def median_seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Time of an action on a clock, the median of `REPEATS`."""
-    action()  # what happens only once is not part of it
+def median_seconds(
+    actions: Sequence[Callable[[], object]], clock: Callable[[], float] = time.process_time
+) -> list[float]:
+    """Time of each action on a clock, the median of `REPEATS` rounds; a short one is done many times in each.
+
+    A round takes all actions in turn: a machine that others use changes its speed within seconds, and what is to be
+    compared must have it in common.
+    """
+    for action in actions:  # what happens only once is not part of it
+        action()
+    times_each = [max(int(SHORTEST / max(_seconds(action, 1, clock), 1e-6)), 1) for action in actions]
+    rounds = [
+        [_seconds(action, n, clock) for action, n in zip(actions, times_each, strict=True)] for _ in range(REPEATS)
+    ]
+    return np.median(rounds, axis=0).tolist()
+
+
+def _seconds(action: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
     started = clock()
-    action()
-    times_each = max(int(SHORTEST / max(clock() - started, 1e-6)), 1)
-    measured = []
-    for _ in range(REPEATS):
-        started = clock()
-        for _ in range(times_each):
-            action()
-        measured.append((clock() - started) / times_each)
-    return float(np.median(measured))
+    for _ in range(times):
+        action()
+    return (clock() - started) / times
 
 
 def silicon(copies: int, seed: int = 0) -> Atoms:
@@ -145,37 +154,56 @@ def moving(atoms: Atoms, calculator: Any) -> Callable[[], object]:
     return step
 
 
-def step_row(name: str, atoms: Atoms, model: SparseGP | CompiledModel) -> Row:
-    """Energy, forces and stress through the ASE calculator, with and without uncertainty."""
-    plain = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=False)))
-    with_std = cpu_seconds(moving(atoms, MlpotCalculator(model, uncertainty=True)))
+Case = tuple[str, Atoms, SparseGP | CompiledModel]
+"""Name of a row, structure, model."""
+
+
+def steps(case: Case) -> list[Callable[[], object]]:
+    """Energy, forces and stress through the ASE calculator, without and with uncertainty."""
+    _, atoms, model = case
+    return [moving(atoms.copy(), MlpotCalculator(model, uncertainty=asked)) for asked in (False, True)]
+
+
+def step_row(case: Case, plain: float, with_std: float) -> Row:
+    """The row of a case from the seconds of its two steps."""
+    name, atoms, model = case
     spread = 1e6 * with_std / len(atoms)
     return row(name, atoms, plain, n_sparse=model.n_sparse, us_per_atom_with_uncertainty=spread)
 
 
 def step_rows(model: SparseGP, frames: list[Atoms]) -> Iterator[Row]:
     """Steps over sizes; in single precision; with zeta = 2, which collapses; and on the clock with more threads."""
-    for copies in (2, 4, 8, 16):
-        yield step_row("mlpot", silicon(copies), model)
-    yield step_row("mlpot: float32", silicon(4), model.compile(precision="float32"))
     quadratic = fit(frames, FitConfig(terms=[PAIR, {**SOAP, "zeta": 2, "n_sparse": 500}]))
-    yield step_row("mlpot: zeta 2 and pairs", silicon(4), quadratic)
+    cases: list[Case] = [("mlpot", silicon(copies), model) for copies in (2, 4, 8, 16)]
+    cases.append(("mlpot: float32", silicon(4), model.compile(precision="float32")))
+    cases.append(("mlpot: zeta 2 and pairs", silicon(4), quadratic))
+    seconds = median_seconds([step for case in cases for step in steps(case)])
+    for k, case in enumerate(cases):
+        yield step_row(case, *seconds[2 * k : 2 * k + 2])
     yield from thread_rows(model)
 
 
 def thread_rows(model: SparseGP) -> Iterator[Row]:
-    """Wall-clock time of 4096 atoms on one thread and on all."""
+    """Wall-clock time of 4096 atoms on one thread and on more."""
     everyone, before = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    counts = sorted({1, 2, everyone} & set(range(everyone + 1)))
+    atoms = silicon(8)
+
+    def with_threads(count: int, step: Callable[[], object]) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+        step()
+
+    actions = [
+        partial(with_threads, n, moving(atoms.copy(), MlpotCalculator(model, uncertainty=False))) for n in counts
+    ]
     try:
-        for threads in sorted({1, 2, everyone} & set(range(everyone + 1))):
-            os.environ["OMP_NUM_THREADS"] = str(threads)
-            atoms = silicon(8)
-            seconds = median_seconds(moving(atoms, MlpotCalculator(model, uncertainty=False)), time.perf_counter)
-            yield row("mlpot: wall clock", atoms, seconds, n_sparse=model.n_sparse)
+        seconds = median_seconds(actions, time.perf_counter)
     finally:
         os.environ.pop("OMP_NUM_THREADS")
         if before is not None:
             os.environ["OMP_NUM_THREADS"] = before
+    for count, each in zip(counts, seconds, strict=True):
+        yield row("mlpot: wall clock", atoms, each, n_sparse=model.n_sparse, threads=count)
 
 
 def neighbour_rows(peers: bool) -> Iterator[Row]:
@@ -203,13 +231,12 @@ def gap_rows() -> Iterator[Row]:
     for atoms, frames, cutoff, n_sparse in cases:
         with tempfile.TemporaryDirectory() as folder:
             file = fit_gap(frames, soap_text(cutoff, n_sparse), folder)
-            model = read_gap(file)
-            yield step_row("mlpot: GAP file", atoms.copy(), model)
-            plain, with_variance = quip_steps(file, atoms.copy())
-            spread = 1e6 * cpu_seconds(with_variance) / len(atoms)
-            yield row(
-                "quippy: GAP file", atoms, cpu_seconds(plain), n_sparse=n_sparse, us_per_atom_with_uncertainty=spread
-            )
+            case = ("mlpot: GAP file", atoms, read_gap(file))
+            ours, theirs = steps(case), quip_steps(file, atoms.copy())
+            seconds = median_seconds([*ours, *theirs])
+            yield step_row(case, *seconds[:2])
+            spread = 1e6 * seconds[3] / len(atoms)
+            yield row("quippy: GAP file", atoms, seconds[2], n_sparse=n_sparse, us_per_atom_with_uncertainty=spread)
 
 
 def snap_row() -> Row:

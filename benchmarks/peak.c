@@ -1,5 +1,5 @@
 /* The most multiplications and additions that one core can do in double precision, 24 independent sums of AVX-512:
- *     gcc -O3 -mavx512f benchmarks/peak.c -o /tmp/peak && /tmp/peak */
+ *     gcc -O3 -mavx512f benchmarks/peak.c -o peak && ./peak */
 #include <stdio.h>
 #include <time.h>
 

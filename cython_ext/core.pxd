@@ -3,10 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "mlpot_core.h" nogil:
-    enum: MLPOT_TILE, MLPOT_CHANNELS, MLPOT_MAX_L
-
-    ctypedef void mlpot_dgemm(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
-                              double *, double *, int *) noexcept nogil
+    enum: MLPOT_TILE, MLPOT_PANEL, MLPOT_CHANNELS, MLPOT_MAX_L
 
     ctypedef struct mlpot_grid:
         double start, per_step
@@ -45,6 +42,11 @@ cdef extern from "mlpot_core.h" nogil:
         const double *packed
         const float *single
 
+    ctypedef struct mlpot_sparse:
+        int n
+        double energy_scale, zeta
+        const double *panels
+
     ctypedef struct mlpot_kernel_model:
         mlpot_points energy, known
         int n_other
@@ -62,8 +64,8 @@ cdef extern from "mlpot_core.h" nogil:
     int mlpot_round_up(int n, int multiple)
     int mlpot_n_harmonics(const mlpot_density *d)
     int mlpot_n_features(const mlpot_density *d)
-    size_t mlpot_packed_size(int n_rows, int n_columns)
-    void mlpot_pack(int n_rows, int n_columns, const double *matrix, double *packed)
+    size_t mlpot_packed_size(int width, int n_rows, int n_columns)
+    void mlpot_pack(int width, int n_rows, int n_columns, const double *matrix, double *packed)
     size_t mlpot_packed_lower_size(int n)
     void mlpot_pack_lower(int n, const double *matrix, double *packed)
     void mlpot_harmonics_norms(int l_max, double *norms)
@@ -77,7 +79,6 @@ cdef extern from "mlpot_core.h" nogil:
     int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m,
                              int64_t n_atoms, int64_t n_centres, const int32_t *centres, int n_threads,
                              const mlpot_results *r)
-    int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse, const double *sparse,
-                          double energy_scale, double zeta, int64_t n_atoms, int64_t n_centres,
-                          const int32_t *centres, mlpot_dgemm *dgemm, double *energy, double *forces, double *virial,
+    int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int64_t n_atoms,
+                          int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
                           int64_t stride)

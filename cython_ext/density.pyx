@@ -6,14 +6,13 @@ Everything here trusts its arguments: shapes and values are checked by mlpot/des
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
-from scipy.linalg.cython_blas cimport dgemm
 
 from arrays cimport aligned_copy, aligned_zeros, grid_of, packed_lower, pairs_of
 from core cimport (
-    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_dgemm, mlpot_expand,
+    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_PANEL, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_expand,
     mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
     mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
-    mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up,
+    mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
 )
 
 CHANNELS = MLPOT_CHANNELS
@@ -67,7 +66,7 @@ cdef class Points:
         cdef float[::1] single = None
         if n_double < 0 or n_double > n_columns:
             n_double = n_columns
-        cdef double[::1] packed = _packed(np.asarray(features)[:, :n_double])
+        cdef double[::1] packed = _packed(MLPOT_TILE, np.asarray(features)[:, :n_double])
         self.n = self.p.n = features.shape[0]
         self.p.energy_scale, self.p.zeta, self.p.n_double = energy_scale, zeta, n_double
         self.p.packed, self.p.weights, self.p.single = &packed[0], NULL, NULL
@@ -75,7 +74,7 @@ cdef class Points:
             padded[:features.shape[0]] = weights
             self.p.weights = &padded[0]
         if n_double < n_columns:
-            rest = _packed(np.asarray(features)[:, n_double:])
+            rest = _packed(MLPOT_TILE, np.asarray(features)[:, n_double:])
             single = aligned_zeros(len(rest), np.float32)
             np.asarray(single)[:] = rest
             self.p.single = &single[0]
@@ -85,6 +84,23 @@ cdef class Points:
     def n_double(self):
         """Leading features whose products are in double precision."""
         return self.p.n_double
+
+
+cdef class SparsePoints:
+    """Sparse points of one species of centres, for the rows of a design matrix."""
+
+    cdef mlpot_sparse p
+    cdef object owners
+
+    def __init__(
+        self,
+        const double[:, ::1] features,  # IN (n, n_features)
+        double energy_scale,
+        double zeta,
+    ):
+        cdef double[::1] packed = _packed(MLPOT_PANEL, features)
+        self.p.n, self.p.energy_scale, self.p.zeta, self.p.panels = features.shape[0], energy_scale, zeta, &packed[0]
+        self.owners = packed
 
 
 cdef class KernelModel:
@@ -237,9 +253,7 @@ cdef class Density:
         self,
         PairView pairs,
         const int32_t[::1] centres,
-        const double[:, ::1] sparse_features,  # IN (n_sparse, n_features)
-        double energy_scale,
-        double zeta,
+        SparsePoints sparse,
         double[:] energy,  # OUT (n_sparse), added to
         double[:, :] forces,  # OUT (3 n_atoms, n_sparse) or None, added to
         double[:, :] virial,  # OUT (9, n_sparse) or None, added to
@@ -256,15 +270,14 @@ cdef class Density:
         if virial is not None:
             virial_rows, stride = &virial[0, 0], virial.strides[0] // sizeof(double)
         with nogil:
-            failed = mlpot_design_rows(&self.d, &pairs.view, sparse_features.shape[0], &sparse_features[0, 0],
-                                       energy_scale, zeta, pairs.n_atoms, centres.shape[0], &centres[0],
-                                       <mlpot_dgemm *> dgemm, &energy[0], force_rows, virial_rows, stride)
+            failed = mlpot_design_rows(&self.d, &pairs.view, &sparse.p, pairs.n_atoms, centres.shape[0], &centres[0],
+                                       &energy[0], force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
 
 
-def _packed(matrix):
+def _packed(int width, matrix):
     cdef const double[:, ::1] rows = np.ascontiguousarray(matrix)
-    cdef double[::1] packed = aligned_zeros(mlpot_packed_size(rows.shape[0], rows.shape[1]), float)
-    mlpot_pack(rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
+    cdef double[::1] packed = aligned_zeros(mlpot_packed_size(width, rows.shape[0], rows.shape[1]), float)
+    mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
     return np.asarray(packed)

@@ -57,12 +57,11 @@ int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlp
     return chosen()->local_energies(d, p, m, n_atoms, n_centres, centres, n_threads, r);
 }
 
-int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse, const double *sparse,
-                      double energy_scale, double zeta, int64_t n_atoms, int64_t n_centres, const int32_t *centres,
-                      mlpot_dgemm *dgemm, double *energy, double *forces, double *virial, int64_t stride)
+int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int64_t n_atoms,
+                      int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
+                      int64_t stride)
 {
-    return chosen()->design_rows(d, p, n_sparse, sparse, energy_scale, zeta, n_atoms, n_centres, centres, dgemm,
-                                 energy, forces, virial, stride);
+    return chosen()->design_rows(d, p, sparse, n_atoms, n_centres, centres, energy, forces, virial, stride);
 }
 
 int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,

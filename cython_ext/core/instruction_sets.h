@@ -19,8 +19,8 @@ typedef struct {
                         double *);
     int (*local_energies)(const mlpot_density *, const mlpot_pairs *, const mlpot_kernel_model *, int64_t, int64_t,
                           const int32_t *, int, const mlpot_results *);
-    int (*design_rows)(const mlpot_density *, const mlpot_pairs *, int, const double *, double, double, int64_t,
-                       int64_t, const int32_t *, mlpot_dgemm *, double *, double *, double *, int64_t);
+    int (*design_rows)(const mlpot_density *, const mlpot_pairs *, const mlpot_sparse *, int64_t, int64_t,
+                       const int32_t *, double *, double *, double *, int64_t);
     int (*pair_sums)(const mlpot_pair_term *, const mlpot_pairs *, int64_t, int, double *, double *, double *, int64_t,
                      double *);
     int (*triplet_sums)(const mlpot_triplets *, const mlpot_triplet_variance *, const mlpot_pairs *, int64_t, int,

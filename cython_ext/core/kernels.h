@@ -7,6 +7,7 @@
 #include "power_spectrum.h"
 #include "blocks.h"
 #include "energies.h"
+#include "jacobian.h"
 #include "rows.h"
 #include "pair_loops.h"
 #include "triplet_loops.h"

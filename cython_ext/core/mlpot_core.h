@@ -19,10 +19,8 @@
 #define MLPOT_CHANNELS 8
 /* Rows of a packed matrix that one pass of a product takes. */
 #define MLPOT_TILE 12
-
-/* Fortran dgemm: the caller's BLAS. */
-typedef void mlpot_dgemm(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *, double *,
-                         double *, int *);
+/* Columns that it meets: two cache lines, whole vectors of every instruction set. */
+#define MLPOT_PANEL 16
 
 /* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice: the curvature may jump there. */
 typedef struct {
@@ -67,9 +65,17 @@ typedef struct {
     double zeta;
     const double *weights;   /* (n rounded up to MLPOT_TILE), the rest 0; NULL where only covariances are wanted */
     int n_double;            /* leading features in double precision, a multiple of MLPOT_TILE */
-    const double *packed;    /* from mlpot_pack: (n, n_double) */
+    const double *packed;    /* from mlpot_pack with MLPOT_TILE: (n, n_double) */
     const float *single;     /* the other features, packed likewise in single precision; NULL where there are none */
 } mlpot_points;
+
+/* Sparse points of one species of centres, for the rows of a design matrix. */
+typedef struct {
+    int n;
+    double energy_scale;     /* eV */
+    double zeta;
+    const double *panels;    /* from mlpot_pack with MLPOT_PANEL: (n, n_features), the constant appended */
+} mlpot_sparse;
 
 /* The energy of one species of centres, and what the model knows of it. */
 typedef struct {
@@ -94,9 +100,10 @@ static inline int mlpot_round_up(int n, int multiple) { return (n + multiple - 1
 static inline int mlpot_n_harmonics(const mlpot_density *d) { return (d->l_max + 1) * (d->l_max + 1); }
 static inline int mlpot_n_features(const mlpot_density *d) { return d->n_invariants + (d->constant > 0.0); }
 
-/* packing.c. Rows of a (n_rows, n_columns) matrix -> tiles of MLPOT_TILE rows, column by column, both padded with 0. */
-size_t mlpot_packed_size(int n_rows, int n_columns);
-void mlpot_pack(int n_rows, int n_columns, const double *matrix, double *packed);
+/* packing.c. Rows of a (n_rows, n_columns) matrix -> tiles of `width` rows (MLPOT_TILE or MLPOT_PANEL), column by column;
+ * padded with 0 to whole tiles, and to a multiple of MLPOT_TILE columns. */
+size_t mlpot_packed_size(int width, int n_rows, int n_columns);
+void mlpot_pack(int width, int n_rows, int n_columns, const double *matrix, double *packed);
 /* A lower triangle (n, n): tile t holds its columns up to the diagonal. */
 size_t mlpot_packed_lower_size(int n);
 void mlpot_pack_lower(int n, const double *matrix, double *packed);
@@ -120,10 +127,10 @@ int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_a
 /* Energies, gradients and uncertainty of centres of one species. */
 int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
                          int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r);
-/* Rows of a design matrix for one structure, one thread; each pointer ADDED to, forces/virial may be NULL.
- * sparse (n_sparse, n_features); energy (n_sparse), forces (3 n_atoms, stride), virial (9, stride). */
-int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, int n_sparse, const double *sparse,
-                      double energy_scale, double zeta, int64_t n_atoms, int64_t n_centres, const int32_t *centres,
-                      mlpot_dgemm *dgemm, double *energy, double *forces, double *virial, int64_t stride);
+/* Rows of a design matrix for one structure and centres of one species, one thread; each pointer ADDED to, forces and
+ * virial may be NULL: energy (n), forces (3 n_atoms, stride), virial (9, stride). */
+int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int64_t n_atoms,
+                      int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
+                      int64_t stride);
 
 #endif

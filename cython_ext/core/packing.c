@@ -4,24 +4,25 @@
 
 #include "mlpot_core.h"
 
-size_t mlpot_packed_size(int n_rows, int n_columns)
+size_t mlpot_packed_size(int width, int n_rows, int n_columns)
 {
-    return (size_t)mlpot_round_up(n_rows, MLPOT_TILE) * mlpot_round_up(n_columns, MLPOT_TILE);
+    return (size_t)mlpot_round_up(n_rows, width) * mlpot_round_up(n_columns, MLPOT_TILE);
 }
 
-static void pack_tile(int row, int n_rows, int n_columns, ptrdiff_t stride, const double *matrix, double *tile)
+static void pack_tile(int width, int row, int n_rows, int n_columns, ptrdiff_t stride, const double *matrix,
+                      double *tile)
 {
-    const int rows = n_rows - row < MLPOT_TILE ? n_rows - row : MLPOT_TILE;
+    const int rows = n_rows - row < width ? n_rows - row : width;
     for (int i = 0; i < rows; ++i)
-        for (int k = 0; k < n_columns; ++k) tile[(ptrdiff_t)k * MLPOT_TILE + i] = matrix[(row + i) * stride + k];
+        for (int k = 0; k < n_columns; ++k) tile[(ptrdiff_t)k * width + i] = matrix[(row + i) * stride + k];
 }
 
-void mlpot_pack(int n_rows, int n_columns, const double *matrix, double *packed)
+void mlpot_pack(int width, int n_rows, int n_columns, const double *matrix, double *packed)
 {
-    const ptrdiff_t apart = (ptrdiff_t)mlpot_round_up(n_columns, MLPOT_TILE) * MLPOT_TILE;
-    memset(packed, 0, sizeof(double) * mlpot_packed_size(n_rows, n_columns));
-    for (int row = 0; row < n_rows; row += MLPOT_TILE, packed += apart)
-        pack_tile(row, n_rows, n_columns, n_columns, matrix, packed);
+    const ptrdiff_t apart = (ptrdiff_t)mlpot_round_up(n_columns, MLPOT_TILE) * width;
+    memset(packed, 0, sizeof(double) * mlpot_packed_size(width, n_rows, n_columns));
+    for (int row = 0; row < n_rows; row += width, packed += apart)
+        pack_tile(width, row, n_rows, n_columns, n_columns, matrix, packed);
 }
 
 size_t mlpot_packed_lower_size(int n)
@@ -35,7 +36,7 @@ void mlpot_pack_lower(int n, const double *matrix, double *packed)
     memset(packed, 0, sizeof(double) * mlpot_packed_lower_size(n));
     for (int row = 0; row < n; row += MLPOT_TILE) {
         const int columns = row + MLPOT_TILE;
-        pack_tile(row, n, columns < n ? columns : n, n, matrix, packed);
+        pack_tile(MLPOT_TILE, row, n, columns < n ? columns : n, n, matrix, packed);
         packed += (ptrdiff_t)columns * MLPOT_TILE;
     }
 }

@@ -13,8 +13,7 @@
 typedef double mlpot_vector __attribute__((vector_size(8 * MLPOT_LANES), aligned(8 * MLPOT_LANES)));
 typedef float mlpot_single __attribute__((vector_size(8 * MLPOT_LANES), aligned(8 * MLPOT_LANES)));
 
-/* Centres that share a row of features: two cache lines, whole vectors of every instruction set. */
-#define MLPOT_PANEL 16
+/* Vectors in a panel: as many centres share a row of features. */
 #define MLPOT_PARTS (MLPOT_PANEL / MLPOT_LANES)
 /* Centres treated together between two products: what they need stays in the L2 cache. */
 #define MLPOT_BLOCK 64

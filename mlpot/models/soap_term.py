@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -14,6 +15,7 @@ from ..threads import n_threads
 from .compiled_soap import CompiledSoapTerm, centres_of, compile_soap
 from .factor import prior_factor
 from .kernels import dot_product_kernel
+from .soap_rows import SpeciesRows, make_soap_rows
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,18 @@ class SoapTerm:
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
         view = self.descriptor.view(pairs)
-        for columns, centres, features in self._blocks(pairs):
-            self.descriptor.core.design_rows(
-                view, centres, features, self.energy_scale, self.zeta, energy[columns],
-                None if forces is None else forces[:, columns], None if virial is None else virial[:, columns],
+        for own in self._rows:
+            own.core.design_rows(
+                view, centres_of(pairs, own.number), own.points, energy[own.columns],
+                None if forces is None else forces[:, own.columns], None if virial is None else virial[:, own.columns],
             )  # fmt: skip
+
+    @cached_property
+    def _rows(self) -> tuple[SpeciesRows, ...]:
+        return make_soap_rows(self.descriptor, self.sparse_features, self.energy_scale, self.zeta)
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_rows"}
 
     def covariances(self, pairs: Pairs) -> np.ndarray:
         """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""

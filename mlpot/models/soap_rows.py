@@ -1,0 +1,64 @@
+"""What a many-body term needs for the rows of a design matrix: sparse points, packed, of the features that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._ext.density import Density, SparsePoints
+from ..descriptors.density import SoapDescriptor
+from .compiled_soap import SAFETY, cached_rotation
+
+UNSEEN = 1e-13
+"""Overlaps may change by so much; K_mm carries a relative jitter of 1e-8."""
+
+
+@dataclass(frozen=True)
+class SpeciesRows:
+    """Of the centres of one element.
+
+    Parameters
+    ----------
+    number : int
+        Atomic number.
+    columns : slice
+        Its sparse points among those of the term.
+    core : Density
+        Tables that compute the features.
+    points : SparsePoints
+    """
+
+    number: int
+    columns: slice
+    core: Density
+    points: SparsePoints
+
+
+def make_soap_rows(
+    descriptor: SoapDescriptor, sparse_features: tuple[np.ndarray, ...], energy_scale: float, zeta: float
+) -> tuple[SpeciesRows, ...]:
+    """One entry per element that has sparse points, whose features (n_sparse, n_features) are given."""
+    rotated = cached_rotation(descriptor)
+    rows, begin = [], 0
+    for number, features in zip(descriptor.species, sparse_features, strict=True):
+        columns = slice(begin, begin + len(features))
+        begin += len(features)
+        if not len(features):
+            continue
+        turned = rotated.rotate(features)
+        kept = _seen(turned)
+        reduced = turned[:, kept]
+        if descriptor.constant:
+            reduced = np.column_stack([reduced, np.full(len(reduced), descriptor.constant)])
+        points = SparsePoints(np.ascontiguousarray(reduced), energy_scale, zeta)
+        rows.append(SpeciesRows(number, columns, rotated.core(kept), points))
+    return tuple(rows)
+
+
+def _seen(features: np.ndarray) -> np.ndarray:
+    """Rotated features that have a part in any overlap; a feature may be `SAFETY` times larger than in a sparse point."""
+    parts = SAFETY * np.abs(features).max(axis=0) ** 2
+    order = np.argsort(parts, kind="stable")
+    kept = order[np.cumsum(parts[order]) >= UNSEEN]
+    return np.sort(kept if len(kept) else order[-1:])

@@ -9,7 +9,7 @@
 /* Neighbours of a tile: each has three columns. */
 #define SLOTS (MLPOT_TILE / 3)
 /* Tiles that a panel of sparse points meets at a time: it stays in the L1 cache, they in L2. */
-#define TILES 8
+#define TILES 16
 
 typedef struct {
     int member;               /* of the block */

@@ -96,7 +96,7 @@ class CompiledThreeBodyTerm:
             }  # fmt: skip
         if self.regularisation is not None:
             variance = 2 * self.regularisation**2
-            spread = inverse_lower(prior_factor(term.prior()[0], 0.0, variance))
+            spread = inverse_lower(prior_factor(term.prior()[0], variance))
             prior = term.energy_scale**2 + variance
             options |= {"covariances": strengths, "spread": spread, "prior": prior}
         return Core(

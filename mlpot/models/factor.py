@@ -1,13 +1,10 @@
-"""The triangular factor of a fit: it absorbs blocks of rows, so the design matrix is never held whole.
+"""What least squares needs of any number of rows: a triangle that absorbs them, so that no matrix is ever held whole.
 
-With A = [K_mm^(1/2); Sigma^(-1/2) K_nm] and y the whitened labels, R is the upper triangular factor of A and z = Q'y, both
-kept as one (M+1, M+1) triangle of [A y]. Orthogonal transformations only, never normal equations: the condition number
-is that of A, not its square.
+Orthogonal transformations only, never normal equations: the condition number is that of the rows, not its square.
+Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, A206 (2012), doi:10.1137/080731992 (TSQR).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -18,58 +15,82 @@ PANEL = 64
 """Columns that LAPACK's block reflectors take at a time."""
 
 
-@dataclass
 class TriangularFactor:
-    """Upper triangle of the orthogonal factorisation of all rows absorbed so far.
+    """The upper triangle R of the orthogonal factorisation of all rows absorbed so far: R'R is the sum of their squares.
+
+    As long as there are fewer rows than columns they are kept as they came.
 
     Parameters
     ----------
-    triangle : (M + 1, M + 1) Fortran-ordered array
-        The last column belongs to the labels; its last element squared is the residual sum of squares.
+    n_columns : int
+
+    Attributes
+    ----------
+    rows : (n, n_columns) Fortran-ordered array
+        An upper triangle, or what has come.
+    n_rows : int
+        Rows absorbed.
     """
 
-    triangle: np.ndarray
+    def __init__(self, n_columns: int):
+        self.rows = np.empty((0, n_columns), order="F")
+        self.n_rows = 0
 
     @classmethod
-    def from_prior(cls, prior_factors: list[np.ndarray]) -> TriangularFactor:
-        """The factor before any data, from lower Cholesky factors of the blocks of K_mm."""
-        size = sum(len(block) for block in prior_factors)
-        triangle = np.zeros((size + 1, size + 1), order="F")
-        begin = 0
-        for block in prior_factors:
-            end = begin + len(block)
-            triangle[begin:end, begin:end] = block.T
-            begin = end
-        return cls(triangle)
+    def of(cls, triangle: np.ndarray) -> TriangularFactor:
+        """The factor whose triangle is given, (n_columns, n_columns) in Fortran order; it is overwritten later."""
+        factor = cls(len(triangle))
+        factor.rows = triangle
+        return factor
 
     @property
-    def size(self) -> int:
-        return len(self.triangle) - 1
+    def n_columns(self) -> int:
+        return self.rows.shape[1]
+
+    @property
+    def triangle(self) -> np.ndarray:
+        """(n_columns, n_columns)."""
+        if not self._is_triangle:
+            self._reduce(np.empty((0, self.n_columns)))
+        return self.rows
+
+    @property
+    def _is_triangle(self) -> bool:
+        return len(self.rows) == self.n_columns
 
     def absorb(self, rows: np.ndarray) -> None:
-        """Fold whitened rows (n, M + 1), labels last, into the triangle; `rows` is overwritten."""
-        if not len(rows):
+        """Fold rows (n, n_columns) into the triangle."""
+        self.n_rows += len(rows)
+        if not self._is_triangle and len(self.rows) + len(rows) < self.n_columns:
+            self.rows = np.asfortranarray(np.concatenate([self.rows, rows]))
+        elif len(rows):
+            self._reduce(rows)
+
+    def merge(self, other: TriangularFactor, scale: float = 1.0) -> None:
+        """Absorb the rows of another factor times a number."""
+        if not other._is_triangle:
+            self.absorb(scale * other.rows)
             return
-        panel = min(PANEL, len(self.triangle))
-        triangle, _, _, info = lapack.dtpqrt(
-            0, panel, self.triangle, np.asfortranarray(rows), overwrite_a=True, overwrite_b=True
-        )
-        if info:
-            raise FitError(
-                f"LAPACK's dtpqrt refused argument {-info}; the design matrix holds a value that is not finite"
-            )
-        self.triangle = triangle
+        triangle = self.triangle
+        self.n_rows += other.n_rows
+        self.rows = _folded(triangle, scale * other.rows, upper=True)
 
-    @property
-    def upper(self) -> np.ndarray:
-        """R, (M, M): R'R = K_mm + K_mn Sigma^-1 K_nm."""
-        return self.triangle[:-1, :-1]
+    def _reduce(self, rows: np.ndarray) -> None:
+        if not self._is_triangle:
+            rows = np.concatenate([self.rows, rows])
+            self.rows = np.zeros((self.n_columns, self.n_columns), order="F")
+        self.rows = _folded(self.rows, rows, upper=False)
 
-    def solve(self) -> np.ndarray:
-        """Weights (M,) that minimise |Sigma^(-1/2) (y - K_nm w)|^2 + w' K_mm w."""
-        if not np.all(np.isfinite(self.triangle)):
-            raise FitError("the design matrix holds values that are not finite; check the structures and their labels")
-        return solve_triangular(self.upper, self.triangle[:-1, -1])
+
+def _folded(triangle: np.ndarray, rows: np.ndarray, upper: bool) -> np.ndarray:
+    """R of [triangle; rows]; rows that are an upper triangle themselves cost a third."""
+    panel = min(PANEL, len(triangle))
+    result, _, _, info = lapack.dtpqrt(
+        len(rows) if upper else 0, panel, triangle, np.array(rows, order="F"), overwrite_a=True, overwrite_b=True
+    )
+    if info:
+        raise FitError(f"LAPACK's dtpqrt refused argument {-info}")
+    return result
 
 
 def condition(upper: np.ndarray) -> float:
@@ -78,19 +99,19 @@ def condition(upper: np.ndarray) -> float:
     return float(1 / reciprocal) if reciprocal > 0 else float("inf")
 
 
-def prior_factor(covariance: np.ndarray, jitter: float, variance: float = 0.0) -> np.ndarray:
-    """Lower Cholesky factor of a block of K_mm with `jitter` times its mean diagonal and `variance` (eV^2) added.
+def prior_factor(covariance: np.ndarray, variance: float) -> np.ndarray:
+    """Lower Cholesky factor of a block of K_mm with `variance` (in its unit) added to the diagonal.
 
     Raises
     ------
     FitError
         If the block is not positive definite even so.
     """
-    shifted = covariance + (jitter * np.mean(np.diag(covariance)) + variance) * np.eye(len(covariance))
+    shifted = covariance + variance * np.eye(len(covariance))
     factor, info = lapack.dpotrf(shifted, lower=True, clean=True)
     if info:
         raise FitError(
-            f"K_mm of {len(covariance)} sparse points is not positive definite with jitter = {jitter}; "
+            f"K_mm of {len(covariance)} sparse points is not positive definite with {variance:.1e} on its diagonal; "
             "raise fit.jitter or lower n_sparse"
         )
     return factor
@@ -100,3 +121,8 @@ def inverse_lower(factor: np.ndarray) -> np.ndarray:
     """Inverse of a lower triangular matrix without zeros on its diagonal."""
     inverse, _ = lapack.dtrtri(factor, lower=1)
     return np.ascontiguousarray(inverse)
+
+
+def solve_upper(upper: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+    """R^-1 or R^-T times a vector or the columns of a matrix."""
+    return solve_triangular(upper, right, trans="T" if transposed else "N", check_finite=False)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 from ase import Atoms
@@ -19,10 +18,11 @@ from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
 from ..neighbours import find_pairs
 from ..structures import LabelledStructure, all_labelled
-from ..threads import n_threads, single_blas_thread
+from ..threads import single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
-from .design_matrix import noise_of, reach, structure_rows
-from .factor import TriangularFactor, condition, prior_factor
+from .design_matrix import Design, noise_of
+from .factor import condition
+from .gather import Progress, gather, silent
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
 from .report import FitReport, residuals
@@ -32,18 +32,11 @@ from .sparse_gp import SparseGP
 from .sparse_points import select
 from .terms import FittedTerm
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, how much of it is done, and how much there is."""
-
 MAX_CANDIDATE_VALUES = 6e7
 """Feature values held while sparse points of one element are chosen (0.5 GB); beyond, a random subset stands."""
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
-
-
-def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Progress = _silent) -> SparseGP:
+def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Progress = silent) -> SparseGP:
     """Fit a potential to structures with attached results.
 
     Parameters
@@ -99,20 +92,22 @@ def fit_terms(
     terms: tuple[FittedTerm, ...],
     baseline: Baseline,
     config: FitConfig,
-    progress: Progress = _silent,
+    progress: Progress = silent,
+    executor: Executor | None = None,
 ) -> SparseGP:
     """Fit the weights of given terms (sparse points chosen) with a resolved configuration; the model has no report."""
     with single_blas_thread():
-        priors = [prior_factor(block, config.jitter) for term in terms for block in term.prior()]
-        factor = TriangularFactor.from_prior(priors)
-        for rows in _all_rows(structures, terms, baseline, config, reach(terms, baseline, species), progress):
-            factor.absorb(rows)
+        design = Design(terms, baseline, species, frozenset(config.config_type_noise))
+        evidence = gather(design, structures, config.jitter, progress, executor)
+        noises = {group: noise_of(config, group) for group in evidence.groups}
+        energies = [baseline.isolated_atom_energies[z] for z in species]
+        posterior = evidence.posterior(noises, [term.energy_scale for term in terms], energies)
         return SparseGP(
             species=species,
             terms=terms,
-            weights=factor.solve(),
+            weights=posterior.weights,
             baseline=baseline,
-            factor=np.asfortranarray(np.triu(factor.upper)),
+            factor=posterior.factor,
             jitter=config.jitter,
             config=config,
             provenance=_provenance(structures),
@@ -220,43 +215,6 @@ def _choose_sparse(
     return np.ascontiguousarray(
         features[select(features, settings.n_sparse, settings.sparse_method, settings.zeta, rng)]
     )
-
-
-def _all_rows(
-    structures: Sequence[LabelledStructure],
-    terms: Sequence[FittedTerm],
-    baseline: Baseline,
-    config: FitConfig,
-    cutoff: float,
-    progress: Progress,
-) -> Iterator[np.ndarray]:
-    """Whitened rows of every structure, in order, a bounded number of structures at a time."""
-    make = partial(_rows_of, terms=terms, baseline=baseline, config=config, cutoff=cutoff)
-    with ThreadPoolExecutor(n_threads()) as executor:
-        for k, rows in enumerate(_bounded_map(executor, make, structures, 2 * n_threads())):
-            yield rows
-            progress("design matrix", k + 1, len(structures))
-
-
-def _rows_of(
-    structure: LabelledStructure, terms: Sequence[FittedTerm], baseline: Baseline, config: FitConfig, cutoff: float
-) -> np.ndarray:
-    return structure_rows(structure, terms, baseline, cutoff, noise_of(config, structure.config_type))
-
-
-def _bounded_map(executor: Executor, function: Callable, items: Iterable, in_flight: int) -> Iterator:
-    """executor.map that never has more than `in_flight` results waiting: a result is a large array."""
-    waiting: deque[Future] = deque()
-    try:
-        for item in items:
-            waiting.append(executor.submit(function, item))
-            if len(waiting) >= in_flight:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _provenance(structures: Sequence[LabelledStructure]) -> dict:

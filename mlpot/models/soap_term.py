@@ -104,7 +104,7 @@ class SoapTerm:
         for _, centres, features in self._blocks(pairs):
             block = dot_product_kernel(features, features, self.energy_scale, self.zeta)
             rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), self.energy_scale, self.zeta)
-            known = solve_triangular(prior_factor(block, 0.0, regularisation**2), rows, lower=True)
+            known = solve_triangular(prior_factor(block, regularisation**2), rows, lower=True)
             out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
         return out
 

@@ -51,7 +51,7 @@ class SparseGP:
     factor : (M, M) array or None
         Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
     jitter : float
-        Relative addition to the diagonal of K_mm.
+        Addition to the diagonal of K_mm in units of energy_scale^2.
     config : FitConfig or None
         What the fit was asked for, written out; None for an imported model.
     report : FitReport or None
@@ -86,7 +86,9 @@ class SparseGP:
     @cached_property
     def prior_factor(self) -> np.ndarray:
         """Lower Cholesky factor of K_mm, block diagonal (M, M)."""
-        blocks = [prior_factor(block, self.jitter) for term in self.terms for block in term.prior()]
+        blocks = [
+            prior_factor(block, self.jitter * term.energy_scale**2) for term in self.terms for block in term.prior()
+        ]
         return np.asfortranarray(block_diag(*blocks))
 
     def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:

@@ -148,7 +148,7 @@ def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentS
     models = {}
     for k, (term, compiled) in enumerate(zip(model.terms, terms, strict=True)):
         if isinstance(compiled, CompiledSoapTerm):
-            triangles = [inverse_lower(prior_factor(block, 0.0, variance)) for block in term.prior()]
+            triangles = [inverse_lower(prior_factor(block, variance)) for block in term.prior()]
             models[k] = [part.model(triangle) for part, triangle in zip(compiled.parts, triangles, strict=True)]
     return IndependentSpread(tuple(terms), models, variance)
 

@@ -113,7 +113,7 @@ class ThreeBodyTerm:
         of angle_3b, which counts each triplet twice; hence the factor 2 before the square of `regularisation` (eV)."""
         t = self.triplets(pairs)
         variance = 2 * regularisation**2
-        factor = prior_factor(self.prior()[0], 0.0, variance)
+        factor = prior_factor(self.prior()[0], variance)
         known = solve_triangular(factor, self.covariance(t.coordinates).T, lower=True)
         left = t.steps[0] ** 2 * (self.energy_scale**2 + variance - np.einsum("st,st->t", known, known))
         return np.bincount(t.centres, left, minlength=pairs.n_atoms)

@@ -5,11 +5,12 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import SMALL_TERMS, make_frames
+from scipy.linalg import block_diag
 
 import mlpot
 from mlpot.errors import DataError, FitError, MlpotError
 from mlpot.models.baseline import Baseline, zbl
-from mlpot.models.design_matrix import noise_of, structure_rows
+from mlpot.models.design_matrix import Design, noise_of
 from mlpot.models.factor import TriangularFactor, prior_factor
 from mlpot.models.fit import fit_terms
 from mlpot.models.presets import PRESETS, resolve
@@ -20,21 +21,24 @@ from mlpot.structures import all_labelled, labelled
 
 def dense(model, frames):
     """Everything held at once: whitened rows, whitened labels, K_mm."""
-    structures = all_labelled(frames)
-    rows = np.concatenate(
-        [
-            structure_rows(s, model.terms, model.baseline, model.cutoff, noise_of(model.config, s.config_type))
-            for s in structures
-        ]
-    )
-    blocks = [block for term in model.terms for block in term.prior()]
-    size = sum(map(len, blocks))
-    prior, begin = np.zeros((size, size)), 0
-    for block in blocks:
-        part = slice(begin, begin + len(block))
-        prior[part, part] = block + model.jitter * np.mean(np.diag(block)) * np.eye(len(block))
-        begin += len(block)
-    return rows[:, :-1], rows[:, -1], prior
+    rows, labels = zip(*(whitened(model, structure) for structure in all_labelled(frames)), strict=True)
+    shifted = [
+        block + model.jitter * term.energy_scale**2 * np.eye(len(block))
+        for term in model.terms
+        for block in term.prior()
+    ]
+    return np.concatenate(rows), np.concatenate(labels), block_diag(*shifted)
+
+
+def whitened(model, structure):
+    """Covariances (n_rows, M) of a structure's labels with the sparse points, and labels minus baseline, by their noises."""
+    design = Design(model.terms, model.baseline, model.species, frozenset(model.config.config_type_noise))
+    scales = np.concatenate([np.full(term.n_sparse, term.energy_scale**2) for term in model.terms])
+    energies = [model.baseline.isolated_atom_energies[z] for z in model.species]
+    groups = {group: rows / noise_of(model.config, group) for group, rows in design.rows(structure).items()}
+    rows = np.concatenate(list(groups.values()))
+    n = len(scales)
+    return rows[:, :n] * scales, rows[:, n] - rows[:, n + 1 :] @ energies
 
 
 @pytest.mark.parametrize("which", ["frames", "two_species_frames"])
@@ -124,16 +128,21 @@ def test_missing_labels_per_structure(frames):
 def test_blocks_of_any_size_give_the_same_factor(frames):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(500, 31))
-    prior = np.eye(30)
     factors = []
     for size in (1, 7, 500):
-        factor = TriangularFactor.from_prior([prior[:10, :10], prior[10:, 10:]])
+        factor = TriangularFactor(31)
         for begin in range(0, 500, size):
-            factor.absorb(rows[begin : begin + size].copy())
+            factor.absorb(rows[begin : begin + size])
         factors.append(factor)
-    exact = np.linalg.solve(np.eye(30) + rows[:, :-1].T @ rows[:, :-1], rows[:, :-1].T @ rows[:, -1])
-    for factor in factors:
-        np.testing.assert_allclose(factor.solve(), exact, rtol=1e-10)
+    merged = TriangularFactor(31)
+    for part in (rows[:7] / 3, rows[7:300] / 3, rows[300:] / 3):
+        other = TriangularFactor(31)
+        other.absorb(part)
+        merged.merge(other, 3.0)
+    for factor in (*factors, merged):
+        assert factor.n_rows == 500
+        np.testing.assert_allclose(factor.triangle.T @ factor.triangle, rows.T @ rows, rtol=1e-10, atol=1e-10)
+        assert np.all(np.tril(factor.triangle, -1) == 0)
 
 
 @pytest.mark.parametrize("method", ["cur", "farthest", "random", "variance"])
@@ -259,13 +268,13 @@ def test_rows_are_whitened_by_the_noises(frames):
     config = FitConfig(terms=SMALL_TERMS, energy_noise=0.003, force_noise=0.07, virial_noise=0.02)
     model = mlpot.fit(frames[:2], config)
     structure = labelled(frames[0])
-    rows = structure_rows(structure, model.terms, model.baseline, model.cutoff, noise_of(model.config, "even"))
+    _, labels = whitened(model, structure)
     known = model.baseline.energies(frames[0].numbers).sum()  # no two atoms are near enough for the repulsion
     root = np.sqrt(32)
-    assert rows[0, -1] == pytest.approx((structure.energy - known) / (0.003 * root))
-    np.testing.assert_allclose(rows[1:97, -1], structure.forces.ravel() / 0.07)
+    assert labels[0] == pytest.approx((structure.energy - known) / (0.003 * root))
+    np.testing.assert_allclose(labels[1:97], structure.forces.ravel() / 0.07)
     six = structure.virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    np.testing.assert_allclose(rows[97:, -1], six / (0.02 * root))
+    np.testing.assert_allclose(labels[97:], six / (0.02 * root))
 
 
 def test_rows_are_derivatives_of_the_energy_row(two_species_frames):

@@ -1,0 +1,122 @@
+"""All rows of a fit, made block by block anywhere and folded into triangles: memory does not grow with the data."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from ..structures import LabelledStructure
+from ..threads import n_threads, single_blas_thread
+from .design_matrix import Design, Group, Rows
+from .evidence import Evidence
+from .factor import TriangularFactor
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, how much of it is done, and how much there is."""
+
+BLOCK = 2
+"""Rows of a block for each column: folding its triangle into the whole costs a sixth of making it."""
+LEAST = 2048
+"""Rows that are worth the way to another process."""
+ROWS_AT_ONCE = 1024
+"""Rows that a triangle absorbs at a time."""
+IN_FLIGHT = 64
+"""Blocks that wait at most for an executor of unknown size: each is as large as a triangle."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def gather(
+    design: Design,
+    structures: Sequence[LabelledStructure],
+    jitter: float,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> Evidence:
+    """Everything that the structures tell about the sparse points.
+
+    Blocks depend on the structures alone and are taken in in their order, so the result is the same to the last bit for any
+    number of workers.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        Makes the blocks; threads of this process by default.
+    """
+    evidence = Evidence.before_data(design, jitter)
+    if executor is None:
+        with ThreadPoolExecutor(n_threads()) as threads:
+            _gather(evidence, structures, progress, threads, n_threads() + 1)
+    else:
+        _gather(evidence, structures, progress, executor, IN_FLIGHT)
+    return evidence
+
+
+def _gather(
+    evidence: Evidence,
+    structures: Sequence[LabelledStructure],
+    progress: Progress,
+    executor: Executor,
+    in_flight: int,
+) -> None:
+    blocks = list(_blocks(structures, max(BLOCK * evidence.design.n_columns, LEAST)))
+    make = partial(factors_of, evidence.design)
+    done = 0
+    for block, groups in zip(blocks, bounded_map(executor, make, blocks, in_flight), strict=True):
+        evidence.merge(groups)
+        done += len(block)
+        progress("design matrix", done, len(structures))
+
+
+def _blocks(structures: Sequence[LabelledStructure], n_rows: int) -> Iterator[list[LabelledStructure]]:
+    """Consecutive structures that have so many rows together."""
+    block: list[LabelledStructure] = []
+    for structure in structures:
+        block.append(structure)
+        if sum(s.n_rows for s in block) >= n_rows:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def factors_of(design: Design, structures: Sequence[LabelledStructure]) -> dict[Group, TriangularFactor]:
+    """The triangles of a block of structures."""
+    factors: dict[Group, TriangularFactor] = {}
+    waiting: dict[Group, list[np.ndarray]] = {}
+
+    def absorb(group: Group) -> None:
+        factor = factors.setdefault(group, TriangularFactor(design.n_columns))
+        factor.absorb(np.concatenate(waiting.pop(group)))
+
+    with single_blas_thread():
+        for structure in structures:
+            rows: Rows = design.rows(structure)
+            for group, part in rows.items():
+                waiting.setdefault(group, []).append(part)
+                if sum(map(len, waiting[group])) >= ROWS_AT_ONCE:
+                    absorb(group)
+        for group in list(waiting):
+            absorb(group)
+    return factors
+
+
+def bounded_map(executor: Executor, function: Callable, items: Iterable, in_flight: int) -> Iterator:
+    """executor.map that never has more than `in_flight` results waiting: a result is a large array."""
+    waiting: deque[Future] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) >= in_flight:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -47,11 +47,15 @@ class LabelledStructure:
         return len(self.atoms)
 
     @property
+    def rows_by_label(self) -> dict[str, int]:
+        """Rows it has in a design matrix: one energy, three per atom, six of the virial; without labels that are missing."""
+        sizes = {"energy": (self.energy, 1), "forces": (self.forces, 3 * self.n_atoms), "virial": (self.virial, 6)}
+        return {label: size for label, (value, size) in sizes.items() if value is not None}
+
+    @property
     def n_rows(self) -> int:
-        """Rows it has in a design matrix: one energy, three per atom, six of the virial."""
-        rows = 0 if self.energy is None else 1
-        rows += 0 if self.forces is None else 3 * self.n_atoms
-        return rows + (0 if self.virial is None else 6)
+        """All of them."""
+        return sum(self.rows_by_label.values())
 
 
 def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:

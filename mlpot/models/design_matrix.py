@@ -84,10 +84,21 @@ class Design:
 
     def rows(self, structure: LabelledStructure) -> Rows:
         """Rows of the labels that a structure has."""
-        n, n_atoms = self.n_sparse, structure.n_atoms
         pairs = find_pairs(structure.atoms, self._cutoff)
-        block = np.zeros((1 + 3 * n_atoms + 9, self.n_columns))
-        energy, forces, virial = block[:1], block[1 : 1 + 3 * n_atoms], block[1 + 3 * n_atoms :]
+        block = self._block(structure, pairs, self.n_columns)
+        energy, forces, virial = _parts(block[:, self.n_sparse :], structure.n_atoms)
+        self._labels(structure, pairs, energy, forces[:, 0], virial[:, 0])
+        return self._grouped(structure, block)
+
+    def covariances(self, structure: LabelledStructure) -> np.ndarray:
+        """The columns of the sparse points alone, of all groups below each other."""
+        block = self._block(structure, find_pairs(structure.atoms, self._cutoff), self.n_sparse)
+        return np.concatenate(list(self._grouped(structure, block).values()))
+
+    def _block(self, structure: LabelledStructure, pairs: Pairs, n_columns: int) -> np.ndarray:
+        """Covariances of energy, forces and all nine components of the virial, in the first of so many columns."""
+        block = np.zeros((1 + 3 * structure.n_atoms + 9, n_columns))
+        energy, forces, virial = _parts(block, structure.n_atoms)
         for term, part in zip(self.unit_terms, columns(self.terms), strict=True):
             term.add_rows(
                 pairs,
@@ -95,40 +106,35 @@ class Design:
                 None if structure.forces is None else forces[:, part],
                 None if structure.virial is None else virial[:, part],
             )
-        found = self._labels(structure, pairs, energy[:, n:], forces[:, n], virial[:, n])
+        return block
+
+    def _grouped(self, structure: LabelledStructure, block: np.ndarray) -> Rows:
+        """The rows of a block that belong to labels."""
         config_type = structure.config_type if structure.config_type in self.config_types else ""
-        everything = {"energy": energy, "forces": forces, "virial": virial[VIRIAL_ROWS]}
-        rows = {Group(label, config_type): everything[label] for label in found}
-        for group, values in rows.items():
-            if group.label != "forces":
-                values /= np.sqrt(n_atoms)
+        energy, forces, virial = _parts(block, structure.n_atoms)
+        root = np.sqrt(structure.n_atoms)
+        rows = {}
+        if structure.energy is not None:
+            rows[Group("energy", config_type)] = energy / root
+        if structure.forces is not None:
+            rows[Group("forces", config_type)] = forces
+        if structure.virial is not None:
+            rows[Group("virial", config_type)] = virial[VIRIAL_ROWS] / root
         return rows
 
     def _labels(
-        self,
-        structure: LabelledStructure,
-        pairs: Pairs,
-        energy: np.ndarray,
-        forces: np.ndarray,
-        virial: np.ndarray,
-    ) -> list[str]:
-        """Write labels minus repulsion, energies (1, 1 + n_species) with the counts of elements; which labels there are."""
+        self, structure: LabelledStructure, pairs: Pairs, energy: np.ndarray, forces: np.ndarray, virial: np.ndarray
+    ) -> None:
+        """Write labels minus repulsion; the energy (1, 1 + n_species) with the counts of elements."""
         known, gradients = np.zeros(structure.n_atoms), np.zeros((pairs.n_pairs, 3))
         self._known.predict(pairs, known, gradients)
-        found = []
         if structure.energy is not None:
-            energy[0] = [
-                structure.energy - known.sum(),
-                *(np.count_nonzero(structure.atoms.numbers == z) for z in self.species),
-            ]
-            found.append("energy")
+            energy[0, 0] = structure.energy - known.sum()
+            energy[0, 1:] = [np.count_nonzero(structure.atoms.numbers == z) for z in self.species]
         if structure.forces is not None:
             forces[:] = (structure.forces - pairs.forces(gradients)).ravel()
-            found.append("forces")
         if structure.virial is not None:
             virial[:] = (structure.virial - pairs.virial(gradients)).ravel()
-            found.append("virial")
-        return found
 
     def __reduce__(self) -> tuple:
         return _restored, (self._pickled,)
@@ -136,6 +142,11 @@ class Design:
     @cached_property
     def _pickled(self) -> bytes:
         return pickle.dumps((self.terms, self.baseline, self.species, self.config_types))
+
+
+def _parts(block: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Energy (1, ..), forces (3 n_atoms, ..) and virial (9, ..)."""
+    return block[:1], block[1 : 1 + 3 * n_atoms], block[1 + 3 * n_atoms :]
 
 
 @lru_cache(maxsize=2)

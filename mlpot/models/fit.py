@@ -23,7 +23,7 @@ from .baseline import Baseline, fit_isolated_atom_energies
 from .design_matrix import Design, noise_of
 from .factor import condition
 from .gather import Progress, gather, silent
-from .pair_term import PairTerm, species_pairs
+from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
 from .presets import resolve
 from .report import FitReport, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
@@ -110,7 +110,7 @@ def fit_terms(
             factor=posterior.factor,
             jitter=config.jitter,
             config=config,
-            provenance=_provenance(structures),
+            provenance=provenance(structures),
         )
 
 
@@ -171,22 +171,12 @@ def make_pair_term(
     settings: PairTermSettings, structures: Sequence[LabelledStructure], species: tuple[int, ...], scale: float
 ) -> PairTerm:
     """Sparse radii equally spaced from the shortest distance in the data to the cutoff, per pair of elements."""
-    kinds = species_pairs(species)
-    shortest = np.full(len(kinds), np.inf)
     bare = PairTerm(
         species, settings.cutoff, settings.cutoff_width, settings.length_scale, settings.energy_scale or scale,
-        tuple(np.empty(0) for _ in kinds),
+        tuple(np.empty(0) for _ in species_pairs(species)),
     )  # fmt: skip
-    for structure in structures:
-        pairs = find_pairs(structure.atoms, settings.cutoff)
-        of_kind = bare.pair_kinds(pairs)
-        np.minimum.at(shortest, of_kind[of_kind >= 0], pairs.distances[of_kind >= 0])
-    # at the cutoff itself the covariance vanishes and a sparse radius would be void
-    radii = tuple(
-        np.linspace(r, settings.cutoff, settings.n_sparse, endpoint=False) if np.isfinite(r) else np.empty(0)
-        for r in shortest
-    )
-    return PairTerm(species, bare.cutoff, bare.cutoff_width, bare.length_scale, bare.energy_scale, radii)
+    shortest = shortest_distances(bare, structures)
+    return bare.with_points(tuple(radii_down_to(r, np.empty(0), settings.cutoff, settings.n_sparse) for r in shortest))
 
 
 def _choose_sparse(
@@ -217,7 +207,7 @@ def _choose_sparse(
     )
 
 
-def _provenance(structures: Sequence[LabelledStructure]) -> dict:
+def provenance(structures: Sequence[LabelledStructure]) -> dict:
     """Hash of everything the fit saw."""
     from .. import __version__
 

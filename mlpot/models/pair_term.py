@@ -6,14 +6,15 @@ energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r'), independent
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..descriptors.density import species_indices
 from ..descriptors.radial_basis import cosine_cutoff
-from ..neighbours import Pairs
+from ..neighbours import Pairs, find_pairs
+from ..structures import LabelledStructure
 from .compiled_pair import CompiledPairTerm, compile_pair_term
 from .kernels import squared_exponential
 from .pair_curves import InstanceCurves
@@ -88,9 +89,22 @@ class PairTerm:
         pull = -(distances[:, None] - radii) / self.length_scale**2
         return bare * step[:, None], bare * (slope[:, None] + pull * step[:, None])
 
+    @property
+    def points(self) -> tuple[np.ndarray, ...]:
+        """Sparse radii (n_sparse,) of each pair of elements."""
+        return self.sparse_radii
+
+    def with_points(self, points: tuple[np.ndarray, ...]) -> PairTerm:
+        """The same term with other sparse radii."""
+        return replace(self, sparse_radii=points)
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of sparse radii of one pair of elements, eV^2."""
+        return self.covariance(first, second)[0]
+
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
-        return [self.covariance(radii, radii)[0] for radii in self.sparse_radii if len(radii)]
+        return [self.between(radii, radii) for radii in self.sparse_radii if len(radii)]
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
@@ -176,6 +190,31 @@ class PairTerm:
             If length_scale or cutoff_width are too short for a table.
         """
         return compile_pair_term(self, weights, tolerance, regularisation)
+
+
+def shortest_distances(term: PairTerm, structures: Iterable[LabelledStructure]) -> np.ndarray:
+    """Of every pair of elements (n_kinds,) in A; infinite for those that never meet within the cutoff."""
+    shortest = np.full(len(term.sparse_radii), np.inf)
+    for structure in structures:
+        pairs = find_pairs(structure.atoms, term.cutoff)
+        of_kind = term.pair_kinds(pairs)
+        np.minimum.at(shortest, of_kind[of_kind >= 0], pairs.distances[of_kind >= 0])
+    return shortest
+
+
+def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: int) -> np.ndarray:
+    """New sparse radii (n,) in A, so that together with the known ones they reach down to a distance.
+
+    The first are equally spaced up to the cutoff, later ones continue them downwards.
+    """
+    if not np.isfinite(shortest) or (len(known) and shortest >= known.min()):
+        return np.empty(0)
+    if not len(known):
+        # at the cutoff itself the covariance vanishes and a sparse radius would be void
+        return np.linspace(shortest, cutoff, n_sparse, endpoint=False)
+    spacing = (cutoff - known.min()) / len(known)
+    more = known.min() - spacing * np.arange(1, np.ceil((known.min() - shortest) / spacing) + 1)
+    return more[more > 0]
 
 
 def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:

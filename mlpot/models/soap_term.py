@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -60,13 +60,22 @@ class SoapTerm:
             if len(features) and len(centres):
                 yield columns, centres, features
 
+    @property
+    def points(self) -> tuple[np.ndarray, ...]:
+        """Features (n_sparse, n_features) of the sparse points of each element: elements are independent of each other."""
+        return self.sparse_features
+
+    def with_points(self, points: tuple[np.ndarray, ...]) -> SoapTerm:
+        """The same term with other sparse points."""
+        return replace(self, sparse_features=points)
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of sparse points of one element, eV^2."""
+        return dot_product_kernel(first, second, self.energy_scale, self.zeta)
+
     def prior(self) -> list[np.ndarray]:
-        """Blocks of K_mm, eV^2: elements are independent of each other."""
-        return [
-            dot_product_kernel(features, features, self.energy_scale, self.zeta)
-            for features in self.sparse_features
-            if len(features)
-        ]
+        """Blocks of K_mm, eV^2."""
+        return [self.between(features, features) for features in self.sparse_features if len(features)]
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""

@@ -66,6 +66,16 @@ class Term(Protocol):
 class FittedTerm(Term, Protocol):
     """What a fit needs besides."""
 
+    @property
+    def points(self) -> tuple[np.ndarray, ...]:
+        """Sparse points (n, ...) of each block: blocks know nothing of each other."""
+
+    def with_points(self, points: tuple[np.ndarray, ...]) -> FittedTerm:
+        """The same term with other sparse points."""
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of sparse points of one block, eV^2."""
+
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
 

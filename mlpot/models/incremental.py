@@ -1,0 +1,277 @@
+"""A fit that goes on: structures and sparse points join it in a fraction of the time of a fit from scratch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from ase import Atoms
+from scipy.linalg import block_diag
+
+from ..descriptors.density import species_indices
+from ..errors import ConfigError, FitError
+from ..neighbours import find_pairs
+from ..structures import LabelledStructure, labelled
+from ..threads import n_threads, single_blas_thread
+from .baseline import Baseline
+from .design_matrix import Design, Group, noise_of
+from .fit import default_energy_scale, make_baseline, make_descriptor, provenance
+from .gather import bounded_map
+from .growing_factor import GrowingFactor
+from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
+from .presets import resolve
+from .settings import FitConfig, NoiseSettings, PairTermSettings, TermSettings
+from .soap_term import SoapTerm
+from .sparse_gp import SparseGP
+from .terms import FittedTerm
+
+SparsePoints = Mapping[tuple[int, int], np.ndarray]
+"""Features (n, n_features) of new sparse points by number of the term and atomic number."""
+
+MOST_LOSS = 1e-4
+"""The triangle is made anew when A R^-1 is farther from orthogonal than this; refinement needs it to be less than 1."""
+DRIFT = 1.2
+"""A default energy scale follows the data in steps of this factor."""
+
+logger = logging.getLogger("mlpot")
+
+
+class Fit:
+    """Structures, sparse points and the model fitted to both, any of which can grow.
+
+    The model equals that of a fit from scratch with the same structures and sparse points. All covariances are kept, in
+    memory of 8 bytes times rows times sparse points.
+
+    Parameters
+    ----------
+    config : FitConfig
+        As for `fit`; sparse points are given to `update`, those of pair terms follow from the distances in the data.
+    species : sequence of int
+        Atomic numbers that will occur.
+
+    Attributes
+    ----------
+    structures : list of LabelledStructure
+    config : FitConfig
+        Every choice written out.
+    loss : float
+        Estimate of the digits lost by growing; see `MOST_LOSS`.
+    """
+
+    def __init__(self, config: FitConfig | None, species: Sequence[int]):
+        self.species = tuple(sorted(species))
+        self.config = resolve(config or FitConfig(), self.species)
+        self.structures: list[LabelledStructure] = []
+        self._terms: tuple[FittedTerm, ...] = tuple(self._empty(settings) for settings in self.config.terms)
+        self._scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
+        self._factor = GrowingFactor(1 + len(self.species))
+        self._block_of = np.empty(0, int)
+        self._model: SparseGP | None = None
+
+    @property
+    def model(self) -> SparseGP:
+        """The current model; FitError before there is data."""
+        if self._model is None:
+            raise FitError("the fit has no structures yet; give some to `update`")
+        return self._model
+
+    @property
+    def loss(self) -> float:
+        return self._factor.loss
+
+    def points_of(self, term: int, number: int) -> np.ndarray:
+        """Features (n, n_features) of the sparse points of an element in a many-body term."""
+        return self._terms[term].points[self.species.index(number)]
+
+    def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> SparseGP:
+        """Add labelled structures and sparse points, in any order and number; returns the new model.
+
+        Parameters
+        ----------
+        new_structures : iterable of ase.Atoms
+            With results attached by a calculator.
+        new_sparse_points : mapping
+            Features (n, n_features), normalised, by (number of the term, atomic number).
+
+        Raises
+        ------
+        DataError, ConfigError, FitError
+            For labels or points that cannot be used; the fit is left as it was.
+        """
+        structures = [labelled(a, f"structure {len(self.structures) + k}") for k, a in enumerate(new_structures)]
+        for structure in structures:  # what cannot be used is found before anything changes
+            species_indices(structure.atoms.numbers, self.species)
+            find_pairs(structure.atoms, max(term.cutoff for term in self._terms))
+        with single_blas_thread():
+            self._add_points(self._new_points(structures, new_sparse_points or {}))
+            self._add_structures(structures)
+            return self._settle()
+
+    def reweigh(self, **settings: Any) -> SparseGP:
+        """Change noises, `config_type_noise` or `energy_scales` (one per term, eV); no covariance is computed again.
+
+        Raises
+        ------
+        ConfigError
+            For any other setting.
+        """
+        scales = settings.pop("energy_scales", None)
+        allowed = [*NoiseSettings.model_fields, "config_type_noise"]
+        if unknown := sorted(set(settings) - set(allowed)):
+            raise ConfigError(f"reweigh: {unknown} would need new covariances; {allowed} and 'energy_scales' do not")
+        known = self.config.model_dump()
+        if scales is not None:
+            known["terms"] = [
+                {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
+            ]
+            self._scales = np.array(scales, float)
+        self.config = FitConfig.model_validate({**known, **settings})
+        with single_blas_thread():
+            self._refactor()
+            return self._settle()
+
+    def _empty(self, settings: TermSettings) -> FittedTerm:
+        """A term with an energy scale of 1 eV and without sparse points."""
+        if isinstance(settings, PairTermSettings):
+            nothing = tuple(np.empty(0) for _ in species_pairs(self.species))
+            return PairTerm(self.species, settings.cutoff, settings.cutoff_width, settings.length_scale, 1.0, nothing)
+        descriptor = make_descriptor(settings, self.species)
+        empty = tuple(np.empty((0, descriptor.n_features)) for _ in self.species)
+        return SoapTerm(descriptor, settings.zeta, 1.0, empty)
+
+    def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
+        return Design(terms, Baseline({}, self.config.repulsion), self.species)
+
+    def _new_points(self, structures: list[LabelledStructure], given: SparsePoints) -> list[list[np.ndarray]]:
+        """New sparse points of every block of every term: those given, and radii of pairs for shorter distances."""
+        new = [[block[:0] for block in term.points] for term in self._terms]
+        for (term, number), features in given.items():
+            self._check_points(term, number, features)
+            new[term][self.species.index(number)] = np.ascontiguousarray(features, float)
+        for k, (own, settings) in enumerate(zip(self._terms, self.config.terms, strict=True)):
+            if isinstance(own, PairTerm) and isinstance(settings, PairTermSettings):
+                shortest = shortest_distances(own, structures)
+                new[k] = [
+                    radii_down_to(r, known, settings.cutoff, settings.n_sparse)
+                    for r, known in zip(shortest, own.sparse_radii, strict=True)
+                ]
+        return new
+
+    def _check_points(self, term: int, number: int, features: np.ndarray) -> None:
+        """ConfigError for sparse points that no term can take."""
+        place = f"new_sparse_points[{term}, {number}]"
+        many_body = [k for k, t in enumerate(self._terms) if isinstance(t, SoapTerm)]
+        if term not in many_body or number not in self.species:
+            raise ConfigError(
+                f"{place}: give a many-body term, one of {many_body}, and one of the elements {self.species}"
+            )
+        n_features = cast(SoapTerm, self._terms[term]).descriptor.n_features
+        if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
+            raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
+
+    def _add_points(self, new: list[list[np.ndarray]]) -> None:
+        """Columns of new sparse points for all rows that are there."""
+        if not any(len(points) for term in new for points in term):
+            return
+        begin, blocks, known, own = 0, [], [], []
+        for term, points in zip(self._terms, new, strict=True):
+            for k, (old, added) in enumerate(zip(term.points, points, strict=True)):
+                blocks.append(np.full(len(added), begin + k))
+                known.append((begin + k, term.between(old, added)))
+                own.append(term.between(added, added))
+            begin += len(points)
+        block_of = np.concatenate(blocks)
+        covariances = np.zeros((len(self._block_of), len(block_of)))
+        for block, values in known:
+            covariances[np.ix_(self._block_of == block, block_of == block)] = values
+        terms = tuple(term.with_points(tuple(points)) for term, points in zip(self._terms, new, strict=True))
+        design = self._design(terms)
+        with ThreadPoolExecutor(n_threads()) as threads:
+            columns = list(threads.map(design.covariances, self.structures))
+        values = np.concatenate([np.empty((0, len(block_of))), *columns])
+        diagonal = self.config.jitter * np.eye(len(block_of))
+        scales = np.repeat(self._scales, [sum(map(len, points)) for points in new])
+        self._factor.add_columns(covariances, block_diag(*own) + diagonal, values, scales)
+        self._block_of = np.concatenate([self._block_of, block_of])
+        self._terms = tuple(
+            term.with_points(tuple(np.concatenate(both) for both in zip(term.points, points, strict=True)))
+            for term, points in zip(self._terms, new, strict=True)
+        )
+
+    @property
+    def _order(self) -> np.ndarray:
+        """Which of the columns, in the order in which they came, stands at every place of the model."""
+        return np.argsort(self._block_of, kind="stable")
+
+    def _add_structures(self, structures: list[LabelledStructure]) -> None:
+        """Rows of new structures, for all columns that are there."""
+        design, order = self._design(self._terms), self._order
+        with ThreadPoolExecutor(n_threads()) as threads:
+            for structure, rows in zip(
+                structures, bounded_map(threads, design.rows, structures, 2 * n_threads()), strict=True
+            ):
+                stacked = np.concatenate(list(rows.values()))
+                values = np.empty((len(stacked), len(order)))
+                values[:, order] = stacked[:, : len(order)]
+                self.structures.append(structure)
+                self._factor.add_rows(values, stacked[:, len(order) :], self._weights([structure]))
+
+    def _weights(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
+        """1/noise of every row of the structures."""
+        parts = [np.empty(0)]
+        for s in structures:
+            for label, n_rows in s.rows_by_label.items():
+                parts.append(np.full(n_rows, 1 / noise_of(self.config, Group(label, s.config_type))))
+        return np.concatenate(parts)
+
+    def _refactor(self) -> None:
+        self._factor.weights = self._weights(self.structures)
+        self._factor.scales = self._scales[self._term_of_column()]
+        self._factor.refactor()
+
+    def _term_of_column(self) -> np.ndarray:
+        """Number of the term (M,) of every column, in the order in which they came."""
+        return np.repeat(np.arange(len(self._terms)), [len(t.points) for t in self._terms])[self._block_of]
+
+    def _settle(self) -> SparseGP:
+        """The model of all that is there; the triangle is made anew where it has lost too much."""
+        if not self.structures:
+            raise FitError("the fit has no structures yet; give some to `update`")
+        baseline = make_baseline(self.config, self.structures, self.species)
+        self._follow_scales(default_energy_scale(self.structures, baseline))
+        combination = np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
+        coefficients = self._factor.solve(combination)
+        if self.loss > MOST_LOSS:
+            logger.warning(
+                "the fit has lost digits by growing (%.0e of at most %.0e); it is made anew from its covariances",
+                self.loss, MOST_LOSS,
+            )  # fmt: skip
+            self._factor.refactor()
+            coefficients = self._factor.solve(combination)
+        if not np.all(np.isfinite(coefficients)):
+            raise FitError("the weights are not finite; check the structures and their labels, or raise fit.jitter")
+        order = self._order
+        variances = (self._factor.scales**2)[order]
+        self._model = SparseGP(
+            species=self.species,
+            terms=tuple(replace(cast(Any, t), energy_scale=s) for t, s in zip(self._terms, self._scales, strict=True)),
+            weights=coefficients[order] / variances,
+            baseline=baseline,
+            factor=np.asfortranarray(self._factor.upper_in_order(order) * variances),
+            jitter=self.config.jitter,
+            config=self.config,
+            provenance=provenance(self.structures),
+        )
+        return self._model
+
+    def _follow_scales(self, default: float) -> None:
+        """Let energy scales that nobody gave follow the data, in steps: each costs a factorisation."""
+        given = [settings.energy_scale for settings in self.config.terms]
+        wanted = np.array([default if scale is None else scale for scale in given])
+        if np.any(np.abs(np.log(wanted / self._scales)) > np.log(DRIFT)):
+            self._scales = wanted
+            self._refactor()

@@ -10,6 +10,7 @@ with Q = A R^-1, which loses them. Golub and Van Loan, Matrix Computations (2013
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,3 +201,44 @@ class GrowingFactor:
         turned = np.asfortranarray(self.upper[:, order])
         reduced, _, _, _ = lapack.dgeqrf(turned, lwork=PANEL * len(order), overwrite_a=True)
         return np.triu(reduced)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, as plain arrays; see `of_arrays`."""
+        bounds = [[r.pivots.start, r.pivots.stop, r.rows.start, r.rows.stop, len(r.triangles)] for r in self.history]
+        kept = {name: getattr(self, name) for name in KEPT}
+        return {
+            **kept,
+            "matrix": self.matrix.values,
+            "bounds": np.array(bounds, int).reshape(-1, 5),
+            "vectors": _joined([r.vectors for r in self.history]),
+            "triangles": _joined([r.triangles for r in self.history]),
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> GrowingFactor:
+        """The factor that `arrays` was asked of, to the last bit."""
+        factor = cls(arrays["right"].shape[1])
+        for name in KEPT:
+            setattr(factor, name, arrays[name])
+        factor.upper = np.asfortranarray(factor.upper)
+        factor.matrix = GrowingMatrix(arrays["matrix"])
+        at_vectors = at_triangles = 0
+        for a, b, c, d, panel in arrays["bounds"].tolist():
+            vectors = arrays["vectors"][at_vectors : at_vectors + (d - c) * (b - a)]
+            triangles = arrays["triangles"][at_triangles : at_triangles + panel * (b - a)]
+            at_vectors, at_triangles = at_vectors + len(vectors), at_triangles + len(triangles)
+            factor.history.append(
+                Reflections(
+                    slice(a, b), slice(c, d),
+                    vectors.reshape(d - c, b - a, order="F"), triangles.reshape(panel, b - a, order="F"),
+                )
+            )  # fmt: skip
+        return factor
+
+
+KEPT = ("right", "weights", "prior", "scales", "upper", "turned_right", "rest")
+
+
+def _joined(matrices: list[np.ndarray]) -> np.ndarray:
+    """The numbers of Fortran-ordered matrices, one after the other."""
+    return np.concatenate([np.empty(0), *(matrix.ravel(order="F") for matrix in matrices)])

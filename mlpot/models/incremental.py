@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -58,18 +59,24 @@ class Fit:
     structures : list of LabelledStructure
     config : FitConfig
         Every choice written out.
-    loss : float
-        Estimate of the digits lost by growing; see `MOST_LOSS`.
+    terms : tuple of FittedTerm
+        With energy scales of 1 eV and the sparse points so far.
+    scales : (n_terms,) array
+        Energy scales, eV.
+    factor : GrowingFactor
+        Columns in the order in which they came.
+    block_of : (M,) int array
+        Which block, of all terms' blocks in a row, each column belongs to.
     """
 
     def __init__(self, config: FitConfig | None, species: Sequence[int]):
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
         self.structures: list[LabelledStructure] = []
-        self._terms: tuple[FittedTerm, ...] = tuple(self._empty(settings) for settings in self.config.terms)
-        self._scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
-        self._factor = GrowingFactor(1 + len(self.species))
-        self._block_of = np.empty(0, int)
+        self.terms: tuple[FittedTerm, ...] = tuple(self._empty(settings) for settings in self.config.terms)
+        self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
+        self.factor = GrowingFactor(1 + len(self.species))
+        self.block_of = np.empty(0, int)
         self._model: SparseGP | None = None
 
     @property
@@ -81,11 +88,12 @@ class Fit:
 
     @property
     def loss(self) -> float:
-        return self._factor.loss
+        """Estimate of the digits lost by growing; see `MOST_LOSS`."""
+        return self.factor.loss
 
     def points_of(self, term: int, number: int) -> np.ndarray:
         """Features (n, n_features) of the sparse points of an element in a many-body term."""
-        return self._terms[term].points[self.species.index(number)]
+        return self.terms[term].points[self.species.index(number)]
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> SparseGP:
         """Add labelled structures and sparse points, in any order and number; returns the new model.
@@ -105,7 +113,7 @@ class Fit:
         structures = [labelled(a, f"structure {len(self.structures) + k}") for k, a in enumerate(new_structures)]
         for structure in structures:  # what cannot be used is found before anything changes
             species_indices(structure.atoms.numbers, self.species)
-            find_pairs(structure.atoms, max(term.cutoff for term in self._terms))
+            find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
         with single_blas_thread():
             self._add_points(self._new_points(structures, new_sparse_points or {}))
             self._add_structures(structures)
@@ -128,11 +136,39 @@ class Fit:
             known["terms"] = [
                 {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
             ]
-            self._scales = np.array(scales, float)
+            self.scales = np.array(scales, float)
         self.config = FitConfig.model_validate({**known, **settings})
         with single_blas_thread():
             self._refactor()
             return self._settle()
+
+    def save(self, file: str | Path) -> None:
+        """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""
+        from .fit_files import save_fit
+
+        save_fit(self, file)
+
+    @staticmethod
+    def load(file: str | Path) -> Fit:
+        """The fit that `save` wrote; the next update gives the same numbers as if there had been no interruption."""
+        from .fit_files import load_fit
+
+        return load_fit(file)
+
+    def restore(
+        self,
+        structures: list[LabelledStructure],
+        points: Sequence[tuple[np.ndarray, ...]],
+        scales: np.ndarray,
+        block_of: np.ndarray,
+        factor: GrowingFactor,
+    ) -> None:
+        """Stand where another fit stood; see the attributes."""
+        self.structures, self.scales, self.block_of, self.factor = structures, scales, block_of, factor
+        self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, points, strict=True))
+        if structures:
+            with single_blas_thread():
+                self._settle()
 
     def _empty(self, settings: TermSettings) -> FittedTerm:
         """A term with an energy scale of 1 eV and without sparse points."""
@@ -148,11 +184,11 @@ class Fit:
 
     def _new_points(self, structures: list[LabelledStructure], given: SparsePoints) -> list[list[np.ndarray]]:
         """New sparse points of every block of every term: those given, and radii of pairs for shorter distances."""
-        new = [[block[:0] for block in term.points] for term in self._terms]
+        new = [[block[:0] for block in term.points] for term in self.terms]
         for (term, number), features in given.items():
             self._check_points(term, number, features)
             new[term][self.species.index(number)] = np.ascontiguousarray(features, float)
-        for k, (own, settings) in enumerate(zip(self._terms, self.config.terms, strict=True)):
+        for k, (own, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
             if isinstance(own, PairTerm) and isinstance(settings, PairTermSettings):
                 shortest = shortest_distances(own, structures)
                 new[k] = [
@@ -164,12 +200,12 @@ class Fit:
     def _check_points(self, term: int, number: int, features: np.ndarray) -> None:
         """ConfigError for sparse points that no term can take."""
         place = f"new_sparse_points[{term}, {number}]"
-        many_body = [k for k, t in enumerate(self._terms) if isinstance(t, SoapTerm)]
+        many_body = [k for k, t in enumerate(self.terms) if isinstance(t, SoapTerm)]
         if term not in many_body or number not in self.species:
             raise ConfigError(
                 f"{place}: give a many-body term, one of {many_body}, and one of the elements {self.species}"
             )
-        n_features = cast(SoapTerm, self._terms[term]).descriptor.n_features
+        n_features = cast(SoapTerm, self.terms[term]).descriptor.n_features
         if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
             raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
 
@@ -178,38 +214,38 @@ class Fit:
         if not any(len(points) for term in new for points in term):
             return
         begin, blocks, known, own = 0, [], [], []
-        for term, points in zip(self._terms, new, strict=True):
+        for term, points in zip(self.terms, new, strict=True):
             for k, (old, added) in enumerate(zip(term.points, points, strict=True)):
                 blocks.append(np.full(len(added), begin + k))
                 known.append((begin + k, term.between(old, added)))
                 own.append(term.between(added, added))
             begin += len(points)
         block_of = np.concatenate(blocks)
-        covariances = np.zeros((len(self._block_of), len(block_of)))
+        covariances = np.zeros((len(self.block_of), len(block_of)))
         for block, values in known:
-            covariances[np.ix_(self._block_of == block, block_of == block)] = values
-        terms = tuple(term.with_points(tuple(points)) for term, points in zip(self._terms, new, strict=True))
+            covariances[np.ix_(self.block_of == block, block_of == block)] = values
+        terms = tuple(term.with_points(tuple(points)) for term, points in zip(self.terms, new, strict=True))
         design = self._design(terms)
         with ThreadPoolExecutor(n_threads()) as threads:
             columns = list(threads.map(design.covariances, self.structures))
         values = np.concatenate([np.empty((0, len(block_of))), *columns])
         diagonal = self.config.jitter * np.eye(len(block_of))
-        scales = np.repeat(self._scales, [sum(map(len, points)) for points in new])
-        self._factor.add_columns(covariances, block_diag(*own) + diagonal, values, scales)
-        self._block_of = np.concatenate([self._block_of, block_of])
-        self._terms = tuple(
+        scales = np.repeat(self.scales, [sum(map(len, points)) for points in new])
+        self.factor.add_columns(covariances, block_diag(*own) + diagonal, values, scales)
+        self.block_of = np.concatenate([self.block_of, block_of])
+        self.terms = tuple(
             term.with_points(tuple(np.concatenate(both) for both in zip(term.points, points, strict=True)))
-            for term, points in zip(self._terms, new, strict=True)
+            for term, points in zip(self.terms, new, strict=True)
         )
 
     @property
     def _order(self) -> np.ndarray:
         """Which of the columns, in the order in which they came, stands at every place of the model."""
-        return np.argsort(self._block_of, kind="stable")
+        return np.argsort(self.block_of, kind="stable")
 
     def _add_structures(self, structures: list[LabelledStructure]) -> None:
         """Rows of new structures, for all columns that are there."""
-        design, order = self._design(self._terms), self._order
+        design, order = self._design(self.terms), self._order
         with ThreadPoolExecutor(n_threads()) as threads:
             for structure, rows in zip(
                 structures, bounded_map(threads, design.rows, structures, 2 * n_threads()), strict=True
@@ -218,7 +254,7 @@ class Fit:
                 values = np.empty((len(stacked), len(order)))
                 values[:, order] = stacked[:, : len(order)]
                 self.structures.append(structure)
-                self._factor.add_rows(values, stacked[:, len(order) :], self._weights([structure]))
+                self.factor.add_rows(values, stacked[:, len(order) :], self._weights([structure]))
 
     def _weights(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
         """1/noise of every row of the structures."""
@@ -229,13 +265,13 @@ class Fit:
         return np.concatenate(parts)
 
     def _refactor(self) -> None:
-        self._factor.weights = self._weights(self.structures)
-        self._factor.scales = self._scales[self._term_of_column()]
-        self._factor.refactor()
+        self.factor.weights = self._weights(self.structures)
+        self.factor.scales = self.scales[self._term_of_column()]
+        self.factor.refactor()
 
     def _term_of_column(self) -> np.ndarray:
         """Number of the term (M,) of every column, in the order in which they came."""
-        return np.repeat(np.arange(len(self._terms)), [len(t.points) for t in self._terms])[self._block_of]
+        return np.repeat(np.arange(len(self.terms)), [len(t.points) for t in self.terms])[self.block_of]
 
     def _settle(self) -> SparseGP:
         """The model of all that is there; the triangle is made anew where it has lost too much."""
@@ -244,24 +280,24 @@ class Fit:
         baseline = make_baseline(self.config, self.structures, self.species)
         self._follow_scales(default_energy_scale(self.structures, baseline))
         combination = np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
-        coefficients = self._factor.solve(combination)
+        coefficients = self.factor.solve(combination)
         if self.loss > MOST_LOSS:
             logger.warning(
                 "the fit has lost digits by growing (%.0e of at most %.0e); it is made anew from its covariances",
                 self.loss, MOST_LOSS,
             )  # fmt: skip
-            self._factor.refactor()
-            coefficients = self._factor.solve(combination)
+            self.factor.refactor()
+            coefficients = self.factor.solve(combination)
         if not np.all(np.isfinite(coefficients)):
             raise FitError("the weights are not finite; check the structures and their labels, or raise fit.jitter")
         order = self._order
-        variances = (self._factor.scales**2)[order]
+        variances = (self.factor.scales**2)[order]
         self._model = SparseGP(
             species=self.species,
-            terms=tuple(replace(cast(Any, t), energy_scale=s) for t, s in zip(self._terms, self._scales, strict=True)),
+            terms=tuple(replace(cast(Any, t), energy_scale=s) for t, s in zip(self.terms, self.scales, strict=True)),
             weights=coefficients[order] / variances,
             baseline=baseline,
-            factor=np.asfortranarray(self._factor.upper_in_order(order) * variances),
+            factor=np.asfortranarray(self.factor.upper_in_order(order) * variances),
             jitter=self.config.jitter,
             config=self.config,
             provenance=provenance(self.structures),
@@ -272,6 +308,6 @@ class Fit:
         """Let energy scales that nobody gave follow the data, in steps: each costs a factorisation."""
         given = [settings.energy_scale for settings in self.config.terms]
         wanted = np.array([default if scale is None else scale for scale in given])
-        if np.any(np.abs(np.log(wanted / self._scales)) > np.log(DRIFT)):
-            self._scales = wanted
+        if np.any(np.abs(np.log(wanted / self.scales)) > np.log(DRIFT)):
+            self.scales = wanted
             self._refactor()

@@ -1,0 +1,134 @@
+"""Files of fits that go on: everything that `Fit` holds, so that the next update needs no covariance that was known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from ..durable import atomic_write
+from ..errors import ModelFileError
+from ..structures import LabelledStructure
+from .growing_factor import GrowingFactor
+from .settings import FitConfig
+
+if TYPE_CHECKING:
+    from .incremental import Fit
+
+FORMAT = "mlpot-fit"
+FORMAT_VERSION = 1
+
+
+def save_fit(fit: Fit, file: str | Path) -> None:
+    """Write a fit; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is missing, read-only or full; an older file is left as it was.
+    """
+    try:
+        with atomic_write(file) as temporary, h5py.File(temporary, "w") as h5:
+            h5.attrs["format"] = FORMAT
+            h5.attrs["format_version"] = FORMAT_VERSION
+            h5["header"] = json.dumps(
+                {
+                    "species": fit.species,
+                    "config": fit.config.model_dump(mode="json"),
+                    "scales": fit.scales.tolist(),
+                    "names": [s.name for s in fit.structures],
+                    "config_types": [s.config_type for s in fit.structures],
+                }
+            )
+            for name, array in {**structure_arrays(fit.structures), **fit.factor.arrays()}.items():
+                h5[name] = array
+            h5["block_of"] = fit.block_of
+            for k, term in enumerate(fit.terms):
+                for n, points in enumerate(term.points):
+                    h5[f"points/{k}/{n}"] = points
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be written: {error}") from error
+
+
+def load_fit(file: str | Path) -> Fit:
+    """Read a fit.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, not a fit, or written by a newer version of mlpot.
+    """
+    if not Path(file).is_file():
+        raise ModelFileError(f"{file}: no such file; give the path of a file written by `Fit.save`")
+    try:
+        with h5py.File(file, "r") as h5:
+            return _read(h5, file)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{file}: is not a readable fit ({error}); make it anew from the data") from error
+
+
+def _read(h5: h5py.File, file: str | Path) -> Fit:
+    from .incremental import Fit
+
+    if h5.attrs.get("format") != FORMAT:
+        raise ModelFileError(f"{file}: is an HDF5 file but not a fit of mlpot")
+    version = int(h5.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise ModelFileError(f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot")
+    header = json.loads(h5["header"].asstr()[()])
+    arrays = {name: item[()] for name, item in h5.items() if name not in ("header", "points")}
+    fit = Fit(FitConfig.model_validate(header["config"]), header["species"])
+    points = [tuple(h5[f"points/{k}/{n}"][()] for n in range(len(term.points))) for k, term in enumerate(fit.terms)]
+    fit.restore(
+        list(structures_of(arrays, header["names"], header["config_types"])),
+        points,
+        np.array(header["scales"]),
+        arrays["block_of"],
+        GrowingFactor.of_arrays(arrays),
+    )
+    return fit
+
+
+def structure_arrays(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]:
+    """Structures and labels as arrays; NaN where there is no label."""
+    return {
+        "n_atoms": np.array([s.n_atoms for s in structures], int),
+        "numbers": np.concatenate([np.empty(0, int), *(s.atoms.numbers for s in structures)]),
+        "positions": np.concatenate([np.empty((0, 3)), *(s.atoms.positions for s in structures)]),
+        "cells": np.array([s.atoms.cell.array for s in structures]).reshape(-1, 3, 3),
+        "pbc": np.array([s.atoms.pbc for s in structures], bool).reshape(-1, 3),
+        "energies": np.array([np.nan if s.energy is None else s.energy for s in structures]),
+        "forces": np.concatenate(
+            [np.empty((0, 3)), *(np.full((s.n_atoms, 3), np.nan) if s.forces is None else s.forces for s in structures)]
+        ),
+        "virials": np.array(
+            [np.full((3, 3), np.nan) if s.virial is None else s.virial for s in structures]
+        ).reshape(-1, 3, 3),
+    }  # fmt: skip
+
+
+def structures_of(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], config_types: Sequence[str]
+) -> Iterator[LabelledStructure]:
+    """Inverse of `structure_arrays`."""
+    begin = 0
+    for k, n in enumerate(arrays["n_atoms"].tolist()):
+        part = slice(begin, begin := begin + n)
+        energy, forces, virial = arrays["energies"][k], arrays["forces"][part], arrays["virials"][k]
+        yield LabelledStructure(
+            atoms=Atoms(
+                arrays["numbers"][part], arrays["positions"][part], cell=arrays["cells"][k], pbc=arrays["pbc"][k]
+            ),
+            energy=None if np.isnan(energy) else float(energy),
+            forces=None if np.isnan(forces).any() else forces,
+            virial=None if np.isnan(virial).any() else virial,
+            config_type=config_types[k],
+            name=names[k],
+        )

@@ -6,10 +6,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import ase.data
 import typer
@@ -18,6 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from .errors import ConfigError, MlpotError
+
+if TYPE_CHECKING:
+    from .models.evaluate import Evaluation
+    from .models.report import FitReport
 
 app = typer.Typer(
     add_completion=False,
@@ -61,14 +65,19 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command(epilog="Example:  mlpot fit inputs/fit_si.toml")
+@app.command(epilog="Example:  mlpot fit inputs/fit_si.toml --workers 2")
 @reports_errors
-def fit(config: Annotated[Path, typer.Argument(help="A TOML file with [data], [model], [fit] and [output].")]) -> None:
+def fit(
+    config: Annotated[Path, typer.Argument(help="A TOML file with [data], [model], [fit] and [output].")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that make the design matrix; threads of this one by default.")
+    ] = None,
+) -> None:
     """Fit a model to labelled structures."""
     from .config import FitFile, read_config
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
-    from .report.tables import error_rows
+    from .processes import worker_pool
     from .structures import all_labelled, read_structures
 
     settings = read_config(config, FitFile)
@@ -78,16 +87,31 @@ def fit(config: Annotated[Path, typer.Argument(help="A TOML file with [data], [m
     fit_config = settings.fit_config()
     frames = read_structures(settings.data.train)
     test = all_labelled(read_structures(settings.data.test), "test") if settings.data.test else None
-    with _bars() as bars:
-        model = fit_model(frames, fit_config, progress=_progress(bars))
+    with worker_pool(workers) as pool, _bars() as bars:
+        model = fit_model(frames, fit_config, _progress(bars), pool)
     model.save(output)
-    report = model.report
+    evaluation = evaluate_model(model, test) if test else None
+    _say_how_it_went(model.report, evaluation)
+    if settings.output.report:
+        from .report.fit_report import write_fit_report
+
+        write_fit_report(model, evaluation.comparisons if evaluation else [], Path(settings.output.report))
+        console.print(f"report: {settings.output.report}")
+    console.print(f"model: {output}")
+
+
+def _say_how_it_went(report: FitReport, evaluation: Evaluation | None) -> None:
+    """The closing table of a fit, what it found of itself, and labels that nobody should trust."""
+    from .report.tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows
+
     rows = [("train: " + name, errors) for name, errors in report.residuals.items()]
-    if test:
-        evaluation = evaluate_model(model, test)
+    rows += [("left out: " + name, errors) for name, errors in report.left_out.items()]
+    if evaluation:
         rows += [("test: " + name, errors) for name, errors in evaluation.per_config_type.items()]
         rows.append(("test: all", evaluation.overall))
-    console.print(_error_table("Errors per config_type", error_rows(rows)))
+    console.print(_table("Errors per config_type", ERROR_HEADS, error_rows(rows)))
+    if report.trials:
+        console.print(_table("Hyper-parameters, the chosen ones first", TRIAL_HEADS, trial_rows(report.trials)))
     how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given"
     energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
     console.print(f"isolated-atom energies ({how}): {energies} eV")
@@ -96,12 +120,9 @@ def fit(config: Annotated[Path, typer.Argument(help="A TOML file with [data], [m
         f"energy scales {[round(e, 3) for e in report.energy_scales]} eV, condition number {report.condition:.1e}, "
         f"{report.cpu_seconds:.1f} CPU s"
     )
-    if settings.output.report:
-        from .report.fit_report import write_fit_report
-
-        write_fit_report(model, evaluation.comparisons if test else [], Path(settings.output.report))
-        console.print(f"report: {settings.output.report}")
-    console.print(f"model: {output}")
+    if report.suspicious:
+        title = "Suspicious labels: the fit to all other structures does not confirm them"
+        console.print(_table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious)))
 
 
 @app.command(epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png")
@@ -116,12 +137,12 @@ def evaluate(
     from .durable import write_text
     from .models.evaluate import evaluate as evaluate_model
     from .models.files import load_model
-    from .report.tables import error_rows
+    from .report.tables import ERROR_HEADS, error_rows
     from .structures import all_labelled, read_structures
 
     evaluation = evaluate_model(load_model(model), all_labelled(read_structures(structures), str(structures)))
     rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
-    console.print(_error_table(str(structures), error_rows(rows)))
+    console.print(_table(str(structures), ERROR_HEADS, error_rows(rows)))
     for name, value in evaluation.calibration.items():
         console.print(f"{name}: {'-' if value is None else f'{value:.2f}'}")
     if json_file:
@@ -263,10 +284,8 @@ def bench(
         write_text(json_file, json.dumps(rows, indent=1))
 
 
-def _error_table(title: str, rows: list[list[str]]) -> Table:
-    from .report.tables import ERROR_HEADS
-
-    table = Table(*ERROR_HEADS, title=title)
+def _table(title: str, heads: Sequence[str], rows: list[list[str]]) -> Table:
+    table = Table(*heads, title=title)
     for row in rows:
         table.add_row(*row)
     return table

@@ -1,10 +1,15 @@
-"""Who holds a file: a process that can be told from another that got its number later."""
+"""Processes: who holds a file, and helpers that make numbers for this one."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import signal
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -33,3 +38,28 @@ def start_time(pid: int) -> str | None:
         return None if fields[0] in "ZX" else fields[19]
     found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+@contextmanager
+def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
+    """So many processes of one thread each until the end of the block, None for None; an exception ends them at once."""
+    if n_workers is None:
+        yield None
+        return
+    before = set(multiprocessing.active_children())
+    # spawned, not forked: this process may have threads that hold locks
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_become_worker)
+    try:
+        yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _become_worker() -> None:
+    """One thread; an interrupt from the keyboard is for the main process, which ends the others."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -97,7 +97,12 @@ def stress_matrix(stress: np.ndarray) -> np.ndarray:
     stress = np.asarray(stress, float)
     if stress.size == 9:
         return stress.reshape(3, 3)
-    xx, yy, zz, yz, xz, xy = stress
+    return symmetric_matrix(stress)
+
+
+def symmetric_matrix(six: np.ndarray) -> np.ndarray:
+    """(3, 3) from xx yy zz yz xz xy."""
+    xx, yy, zz, yz, xz, xy = six
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 

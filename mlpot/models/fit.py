@@ -21,23 +21,33 @@ from ..structures import LabelledStructure, all_labelled
 from ..threads import single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
 from .design_matrix import Design, noise_of
+from .evidence import Evidence, Posterior
 from .factor import condition
 from .gather import Progress, gather, silent
+from .label_check import leave_one_out, suspicious_labels
 from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
 from .presets import resolve
-from .report import FitReport, residuals
+from .report import FitReport, errors_per_config_type, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import select
 from .terms import FittedTerm
+from .tuning import Tuning
 
 MAX_CANDIDATE_VALUES = 6e7
 """Feature values held while sparse points of one element are chosen (0.5 GB); beyond, a random subset stands."""
 
 
-def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Progress = silent) -> SparseGP:
+def fit(
+    frames: Iterable[Atoms],
+    config: FitConfig | None = None,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> SparseGP:
     """Fit a potential to structures with attached results.
+
+    Memory does not depend on the number of structures, the result not on the executor.
 
     Parameters
     ----------
@@ -48,13 +58,15 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
         What the model is and how the data is weighed; the balanced preset by default.
     progress : callable
         Called with (stage, done, total).
+    executor : concurrent.futures.Executor
+        Makes the rows of the design matrix: a process pool, Dask's; threads of this process by default.
 
     Raises
     ------
     DataError
         Labels that are missing everywhere, or not finite.
     FitError
-        A singular covariance.
+        A singular covariance, a worker that died.
     """
     started = time.process_time()
     structures = all_labelled(frames)
@@ -68,7 +80,16 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
 
     with single_blas_thread():
         terms = make_terms(config, structures, species, baseline, choose)
-    model = fit_terms(structures, species, terms, baseline, config, progress)
+        trials = []
+        if config.tune:
+            tuned = Tuning(structures, terms, baseline, species, config, progress, executor).run()
+            config, terms, evidence, trials = tuned.config, tuned.terms, tuned.evidence, tuned.trials
+        else:
+            evidence = _evidence(structures, terms, baseline, species, config, progress, executor)
+        posterior = _posterior(evidence, terms, baseline, config)
+        left_out = leave_one_out(posterior, structures, progress, executor) if config.check_labels else []
+    model = _model(posterior, terms, baseline, config, structures)
+    noises = {"energy": config.energy_noise, "forces": config.force_noise}
     report = FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),
@@ -80,7 +101,11 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
         isolated_atom_energies=baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
         condition=condition(model.factor),
+        log_likelihood=posterior.log_likelihood()[0],
         residuals=residuals(model, structures, progress),
+        left_out=errors_per_config_type(left_out),
+        suspicious=suspicious_labels(left_out, noises),
+        trials=trials,
         cpu_seconds=time.process_time() - started,
     )
     return replace(model, report=report)
@@ -97,21 +122,46 @@ def fit_terms(
 ) -> SparseGP:
     """Fit the weights of given terms (sparse points chosen) with a resolved configuration; the model has no report."""
     with single_blas_thread():
-        design = Design(terms, baseline, species, frozenset(config.config_type_noise))
-        evidence = gather(design, structures, config.jitter, progress, executor)
-        noises = {group: noise_of(config, group) for group in evidence.groups}
-        energies = [baseline.isolated_atom_energies[z] for z in species]
-        posterior = evidence.posterior(noises, [term.energy_scale for term in terms], energies)
-        return SparseGP(
-            species=species,
-            terms=terms,
-            weights=posterior.weights,
-            baseline=baseline,
-            factor=posterior.factor,
-            jitter=config.jitter,
-            config=config,
-            provenance=provenance(structures),
-        )
+        evidence = _evidence(structures, terms, baseline, species, config, progress, executor)
+        return _model(_posterior(evidence, terms, baseline, config), terms, baseline, config, structures)
+
+
+def _evidence(
+    structures: Sequence[LabelledStructure],
+    terms: tuple[FittedTerm, ...],
+    baseline: Baseline,
+    species: tuple[int, ...],
+    config: FitConfig,
+    progress: Progress,
+    executor: Executor | None,
+) -> Evidence:
+    design = Design(terms, baseline, species, frozenset(config.config_type_noise))
+    return gather(design, structures, config.jitter, progress, executor)
+
+
+def _posterior(evidence: Evidence, terms: Sequence[FittedTerm], baseline: Baseline, config: FitConfig) -> Posterior:
+    noises = {group: noise_of(config, group) for group in evidence.groups}
+    energies = [baseline.isolated_atom_energies[z] for z in evidence.design.species]
+    return evidence.posterior(noises, [term.energy_scale for term in terms], energies)
+
+
+def _model(
+    posterior: Posterior,
+    terms: tuple[FittedTerm, ...],
+    baseline: Baseline,
+    config: FitConfig,
+    structures: Sequence[LabelledStructure],
+) -> SparseGP:
+    return SparseGP(
+        species=posterior.evidence.design.species,
+        terms=terms,
+        weights=posterior.weights,
+        baseline=baseline,
+        factor=posterior.factor,
+        jitter=config.jitter,
+        config=config,
+        provenance=provenance(structures),
+    )
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:

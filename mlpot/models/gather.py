@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
+from ..errors import FitError
 from ..structures import LabelledStructure
 from ..threads import n_threads, single_blas_thread
 from .design_matrix import Design, Group, Rows
@@ -50,40 +51,44 @@ def gather(
         Makes the blocks; threads of this process by default.
     """
     evidence = Evidence.before_data(design, jitter)
-    if executor is None:
-        with ThreadPoolExecutor(n_threads()) as threads:
-            _gather(evidence, structures, progress, threads, n_threads() + 1)
-    else:
-        _gather(evidence, structures, progress, executor, IN_FLIGHT)
-    return evidence
-
-
-def _gather(
-    evidence: Evidence,
-    structures: Sequence[LabelledStructure],
-    progress: Progress,
-    executor: Executor,
-    in_flight: int,
-) -> None:
-    blocks = list(_blocks(structures, max(BLOCK * evidence.design.n_columns, LEAST)))
-    make = partial(factors_of, evidence.design)
-    done = 0
-    for block, groups in zip(blocks, bounded_map(executor, make, blocks, in_flight), strict=True):
+    blocks, done = blocks_of(structures, design.n_columns), 0
+    for block, groups in zip(blocks, map_blocks(executor, partial(factors_of, design), blocks), strict=True):
         evidence.merge(groups)
         done += len(block)
         progress("design matrix", done, len(structures))
+    return evidence
 
 
-def _blocks(structures: Sequence[LabelledStructure], n_rows: int) -> Iterator[list[LabelledStructure]]:
-    """Consecutive structures that have so many rows together."""
-    block: list[LabelledStructure] = []
+def blocks_of(structures: Sequence[LabelledStructure], n_columns: int) -> list[list[LabelledStructure]]:
+    """Consecutive structures that have enough rows together."""
+    enough = max(BLOCK * n_columns, LEAST)
+    blocks: list[list[LabelledStructure]] = []
+    n_rows = enough
     for structure in structures:
-        block.append(structure)
-        if sum(s.n_rows for s in block) >= n_rows:
-            yield block
-            block = []
-    if block:
-        yield block
+        if n_rows >= enough:
+            blocks.append([])
+            n_rows = 0
+        blocks[-1].append(structure)
+        n_rows += structure.n_rows
+    return blocks
+
+
+def map_blocks(executor: Executor | None, function: Callable, blocks: Iterable) -> Iterator:
+    """Results of a function for every block, in their order; threads of this process by default.
+
+    Raises
+    ------
+    FitError
+        If a worker dies.
+    """
+    if executor is None:
+        with ThreadPoolExecutor(n_threads()) as threads:
+            yield from bounded_map(threads, function, blocks, n_threads() + 1)
+        return
+    try:
+        yield from bounded_map(executor, function, blocks, IN_FLIGHT)
+    except BrokenExecutor as error:
+        raise FitError(f"a worker died ({error}); if memory was short, use fewer workers") from error
 
 
 def factors_of(design: Design, structures: Sequence[LabelledStructure]) -> dict[Group, TriangularFactor]:

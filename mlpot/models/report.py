@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,34 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class SuspiciousLabel:
+    """A label that the fit to all other structures does not confirm.
+
+    Parameters
+    ----------
+    structure : int
+        Index into the data.
+    name, config_type : str
+    label : str
+        "energy", "forces" or "stress".
+    error : float
+        Predicted minus labelled: eV/atom, eV/A (of the worst atom, its length), eV/A^3 (the largest component).
+    typical : float
+        Median of that over its family.
+    atom : int or None
+        The worst atom, for forces.
+    """
+
+    structure: int
+    name: str
+    config_type: str
+    label: str
+    error: float
+    typical: float
+    atom: int | None
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What a fit used, what it left unexplained, and how well posed it was.
 
@@ -51,6 +79,14 @@ class FitReport:
         Condition number (1-norm) of the triangular factor.
     residuals : dict of str to Errors
         Errors on the training data per config_type.
+    log_likelihood : float or None
+        Logarithm of the marginal likelihood.
+    left_out : dict of str to Errors
+        Errors per config_type of every structure by the fit to all others; empty where that was not asked for.
+    suspicious : list of SuspiciousLabel
+        Labels that the fit to all other structures does not confirm, the worst first.
+    trials : list of dict
+        Hyper-parameters that were tried (`fit.tune`), the best first.
     cpu_seconds : float
         Processor time of the whole fit.
     """
@@ -67,6 +103,10 @@ class FitReport:
     condition: float
     residuals: dict[str, Errors]
     cpu_seconds: float
+    log_likelihood: float | None = None
+    left_out: dict[str, Errors] = field(default_factory=dict)
+    suspicious: list[SuspiciousLabel] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for files."""
@@ -79,7 +119,11 @@ class FitReport:
             **{
                 **values,
                 "isolated_atom_energies": {int(z): e for z, e in values["isolated_atom_energies"].items()},
-                "residuals": {name: Errors(**errors) for name, errors in values["residuals"].items()},
+                "suspicious": [SuspiciousLabel(**label) for label in values.get("suspicious", [])],
+                **{
+                    key: {name: Errors(**errors) for name, errors in values.get(key, {}).items()}
+                    for key in ("residuals", "left_out")
+                },
             }
         )
 

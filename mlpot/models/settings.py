@@ -94,6 +94,8 @@ class FitSettings(Settings):
     config_type_noise: dict[str, NoiseSettings] = Field({}, description="noises of single config_types")
     jitter: PositiveFloat = Field(1e-8, description="relative addition to the diagonal of K_mm")
     seed: int = Field(0, ge=0, description="of the choice of sparse points")
+    tune: bool = Field(False, description="find noises, energy scales and zeta by likelihood and cross-validation")
+    check_labels: bool = Field(True, description="predict every structure without itself; report suspicious labels")
 
 
 class FitConfig(ModelSettings, FitSettings):

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from ..models.report import Comparison
+from ..models.report import Comparison, FitReport
 from ..models.sparse_gp import SparseGP
 from .html import paragraph, section, table, write_page
 from .plots import image, parity_figure
-from .tables import ERROR_HEADS, error_rows
+from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows
 
 
 def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) -> None:
     """What was fitted to what, the residuals, and parity plots on test structures where there are any."""
     sections = [section("Model", table(_model_rows(model)))]
     if model.report:
-        sections.append(
-            section("Residuals on the training data", table(error_rows(model.report.residuals.items()), ERROR_HEADS))
-        )
+        sections += _findings(model.report)
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
     if test:
@@ -30,6 +28,20 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
         settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
         sections.append(section("Settings", f"<pre>{settings}</pre>"))
     write_page(file, "mlpot: fit", sections)
+
+
+def _findings(report: FitReport) -> list[str]:
+    """Residuals, errors on structures left out, labels to look at, hyper-parameters tried."""
+    sections = [section("Residuals on the training data", table(error_rows(report.residuals.items()), ERROR_HEADS))]
+    if report.left_out:
+        rows = table(error_rows(report.left_out.items()), ERROR_HEADS)
+        sections.append(section("Every structure by the fit to all others", rows))
+    if report.suspicious:
+        rows = table(suspicion_rows(report.suspicious), SUSPICION_HEADS)
+        sections.append(section("Labels that the fit to all others does not confirm", rows))
+    if report.trials:
+        sections.append(section("Hyper-parameters", table(trial_rows(report.trials), TRIAL_HEADS)))
+    return sections
 
 
 def _model_rows(model: SparseGP) -> list[tuple[str, object]]:

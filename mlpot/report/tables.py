@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from ..models.report import Errors
+from ..models.report import Errors, SuspiciousLabel
 
 ERROR_HEADS = (
     "config_type",
@@ -34,6 +35,42 @@ def error_rows(named: Iterable[tuple[str, Errors]]) -> list[list[str]]:
         ]
         for name, e in named
     ]
+
+
+SUSPICION_HEADS = ("structure", "where", "config_type", "label", "error", "typical", "unit", "atom")
+"""What the columns of `suspicion_rows` are."""
+UNITS = {"energy": "eV/atom", "forces": "eV/A", "stress": "eV/A^3"}
+
+
+def suspicion_rows(labels: Iterable[SuspiciousLabel]) -> list[list[str]]:
+    """Index of the structure, its name, config_type, label, error, what is typical, unit, worst atom."""
+    return [
+        [
+            str(s.structure), s.name, s.config_type, s.label, f"{s.error:.4g}", f"{s.typical:.2g}", UNITS[s.label],
+            "-" if s.atom is None else str(s.atom),
+        ]
+        for s in labels
+    ]  # fmt: skip
+
+
+TRIAL_HEADS = ("tried", "zeta", "noises", "energy scales eV", "log likelihood", "cross-validation RMSE")
+"""What the columns of `trial_rows` are."""
+
+
+def trial_rows(trials: Iterable[dict[str, Any]]) -> list[list[str]]:
+    """Hyper-parameters that were tried, the chosen ones first: energies and virials in eV/atom * sqrt(n_atoms)."""
+    return [
+        [
+            t["name"], "-" if t["zeta"] is None else f"{t['zeta']:g}", _named(t["noises"]),
+            " ".join(f"{scale:.3g}" for scale in t["energy_scales"]), f"{t['log_likelihood']:.0f}",
+            _named(t["cross_validation_rmse"]),
+        ]
+        for t in trials
+    ]  # fmt: skip
+
+
+def _named(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -21,6 +21,7 @@ from ..neighbours import find_pairs
 from ..structures import LabelledStructure, all_labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
+from .candidates import choose_sparse_points
 from .design_matrix import noise_of, reach, structure_rows
 from .factor import TriangularFactor, condition, prior_factor
 from .pair_term import PairTerm, species_pairs
@@ -29,14 +30,10 @@ from .report import FitReport, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
-from .sparse_points import select
 from .terms import FittedTerm
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
-
-MAX_CANDIDATE_VALUES = 6e7
-"""Feature values held while sparse points of one element are chosen (0.5 GB); beyond, a random subset stands."""
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -71,7 +68,7 @@ def fit(frames: Iterable[Atoms], config: FitConfig | None = None, progress: Prog
     rng = np.random.default_rng(config.seed)
 
     def choose(_: int, settings: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
-        return _choose_sparse(descriptor, z, structures, settings, rng, progress)
+        return choose_sparse_points(descriptor, z, structures, settings, rng, progress)
 
     with single_blas_thread():
         terms = make_terms(config, structures, species, baseline, choose)
@@ -192,34 +189,6 @@ def make_pair_term(
         for r in shortest
     )
     return PairTerm(species, bare.cutoff, bare.cutoff_width, bare.length_scale, bare.energy_scale, radii)
-
-
-def _choose_sparse(
-    descriptor: SoapDescriptor,
-    z: int,
-    structures: Sequence[LabelledStructure],
-    settings: SoapTermSettings,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> np.ndarray:
-    """Features (n_sparse, n_features) of the environments that represent all those of element z."""
-    centres = [np.flatnonzero(s.atoms.numbers == z) for s in structures]
-    total = sum(map(len, centres))
-    most = max(int(MAX_CANDIDATE_VALUES / descriptor.n_features), 1)
-    share = rng.permutation(total) < most if total > most else np.ones(total, bool)
-    candidates, begin = [], 0
-    for k, (structure, atoms) in enumerate(zip(structures, centres, strict=True)):
-        chosen = atoms[share[begin : begin + len(atoms)]]
-        begin += len(atoms)
-        if len(chosen):
-            candidates.append(descriptor.compute(find_pairs(structure.atoms, descriptor.cutoff), chosen))
-        progress("environments", k + 1, len(structures))
-    features = np.concatenate(candidates) if candidates else np.empty((0, descriptor.n_features))
-    if not len(features):
-        return features
-    return np.ascontiguousarray(
-        features[select(features, settings.n_sparse, settings.sparse_method, settings.zeta, rng)]
-    )
 
 
 def _all_rows(

@@ -62,20 +62,25 @@ def choose_sparse_points(
         raise ConfigError(
             f"config_type_n_sparse: no structure has config_type {absent}; the data has {sorted(present)}"
         )
-    size = max(int(CHUNK_VALUES / max(descriptor.n_features, settings.most_sparse(number))), 1)
-    size = max(size, CORE_SETS * settings.most_sparse(number))
+    size = chunk_size(descriptor.n_features, settings.most_sparse(number))
     points = np.empty((0, descriptor.n_features))
     choose = METHODS[settings.sparse_method]
     for config_type, quota in settings.config_type_n_sparse.items():
         members = [s for s in structures if s.config_type == config_type]
         environments = Environments(descriptor, number, members, size, progress, f" of {config_type}")
         points = np.concatenate([points, choose(environments, quota, points, settings.zeta, rng)])
+        del environments  # it may hold a chunk
     if len(points) == n_sparse:
         return points
     everything = Environments(descriptor, number, structures, size, progress)
     if n_sparse == "auto":
         return until_explained(everything, settings, points)
     return np.concatenate([points, choose(everything, n_sparse - len(points), points, settings.zeta, rng)])
+
+
+def chunk_size(n_features: int, n_sparse: int) -> int:
+    """Environments in a chunk: of each there are the features and, in some methods, a covariance with every point."""
+    return max(int(CHUNK_VALUES / max(n_features, n_sparse)), CORE_SETS * n_sparse)
 
 
 @dataclass
@@ -179,24 +184,26 @@ def by_leverage(
     distinct, firsts = Distinct(known), []
     gram = np.zeros((environments.descriptor.n_features,) * 2)
     for chunk in environments.chunks("environments"):
-        firsts.append(distinct.first(chunk))
-        candidates = chunk[firsts[-1]]
-        gram += candidates.T @ candidates
-    n_candidates = sum(map(np.count_nonzero, firsts))
+        firsts.append(np.flatnonzero(distinct.first(chunk)))
+        gram += _gram(chunk[firsts[-1]])
+    n_candidates = sum(map(len, firsts))
     if not n_candidates:
         return known[:0]
     factor = leverage_factor(gram)
-    draws = np.split(np.log(rng.random(n_candidates)), np.cumsum([np.count_nonzero(first) for first in firsts])[:-1])
+    draws = np.split(np.log(rng.random(n_candidates)), np.cumsum([len(first) for first in firsts])[:-1])
     points, keys = known[:0], np.empty(0)
     for chunk, first, draw in zip(environments.chunks("leverage scores"), firsts, draws, strict=True):
-        candidates = chunk[first]
         # Efraimidis and Spirakis' keys: the largest are a weighted draw without replacement.
-        found = draw / np.maximum(leverage_scores(candidates, factor), 1e-300)
+        found = draw / np.maximum(leverage_scores(chunk[first], factor), 1e-300)
         best = _largest(found, most)
-        points, keys = np.concatenate([points, candidates[best]]), np.concatenate([keys, found[best]])
+        points, keys = np.concatenate([points, chunk[first[best]]]), np.concatenate([keys, found[best]])
         best = _largest(keys, most)
         points, keys = points[best], keys[best]
     return points
+
+
+def _gram(features: np.ndarray) -> np.ndarray:
+    return features.T @ features
 
 
 def _largest(keys: np.ndarray, most: int) -> np.ndarray:

@@ -57,8 +57,8 @@ def leverage_factor(gram: np.ndarray) -> np.ndarray:
 
 
 def leverage_scores(features: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """x (X'X)^-1 x' (n,) of environments x, from the factor of X'X."""
-    half = linalg.solve_triangular(factor, features.T, lower=True)
+    """x (X'X)^-1 x' (n,) of environments x, from the factor of X'X; `features` (n, n_features) are overwritten."""
+    half = linalg.solve_triangular(factor, features.T, lower=True, overwrite_b=True)
     return np.einsum("fi,fi->i", half, half)
 
 

@@ -190,7 +190,7 @@ class Learner:
                 if not len(centres):
                     continue
                 known = self._points_of(k, settings, descriptor, z)
-                room = (1000 if settings.n_sparse == "auto" else settings.n_sparse) - len(known)
+                room = settings.most_sparse(z) - len(known)
                 most = min(max(len(centres) // 4, 2), room)
                 found = descriptor.compute(pairs, centres)
                 new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)

@@ -16,10 +16,10 @@ from ase.data import atomic_numbers
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
-from ..neighbours import find_pairs
 from ..structures import LabelledStructure, all_labelled
 from ..threads import single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
+from .candidates import choose_sparse_points
 from .design_matrix import Design, noise_of
 from .evidence import Evidence, Posterior
 from .factor import condition
@@ -31,12 +31,8 @@ from .report import FitReport, errors_per_config_type, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
-from .sparse_points import select
 from .terms import FittedTerm
 from .tuning import Tuning
-
-MAX_CANDIDATE_VALUES = 6e7
-"""Feature values held while sparse points of one element are chosen (0.5 GB); beyond, a random subset stands."""
 
 
 def fit(
@@ -76,7 +72,7 @@ def fit(
     rng = np.random.default_rng(config.seed)
 
     def choose(_: int, settings: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
-        return _choose_sparse(descriptor, z, structures, settings, rng, progress)
+        return choose_sparse_points(descriptor, z, structures, settings, rng, progress)
 
     with single_blas_thread():
         terms = make_terms(config, structures, species, baseline, choose)
@@ -227,34 +223,6 @@ def make_pair_term(
     )  # fmt: skip
     shortest = shortest_distances(bare, structures)
     return bare.with_points(tuple(radii_down_to(r, np.empty(0), settings.cutoff, settings.n_sparse) for r in shortest))
-
-
-def _choose_sparse(
-    descriptor: SoapDescriptor,
-    z: int,
-    structures: Sequence[LabelledStructure],
-    settings: SoapTermSettings,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> np.ndarray:
-    """Features (n_sparse, n_features) of the environments that represent all those of element z."""
-    centres = [np.flatnonzero(s.atoms.numbers == z) for s in structures]
-    total = sum(map(len, centres))
-    most = max(int(MAX_CANDIDATE_VALUES / descriptor.n_features), 1)
-    share = rng.permutation(total) < most if total > most else np.ones(total, bool)
-    candidates, begin = [], 0
-    for k, (structure, atoms) in enumerate(zip(structures, centres, strict=True)):
-        chosen = atoms[share[begin : begin + len(atoms)]]
-        begin += len(atoms)
-        if len(chosen):
-            candidates.append(descriptor.compute(find_pairs(structure.atoms, descriptor.cutoff), chosen))
-        progress("environments", k + 1, len(structures))
-    features = np.concatenate(candidates) if candidates else np.empty((0, descriptor.n_features))
-    if not len(features):
-        return features
-    return np.ascontiguousarray(
-        features[select(features, settings.n_sparse, settings.sparse_method, settings.zeta, rng)]
-    )
 
 
 def provenance(structures: Sequence[LabelledStructure]) -> dict:

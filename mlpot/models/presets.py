@@ -44,9 +44,19 @@ def default_atom_sigma(species: Sequence[int]) -> float:
 
 
 def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
-    """The same configuration with every choice that was left to a preset written out."""
+    """The same configuration with every choice that was left to a preset written out.
+
+    Raises
+    ------
+    ConfigError
+        If a table of n_sparse lacks one of the elements.
+    """
     preset = PRESETS[config.preset or "balanced"]
     terms = config.terms or _terms(preset, config.cutoff or default_cutoff(preset, species), species)
+    for term in terms:
+        if isinstance(term, SoapTermSettings):
+            for number in species:
+                term.n_sparse_of(number)
     return config.model_copy(
         update={
             "preset": None,

@@ -1,92 +1,157 @@
-"""Which environments represent all others: indices into a matrix of features (n_candidates, n_features)."""
+"""Which environments represent all others: selections from features (n_candidates, n_features), all held at once.
+
+`candidates` composes them where there are too many environments for that. Features are normalised throughout.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 
-from ..errors import ConfigError
 from .factor import prior_factor
 from .kernels import dot_product_kernel
 
-AUTO_TOLERANCE = 1e-4
-"""`n_sparse = "auto"` stops when the prior variance that no sparse point explains is below this part everywhere."""
-AUTO_MAXIMUM = 2000
 KNOWN_JITTER = 1e-10
 """Relative jitter on the covariance of points that were chosen before; far below any tolerance."""
 DUPLICATE = 1e-12
 """Candidates nearer than this to the chosen ones, relative to the prior variance, would make K_mm singular."""
+RIDGE = 1e-12
+"""Relative to the trace of the Gram matrix: directions far below it carry rounding only and lend nobody leverage."""
 
-Selector = Callable[[np.ndarray, int, float, np.random.Generator], np.ndarray]
 
+class Distinct:
+    """Tells the first of every group of equal environments from the others (perfect crystals repeat themselves).
 
-def select(features: np.ndarray, n_sparse: int | str, method: str, zeta: float, rng: np.random.Generator) -> np.ndarray:
-    """Sorted indices of at most `n_sparse` different candidates.
+    What it keeps of an environment are two projections of its features on random directions, rounded to 1e-8.
 
     Parameters
     ----------
-    features : (n_candidates, n_features) array
-        Normalised.
-    n_sparse : int or "auto"
-        "auto" adds the candidate of greatest variance until none exceeds `AUTO_TOLERANCE`, whatever the method.
-    method : str
-        "cur", "farthest", "random" or "variance".
+    known : (n_known, n_features) array
+        Environments that count as seen before.
+    """
+
+    def __init__(self, known: np.ndarray):
+        self._directions = np.random.default_rng(0).standard_normal((known.shape[1], 2))
+        self._seen = self._fingerprints(known)
+
+    def _fingerprints(self, features: np.ndarray) -> np.ndarray:
+        """One complex number per environment; a single real one is shared by chance within some 10^5 of them."""
+        return np.round(features @ self._directions, 8).view(complex)[:, 0]
+
+    def first(self, features: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the environments that equal none before them, in this call or an earlier one."""
+        fingerprints = self._fingerprints(features)
+        mask = np.zeros(len(features), bool)
+        mask[np.unique(fingerprints, return_index=True)[1]] = True
+        mask &= ~np.isin(fingerprints, self._seen)
+        self._seen = np.concatenate([self._seen, fingerprints[mask]])
+        return mask
+
+
+def leverage_factor(gram: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of a Gram matrix X'X (n_features, n_features), whose diagonal is raised a little in place."""
+    gram.flat[:: len(gram) + 1] += RIDGE * np.trace(gram)
+    return linalg.cholesky(gram, lower=True, overwrite_a=True)
+
+
+def leverage_scores(features: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """x (X'X)^-1 x' (n,) of environments x, from the factor of X'X; `features` (n, n_features) are overwritten."""
+    half = linalg.solve_triangular(factor, features.T, lower=True, overwrite_b=True)
+    return np.einsum("fi,fi->i", half, half)
+
+
+def by_distance(features: np.ndarray, most: int, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Farthest-point sampling: indices of at most `most` candidates, none equal to another or to a known point.
+
+    Starts from the points `known` (n_known, n_features), or from a random candidate where there are none.
+    """
+    chosen: list[int] = []
+    if len(known):
+        overlap = np.max(features @ known.T, axis=1)
+    else:
+        chosen.append(int(rng.integers(len(features))))
+        overlap = features @ features[chosen[0]]
+    while len(chosen) < most:
+        farthest = int(np.argmin(overlap))
+        if overlap[farthest] >= 1.0 - DUPLICATE:
+            break
+        chosen.append(farthest)
+        np.maximum(overlap, features @ features[farthest], out=overlap)
+    return np.array(chosen, int)
+
+
+@dataclass(frozen=True)
+class ExplainedVariance:
+    """What a set of points explains of the prior variance of any environment.
+
+    Parameters
+    ----------
+    points : (n_points, n_features) array
+    factor : (n_points, n_points) array
+        Lower Cholesky factor of their kernel.
     zeta : float
-        Exponent of the kernel, for "variance".
+        Exponent of the kernel.
     """
-    if isinstance(n_sparse, str):
-        return np.sort(by_variance(features, AUTO_MAXIMUM, zeta, rng, AUTO_TOLERANCE))
-    if method not in SELECTORS:
-        raise ConfigError(f"sparse_method = {method!r}: must be one of {sorted(SELECTORS)}")
-    distinct = _distinct(features)
-    if len(distinct) <= n_sparse:
-        return distinct
-    return np.sort(distinct[SELECTORS[method](features[distinct], n_sparse, zeta, rng)])
 
+    points: np.ndarray
+    factor: np.ndarray
+    zeta: float
 
-def _distinct(features: np.ndarray) -> np.ndarray:
-    """Sorted indices of the first of every group of equal candidates (perfect crystals repeat themselves)."""
-    fingerprint = features @ np.random.default_rng(0).standard_normal(features.shape[1])
-    _, first = np.unique(np.round(fingerprint, 8), return_index=True)
-    return np.sort(first)
+    @classmethod
+    def by(cls, points: np.ndarray, zeta: float) -> ExplainedVariance:
+        """From nothing but the points (n_points, n_features), perhaps none."""
+        if not len(points):
+            return cls(points, np.empty((0, 0)), zeta)
+        return cls(points, prior_factor(dot_product_kernel(points, points, 1.0, zeta), KNOWN_JITTER), zeta)
 
+    def _rows(self, features: np.ndarray) -> np.ndarray:
+        """Rows (n_points, n) of which the squares sum up to the explained part of the variance."""
+        if not len(self.points):
+            return np.empty((0, len(features)))
+        covariance = dot_product_kernel(self.points, features, 1.0, self.zeta)
+        return linalg.solve_triangular(self.factor, covariance, lower=True, overwrite_b=True)
 
-def at_random(features: np.ndarray, n_sparse: int, zeta: float, rng: np.random.Generator) -> np.ndarray:
-    """Uniformly random candidates."""
-    return rng.choice(len(features), n_sparse, replace=False)
+    def unexplained(self, features: np.ndarray) -> np.ndarray:
+        """Part (n,) of the prior variance of environments that the points leave."""
+        rows = self._rows(features)
+        return 1.0 - np.einsum("si,si->i", rows, rows)
 
+    def choose(self, features: np.ndarray, most: int, tolerance: float) -> np.ndarray:
+        """Indices of at most `most` candidates, each the one of greatest variance that the points before it leave.
 
-def by_leverage(features: np.ndarray, n_sparse: int, zeta: float, rng: np.random.Generator) -> np.ndarray:
-    """CUR: candidates drawn with probabilities proportional to their leverage scores.
+        Stops when no candidate has more than `tolerance` of its prior variance left.
+        """
+        return self._greedy(features, most, tolerance)[0]
 
-    Mahoney and Drineas, PNAS 106, 697 (2009), doi:10.1073/pnas.0803205106. Directions whose singular value is below
-    1e-8 of the largest carry rounding only and are left out.
-    """
-    values, vectors = linalg.eigh(features.T @ features)
-    keep = values > 1e-14 * values[-1]
-    scores = np.sum((features @ (vectors[:, keep] / np.sqrt(values[keep]))) ** 2, axis=1)
-    # Efraimidis and Spirakis' keys: a weighted draw without replacement.
-    keys = np.log(rng.random(len(features))) / np.maximum(scores, 1e-300)
-    return np.argpartition(keys, -n_sparse)[-n_sparse:]
+    def extended(self, features: np.ndarray, most: int, tolerance: float) -> tuple[ExplainedVariance, float]:
+        """With the points that `choose` finds, and the largest part of a candidate's prior variance that is left."""
+        chosen, rows, left = self._greedy(features, most, tolerance)
+        n_known, n_points = len(self.points), len(rows)
+        factor = np.zeros((n_points, n_points))
+        factor[:n_known, :n_known] = self.factor
+        # the factorisation has met the new points among the candidates: their columns are the rows of the factor
+        factor[n_known:] = np.tril(rows[:, chosen].T, n_known)
+        return ExplainedVariance(np.concatenate([self.points, features[chosen]]), factor, self.zeta), left
 
-
-def by_distance(features: np.ndarray, n_sparse: int, zeta: float, rng: np.random.Generator) -> np.ndarray:
-    """Farthest point sampling from a random start."""
-    chosen = [int(rng.integers(len(features)))]
-    overlap = features @ features[chosen[0]]
-    while len(chosen) < n_sparse:
-        chosen.append(int(np.argmin(overlap)))
-        np.maximum(overlap, features @ features[chosen[-1]], out=overlap)
-    return np.array(chosen)
-
-
-def by_variance(
-    features: np.ndarray, n_sparse: int, zeta: float, rng: np.random.Generator, tolerance: float = DUPLICATE
-) -> np.ndarray:
-    """Greedy maximum of the variance that the chosen points leave unexplained."""
-    return _greedy(features, np.ones(len(features)), np.empty((0, len(features))), n_sparse, zeta, tolerance)
+    def _greedy(self, features: np.ndarray, most: int, tolerance: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Pivoted Cholesky factorisation of the kernel: pivots, rows (n_points + n_chosen, n), largest residual."""
+        known = self._rows(features)
+        residual = 1.0 - np.einsum("si,si->i", known, known)
+        rank = len(known)
+        rows = np.empty((rank + max(min(most, len(features)), 0), len(features)))
+        rows[:rank] = known
+        chosen: list[int] = []
+        while rank < len(rows) and residual.max() > tolerance:
+            pivot = int(np.argmax(residual))
+            covariance = dot_product_kernel(features[pivot : pivot + 1], features, 1.0, self.zeta)[0]
+            rows[rank] = (covariance - rows[:rank, pivot] @ rows[:rank]) / np.sqrt(residual[pivot])
+            residual -= rows[rank] ** 2
+            residual[pivot] = 0.0
+            chosen.append(pivot)
+            rank += 1
+        return np.array(chosen, int), rows[:rank], float(residual.max())
 
 
 def extend_by_variance(known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float) -> np.ndarray:
@@ -94,38 +159,4 @@ def extend_by_variance(known: np.ndarray, features: np.ndarray, most: int, zeta:
 
     Stops when no candidate has more than `tolerance` of its prior variance left.
     """
-    if not len(known):
-        return by_variance(features, most, zeta, np.random.default_rng(0), tolerance)
-    factor = prior_factor(dot_product_kernel(known, known, 1.0, zeta), KNOWN_JITTER)
-    explained = linalg.solve_triangular(factor, dot_product_kernel(known, features, 1.0, zeta), lower=True)
-    residual = 1.0 - np.einsum("si,si->i", explained, explained)
-    return _greedy(features, residual, explained, most, zeta, tolerance)
-
-
-def _greedy(
-    features: np.ndarray, residual: np.ndarray, explained: np.ndarray, most: int, zeta: float, tolerance: float
-) -> np.ndarray:
-    """Pivoted Cholesky factorisation of the kernel, continued after rows `explained` (n_known, n_candidates)."""
-    n_known = len(explained)
-    rows = np.zeros((n_known + max(min(most, len(features)), 0), len(features)))
-    rows[:n_known] = explained
-    residual = residual.copy()
-    chosen: list[int] = []
-    for rank in range(n_known, len(rows)):
-        pivot = int(np.argmax(residual))
-        if residual[pivot] <= tolerance:
-            break
-        covariance = dot_product_kernel(features[pivot : pivot + 1], features, 1.0, zeta)[0]
-        rows[rank] = (covariance - rows[:rank, pivot] @ rows[:rank]) / np.sqrt(residual[pivot])
-        residual -= rows[rank] ** 2
-        residual[pivot] = 0.0
-        chosen.append(pivot)
-    return np.array(chosen, int)
-
-
-SELECTORS: dict[str, Selector] = {
-    "cur": by_leverage,
-    "farthest": by_distance,
-    "random": at_random,
-    "variance": by_variance,
-}
+    return ExplainedVariance.by(known, zeta).choose(features, most, tolerance)

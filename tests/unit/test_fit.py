@@ -145,35 +145,6 @@ def test_blocks_of_any_size_give_the_same_factor(frames):
         assert np.all(np.tril(factor.triangle, -1) == 0)
 
 
-@pytest.mark.parametrize("method", ["cur", "farthest", "random", "variance"])
-def test_sparse_points_are_seeded_distinct_and_enough(frames, method):
-    terms = [{**SMALL_TERMS[1], "sparse_method": method}]
-    a, b, c = (mlpot.fit(frames, FitConfig(terms=terms, seed=seed)) for seed in (1, 1, 2))
-    points = a.terms[0].sparse_features[0]
-    assert len(points) == 40
-    assert len(np.unique(points.round(8), axis=0)) == 40
-    np.testing.assert_array_equal(a.weights, b.weights)
-    if method != "variance":
-        assert not np.array_equal(points, c.terms[0].sparse_features[0])
-
-
-def test_automatic_number_of_sparse_points(frames):
-    counts = [
-        len(mlpot.fit(frames[:n], FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": "auto"}])).weights) for n in (1, 8)
-    ]
-    assert 1 < counts[0] < counts[1] < 256
-
-
-def test_perfect_crystals_do_not_make_it_singular():
-    """Hundreds of equal environments: the sparse set holds one of them."""
-    from ase.build import bulk
-
-    atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    model = mlpot.fit([relabel(atoms, energy=-100.0, forces=np.zeros((64, 3)))], FitConfig(terms=[SMALL_TERMS[1]]))
-    assert model.n_sparse == 1
-    assert abs(model.predict(atoms).energy + 100.0) < 0.1
-
-
 def test_isolated_atom_energies_given_and_fitted(two_species_frames):
     given = mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS, isolated_atom_energies={"C": -1.0, "Si": -2.0}))
     assert not given.report.isolated_atom_energies_fitted

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,19 +20,19 @@ from ..structures import LabelledStructure, all_labelled
 from ..threads import single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
 from .candidates import choose_sparse_points
-from .design_matrix import Design, noise_of
-from .evidence import Evidence, Posterior
+from .evidence import Posterior
 from .factor import condition
-from .gather import Progress, gather, silent
+from .gather import Progress, silent
 from .label_check import leave_one_out, suspicious_labels
 from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
 from .presets import resolve
-from .report import FitReport, errors_per_config_type, residuals
+from .report import Comparison, FitReport, errors_per_config_type, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .task import FitTask
 from .terms import FittedTerm
-from .tuning import Tuning
+from .tuning import tune
 
 
 def fit(
@@ -68,43 +68,49 @@ def fit(
     structures = all_labelled(frames)
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
     config = resolve(config or FitConfig(), species)
-    baseline = make_baseline(config, structures, species)
+    task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     rng = np.random.default_rng(config.seed)
 
     def choose(_: int, settings: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
         return choose_sparse_points(descriptor, z, structures, settings, rng, progress)
 
     with single_blas_thread():
-        terms = make_terms(config, structures, species, baseline, choose)
+        terms = make_terms(config, structures, species, task.baseline, choose)
         trials = []
         if config.tune:
-            tuned = Tuning(structures, terms, baseline, species, config, progress, executor).run()
-            config, terms, evidence, trials = tuned.config, tuned.terms, tuned.evidence, tuned.trials
+            tuned = tune(task, terms)
+            task, terms, evidence, trials = tuned.task, tuned.terms, tuned.evidence, tuned.trials
         else:
-            evidence = _evidence(structures, terms, baseline, species, config, progress, executor)
-        posterior = _posterior(evidence, terms, baseline, config)
+            evidence = task.evidence(terms)
+        posterior = task.posterior(evidence, terms)
+        model = task.model(posterior, terms)
         left_out = leave_one_out(posterior, structures, progress, executor) if config.check_labels else []
-    model = _model(posterior, terms, baseline, config, structures)
-    noises = {"energy": config.energy_noise, "forces": config.force_noise}
-    report = FitReport(
+    report = _report(task, model, posterior, left_out, trials)
+    return replace(model, report=replace(report, cpu_seconds=time.process_time() - started))
+
+
+def _report(
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[Comparison], trials: list[dict[str, Any]]
+) -> FitReport:
+    structures, config = task.structures, task.config
+    return FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),
         n_energies=sum(s.energy is not None for s in structures),
         n_force_components=sum(3 * s.n_atoms for s in structures if s.forces is not None),
         n_virials=sum(s.virial is not None for s in structures),
-        n_sparse=[term.n_sparse for term in terms],
-        energy_scales=[term.energy_scale for term in terms],
-        isolated_atom_energies=baseline.isolated_atom_energies,
+        n_sparse=[term.n_sparse for term in model.terms],
+        energy_scales=[term.energy_scale for term in model.terms],
+        isolated_atom_energies=task.baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
         condition=condition(model.factor),
         log_likelihood=posterior.log_likelihood()[0],
-        residuals=residuals(model, structures, progress),
+        residuals=residuals(model, structures, task.progress),
         left_out=errors_per_config_type(left_out),
-        suspicious=suspicious_labels(left_out, noises),
+        suspicious=suspicious_labels(left_out, {"energy": config.energy_noise, "forces": config.force_noise}),
         trials=trials,
-        cpu_seconds=time.process_time() - started,
+        cpu_seconds=0.0,
     )
-    return replace(model, report=report)
 
 
 def fit_terms(
@@ -113,51 +119,11 @@ def fit_terms(
     terms: tuple[FittedTerm, ...],
     baseline: Baseline,
     config: FitConfig,
-    progress: Progress = silent,
-    executor: Executor | None = None,
 ) -> SparseGP:
     """Fit the weights of given terms (sparse points chosen) with a resolved configuration; the model has no report."""
+    task = FitTask(structures, species, baseline, config)
     with single_blas_thread():
-        evidence = _evidence(structures, terms, baseline, species, config, progress, executor)
-        return _model(_posterior(evidence, terms, baseline, config), terms, baseline, config, structures)
-
-
-def _evidence(
-    structures: Sequence[LabelledStructure],
-    terms: tuple[FittedTerm, ...],
-    baseline: Baseline,
-    species: tuple[int, ...],
-    config: FitConfig,
-    progress: Progress,
-    executor: Executor | None,
-) -> Evidence:
-    design = Design(terms, baseline, species, frozenset(config.config_type_noise))
-    return gather(design, structures, config.jitter, progress, executor)
-
-
-def _posterior(evidence: Evidence, terms: Sequence[FittedTerm], baseline: Baseline, config: FitConfig) -> Posterior:
-    noises = {group: noise_of(config, group) for group in evidence.groups}
-    energies = [baseline.isolated_atom_energies[z] for z in evidence.design.species]
-    return evidence.posterior(noises, [term.energy_scale for term in terms], energies)
-
-
-def _model(
-    posterior: Posterior,
-    terms: tuple[FittedTerm, ...],
-    baseline: Baseline,
-    config: FitConfig,
-    structures: Sequence[LabelledStructure],
-) -> SparseGP:
-    return SparseGP(
-        species=posterior.evidence.design.species,
-        terms=terms,
-        weights=posterior.weights,
-        baseline=baseline,
-        factor=posterior.factor,
-        jitter=config.jitter,
-        config=config,
-        provenance=provenance(structures),
-    )
+        return task.model(task.posterior(task.evidence(terms), terms), terms)
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
@@ -223,14 +189,3 @@ def make_pair_term(
     )  # fmt: skip
     shortest = shortest_distances(bare, structures)
     return bare.with_points(tuple(radii_down_to(r, np.empty(0), settings.cutoff, settings.n_sparse) for r in shortest))
-
-
-def provenance(structures: Sequence[LabelledStructure]) -> dict:
-    """Hash of everything the fit saw."""
-    from .. import __version__
-
-    digest = hashlib.sha256()
-    for s in structures:
-        for array in (s.atoms.numbers, s.atoms.positions, s.atoms.cell.array, s.energy, s.forces, s.virial):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-    return {"mlpot_version": __version__, "data_sha256": digest.hexdigest()}

@@ -20,7 +20,7 @@ from ..structures import LabelledStructure, labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline
 from .design_matrix import Design, Group, noise_of
-from .fit import default_energy_scale, make_baseline, make_descriptor, provenance
+from .fit import default_energy_scale, make_baseline, make_descriptor
 from .gather import bounded_map
 from .growing_factor import GrowingFactor
 from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
@@ -28,6 +28,7 @@ from .presets import resolve
 from .settings import FitConfig, NoiseSettings, PairTermSettings, TermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .task import provenance
 from .terms import FittedTerm
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]

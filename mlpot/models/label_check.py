@@ -111,14 +111,15 @@ def suspicious_labels(comparisons: Sequence[Comparison], noises: Mapping[str, fl
     """
     found = []
     for label in ("energy", "forces", "stress"):
-        sizes, atoms = zip(*(_size(label, c) for c in comparisons), strict=True)
+        found_sizes = [_size(label, c) for c in comparisons]
+        sizes, atoms = np.array([size for size, _ in found_sizes]), [atom for _, atom in found_sizes]
         families = np.array([c.structure.config_type for c in comparisons])
         for k in np.flatnonzero(np.isfinite(sizes)).tolist():
-            typical = _typical(np.array(sizes), families == families[k])
+            typical = _typical(sizes, families == families[k])
             if sizes[k] > SUSPICIOUS * max(typical, noises.get(label, 0.0)):
                 own = comparisons[k].structure
                 name, config_type = str(own.atoms.info.get("frame", own.name)), own.config_type
-                found.append(SuspiciousLabel(k, name, config_type, label, sizes[k], typical, atoms[k]))
+                found.append(SuspiciousLabel(k, name, config_type, label, float(sizes[k]), typical, atoms[k]))
     return sorted(found, key=lambda s: -s.error / max(s.typical, 1e-300))
 
 

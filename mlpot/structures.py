@@ -92,6 +92,18 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     )
 
 
+def agrees(first: LabelledStructure, second: LabelledStructure) -> bool:
+    """Whether two structures are the same in every number that a fit sees."""
+    return all(
+        np.array_equal(a, b) if a is not None and b is not None else a is b
+        for a, b in zip(_numbers(first), _numbers(second), strict=True)
+    )
+
+
+def _numbers(s: LabelledStructure) -> tuple:
+    return s.atoms.numbers, s.atoms.positions, s.atoms.cell.array, s.atoms.pbc, s.energy, s.forces, s.virial
+
+
 def stress_matrix(stress: np.ndarray) -> np.ndarray:
     """(3, 3) from ASE's six components xx yy zz yz xz xy, or from nine."""
     stress = np.asarray(stress, float)

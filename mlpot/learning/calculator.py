@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -14,12 +15,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import ase_results
-from ..errors import LabelError
+from ..errors import LabelError, ModelFileError
 from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
 from ..labellers.executor import SubprocessExecutor
 from ..labellers.inbox import label_into, wait_for_claim
 from ..labellers.protocol import Labeller, key_of
 from ..models.files import load_model
+from ..models.incremental import Fit
 from ..models.prediction import Prediction, Uncertainty
 from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
@@ -29,6 +31,10 @@ from .learner import Decision, Learner, Lesson
 from .store import LabelStore
 
 log = logging.getLogger(__name__)
+
+FIT_FILE = "fit.h5"
+SAVE_AFTER = 10.0
+"""The fit is written when learning since the last time took so many times longer than writing it."""
 
 
 class BudgetSpent(LabelError):
@@ -158,6 +164,7 @@ class LearningCalculator(Calculator):
         self.learned_keys: list[str] = []
         self.uncertainty = Uncertainty()
         self._neighbours: NeighbourList | None = None
+        self._unsaved_seconds, self._save_seconds = 0.0, 0.0
 
     def prepare(self, atoms: Atoms, learned: list[str] | None = None, state: dict | None = None) -> None:
         """Make the learner for the elements of `atoms`; learn the data, and the labels under the keys `learned`.
@@ -168,7 +175,7 @@ class LearningCalculator(Calculator):
         self.learner = self._new_learner(self._species or tuple(sorted(present)))
         self.learned_keys = list(self.source.store.keys if learned is None else learned)
         stored = [self.source.store.get(key).atoms for key in self.learned_keys]
-        self.learner.begin(self.frames, stored, self._start_model, state)
+        self.learner.begin(self.frames, stored, self._start_model, state, self._saved_fit())
         if self.learner.model is not None:
             self._save_model()
 
@@ -203,7 +210,9 @@ class LearningCalculator(Calculator):
 
     def _learn(self, prediction: Prediction | None) -> tuple[Lesson, bool]:
         key, labelled, paid = self.source.obtain(self.atoms)
+        started = time.monotonic()
         lesson = self.learner.learn(labelled, prediction)
+        self._unsaved_seconds += time.monotonic() - started
         self.learned_keys.append(key)
         before = (
             {} if prediction is None else {"predicted_forces": prediction.forces, "predicted_energy": prediction.energy}
@@ -213,6 +222,8 @@ class LearningCalculator(Calculator):
             numbers |= {"force_error": lesson.force_error, "std_before": lesson.std_before}
         self.source.store.annotate(key, data=before, **numbers)
         self._save_model()
+        if self._unsaved_seconds > SAVE_AFTER * self._save_seconds:
+            self._save_fit()
         names = ("energy", "free_energy", "forces", "stress")
         self.results = {name: labelled.calc.results[name] for name in names if name in labelled.calc.results}
         left = (self.results["energy"] - lesson.after.energy) / len(labelled)
@@ -223,9 +234,30 @@ class LearningCalculator(Calculator):
     def _save_model(self) -> None:
         self.learner.model.save(self.folder / "model.h5")
 
+    def _saved_fit(self) -> Fit | None:
+        """What an earlier run left, so that nothing need be learned again."""
+        file = self.folder / FIT_FILE
+        if not file.exists():
+            return None
+        try:
+            return Fit.load(file)
+        except ModelFileError as error:
+            log.warning("%s; all labels are learned anew", error)
+            return None
+
+    def _save_fit(self) -> None:
+        """Keep what a later run would have to learn again; it is large, so not after every label."""
+        started = time.monotonic()
+        self.learner.fit.save(self.folder / FIT_FILE)
+        self._save_seconds, self._unsaved_seconds = time.monotonic() - started, 0.0
+
     def close(self) -> None:
-        """Let workers and folder go."""
-        self._resources.close()
+        """Keep what was learned; let workers and folder go."""
+        try:
+            if self.learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
+                self._save_fit()
+        finally:
+            self._resources.close()
 
     def __enter__(self) -> LearningCalculator:
         return self

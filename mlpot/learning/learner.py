@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import SoapDescriptor
 from ..errors import ConfigError
-from ..models.fit import fit_terms, make_baseline, make_descriptor, make_terms
+from ..models.fit import make_descriptor
+from ..models.incremental import Fit
 from ..models.prediction import Prediction
 from ..models.presets import resolve
 from ..models.settings import FitConfig, SoapTermSettings
@@ -17,7 +17,7 @@ from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
 from ..models.sparse_points import extend_by_variance
 from ..neighbours import find_pairs
-from ..structures import LabelledStructure, labelled
+from ..structures import LabelledStructure, agrees, labelled
 from .policy import Observation, make_policy
 
 NEW_POINT_TOLERANCE = 1e-5
@@ -73,8 +73,8 @@ class Lesson:
 class Learner:
     """A growing data set, the sparse points chosen from it, and the model fitted to both.
 
-    The model is a function of the labels in their order and of nothing else, so a restart that replays them arrives at
-    the same model bit for bit.
+    The model is a function of the labels in their order and of nothing else, so a restart that replays them, or those
+    that a saved fit does not know yet, arrives at the same model bit for bit.
 
     Parameters
     ----------
@@ -99,16 +99,19 @@ class Learner:
         self.species = tuple(sorted(species))
         self.policy = make_policy(threshold, self.config.force_noise)
         self.max_labels = max_labels
-        self.model: SparseGP | None = None
+        self.fit = Fit(self.config, self.species)
         self.model_version = 0
         self.n_asked = 0
-        self._structures: list[LabelledStructure] = []
-        self._points: dict[tuple[int, int], np.ndarray] = {}
+
+    @property
+    def model(self) -> SparseGP | None:
+        """The current model, None before there are labels."""
+        return self.fit.model if self.fit.structures else None
 
     @property
     def n_labels(self) -> int:
         """Labels learned, those it started from included."""
-        return len(self._structures)
+        return len(self.fit.structures)
 
     def decide(self, prediction: Prediction | None) -> Decision:
         """Whether a prediction (None: there is no model yet) can be trusted."""
@@ -122,9 +125,14 @@ class Learner:
         return Decision(True, "uncertain", largest, threshold)
 
     def begin(
-        self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None = None, state: dict | None = None
+        self,
+        data: list[Atoms],
+        learned: list[Atoms],
+        start: SparseGP | None = None,
+        state: dict | None = None,
+        saved: Fit | None = None,
     ) -> None:
-        """Learn what is known at the start, in one fit.
+        """Learn what is known at the start: the data in one step, labels one by one as they were learned.
 
         Parameters
         ----------
@@ -136,38 +144,55 @@ class Learner:
             Model that lends its sparse points, and its terms and noises.
         state : dict or None
             From `state()`, to stand where that was taken; without it the policy starts afresh.
+        saved : Fit or None
+            What an earlier run knew; used as far as it agrees with the other arguments.
         """
-        if start is not None:
-            self._adopt(start)
-        self._structures = [labelled(atoms, f"structure {k}") for k, atoms in enumerate([*data, *learned])]
-        for structure in self._structures:
-            self._add_points(structure)
-        if self._structures:
-            self._refit()
+        points = {} if start is None else self._adopt(start)
+        known = self._continue(saved, [*data, *learned], len(data))
+        if not known and (data or points):
+            structures = [labelled(atoms, f"structure {k}") for k, atoms in enumerate(data)]
+            for structure in structures:
+                self._propose(structure, points)
+            self.fit.update(data, points)
+            self.model_version += bool(data)
+        for atoms in learned[max(known - len(data), 0) :]:
+            self._absorb(atoms)
         if state is not None:
             self.model_version, self.n_asked = state["model_version"], state["n_asked"]
             self.policy = self.policy.restore(state["policy"])
 
-    def _adopt(self, model: SparseGP) -> None:
-        """Terms, noises and sparse points of a fitted model."""
+    def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
+        """Sparse points of a fitted model, whose terms and noises become those of the fit."""
         if model.config is None or model.species != self.species:
             raise ConfigError(
                 f"learning.model knows the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; "
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
-        for k, term in enumerate(model.terms):
-            if isinstance(term, SoapTerm):
-                for z, features in zip(self.species, term.sparse_features, strict=True):
-                    self._points[k, z] = features
+        self.fit = Fit(self.config, self.species)
+        return {
+            (k, z): features
+            for k, term in enumerate(model.terms)
+            if isinstance(term, SoapTerm)
+            for z, features in zip(self.species, term.sparse_features, strict=True)
+        }
+
+    def _continue(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> int:
+        """Go on from a fit that knows the first of the frames, all data among them; returns how many it knows."""
+        if saved is None or (saved.config, saved.species) != (self.config, self.species):
+            return 0
+        known = len(saved.structures)
+        if not max(n_data, 1) <= known <= len(frames):
+            return 0
+        if any(not agrees(s, labelled(atoms)) for s, atoms in zip(saved.structures, frames, strict=False)):
+            return 0
+        self.fit = saved
+        return known
 
     def learn(self, atoms: Atoms, prediction: Prediction | None) -> Lesson:
-        """Learn one labelled structure that the prediction was wrong or unsure about; refits the model."""
-        structure = labelled(atoms, f"label {self.n_labels}")
+        """Learn one labelled structure that the prediction was wrong or unsure about; the model grows."""
         self.n_asked += 1
-        n_new = self._add_points(structure)
-        self._structures.append(structure)
-        self._refit()
+        structure, n_new = self._absorb(atoms)
         after = self.model.predict(structure.atoms, uncertainty=True)
         if prediction is None or structure.forces is None:
             return Lesson(None, None, after, n_new)
@@ -177,8 +202,17 @@ class Learner:
         self.policy = self.policy.observe(Observation(error, before, lesson.std_after))
         return lesson
 
-    def _add_points(self, structure: LabelledStructure) -> int:
-        """Add the environments of a structure that the sparse points explain least."""
+    def _absorb(self, atoms: Atoms) -> tuple[LabelledStructure, int]:
+        """Add a label and the sparse points it calls for; how many these are."""
+        points: dict[tuple[int, int], np.ndarray] = {}
+        structure = labelled(atoms, f"label {self.n_labels}")
+        added = self._propose(structure, points)
+        self.fit.update([atoms], points)
+        self.model_version += 1
+        return structure, added
+
+    def _propose(self, structure: LabelledStructure, points: dict[tuple[int, int], np.ndarray]) -> int:
+        """Join to `points` the environments of a structure that the sparse points explain least; returns how many."""
         added = 0
         for k, settings in enumerate(self.config.terms):
             if not isinstance(settings, SoapTermSettings):
@@ -189,24 +223,14 @@ class Learner:
                 centres = np.flatnonzero(structure.atoms.numbers == z)
                 if not len(centres):
                     continue
-                known = self._points_of(k, settings, descriptor, z)
-                room = settings.most_sparse(z) - len(known)
-                most = min(max(len(centres) // 4, 2), room)
+                coming = points.get((k, z), np.empty((0, descriptor.n_features)))
+                known = np.concatenate([self.fit.points_of(k, z), coming])
+                most = min(max(len(centres) // 4, 2), settings.most_sparse(z) - len(known))
                 found = descriptor.compute(pairs, centres)
                 new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
-                self._points[k, z] = np.concatenate([known, found[new]])
+                points[k, z] = np.concatenate([coming, found[new]])
                 added += len(new)
         return added
-
-    def _refit(self) -> None:
-        baseline = make_baseline(self.config, self._structures, self.species)
-        terms = make_terms(self.config, self._structures, self.species, baseline, self._points_of)
-        self.model = fit_terms(self._structures, self.species, terms, baseline, self.config)
-        self.model_version += 1
-
-    def _points_of(self, term: int, _: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
-        """Sparse points (n_sparse, n_features) of an element, none at first."""
-        return self._points.get((term, z), np.empty((0, descriptor.n_features)))
 
     def state(self) -> dict:
         """What `begin` needs besides the labels to stand here again: plain numbers."""

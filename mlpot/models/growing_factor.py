@@ -121,22 +121,16 @@ class GrowingFactor:
         """M."""
         return len(self.prior)
 
-    def add_columns(self, known: np.ndarray, own: np.ndarray, values: np.ndarray, scales: np.ndarray) -> None:
-        """New unknowns.
-
-        Parameters
-        ----------
-        known : (M, q) array
-            Covariances with those that are there, for s = 1.
-        own : (q, q) array
-            Among each other, jitter included.
-        values : (n, q) array
-            Their columns of K.
-        scales : (q,) array
-        """
-        m, q = known.shape
+    def extended_prior(self, known: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """New columns (M + q, q) of P for covariances (M, q) with the unknowns that are there and (q, q), jitter included,
+        among each other, for s = 1; FitError where they are not positive definite."""
         above = solve_upper(self.prior, known, transposed=True)
-        corner = prior_factor(own - above.T @ above, 0.0).T
+        return np.concatenate([above, prior_factor(own - above.T @ above, 0.0).T])
+
+    def add_columns(self, prior: np.ndarray, values: np.ndarray, scales: np.ndarray) -> None:
+        """New unknowns: columns (M + q, q) of P from `extended_prior`, columns (n, q) of K, and s (q,)."""
+        m, q = self.n_columns, len(scales)
+        above, corner = prior[:m], prior[m:]
         top, data = above / scales, self.weights[:, None] * values
         for reflections in self.history:
             reflections.apply(top, data)

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import block_diag
 
 from ..descriptors.density import species_indices
 from ..errors import ConfigError, FitError
@@ -68,6 +67,8 @@ class Fit:
         Columns in the order in which they came.
     block_of : (M,) int array
         Which block, of all terms' blocks in a row, each column belongs to.
+    is_whole : bool
+        False after an update that was interrupted: such a fit is of no more use.
     """
 
     def __init__(self, config: FitConfig | None, species: Sequence[int]):
@@ -78,6 +79,7 @@ class Fit:
         self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
         self.factor = GrowingFactor(1 + len(self.species))
         self.block_of = np.empty(0, int)
+        self.is_whole = True
         self._model: SparseGP | None = None
 
     @property
@@ -96,8 +98,8 @@ class Fit:
         """Features (n, n_features) of the sparse points of an element in a many-body term."""
         return self.terms[term].points[self.species.index(number)]
 
-    def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> SparseGP:
-        """Add labelled structures and sparse points, in any order and number; returns the new model.
+    def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
+        """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.
 
         Parameters
         ----------
@@ -108,19 +110,27 @@ class Fit:
 
         Raises
         ------
-        DataError, ConfigError, FitError
+        DataError, StructureError, ConfigError, FitError
             For labels or points that cannot be used; the fit is left as it was.
         """
         structures = [labelled(a, f"structure {len(self.structures) + k}") for k, a in enumerate(new_structures)]
-        for structure in structures:  # what cannot be used is found before anything changes
+        for structure in structures:
             species_indices(structure.atoms.numbers, self.species)
             find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
         with single_blas_thread():
-            self._add_points(self._new_points(structures, new_sparse_points or {}))
+            new_points = self._new_points(structures, new_sparse_points or {})
+            prior = self._new_prior(new_points)
+            values = self._new_values(new_points)
+            # what cannot be used has been found by now
+            self.is_whole = False
+            if len(prior):
+                self._add_points(new_points, prior, values)
             self._add_structures(structures)
-            return self._settle()
+            if self.structures:
+                self._settle()
+            self.is_whole = True
 
-    def reweigh(self, **settings: Any) -> SparseGP:
+    def reweigh(self, **settings: Any) -> None:
         """Change noises, `config_type_noise` or `energy_scales` (one per term, eV); no covariance is computed again.
 
         Raises
@@ -141,12 +151,14 @@ class Fit:
         self.config = FitConfig.model_validate({**known, **settings})
         with single_blas_thread():
             self._refactor()
-            return self._settle()
+            self._settle()
 
     def save(self, file: str | Path) -> None:
         """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""
         from .fit_files import save_fit
 
+        if not self.is_whole:
+            raise FitError("an update of this fit was interrupted; load the last one that was saved")
         save_fit(self, file)
 
     @staticmethod
@@ -210,30 +222,32 @@ class Fit:
         if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
             raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
 
-    def _add_points(self, new: list[list[np.ndarray]]) -> None:
-        """Columns of new sparse points for all rows that are there."""
-        if not any(len(points) for term in new for points in term):
-            return
-        begin, blocks, known, own = 0, [], [], []
+    def _new_prior(self, new: list[list[np.ndarray]]) -> np.ndarray:
+        """Columns of the factor of k_mm for new sparse points; none where there are none."""
+        blocks = _blocks_of(new)
+        known, own = np.zeros((len(self.block_of), len(blocks))), np.zeros((len(blocks), len(blocks)))
+        block = 0
         for term, points in zip(self.terms, new, strict=True):
-            for k, (old, added) in enumerate(zip(term.points, points, strict=True)):
-                blocks.append(np.full(len(added), begin + k))
-                known.append((begin + k, term.between(old, added)))
-                own.append(term.between(added, added))
-            begin += len(points)
-        block_of = np.concatenate(blocks)
-        covariances = np.zeros((len(self.block_of), len(block_of)))
-        for block, values in known:
-            covariances[np.ix_(self.block_of == block, block_of == block)] = values
-        terms = tuple(term.with_points(tuple(points)) for term, points in zip(self.terms, new, strict=True))
-        design = self._design(terms)
+            for old, added in zip(term.points, points, strict=True):
+                mine = blocks == block
+                known[np.ix_(self.block_of == block, mine)] = term.between(old, added)
+                own[np.ix_(mine, mine)] = term.between(added, added) + self.config.jitter * np.eye(len(added))
+                block += 1
+        return self.factor.extended_prior(known, own) if len(blocks) else np.empty((0, 0))
+
+    def _new_values(self, new: list[list[np.ndarray]]) -> np.ndarray:
+        """Columns of new sparse points for all rows that are there."""
+        design = self._design(tuple(term.with_points(tuple(p)) for term, p in zip(self.terms, new, strict=True)))
+        if not design.n_sparse:
+            return np.empty((len(self.factor.weights), 0))
         with ThreadPoolExecutor(n_threads()) as threads:
             columns = list(threads.map(design.covariances, self.structures))
-        values = np.concatenate([np.empty((0, len(block_of))), *columns])
-        diagonal = self.config.jitter * np.eye(len(block_of))
+        return np.concatenate([np.empty((0, design.n_sparse)), *columns])
+
+    def _add_points(self, new: list[list[np.ndarray]], prior: np.ndarray, values: np.ndarray) -> None:
         scales = np.repeat(self.scales, [sum(map(len, points)) for points in new])
-        self.factor.add_columns(covariances, block_diag(*own) + diagonal, values, scales)
-        self.block_of = np.concatenate([self.block_of, block_of])
+        self.factor.add_columns(prior, values, scales)
+        self.block_of = np.concatenate([self.block_of, _blocks_of(new)])
         self.terms = tuple(
             term.with_points(tuple(np.concatenate(both) for both in zip(term.points, points, strict=True)))
             for term, points in zip(self.terms, new, strict=True)
@@ -274,10 +288,8 @@ class Fit:
         """Number of the term (M,) of every column, in the order in which they came."""
         return np.repeat(np.arange(len(self.terms)), [len(t.points) for t in self.terms])[self.block_of]
 
-    def _settle(self) -> SparseGP:
+    def _settle(self) -> None:
         """The model of all that is there; the triangle is made anew where it has lost too much."""
-        if not self.structures:
-            raise FitError("the fit has no structures yet; give some to `update`")
         baseline = make_baseline(self.config, self.structures, self.species)
         self._follow_scales(default_energy_scale(self.structures, baseline))
         combination = np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
@@ -303,7 +315,6 @@ class Fit:
             config=self.config,
             provenance=provenance(self.structures),
         )
-        return self._model
 
     def _follow_scales(self, default: float) -> None:
         """Let energy scales that nobody gave follow the data, in steps: each costs a factorisation."""
@@ -312,3 +323,9 @@ class Fit:
         if np.any(np.abs(np.log(wanted / self.scales)) > np.log(DRIFT)):
             self.scales = wanted
             self._refactor()
+
+
+def _blocks_of(points: list[list[np.ndarray]]) -> np.ndarray:
+    """Number of the block (n,) of every point, blocks of all terms counted in a row."""
+    sizes = [len(block) for term in points for block in term]
+    return np.repeat(np.arange(len(sizes)), sizes)

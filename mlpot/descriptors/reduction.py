@@ -30,6 +30,8 @@ class RotatedPowerSpectrum:
         Orthonormal columns, for each degree.
     degree, a, b : (n_rotated,) int arrays
         l and the two rotated channels (species, function < n_functions) of each entry.
+    amplitudes : (n_rotated,) array
+        Root mean squares of both channels' radial functions, multiplied; 1 for the largest of all functions.
     """
 
     descriptor: SoapDescriptor
@@ -37,6 +39,7 @@ class RotatedPowerSpectrum:
     degree: np.ndarray
     a: np.ndarray
     b: np.ndarray
+    amplitudes: np.ndarray
 
     @property
     def n_functions(self) -> int:
@@ -86,7 +89,8 @@ def rotated_power_spectrum(descriptor: SoapDescriptor) -> RotatedPowerSpectrum:
         for l in range(basis.l_max + 1)
     ]
     largest = max(sizes[0] for sizes, _ in spans)
-    rotations = tuple(axes[sizes > NEGLIGIBLE * largest].T for sizes, axes in spans)
+    sizes_of = [sizes[sizes > NEGLIGIBLE * largest] / largest for sizes, _ in spans]
+    rotations = tuple(axes[: len(sizes)].T for sizes, (_, axes) in zip(sizes_of, spans, strict=True))
     n_functions = max(rotation.shape[1] for rotation in rotations)
     entries = []
     for l, rotation in enumerate(rotations):
@@ -94,4 +98,6 @@ def rotated_power_spectrum(descriptor: SoapDescriptor) -> RotatedPowerSpectrum:
         rows, cols = np.tril_indices(len(channels))
         entries.append(np.array([np.full(len(rows), l), channels[rows], channels[cols]]))
     degree, a, b = np.concatenate(entries, axis=1)
-    return RotatedPowerSpectrum(descriptor, rotations, degree, a, b)
+    sizes = np.array([np.pad(own, (0, n_functions - len(own))) for own in sizes_of])
+    amplitudes = sizes[degree, a % n_functions] * sizes[degree, b % n_functions]
+    return RotatedPowerSpectrum(descriptor, rotations, degree, a, b, amplitudes)

@@ -20,8 +20,8 @@ from .gather import Progress
 from .settings import SoapTermSettings
 from .sparse_points import DUPLICATE, Distinct, ExplainedVariance, by_distance, leverage_factor, leverage_scores
 
-CHUNK_VALUES = 2e7
-"""Feature values of a chunk (160 MB), unless `CORE_SETS` times the sparse points need more."""
+CHUNK_VALUES = 5e6
+"""Feature values of a chunk (40 MB), unless `CORE_SETS` times the sparse points need more."""
 CORE_SETS = 4
 """A chunk holds at least so many times the number of points chosen from it: what a core-set leaves out is the most of it."""
 

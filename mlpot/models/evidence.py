@@ -43,7 +43,9 @@ class Evidence:
     def before_data(cls, design: Design, jitter: float) -> Evidence:
         """With `jitter` added to the diagonals of k_mm."""
         priors = [block_diag(*(prior_factor(b, jitter) for b in term.prior())) for term in design.unit_terms]
-        return cls(design, tuple(p.reshape(term.n_sparse, -1) for p, term in zip(priors, design.terms, strict=True)))
+        return cls(
+            design, tuple(p.reshape(term.n_sparse, term.n_sparse) for p, term in zip(priors, design.terms, strict=True))
+        )
 
     def absorb(self, rows: Rows) -> None:
         """Take in rows, group by group."""

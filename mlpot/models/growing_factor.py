@@ -162,7 +162,9 @@ class GrowingFactor:
         self._fold_rows(0)
 
     def _fold_rows(self, first: int) -> None:
-        """Reflect the data rows from `first` on into the triangle."""
+        """Reflect the data rows from `first` on into the triangle, if there is one."""
+        if not self.n_columns:
+            return
         for begin in range(first, len(self.weights), ROWS_AT_ONCE):
             rows = slice(begin, min(begin + ROWS_AT_ONCE, len(self.weights)))
             self._fold(slice(0, self.n_columns), rows, self.weights[rows, None] * self.matrix.values[rows])

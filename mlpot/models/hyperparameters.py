@@ -26,6 +26,9 @@ WIDEST = 1e3
 """A noise or scale may change by so large a factor."""
 FACTORS = (4.0, 2.0, 1.4)
 """Steps of the search by cross-validation, ever smaller."""
+HARM = 0.02
+"""Energies must not be bought with forces, nor forces with energies: where labels are noisy, a small part of an error that
+noise dominates may be most of what the model adds."""
 LEAST_GAIN = 1e-3
 """Part of the errors that a step must take away."""
 
@@ -84,6 +87,10 @@ class Trial:
     def score(self) -> float:
         """Sum of the logarithms of the errors of energies and forces; less is better."""
         return float(sum(np.log(max(self.errors[label], 1e-12)) for label in judged(self.errors)))
+
+    def harms_nothing(self, given: Trial) -> bool:
+        """Whether no error that counts is larger than with what was given, but for `HARM`."""
+        return all(self.errors[label] <= (1 + HARM) * given.errors[label] for label in judged(self.errors))
 
 
 @dataclass(frozen=True)
@@ -180,20 +187,20 @@ def best_of(folds: Folds, given: Hyperparameters, progress: Progress) -> list[Tr
     if len(given.noises) > 1 and "energy" in given.noises:
         proposals["likelihood, energy noise given"] = most_likely(folds, given, ("energy",))
     trials = [folds.trial(name, parameters) for name, parameters in proposals.items()]
-    best = min(trials, key=lambda trial: trial.score)
+    best = min((t for t in trials if t.harms_nothing(trials[0])), key=lambda trial: trial.score)
     for k, factor in enumerate(FACTORS):
-        best = _searched(folds, best, factor)
+        best = _searched(folds, trials[0], best, factor)
         progress("hyper-parameters", k + 1, len(FACTORS))
     return [best, *(trial for trial in trials if trial is not best)]
 
 
-def _searched(folds: Folds, best: Trial, factor: float) -> Trial:
+def _searched(folds: Folds, given: Trial, best: Trial, factor: float) -> Trial:
     """Multiply and divide one number after the other as long as that helps."""
     for name in best.hyperparameters.varied():
         for step in (factor, 1 / factor):
             while True:
                 trial = folds.trial("cross-validation", best.hyperparameters.varied()[name](step))
-                if trial.score > best.score - LEAST_GAIN:
+                if trial.score > best.score - LEAST_GAIN or not trial.harms_nothing(given):
                     break
                 best = trial
     return best

@@ -121,6 +121,8 @@ class Fit:
             new_points = self._new_points(structures, new_sparse_points or {})
             prior = self._new_prior(new_points)
             values = self._new_values(new_points)
+            if not len(prior) and not self.factor.n_columns:
+                raise FitError("there are no sparse points yet; give some with the first structures")
             # what cannot be used has been found by now
             self.is_whole = False
             if len(prior):

@@ -22,7 +22,7 @@ from .factor import solve_upper
 from .gather import Progress, blocks_of, map_blocks
 from .report import Comparison, SuspiciousLabel
 
-SUSPICIOUS = 8.0
+SUSPICIOUS = 10.0
 """A label is reported when it is off by so many times its noise and the median of its family."""
 FAMILY = 8
 """A config_type with fewer structures is compared with all."""

@@ -214,7 +214,7 @@ def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: i
         return np.linspace(shortest, cutoff, n_sparse, endpoint=False)
     spacing = (cutoff - known.min()) / len(known)
     more = known.min() - spacing * np.arange(1, np.ceil((known.min() - shortest) / spacing) + 1)
-    return more[more > 0]
+    return np.where(more > 0, more, shortest)
 
 
 def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:

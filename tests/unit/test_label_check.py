@@ -53,9 +53,9 @@ def test_clean_labels_raise_no_suspicion(many):
 
 
 def test_wrong_labels_are_reported_by_index(many):
-    """An energy that is off by 20 meV/atom, a force with the wrong sign."""
+    """An energy that is off by 50 meV/atom, a force with the wrong sign."""
     frames = list(many)
-    frames[4] = with_results(many[4], energy=many[4].get_potential_energy() + 0.02 * len(many[4]))
+    frames[4] = with_results(many[4], energy=many[4].get_potential_energy() + 0.05 * len(many[4]))
     forces = many[17].get_forces()
     worst = int(np.linalg.norm(forces, axis=1).argmax())
     forces[worst] *= -1
@@ -64,7 +64,7 @@ def test_wrong_labels_are_reported_by_index(many):
     found = {(s.structure, s.label): s for s in mlpot.fit(frames, FitConfig(terms=SMALL_TERMS)).report.suspicious}
     assert {(4, "energy"), (17, "forces")} <= set(found)
     assert {structure for structure, _ in found} == {4, 17}
-    assert found[4, "energy"].error == pytest.approx(0.02, rel=0.2)
+    assert found[4, "energy"].error == pytest.approx(0.05, rel=0.2)
     assert found[17, "forces"].atom == worst
     assert found[17, "forces"].config_type == "odd"
 

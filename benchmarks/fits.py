@@ -2,7 +2,8 @@
 
     python benchmarks/fits.py scaling NbMoTaW_train.xyz [--gap-fit 1000 3000]
     python benchmarks/fits.py single Si_train.xyz --cutoff 5.4
-    python benchmarks/fits.py growth Si_train.xyz
+    python benchmarks/fits.py growth Si_train.xyz --silicon --counts 20 50 100 200
+    python benchmarks/fits.py growth NbMoTaW_train.xyz --portions --counts 20 200 1000
     python benchmarks/fits.py workers Si_train.xyz
 
 One thread unless OMP_NUM_THREADS says otherwise; each fit is a process of its own, so that its memory is its own.
@@ -118,33 +119,37 @@ def scaling(args):
 
 
 def growth(args):
-    """200 updates of one structure and 5 points each, in random order; from scratch; what a restart costs."""
+    """Updates of one structure and 5 points, in random order; the same from scratch; what a restart costs.
+
+    Between the counts that are measured structures join one by one, or in one portion with --portions.
+    """
     frames = read(args.file, ":")
     test = all_labelled(read(args.file.replace("train", "test"), ":"))
-    terms = fit_terms_of(frames)
-    points, rng = terms[1].sparse_features[0], np.random.default_rng(1)
-    points, order = points[rng.permutation(len(points))], rng.permutation(len(frames))
-    fit = Fit(mlpot.FitConfig(terms=SILICON), (14,))
-    for step in range(200):
-        started = time.process_time()
-        fit.update([frames[order[step]]], {(1, 14): points[5 * step : 5 * step + 5]})
-        spent = time.process_time() - started
-        if step + 1 in (20, 50, 100, 150, 200):
-            again, scratch = timed(fit_terms, fit.structures, (14,), fit.model.terms, fit.model.baseline, fit.config)
-            differences = compared(fit.model, again, test)
-            row = {"structures": step + 1, "points": fit.model.n_sparse, "atoms": len(frames[order[step]])}
-            print({**row, "update_cpu_s": spent, "scratch_cpu_s": scratch, **differences, "loss": fit.loss}, flush=True)
+    rng = np.random.default_rng(1)
+    frames = [frames[k] for k in rng.permutation(len(frames))][: args.counts[-1]]
+    terms = SILICON if args.silicon else [TWO_BODY, {**MANY_BODY, "n_sparse": 250}]
+    chosen = mlpot.fit(frames, mlpot.FitConfig(terms=terms, check_labels=False))
+    fit = Fit(mlpot.FitConfig(terms=terms), chosen.species)
+    places = [(z, k) for z, f in zip(chosen.species, chosen.terms[1].sparse_features, strict=True) for k in range(len(f))]
+    points = dict(zip(chosen.species, chosen.terms[1].sparse_features, strict=True))
+    places = [places[k] for k in rng.permutation(len(places))]
+    share = len(places) / len(frames)
+    for begin, end in pairwise([0, *args.counts]):
+        steps = [begin, end - 1, end] if args.portions else range(begin, end + 1)
+        for a, b in pairwise(steps):
+            some = places[int(share * a) : int(share * b)]
+            new = {(1, z): points[z][[k for other, k in some if other == z]] for z in {z for z, _ in some}}
+            _, spent = timed(fit.update, frames[a:b], new)
+        again, scratch = timed(fit_terms, fit.structures, fit.species, fit.model.terms, fit.model.baseline, fit.config)
+        row = {"structures": end, "points": fit.model.n_sparse, "new_points": len(some), "atoms": len(frames[end - 1])}
+        costs = {"update_cpu_s": round(spent, 3), "scratch_cpu_s": round(scratch, 2), "loss": fit.loss}
+        print({**row, **costs, **compared(fit.model, again, test)}, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         _, saving = timed(fit.save, Path(folder, "fit.h5"))
         size = Path(folder, "fit.h5").stat().st_size / 1e9
         _, loading = timed(Fit.load, Path(folder, "fit.h5"))
     _, reweighing = timed(lambda: fit.reweigh(force_noise=0.06))
     print({"save_cpu_s": saving, "gb_on_disk": size, "reload_cpu_s": loading, "reweigh_cpu_s": reweighing, **used()})
-
-
-def fit_terms_of(frames):
-    """Terms with sparse points, from a fit whose weights are not needed."""
-    return mlpot.fit(frames, mlpot.FitConfig(terms=SILICON, check_labels=False)).terms
 
 
 def compared(first, second, structures):
@@ -201,6 +206,10 @@ def main():
             command.add_argument("--gap-fit", nargs="*", type=int, default=[])
         if name == "single":
             command.add_argument("--cutoff", type=float)
+        if name == "growth":
+            command.add_argument("--silicon", action="store_true", help="terms of inputs/fit_si.toml")
+            command.add_argument("--portions", action="store_true")
+            command.add_argument("--counts", nargs="+", type=int, default=[20, 50, 100, 200])
     for name, part in (("fit-part", fit_part), ("gap-part", gap_fit_part)):
         command = commands.add_parser(name)
         command.add_argument("file")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,8 @@ VIRIAL_ROWS = [0, 4, 8, 5, 2, 1]
 """xx yy zz yz xz xy among the nine components of a 3 x 3 matrix."""
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Group:
     """Rows that share a noise: a kind of label, and the config_type where it has noises of its own (else "")."""
 
     label: str

@@ -301,3 +301,37 @@ def test_isolated_molecules_learn_too(tmp_path):
         run = LearningRun(atoms, plan(steps=10, ensemble="nvt"), calc)
         assert run.run() == "finished"
         assert "stress" not in calc.results
+
+
+def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkeypatch):
+    """A clean end keeps the fit; the next start goes on from it, with the same numbers as one that learns all anew."""
+    do_run(tmp_path / "run", tmp_path / "calls", plan())
+    learned = []
+    absorb = Learner._absorb
+    monkeypatch.setattr(Learner, "_absorb", lambda self, atoms: learned.append(atoms) or absorb(self, atoms))
+    models = []
+    for saved in (True, False):
+        if not saved:
+            (tmp_path / "run" / "fit.h5").write_bytes(b"no fit")
+        with calculator(tmp_path / "run", tmp_path / "calls", resume=True) as calc:
+            calc.prepare(crystal())
+            models.append(calc.learner.model)
+            assert len(learned) == (0 if saved else calc.learner.n_labels)
+    np.testing.assert_array_equal(models[0].weights, models[1].weights)
+    np.testing.assert_array_equal(models[0].factor, models[1].factor)
+
+
+def test_a_saved_fit_of_other_data_is_not_used(frames):
+    live = Learner(CONFIG, (14,))
+    live.begin(frames[:2], frames[2:4])
+    for data, learned, known in ((frames[:2], frames[2:5], 4), (frames[:2], frames[3:5], 0), (frames[:3], [], 0)):
+        other = Learner(CONFIG, (14,))
+        other.begin(data, learned, saved=live.fit)
+        assert (other.fit is live.fit) == (known > 0)
+        assert other.n_labels == len(data) + len(learned)
+        if known:
+            live = Learner(CONFIG, (14,))
+            live.begin(frames[:2], frames[2:4])
+    elsewhere = Learner(FitConfig(terms=TERMS, force_noise=0.2), (14,))
+    elsewhere.begin(frames[:2], frames[2:4], saved=live.fit)
+    assert elsewhere.fit is not live.fit

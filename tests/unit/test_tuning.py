@@ -46,7 +46,8 @@ def test_what_is_chosen_is_best_in_cross_validation_and_on_new_data(tuned):
     plain = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, check_labels=False))
     unseen = make_frames(5, seed=8)
     ours, theirs = (
-        np.sqrt(np.mean([(m.predict(a).energy - a.get_potential_energy()) ** 2 for a in unseen])) for m in (model, plain)
+        np.sqrt(np.mean([(m.predict(a).energy - a.get_potential_energy()) ** 2 for a in unseen]))
+        for m in (model, plain)
     )
     assert ours < 0.5 * theirs
 

@@ -11,7 +11,7 @@
 /* Tiles that a panel of sparse points meets at a time: it stays in the L1 cache, they in L2. */
 #define TILES 16
 
-typedef struct {
+typedef struct slot {
     int member;               /* of the block */
     int64_t pair;
 } slot;
@@ -184,14 +184,27 @@ static void flush_tiles(const mlpot_pairs *p, const mlpot_sparse *sparse, const 
     w->n_slots = 0;
 }
 
-/* Columns of neighbour `lane` of those in hand -> the next free slot. */
-static void fill_slot(int member, int64_t pair, int lane, row_memory *w)
+/* `count` neighbours of (n, 3, lanes) columns -> slots of a tile; a count that the compiler knows becomes one move */
+MLPOT_INLINE void copy_lanes(int n, const int count, const double *from, double *tile)
 {
-    double *tile = w->tiles + (ptrdiff_t)(w->n_slots / SLOTS) * w->active.n_rows * MLPOT_TILE + w->n_slots % SLOTS;
+    for (int k = 0; k < n; ++k, from += 3 * MLPOT_LANES, tile += MLPOT_TILE)
+        for (int x = 0; x < 3; ++x) memcpy(tile + x * SLOTS, from + x * MLPOT_LANES, sizeof(double) * count);
+}
+
+/* Columns of the neighbours in hand, from `lane` on -> free slots of one tile; returns how many found room. */
+static int fill_slots(int member, const int32_t *pairs, int lane, int n, row_memory *w)
+{
+    const int slot = w->n_slots % SLOTS, count = n - lane < SLOTS - slot ? n - lane : SLOTS - slot;
+    double *tile = w->tiles + (ptrdiff_t)(w->n_slots / SLOTS) * w->active.n_rows * MLPOT_TILE + slot;
     const double *from = w->jacobian.columns + lane;
-    for (int k = 0; k < w->active.n; ++k, tile += MLPOT_TILE, from += 3 * MLPOT_LANES)
-        for (int x = 0; x < 3; ++x) tile[x * SLOTS] = from[x * MLPOT_LANES];
-    w->slots[w->n_slots++] = (slot){member, pair};
+    switch (count) {
+    case 1: copy_lanes(w->active.n, 1, from, tile); break;
+    case 2: copy_lanes(w->active.n, 2, from, tile); break;
+    case 3: copy_lanes(w->active.n, 3, from, tile); break;
+    default: copy_lanes(w->active.n, SLOTS, from, tile);
+    }
+    for (int k = 0; k < count; ++k) w->slots[w->n_slots++] = (struct slot){member, pairs[lane + k]};
+    return count;
 }
 
 static void centre_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse,
@@ -207,8 +220,9 @@ static void centre_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpo
     for (int k = 0; k < s->n; k += MLPOT_LANES) {
         neighbour_columns(d, p, s, w->present, &w->active, k, w->block.features + panel_of(&w->block, member),
                           w->block.norms[member], &w->jacobian);
-        for (int lane = 0; lane < MLPOT_LANES && k + lane < s->n; ++lane) {
-            fill_slot(member, s->pair[k + lane], lane, w);
+        const int n = s->n - k < MLPOT_LANES ? s->n - k : MLPOT_LANES;
+        for (int lane = 0; lane < n;) {
+            lane += fill_slots(member, s->pair + k, lane, n, w);
             if (w->n_slots == TILES * SLOTS) flush_tiles(p, sparse, centres, w, to);
         }
     }

@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Fit": "models.incremental",
     "FitConfig": "models.settings",
     "FitReport": "models.report",
     "Prediction": "models.prediction",

@@ -8,20 +8,14 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError
-from ..models.fit import make_descriptor
 from ..models.incremental import Fit
 from ..models.prediction import Prediction
 from ..models.presets import resolve
-from ..models.settings import FitConfig, SoapTermSettings
+from ..models.settings import FitConfig
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
-from ..models.sparse_points import extend_by_variance
-from ..neighbours import find_pairs
-from ..structures import LabelledStructure, agrees, labelled
+from ..structures import agrees, labelled
 from .policy import Observation, make_policy
-
-NEW_POINT_TOLERANCE = 1e-5
-"""An environment joins the sparse set when this part of its prior variance is not explained by the set."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +144,7 @@ class Learner:
         points = {} if start is None else self._adopt(start)
         known = self._continue(saved, [*data, *learned], len(data))
         if not known and (data or points):
-            structures = [labelled(atoms, f"structure {k}") for k, atoms in enumerate(data)]
-            for structure in structures:
-                self._propose(structure, points)
-            self.fit.update(data, points)
+            self.fit.update(data, self.fit.propose(data, points))
             self.model_version += bool(data)
         for atoms in learned[max(known - len(data), 0) :]:
             self._absorb(atoms)
@@ -191,8 +182,9 @@ class Learner:
 
     def learn(self, atoms: Atoms, prediction: Prediction | None) -> Lesson:
         """Learn one labelled structure that the prediction was wrong or unsure about; the model grows."""
+        structure = labelled(atoms, f"label {self.n_labels}")
         self.n_asked += 1
-        structure, n_new = self._absorb(atoms)
+        n_new = self._absorb(atoms)
         after = self.model.predict(structure.atoms, uncertainty=True)
         if prediction is None or structure.forces is None:
             return Lesson(None, None, after, n_new)
@@ -202,35 +194,12 @@ class Learner:
         self.policy = self.policy.observe(Observation(error, before, lesson.std_after))
         return lesson
 
-    def _absorb(self, atoms: Atoms) -> tuple[LabelledStructure, int]:
+    def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""
-        points: dict[tuple[int, int], np.ndarray] = {}
-        structure = labelled(atoms, f"label {self.n_labels}")
-        added = self._propose(structure, points)
+        points = self.fit.propose([atoms])
         self.fit.update([atoms], points)
         self.model_version += 1
-        return structure, added
-
-    def _propose(self, structure: LabelledStructure, points: dict[tuple[int, int], np.ndarray]) -> int:
-        """Join to `points` the environments of a structure that the sparse points explain least; returns how many."""
-        added = 0
-        for k, settings in enumerate(self.config.terms):
-            if not isinstance(settings, SoapTermSettings):
-                continue
-            descriptor = make_descriptor(settings, self.species)
-            pairs = find_pairs(structure.atoms, descriptor.cutoff)
-            for z in self.species:
-                centres = np.flatnonzero(structure.atoms.numbers == z)
-                if not len(centres):
-                    continue
-                coming = points.get((k, z), np.empty((0, descriptor.n_features)))
-                known = np.concatenate([self.fit.points_of(k, z), coming])
-                most = min(max(len(centres) // 4, 2), settings.most_sparse(z) - len(known))
-                found = descriptor.compute(pairs, centres)
-                new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
-                points[k, z] = np.concatenate([coming, found[new]])
-                added += len(new)
-        return added
+        return sum(map(len, points.values()))
 
     def state(self) -> dict:
         """What `begin` needs besides the labels to stand here again: plain numbers."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import species_indices
+from ..descriptors.density import SoapDescriptor, species_indices
 from ..errors import ConfigError, FitError
 from ..neighbours import find_pairs
 from ..structures import LabelledStructure, labelled
@@ -24,9 +24,10 @@ from .gather import bounded_map
 from .growing_factor import GrowingFactor
 from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
 from .presets import resolve
-from .settings import FitConfig, NoiseSettings, PairTermSettings, TermSettings
+from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, TermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .sparse_points import extend_by_variance
 from .task import provenance
 from .terms import FittedTerm
 
@@ -35,6 +36,8 @@ SparsePoints = Mapping[tuple[int, int], np.ndarray]
 
 MOST_LOSS = 1e-4
 """The triangle is made anew when A R^-1 is farther from orthogonal than this; refinement needs it to be less than 1."""
+NEW_POINT_TOLERANCE = 1e-5
+"""An environment is proposed when this part of its prior variance is not explained by the sparse points."""
 DRIFT = 1.2
 """A default energy scale follows the data in steps of this factor."""
 
@@ -97,6 +100,38 @@ class Fit:
     def points_of(self, term: int, number: int) -> np.ndarray:
         """Features (n, n_features) of the sparse points of an element in a many-body term."""
         return self.terms[term].points[self.species.index(number)]
+
+    def propose(self, frames: Iterable[Atoms], coming: SparsePoints | None = None) -> dict[tuple[int, int], np.ndarray]:
+        """Sparse points for `update`, out of the environments of structures: those that the sparse points explain least.
+
+        Of each structure at most a quarter, and no more in all than the configuration's n_sparse or max_sparse of each
+        element, those that are `coming` already included; they come first in what is returned.
+        """
+        points = dict(coming or {})
+        for atoms in frames:
+            for k, (term, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
+                if isinstance(term, SoapTerm) and isinstance(settings, SoapTermSettings):
+                    self._propose(k, term.descriptor, settings, atoms, points)
+        return points
+
+    def _propose(
+        self,
+        k: int,
+        descriptor: SoapDescriptor,
+        settings: SoapTermSettings,
+        atoms: Atoms,
+        points: dict[tuple[int, int], np.ndarray],
+    ) -> None:
+        """Join to `points` those of one structure for term number k."""
+        pairs = find_pairs(atoms, descriptor.cutoff)
+        for z in sorted(set(atoms.numbers.tolist()) & set(self.species)):
+            centres = np.flatnonzero(atoms.numbers == z)
+            coming = points.get((k, z), np.empty((0, descriptor.n_features)))
+            known = np.concatenate([self.points_of(k, z), coming])
+            most = min(max(len(centres) // 4, 2), settings.most_sparse(z) - len(known))
+            found = descriptor.compute(pairs, centres)
+            new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
+            points[k, z] = np.concatenate([coming, found[new]])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
         """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.

@@ -17,6 +17,8 @@ from .density import SoapDescriptor, make_core
 NEGLIGIBLE = 1e-13
 """Relative singular value below which a direction of radial functions is rounding."""
 GRID = 400
+LARGEST = 100.0
+"""An entry of an environment over the amplitudes of its radial functions at most; 47 in a thousand environments of silicon."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class RotatedPowerSpectrum:
     def n_functions(self) -> int:
         """Largest number of rotated functions of any degree."""
         return max(rotation.shape[1] for rotation in self.rotations)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Bounds (n_rotated,) on the size of each entry in any environment, the whole being of norm 1."""
+        return np.minimum(LARGEST * self.amplitudes, 1.0)
 
     def rotate(self, features: np.ndarray) -> np.ndarray:
         """Features (n, n_features) of the descriptor -> (n, n_rotated), the constant left out."""

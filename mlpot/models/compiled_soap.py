@@ -153,7 +153,9 @@ def _compile_species(
 ) -> CompiledSpecies:
     constant = rotated.descriptor.constant
     turned = rotated.rotate(sparse_features)
-    kept = _features_that_matter(turned, constant, weights, energy_scale, zeta, 0.5 * tolerance)
+    # one element always meets itself; of several, the sparse points may lack pairs that simulations bring together
+    largest = rotated.largest if len(rotated.descriptor.species) > 1 else np.zeros(turned.shape[1])
+    kept = _features_that_matter(turned, largest, constant, weights, energy_scale, zeta, 0.5 * tolerance)
     reduced = turned[:, kept]
     if constant:
         reduced = np.concatenate([reduced, np.full((len(reduced), 1), constant)], axis=1)
@@ -166,19 +168,26 @@ def _compile_species(
 
 
 def _features_that_matter(
-    features: np.ndarray, constant: float, weights: np.ndarray, energy_scale: float, zeta: float, tolerance: float
+    features: np.ndarray,
+    largest: np.ndarray,
+    constant: float,
+    weights: np.ndarray,
+    energy_scale: float,
+    zeta: float,
+    tolerance: float,
 ) -> np.ndarray:
     """Rotated features, largest first, without which energies would change by more than `tolerance` (eV per atom).
 
     A feature f enters the energy as p_f dE/dp_f and the norm of p as p_f^2 / 2; both are bounded by `SAFETY` times
-    the largest value over a sample of the sparse points. The least are left out as long as their bounds add up to less.
+    the largest value over the sparse points, and by `largest` where that is more. The least are left out as long as their
+    bounds add up to less.
     """
     sample = features[:: -(-len(features) // SAMPLE)]
     overlaps = sample @ features.T + constant**2
     powers = energy_scale**2 * np.maximum(overlaps, 0.0) ** (zeta - 1) * weights
     slopes = np.abs(zeta * powers @ features).max(axis=0)
     energy = np.abs((powers * overlaps).sum(axis=1)).max()
-    largest = SAFETY * np.abs(features).max(axis=0)
+    largest = np.maximum(largest, SAFETY * np.abs(features).max(axis=0))
     bounds = largest * slopes + 0.5 * zeta * energy * largest**2
     order = np.argsort(bounds, kind="stable")
     dropped = np.cumsum(bounds[order]) < tolerance

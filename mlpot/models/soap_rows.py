@@ -10,10 +10,8 @@ from .._ext.density import Density, SparsePoints
 from ..descriptors.density import SoapDescriptor
 from .compiled_soap import cached_rotation
 
-UNSEEN = 1e-13
+UNSEEN = 1e-12
 """Overlaps may change by so much; K_mm carries a relative jitter of 1e-8."""
-LARGEST = 500.0
-"""A feature of an environment over its amplitude; 47 at most in a thousand environments of silicon."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def make_soap_rows(
         if not len(features):
             continue
         turned = rotated.rotate(features)
-        kept = _seen(turned, rotated.amplitudes)
+        kept = _seen(turned, rotated.largest)
         reduced = turned[:, kept]
         if descriptor.constant:
             reduced = np.column_stack([reduced, np.full(len(reduced), descriptor.constant)])
@@ -58,9 +56,12 @@ def make_soap_rows(
     return tuple(rows)
 
 
-def _seen(features: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-    """Rotated features (n, n_rotated) that have a part in overlaps with any environment, however few the points are."""
-    parts = np.abs(features).max(axis=0) * np.minimum(LARGEST * amplitudes, 1.0)
+def _seen(features: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Rotated features (n, n_rotated) that have a part in overlaps with any environment, where they are `largest` at most.
+
+    Those that no sparse point has are part of the norm of an environment that has them.
+    """
+    parts = np.abs(features).max(axis=0) * largest + 0.5 * largest**2
     order = np.argsort(parts, kind="stable")
     kept = order[np.cumsum(parts[order]) >= UNSEEN]
     return np.sort(kept if len(kept) else order[-1:])

@@ -5,12 +5,13 @@ import pickle
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import SMALL_TERMS
+from conftest import SMALL_TERMS, make_frames
 from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 
 import mlpot
 from mlpot.errors import ConfigError
 from mlpot.models.compiled_soap import CompiledSoapTerm
+from mlpot.models.settings import FitConfig
 
 SOAP = SMALL_TERMS[1]
 TERMS = {
@@ -135,3 +136,14 @@ def test_the_calculator_holds_a_copy_of_what_it_calculated(model, frames):
 def test_wrong_options(model, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         model.compile(**options)
+
+
+def test_alloys_of_elements_that_the_model_knows_only_pure():
+    """Sparse points without any mixed feature: an alloy has them all the same, in the norm of its environments."""
+    pure = [*make_frames(3, numbers=(6,), seed=6), *make_frames(3, numbers=(14,), seed=14)]
+    model = mlpot.fit(pure, FitConfig(terms=SMALL_TERMS, check_labels=False))
+    alloy = make_frames(1, numbers=(6, 14), seed=3)[0]
+    fast, slow = model.predict(alloy, True), model.predict_directly(alloy, True)
+    np.testing.assert_allclose(fast.energies, slow.energies, atol=1e-8)
+    np.testing.assert_allclose(fast.forces, slow.forces, atol=1e-6)
+    np.testing.assert_allclose(fast.energies_std, slow.energies_std, rtol=1e-4)

@@ -276,3 +276,19 @@ def sum_of_rows(model, pairs):
         begin += term.n_sparse
         term.add_rows(pairs, rows[0, part], rows[1 : 1 + 3 * pairs.n_atoms, part], rows[1 + 3 * pairs.n_atoms :, part])
     return rows[0], rows[1 : 1 + 3 * pairs.n_atoms], rows[1 + 3 * pairs.n_atoms :]
+
+
+def test_rows_of_few_points_in_environments_unlike_them(two_species_frames):
+    """Sparse points of pure silicon: what an alloy has besides is in no sparse point, but in the norm of its environments."""
+    terms = mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS[1:], check_labels=False)).terms
+    pure = two_species_frames[0].copy()
+    pure.numbers[:] = 14
+    point = terms[0].descriptor.compute(find_pairs(pure, 4.0), np.array([3], np.int32))
+    term = terms[0].with_points((np.empty((0, point.shape[1])), point))
+    pairs = find_pairs(two_species_frames[1], 4.0)
+    energy, forces = np.zeros(1), np.zeros((3 * pairs.n_atoms, 1))
+    term.add_rows(pairs, energy, forces, None)
+    np.testing.assert_allclose(energy, term.covariances(pairs).sum(axis=0), rtol=1e-9)
+    values, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+    term.predict(pairs, np.ones(1), values, gradients)
+    np.testing.assert_allclose(forces.reshape(-1, 3), pairs.forces(gradients), atol=1e-9)

@@ -5,6 +5,7 @@
     python benchmarks/fits.py growth Si_train.xyz --silicon --counts 20 50 100 200
     python benchmarks/fits.py growth NbMoTaW_train.xyz --portions --counts 20 200 1000
     python benchmarks/fits.py workers Si_train.xyz
+    python benchmarks/fits.py rate Si_train.xyz
 
 One thread unless OMP_NUM_THREADS says otherwise; each fit is a process of its own, so that its memory is its own.
 """
@@ -23,20 +24,35 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 from ase.io import read, write
+from scipy.linalg import blas
 
 import mlpot
+from mlpot.bench import median_seconds
 from mlpot.bench_peers import gap_fit_program
+from mlpot.models.design_matrix import Design
 from mlpot.models.evaluate import evaluate
+from mlpot.models.factor import TriangularFactor
 from mlpot.models.fit import fit_terms
 from mlpot.models.incremental import Fit
+from mlpot.neighbours import find_pairs
 from mlpot.processes import worker_pool
 from mlpot.structures import all_labelled
+from mlpot.threads import single_blas_thread
 
 TWO_BODY = {"type": "pair", "cutoff": 5.0, "n_sparse": 10}
 MANY_BODY = {"type": "soap", "n_max": 6, "l_max": 4, "cutoff": 5.0, "n_sparse": 100, "zeta": 4, "atom_sigma": 0.5}
 SILICON = [
     {"type": "pair", "cutoff": 5.4, "n_sparse": 20, "length_scale": 0.5},
-    {"type": "soap", "n_max": 8, "l_max": 8, "cutoff": 5.4, "cutoff_width": 0.5, "atom_sigma": 0.5, "zeta": 4, "n_sparse": 1000},
+    {
+        "type": "soap",
+        "n_max": 8,
+        "l_max": 8,
+        "cutoff": 5.4,
+        "cutoff_width": 0.5,
+        "atom_sigma": 0.5,
+        "zeta": 4,
+        "n_sparse": 1000,
+    },
 ]
 
 
@@ -50,7 +66,10 @@ def shuffled(file, n_atoms):
 
 def used():
     """CPU seconds and gigabytes of this process at its largest."""
-    return {"cpu_s": round(time.process_time(), 1), "gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)}
+    return {
+        "cpu_s": round(time.process_time(), 1),
+        "gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+    }
 
 
 def in_process(*arguments):
@@ -106,7 +125,11 @@ def gap_fit_part(file, n_atoms):
             return {"failed": done.stdout[-300:] + done.stderr[-300:]}
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     n = sum(map(len, frames))
-    return {"environments": n, "cpu_s": round(children.ru_utime + children.ru_stime, 1), "gb": round(children.ru_maxrss / 1e6, 2)}
+    return {
+        "environments": n,
+        "cpu_s": round(children.ru_utime + children.ru_stime, 1),
+        "gb": round(children.ru_maxrss / 1e6, 2),
+    }
 
 
 def scaling(args):
@@ -130,7 +153,9 @@ def growth(args):
     terms = SILICON if args.silicon else [TWO_BODY, {**MANY_BODY, "n_sparse": 250}]
     chosen = mlpot.fit(frames, mlpot.FitConfig(terms=terms, check_labels=False))
     fit = Fit(mlpot.FitConfig(terms=terms), chosen.species)
-    places = [(z, k) for z, f in zip(chosen.species, chosen.terms[1].sparse_features, strict=True) for k in range(len(f))]
+    places = [
+        (z, k) for z, f in zip(chosen.species, chosen.terms[1].sparse_features, strict=True) for k in range(len(f))
+    ]
     points = dict(zip(chosen.species, chosen.terms[1].sparse_features, strict=True))
     places = [places[k] for k in rng.permutation(len(places))]
     share = len(places) / len(frames)
@@ -193,12 +218,70 @@ def single(args):
         print({**row, "f_mae": errors.force_mae_ev_per_ang, "noises": noises}, flush=True)
 
 
+def rate(args):
+    """Floating-point operations per second of the design matrix and of its factorisation, beside DGEMM's in the same minute."""
+    frames = read(args.file, ":")
+    model = mlpot.fit(frames, mlpot.FitConfig(terms=SILICON, check_labels=False))
+    structures = all_labelled(frames)[::11]
+    design = Design(model.terms, model.baseline, model.species)
+    (own,) = design.unit_terms[1]._rows
+    all_pairs = [find_pairs(s.atoms, model.cutoff) for s in structures]
+    n_atoms, n_pairs = sum(p.n_atoms for p in all_pairs), sum(p.n_pairs for p in all_pairs)
+    flop = 2 * own.core.n_features * len(model.terms[1].sparse_features[0]) * (n_atoms + 3 * n_pairs)
+    square = np.asfortranarray(np.random.default_rng(0).normal(size=(1000, 1000)))
+    factor = TriangularFactor(design.n_columns)
+    rows = np.random.default_rng(1).normal(size=(1024, design.n_columns))
+    factor.absorb(rows), factor.absorb(rows)  # a triangle by now
+    with single_blas_thread():
+        soap, all_rows, folding, dgemm = median_seconds([
+            lambda: [soap_rows(design.unit_terms[1], p) for p in all_pairs],
+            lambda: [design.rows(s) for s in structures],
+            lambda: factor.absorb(rows),
+            lambda: blas.dgemm(1.0, square, square),
+        ])  # fmt: skip
+    speed = 2e-9 * 1000**3 / dgemm
+    print({"features": own.core.n_features, "neighbours": round(n_pairs / n_atoms, 1), "dgemm_gflops": round(speed, 1)})
+    for name, seconds, work in (("soap rows", soap, flop), ("all rows", all_rows, flop)):
+        rate = 1e-9 * work / seconds
+        print(
+            {
+                name: {
+                    "us_per_atom": round(1e6 * seconds / n_atoms),
+                    "gflops": round(rate, 1),
+                    "of_dgemm": round(rate / speed, 2),
+                }
+            }
+        )
+    rate = 2e-9 * rows.shape[0] * rows.shape[1] ** 2 / folding
+    print(
+        {
+            "folding": {
+                "us_per_row": round(1e6 * folding / len(rows), 1),
+                "gflops": round(rate, 1),
+                "of_dgemm": round(rate / speed, 2),
+            }
+        }
+    )
+
+
+def soap_rows(term, pairs):
+    """Rows of a many-body term for energy and forces."""
+    energy, forces = np.zeros(term.n_sparse), np.zeros((3 * pairs.n_atoms, term.n_sparse))
+    term.add_rows(pairs, energy, forces, None)
+
+
 def main():
     """Read the command line."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, action in (("scaling", scaling), ("growth", growth), ("workers", workers), ("single", single)):
+    for name, action in (
+        ("scaling", scaling),
+        ("growth", growth),
+        ("workers", workers),
+        ("single", single),
+        ("rate", rate),
+    ):
         command = commands.add_parser(name)
         command.add_argument("file")
         command.set_defaults(action=action)
@@ -216,7 +299,9 @@ def main():
         command.add_argument("n_atoms", type=int)
         if part is fit_part:
             command.add_argument("--check", action="store_true")
-        command.set_defaults(action=lambda a, part=part: print(json.dumps(part(*[v for k, v in vars(a).items() if k != "action"]))))
+        command.set_defaults(
+            action=lambda a, part=part: print(json.dumps(part(*[v for k, v in vars(a).items() if k != "action"])))
+        )
     args = parser.parse_args()
     args.action(args)
 

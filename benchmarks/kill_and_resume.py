@@ -83,7 +83,9 @@ def main() -> None:
         keys = [row.key_value_pairs["label_key"] for row in rows(killed)]
         wrong = [name for name in TWINS if lines(whole / name) != lines(killed / name)]
         same = keys == [row.key_value_pairs["label_key"] for row in rows(whole)]
-        print(f"labels the same: {same}; labels stored twice: {len(keys) - len(set(keys))}; files that differ: {wrong or 'none'}")
+        print(
+            f"labels the same: {same}; labels stored twice: {len(keys) - len(set(keys))}; files that differ: {wrong or 'none'}"
+        )
         if wrong or not same or len(keys) != len(set(keys)):
             sys.exit(1)
 

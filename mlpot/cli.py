@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+MOST_SUSPICIONS = 20
 problems = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -118,11 +119,13 @@ def _say_how_it_went(report: FitReport, evaluation: Evaluation | None) -> None:
     console.print(
         f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
         f"energy scales {[round(e, 3) for e in report.energy_scales]} eV, condition number {report.condition:.1e}, "
-        f"{report.cpu_seconds:.1f} CPU s"
+        f"{report.cpu_seconds:.1f} CPU s in this process"
     )
     if report.suspicious:
-        title = "Suspicious labels: the fit to all other structures does not confirm them"
-        console.print(_table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious)))
+        title = f"{len(report.suspicious)} suspicious labels: the fit to all other structures does not confirm them"
+        console.print(_table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious[:MOST_SUSPICIONS])))
+    if len(report.suspicious) > MOST_SUSPICIONS:
+        console.print(f"these are the worst {MOST_SUSPICIONS}; `report.suspicious` of the model has them all")
 
 
 @app.command(epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png")

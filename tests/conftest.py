@@ -60,6 +60,24 @@ SMALL_TERMS = [
 ]
 
 
+FIT_FILE = """
+[data]
+train = "train.xyz"
+[[model.terms]]
+type = "pair"
+cutoff = 4.5
+[[model.terms]]
+type = "soap"
+n_max = 4
+l_max = 3
+cutoff = 4.0
+n_sparse = {n_sparse}
+[output]
+model = "{model}"
+"""
+"""A configuration of `mlpot fit` for frames like these."""
+
+
 @pytest.fixture(scope="session")
 def frames():
     """Eight labelled structures of 32 atoms, one element."""

@@ -23,7 +23,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 COMPILED_USERS = {"descriptors", "neighbours", "models"}
 DISK_USERS = {
-    "durable", "processes", "structures", "models/files", "models/fit_files", "models/sparse_gp", "learning/store", "learning/folder",
+    "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "drivers/ase", "config", "cli",
     "bench_peers", "interop/gap_xml", "interop/gap_coordinates",

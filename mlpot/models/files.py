@@ -12,10 +12,10 @@ import numpy as np
 
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
-from ..durable import atomic_write
 from ..errors import ModelFileError
 from .baseline import Baseline
 from .glue import Glue
+from .h5 import Format
 from .pair_term import PairTerm
 from .report import FitReport
 from .settings import FitConfig
@@ -24,8 +24,7 @@ from .sparse_gp import SparseGP
 from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
-FORMAT = "mlpot-model"
-FORMAT_VERSION = 2
+FORMAT = Format("mlpot-model", 2, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -37,21 +36,16 @@ def save_model(model: SparseGP, file: str | Path) -> None:
     ModelFileError
         If the folder is missing, read-only or full; an older file is left as it was.
     """
-    try:
-        with atomic_write(file) as temporary, h5py.File(temporary, "w") as h5:
-            h5.attrs["format"] = FORMAT
-            h5.attrs["format_version"] = FORMAT_VERSION
-            h5.attrs["header"] = json.dumps(_header(model))
-            h5["weights"] = model.weights
-            if model.factor is not None:
-                h5["factor"] = _packed(model.factor)
-            if model.baseline.glue is not None:
-                h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables: too long for an attribute
-            for k, term in enumerate(model.terms):
-                for n, array in enumerate(_arrays(term)):
-                    h5[f"terms/{k}/sparse/{n}"] = array
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be written: {error}") from error
+    with FORMAT.writing(file) as h5:
+        h5.attrs["header"] = json.dumps(_header(model))
+        h5["weights"] = model.weights
+        if model.factor is not None:
+            h5["factor"] = _packed(model.factor)
+        if model.baseline.glue is not None:
+            h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables: too long for an attribute
+        for k, term in enumerate(model.terms):
+            for n, array in enumerate(_arrays(term)):
+                h5[f"terms/{k}/sparse/{n}"] = array
 
 
 def load_model(file: str | Path) -> SparseGP:
@@ -62,27 +56,11 @@ def load_model(file: str | Path) -> SparseGP:
     ModelFileError
         If the file is missing, truncated, not a model, or written by a newer version of mlpot.
     """
-    if not Path(file).is_file():
-        raise ModelFileError(f"{file}: no such file; give the path of a model written by `mlpot fit` or `mlpot learn`")
-    try:
-        with h5py.File(file, "r") as h5:
-            return _read(h5, file)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(
-            f"{file}: is not a readable model file ({error}); restore it or fit the model again"
-        ) from error
+    with FORMAT.reading(file) as h5:
+        return _read(h5)
 
 
-def _read(h5: h5py.File, file: str | Path) -> SparseGP:
-    if h5.attrs.get("format") != FORMAT:
-        raise ModelFileError(f"{file}: is an HDF5 file but not a model of mlpot")
-    version = int(h5.attrs["format_version"])
-    if version > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot to read it"
-        )
+def _read(h5: h5py.File) -> SparseGP:
     header = json.loads(h5.attrs["header"])
     weights = h5["weights"][()]
     terms = tuple(

@@ -11,17 +11,15 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from ..durable import atomic_write
-from ..errors import ModelFileError
 from ..structures import LabelledStructure
 from .growing_factor import GrowingFactor
+from .h5 import Format
 from .settings import FitConfig
 
 if TYPE_CHECKING:
     from .incremental import Fit
 
-FORMAT = "mlpot-fit"
-FORMAT_VERSION = 1
+FORMAT = Format("mlpot-fit", 1, "fit", "`Fit.save`", "make it anew from the data")
 
 
 def save_fit(fit: Fit, file: str | Path) -> None:
@@ -32,27 +30,21 @@ def save_fit(fit: Fit, file: str | Path) -> None:
     ModelFileError
         If the folder is missing, read-only or full; an older file is left as it was.
     """
-    try:
-        with atomic_write(file) as temporary, h5py.File(temporary, "w") as h5:
-            h5.attrs["format"] = FORMAT
-            h5.attrs["format_version"] = FORMAT_VERSION
-            h5["header"] = json.dumps(
-                {
-                    "species": fit.species,
-                    "config": fit.config.model_dump(mode="json"),
-                    "scales": fit.scales.tolist(),
-                    "names": [s.name for s in fit.structures],
-                    "config_types": [s.config_type for s in fit.structures],
-                }
-            )
-            for name, array in {**structure_arrays(fit.structures), **fit.factor.arrays()}.items():
-                h5[name] = array
-            h5["block_of"] = fit.block_of
-            for k, term in enumerate(fit.terms):
-                for n, points in enumerate(term.points):
-                    h5[f"points/{k}/{n}"] = points
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be written: {error}") from error
+    header = {
+        "species": fit.species,
+        "config": fit.config.model_dump(mode="json"),
+        "scales": fit.scales.tolist(),
+        "names": [s.name for s in fit.structures],
+        "config_types": [s.config_type for s in fit.structures],
+    }
+    with FORMAT.writing(file) as h5:
+        h5["header"] = json.dumps(header)
+        for name, array in {**structure_arrays(fit.structures), **fit.factor.arrays()}.items():
+            h5[name] = array
+        h5["block_of"] = fit.block_of
+        for k, term in enumerate(fit.terms):
+            for n, points in enumerate(term.points):
+                h5[f"points/{k}/{n}"] = points
 
 
 def load_fit(file: str | Path) -> Fit:
@@ -63,25 +55,13 @@ def load_fit(file: str | Path) -> Fit:
     ModelFileError
         If the file is missing, truncated, not a fit, or written by a newer version of mlpot.
     """
-    if not Path(file).is_file():
-        raise ModelFileError(f"{file}: no such file; give the path of a file written by `Fit.save`")
-    try:
-        with h5py.File(file, "r") as h5:
-            return _read(h5, file)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, ModelFileError):
-            raise
-        raise ModelFileError(f"{file}: is not a readable fit ({error}); make it anew from the data") from error
+    with FORMAT.reading(file) as h5:
+        return _read(h5)
 
 
-def _read(h5: h5py.File, file: str | Path) -> Fit:
+def _read(h5: h5py.File) -> Fit:
     from .incremental import Fit
 
-    if h5.attrs.get("format") != FORMAT:
-        raise ModelFileError(f"{file}: is an HDF5 file but not a fit of mlpot")
-    version = int(h5.attrs["format_version"])
-    if version > FORMAT_VERSION:
-        raise ModelFileError(f"{file}: has format version {version}, newer than {FORMAT_VERSION}; upgrade mlpot")
     header = json.loads(h5["header"].asstr()[()])
     arrays = {name: item[()] for name, item in h5.items() if name not in ("header", "points")}
     fit = Fit(FitConfig.model_validate(header["config"]), header["species"])

@@ -25,7 +25,7 @@ LEAST = 2048
 """Rows that are worth the way to another process."""
 ROWS_AT_ONCE = 1024
 """Rows that a triangle absorbs at a time."""
-IN_FLIGHT = 64
+IN_FLIGHT = 32
 """Blocks that wait at most for an executor of unknown size: each is as large as a triangle."""
 
 

@@ -47,8 +47,8 @@ logger = logging.getLogger("mlpot")
 class Fit:
     """Structures, sparse points and the model fitted to both, any of which can grow.
 
-    The model equals that of a fit from scratch with the same structures and sparse points. All covariances are kept, in
-    memory of 8 bytes times rows times sparse points.
+    The model equals that of a fit from scratch with the same structures and sparse points. All covariances and reflections
+    are kept: 16 bytes for every row and sparse point.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ class FitSettings(Settings):
     force_noise: PositiveFloat | None = Field(None, description="eV/A; from the preset when left out")
     virial_noise: PositiveFloat | None = Field(None, description="eV/atom; from the preset when left out")
     config_type_noise: dict[str, NoiseSettings] = Field({}, description="noises of single config_types")
-    jitter: PositiveFloat = Field(1e-8, description="relative addition to the diagonal of K_mm")
+    jitter: PositiveFloat = Field(1e-8, description="addition to the diagonal of K_mm, in units of energy_scale^2")
     seed: int = Field(0, ge=0, description="of the choice of sparse points")
     tune: bool = Field(False, description="find noises, energy scales and zeta by likelihood and cross-validation")
     check_labels: bool = Field(True, description="predict every structure without itself; report suspicious labels")

@@ -9,31 +9,15 @@ import time
 import numpy as np
 import pytest
 from ase.io import write
-from conftest import make_frames
+from conftest import FIT_FILE, make_frames
 
 import mlpot
-
-CONFIG = """
-[data]
-train = "train.xyz"
-[[model.terms]]
-type = "pair"
-cutoff = 4.5
-[[model.terms]]
-type = "soap"
-n_max = 4
-l_max = 3
-cutoff = 4.0
-n_sparse = {n_sparse}
-[output]
-model = "model.h5"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path):
     write(tmp_path / "train.xyz", make_frames(24, seed=24), format="extxyz")
-    (tmp_path / "fit.toml").write_text(CONFIG.format(n_sparse=60))
+    (tmp_path / "fit.toml").write_text(FIT_FILE.format(n_sparse=60, model="model.h5"))
     return tmp_path
 
 
@@ -65,7 +49,7 @@ def test_workers_give_the_same_model(folder):
 @pytest.mark.parametrize("delay", [0.5, 1.5, 3.0, 5.0])
 def test_an_interrupt_leaves_nothing(folder, delay):
     """Ctrl-C at any time: one line, exit code 130, no model, nothing half-written, no worker left."""
-    (folder / "fit.toml").write_text(CONFIG.format(n_sparse=600))
+    (folder / "fit.toml").write_text(FIT_FILE.format(n_sparse=600, model="model.h5"))
     write(folder / "train.xyz", make_frames(24, seed=24) * 40, format="extxyz")
     process = mlpot_fit(folder, "--workers", "2")
     while not children(process.pid):
@@ -86,7 +70,7 @@ def test_an_interrupt_leaves_nothing(folder, delay):
 
 
 def test_a_worker_that_is_killed(folder):
-    (folder / "fit.toml").write_text(CONFIG.format(n_sparse=600))
+    (folder / "fit.toml").write_text(FIT_FILE.format(n_sparse=600, model="model.h5"))
     write(folder / "train.xyz", make_frames(24, seed=24) * 40, format="extxyz")
     process = mlpot_fit(folder, "--workers", "2")
     deadline = time.monotonic() + 60

@@ -5,28 +5,16 @@ import json
 import ase.io
 import numpy as np
 import pytest
-from conftest import make_frames
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import FIT_FILE, make_frames
 from typer.testing import CliRunner
 
 from mlpot.cli import app
 
-FIT = """
-[data]
-train = "train.xyz"
-test = "test.xyz"
-[[model.terms]]
-type = "pair"
-cutoff = 4.5
-[[model.terms]]
-type = "soap"
-n_max = 4
-l_max = 3
-cutoff = 4.0
-n_sparse = 40
-[output]
-model = "m.h5"
-report = "fit.html"
-"""
+FIT = (
+    FIT_FILE.format(n_sparse=40, model="m.h5").replace('"train.xyz"', '"train.xyz"\ntest = "test.xyz"')
+    + 'report = "fit.html"\n'
+)
 LEARN = """
 [structure]
 file = "start.xyz"
@@ -177,3 +165,20 @@ def test_learning_that_starts_from_a_model_and_its_data(work):
     assert float(first_step[4]) > 0  # an uncertainty from the first step on: there was a model
     (work / "learn.toml").write_text(text + '[learning]\nmodel = "m.h5"\n')
     assert "name it in data.train" in run("learn", "learn.toml").output
+
+
+def test_suspicious_labels_and_tuning_are_shown(work):
+    frames = make_frames(12, seed=24)
+    energy = frames[7].get_potential_energy() + 0.1 * len(frames[7])
+    frames[7].calc = SinglePointCalculator(frames[7], energy=energy, forces=frames[7].get_forces())
+    ase.io.write("train.xyz", frames, format="extxyz")
+    result = CliRunner().invoke(app, ["fit", "fit.toml"])
+    assert result.exit_code == 0, result.output
+    assert "suspicious labels" in result.output
+    assert "train.xyz[7]" in result.output
+    assert "does not confirm" in (work / "fit.html").read_text()
+    (work / "fit.toml").write_text(FIT + "[fit]\ntune = true\n")
+    result = CliRunner().invoke(app, ["fit", "fit.toml"])
+    assert result.exit_code == 0, result.output
+    assert "Hyper-parameters" in result.output
+    assert "cross-validation" in (work / "fit.html").read_text()

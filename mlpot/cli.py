@@ -119,6 +119,8 @@ def _say_how_it_went(report: FitReport, evaluation: Evaluation | None) -> None:
     console.print(
         f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
         f"energy scales {[round(e, 3) for e in report.energy_scales]} eV, condition number {report.condition:.1e}, "
+        f"noises {report.noises['energy']:.2g} eV/atom, {report.noises['forces']:.2g} eV/A, "
+        f"{report.noises['virial']:.2g} eV/atom (virials), "
         f"{report.cpu_seconds:.1f} CPU s in this process"
     )
     if report.suspicious:

@@ -59,6 +59,8 @@ SMALL_TERMS = [
     {"type": "soap", "cutoff": 4.0, "n_max": 4, "l_max": 3, "n_sparse": 40, "sparse_method": "cur", "zeta": 2},
 ]
 
+NOISES = {"energy_noise": 0.002, "force_noise": 0.05, "virial_noise": 0.02}
+"""Given, so that a fit leaves them alone."""
 
 FIT_FILE = """
 [data]

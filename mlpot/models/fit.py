@@ -24,6 +24,7 @@ from .evidence import Posterior
 from .factor import condition
 from .gather import Progress, silent
 from .label_check import leave_one_out, suspicious_labels
+from .noises import left_open, noises_by_label, sharpened
 from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
 from .presets import resolve
 from .report import Comparison, FitReport, errors_per_config_type, residuals
@@ -67,7 +68,8 @@ def fit(
     started = time.process_time()
     structures = all_labelled(frames)
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    config = resolve(config or FitConfig(), species)
+    given = config or FitConfig()
+    config = resolve(given, species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     rng = np.random.default_rng(config.seed)
 
@@ -83,9 +85,14 @@ def fit(
         else:
             evidence = task.evidence(terms)
         posterior = task.posterior(evidence, terms)
+        expected = noises_by_label(task.config)
+        if not config.tune and (sharper := sharpened(task, posterior, left_open(given))) is not task:
+            task, posterior = sharper, sharper.posterior(evidence, terms)
         model = task.model(posterior, terms)
         left_out = leave_one_out(posterior, structures, progress, executor) if config.check_labels else []
-    report = _report(task, model, posterior, left_out, trials)
+    report = replace(
+        _report(task, model, posterior, left_out, trials), suspicious=suspicious_labels(left_out, expected)
+    )
     return replace(model, report=replace(report, cpu_seconds=time.process_time() - started))
 
 
@@ -107,8 +114,8 @@ def _report(
         log_likelihood=posterior.log_likelihood()[0],
         residuals=residuals(model, structures, task.progress),
         left_out=errors_per_config_type(left_out),
-        suspicious=suspicious_labels(left_out, {"energy": config.energy_noise, "forces": config.force_noise}),
         trials=trials,
+        noises=noises_by_label(config),
         cpu_seconds=0.0,
     )
 

@@ -107,6 +107,7 @@ class FitReport:
     left_out: dict[str, Errors] = field(default_factory=dict)
     suspicious: list[SuspiciousLabel] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    noises: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for files."""

@@ -142,9 +142,11 @@ class NoiseSettings(Settings):
 class FitSettings(Settings):
     """How the data is weighed."""
 
-    energy_noise: PositiveFloat | None = Field(None, description="eV/atom; from the preset when left out")
-    force_noise: PositiveFloat | None = Field(None, description="eV/A; from the preset when left out")
-    virial_noise: PositiveFloat | None = Field(None, description="eV/atom; from the preset when left out")
+    energy_noise: PositiveFloat | None = Field(
+        None, description="eV/atom; the preset's, or what the data allows, if less"
+    )
+    force_noise: PositiveFloat | None = Field(None, description="eV/A; likewise")
+    virial_noise: PositiveFloat | None = Field(None, description="eV/atom; likewise")
     config_type_noise: dict[str, NoiseSettings] = Field({}, description="noises of single config_types")
     jitter: PositiveFloat = Field(1e-8, description="addition to the diagonal of K_mm, in units of energy_scale^2")
     seed: int = Field(0, ge=0, description="of the choice of sparse points")

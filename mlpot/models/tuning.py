@@ -12,6 +12,7 @@ from ..threads import single_blas_thread
 from .design_matrix import noise_of
 from .evidence import Evidence
 from .hyperparameters import LEAST_GAIN, Folds, Hyperparameters, Trial, best_of, divided, most_likely
+from .noises import NOISE_OF_LABEL
 from .soap_term import SoapTerm
 from .task import FitTask
 from .terms import FittedTerm
@@ -19,7 +20,6 @@ from .terms import FittedTerm
 ZETAS = (2.0, 3.0, 4.0, 6.0)
 FEW_POINTS = 300
 """Sparse points of an element with which values of zeta are compared."""
-NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 
 
 @dataclass(frozen=True)

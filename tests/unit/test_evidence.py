@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
-from conftest import SMALL_TERMS
+from conftest import NOISES, SMALL_TERMS
 from scipy.linalg import block_diag
 
 import mlpot
@@ -89,9 +89,9 @@ def test_scales_and_noises_need_no_new_rows(small, frames):
     """The same evidence with other numbers equals a fit that was told them from the beginning."""
     model, _, evidence = small
     terms = [{**settings, "energy_scale": s} for settings, s in zip(SMALL_TERMS, (0.7, 2.0), strict=True)]
-    config = FitConfig(terms=terms, jitter=1e-6, force_noise=0.1, check_labels=False)
+    config = FitConfig(terms=terms, jitter=1e-6, **{**NOISES, "force_noise": 0.1}, check_labels=False)
     other = mlpot.fit(frames, config)
-    noises = {g: {"energy": other.config.energy_noise, "forces": 0.1, "virial": 0.02}[g.label] for g in evidence.groups}
+    noises = {g: {"energy": 0.002, "forces": 0.1, "virial": 0.02}[g.label] for g in evidence.groups}
     found = evidence.posterior(noises, (0.7, 2.0), [model.baseline.isolated_atom_energies[14]])
     np.testing.assert_allclose(found.factor.T @ found.factor, other.factor.T @ other.factor, rtol=1e-7, atol=1e-8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import SMALL_TERMS, make_frames
+from conftest import NOISES, SMALL_TERMS, make_frames
 from scipy.linalg import block_diag
 
 import mlpot
@@ -54,7 +54,7 @@ def test_weights_equal_a_dense_least_squares_solution(which, request):
 
 def test_uncertainty_equals_a_dense_gaussian_process(frames):
     """var = k_ii - k K_mm^-1 k + k (K_mm + K_mn Sigma^-1 K_nm)^-1 k, all by explicit inverses."""
-    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS, jitter=1e-4))
+    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS, jitter=1e-4, **NOISES))
     rows, _, prior = dense(model, frames[:3])
     pairs = find_pairs(frames[5], model.cutoff)
     k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import SMALL_TERMS, make_frames
+from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
 from mlpot.models.fit import fit_terms
@@ -29,7 +29,7 @@ def many():
 def test_it_equals_a_fit_without_the_structure(two_species_frames):
     from mlpot.models.label_check import leave_one_out
 
-    config = FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"energy_noise": 0.02}})
+    config = FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"energy_noise": 0.02}}, **NOISES)
     model = mlpot.fit(two_species_frames, config)
     structures = all_labelled(two_species_frames)
     task = FitTask(structures, model.species, model.baseline, model.config)

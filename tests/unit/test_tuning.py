@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from conftest import SMALL_TERMS, make_frames
+from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
 from mlpot.errors import FitError
@@ -64,6 +64,26 @@ def test_the_configuration_says_what_was_found(tuned, tmp_path):
     assert mlpot.load_model(tmp_path / "tuned.h5").report.trials == model.report.trials
 
 
+def test_noises_that_nobody_gave_fall_where_labels_are_good(frames):
+    """Smooth labels without noise: better errors on new data; what was given, and what the data does not allow, stays."""
+    unseen = make_frames(5, seed=8)
+
+    def fitted(data, **noises):
+        model = mlpot.fit(data, FitConfig(terms=SMALL_TERMS, check_labels=False, **noises))
+        error = np.mean([np.abs(model.predict(a).forces - a.get_forces()).mean() for a in unseen])
+        return model, error
+
+    (free, free_error), (given, given_error) = fitted(frames), fitted(frames, **NOISES)
+    assert given.report.noises == {"energy": 0.002, "forces": 0.05, "virial": 0.02}
+    assert given.config.force_noise == 0.05 and 0.005 <= free.config.force_noise < 0.045
+    assert free.report.noises["forces"] == free.config.force_noise
+    assert free_error < given_error
+    noisy_model, _ = fitted(noisy(make_frames(16, seed=7), 0.3))
+    assert noisy_model.config.force_noise == 0.05
+    partly, _ = fitted(frames, force_noise=0.04)
+    assert partly.config.force_noise == 0.04
+
+
 def test_noises_of_config_types_stay(frames):
     config = FitConfig(terms=SMALL_TERMS[1:], config_type_noise={"odd": {"force_noise": 0.7}}, check_labels=False)
     task_config = mlpot.fit(frames, config).config
@@ -83,7 +103,7 @@ def test_folds_have_every_family_and_no_structure_twice(frames):
 
 def test_cross_validation_is_what_it_says(frames):
     """The error of a fold against a model that was fitted to the others."""
-    model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, check_labels=False))
+    model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, check_labels=False, **NOISES))
     task = FitTask(all_labelled(frames), model.species, model.baseline, model.config)
     parts = divided(task.structures, np.random.default_rng(0))
     folds = Folds.of([task.evidence(model.terms, part) for part in parts], task.isolated_atom_energies, {})

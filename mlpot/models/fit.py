@@ -78,22 +78,26 @@ def fit(
 
     with single_blas_thread():
         terms = make_terms(config, structures, species, task.baseline, choose)
-        trials = []
+        trials: list[dict[str, Any]] = []
         if config.tune:
             tuned = tune(task, terms)
-            task, terms, evidence, trials = tuned.task, tuned.terms, tuned.evidence, tuned.trials
+            task, terms, trials = tuned.task, tuned.terms, tuned.trials
+            posterior = task.posterior(tuned.evidence, terms)
         else:
-            evidence = task.evidence(terms)
-        posterior = task.posterior(evidence, terms)
-        expected = noises_by_label(task.config)
-        if not config.tune and (sharper := sharpened(task, posterior, left_open(given))) is not task:
-            task, posterior = sharper, sharper.posterior(evidence, terms)
+            task, posterior = _with_own_noises(task, terms, left_open(given))
         model = task.model(posterior, terms)
         left_out = leave_one_out(posterior, structures, progress, executor) if config.check_labels else []
-    report = replace(
-        _report(task, model, posterior, left_out, trials), suspicious=suspicious_labels(left_out, expected)
-    )
+    suspicious = suspicious_labels(left_out, noises_by_label(config))
+    report = replace(_report(task, model, posterior, left_out, trials), suspicious=suspicious)
     return replace(model, report=replace(report, cpu_seconds=time.process_time() - started))
+
+
+def _with_own_noises(task: FitTask, terms: tuple[FittedTerm, ...], labels: Sequence[str]) -> tuple[FitTask, Posterior]:
+    """The fit with the noises of these labels as small as the data allows, and the task that says so."""
+    evidence = task.evidence(terms)
+    posterior = task.posterior(evidence, terms)
+    sharper = sharpened(task, posterior, labels)
+    return (task, posterior) if sharper is task else (sharper, sharper.posterior(evidence, terms))
 
 
 def _report(

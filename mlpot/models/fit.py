@@ -96,7 +96,7 @@ def _with_own_noises(task: FitTask, terms: tuple[FittedTerm, ...], labels: Seque
     """The fit with the noises of these labels as small as the data allows, and the task that says so."""
     evidence = task.evidence(terms)
     posterior = task.posterior(evidence, terms)
-    sharper = sharpened(task, posterior, labels)
+    sharper = sharpened(task, posterior, labels) if labels else task
     return (task, posterior) if sharper is task else (sharper, sharper.posterior(evidence, terms))
 
 

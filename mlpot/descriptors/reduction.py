@@ -71,6 +71,12 @@ class RotatedPowerSpectrum:
             out[:, mine] = turned[:, a, b] * np.where(a == b, 1.0, np.sqrt(2))
         return out
 
+    def reduced(self, rotated: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """What `core` computes (n, n_kept), of rotated features (n, n_rotated): the constant appended if there is one."""
+        n = len(rotated)
+        constant = np.full((n, 1 if self.descriptor.constant else 0), self.descriptor.constant)
+        return np.ascontiguousarray(np.concatenate([rotated[:, kept], constant], axis=1))
+
     def core(self, kept: np.ndarray) -> Density:
         """The compiled density that computes these entries only."""
         function = np.array([self.a[kept], self.b[kept]]) % self.n_functions
@@ -83,6 +89,13 @@ class RotatedPowerSpectrum:
 
     def _padded(self, rotation: np.ndarray) -> np.ndarray:
         return np.pad(rotation, ((0, 0), (0, self.n_functions - rotation.shape[1])))
+
+
+def all_but_least(parts: np.ndarray, tolerance: float) -> np.ndarray:
+    """Indices, smallest part first, of all (n,) parts but the least, which add up to less than a tolerance; one at least."""
+    order = np.argsort(parts, kind="stable")
+    kept = order[np.cumsum(parts[order]) >= tolerance]
+    return kept if len(kept) else order[-1:]
 
 
 def rotated_power_spectrum(descriptor: SoapDescriptor) -> RotatedPowerSpectrum:

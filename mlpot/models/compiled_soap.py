@@ -10,7 +10,7 @@ import numpy as np
 
 from .._ext.density import TILE, Density, KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor
-from ..descriptors.reduction import RotatedPowerSpectrum, rotated_power_spectrum
+from ..descriptors.reduction import RotatedPowerSpectrum, all_but_least, rotated_power_spectrum
 from ..neighbours import Pairs
 from ..threads import n_threads
 
@@ -156,10 +156,7 @@ def _compile_species(
     # one element always meets itself; of several, the sparse points may lack pairs that simulations bring together
     largest = rotated.largest if len(rotated.descriptor.species) > 1 else np.zeros(turned.shape[1])
     kept = _features_that_matter(turned, largest, constant, weights, energy_scale, zeta, 0.5 * tolerance)
-    reduced = turned[:, kept]
-    if constant:
-        reduced = np.concatenate([reduced, np.full((len(reduced), 1), constant)], axis=1)
-    reduced = np.ascontiguousarray(reduced)
+    reduced = rotated.reduced(turned, kept)
     points, strengths = _fewer_points(reduced, weights, energy_scale, zeta, 0.5 * tolerance)
     n_double = _features_in_double(points, strengths, energy_scale, zeta) if single else -1
     energy = Points(points, strengths, energy_scale, zeta, n_double)
@@ -189,9 +186,7 @@ def _features_that_matter(
     energy = np.abs((powers * overlaps).sum(axis=1)).max()
     largest = np.maximum(largest, SAFETY * np.abs(features).max(axis=0))
     bounds = largest * slopes + 0.5 * zeta * energy * largest**2
-    order = np.argsort(bounds, kind="stable")
-    dropped = np.cumsum(bounds[order]) < tolerance
-    kept = order[~dropped] if not dropped.all() else order[-1:]
+    kept = all_but_least(bounds, tolerance)
     return kept[np.argsort(-largest[kept], kind="stable")]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .baseline import Baseline
-from .settings import FitConfig, NoiseSettings
+from .settings import NOISE_OF_LABEL, FitConfig
 from .terms import FittedTerm, Term
 
 VIRIAL_ROWS = [0, 4, 8, 5, 2, 1]
@@ -162,20 +162,13 @@ def columns(terms: Sequence[Term]) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
-def noises_of(config: FitConfig, config_type: str) -> NoiseSettings:
-    """Noises of one config_type: its own where given, else the general ones of a resolved configuration."""
-    own = config.config_type_noise.get(config_type, NoiseSettings())
-    return NoiseSettings(
-        energy_noise=own.energy_noise or config.energy_noise,
-        force_noise=own.force_noise or config.force_noise,
-        virial_noise=own.virial_noise or config.virial_noise,
-    )
-
-
 def noise_of(config: FitConfig, group: Group) -> float:
-    """Standard deviation of every row of a group: eV/atom times sqrt(n_atoms) divided out, or eV/A."""
-    noises = noises_of(config, group.config_type)
-    return {"energy": noises.energy_noise, "forces": noises.force_noise, "virial": noises.virial_noise}[group.label]
+    """Standard deviation of every row of a group: eV/atom times sqrt(n_atoms) divided out, or eV/A.
+
+    That of its config_type where given, else the general one of a resolved configuration.
+    """
+    key = NOISE_OF_LABEL[group.label]
+    return getattr(config.config_type_noise.get(group.config_type), key, None) or getattr(config, key)
 
 
 def reach(terms: Sequence[Term], baseline: Baseline, species: Sequence[int]) -> float:

@@ -133,6 +133,7 @@ class Posterior:
         combination = np.concatenate([-self.coefficients, self._labels])
         return {group: float(np.sum((factor.rows @ combination) ** 2)) for group, factor in groups.items()}
 
+    @cached_property
     def log_likelihood(self) -> tuple[float, dict[Group, float], np.ndarray]:
         """Logarithm of the marginal likelihood, and its derivatives by the logarithms of noises and of scales (n_terms,).
 

@@ -13,6 +13,8 @@ from ..errors import FitError
 
 PANEL = 64
 """Columns that LAPACK's block reflectors take at a time."""
+ROWS_AT_ONCE = 1024
+"""Rows that are worth folding into a triangle together."""
 
 
 class TriangularFactor:
@@ -73,24 +75,27 @@ class TriangularFactor:
             return
         triangle = self.triangle
         self.n_rows += other.n_rows
-        self.rows = _folded(triangle, scale * other.rows, upper=True)
+        self.rows, _, _ = fold(triangle, scale * other.rows, upper=True)
 
     def _reduce(self, rows: np.ndarray) -> None:
         if not self._is_triangle:
             rows = np.concatenate([self.rows, rows])
             self.rows = np.zeros((self.n_columns, self.n_columns), order="F")
-        self.rows = _folded(self.rows, rows, upper=False)
+        self.rows, _, _ = fold(self.rows, rows)
 
 
-def _folded(triangle: np.ndarray, rows: np.ndarray, upper: bool) -> np.ndarray:
-    """R of [triangle; rows]; rows that are an upper triangle themselves cost a third."""
+def fold(triangle: np.ndarray, rows: np.ndarray, upper: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R of [triangle; rows], and the reflections that make it: vectors (n_rows, n), triangles (panel, n).
+
+    Rows that are an `upper` triangle themselves cost a third. `triangle` is overwritten if it is Fortran-ordered.
+    """
     panel = min(PANEL, len(triangle))
-    result, _, _, info = lapack.dtpqrt(
+    result, vectors, triangles, info = lapack.dtpqrt(
         len(rows) if upper else 0, panel, triangle, np.array(rows, order="F"), overwrite_a=True, overwrite_b=True
     )
     if info:
         raise FitError(f"LAPACK's dtpqrt refused argument {-info}")
-    return result
+    return result, vectors, triangles
 
 
 def condition(upper: np.ndarray) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
@@ -25,10 +25,10 @@ from .factor import condition
 from .gather import Progress, silent
 from .label_check import leave_one_out, suspicious_labels
 from .noises import left_open, noises_by_label, sharpened
-from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
+from .pair_term import PairTerm, species_pairs
 from .presets import resolve
 from .report import Comparison, FitReport, errors_per_config_type, residuals
-from .settings import FitConfig, PairTermSettings, SoapTermSettings
+from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .task import FitTask
@@ -71,13 +71,8 @@ def fit(
     given = config or FitConfig()
     config = resolve(given, species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
-    rng = np.random.default_rng(config.seed)
-
-    def choose(_: int, settings: SoapTermSettings, descriptor: SoapDescriptor, z: int) -> np.ndarray:
-        return choose_sparse_points(descriptor, z, structures, settings, rng, progress)
-
     with single_blas_thread():
-        terms = make_terms(config, structures, species, task.baseline, choose)
+        terms = make_terms(task)
         trials: list[dict[str, Any]] = []
         if config.tune:
             tuned = tune(task, terms)
@@ -115,7 +110,7 @@ def _report(
         isolated_atom_energies=task.baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
         condition=condition(model.factor),
-        log_likelihood=posterior.log_likelihood()[0],
+        log_likelihood=posterior.log_likelihood[0],
         residuals=residuals(model, structures, task.progress),
         left_out=errors_per_config_type(left_out),
         trials=trials,
@@ -155,30 +150,40 @@ def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Base
     return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
 
 
-SparseChoice = Callable[[int, SoapTermSettings, SoapDescriptor, int], np.ndarray]
-"""Number and settings of a term, its descriptor, an element -> features (n_sparse, n_features) of its sparse points."""
-
-
-def make_terms(
-    config: FitConfig,
-    structures: Sequence[LabelledStructure],
-    species: tuple[int, ...],
-    baseline: Baseline,
-    sparse_points: SparseChoice,
-) -> tuple[FittedTerm, ...]:
-    """Terms of a resolved configuration, with the sparse points that `sparse_points` gives their elements."""
-    scale = default_energy_scale(structures, baseline)
+def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
+    """The terms of a task with sparse points out of its structures: radii of pairs, environments drawn with its seed."""
+    scale = default_energy_scale(task.structures, task.baseline)
+    rng = np.random.default_rng(task.config.seed)
     terms: list[FittedTerm] = []
-    for k, settings in enumerate(config.terms):
+    for settings in task.config.terms:
+        own_scale = settings.energy_scale or scale
         if isinstance(settings, PairTermSettings):
-            terms.append(make_pair_term(settings, structures, species, scale))
+            pair = empty_term(settings, task.species, own_scale)
+            terms.append(pair.with_points(tuple(pair.new_radii(task.structures, settings.n_sparse))))
         else:
-            descriptor = make_descriptor(settings, species)
-            points = tuple(sparse_points(k, settings, descriptor, z) for z in species)
-            terms.append(SoapTerm(descriptor, settings.zeta, settings.energy_scale or scale, points))
+            soap = empty_term(settings, task.species, own_scale)
+            points = [
+                choose_sparse_points(soap.descriptor, z, task.structures, settings, rng, task.progress)
+                for z in task.species
+            ]
+            terms.append(soap.with_points(tuple(points)))
     if not sum(term.n_sparse for term in terms):
         raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")
     return tuple(terms)
+
+
+@overload
+def empty_term(settings: PairTermSettings, species: tuple[int, ...], energy_scale: float) -> PairTerm: ...
+@overload
+def empty_term(settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float) -> SoapTerm: ...
+def empty_term(settings: TermSettings, species: tuple[int, ...], energy_scale: float) -> FittedTerm:
+    """What settings describe, without sparse points."""
+    if isinstance(settings, PairTermSettings):
+        nothing = tuple(np.empty(0) for _ in species_pairs(species))
+        return PairTerm(species, settings.cutoff, settings.cutoff_width, settings.length_scale, energy_scale, nothing)
+    descriptor = make_descriptor(settings, species)
+    empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
+    return SoapTerm(descriptor, settings.zeta, energy_scale, empty)
 
 
 @lru_cache(maxsize=32)
@@ -188,15 +193,3 @@ def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> Soa
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
     return SoapDescriptor(species, basis, settings.central_weight)
-
-
-def make_pair_term(
-    settings: PairTermSettings, structures: Sequence[LabelledStructure], species: tuple[int, ...], scale: float
-) -> PairTerm:
-    """Sparse radii equally spaced from the shortest distance in the data to the cutoff, per pair of elements."""
-    bare = PairTerm(
-        species, settings.cutoff, settings.cutoff_width, settings.length_scale, settings.energy_scale or scale,
-        tuple(np.empty(0) for _ in species_pairs(species)),
-    )  # fmt: skip
-    shortest = shortest_distances(bare, structures)
-    return bare.with_points(tuple(radii_down_to(r, np.empty(0), settings.cutoff, settings.n_sparse) for r in shortest))

@@ -14,7 +14,7 @@ from ..structures import LabelledStructure
 from ..threads import n_threads, single_blas_thread
 from .design_matrix import Design, Group, Rows
 from .evidence import Evidence
-from .factor import TriangularFactor
+from .factor import ROWS_AT_ONCE, TriangularFactor
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
@@ -23,8 +23,6 @@ BLOCK = 2
 """Rows of a block for each column: folding its triangle into the whole costs a sixth of making it."""
 LEAST = 2048
 """Rows that are worth the way to another process."""
-ROWS_AT_ONCE = 1024
-"""Rows that a triangle absorbs at a time."""
 IN_FLIGHT = 32
 """Blocks that wait at most for an executor of unknown size: each is as large as a triangle."""
 

@@ -16,13 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
-from ..errors import FitError
-from .factor import PANEL, prior_factor, solve_upper
+from .factor import PANEL, ROWS_AT_ONCE, fold, prior_factor, solve_upper
 
 ROOM = 1.25
 """A matrix that is full moves to memory so many times larger."""
-ROWS_AT_ONCE = 1024
-"""Rows that the triangle absorbs at a time."""
 
 
 class GrowingMatrix:
@@ -171,12 +168,7 @@ class GrowingFactor:
 
     def _fold(self, pivots: slice, rows: slice, data: np.ndarray) -> None:
         """Reflect data rows, which are zero in all other columns, into pivot rows of the triangle."""
-        corner = np.asfortranarray(self.upper[pivots, pivots])
-        panel = min(PANEL, len(corner))
-        corner, vectors, triangles, info = lapack.dtpqrt(0, panel, corner, np.array(data, order="F"), overwrite_b=True)
-        if info:
-            raise FitError(f"LAPACK's dtpqrt refused argument {-info}")
-        self.upper[pivots, pivots] = corner
+        self.upper[pivots, pivots], vectors, triangles = fold(np.array(self.upper[pivots, pivots], order="F"), data)
         self.history.append(Reflections(pivots, rows, vectors, triangles))
         self.history[-1].apply(self.turned_right, self.rest)
 

@@ -172,7 +172,7 @@ def most_likely(folds: Folds, start: Hyperparameters, fixed: Sequence[str] = ())
         return Hyperparameters(noises, tuple(values[len(free) :]))
 
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood()
+        value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood
         slopes = [sum(v for g, v in by_noise.items() if g.label == label and g not in folds.fixed) for label in free]
         return -value, -np.array([*slopes, *by_scale])
 

@@ -19,12 +19,12 @@ from ..structures import LabelledStructure, labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline
 from .design_matrix import Design, Group, noise_of
-from .fit import default_energy_scale, make_baseline, make_descriptor
+from .fit import default_energy_scale, empty_term, make_baseline
 from .gather import bounded_map
 from .growing_factor import GrowingFactor
-from .pair_term import PairTerm, radii_down_to, shortest_distances, species_pairs
+from .pair_term import PairTerm
 from .presets import resolve
-from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, TermSettings
+from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
@@ -78,7 +78,7 @@ class Fit:
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
         self.structures: list[LabelledStructure] = []
-        self.terms: tuple[FittedTerm, ...] = tuple(self._empty(settings) for settings in self.config.terms)
+        self.terms = tuple(empty_term(settings, self.species, 1.0) for settings in self.config.terms)
         self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
         self.factor = GrowingFactor(1 + len(self.species))
         self.block_of = np.empty(0, int)
@@ -220,15 +220,6 @@ class Fit:
             with single_blas_thread():
                 self._settle()
 
-    def _empty(self, settings: TermSettings) -> FittedTerm:
-        """A term with an energy scale of 1 eV and without sparse points."""
-        if isinstance(settings, PairTermSettings):
-            nothing = tuple(np.empty(0) for _ in species_pairs(self.species))
-            return PairTerm(self.species, settings.cutoff, settings.cutoff_width, settings.length_scale, 1.0, nothing)
-        descriptor = make_descriptor(settings, self.species)
-        empty = tuple(np.empty((0, descriptor.n_features)) for _ in self.species)
-        return SoapTerm(descriptor, settings.zeta, 1.0, empty)
-
     def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
         return Design(terms, Baseline({}, self.config.repulsion), self.species)
 
@@ -240,11 +231,7 @@ class Fit:
             new[term][self.species.index(number)] = np.ascontiguousarray(features, float)
         for k, (own, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
             if isinstance(own, PairTerm) and isinstance(settings, PairTermSettings):
-                shortest = shortest_distances(own, structures)
-                new[k] = [
-                    radii_down_to(r, known, settings.cutoff, settings.n_sparse)
-                    for r, known in zip(shortest, own.sparse_radii, strict=True)
-                ]
+                new[k] = own.new_radii(structures, settings.n_sparse)
         return new
 
     def _check_points(self, term: int, number: int, features: np.ndarray) -> None:

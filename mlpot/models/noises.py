@@ -9,10 +9,9 @@ import numpy as np
 
 from .design_matrix import noise_of
 from .evidence import Posterior
-from .settings import FitConfig
+from .settings import NOISE_OF_LABEL, FitConfig
 from .task import FitTask
 
-NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 SHARPEST = 10.0
 """A noise falls by at most so large a factor: labels without any would leave a fit without digits."""
 WORTH_IT = 1.2
@@ -37,7 +36,7 @@ def sharpened(task: FitTask, posterior: Posterior, labels: Iterable[str]) -> Fit
     ones: the likelihood takes the errors of a local model for noise.
     """
     expected, found = noises_by_label(task.config), {}
-    _, slopes, _ = posterior.log_likelihood()
+    _, slopes, _ = posterior.log_likelihood
     squares = posterior.square_sums(posterior.evidence.groups)
     for label in labels:
         given = expected[label]

@@ -98,6 +98,17 @@ class PairTerm:
         """The same term with other sparse radii."""
         return replace(self, sparse_radii=points)
 
+    def new_radii(self, structures: Iterable[LabelledStructure], n_sparse: int) -> list[np.ndarray]:
+        """Sparse radii (n,) in A that each pair of elements lacks for the distances in structures; see `radii_down_to`."""
+        shortest = np.full(len(self.sparse_radii), np.inf)
+        for structure in structures:
+            pairs = find_pairs(structure.atoms, self.cutoff)
+            kinds = self.pair_kinds(pairs)
+            np.minimum.at(shortest, kinds[kinds >= 0], pairs.distances[kinds >= 0])
+        return [
+            radii_down_to(r, known, self.cutoff, n_sparse) for r, known in zip(shortest, self.sparse_radii, strict=True)
+        ]
+
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of sparse radii of one pair of elements, eV^2."""
         return self.covariance(first, second)[0]
@@ -190,16 +201,6 @@ class PairTerm:
             If length_scale or cutoff_width are too short for a table.
         """
         return compile_pair_term(self, weights, tolerance, regularisation)
-
-
-def shortest_distances(term: PairTerm, structures: Iterable[LabelledStructure]) -> np.ndarray:
-    """Of every pair of elements (n_kinds,) in A; infinite for those that never meet within the cutoff."""
-    shortest = np.full(len(term.sparse_radii), np.inf)
-    for structure in structures:
-        pairs = find_pairs(structure.atoms, term.cutoff)
-        of_kind = term.pair_kinds(pairs)
-        np.minimum.at(shortest, of_kind[of_kind >= 0], pairs.distances[of_kind >= 0])
-    return shortest
 
 
 def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: int) -> np.ndarray:

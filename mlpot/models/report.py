@@ -87,6 +87,8 @@ class FitReport:
         Labels that the fit to all other structures does not confirm, the worst first.
     trials : list of dict
         Hyper-parameters that were tried (`fit.tune`), the best first.
+    noises : dict of str to float
+        Used: "energy" and "virial" in eV/atom, "forces" in eV/A.
     cpu_seconds : float
         Processor time of the whole fit.
     """

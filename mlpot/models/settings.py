@@ -12,6 +12,9 @@ from ..errors import ConfigError
 PresetName = Literal["fast", "balanced", "accurate"]
 SparseCount = PositiveInt | Literal["auto"]
 
+NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
+"""Key of the noise of every kind of label."""
+
 
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys are errors."""

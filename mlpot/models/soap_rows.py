@@ -8,6 +8,7 @@ import numpy as np
 
 from .._ext.density import Density, SparsePoints
 from ..descriptors.density import SoapDescriptor
+from ..descriptors.reduction import all_but_least
 from .compiled_soap import cached_rotation
 
 UNSEEN = 1e-12
@@ -48,10 +49,7 @@ def make_soap_rows(
             continue
         turned = rotated.rotate(features)
         kept = _seen(turned, rotated.largest)
-        reduced = turned[:, kept]
-        if descriptor.constant:
-            reduced = np.column_stack([reduced, np.full(len(reduced), descriptor.constant)])
-        points = SparsePoints(np.ascontiguousarray(reduced), energy_scale, zeta)
+        points = SparsePoints(rotated.reduced(turned, kept), energy_scale, zeta)
         rows.append(SpeciesRows(number, columns, rotated.core(kept), points))
     return tuple(rows)
 
@@ -62,6 +60,4 @@ def _seen(features: np.ndarray, largest: np.ndarray) -> np.ndarray:
     Those that no sparse point has are part of the norm of an environment that has them.
     """
     parts = np.abs(features).max(axis=0) * largest + 0.5 * largest**2
-    order = np.argsort(parts, kind="stable")
-    kept = order[np.cumsum(parts[order]) >= UNSEEN]
-    return np.sort(kept if len(kept) else order[-1:])
+    return np.sort(all_but_least(parts, UNSEEN))

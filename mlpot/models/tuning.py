@@ -12,7 +12,7 @@ from ..threads import single_blas_thread
 from .design_matrix import noise_of
 from .evidence import Evidence
 from .hyperparameters import LEAST_GAIN, Folds, Hyperparameters, Trial, best_of, divided, most_likely
-from .noises import NOISE_OF_LABEL
+from .settings import NOISE_OF_LABEL
 from .soap_term import SoapTerm
 from .task import FitTask
 from .terms import FittedTerm
@@ -102,7 +102,7 @@ def _given(task: FitTask, folds: Folds, terms: Sequence[FittedTerm]) -> Hyperpar
 
 
 def _row(folds: Folds, trial: Trial, zeta: float | None) -> dict[str, Any]:
-    likelihood = folds.posterior(folds.everything, trial.hyperparameters).log_likelihood()[0]
+    likelihood = folds.posterior(folds.everything, trial.hyperparameters).log_likelihood[0]
     return {
         "name": trial.name,
         "zeta": zeta,

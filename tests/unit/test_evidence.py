@@ -67,15 +67,15 @@ def test_likelihood_equals_the_dense_one(small, frames):
     found = posterior(small)
     assert {g.config_type for g in found.noises} == {"", "odd"}
     expected = dense_log_likelihood(small, frames, found)
-    assert found.log_likelihood()[0] == pytest.approx(expected, rel=1e-6)
+    assert found.log_likelihood[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_slopes_of_the_likelihood(small):
-    _, by_noise, by_scale = posterior(small).log_likelihood()
+    _, by_noise, by_scale = posterior(small).log_likelihood
     h = 1e-4
 
     def value(**kwargs):
-        return posterior(small, **kwargs).log_likelihood()[0]
+        return posterior(small, **kwargs).log_likelihood[0]
 
     for group, slope in by_noise.items():
         numerical = (value(factor=np.exp(h), only=group) - value(factor=np.exp(-h), only=group)) / (2 * h)

@@ -118,7 +118,7 @@ def test_cross_validation_is_what_it_says(frames):
     trial = folds.trial("given", given)
     assert trial.errors["forces"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-4)
     likely = most_likely(folds, given)
-    values = [folds.posterior(folds.everything, p).log_likelihood()[0] for p in (given, likely)]
+    values = [folds.posterior(folds.everything, p).log_likelihood[0] for p in (given, likely)]
     assert values[1] > values[0]
     assert Group("forces", "") in folds.everything.groups
 

@@ -198,17 +198,20 @@ def learn(
 
     settings = read_config(config, LearnFile)
     folder = Path(settings.output.folder)
-    with learning_run(settings, resume) as run, LiveView(console, run.calculator.folder / "run.log") as view:
+    with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / "run.log") as view:
         logging.getLogger("mlpot").addHandler(view.handler)
         run.observer = view.show
         started = time.perf_counter()
         status = run.run()
-        n_labels = run.calculator.learner.n_labels
+        n_labels, verdict = run.campaign.learner.n_labels, run.convergence.verdict
+        trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     report = write_run_report(folder)
     if status == "budget":
-        console.print("ended early: another label is needed and learning.max_labels allows none; raise it and --resume")
+        console.print(f"ended early: the budget of [learning] is spent ({folder / 'run.log'} says which); raise it and --resume")
+    if verdict == "stalled":
+        console.print("stalled, not converged: no label is asked for, yet check labels show errors above target_error")
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
-    for name, file in (("report", report), ("model", folder / "model.h5"), ("trajectory", folder / "trajectory.xyz")):
+    for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
         console.print(f"{name + ':':12s}{file}")
 
 
@@ -257,8 +260,8 @@ def template(
     structure: Annotated[Path, typer.Argument(help="A structure file: labelled for fit, a start for learn.")],
 ) -> None:
     """Print a complete, commented configuration for a structure."""
-    from .config import template as make_template
     from .structures import read_structures
+    from .templates import template as make_template
 
     species = sorted({int(z) for atoms in read_structures(structure) for z in atoms.numbers})
     sys.stdout.write(make_template(kind, str(structure), species))

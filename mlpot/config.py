@@ -10,13 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from .errors import ConfigError
-from .learning.calculator import LearningCalculator
+from .labellers.calculator import CalculatorLabeller
+from .labellers.executor import SubprocessExecutor
+from .learning.campaign import Campaign
 from .learning.dynamics import DynamicsPlan
-from .learning.runner import LearningRun
+from .learning.policy import Convergence, Rules
+from .learning.runner import LearningRun, RunSettings
+from .learning.walker import Walker
+from .models.calibration import NOVEL
 from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
 from .structures import read_structures
 
@@ -86,13 +92,65 @@ class LabellerSettings(Settings):
 
 
 class LearningSettings(Settings):
-    """When to ask for a label."""
+    """When to ask for a label, and when there is no more to learn."""
 
-    threshold: Literal["adaptive"] | PositiveFloat = Field("adaptive", description='"adaptive", or eV per atom')
+    threshold: Literal["adaptive"] | PositiveFloat = Field(
+        "adaptive", description='largest expected error of a force that is trusted, eV/A, or "adaptive"'
+    )
+    target: PositiveFloat | None = Field(None, description="eV/A: what an adaptive threshold comes down to")
+    soft_fraction: float | None = Field(
+        None, gt=0, lt=1, description="above this part of the threshold a label is queued and the simulation goes on"
+    )
+    asynchronous: bool = Field(
+        False, description="queued labels come when they come; otherwise runs can be repeated bit for bit"
+    )
+    check_interval: PositiveInt | None = Field(None, description="steps between labels that only check the true error")
+    min_interval: int = Field(10, ge=0, description="steps between labels of a walker, short of twice the threshold")
+    novelty: PositiveFloat = Field(NOVEL, description="environments this far from all sparse points are always labelled")
     max_labels: PositiveInt | None = Field(None, description="the run ends cleanly when more would be needed")
+    max_wall_hours: PositiveFloat | None = Field(None, description="budget over all restarts; a clean end as well")
+    max_cpu_hours: PositiveFloat | None = Field(None, description="likewise, labels included")
+    converged_after: PositiveInt | None = Field(
+        None, description="end after so many steps without a label, if check labels are below target_error"
+    )
+    target_error: PositiveFloat | None = Field(None, description="RMS force error of check labels, eV/A")
     model: str | None = Field(
         None, description="start from this model's terms, noises and sparse points, and the data of [data]"
     )
+
+    @model_validator(mode="after")
+    def _can_converge(self) -> LearningSettings:
+        if self.converged_after is not None and (self.check_interval is None or self.target_error is None):
+            raise ValueError("converged_after needs check_interval and target_error: without them nobody sees the true error")
+        return self
+
+    def rules(self) -> Rules:
+        """As the learner takes them."""
+        return Rules(**{name: getattr(self, name) for name in Rules.__annotations__})
+
+    def convergence(self) -> Convergence:
+        """As the runner takes it."""
+        return Convergence(self.converged_after, self.target_error or 0.0)
+
+
+class WalkerSettings(Settings):
+    """One or more of several simulations; what is not said here is that of [structure] and [dynamics]."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="in log.csv and in the name of its trajectory")
+    replicas: PositiveInt = Field(1, description="so many of them, with seeds of their own")
+    file: str | None = Field(None, description="where it starts")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(None, description="copies along the cell vectors")
+    ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
+    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="K")
+    pressure_GPa: float | None = Field(None, description="GPa")
+    timestep_fs: PositiveFloat | None = Field(None, description="fs")
+    steps: PositiveInt | None = Field(None, description="steps of this walker")
+    seed: int | None = Field(None, ge=0, description="of velocities and thermostat")
+
+    def over(self, part: Settings) -> Any:
+        """A section with what this walker says otherwise."""
+        own = {name: value for name in type(part).model_fields if (value := getattr(self, name, None)) is not None}
+        return part.model_copy(update=own)
 
 
 class FitOutput(Settings):
@@ -134,6 +192,7 @@ class LearnFile(Settings):
 
     structure: StructureSettings
     dynamics: DynamicsSettings = DynamicsSettings()
+    walkers: tuple[WalkerSettings, ...] = ()
     labeller: LabellerSettings = LabellerSettings()
     learning: LearningSettings = LearningSettings()
     data: DataSettings = DataSettings()
@@ -150,6 +209,28 @@ class LearnFile(Settings):
         if self.learning.model and not self.data.train:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
         return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> LearnFile:
+        names = [name for name, _, _ in self.all_walkers()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"walkers: {twice[0]!r} occurs twice; give every walker a name of its own")
+        return self
+
+    def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsSettings]]:
+        """Name, start and dynamics of every walker, replicas written out."""
+        if not self.walkers:
+            return [("0", self.structure, self.dynamics)]
+        found = []
+        for settings in self.walkers:
+            structure, dynamics = settings.over(self.structure), settings.over(self.dynamics)
+            for k in range(settings.replicas):
+                name = settings.name if settings.replicas == 1 else f"{settings.name}-{k}"
+                # walkers of one seed would be one walker; a seed that was given counts for the first replica
+                own = k if settings.seed is not None else len(found)
+                found.append((name, structure, dynamics.model_copy(update={"seed": dynamics.seed + own})))
+        return found
 
 
 def join(model: ModelSettings, fit: FitSettings, isolated_atom_energies: dict[str, float] | None) -> FitConfig:
@@ -229,53 +310,26 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
         Before anything is written, where it can be told.
     """
     s = settings
-    start = read_structures(s.structure.file)[-1].repeat(s.structure.repeat)
-    start.calc = None
+    starts = [(name, _start(structure), dynamics.plan()) for name, structure, dynamics in s.all_walkers()]
     frames = read_structures(s.data.train) if s.data.train else []
-    config = s.fit_config()
-    with LearningCalculator(
-        s.output.folder, s.labeller.calculator, s.labeller.parameters, config=config,
-        threshold=s.learning.threshold, max_labels=s.learning.max_labels, frames=frames,
-        start_model=s.learning.model, resume=resume, tries=s.labeller.tries, timeout=s.labeller.timeout_s,
-    ) as calculator:  # fmt: skip
-        yield LearningRun(start, s.dynamics.plan(), calculator, s.output.interval, s.output.checkpoint_s)
+    labeller = CalculatorLabeller(s.labeller.calculator, s.labeller.parameters)
+    with Campaign(
+        s.output.folder, labeller, config=s.fit_config(), rules=s.learning.rules(), frames=frames,
+        start_model=s.learning.model, resume=resume, tries=s.labeller.tries,
+        executor=lambda: SubprocessExecutor(timeout=s.labeller.timeout_s, preload=labeller.modules),
+    ) as campaign:  # fmt: skip
+        yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], _run_settings(s))
 
 
-def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
-    """A complete configuration for a structure file, every key with its meaning."""
-    symbols = "-".join(chemical_symbols[z] for z in species).lower()
-    energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
-    schema, given = (FitFile, FIT_GIVEN) if kind == "fit" else (LearnFile, LEARN_GIVEN)
-    lines = [f"# mlpot {kind} THIS_FILE", ""]
-    for section, field in schema.model_fields.items():
-        lines.append(f"[{section}]")
-        for key, entry in field.annotation.model_fields.items():
-            if key in ("terms", "config_type_noise"):
-                continue
-            value = given.get((section, key), entry.default)
-            text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else _toml(value)
-            text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
-            mark = "# " if value is None else ""
-            lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
-        lines.append("")
-    return "\n".join(lines)
+def _start(structure: StructureSettings) -> Atoms:
+    atoms = read_structures(structure.file)[-1].repeat(structure.repeat)
+    atoms.calc = None
+    return atoms
 
 
-FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
-LEARN_GIVEN = {
-    ("structure", "file"): "FILE",
-    ("model", "preset"): "balanced",
-    ("labeller", "parameters"): {"method": "GFN1-xTB", "verbosity": 0},
-    ("output", "folder"): "runs/NAME",
-}
-EXAMPLES = {
-    "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
-    "timeout_s": "3600.0", "max_labels": "60", "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
-}  # fmt: skip
-
-
-def _toml(value: Any) -> str:
-    """A TOML literal."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+def _run_settings(s: LearnFile) -> RunSettings:
+    return RunSettings(
+        interval=s.output.interval, checkpoint_seconds=s.output.checkpoint_s, asynchronous=s.learning.asynchronous,
+        convergence=s.learning.convergence(), max_cpu_hours=s.learning.max_cpu_hours,
+        max_wall_hours=s.learning.max_wall_hours,
+    )  # fmt: skip

@@ -1,96 +1,197 @@
-"""LearningCalculator: an ASE calculator that asks for a label when it does not know, and learns from it at once."""
+"""ASE calculators that ask for a label when they do not know, and learn from it."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ..drivers.ase import ase_results
-from ..errors import LabelError, ModelFileError
+from ..drivers.ase import ase_results, changes
+from ..errors import LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
 from ..labellers.executor import SubprocessExecutor
-from ..labellers.inbox import label_into, wait_for_claim
-from ..labellers.protocol import Labeller, key_of
-from ..models.files import load_model
-from ..models.incremental import Fit
 from ..models.prediction import Prediction, Uncertainty
 from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
 from ..structures import volume_of
-from .folder import RunFolder
-from .learner import Decision, Learner, Lesson
-from .store import LabelStore
-
-log = logging.getLogger(__name__)
-
-FIT_FILE = "fit.h5"
-SAVE_AFTER = 10.0
-"""The fit is written when learning since the last time took so many times longer than writing it."""
+from .campaign import Answer, Campaign, Query
+from .policy import Decision, Rules
 
 
 class BudgetSpent(LabelError):
     """A label is needed and `max_labels` allows no more: the run ends here, cleanly."""
 
 
-class LabelSource:
-    """Labels through an executor and a store: what was paid for once is never asked for again."""
+class LabelNeeded(Exception):
+    """A walker cannot finish its step before it has a label; whoever runs it gets one and repeats the step."""
 
-    def __init__(self, labeller: Labeller, store: LabelStore, executor: Executor, tries: int = 2):
-        self.labeller, self.store, self.executor, self.tries = labeller, store, executor, tries
-
-    def obtain(self, atoms: Atoms) -> tuple[str, Atoms, bool]:
-        """Key, structure with results, and whether it had to be paid for now.
-
-        Raises
-        ------
-        LabelError
-            If the labeller fails `tries` times.
-        """
-        key = key_of(self.labeller, atoms)
-        wait_for_claim(self.store.inbox, key)
-        stored = self.store.collect(key)
-        if stored is not None:
-            return key, stored.atoms, False
-        bare = bare_structure(atoms)
-        for attempt in range(1, self.tries + 1):
-            try:
-                self.executor.submit(label_into, self.labeller, bare, self.store.inbox.absolute()).result()
-                break
-            except LabelError as error:
-                log.warning("label failed (try %d of %d): %s", attempt, self.tries, error)
-                if attempt == self.tries:
-                    raise
-        return key, self.store.collect(key).atoms, True
+    def __init__(self, decision: Decision, prediction: Prediction | None):
+        super().__init__(decision.reason)
+        self.decision, self.prediction = decision, prediction
 
 
-def bare_structure(atoms: Atoms) -> Atoms:
-    """What a label depends on, and nothing else."""
-    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    for name in ("initial_charges", "initial_magmoms"):
-        if atoms.has(name):
-            bare.set_array(name, atoms.get_array(name))
-    return bare
+@dataclass
+class Pace:
+    """How far a walker is: its steps, and at which of them it was labelled and checked last."""
+
+    step: int = 0
+    last_label: int = field(default=-(10**9))
+    last_check: int = 0
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in one calculation: the decision, and the lesson when there was a label."""
+    """What happened in one calculation.
+
+    Parameters
+    ----------
+    decision : Decision
+    prediction : Prediction or None
+        That it was about.
+    answer : Answer or None
+        What came of a label.
+    queued : Query or None
+        A label that nobody waits for.
+    """
 
     decision: Decision
-    lesson: Lesson | None
-    paid: bool
+    prediction: Prediction | None
+    answer: Answer | None = None
+    queued: Query | None = None
 
 
-class LearningCalculator(Calculator):
+class CampaignCalculator(Calculator):
+    """A walker's view of a campaign: predicts, decides, and leaves it to a subclass how a label is come by.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Prepared.
+    name : str
+        Of the walker.
+    observe : callable
+        Called with an `Event` after every calculation.
+
+    Notes
+    -----
+    After a calculation that was labelled, `results` are the label's own; its local energies are those of the model that
+    has learned it, shifted to add up to the label's energy. `uncertainty` holds what `MlpotCalculator` puts there, of the
+    model as it is then.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(self, campaign: Campaign, name: str, observe: Callable[[Event], None] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.campaign, self.name, self.observe = campaign, name, observe
+        self.uncertainty = Uncertainty()
+        self.pace = Pace()
+        self._neighbours: NeighbourList | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, of all that the energy depends on."""
+        return changes(self.atoms, atoms)
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        """Predict; when the prediction cannot be trusted, label, learn, and go on from the label."""
+        super().calculate(atoms, list(properties), system_changes)
+        prediction = self.predict()
+        decision = self._decide(prediction)
+        if decision.action == "stop":
+            raise BudgetSpent(
+                f"walker {self.name} needs a label ({decision.why}) and all {self.campaign.learner.n_asked} of max_labels "
+                "are spent; raise max_labels and resume"
+            )
+        if decision.label:
+            self._finish(decision, self._labelled(decision, prediction), prediction)
+            return
+        query = None
+        if decision.action == "queue":
+            query = self._query(decision, prediction)
+            self.pace.last_check = self.pace.step
+        self._use(prediction)
+        self._tell(Event(decision, prediction, queued=query))
+
+    def predict(self) -> Prediction | None:
+        """What the present model says of the present atoms; None before there is a model."""
+        model = self.campaign.learner.model
+        if model is None:
+            return None
+        if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
+            self._neighbours = NeighbourList(model.cutoff)
+        return model.predict_pairs(self._neighbours.update(self.atoms), volume_of(self.atoms), uncertainty=True)
+
+    def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
+        """The label of the present atoms, or LabelNeeded."""
+        raise NotImplementedError
+
+    def _decide(self, prediction: Prediction | None) -> Decision:
+        queued = sum(query.walker == self.name for query in self.campaign.queue)
+        since = self.pace.step - self.pace.last_label
+        return self.campaign.learner.decide(prediction, since, self.pace.step - self.pace.last_check, queued)
+
+    def _query(self, decision: Decision, prediction: Prediction | None) -> Query:
+        query = self.campaign.ask(self.atoms, prediction, decision.reason, self.name, self.pace.step)
+        self.pace.last_label = self.pace.step
+        return query
+
+    def _finish(self, decision: Decision, answer: Answer, prediction: Prediction | None) -> None:
+        """Go on from a label, or from the prediction where there is none."""
+        if answer.atoms is None:
+            self._use(prediction)
+        else:
+            after = answer.lesson.after if answer.lesson else self.predict()
+            names = ("energy", "free_energy", "forces", "stress")
+            self.results = {name: answer.atoms.calc.results[name] for name in names if name in answer.atoms.calc.results}
+            self.results["energies"] = after.energies + (self.results["energy"] - after.energy) / len(self.atoms)
+            self.uncertainty = Uncertainty(after)
+        self._tell(Event(decision, prediction, answer))
+
+    def _use(self, prediction: Prediction) -> None:
+        self.results = ase_results(prediction)
+        self.uncertainty = Uncertainty(prediction)
+
+    def _tell(self, event: Event) -> None:
+        self.pace.step += 1
+        if self.observe:
+            self.observe(event)
+
+
+class WalkerCalculator(CampaignCalculator):
+    """For a simulation that can repeat a step: `LabelNeeded` ends it, `give` provides the answer for its repetition."""
+
+    _given: tuple[Decision, Prediction | None, Answer, Atoms] | None = None
+
+    def give(self, decision: Decision, prediction: Prediction | None, answer: Answer) -> None:
+        """What the next calculation, of the same atoms as the last, is to find."""
+        self._given = decision, prediction, answer, self.atoms.copy()
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        """As the base class; what was given counts once."""
+        if self._given is None:
+            return super().calculate(atoms, properties, system_changes)
+        decision, prediction, answer, labelled = self._given
+        self._given = None
+        Calculator.calculate(self, atoms, list(properties), system_changes)
+        if not np.array_equal(self.atoms.positions, labelled.positions):
+            raise LabelError(f"walker {self.name}: a repeated step led elsewhere; the integrator keeps a state of its own")
+        self._finish(decision, answer, prediction)
+        return None
+
+    def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
+        raise LabelNeeded(decision, prediction)
+
+    def query(self, needed: LabelNeeded) -> Query:
+        """Ask for the label that was needed."""
+        return self._query(needed.decision, needed.prediction)
+
+
+class LearningCalculator(CampaignCalculator):
     """Works wherever an ASE calculator does: dynamics, optimisers, NEB.
 
     Parameters
@@ -106,9 +207,11 @@ class LearningCalculator(Calculator):
     config : FitConfig
         Terms or preset, and noises.
     threshold : float or "adaptive"
-        Largest trusted uncertainty of an atom's energy, eV.
+        Largest expected error of a force that is trusted, eV/A.
     max_labels : int or None
         Raise `BudgetSpent` when more would be needed.
+    rules : Rules
+        Finer rules than these two, which then replace those in it.
     frames : list of ase.Atoms
         Labelled data to start from.
     start_model : str or Path
@@ -117,15 +220,11 @@ class LearningCalculator(Calculator):
         Whether the folder may hold labels already; they are learned first.
     observe : callable
         Called with an `Event` after every calculation.
-
-    Notes
-    -----
-    After a calculation that was labelled, `results` are the label's own; its local energies are those of the model that
-    has learned it, shifted to add up to the label's energy. `uncertainty` holds what `MlpotCalculator` puts there, of the
-    model as it is then.
+    tries : int
+        Attempts at each label.
+    timeout : float or None
+        Seconds after which an attempt is given up.
     """
-
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
     def __init__(
         self,
@@ -137,6 +236,7 @@ class LearningCalculator(Calculator):
         config: FitConfig | None = None,
         threshold: float | str = "adaptive",
         max_labels: int | None = None,
+        rules: Rules | None = None,
         frames: list[Atoms] | None = None,
         start_model: str | Path | None = None,
         resume: bool = False,
@@ -145,122 +245,50 @@ class LearningCalculator(Calculator):
         timeout: float | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self._start_model = None if start_model is None else load_model(start_model)
         labeller = CalculatorLabeller(calculator, parameters or {})
-        with ExitStack() as undo:
-            executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
-            undo.callback(executor.shutdown, cancel_futures=True)
-            # a wrong name or parameter is an error now, not at the first label
-            executor.submit(labeller.check).result()
-            self.folder = undo.enter_context(RunFolder(folder, resume))
-            self.source = LabelSource(labeller, LabelStore(self.folder.path), executor, tries)
-            self._resources = undo.pop_all()
-        self._new_learner = lambda present: Learner(config or FitConfig(), present, threshold, max_labels)
+        campaign = Campaign(
+            folder, labeller, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
+            frames=frames, start_model=start_model, resume=resume, tries=tries,
+            executor=lambda: SubprocessExecutor(timeout=timeout, preload=labeller.modules),
+        )  # fmt: skip
+        super().__init__(campaign, "script", observe, **kwargs)
         self._species = None if species is None else tuple(sorted(set(species)))
-        self.frames = frames or []
-        self.observe = observe
-        self.learner: Learner | None = None
-        self.learned_keys: list[str] = []
-        self.uncertainty = Uncertainty()
-        self._neighbours: NeighbourList | None = None
-        self._unsaved_seconds, self._save_seconds = 0.0, 0.0
 
-    def prepare(self, atoms: Atoms, learned: list[str] | None = None, state: dict | None = None) -> None:
-        """Make the learner for the elements of `atoms`; learn the data, and the labels under the keys `learned`.
+    @property
+    def learner(self):
+        """Of the campaign; None before the first calculation."""
+        return self.campaign.learner
 
-        Called by the first calculation with all labels of the folder; a resumed run calls it with what its state says.
-        """
-        present = set(atoms.numbers.tolist()) | {int(z) for frame in self.frames for z in frame.numbers}
-        self.learner = self._new_learner(self._species or tuple(sorted(present)))
-        self.learned_keys = list(self.source.store.keys if learned is None else learned)
-        stored = [self.source.store.get(key).atoms for key in self.learned_keys]
-        self.learner.begin(self.frames, stored, self._start_model, state, self._saved_fit())
-        if self.learner.model is not None:
-            self._save_model()
+    def prepare(self, species: Iterable[int]) -> None:
+        """Make the learner for these elements, and learn the data and the labels of the folder; the first calculation does."""
+        self.campaign.prepare(tuple(sorted(set(species))))
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """Predict; when the prediction cannot be trusted, label, learn, and go on from the label."""
-        super().calculate(atoms, list(properties), system_changes)
-        if self.learner is None:
-            self.prepare(self.atoms)
-        prediction = self._predict()
-        decision = self.learner.decide(prediction)
-        lesson, paid = None, False
-        if decision.label:
-            lesson, paid = self._learn(prediction)
-        elif decision.reason == "budget spent":
-            raise BudgetSpent(
-                f"a label is needed (uncertainty {decision.max_energy_std:.3g} eV, threshold {decision.threshold:.3g} eV) "
-                f"and all {self.learner.n_asked} of max_labels are spent; raise max_labels and resume"
-            )
-        else:
-            self.results = ase_results(prediction)
-            self.uncertainty = Uncertainty(prediction)
-        if self.observe:
-            self.observe(Event(decision, lesson, paid))
+        """As the base class; labels that were queued are learned before."""
+        if self.campaign.learner is None:
+            self.prepare(self._species or (self.atoms if atoms is None else atoms).numbers.tolist())
+        self.campaign.poll()
+        super().calculate(atoms, properties, system_changes)
 
-    def _predict(self) -> Prediction | None:
-        model = self.learner.model
-        if model is None:
-            return None
-        if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
-            self._neighbours = NeighbourList(model.cutoff)
-        return model.predict_pairs(self._neighbours.update(self.atoms), volume_of(self.atoms), uncertainty=True)
+    def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
+        return self.campaign.settle(self._query(decision, prediction))
 
-    def _learn(self, prediction: Prediction | None) -> tuple[Lesson, bool]:
-        key, labelled, paid = self.source.obtain(self.atoms)
-        started = time.monotonic()
-        lesson = self.learner.learn(labelled, prediction)
-        self._unsaved_seconds += time.monotonic() - started
-        self.learned_keys.append(key)
-        before = (
-            {} if prediction is None else {"predicted_forces": prediction.forces, "predicted_energy": prediction.energy}
-        )
-        numbers = {"model_version": self.learner.model_version, "std_after": lesson.std_after}
-        if lesson.force_error is not None:
-            numbers |= {"force_error": lesson.force_error, "std_before": lesson.std_before}
-        self.source.store.annotate(key, data=before, **numbers)
-        self._save_model()
-        if self._unsaved_seconds > SAVE_AFTER * self._save_seconds:
-            self._save_fit()
-        names = ("energy", "free_energy", "forces", "stress")
-        self.results = {name: labelled.calc.results[name] for name in names if name in labelled.calc.results}
-        left = (self.results["energy"] - lesson.after.energy) / len(labelled)
-        self.results["energies"] = lesson.after.energies + left
-        self.uncertainty = Uncertainty(lesson.after)
-        return lesson, paid
-
-    def _save_model(self) -> None:
-        self.learner.model.save(self.folder / "model.h5")
-
-    def _saved_fit(self) -> Fit | None:
-        """What an earlier run left, so that nothing need be learned again."""
-        file = self.folder / FIT_FILE
-        if not file.exists():
-            return None
-        try:
-            return Fit.load(file)
-        except ModelFileError as error:
-            log.warning("%s; all labels are learned anew", error)
-            return None
-
-    def _save_fit(self) -> None:
-        """Keep what a later run would have to learn again; it is large, so not after every label."""
-        started = time.monotonic()
-        self.learner.fit.save(self.folder / FIT_FILE)
-        self._save_seconds, self._unsaved_seconds = time.monotonic() - started, 0.0
+    def _query(self, decision: Decision, prediction: Prediction | None) -> Query:
+        query = super()._query(decision, prediction)
+        if decision.action == "queue":
+            self.campaign.enqueue(query)
+        return query
 
     def close(self) -> None:
-        """Keep what was learned; let workers and folder go."""
-        try:
-            if self.learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
-                self._save_fit()
-        finally:
-            self._resources.close()
+        """Wait for labels under way, keep what was learned; let workers and folder go."""
+        with self.campaign:
+            self.campaign.poll(wait=True)
 
     def __enter__(self) -> LearningCalculator:
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.close()
+    def __exit__(self, kind, *exception) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.campaign.close()

@@ -65,6 +65,11 @@ class Dynamics:
         self.rng = np.random.default_rng(plan.seed)
         self._integrator: VelocityVerlet | LangevinBAOAB | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the start has been calculated."""
+        return self._integrator is not None
+
     def begin(self) -> None:
         """Draw velocities where there are none, and calculate the first step."""
         if not np.any(self.atoms.get_momenta()):

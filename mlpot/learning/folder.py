@@ -72,6 +72,12 @@ class RunFolder:
                 f"(delete {OWNER} only if that process is gone)"
             )
 
+    def other_run(self, what: str) -> RunFolderError:
+        """The error for a resumed run that is not the one of the folder, which has `what`."""
+        return RunFolderError(
+            f"{self.path}: its run has {what}; resume it with the configuration it was started with, or name another folder"
+        )
+
     def release(self) -> None:
         """Give the folder up."""
         with speaking(self.path):

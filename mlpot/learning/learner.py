@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError
+from ..models.calibration import Calibration
 from ..models.incremental import Fit
 from ..models.prediction import Prediction
 from ..models.presets import resolve
@@ -15,26 +16,28 @@ from ..models.settings import FitConfig
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
 from ..structures import agrees, labelled
-from .policy import Observation, make_policy
+from .policy import Decision, History, Observation, Rules, Situation, decide
+
+TARGET = 4.0
+"""Default target of an adaptive threshold, in units of the noise that the fit allows the forces: it is for the least
+certain atom, whose expected error is a few times that of all."""
 
 
 @dataclass(frozen=True)
-class Decision:
-    """Whether to ask for a label, and why.
+class Before:
+    """What a model said of a structure before its label was learned.
 
     Parameters
     ----------
-    label : bool
-    reason : str
-        "no model", "uncertain", "certain" or "budget spent".
-    max_energy_std, threshold : float or None
-        eV; None without a model.
+    energy : float
+        eV.
+    forces, raw_std : (n_atoms, 3) arrays
+        eV/A; the deviations uncalibrated.
     """
 
-    label: bool
-    reason: str
-    max_energy_std: float | None
-    threshold: float | None
+    energy: float
+    forces: np.ndarray
+    raw_std: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,29 @@ class Lesson:
     ----------
     force_error : float or None
         RMS error of the forces predicted before, eV/A; None where there was no model.
-    std_before : float or None
-        Largest uncertainty of an atom's energy before, eV.
+    expected : float or None
+        Expected error of the least certain force before, eV/A.
+    expected_after : float
+        The same after.
     after : Prediction
         What the new model says of the structure it has just learned, with uncertainty.
     n_new_points : int
         Sparse points added.
+    observation : Observation or None
+        What the calibration remembers of it; None where there was no model.
     """
 
     force_error: float | None
-    std_before: float | None
+    expected: float | None
+    expected_after: float
     after: Prediction
     n_new_points: int
+    observation: Observation | None
 
-    @property
-    def std_after(self) -> float:
-        """Largest uncertainty of an atom's energy after, eV."""
-        return float(self.after.energies_std.max())
+
+def least_certain(forces_std: np.ndarray) -> float:
+    """Expected error of a component of the least certain force, eV/A, from deviations (n_atoms, 3)."""
+    return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
 
 
 class Learner:
@@ -76,47 +85,47 @@ class Learner:
         Preset or terms, and noises.
     species : tuple of int
         Atomic numbers that will occur.
-    threshold : float or "adaptive"
-        eV per atom.
-    max_labels : int or None
-        After so many labels none is asked for.
+    rules : Rules
+        When to ask; a target of None is `TARGET` times the force noise.
     """
 
-    def __init__(
-        self,
-        config: FitConfig,
-        species: tuple[int, ...],
-        threshold: float | str = "adaptive",
-        max_labels: int | None = None,
-    ):
+    def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
         self.config = resolve(config, species)
         self.species = tuple(sorted(species))
-        self.policy = make_policy(threshold, self.config.force_noise)
-        self.max_labels = max_labels
+        self._asked = rules or Rules()
+        self.rules = self._asked.aiming(TARGET * self.config.force_noise)
+        self.history = History()
         self.fit = Fit(self.config, self.species)
         self.model_version = 0
         self.n_asked = 0
+        self._model: SparseGP | None = None
 
     @property
     def model(self) -> SparseGP | None:
-        """The current model, None before there are labels."""
-        return self.fit.model if self.fit.structures else None
+        """The current model, calibrated by the errors seen so far; None before there are labels."""
+        if self._model is None and self.fit.structures:
+            scale = self.history.scale
+            self._model = replace(self.fit.model, calibration=Calibration(force_scale=scale, energy_scale=scale))
+        return self._model
 
     @property
     def n_labels(self) -> int:
         """Labels learned, those it started from included."""
         return len(self.fit.structures)
 
-    def decide(self, prediction: Prediction | None) -> Decision:
-        """Whether a prediction (None: there is no model yet) can be trusted."""
+    def decide(self, prediction: Prediction | None, since_label: int, since_check: int, queued: int = 0) -> Decision:
+        """What to do with a prediction (None: there is no model yet); see `Situation`."""
+        expected = novelty = None
+        if prediction is not None:
+            expected, novelty = least_certain(prediction.forces_std), float(prediction.novelty.max())
+        now = Situation(expected, novelty, since_label, since_check, queued, self.n_asked)
+        return decide(self.rules, self.history, now)
+
+    def before(self, prediction: Prediction | None) -> Before | None:
+        """What to keep of a prediction until its label has come."""
         if prediction is None:
-            return Decision(True, "no model", None, None)
-        largest, threshold = float(prediction.energies_std.max()), self.policy.threshold()
-        if largest <= threshold:
-            return Decision(False, "certain", largest, threshold)
-        if self.max_labels is not None and self.n_asked >= self.max_labels:
-            return Decision(False, "budget spent", largest, threshold)
-        return Decision(True, "uncertain", largest, threshold)
+            return None
+        return Before(prediction.energy, prediction.forces, prediction.forces_std / self.history.scale)
 
     def begin(
         self,
@@ -137,7 +146,7 @@ class Learner:
         start : SparseGP or None
             Model that lends its sparse points, and its terms and noises.
         state : dict or None
-            From `state()`, to stand where that was taken; without it the policy starts afresh.
+            From `state()`, to stand where that was taken; without a model_version labels count as versions.
         saved : Fit or None
             What an earlier run knew; used as far as it agrees with the other arguments.
         """
@@ -149,8 +158,9 @@ class Learner:
         for atoms in learned[max(known - len(data), 0) :]:
             self._absorb(atoms)
         if state is not None:
-            self.model_version, self.n_asked = state["model_version"], state["n_asked"]
-            self.policy = self.policy.restore(state["policy"])
+            self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
+            self.history = History.restore(state["history"])
+        self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
         """Sparse points of a fitted model, whose terms and noises become those of the fit."""
@@ -160,6 +170,7 @@ class Learner:
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
+        self.rules = self._asked.aiming(TARGET * self.config.force_noise)
         self.fit = Fit(self.config, self.species)
         return {
             (k, z): features
@@ -180,25 +191,28 @@ class Learner:
         self.fit = saved
         return known
 
-    def learn(self, atoms: Atoms, prediction: Prediction | None) -> Lesson:
-        """Learn one labelled structure that the prediction was wrong or unsure about; the model grows."""
+    def learn(self, atoms: Atoms, before: Before | None) -> Lesson:
+        """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty."""
         structure = labelled(atoms, f"label {self.n_labels}")
-        self.n_asked += 1
         n_new = self._absorb(atoms)
         after = self.model.predict(structure.atoms, uncertainty=True)
-        if prediction is None or structure.forces is None:
-            return Lesson(None, None, after, n_new)
-        error = float(np.sqrt(np.mean((prediction.forces - structure.forces) ** 2)))
-        before = float(prediction.energies_std.max())
-        lesson = Lesson(error, before, after, n_new)
-        self.policy = self.policy.observe(Observation(error, before, lesson.std_after))
-        return lesson
+        expected_after = least_certain(after.forces_std)
+        if before is None or structure.forces is None:
+            return Lesson(None, None, expected_after, after, n_new, None)
+        scale = self.history.scale
+        error = float(np.sqrt(np.mean((before.forces - structure.forces) ** 2)))
+        raw_rms, raw_max = float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std)
+        seen = Observation(error, raw_rms, raw_max, expected_after / scale)
+        self.history = self.history.observe(seen)
+        self._model = None
+        return Lesson(error, scale * raw_max, expected_after, after, n_new, seen)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""
         points = self.fit.propose([atoms])
         self.fit.update([atoms], points)
         self.model_version += 1
+        self._model = None
         return sum(map(len, points.values()))
 
     def state(self) -> dict:
@@ -206,5 +220,5 @@ class Learner:
         return {
             "model_version": self.model_version,
             "n_asked": self.n_asked,
-            "policy": self.policy.state(),
+            "history": self.history.state(),
         }

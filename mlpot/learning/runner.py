@@ -1,217 +1,256 @@
-"""The main job: a simulation that learns while it runs, and survives being killed at any instant.
+"""The main job: simulations that learn while they run, and survive being killed at any instant.
 
-The state on disk is always that of a finished step. What came after it is done again when the run resumes, and since the
-model is a function of the labels in their order, it is done again bit for bit; labels that were paid for in the meantime
-are found in labels.db.
+All walkers make one step each, a round. What needed a label in a round is calculated at the same time and learned in the
+order of the walkers, so the trajectories depend on the labels and not on who was faster. The state on disk is always that
+after a whole round. What came after it is done again when the run resumes, and since the model is a function of the labels in
+their order, it is done again bit for bit; labels that were paid for in the meantime are found in labels.db.
 """
 
 from __future__ import annotations
 
-import io
+import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
-import ase.io
-import numpy as np
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-
-from ..errors import RunFolderError
-from .calculator import BudgetSpent, Event, LearningCalculator
-from .dynamics import Dynamics, DynamicsPlan
+from .calculator import BudgetSpent
+from .campaign import Answer, Campaign
 from .folder import GrowingFile
+from .policy import Convergence
+from .record import LOG, LOG_COLUMNS, TRAJECTORY, Step, frame_text
+from .walker import Walker
 
-LOG_COLUMNS = (
-    "step", "time_fs", "temperature_K", "energy_eV", "max_energy_std_eV", "threshold", "labelled", "model_version", "seconds",
-)  # fmt: skip
-LOG, TRAJECTORY = "log.csv", "trajectory.xyz"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One row of log.csv, and what a live view needs besides.
-
-    Parameters
-    ----------
-    step, n_steps : int
-        This one, and how many there will be.
-    time_fs, temperature_K, energy_eV : float
-        Energy is the potential energy.
-    max_energy_std_eV, threshold : float or None
-        Largest uncertainty of an atom's energy in the prediction; None without a model.
-    labelled : bool
-        Whether this step was labelled rather than predicted.
-    model_version, n_labels : int
-    seconds : float
-        Wall time of this step.
-    force_error : float or None
-        RMS error of the prediction at a labelled step, eV/A.
-    """
-
-    step: int
-    n_steps: int
-    time_fs: float
-    temperature_K: float
-    energy_eV: float
-    max_energy_std_eV: float | None
-    threshold: float | None
-    labelled: bool
-    model_version: int
-    n_labels: int
-    seconds: float
-    force_error: float | None
-
-    def row(self) -> str:
-        """As a line of log.csv; empty where there is nothing to say."""
-        values = (getattr(self, name) for name in LOG_COLUMNS)
-        return ",".join("" if v is None else str(int(v)) if isinstance(v, bool) else repr(v) for v in values) + "\n"
-
-
+log = logging.getLogger(__name__)
+HOUR = 3600.0
 Observer = Callable[[Step], None]
 
 
-class LearningRun:
-    """Dynamics with a `LearningCalculator`, logged, checkpointed, resumable.
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is written down, and when it ends before its last step.
 
     Parameters
     ----------
-    atoms : ase.Atoms
-        Where it starts.
-    plan : DynamicsPlan
-    calculator : LearningCalculator
-        Holds the run folder.
     interval : int
-        Steps between frames of the trajectory.
+        Steps between frames of the trajectories.
     checkpoint_seconds : float
         Wall time between checkpoints; a label makes one as well.
+    asynchronous : bool
+        Whether queued labels come when they come; otherwise they are waited for, and a run can be repeated bit for bit.
+    convergence : Convergence
+    max_cpu_hours, max_wall_hours : float or None
+        Budget of the whole run, over all its restarts; labels count with `cores_per_label`.
+    cores_per_label : int
+    """
+
+    interval: int = 10
+    checkpoint_seconds: float = 10.0
+    asynchronous: bool = False
+    convergence: Convergence = Convergence(None, 0.0)
+    max_cpu_hours: float | None = None
+    max_wall_hours: float | None = None
+    cores_per_label: int = 1
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Resources of a run, s: wall time, processor time of this process, wall time of labels that were paid for."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    labels: float = 0.0
+
+
+class LearningRun:
+    """Walkers of one campaign, logged, checkpointed, resumable.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Holds the run folder.
+    walkers : sequence of Walker
+    settings : RunSettings
     observer : callable
         Called with every `Step`.
     """
 
     def __init__(
         self,
-        atoms: Atoms,
-        plan: DynamicsPlan,
-        calculator: LearningCalculator,
-        interval: int = 10,
-        checkpoint_seconds: float = 10.0,
+        campaign: Campaign,
+        walkers: Sequence[Walker],
+        settings: RunSettings | None = None,
         observer: Observer = lambda step: None,
     ):
-        self.calculator, self.plan = calculator, plan
-        self.interval, self.checkpoint_seconds, self.observer = interval, checkpoint_seconds, observer
-        calculator.observe = self._remember
-        atoms.calc = calculator
-        self.dynamics = Dynamics(atoms, plan)
-        self._event: Event | None = None
-        self._last_checkpoint = time.monotonic()
+        self.campaign, self.walkers, self.settings = campaign, tuple(walkers), settings or RunSettings()
+        self.observer = observer
+        self.convergence = self.settings.convergence
+        self.spent = Spent()
+        self._files: dict[str, GrowingFile] = {}
+        self._begin_clock()
 
     def run(self) -> str:
-        """Run to the last step; "finished", or "budget" when a label was needed that `max_labels` did not allow."""
-        state = self.calculator.folder.load_state()
+        """Run to the last step of all walkers, or to an earlier end; what that was.
+
+        "finished"; "budget" when a label was needed that `max_labels` did not allow, or time was up; "converged" when there
+        was nothing more to learn.
+        """
+        state = self.campaign.folder.load_state()
         lengths = {} if state is None else state["files"]
-        self._log = GrowingFile(self.calculator.folder / LOG, lengths.get(LOG, 0))
-        self._trajectory = GrowingFile(self.calculator.folder / TRAJECTORY, lengths.get(TRAJECTORY, 0))
         try:
-            if state is None:
-                self._start()
-            else:
-                self._resume(state)
-            while self.dynamics.step < self.plan.steps:
-                self._advance()
-            self._checkpoint("finished")
-            return "finished"
-        except BudgetSpent:
+            for name in (LOG, *map(self.trajectory, self.walkers)):
+                self._files[name] = GrowingFile(self.campaign.folder / name, lengths.get(name, 0))
+            self._start() if state is None else self._resume(state)
+            status = self._rounds()
+            self._settle_queue(wait=True)
+            self._checkpoint(status)
+            return status
+        except BudgetSpent as end:
+            log.warning("%s", end)
+            self.campaign.wait_for_queue()
             self._mark("budget")
             return "budget"
         finally:
-            self._log.close()
-            self._trajectory.close()
+            for file in self._files.values():
+                file.close()
+
+    def trajectory(self, walker: Walker) -> str:
+        """File of a walker's frames."""
+        return f"{TRAJECTORY}.xyz" if len(self.walkers) == 1 else f"{TRAJECTORY}_{walker.name}.xyz"
 
     def _start(self) -> None:
-        self.calculator.prepare(self.dynamics.atoms, learned=[])
-        self._log.append(",".join(LOG_COLUMNS) + "\n")
-        self._timed(self.dynamics.begin)
+        species = {int(z) for walker in self.walkers for z in walker.atoms.numbers}
+        self.campaign.prepare(tuple(sorted(species)), state={})
+        self._files[LOG].append(",".join(LOG_COLUMNS) + "\n")
 
     def _resume(self, state: dict) -> None:
-        atoms = self.dynamics.atoms
-        if not np.array_equal(state["numbers"], atoms.numbers) or state["ensemble"] != self.plan.ensemble:
-            raise RunFolderError(
-                f"{self.calculator.folder.path}: holds a run of other atoms or another ensemble ({state['ensemble']}); "
-                "resume it with the configuration it was started with"
-            )
-        self.calculator.prepare(atoms, learned=state["learned"], state=state["learner"])
-        self.dynamics.restore(state["dynamics"])
+        if len(state["walkers"]) != len(self.walkers):
+            raise self.campaign.folder.other_run(f"{len(state['walkers'])} walkers, not {len(self.walkers)}")
+        for walker, values in zip(self.walkers, state["walkers"], strict=True):
+            walker.check(values)
+        species = {int(z) for walker in self.walkers for z in walker.atoms.numbers}
+        self.campaign.prepare(tuple(sorted(species)), state["campaign"])
+        for walker, values in zip(self.walkers, state["walkers"], strict=True):
+            walker.restore(values)
+        self.convergence = self.convergence.restore(state["convergence"])
+        self.spent = Spent(**state["spent"])
+        self._begin_clock()
 
-    def _advance(self) -> None:
-        labelled = self._timed(self.dynamics.advance)
-        if labelled or time.monotonic() - self._last_checkpoint > self.checkpoint_seconds:
-            self._checkpoint("running")
+    def _rounds(self) -> str:
+        """Rounds until the end; why it ended."""
+        while active := [walker for walker in self.walkers if not walker.is_done]:
+            if self.convergence.verdict == "converged":
+                return "converged"
+            if self._is_out_of_time():
+                return "budget"
+            n_labels = self.campaign.learner.n_labels
+            self._settle_queue(wait=not self.settings.asynchronous)
+            self._round(active)
+            due = time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
+            if due or self.campaign.learner.n_labels > n_labels:
+                self._checkpoint("running")
+        return "finished"
 
-    def _timed(self, action: Callable[[], None]) -> bool:
-        """Do one step, write it down; whether it was labelled."""
+    def _round(self, active: Sequence[Walker]) -> None:
+        """One step of each walker."""
+        waiting = []
+        for walker in active:
+            started = time.perf_counter()
+            if walker.advance():
+                self._write(walker, time.perf_counter() - started)
+            else:
+                waiting.append(walker)
+        self._label(waiting)
+        before = self.convergence.verdict
+        self.convergence = self.convergence.stepped(len(active), bool(waiting))
+        if before != "stalled" == self.convergence.verdict:
+            log.warning(
+                "stalled: no label was needed in %d steps, yet check labels are off by up to %.3g eV/A",
+                self.convergence.calm, max(self.convergence.errors),
+            )  # fmt: skip
+
+    def _label(self, waiting: Sequence[Walker]) -> None:
+        """Labels for all that wait, at the same time; then their steps, with the model of all these labels."""
+        if not waiting:
+            return
         started = time.perf_counter()
-        self._event = None
-        action()
-        step = self._describe(time.perf_counter() - started)
-        self._log.append(step.row())
-        if step.step % self.interval == 0 or step.labelled:
-            self._trajectory.append(frame_text(self.dynamics.atoms, step, self.calculator.uncertainty))
+        queries = []
+        for walker in waiting:
+            self._afford(walker)
+            queries.append(walker.query())  # all are under way before any is waited for
+        answers = [self._settled(self.campaign.settle(query)) for query in queries]
+        seconds = (time.perf_counter() - started) / len(waiting)
+        for walker, answer in zip(waiting, answers, strict=True):
+            started = time.perf_counter()
+            walker.repeat(answer)
+            self._write(walker, seconds + time.perf_counter() - started)
+
+    def _afford(self, walker: Walker) -> None:
+        """Another walker of the same round may have had the last label of the budget."""
+        most, asked = self.campaign.learner.rules.max_labels, self.campaign.learner.n_asked
+        if most is not None and asked >= most:
+            raise BudgetSpent(f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels")
+
+    def _settle_queue(self, wait: bool) -> None:
+        for answer in self.campaign.poll(wait):
+            self._settled(answer)
+
+    def _settled(self, answer: Answer) -> Answer:
+        """Take note of what a label cost and showed."""
+        if answer.paid and answer.atoms is not None:
+            seconds = self.campaign.source.store.seconds(answer.query.key)
+            self.spent = replace(self.spent, labels=self.spent.labels + seconds)
+        error = None if answer.lesson is None else answer.lesson.force_error
+        if answer.query.reason == "check" and error is not None:
+            self.convergence = self.convergence.checked(error)
+        return answer
+
+    def _write(self, walker: Walker, seconds: float) -> None:
+        """Write a step down."""
+        step = walker.describe(seconds)
+        self._files[LOG].append(step.row())
+        if step.step % self.settings.interval == 0 or step.labelled:
+            text = frame_text(walker.atoms, step, walker.calculator.uncertainty)
+            self._files[self.trajectory(walker)].append(text)
+        if walker.event.queued is not None:
+            self.campaign.enqueue(walker.event.queued)
         self.observer(step)
-        return step.labelled
 
-    def _describe(self, seconds: float) -> Step:
-        atoms, learner, event = self.dynamics.atoms, self.calculator.learner, self._event
-        decision = None if event is None else event.decision
-        return Step(
-            step=self.dynamics.step,
-            n_steps=self.plan.steps,
-            time_fs=self.dynamics.step * self.plan.timestep_fs,
-            temperature_K=float(atoms.get_temperature()),
-            energy_eV=float(atoms.get_potential_energy()),
-            max_energy_std_eV=None if decision is None else decision.max_energy_std,
-            threshold=None if decision is None else decision.threshold,
-            labelled=decision is not None and decision.label,
-            model_version=learner.model_version,
-            n_labels=learner.n_labels,
-            seconds=seconds,
-            force_error=None if event is None or event.lesson is None else event.lesson.force_error,
+    def _is_out_of_time(self) -> bool:
+        """Whether the budget of wall or processor time is spent."""
+        spent, s = self._spent_now(), self.settings
+        cpu = spent.cpu + s.cores_per_label * spent.labels
+        out = (s.max_wall_hours is not None and spent.wall > s.max_wall_hours * HOUR) or (
+            s.max_cpu_hours is not None and cpu > s.max_cpu_hours * HOUR
         )
+        if out:
+            log.warning("the budget is spent: %.3g h wall time, %.3g h processor time", spent.wall / HOUR, cpu / HOUR)
+        return out
 
-    def _remember(self, event: Event) -> None:
-        """Keep the event of this step; the integrators calculate once a step."""
-        self._event = event
+    def _begin_clock(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._last_checkpoint = time.monotonic()
+
+    def _spent_now(self) -> Spent:
+        wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        return replace(self.spent, wall=self.spent.wall + wall, cpu=self.spent.cpu + cpu)
 
     def _checkpoint(self, status: str) -> None:
-        lengths = {LOG: self._log.sync(), TRAJECTORY: self._trajectory.sync()}
-        self.calculator.folder.save_state(
+        self.spent = self._spent_now()
+        self._begin_clock()
+        self.campaign.folder.save_state(
             {
                 "status": status,
-                "numbers": self.dynamics.atoms.numbers,
-                "ensemble": self.plan.ensemble,
-                "dynamics": self.dynamics.state(),
-                "learner": self.calculator.learner.state(),
-                "learned": self.calculator.learned_keys,
-                "files": lengths,
+                "verdict": self.convergence.verdict,
+                "walkers": [walker.state() for walker in self.walkers],
+                "campaign": self.campaign.state(),
+                "convergence": self.convergence.state(),
+                "spent": asdict(self.spent),
+                "files": {name: file.sync() for name, file in self._files.items()},
             }
         )
-        self._last_checkpoint = time.monotonic()
 
     def _mark(self, status: str) -> None:
         """Note why the run ended, without touching the last finished checkpoint."""
-        state = self.calculator.folder.load_state()
+        state = self.campaign.folder.load_state()
         if state is not None:
-            self.calculator.folder.save_state({**state, "status": status})
-
-
-def frame_text(atoms: Atoms, step: Step, uncertainty: Mapping) -> str:
-    """A frame of the trajectory in extended XYZ, with results, momenta and uncertainties."""
-    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, momenta=atoms.get_momenta())
-    results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}
-    frame.calc = SinglePointCalculator(frame, **results)
-    frame.info.update(step=step.step, labelled=step.labelled, model_version=step.model_version)
-    if "energies_std" in uncertainty:
-        frame.arrays["energies_std"] = uncertainty["energies_std"]
-    buffer = io.StringIO()
-    ase.io.write(buffer, frame, format="extxyz")
-    return buffer.getvalue()
+            self.campaign.folder.save_state({**state, "status": status})

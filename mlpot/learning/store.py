@@ -122,6 +122,11 @@ class LabelStore:
             row = self._db.get(id=self._ids[key])
             return StoredLabel(row.id, key, row.toatoms())
 
+    def seconds(self, key: str) -> float:
+        """Wall time that the label under a key took."""
+        with speaking(self.file):
+            return float(self._db.get(id=self._ids[key]).key_value_pairs["label_seconds"])
+
     def frames(self) -> list[Atoms]:
         """All structures with their results, in order."""
         return [row.toatoms() for row in self.rows()]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..learning.runner import Step
+from ..learning.record import Step
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines; labelled steps always get one."""
@@ -30,8 +30,9 @@ class LiveView:
     def __init__(self, console: Console, file: Path):
         self._console, self._file = console, open(file, "a")
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        self._first: tuple[float, int] | None = None
-        self._last_line = 0.0
+        self._first: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, Step] = {}
+        self._last_line: dict[str, float] = {}
         self.handler = logging.StreamHandler(self._file)
 
     def __enter__(self) -> LiveView:
@@ -49,11 +50,13 @@ class LiveView:
     def show(self, step: Step) -> None:
         """Take note of a step."""
         now = time.monotonic()
-        self._first = self._first or (now, step.step)
+        self._first.setdefault(step.walker, (now, step.step))
+        self._last[step.walker] = step
         if self._live:
-            self._live.update(self._table(step, now))
-        if step.labelled or now - self._last_line > PLAIN_SECONDS or step.step == step.n_steps:
-            self._last_line = now
+            self._live.update(self._table(now))
+        quiet = now - self._last_line.get(step.walker, 0.0)
+        if step.labelled or quiet > PLAIN_SECONDS or step.step == step.n_steps:
+            self._last_line[step.walker] = now
             self._write(self._line(step, now))
 
     def _write(self, line: str) -> None:
@@ -64,35 +67,40 @@ class LiveView:
 
     def _rate(self, step: Step, now: float) -> tuple[float, str]:
         """Steps per second since this process began, and the time that is left at that pace."""
-        began, first = self._first
+        began, first = self._first[step.walker]
         rate = (step.step - first) / (now - began) if now > began else 0.0
         left = (step.n_steps - step.step) / rate if rate else 0.0
         return rate, time.strftime("%H:%M:%S", time.gmtime(left)) if rate else "-"
 
     def _line(self, step: Step, now: float) -> str:
         rate, left = self._rate(step, now)
-        error = "" if step.force_error is None else f", force error was {step.force_error:.3f} eV/A"
+        name = f"{step.walker}: " if len(self._last) > 1 else ""
+        error = "" if step.force_error_eV_per_A is None else f", force error was {step.force_error_eV_per_A:.3f} eV/A"
         return (
-            f"step {step.step:6d}/{step.n_steps}  {step.temperature_K:7.1f} K  {step.energy_eV:14.4f} eV  "
-            f"uncertainty {_milli(step.max_energy_std_eV)} of {_milli(step.threshold)} meV  labels {step.n_labels:4d}  "
-            f"{rate:6.1f} steps/s  left {left}" + (f"  labelled{error}" if step.labelled else "")
+            f"{name}step {step.step:6d}/{step.n_steps}  {step.temperature_K:7.1f} K  {step.energy_eV:14.4f} eV  "
+            f"expected error {_shown(step.expected_error_eV_per_A)} of {_shown(step.threshold)} eV/A  "
+            f"labels {step.n_labels:4d}  {rate:6.1f} steps/s  left {left}"
+            + (f"  {step.reason}: labelled{error}" if step.labelled else "")
         )
 
-    def _table(self, step: Step, now: float) -> Table:
-        rate, left = self._rate(step, now)
-        table = Table("step", "temperature", "energy", "uncertainty", "threshold", "labels", "steps/s", "left")
-        table.add_row(
-            f"{step.step}/{step.n_steps}",
-            f"{step.temperature_K:.1f} K",
-            f"{step.energy_eV:.3f} eV",
-            f"{_milli(step.max_energy_std_eV)} meV",
-            f"{_milli(step.threshold)} meV",
-            str(step.n_labels),
-            f"{rate:.1f}",
-            left,
-        )
+    def _table(self, now: float) -> Table:
+        heads = ("walker", "step", "temperature", "energy", "expected error", "threshold", "labels", "steps/s", "left")
+        table = Table(*heads)
+        for name, step in self._last.items():
+            rate, left = self._rate(step, now)
+            table.add_row(
+                name,
+                f"{step.step}/{step.n_steps}",
+                f"{step.temperature_K:.1f} K",
+                f"{step.energy_eV:.3f} eV",
+                f"{_shown(step.expected_error_eV_per_A)} eV/A",
+                f"{_shown(step.threshold)} eV/A",
+                str(step.n_labels),
+                f"{rate:.1f}",
+                left,
+            )
         return table
 
 
-def _milli(value: float | None) -> str:
-    return "-" if value is None else f"{1e3 * value:.2f}"
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

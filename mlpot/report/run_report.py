@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RunFolderError
-from ..learning.runner import LOG, LOG_COLUMNS
+from ..learning.record import LOG, LOG_COLUMNS, WORDS
 from ..learning.store import LabelStore
 from .html import paragraph, section, table, write_page
 from .plots import image, learning_figure, timeline_figure, timing_figure

@@ -1,0 +1,295 @@
+"""A campaign: one model, the labels it is made of, and the run folder that holds both; any number of walkers share it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from ..errors import LabelError, ModelFileError
+from ..labellers.calculator import CalculatorLabeller
+from ..labellers.executor import SubprocessExecutor
+from ..models.files import load_model
+from ..models.incremental import Fit
+from ..models.prediction import Prediction
+from ..models.settings import FitConfig
+from .folder import RunFolder
+from .learner import Before, Learner, Lesson
+from .policy import Observation, Rules
+from .source import LabelSource, bare_structure
+from .store import LabelStore
+
+log = logging.getLogger(__name__)
+
+MODEL_FILE, FIT_FILE = "model.h5", "fit.h5"
+SEEN = "seen_"
+"""Prefix of the numbers in labels.db that the calibration is made of."""
+SAVE_AFTER = 10.0
+"""The fit is written when learning since the last time took so many times longer than writing it."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A structure whose label was asked for.
+
+    Parameters
+    ----------
+    key : str
+        Of the label.
+    atoms : ase.Atoms
+    before : Before or None
+        What the model said of it.
+    reason : str
+        Of the decision.
+    walker : str
+        Who asked, and at which of its steps.
+    step : int
+    """
+
+    key: str
+    atoms: Atoms
+    before: Before | None
+    reason: str
+    walker: str
+    step: int
+
+    def state(self) -> dict:
+        """Numbers, strings and arrays."""
+        before = None if self.before is None else vars(self.before)
+        return {**vars(self), "atoms": self.atoms.todict(), "before": before}
+
+    @classmethod
+    def restore(cls, state: dict) -> Query:
+        """Inverse of `state`."""
+        before = None if state["before"] is None else Before(**state["before"])
+        return cls(**{**state, "atoms": Atoms.fromdict(state["atoms"]), "before": before})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a query.
+
+    Parameters
+    ----------
+    query : Query
+    atoms : ase.Atoms or None
+        Labelled; None when the label failed.
+    lesson : Lesson or None
+        None without a label, and for one that had been learned already.
+    paid : bool
+        Whether it was calculated now rather than found.
+    failure : str or None
+        Why there is no label.
+    """
+
+    query: Query
+    atoms: Atoms | None
+    lesson: Lesson | None
+    paid: bool
+    failure: str | None
+
+
+class Campaign:
+    """Asks for labels, learns them in the order in which they are settled, and keeps everything on the disk.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Run folder for labels.db and model.h5; new or empty unless `resume`.
+    labeller : CalculatorLabeller
+    config : FitConfig
+        Terms or preset, and noises.
+    rules : Rules
+        When to ask.
+    frames : list of ase.Atoms
+        Labelled data to start from.
+    start_model : str or Path
+        Model whose terms, noises and sparse points it starts with; needs `frames`.
+    resume : bool
+        Whether the folder may hold labels already.
+    executor : callable
+        Makes the executor of labels; by default processes of this machine, one label at a time.
+    tries : int
+        Attempts at each label.
+    fail_softly : bool
+        Whether a label that failed leaves the simulation its prediction instead of ending it.
+
+    Raises
+    ------
+    ConfigError, RunFolderError, ModelFileError
+        Before anything is written, where it can be told.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        labeller: CalculatorLabeller,
+        *,
+        config: FitConfig | None = None,
+        rules: Rules | None = None,
+        frames: list[Atoms] | None = None,
+        start_model: str | Path | None = None,
+        resume: bool = False,
+        executor: Callable[[], Executor] | None = None,
+        tries: int = 2,
+        fail_softly: bool = False,
+    ):
+        self._start_model = None if start_model is None else load_model(start_model)
+        self._config, self._rules, self.frames = config or FitConfig(), rules or Rules(), frames or []
+        self.fail_softly = fail_softly
+        with ExitStack() as undo:
+            workers = executor() if executor else SubprocessExecutor(preload=labeller.modules)
+            undo.callback(workers.shutdown, cancel_futures=True)
+            # a wrong name or parameter is an error now, not at the first label
+            workers.submit(labeller.check).result()
+            self.folder = undo.enter_context(RunFolder(folder, resume))
+            self.source = LabelSource(labeller, LabelStore(self.folder.path), workers, tries)
+            self._resources = undo.pop_all()
+        self.learner: Learner | None = None
+        self.learned_keys: list[str] = []
+        self.queue: list[Query] = []
+        self._unsaved_seconds, self._save_seconds = 0.0, 0.0
+
+    def prepare(self, species: tuple[int, ...], state: dict | None = None) -> None:
+        """Make the learner for these elements and those of the data; learn what is known.
+
+        That is the data and, with `state`, what it says; without, all labels of the folder, as a script wants it that goes
+        on where another ended. A run that starts afresh gives an empty state: {}.
+        """
+        present = set(species) | {int(z) for frame in self.frames for z in frame.numbers}
+        self.learner = Learner(self._config, tuple(sorted(present)), self._rules)
+        store = self.source.store
+        if state is None:
+            state = self._state_of_labels()
+        self.learned_keys = list(state.get("learned", []))
+        stored = [store.get(key).atoms for key in self.learned_keys]
+        self.learner.begin(self.frames, stored, self._start_model, state.get("learner"), self._saved_fit())
+        self.queue = [Query.restore(values) for values in state.get("queue", [])]
+        for query in self.queue:
+            self.source.request(query.atoms)
+        if self.learner.model is not None:
+            self._save_model()
+
+    def state(self) -> dict:
+        """What `prepare` needs besides the labels."""
+        return {
+            "learned": self.learned_keys,
+            "learner": self.learner.state(),
+            "queue": [query.state() for query in self.queue],
+        }
+
+    def ask(self, atoms: Atoms, prediction: Prediction | None, reason: str, walker: str, step: int) -> Query:
+        """Have a label started; it comes by `settle`."""
+        self.learner.n_asked += 1
+        key = self.source.request(atoms)
+        return Query(key, bare_structure(atoms), self.learner.before(prediction), reason, walker, step)
+
+    def enqueue(self, query: Query) -> None:
+        """Let a label come when it comes; `poll` sees to it."""
+        self.queue.append(query)
+
+    def poll(self, wait: bool = False) -> list[Answer]:
+        """Learn what has come of the queue, or wait for all of it; in the order in which it was asked for."""
+        answers = []
+        for query in list(self.queue):
+            if wait or self.source.outcome(query.key) is not None:
+                self.queue.remove(query)
+                answers.append(self.settle(query))
+        return answers
+
+    def wait_for_queue(self) -> None:
+        """Return when all labels under way are on the disk: they are learned when the run goes on."""
+        for query in self.queue:
+            self.source.wait(query.key)
+
+    def settle(self, query: Query) -> Answer:
+        """Wait for a label and learn it.
+
+        Raises
+        ------
+        LabelError
+            If it failed, unless failures are taken softly and there is a model.
+        """
+        outcome = self.source.wait(query.key)
+        if outcome.atoms is None:
+            if not self.fail_softly or self.learner.model is None:
+                raise LabelError(outcome.failure)
+            log.warning("going on without a label: %s", outcome.failure)
+            return Answer(query, None, None, outcome.paid, outcome.failure)
+        if query.key in self.learned_keys:  # an optimiser that comes back to where it was
+            return Answer(query, outcome.atoms, None, outcome.paid, None)
+        return Answer(query, outcome.atoms, self._learn(query, outcome.atoms), outcome.paid, None)
+
+    def _learn(self, query: Query, atoms: Atoms) -> Lesson:
+        started = time.monotonic()
+        lesson = self.learner.learn(atoms, query.before)
+        seconds = time.monotonic() - started
+        self._unsaved_seconds += seconds
+        self.learned_keys.append(query.key)
+        self._annotate(query, lesson, seconds)
+        self._save_model()
+        if self._unsaved_seconds > SAVE_AFTER * self._save_seconds:
+            self._save_fit()
+        return lesson
+
+    def _annotate(self, query: Query, lesson: Lesson, seconds: float) -> None:
+        """Keep with the label what the run knew when it asked, and what it made of it."""
+        numbers = {
+            "model_version": self.learner.model_version, "reason": query.reason, "walker": query.walker,
+            "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": lesson.expected_after,
+        }  # fmt: skip
+        data = {}
+        if query.before is not None:
+            data = {"predicted_forces": query.before.forces, "predicted_energy": query.before.energy}
+        if lesson.observation is not None:
+            numbers |= {"force_error": lesson.force_error, "expected_error": lesson.expected}
+            numbers |= {SEEN + name: value for name, value in asdict(lesson.observation).items()}
+        self.source.store.annotate(query.key, data=data, **numbers)
+
+    def _state_of_labels(self) -> dict:
+        """The state of a learner that has learned all labels of the folder, as far as these tell."""
+        rows = [row.key_value_pairs for row in self.source.store.rows()]
+        names = list(Observation.__annotations__)
+        seen = [[row[SEEN + name] for name in names] for row in rows if SEEN + "error" in row]
+        learner = {"n_asked": len(rows), "history": seen}
+        return {"learned": self.source.store.keys, "learner": learner}
+
+    def _save_model(self) -> None:
+        self.learner.model.save(self.folder / MODEL_FILE)
+
+    def _saved_fit(self) -> Fit | None:
+        """What an earlier run left, so that nothing need be learned again."""
+        file = self.folder / FIT_FILE
+        if not file.exists():
+            return None
+        try:
+            return Fit.load(file)
+        except ModelFileError as error:
+            log.warning("%s; all labels are learned anew", error)
+            return None
+
+    def _save_fit(self) -> None:
+        """Keep what a later run would have to learn again; it is large, so not after every label."""
+        started = time.monotonic()
+        self.learner.fit.save(self.folder / FIT_FILE)
+        self._save_seconds, self._unsaved_seconds = time.monotonic() - started, 0.0
+
+    def close(self) -> None:
+        """Keep what was learned; let workers and folder go."""
+        try:
+            if self.learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
+                self._save_fit()
+        finally:
+            self._resources.close()
+
+    def __enter__(self) -> Campaign:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()

@@ -1,0 +1,88 @@
+"""What a run writes down of every step: a row of log.csv, a frame of a trajectory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+LOG, TRAJECTORY = "log.csv", "trajectory"
+LOG_COLUMNS = (
+    "step", "time_fs", "temperature_K", "energy_eV", "max_energy_std_eV", "threshold", "labelled", "model_version", "seconds",
+    "expected_error_eV_per_A", "force_error_eV_per_A", "novelty", "reason", "n_labels", "walker",
+)  # fmt: skip
+WORDS = ("reason", "walker")
+"""Columns of text."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of log.csv, and what a live view needs besides.
+
+    Parameters
+    ----------
+    step, n_steps : int
+        This one, and how many there will be, of this walker.
+    time_fs, temperature_K, energy_eV : float
+        Energy is the potential energy.
+    max_energy_std_eV : float or None
+        Largest uncertainty of an atom's energy in the prediction; None without a model.
+    threshold, expected_error_eV_per_A, novelty : float or None
+        Of the prediction; the first two in eV/A.
+    labelled : bool
+        Whether this step was labelled rather than predicted.
+    model_version, n_labels : int
+    seconds : float
+        Wall time of this step.
+    force_error_eV_per_A : float or None
+        RMS error of the prediction at a labelled step.
+    reason : str
+        Of the decision.
+    walker : str
+    """
+
+    step: int
+    n_steps: int
+    time_fs: float
+    temperature_K: float
+    energy_eV: float
+    max_energy_std_eV: float | None
+    threshold: float | None
+    labelled: bool
+    model_version: int
+    n_labels: int
+    seconds: float
+    expected_error_eV_per_A: float | None
+    force_error_eV_per_A: float | None
+    novelty: float | None
+    reason: str
+    walker: str
+
+    def row(self) -> str:
+        """As a line of log.csv; empty where there is nothing to say."""
+        return ",".join(_cell(getattr(self, name)) for name in LOG_COLUMNS) + "\n"
+
+
+def _cell(value: float | bool | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return str(int(value)) if isinstance(value, bool) else repr(value)
+
+
+def frame_text(atoms: Atoms, step: Step, uncertainty: Mapping) -> str:
+    """A frame of the trajectory in extended XYZ, with results, momenta and uncertainties."""
+    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, momenta=atoms.get_momenta())
+    results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}
+    frame.calc = SinglePointCalculator(frame, **results)
+    frame.info.update(step=step.step, labelled=step.labelled, model_version=step.model_version)
+    for name in ("energies_std", "forces_std"):
+        if name in uncertainty:
+            frame.arrays[name] = np.asarray(uncertainty[name])
+    buffer = io.StringIO()
+    ase.io.write(buffer, frame, format="extxyz")
+    return buffer.getvalue()

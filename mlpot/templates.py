@@ -1,0 +1,63 @@
+"""Complete, commented configurations for a structure, every key with its meaning: `mlpot template`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from ase.data import chemical_symbols
+
+from .config import FitFile, LearnFile
+
+def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
+    """A complete configuration for a structure file, every key with its meaning."""
+    symbols = "-".join(chemical_symbols[z] for z in species).lower()
+    energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
+    schema, given = (FitFile, FIT_GIVEN) if kind == "fit" else (LearnFile, LEARN_GIVEN)
+    lines = [f"# mlpot {kind} THIS_FILE", ""]
+    for section, field in schema.model_fields.items():
+        if section == "walkers":
+            continue
+        lines.append(f"[{section}]")
+        for key, entry in field.annotation.model_fields.items():
+            if key in ("terms", "config_type_noise"):
+                continue
+            value = given.get((section, key), entry.default)
+            text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else _toml(value)
+            text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
+            mark = "# " if value is None else ""
+            lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
+        lines.append("")
+    return "\n".join(lines + (WALKERS.splitlines() if kind == "learn" else []))
+
+
+FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
+LEARN_GIVEN = {
+    ("structure", "file"): "FILE",
+    ("model", "preset"): "balanced",
+    ("labeller", "parameters"): {"method": "GFN1-xTB", "verbosity": 0},
+    ("output", "folder"): "runs/NAME",
+}
+WALKERS = """\
+# Several simulations may share the model; what is not said here is that of [structure] and [dynamics]:
+# [[walkers]]
+# name = "cold"
+# temperature_K = 300.0
+#
+# [[walkers]]
+# name = "hot"
+# temperature_K = [300.0, 1200.0]
+# replicas = 2
+"""
+EXAMPLES = {
+    "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
+    "target": "0.2", "soft_fraction": "0.6", "check_interval": "500", "max_wall_hours": "24.0", "max_cpu_hours": "240.0",
+    "converged_after": "5000", "target_error": "0.1", "timeout_s": "3600.0", "max_labels": "60", "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
+}  # fmt: skip
+
+
+def _toml(value: Any) -> str:
+    """A TOML literal."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

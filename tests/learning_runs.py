@@ -1,0 +1,64 @@
+"""What the tests of learning runs share: a crystal, its dynamics, runs that can be broken off."""
+
+from ase.build import bulk
+from conftest import FAULTY, SMALL_TERMS, faulty_parameters
+
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.learning.calculator import LearningCalculator
+from mlpot.learning.campaign import Campaign
+from mlpot.learning.dynamics import DynamicsPlan
+from mlpot.learning.policy import Rules
+from mlpot.learning.runner import LearningRun, RunSettings
+from mlpot.learning.walker import Walker
+from mlpot.models.settings import FitConfig
+
+TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
+CONFIG = FitConfig(terms=TERMS)
+
+
+def crystal(seed=1):
+    atoms = bulk("Si", "fcc", a=3.6, cubic=True) * (2, 2, 2)
+    atoms.rattle(0.02, seed=seed)
+    return atoms
+
+
+def plan(steps=60, ensemble="nvt", seed=4, ramp=(100.0, 500.0), **kwargs):
+    return DynamicsPlan(ensemble=ensemble, ramp=ramp, timestep_fs=2.0, steps=steps, seed=seed, **kwargs)
+
+
+def calculator(folder, calls_file, **kwargs):
+    """A LearningCalculator whose labels cost nothing."""
+    return LearningCalculator(folder, FAULTY, faulty_parameters(calls_file), **{"config": CONFIG, **kwargs})
+
+
+def campaign(folder, calls_file, rules=None, plan_of_faults=None, **kwargs):
+    parameters = {**faulty_parameters(calls_file), **(plan_of_faults or {})}
+    return Campaign(folder, CalculatorLabeller(FAULTY, parameters), config=CONFIG, rules=rules or Rules(), **kwargs)
+
+
+def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, **kwargs):
+    """Run walkers; `stop_after` steps of this call they are broken off in the middle, as a kill would."""
+    plans = plans if isinstance(plans, list) else [plans]
+    with campaign(folder, calls_file, resume=resume, **kwargs) as shared:
+        seen = []
+
+        def observe(step):
+            seen.append(step)
+            if stop_after and len(seen) > stop_after:
+                raise InterruptedError
+
+        walkers = [
+            Walker(shared, f"w{k}", crystal() if starts is None else starts[k].copy(), p) for k, p in enumerate(plans)
+        ]
+        run = LearningRun(shared, walkers, settings or RunSettings(interval=5, checkpoint_seconds=0.05), observe)
+        try:
+            return run.run(), run
+        except InterruptedError:
+            return "interrupted", run
+
+
+def without_seconds(folder):
+    """Rows of log.csv without the wall time."""
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    at = rows[0].index("seconds")
+    return [row[:at] + row[at + 1 :] for row in rows]

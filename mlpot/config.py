@@ -14,6 +14,8 @@ from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from .errors import ConfigError
+from .labellers.plan import LabellingPlan
+from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.calculator import LearningCalculator
 from .learning.dynamics import DynamicsPlan
 from .learning.runner import LearningRun
@@ -81,8 +83,33 @@ class LabellerSettings(Settings):
 
     calculator: str = Field("tblite.ase.TBLite", description="any importable ASE calculator, package.module.Class")
     parameters: dict[str, Any] = Field({}, description="its keyword arguments")
-    timeout_s: PositiveFloat | None = Field(None, description="give a label up after so many seconds")
-    tries: PositiveInt = Field(2, description="attempts before the run stops")
+    timeout_s: PositiveFloat | None = Field(None, description="give a calculation up after so many seconds")
+    tries: PositiveInt = Field(2, description="calculations before a label is given up")
+    fallback: dict[str, Any] = Field({}, description="parameters that replace these from the second try on")
+    on_failure: Literal["stop", "go on"] = Field("stop", description='when a label fails: "stop" | "go on"')
+    net_force_tolerance: PositiveFloat | Literal["off"] = Field(
+        NET_FORCE_TOLERANCE, description='forces must add up to less, eV/A per atom; "off" with an external field'
+    )
+    executor: Literal["local", "dask", "slurm"] = Field("local", description="where: local | dask | slurm")
+    workers: PositiveInt = Field(1, description="labels at a time: processes, or jobs of Slurm")
+    scheduler: str | None = Field(None, description="dask: the address of its scheduler")
+    slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
+
+    def plan(self) -> LabellingPlan:
+        """As the labellers take it."""
+        return LabellingPlan(
+            calculator=self.calculator,
+            parameters=self.parameters,
+            timeout=self.timeout_s,
+            tries=self.tries,
+            fallback=self.fallback,
+            on_failure=self.on_failure,
+            net_force_tolerance=None if self.net_force_tolerance == "off" else self.net_force_tolerance,
+            executor=self.executor,
+            workers=self.workers,
+            scheduler=self.scheduler,
+            slurm=self.slurm or {},
+        )
 
 
 class LearningSettings(Settings):
@@ -234,9 +261,8 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     frames = read_structures(s.data.train) if s.data.train else []
     config = s.fit_config()
     with LearningCalculator(
-        s.output.folder, s.labeller.calculator, s.labeller.parameters, config=config,
-        threshold=s.learning.threshold, max_labels=s.learning.max_labels, frames=frames,
-        start_model=s.learning.model, resume=resume, tries=s.labeller.tries, timeout=s.labeller.timeout_s,
+        s.output.folder, config=config, threshold=s.learning.threshold, max_labels=s.learning.max_labels, frames=frames,
+        start_model=s.learning.model, resume=resume, labelling=s.labeller.plan(),
     ) as calculator:  # fmt: skip
         yield LearningRun(start, s.dynamics.plan(), calculator, s.output.interval, s.output.checkpoint_s)
 
@@ -270,6 +296,7 @@ LEARN_GIVEN = {
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
+    "scheduler": '"tcp://node1:8786"', "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',
     "timeout_s": "3600.0", "max_labels": "60", "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
 }  # fmt: skip
 

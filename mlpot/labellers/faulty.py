@@ -40,8 +40,8 @@ class FaultyCalculator(Calculator):
         few; "wrong" forces are twice what they should be; "net force" one atom is pulled at; "moved" the
         calculation is of a structure whose first atom sits elsewhere, "sorted" whose atoms come in reverse;
         "strange" the energy is 50 eV/atom too high, "outlier" 50 and one more with each calculation; "worker"
-        SIGKILL to this process and to the one that started it. Nothing from the end of the list on. The calculations are counted by the
-        lines of `calls_file`, over all processes; without one, by this object.
+        SIGKILL to this process and to the one that started it. Nothing from the end of the list on. The
+        calculations are counted by the lines of `calls_file`, over all processes; without one, by this object.
     calls_file : str
         Text file that gets a line "start FINGERPRINT PID" when a calculation begins and "end FINGERPRINT PID"
         when it is finished, on the disk before anything else happens.
@@ -69,7 +69,9 @@ class FaultyCalculator(Calculator):
         super().__init__(**kwargs)
         unknown = [word for word in [*fail, always] if word not in FAULTS]
         if unknown:
-            raise ValueError(f"fail = {list(fail)!r}, always = {always!r}: unknown fault {unknown[0]!r}; known are {FAULTS}")
+            raise ValueError(
+                f"fail = {list(fail)!r}, always = {always!r}: unknown fault {unknown[0]!r}; known are {FAULTS}"
+            )
         module, _, name = calculator.rpartition(".")
         self._calculator = getattr(import_module(module), name)(**(parameters or {}))
         self._fail, self._always, self._seconds = list(fail), always, seconds

@@ -167,10 +167,13 @@ def read_doubt(file: Path) -> tuple[Atoms, Label]:
     return _from_dict(json.loads(file.read_text(encoding="utf-8")))
 
 
-def believe(inbox: Path, key: str, file: Path) -> None:
-    """Make a doubted result the one that is there."""
-    os.replace(file, inbox / f"{key}.json")
-    flush(inbox)
+def refuse(inbox: Path, key: str) -> None:
+    """Put a result away that is not what its name says."""
+    file = inbox / f"{key}.json"
+    log.warning(
+        "%s is of another structure, or other parameters, than its name says; it is kept as %s.refused", file, file
+    )
+    os.replace(file, f"{file}.refused")
 
 
 def waiting(inbox: Path) -> list[str]:

@@ -129,7 +129,9 @@ def check_geometry(sent: Atoms, found: Atoms, where: str) -> None:
     if not np.array_equal(sent.numbers, found.numbers):
         raise LabelError(f"label: {where} holds {found.symbols}, not {sent.symbols}: other atoms, or another order")
     if np.abs(sent.cell.array - found.cell.array)[sent.pbc].max(initial=0.0) > GEOMETRY_TOLERANCE:
-        raise LabelError(f"label: {where} has another cell than the one that was sent; the calculator must not change it")
+        raise LabelError(
+            f"label: {where} has another cell than the one that was sent; the calculator must not change it"
+        )
     moved = found.positions - sent.positions
     if sent.pbc.any():
         cell = sent.cell.complete().array

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,16 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import ase_results
 from ..errors import LabelError, ModelFileError
-from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
-from ..labellers.executor import SubprocessExecutor
-from ..labellers.inbox import label_into, wait_for_claim
-from ..labellers.protocol import Labeller, key_of
+from ..labellers.calculator import DEFAULT_CALCULATOR
+from ..labellers.plan import LabellingPlan
 from ..models.files import load_model
 from ..models.incremental import Fit
 from ..models.prediction import Prediction, Uncertainty
 from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
 from ..structures import volume_of
-from .folder import RunFolder
 from .learner import Decision, Learner, Lesson
-from .store import LabelStore
+from .source import Outcome, opened_source
 
 log = logging.getLogger(__name__)
 
@@ -39,46 +35,6 @@ SAVE_AFTER = 10.0
 
 class BudgetSpent(LabelError):
     """A label is needed and `max_labels` allows no more: the run ends here, cleanly."""
-
-
-class LabelSource:
-    """Labels through an executor and a store: what was paid for once is never asked for again."""
-
-    def __init__(self, labeller: Labeller, store: LabelStore, executor: Executor, tries: int = 2):
-        self.labeller, self.store, self.executor, self.tries = labeller, store, executor, tries
-
-    def obtain(self, atoms: Atoms) -> tuple[str, Atoms, bool]:
-        """Key, structure with results, and whether it had to be paid for now.
-
-        Raises
-        ------
-        LabelError
-            If the labeller fails `tries` times.
-        """
-        key = key_of(self.labeller, atoms)
-        wait_for_claim(self.store.inbox, key)
-        stored = self.store.collect(key)
-        if stored is not None:
-            return key, stored.atoms, False
-        bare = bare_structure(atoms)
-        for attempt in range(1, self.tries + 1):
-            try:
-                self.executor.submit(label_into, self.labeller, bare, self.store.inbox.absolute()).result()
-                break
-            except LabelError as error:
-                log.warning("label failed (try %d of %d): %s", attempt, self.tries, error)
-                if attempt == self.tries:
-                    raise
-        return key, self.store.collect(key).atoms, True
-
-
-def bare_structure(atoms: Atoms) -> Atoms:
-    """What a label depends on, and nothing else."""
-    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    for name in ("initial_charges", "initial_magmoms"):
-        if atoms.has(name):
-            bare.set_array(name, atoms.get_array(name))
-    return bare
 
 
 @dataclass(frozen=True)
@@ -117,6 +73,10 @@ class LearningCalculator(Calculator):
         Whether the folder may hold labels already; they are learned first.
     observe : callable
         Called with an `Event` after every calculation.
+    tries, timeout
+        Calculations before a label is given up; seconds after which one is killed.
+    labelling : LabellingPlan
+        All that can be said of labels; `calculator`, `parameters`, `tries` and `timeout` are not read then.
 
     Notes
     -----
@@ -143,18 +103,15 @@ class LearningCalculator(Calculator):
         observe: Callable[[Event], None] | None = None,
         tries: int = 2,
         timeout: float | None = None,
+        labelling: LabellingPlan | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self._start_model = None if start_model is None else load_model(start_model)
-        labeller = CalculatorLabeller(calculator, parameters or {})
+        plan = labelling or LabellingPlan(calculator, parameters or {}, timeout, tries)
+        self._go_on = plan.on_failure == "go on"
         with ExitStack() as undo:
-            executor = SubprocessExecutor(timeout=timeout, preload=labeller.modules)
-            undo.callback(executor.shutdown, cancel_futures=True)
-            # a wrong name or parameter is an error now, not at the first label
-            executor.submit(labeller.check).result()
-            self.folder = undo.enter_context(RunFolder(folder, resume))
-            self.source = LabelSource(labeller, LabelStore(self.folder.path), executor, tries)
+            self.folder, self.source = undo.enter_context(opened_source(plan, folder, resume))
             self._resources = undo.pop_all()
         self._new_learner = lambda present: Learner(config or FitConfig(), present, threshold, max_labels)
         self._species = None if species is None else tuple(sorted(set(species)))
@@ -187,9 +144,10 @@ class LearningCalculator(Calculator):
         prediction = self._predict()
         decision = self.learner.decide(prediction)
         lesson, paid = None, False
-        if decision.label:
-            lesson, paid = self._learn(prediction)
-        elif decision.reason == "budget spent":
+        outcome = self._label(prediction) if decision.label else None
+        if outcome is not None:
+            lesson, paid = self._learn(prediction, outcome), outcome.paid
+        elif not decision.label and decision.reason == "budget spent":
             raise BudgetSpent(
                 f"a label is needed (uncertainty {decision.max_energy_std:.3g} eV, threshold {decision.threshold:.3g} eV) "
                 f"and all {self.learner.n_asked} of max_labels are spent; raise max_labels and resume"
@@ -208,8 +166,18 @@ class LearningCalculator(Calculator):
             self._neighbours = NeighbourList(model.cutoff)
         return model.predict_pairs(self._neighbours.update(self.atoms), volume_of(self.atoms), uncertainty=True)
 
-    def _learn(self, prediction: Prediction | None) -> tuple[Lesson, bool]:
-        key, labelled, paid = self.source.obtain(self.atoms)
+    def _label(self, prediction: Prediction | None) -> Outcome | None:
+        """The label of the present structure; None when there is none and the prediction will have to do."""
+        outcome = self.source.obtain(self.atoms)
+        if outcome.atoms is not None:
+            return outcome
+        if prediction is None or not self._go_on:
+            record = self.source.failed / f"{outcome.key}.json"
+            raise LabelError(f"{outcome.failure}; see {record}, and delete it to ask again with --resume")
+        return None
+
+    def _learn(self, prediction: Prediction | None, outcome: Outcome) -> Lesson:
+        key, labelled = outcome.key, outcome.atoms
         started = time.monotonic()
         lesson = self.learner.learn(labelled, prediction)
         self._unsaved_seconds += time.monotonic() - started
@@ -229,7 +197,7 @@ class LearningCalculator(Calculator):
         left = (self.results["energy"] - lesson.after.energy) / len(labelled)
         self.results["energies"] = lesson.after.energies + left
         self.uncertainty = Uncertainty(lesson.after)
-        return lesson, paid
+        return lesson
 
     def _save_model(self) -> None:
         self.learner.model.save(self.folder / "model.h5")

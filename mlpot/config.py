@@ -15,8 +15,8 @@ from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from .errors import ConfigError
-from .labellers.calculator import CalculatorLabeller
-from .labellers.executor import SubprocessExecutor
+from .labellers.plan import LabellingPlan
+from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.campaign import Campaign
 from .learning.dynamics import DynamicsPlan
 from .learning.policy import Convergence, Rules
@@ -87,8 +87,34 @@ class LabellerSettings(Settings):
 
     calculator: str = Field("tblite.ase.TBLite", description="any importable ASE calculator, package.module.Class")
     parameters: dict[str, Any] = Field({}, description="its keyword arguments")
-    timeout_s: PositiveFloat | None = Field(None, description="give a label up after so many seconds")
-    tries: PositiveInt = Field(2, description="attempts before the run stops")
+    timeout_s: PositiveFloat | None = Field(None, description="give a calculation up after so many seconds")
+    tries: PositiveInt = Field(2, description="calculations before a label is given up")
+    fallback: dict[str, Any] = Field({}, description="parameters that replace these from the second try on")
+    on_failure: Literal["stop", "go on"] = Field("stop", description='when a label fails: "stop" | "go on"')
+    net_force_tolerance: PositiveFloat | Literal["off"] = Field(
+        NET_FORCE_TOLERANCE, description='forces must add up to less, eV/A per atom; "off" with an external field'
+    )
+    executor: Literal["local", "dask", "slurm"] = Field("local", description="where: local | dask | slurm")
+    workers: PositiveInt = Field(1, description="labels at a time: processes, or jobs of Slurm")
+    scheduler: str | None = Field(None, description="dask: the address of its scheduler")
+    cores: PositiveInt = Field(1, description="of one label, for the budget and the account of costs")
+    slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
+
+    def plan(self) -> LabellingPlan:
+        """As the labellers take it."""
+        return LabellingPlan(
+            calculator=self.calculator,
+            parameters=self.parameters,
+            timeout=self.timeout_s,
+            tries=self.tries,
+            fallback=self.fallback,
+            on_failure=self.on_failure,
+            net_force_tolerance=None if self.net_force_tolerance == "off" else self.net_force_tolerance,
+            executor=self.executor,
+            workers=self.workers,
+            scheduler=self.scheduler,
+            slurm=self.slurm or {},
+        )
 
 
 class LearningSettings(Settings):
@@ -312,11 +338,9 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     s = settings
     starts = [(name, _start(structure), dynamics.plan()) for name, structure, dynamics in s.all_walkers()]
     frames = read_structures(s.data.train) if s.data.train else []
-    labeller = CalculatorLabeller(s.labeller.calculator, s.labeller.parameters)
     with Campaign(
-        s.output.folder, labeller, config=s.fit_config(), rules=s.learning.rules(), frames=frames,
-        start_model=s.learning.model, resume=resume, tries=s.labeller.tries,
-        executor=lambda: SubprocessExecutor(timeout=s.labeller.timeout_s, preload=labeller.modules),
+        s.output.folder, s.labeller.plan(), config=s.fit_config(), rules=s.learning.rules(), frames=frames,
+        start_model=s.learning.model, resume=resume,
     ) as campaign:  # fmt: skip
         yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], _run_settings(s))
 
@@ -331,5 +355,5 @@ def _run_settings(s: LearnFile) -> RunSettings:
     return RunSettings(
         interval=s.output.interval, checkpoint_seconds=s.output.checkpoint_s, asynchronous=s.learning.asynchronous,
         convergence=s.learning.convergence(), max_cpu_hours=s.learning.max_cpu_hours,
-        max_wall_hours=s.learning.max_wall_hours,
+        max_wall_hours=s.learning.max_wall_hours, cores_per_label=s.labeller.cores,
     )  # fmt: skip

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .processes import host, start_time
+
+TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)-[0-9a-f]+@(?P<host>.*?)\.tmp")
 LINKS_UNKNOWN = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What a file system without hard links answers."""
 
@@ -69,25 +72,37 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+def temporary_name(file: Path) -> Path:
+    """A new name beside `file` for something unfinished; it says which process of which host is at it."""
+    return file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}@{host()}.tmp")
+
+
+def remove_leftovers(folder: Path, shared: bool = False) -> None:
     """Delete the temporary files of processes that were killed while writing into a folder.
+
+    Their age plays no part: clocks jump, and differ from host to host.
 
     Parameters
     ----------
     folder : Path
-    older_than : float
-        Age in seconds, where somebody else may be writing right now.
+    shared : bool
+        Whether others may be writing right now: then only what a dead process of this host has left is deleted.
     """
     for file in folder.glob(".*.tmp*"):  # SQLite's journal of a temporary database is called .tmp-journal
-        with suppress(FileNotFoundError):
-            if time.time() - file.stat().st_mtime >= older_than:
-                file.unlink()
+        if not shared or _writer_is_dead(file.name):
+            file.unlink(missing_ok=True)
+
+
+def _writer_is_dead(name: str) -> bool:
+    """Whether a temporary file belongs to a process of this host that has ended; False when that cannot be known."""
+    found = TEMPORARY.match(name)
+    return found is not None and found["host"] == host() and start_time(int(found["pid"])) is None
 
 
 @contextmanager
 def _temporary(file: Path) -> Iterator[Path]:
     """An empty file beside `file`, with the permissions of any new file; gone at the end of the block."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(file)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary

@@ -13,15 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def identity() -> dict:
-    """Host, pid and start time of this process."""
-    pid = os.getpid()
-    return {"host": platform.node(), "pid": pid, "started": start_time(pid)}
+def host() -> str:
+    """The name of this machine."""
+    return platform.node()
+
+
+def identity(pid: int | None = None) -> dict:
+    """Host, pid and start time of a process of this machine: of this one, when none is given."""
+    pid = os.getpid() if pid is None else pid
+    return {"host": host(), "pid": pid, "started": start_time(pid)}
 
 
 def is_alive(owner: dict) -> bool:
     """Whether the process of `identity` still runs; one on another host is believed to."""
-    if owner.get("host") != platform.node():
+    if owner.get("host") != host():
         return True
     started = start_time(int(owner["pid"]))
     return started is not None and started == owner.get("started")

@@ -3,7 +3,7 @@
 from ase.build import bulk
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters
 
-from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
 from mlpot.learning.dynamics import DynamicsPlan
@@ -31,9 +31,10 @@ def calculator(folder, calls_file, **kwargs):
     return LearningCalculator(folder, FAULTY, faulty_parameters(calls_file), **{"config": CONFIG, **kwargs})
 
 
-def campaign(folder, calls_file, rules=None, plan_of_faults=None, **kwargs):
+def campaign(folder, calls_file, rules=None, plan_of_faults=None, resume=False, config=CONFIG, **labelling):
     parameters = {**faulty_parameters(calls_file), **(plan_of_faults or {})}
-    return Campaign(folder, CalculatorLabeller(FAULTY, parameters), config=CONFIG, rules=rules or Rules(), **kwargs)
+    the_plan = LabellingPlan(FAULTY, parameters, **labelling)
+    return Campaign(folder, the_plan, config=config, rules=rules or Rules(), resume=resume)
 
 
 def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, **kwargs):

@@ -25,7 +25,8 @@ COMPILED_USERS = {"descriptors", "neighbours", "models"}
 DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "labellers/inbox", "labellers/claims", "labellers/scratch",
-    "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "drivers/ase", "config", "cli",
+    "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
+    "drivers/ase", "config", "cli",
     "bench_peers", "interop/gap_xml", "interop/gap_coordinates",
 }  # fmt: skip
 

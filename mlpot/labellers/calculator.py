@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import ConfigError, LabelError
-from .protocol import Label, check_label
+from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder
 
 DEFAULT_CALCULATOR = "tblite.ase.TBLite"
@@ -32,10 +32,18 @@ class CalculatorLabeller:
     parameters : dict
         Its keyword arguments; plain numbers, strings, lists and tables. Paths in them must be absolute, since
         each calculation runs in its own folder.
+    net_force_tolerance : float or None
+        Largest net force of a label that is believed, eV/A per atom; None where something outside pulls at the atoms.
+
+    Notes
+    -----
+    A calculator that knows which version of which code it runs says so in an attribute `code`, a string that is recorded
+    with each label.
     """
 
     calculator: str = DEFAULT_CALCULATOR
     parameters: dict[str, Any] = field(default_factory=dict)
+    net_force_tolerance: float | None = NET_FORCE_TOLERANCE
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -46,6 +54,10 @@ class CalculatorLabeller:
     def modules(self) -> tuple[str, ...]:
         """What a worker may import before its label comes: `preload` of the executor."""
         return (__name__, "mlpot.labellers.inbox", _split(self.calculator)[0])
+
+    def varied(self, changes: dict[str, Any]) -> CalculatorLabeller:
+        """The same with other parameters: those of `changes` replace those of the same name, in tables name by name."""
+        return replace(self, parameters=_merged(self.parameters, changes))
 
     def factory(self) -> Callable:
         """The calculator's class, imported.
@@ -104,7 +116,7 @@ class CalculatorLabeller:
         ConfigError
             If the calculator cannot be imported.
         LabelError
-            If it raises, or what it returns is not finite or of the wrong shape.
+            If it raises; or what it returns is not finite, of the wrong shape, has a net force, or belongs to another geometry.
         """
         factory = self.factory()
         work = atoms.copy()
@@ -113,17 +125,37 @@ class CalculatorLabeller:
         with scratch_folder():
             try:
                 work.calc = factory(**self.parameters)
-                label = self._ask(work, started)
+                label = self._ask(atoms, work, started)
+            except LabelError:
+                raise
             except Exception as error:  # whatever a calculator raises means that it did not deliver
                 raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}") from error
-            check_label(atoms, label)
+            check_label(atoms, label, self.net_force_tolerance)
         return label
 
-    def _ask(self, atoms: Atoms, started: float) -> Label:
+    def _ask(self, sent: Atoms, atoms: Atoms, started: float) -> Label:
         forces = np.array(atoms.get_forces(), float)
+        # at once: asked for more, a calculator that has moved the atoms starts again from where they were
+        _check_unmoved(sent, atoms)
         # the forces are the derivative of the free energy, where smearing makes it differ from the energy
         energy = float(atoms.calc.results.get("free_energy", atoms.get_potential_energy()))
-        return Label(energy, forces, _stress(atoms), time.perf_counter() - started, self.settings)
+        stress = _stress(atoms)
+        _check_unmoved(sent, atoms)
+        code = getattr(atoms.calc, "code", None)
+        settings = {**self.settings, "code": code} if isinstance(code, str) else self.settings
+        return Label(energy, forces, stress, time.perf_counter() - started, settings)
+
+
+def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
+    check_geometry(sent, atoms, "the structure after the calculation")
+    calculated = getattr(atoms.calc, "atoms", None)  # not every calculator keeps it
+    if isinstance(calculated, Atoms):
+        check_geometry(sent, calculated, "the calculator")
+
+
+def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    both = {name for name in changes if isinstance(changes[name], dict) and isinstance(table.get(name), dict)}
+    return {**table, **changes, **{name: _merged(table[name], changes[name]) for name in both}}
 
 
 def _split(path: str) -> tuple[str, str]:

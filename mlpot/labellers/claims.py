@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..durable import create_text
-from ..processes import identity, is_alive
+from ..durable import create_text, temporary_name
+from ..processes import host, identity, is_alive
 
 BEAT_SECONDS = 15.0
 """A worker touches its claim this often."""
@@ -61,7 +60,7 @@ def read(file: Path) -> dict | None:
 
 def remove(file: Path, holder: dict) -> None:
     """Remove the claim of `holder`, and of nobody else who may have put another there in the meantime."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    aside = temporary_name(file)
     try:
         os.rename(file, aside)
     except FileNotFoundError:
@@ -97,21 +96,46 @@ def beating(file: Path) -> Iterator[None]:
         thread.join()
 
 
+class Watch:
+    """A look, now and then, at whether somebody still holds a claim.
+
+    Of a holder on another host only its touches of the file are seen. What counts is that they change, by this
+    process's own measure of time: neither host's clock has to be right.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self._last_touch: int | None = None
+        self._seen = time.monotonic()
+        self._told = False
+
+    def is_free(self) -> bool:
+        """Whether nobody alive holds the claim; a dead holder's is removed."""
+        holder = read(self.file)
+        if holder is None:
+            return True
+        if not holder or not is_alive(holder) or (holder["host"] != host() and self._is_silent()):
+            remove(self.file, holder)
+            return True
+        if not self._told:
+            log.info("process %s on %s is still at this label; waiting for it", holder["pid"], holder["host"])
+            self._told = True
+        return False
+
+    def _is_silent(self) -> bool:
+        touch = _touched(self.file)
+        if touch != self._last_touch:
+            self._last_touch, self._seen = touch, time.monotonic()
+        silent = time.monotonic() - self._seen > SILENCE_SECONDS
+        if silent:
+            log.warning("%s: no sign of life from its holder for %g s", self.file, SILENCE_SECONDS)
+        return silent
+
+
 def wait_until_free(file: Path) -> None:
     """Return when nobody alive holds a claim; a dead holder's is removed."""
-    last_beat, seen, waiting = None, time.monotonic(), False
-    while (holder := read(file)) is not None:
-        if not holder or not is_alive(holder):
-            return remove(file, holder)
-        beat = _touched(file)
-        if beat != last_beat:
-            last_beat, seen = beat, time.monotonic()
-        if holder["host"] != platform.node() and time.monotonic() - seen > SILENCE_SECONDS:
-            log.warning("%s: no sign of life from process %s on %s", file, holder["pid"], holder["host"])
-            return remove(file, holder)
-        if not waiting:
-            log.info("process %s on %s is still at this label; waiting for it", holder["pid"], holder["host"])
-        waiting = True
+    watch = Watch(file)
+    while not watch.is_free():
         time.sleep(POLL_SECONDS)
 
 

@@ -11,16 +11,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import LabelError
-from . import scratch
+from ..processes import identity
+from . import failures, scratch
 
 PRELOADED = ("mlpot.labellers.calculator", "mlpot.labellers.inbox")
-LOG_TAIL, LOG_KEPT = 1500, 10_000_000
+LOG_TAIL, LOG_KEPT = 1500, 1_000_000
 """Bytes of a failed worker's output that its error carries, and that are kept when failures are kept."""
 EXIT_SECONDS = 5.0
 """How long a worker that has answered may take to end."""
@@ -35,14 +37,14 @@ class _Worker:
     It is a new program, never a fork: OpenMP does not survive that.
     """
 
-    def __init__(self, preload: tuple[str, ...]):
+    def __init__(self, preload: tuple[str, ...], path: Sequence[str] = sys.path):
         source, self._tasks = os.pipe()
         self._answers, sink = os.pipe()
         self._log = tempfile.TemporaryFile()  # has no name: nothing is left when this process is killed
         self._end = ""
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, json.dumps(sys.path), str(os.getpid()), str(source), str(sink),
+                [sys.executable, "-c", BOOT, json.dumps(list(path)), str(os.getpid()), str(source), str(sink),
                 *preload], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
                 pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: "1"},
             )  # fmt: skip
@@ -54,18 +56,20 @@ class _Worker:
         finally:
             os.close(source)
             os.close(sink)
+        self.identity = identity(self.process.pid)
 
-    def run(self, task: bytes, timeout: float | None) -> Any:
+    def run(self, task: bytes, timeout: float | None, guardian: dict | None = None) -> Any:
         """Result of the task; whatever it raised, or LabelError when the process died or took too long.
 
-        The process may still be leaving then: `dismiss` waits for it.
+        With a guardian, the `identity` of a process, the worker ends when that and this process are gone.
+        After an answer it may still be leaving: `dismiss` waits for it.
         """
         timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"took longer than {timeout} s"])
         if timer:
             timer.daemon = True
             timer.start()
         try:
-            answer = self._exchange(pickle.dumps((timeout, task)))
+            answer = self._exchange(pickle.dumps((timeout, guardian, task)))
         finally:
             if timer:
                 timer.cancel()
@@ -126,6 +130,49 @@ class _Worker:
         self._log.close()
 
 
+def _keep(worker: _Worker, error: BaseException, target: Path | None) -> None:
+    """Keep what a failed task left, and note on the error where."""
+    if target is None:
+        return
+    try:
+        folder = failures.keep(target, scratch.left_by(worker.process.pid), worker.output(LOG_KEPT), error)
+    except OSError as problem:
+        log.warning("the files of a failed label cannot be kept in %s: %s", target, problem)
+    else:
+        failures.note_files(error, folder)
+
+
+def run_alone(
+    task: bytes, path: list[str], timeout: float | None, keep_failed: Path | None, guardian: dict | None
+) -> Any:
+    """Run a pickled (function, args, kwargs) in a process of its own and wait for it: for workers of a cluster.
+
+    A crash of the task costs that task only; one that hangs is killed.
+
+    Parameters
+    ----------
+    task : bytes
+    path : list of str
+        The import path of the process that asked.
+    timeout, keep_failed
+        As of `SubprocessExecutor`.
+    guardian : dict or None
+        The process does not outlive both this one and the one with this `identity`.
+    """
+    try:
+        worker = _Worker((), path)
+    except OSError as error:
+        raise LabelError(f"no worker process could be started: {error}") from error
+    try:
+        return worker.run(task, timeout, guardian)
+    except BaseException as error:
+        failures.note_process(error, worker.identity)
+        _keep(worker, error, keep_failed)
+        raise
+    finally:
+        worker.dismiss()
+
+
 class SubprocessExecutor(Executor):
     """Runs each task in a fresh process; at most `max_workers` at a time, and one spare that is already warm.
 
@@ -142,7 +189,8 @@ class SubprocessExecutor(Executor):
     preload : tuple of str
         Modules that workers import before their task comes.
     keep_failed : Path or None
-        Folder for the scratch files and the output of failed tasks; None discards them.
+        Folder for the scratch files and the output of failed tasks, which `failures.files_of` the error finds; None
+        discards them.
     """
 
     def __init__(
@@ -192,28 +240,12 @@ class SubprocessExecutor(Executor):
             try:
                 future.set_result(worker.run(task, self._timeout))
             except BaseException as error:
-                self._keep(worker, error)
+                _keep(worker, error, self._keep_failed)
                 future.set_exception(error)
             finally:
                 worker.dismiss()
                 with self._lock:
                     self._busy.discard(worker)
-
-    def _keep(self, worker: _Worker, error: BaseException) -> None:
-        """Keep what a failed task left, and say where."""
-        if self._keep_failed is None:
-            return
-        try:
-            self._keep_failed.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="failed-", dir=self._keep_failed))
-            (folder / "output.log").write_text(worker.output(LOG_KEPT), encoding="utf-8")
-            (folder / "error.txt").write_text(
-                "\n".join([str(error), *getattr(error, "__notes__", ())]), encoding="utf-8"
-            )
-            scratch.keep_left_by(worker.process.pid, folder)
-            log.warning("a label failed; its files are kept in %s", folder)
-        except OSError as problem:
-            log.warning("the files of a failed label cannot be kept in %s: %s", self._keep_failed, problem)
 
     def _take_worker(self) -> _Worker:
         with self._lock:

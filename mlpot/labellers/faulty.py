@@ -18,7 +18,11 @@ from ase.calculators.calculator import Calculator, all_changes
 HANG_SECONDS = 3600.0
 EXIT_STATUS = 3
 RESULTS = ("energy", "free_energy", "forces", "stress")
-FAULTS = ("", "raise", "crash", "exit", "hang", "nan", "shape", "wrong")
+FAULTS = (
+    "", "raise", "crash", "exit", "hang", "nan", "shape", "wrong", "net force", "moved", "sorted", "outlier", "strange", "worker",
+)  # fmt: skip
+OUTLIER = 50.0
+"""eV/atom."""
 
 
 class FaultyCalculator(Calculator):
@@ -33,12 +37,16 @@ class FaultyCalculator(Calculator):
     fail : sequence of str
         What happens in the first calculation, the second, ...: "" nothing; "raise" RuntimeError; "crash"
         SIGKILL to this process; "exit" status 3; "hang" an hour; "nan" a force is NaN; "shape" one force too
-        few; "wrong" forces are twice what they should be. Nothing from the end of the list on. The
-        calculations are counted by the lines of `calls_file`, over all processes; without one, by this
-        object.
+        few; "wrong" forces are twice what they should be; "net force" one atom is pulled at; "moved" the
+        calculation is of a structure whose first atom sits elsewhere, "sorted" whose atoms come in reverse;
+        "strange" the energy is 50 eV/atom too high, "outlier" 50 and one more with each calculation; "worker"
+        SIGKILL to this process and to the one that started it. Nothing from the end of the list on. The
+        calculations are counted by the lines of `calls_file`, over all processes; without one, by this object.
     calls_file : str
         Text file that gets a line "start FINGERPRINT PID" when a calculation begins and "end FINGERPRINT PID"
         when it is finished, on the disk before anything else happens.
+    always : str
+        A fault of every calculation that `fail` leaves alone.
     seconds : float
         Time that a calculation takes at least.
 
@@ -55,15 +63,18 @@ class FaultyCalculator(Calculator):
         fail: Sequence[str] = (),
         calls_file: str | None = None,
         seconds: float = 0.0,
+        always: str = "",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        unknown = [word for word in fail if word not in FAULTS]
+        unknown = [word for word in [*fail, always] if word not in FAULTS]
         if unknown:
-            raise ValueError(f"fail = {list(fail)!r}: unknown fault {unknown[0]!r}; known are {FAULTS}")
+            raise ValueError(
+                f"fail = {list(fail)!r}, always = {always!r}: unknown fault {unknown[0]!r}; known are {FAULTS}"
+            )
         module, _, name = calculator.rpartition(".")
         self._calculator = getattr(import_module(module), name)(**(parameters or {}))
-        self._fail, self._seconds = list(fail), seconds
+        self._fail, self._always, self._seconds = list(fail), always, seconds
         self._calls_file = None if calls_file is None else Path(calls_file)
         self._n_calls = 0
         self.implemented_properties = [name for name in RESULTS if name in self._calculator.implemented_properties]
@@ -75,7 +86,7 @@ class FaultyCalculator(Calculator):
         self._n_calls += 1
         self._note("start")
         time.sleep(self._seconds)
-        fault = self._fail[n_before] if n_before < len(self._fail) else ""
+        fault = (self._fail[n_before] if n_before < len(self._fail) else "") or self._always
         _interrupt(fault)
         work = self.atoms.copy()
         work.calc = self._calculator
@@ -85,7 +96,21 @@ class FaultyCalculator(Calculator):
         if "stress" in self.implemented_properties and work.pbc.all():
             results["stress"] = work.get_stress()
         self.results = {**results, "forces": _spoiled(results["forces"], fault)}
+        if fault in ("strange", "outlier"):
+            self._raise_energies(n_before if fault == "outlier" else 0)
+        self._displace(fault)
         self._note("end")
+
+    def _raise_energies(self, more: float) -> None:
+        for name in {"energy", "free_energy"} & set(self.results):
+            self.results[name] += (OUTLIER + more) * len(self.atoms)
+
+    def _displace(self, fault: str) -> None:
+        """Believe that the structure was another one."""
+        if fault == "moved":
+            self.atoms.positions[0] += 0.1
+        if fault == "sorted":
+            self.atoms = self.atoms[::-1]
 
     def _note(self, event: str) -> None:
         if self._calls_file is None:
@@ -117,6 +142,9 @@ def _interrupt(fault: str) -> None:
         raise RuntimeError("self-consistency was not reached (injected)")
     if fault == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "worker":
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     if fault == "exit":
         os._exit(EXIT_STATUS)
     if fault == "hang":
@@ -129,4 +157,6 @@ def _spoiled(forces: np.ndarray, fault: str) -> np.ndarray:
         forces[-1, 1] = np.nan
     if fault == "shape":
         return forces[:-1]
+    if fault == "net force":
+        forces[0] += 1.0
     return 2.0 * forces if fault == "wrong" else forces

@@ -2,57 +2,75 @@
 
 A worker that has begun finishes even when the simulation that asked was killed: its claim tells the resumed
 simulation to wait for the result instead of paying twice.
+
+A label whose energy is doubted stays here, as KEY.doubt-N, until another calculation confirms it or it is given up.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from ..durable import remove_leftovers, write_text
-from ..errors import LabelError, RunFolderError
-from ..processes import is_alive
+from ..durable import flush, remove_leftovers, write_text
+from ..errors import RunFolderError
+from ..processes import host, is_alive
 from . import claims
 from .protocol import Label, Labeller, key_of
 
-LEFTOVER_SECONDS = 3600.0
+PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
+"""How long a finished label waits for room on a disk, and how often it looks."""
 log = logging.getLogger(__name__)
 
 
-def label_into(labeller: Labeller, atoms: Atoms, inbox: Path) -> str:
+def label_into(labeller: Labeller, atoms: Atoms, inbox: Path, key: str | None = None) -> str:
     """Label a structure and leave the result in the inbox; runs in the worker. Returns the key.
 
-    When another process is at the same label, this one waits for that result instead of making its own.
+    Nothing is calculated when the result is there already. When another living process is at the same label, this one
+    leaves it to that: the result is not there yet then, and `claims.Watch` tells when it is.
+
+    Parameters
+    ----------
+    labeller : Labeller
+    atoms : ase.Atoms
+    inbox : Path
+        Made if it does not exist.
+    key : str or None
+        The name of the result; by default the `key_of` this labeller and these atoms. Another one when the labeller stands
+        in for that which was asked for, with other parameters.
 
     Raises
     ------
     LabelError
-        If the labeller does not deliver; nothing is left in the inbox. If the result cannot be written there,
-        it is in the file that the message names.
+        If the labeller does not deliver; nothing is left in the inbox.
     RunFolderError
-        If the inbox cannot be written; nothing has been calculated then.
+        If the inbox cannot be written. Either nothing has been calculated, or the result is in the file that the message
+        names.
     """
-    key = key_of(labeller, atoms)
-    claim = inbox / f"{key}.claim"
+    key = key or key_of(labeller, atoms)
+    claim = claim_of(inbox, key)
     try:
         inbox.mkdir(exist_ok=True)
-        while claims.take(claim) is not None:
-            claims.wait_until_free(claim)
+        if claims.take(claim) is not None:
+            return key
     except OSError as error:
         raise RunFolderError(f"{inbox}: cannot be written: {error}; make room or permission and --resume") from error
     try:
         if not (inbox / f"{key}.json").exists():
             with claims.beating(claim):
-                label = labeller.label(atoms)
-            deliver(inbox, key, atoms, label)
+                deliver(inbox, key, atoms, labeller.label(atoms))
     finally:
-        claims.release(claim)
+        try:
+            claims.release(claim)
+        except OSError as error:  # it ends with this process; what the label came to is more important
+            log.warning("%s: cannot be removed: %s", claim, error)
     return key
 
 
@@ -61,25 +79,54 @@ def deliver(inbox: Path, key: str, atoms: Atoms, label: Label) -> None:
 
     Raises
     ------
-    LabelError
-        If the inbox cannot be written.
+    RunFolderError
+        If the inbox cannot be written: the result is on this host's local disk then, where `recover` finds it. When that
+        is full as well, it waits for room before it gives up.
     """
     text = json.dumps(_to_dict(atoms, label))
-    try:
-        write_text(inbox / f"{key}.json", text)
-    except OSError as error:
-        # an hour of computing must not be lost to a full disk
-        rescued = Path(tempfile.gettempdir()) / f"mlpot-{key}.json"
-        write_text(rescued, text)
-        raise LabelError(
-            f"{inbox}: a finished label cannot be written there: {error}; it is in {rescued}: "
-            f"move it to {inbox / (key + '.json')} and --resume"
-        ) from error
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return write_text(inbox / f"{key}.json", text)
+        except OSError as problem:
+            error = problem
+        try:
+            rescued = _rescued(inbox, key)
+            write_text(rescued, text)
+            break
+        except OSError as problem:
+            log.warning("a finished label finds no room: %s; %s", error, problem)
+            if time.monotonic() > deadline:
+                raise RunFolderError(f"{inbox}: a finished label is lost: {error}; {problem}") from error
+            time.sleep(PAUSE_SECONDS)
+    raise RunFolderError(
+        f"{inbox}: a finished label cannot be written there: {error}; it is in {rescued} on {host()}: make room or "
+        f"permission and --resume on that host, or move it to {inbox / (key + '.json')} first"
+    ) from error
+
+
+def recover(inbox: Path, key: str) -> None:
+    """Move in a result that a worker of this host had to leave on the local disk, if there is one."""
+    rescued = _rescued(inbox, key)
+    if not rescued.exists() or rescued.stat().st_uid != os.getuid():  # anybody may write into a temporary folder
+        return
+    write_text(inbox / f"{key}.json", rescued.read_text(encoding="utf-8"))
+    rescued.unlink()
+    log.info("a label that had found no room in %s was found in %s", inbox, rescued)
+
+
+def _rescued(inbox: Path, key: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"mlpot-{os.getuid()}-{key}.json"
+
+
+def claim_of(inbox: Path, key: str) -> Path:
+    """The file that says that a living worker is at a label."""
+    return inbox / f"{key}.claim"
 
 
 def wait_for_claim(inbox: Path, key: str) -> None:
     """Return when no living worker is at this label; a dead one's claim is removed."""
-    claims.wait_until_free(inbox / f"{key}.claim")
+    claims.wait_until_free(claim_of(inbox, key))
 
 
 def take(inbox: Path, key: str) -> tuple[Atoms, Label] | None:
@@ -97,8 +144,36 @@ def take(inbox: Path, key: str) -> tuple[Atoms, Label] | None:
 
 
 def discard(inbox: Path, key: str) -> None:
-    """Remove a result that has been stored elsewhere."""
+    """Remove a result that has been stored elsewhere, and those that it was preferred to."""
     (inbox / f"{key}.json").unlink(missing_ok=True)
+    for file in doubts(inbox, key):
+        file.unlink(missing_ok=True)
+
+
+def set_aside(inbox: Path, key: str) -> None:
+    """Doubt a result: it no longer counts as one, and is not lost."""
+    number = len(doubts(inbox, key)) + 1
+    os.replace(inbox / f"{key}.json", inbox / f"{key}.doubt-{number}")
+    flush(inbox)
+
+
+def doubts(inbox: Path, key: str) -> list[Path]:
+    """The files of doubted results under a key, the first one first."""
+    return sorted(inbox.glob(f"{key}.doubt-*"), key=lambda file: int(file.suffix.rpartition("-")[2]))
+
+
+def read_doubt(file: Path) -> tuple[Atoms, Label]:
+    """The structure and label in one of them."""
+    return _from_dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def refuse(inbox: Path, key: str) -> None:
+    """Put a result away that is not what its name says."""
+    file = inbox / f"{key}.json"
+    log.warning(
+        "%s is of another structure, or other parameters, than its name says; it is kept as %s.refused", file, file
+    )
+    os.replace(file, f"{file}.refused")
 
 
 def waiting(inbox: Path) -> list[str]:
@@ -113,7 +188,7 @@ def tidy(inbox: Path) -> None:
         holder = claims.read(claim)
         if holder is not None and not (holder and is_alive(holder)):
             claims.remove(claim, holder)
-    remove_leftovers(inbox, LEFTOVER_SECONDS)
+    remove_leftovers(inbox, shared=True)
 
 
 def _to_dict(atoms: Atoms, label: Label) -> dict:

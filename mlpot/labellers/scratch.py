@@ -28,6 +28,9 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield folder
         failed = False
+    except SystemExit:  # asked to end, as by a queue: that is no failure to be looked into
+        failed = False
+        raise
     finally:
         os.chdir(home)
         if not (failed and OWNED in os.environ):
@@ -43,9 +46,3 @@ def remove_left_by(pid: int) -> None:
     """Delete them."""
     for folder in left_by(pid):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def keep_left_by(pid: int, target: Path) -> None:
-    """Move them into a folder."""
-    for folder in left_by(pid):
-        shutil.move(folder, target)

@@ -12,14 +12,20 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 import traceback
 from contextlib import suppress
 from typing import Any
 
 from ..errors import LabelError
+from ..processes import is_alive
 
 GRACE_SECONDS = 5
 """An orphaned worker ends itself this long after the limit that its executor would have enforced."""
+TERMINATED = 128 + signal.SIGTERM
+LOOK_SECONDS = 0.5
+"""How often a worker looks after its guardian."""
 
 
 def main() -> None:
@@ -33,20 +39,24 @@ def main() -> None:
         os.set_inheritable(descriptor, False)
     for module in sys.argv[4:]:
         importlib.import_module(module)
+    # asked to end, as by a queue before it kills: give the claim up and leave no files
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with os.fdopen(source, "rb") as pipe:
         data = pipe.read()
     # A task that has not begun when its simulation is killed is left to the one that resumes.
     if not data or os.getppid() != parent:
         return
-    answer = _run(data)
+    answer = _run(data, parent)
     # nobody listens any more when the simulation was killed meanwhile; the result is in the inbox then
     with suppress(BrokenPipeError), os.fdopen(sink, "wb") as pipe:
         pipe.write(answer)
 
 
-def _run(data: bytes) -> bytes:
+def _run(data: bytes, parent: int) -> bytes:
     try:
-        limit, task = pickle.loads(data)
+        limit, guardian, task = pickle.loads(data)
+        if guardian is not None:
+            threading.Thread(target=_end_with, args=(parent, guardian), daemon=True).start()
         if limit is not None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside compiled code
             signal.alarm(math.ceil(limit) + GRACE_SECONDS)
@@ -54,6 +64,13 @@ def _run(data: bytes) -> bytes:
         return _pickled((True, function(*args, **kwargs)))
     except Exception as error:  # carried to the caller, who raises it
         return _carried(error)
+
+
+def _end_with(parent: int, guardian: dict) -> None:
+    """End this process, and all that it started, when parent and guardian are gone: nobody else would, on a cluster."""
+    while os.getppid() == parent or is_alive(guardian):
+        time.sleep(LOOK_SECONDS)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _pickled(answer: tuple[bool, Any]) -> bytes:

@@ -13,8 +13,8 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import ase_results, changes
 from ..errors import LabelError
-from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
-from ..labellers.executor import SubprocessExecutor
+from ..labellers.calculator import DEFAULT_CALCULATOR
+from ..labellers.plan import LabellingPlan
 from ..models.prediction import Prediction, Uncertainty
 from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
@@ -220,10 +220,10 @@ class LearningCalculator(CampaignCalculator):
         Whether the folder may hold labels already; they are learned first.
     observe : callable
         Called with an `Event` after every calculation.
-    tries : int
-        Attempts at each label.
-    timeout : float or None
-        Seconds after which an attempt is given up.
+    tries, timeout
+        Calculations before a label is given up; seconds after which one is killed.
+    labelling : LabellingPlan
+        All that can be said of labels; `calculator`, `parameters`, `tries` and `timeout` are not read then.
     """
 
     def __init__(
@@ -243,13 +243,13 @@ class LearningCalculator(CampaignCalculator):
         observe: Callable[[Event], None] | None = None,
         tries: int = 2,
         timeout: float | None = None,
+        labelling: LabellingPlan | None = None,
         **kwargs,
     ):
-        labeller = CalculatorLabeller(calculator, parameters or {})
+        plan = labelling or LabellingPlan(calculator, parameters or {}, timeout, tries)
         campaign = Campaign(
-            folder, labeller, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
-            frames=frames, start_model=start_model, resume=resume, tries=tries,
-            executor=lambda: SubprocessExecutor(timeout=timeout, preload=labeller.modules),
+            folder, plan, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
+            frames=frames, start_model=start_model, resume=resume,
         )  # fmt: skip
         super().__init__(campaign, "script", observe, **kwargs)
         self._species = None if species is None else tuple(sorted(set(species)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,17 +11,14 @@ from pathlib import Path
 from ase import Atoms
 
 from ..errors import LabelError, ModelFileError
-from ..labellers.calculator import CalculatorLabeller
-from ..labellers.executor import SubprocessExecutor
+from ..labellers.plan import LabellingPlan
 from ..models.files import load_model
 from ..models.incremental import Fit
 from ..models.prediction import Prediction
 from ..models.settings import FitConfig
-from .folder import RunFolder
 from .learner import Before, Learner, Lesson
 from .policy import Observation, Rules
-from .source import LabelSource, bare_structure
-from .store import LabelStore
+from .source import bare_structure, opened_source
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +97,8 @@ class Campaign:
     ----------
     folder : str or Path
         Run folder for labels.db and model.h5; new or empty unless `resume`.
-    labeller : CalculatorLabeller
+    plan : LabellingPlan
+        How labels are made.
     config : FitConfig
         Terms or preset, and noises.
     rules : Rules
@@ -113,12 +109,6 @@ class Campaign:
         Model whose terms, noises and sparse points it starts with; needs `frames`.
     resume : bool
         Whether the folder may hold labels already.
-    executor : callable
-        Makes the executor of labels; by default processes of this machine, one label at a time.
-    tries : int
-        Attempts at each label.
-    fail_softly : bool
-        Whether a label that failed leaves the simulation its prediction instead of ending it.
 
     Raises
     ------
@@ -129,28 +119,19 @@ class Campaign:
     def __init__(
         self,
         folder: str | Path,
-        labeller: CalculatorLabeller,
+        plan: LabellingPlan,
         *,
         config: FitConfig | None = None,
         rules: Rules | None = None,
         frames: list[Atoms] | None = None,
         start_model: str | Path | None = None,
         resume: bool = False,
-        executor: Callable[[], Executor] | None = None,
-        tries: int = 2,
-        fail_softly: bool = False,
     ):
         self._start_model = None if start_model is None else load_model(start_model)
         self._config, self._rules, self.frames = config or FitConfig(), rules or Rules(), frames or []
-        self.fail_softly = fail_softly
-        with ExitStack() as undo:
-            workers = executor() if executor else SubprocessExecutor(preload=labeller.modules)
-            undo.callback(workers.shutdown, cancel_futures=True)
-            # a wrong name or parameter is an error now, not at the first label
-            workers.submit(labeller.check).result()
-            self.folder = undo.enter_context(RunFolder(folder, resume))
-            self.source = LabelSource(labeller, LabelStore(self.folder.path), workers, tries)
-            self._resources = undo.pop_all()
+        self.plan = plan
+        self._resources = ExitStack()
+        self.folder, self.source = self._resources.enter_context(opened_source(plan, folder, resume))
         self.learner: Learner | None = None
         self.learned_keys: list[str] = []
         self.queue: list[Query] = []
@@ -214,12 +195,13 @@ class Campaign:
         Raises
         ------
         LabelError
-            If it failed, unless failures are taken softly and there is a model.
+            If it failed, unless the plan is to go on then and there is a model.
         """
         outcome = self.source.wait(query.key)
         if outcome.atoms is None:
-            if not self.fail_softly or self.learner.model is None:
-                raise LabelError(outcome.failure)
+            if self.plan.on_failure == "stop" or self.learner.model is None:
+                record = self.source.failed / f"{outcome.key}.json"
+                raise LabelError(f"{outcome.failure}; see {record}, and delete it to ask again with --resume")
             log.warning("going on without a label: %s", outcome.failure)
             return Answer(query, None, None, outcome.paid, outcome.failure)
         if query.key in self.learned_keys:  # an optimiser that comes back to where it was

@@ -132,7 +132,7 @@ class LearningRun:
         for walker, values in zip(self.walkers, state["walkers"], strict=True):
             walker.restore(values)
         self.convergence = self.convergence.restore(state["convergence"])
-        self.spent = Spent(**state["spent"])
+        self.spent = Spent(**{name: state["spent"][name] for name in Spent.__annotations__})
         self._begin_clock()
 
     def _rounds(self) -> str:
@@ -244,7 +244,7 @@ class LearningRun:
                 "walkers": [walker.state() for walker in self.walkers],
                 "campaign": self.campaign.state(),
                 "convergence": self.convergence.state(),
-                "spent": asdict(self.spent),
+                "spent": {**asdict(self.spent), "cores_per_label": self.settings.cores_per_label},
                 "files": {name: file.sync() for name, file in self._files.items()},
             }
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import ase.db
 import ase.db.core
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db.row import AtomsRow
@@ -18,7 +19,7 @@ from ase.db.row import AtomsRow
 from ..durable import atomic_write
 from ..errors import RunFolderError
 from ..labellers import inbox
-from ..labellers.protocol import Label
+from ..labellers.protocol import Label, energy_doubt
 from ..structures import stress_voigt
 
 FILE, INBOX = "labels.db", "inbox"
@@ -56,6 +57,7 @@ class LabelStore:
         self.inbox = Path(folder) / INBOX
         self._db = _connect(self.file)
         self._ids: dict[str, int] = {}
+        self._energies: dict[bytes, list[float]] = {}
         self._load()
         self.collect_inbox()
 
@@ -110,6 +112,7 @@ class LabelStore:
                     raise
             else:
                 self._ids[key] = number  # not before the commit, which may still fail
+                self._note_energy(atoms.numbers, label.energy)
         return self._ids[key]
 
     def find(self, key: str) -> StoredLabel | None:
@@ -155,20 +158,33 @@ class LabelStore:
         return self.get(key)
 
     def collect_inbox(self) -> int:
-        """Move all results of the inbox into the database; how many were new."""
+        """Move the results of the inbox into the database, except those with a strange energy; how many were new."""
         n_before = len(self)
         for key in inbox.waiting(self.inbox):
-            self.collect(key)
+            found = inbox.take(self.inbox, key)
+            if key in self or (found is not None and self.doubt(*found) is None):
+                self.collect(key)
         with speaking(self.inbox):
             inbox.tidy(self.inbox)
         return len(self) - n_before
+
+    def doubt(self, atoms: Atoms, label: Label) -> str | None:
+        """What is strange about an energy among those of the same composition, or None: see `protocol.energy_doubt`."""
+        others = self._energies.get(_composition(atoms.numbers), [])
+        return energy_doubt(label.energy / len(atoms), others)
+
+    def _note_energy(self, numbers: np.ndarray, energy: float) -> None:
+        self._energies.setdefault(_composition(numbers), []).append(energy / len(numbers))
 
     def _load(self) -> None:
         if not self.file.exists():
             return
         try:
-            rows = list(self._db.select(columns=["id", "key_value_pairs"], sort="id"))
+            rows = list(self._db.select(columns=["id", "key_value_pairs", "numbers", "energy"], sort="id"))
             self._ids = {row.key_value_pairs["label_key"]: row.id for row in rows}
+            self._energies.clear()
+            for row in rows:
+                self._note_energy(row.numbers, row.energy)
         except Exception as error:  # sqlite3 and ase.db raise many kinds
             raise RunFolderError(f"{self.file}: cannot be read: {error}; restore it from a backup") from error
 
@@ -183,6 +199,10 @@ class LabelStore:
         with self._db:
             self._db.connection.execute("PRAGMA synchronous = EXTRA")
             yield
+
+
+def _composition(numbers: np.ndarray) -> bytes:
+    return np.sort(numbers).astype(np.int64).tobytes()
 
 
 def _connect(file: Path):

@@ -36,7 +36,7 @@ def write_run_report(folder: Path, file: Path | None = None) -> Path:
 
 
 def read_log(file: Path) -> dict[str, np.ndarray]:
-    """Columns of log.csv; nan where a cell is empty, an unfinished last line left out."""
+    """Columns of log.csv, those of text as strings; nan where a cell is empty, an unfinished last line left out."""
     try:
         with open(file, newline="") as handle:
             rows = [row for row in csv.DictReader(handle) if all(row.get(name) is not None for name in LOG_COLUMNS)]
@@ -44,7 +44,9 @@ def read_log(file: Path) -> dict[str, np.ndarray]:
         raise RunFolderError(f"{file.parent}: holds no {file.name}; name the folder of a learning run") from error
     if not rows:
         raise RunFolderError(f"{file}: holds no steps yet")
-    return {name: np.array([float(row[name]) if row[name] else np.nan for row in rows]) for name in LOG_COLUMNS}
+    return {
+        name: np.array([row[name] if name in WORDS else float(row[name] or "nan") for row in rows]) for name in LOG_COLUMNS
+    }
 
 
 def _summary(log: dict[str, np.ndarray], rows: list) -> list[tuple[str, object]]:
@@ -78,18 +80,18 @@ def _learning(rows: list) -> list[str]:
         np.concatenate([np.ravel(row.data["predicted_forces"]) for row in before]),
         np.concatenate([np.ravel(row.forces) for row in before]),
         np.array([row.key_value_pairs["force_error"] for row in before]),
-        np.array([row.key_value_pairs["std_before"] for row in before]),
+        np.array([row.key_value_pairs["expected_error"] for row in before]),
     )
     cells = [
         (
             row.id,
             f"{row.key_value_pairs['force_error']:.4f}",
             f"{1e3 * (row.data['predicted_energy'] - row.energy) / row.natoms:.2f}",
-            f"{1e3 * row.key_value_pairs['std_before']:.2f}",
-            f"{1e3 * row.key_value_pairs['std_after']:.2f}",
+            f"{row.key_value_pairs['expected_error']:.4f}",
+            f"{row.key_value_pairs['expected_error_after']:.4f}",
             f"{row.key_value_pairs['label_seconds']:.2f}",
         )
         for row in before
     ]
-    heads = ("label", "RMS force error eV/A", "energy error meV/atom", "uncertainty before meV", "after meV", "label s")
+    heads = ("label", "RMS force error eV/A", "energy error meV/atom", "expected, worst atom eV/A", "after eV/A", "label s")
     return [image(figure), table(cells, heads)]

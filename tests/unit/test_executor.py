@@ -121,7 +121,7 @@ def test_a_worker_whose_parent_is_gone_begins_nothing(tmp_path):
         command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(parent), str(source), str(sink)]
         process = subprocess.Popen(command, pass_fds=(source, sink))
         with os.fdopen(tasks, "wb") as pipe:
-            pipe.write(pickle.dumps((None, pickle.dumps((write_text, (tmp_path / "begun", "yes"), {})))))
+            pipe.write(pickle.dumps((None, None, pickle.dumps((write_text, (tmp_path / "begun", "yes"), {})))))
         assert process.wait(30) == 0
         for descriptor in (source, sink, answers):
             os.close(descriptor)

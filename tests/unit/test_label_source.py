@@ -8,7 +8,7 @@ from mlpot.errors import LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls
-from mlpot.learning.calculator import LabelSource
+from mlpot.learning.source import LabelSource
 from mlpot.learning.store import LabelStore
 
 

@@ -112,7 +112,7 @@ def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkey
         if not saved:
             (tmp_path / "run" / "fit.h5").write_bytes(b"no fit")
         with calculator(tmp_path / "run", tmp_path / "calls", resume=True) as calc:
-            calc.prepare(crystal())
+            calc.prepare(crystal().numbers)
             models.append(calc.learner.model)
             assert len(learned) == (0 if saved else calc.learner.n_labels)
     np.testing.assert_array_equal(models[0].weights, models[1].weights)

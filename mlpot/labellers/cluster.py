@@ -1,0 +1,188 @@
+"""Executors of labels on other machines: a Dask cluster that is there, or one that grows and shrinks as Slurm jobs.
+
+A worker of the cluster runs each label in a process of its own, as the local executor does, so that a crash costs that label
+and a hang is ended; it needs mlpot installed, and the run folder under the same path. A label whose worker dies, because its
+job was cancelled or its node failed, is given to another by Dask, and found in the inbox if it was finished.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import ConfigError
+from ..processes import identity
+from .executor import run_alone
+
+PACKAGES = {"distributed": "distributed", "dask_jobqueue": "dask-jobqueue"}
+CONNECT_SECONDS = 30.0
+EAGER = "0.1s"
+"""Dask asks for as many workers as finish what waits in this time; it does not know that labels take hours."""
+IDLE_CHECKS = 60
+"""A job ends when it was idle in so many checks, one a second: labels come in bursts."""
+GUARDIAN = "MLPOT_GUARDIAN"
+"""The pid of the process that a job's labels do not outlive, in the environment of its workers."""
+CLUSTER_KEYS = {"scheduler_options", "shared_temp_directory"}
+OWN_KEYS = {
+    "self", "args", "kwargs", "base_class_kwargs", "scheduler", "name", "processes", "worker_command", "nanny", "python",
+    "config_name", "security", "project", "extra", "env_extra", "job_extra", "header_skip",
+}  # fmt: skip
+"""Of SLURMCluster's: what mlpot decides, what TOML cannot say, what is deprecated there."""
+log = logging.getLogger(__name__)
+
+
+class ClusterExecutor(Executor):
+    """Runs each task in a process of its own on some worker of a Dask cluster.
+
+    A worker that dies is no failure of its task, which another gets; a task at which several have died fails.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    timeout : float or None
+        Seconds after which a task, and all that it started, is killed.
+    keep_failed : Path or None
+        Folder for what failed tasks leave; None discards it.
+    resources : ExitStack
+        What ends with this executor.
+    """
+
+    def __init__(self, client: Any, timeout: float | None, keep_failed: Path | None, resources: ExitStack):
+        self._client, self._resources = client, resources
+        self._dask = client.get_executor(pure=False)  # a label that failed is asked for again
+        self._timeout = timeout
+        self._keep_failed = None if keep_failed is None else keep_failed.absolute()
+
+    def submit(self, fn, /, *args, **kwargs) -> Future:
+        """Start fn(*args, **kwargs) somewhere; everything must be picklable."""
+        if self._client.status not in ("running", "connecting"):
+            raise RuntimeError(f"the connection to the Dask scheduler is {self._client.status}")
+        task = pickle.dumps((fn, args, kwargs))
+        return self._dask.submit(run_on_worker, task, list(sys.path), self._timeout, self._keep_failed)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the connection, and the jobs if they were started for it; with `wait`, after the tasks."""
+        self._dask.shutdown(wait=wait and not cancel_futures)
+        self._resources.close()
+
+    def __exit__(self, kind, value, traceback) -> None:
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def run_on_worker(task: bytes, path: list[str], timeout: float | None, keep_failed: Path | None) -> Any:
+    """What a worker of the cluster is given to do.
+
+    The process that it starts survives the worker itself, but not the job: not the process that `cluster_worker` says, or
+    else the worker's parent, which is Dask's nanny.
+    """
+    guardian = int(os.environ.get(GUARDIAN, os.getppid()))
+    return run_alone(task, path, timeout, keep_failed, identity(guardian))
+
+
+def dask_executor(address: str, timeout: float | None, keep_failed: Path | None) -> ClusterExecutor:
+    """An executor on a Dask cluster that is running.
+
+    Raises
+    ------
+    ConfigError
+        If `distributed` is not installed, or nobody answers at the address.
+    """
+    distributed = _imported("distributed", "dask")
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"labeller.scheduler = {address!r}: no Dask scheduler answers there ({error}); start one with `dask scheduler`, "
+            "and workers with `dask worker ADDRESS --nthreads 1`"
+        ) from error
+    resources = ExitStack()
+    resources.callback(client.close)
+    return ClusterExecutor(client, timeout, keep_failed, resources)
+
+
+def slurm_executor(
+    settings: Mapping[str, Any], max_jobs: int, timeout: float | None, keep_failed: Path | None, logs: Path
+) -> ClusterExecutor:
+    """An executor whose workers are Slurm jobs: none while there is nothing to do, one for each label up to `max_jobs`.
+
+    Parameters
+    ----------
+    settings : dict
+        Keyword arguments of dask_jobqueue.SLURMCluster: queue, account, cores, memory, walltime, job_script_prologue,
+        job_extra_directives, ... A job has one label at a time, which has all its cores: OMP_NUM_THREADS says how many,
+        unless the prologue sets it.
+    max_jobs : int
+        Jobs, and so labels, at a time.
+    timeout, keep_failed
+        As of `ClusterExecutor`.
+    logs : Path
+        Folder for the output of the jobs.
+
+    Raises
+    ------
+    ConfigError
+        If dask-jobqueue is not installed, or does not take the settings.
+    """
+    distributed, jobqueue = _imported("distributed", "slurm"), _imported("dask_jobqueue", "slurm")
+    given = checked_slurm(settings)
+    cores = int(given.pop("cores", 1))
+    # Dask's nanny would say 1; what the environment or the submitting process says is not for this job
+    given["job_script_prologue"] = [f"export OMP_NUM_THREADS={cores}", *given.get("job_script_prologue", ())]
+    given = {"log_directory": str(logs), "job_cpu": cores, **given}
+    given["scheduler_options"] = {"dashboard_address": None, **given.get("scheduler_options", {})}
+    resources = ExitStack()
+    try:
+        cluster = jobqueue.SLURMCluster(
+            cores=1, processes=1, worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR, **given
+        )
+        resources.callback(cluster.close)
+        cluster.adapt(minimum_jobs=0, maximum_jobs=max_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
+        client = distributed.Client(cluster, set_as_default=False)
+        resources.callback(client.close)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        resources.close()
+        raise ConfigError(f"labeller.slurm = {dict(settings)!r}: no cluster can be made of it: {error}") from error
+    log.debug("job script:\n%s", cluster.job_script())
+    return ClusterExecutor(client, timeout, keep_failed, resources)
+
+
+def checked_slurm(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of SLURMCluster, if it knows them and mlpot leaves them to the user.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key.
+    """
+    job = _imported("dask_jobqueue", "slurm").SLURMCluster.job_cls
+    named = [name for kind in job.__mro__ for name in signature(kind.__init__).parameters]
+    known = sorted({*named, *CLUSTER_KEYS} - OWN_KEYS)
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"labeller.slurm.{key}: unknown key; {hint}")
+    if "memory" not in settings:
+        raise ConfigError('labeller.slurm.memory: missing; add what a label needs, such as memory = "8GB"')
+    return dict(settings)
+
+
+def _imported(module: str, choice: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"labeller.executor = {choice!r}: {module} cannot be imported ({error}); "
+            f"pip install 'mlpot[cluster]' or pip install {PACKAGES[module]}"
+        ) from error

@@ -1,0 +1,43 @@
+"""What a batch job runs: a Dask worker, and then the labels that go on after it has lost its scheduler.
+
+The simulation holds the scheduler. When it is killed, the workers leave, but a label that has run for an hour need not: the
+job stays until its labels have been delivered to the inbox, where the resumed simulation finds them. When the job is
+cancelled, this process ends first and its labels follow.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .cluster import GUARDIAN
+
+LOOK_SECONDS = 1.0
+
+
+def main() -> None:
+    """Run `python -m distributed.cli.dask_worker` with the arguments of this program; end with its status."""
+    mark = f"{GUARDIAN}={os.getpid()}"
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", *sys.argv[1:]]
+    status = subprocess.call(command, env={**os.environ, GUARDIAN: str(os.getpid())})
+    while _marked(mark.encode()):
+        time.sleep(LOOK_SECONDS)
+    sys.exit(status)
+
+
+def _marked(mark: bytes) -> bool:
+    """Whether a process that inherited a line of the environment is alive."""
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in file.read_bytes().split(b"\0"):
+                return True
+        except OSError:  # of another user, or just gone
+            continue
+    return False
+
+
+if __name__ == "__main__":
+    main()

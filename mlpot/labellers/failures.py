@@ -1,0 +1,188 @@
+"""Labels that failed for good: FAILED/KEY.json says what was asked and what each try came to, FAILED/KEY/ holds its files.
+
+The record is also a decision: who finds it does not pay again. Deleting it is the way to ask again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from ..durable import write_text
+
+KEPT_BYTES = 20_000_000
+"""Of the scratch files of a try: inputs, outputs and logs; wave functions and densities are larger."""
+UNNAMED = "failed-"
+FILES, PROCESS = "files: ", "process: "
+"""What notes on an error begin with; notes travel with it from host to host."""
+LOG_BYTES = 6000
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try that failed.
+
+    Parameters
+    ----------
+    error : str
+        What it raised, or what is wrong with its result.
+    settings : dict
+        Calculator and parameters that it used.
+    log : str
+        The end of what it printed, and its traceback.
+    files : str or None
+        The folder with what it left.
+    """
+
+    error: str
+    settings: dict[str, Any]
+    log: str = ""
+    files: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, settings: dict[str, Any]) -> Try:
+        """From what an executor's future raised."""
+        files = files_of(error)
+        notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith((FILES, PROCESS))]
+        said = str(error) or type(error).__name__
+        return cls(said, settings, "\n".join(notes)[-LOG_BYTES:], None if files is None else str(files))
+
+
+def keep(folder: Path, scratch: Iterable[Path], output: str, error: BaseException) -> Path:
+    """Move what a failed task left into a new folder inside `folder`, as far as there is room for it.
+
+    Small files go first, up to `KEPT_BYTES` in all; what is left out is listed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = Path(tempfile.mkdtemp(prefix=UNNAMED, dir=folder))
+    (target / "output.log").write_text(output, encoding="utf-8")
+    (target / "error.txt").write_text("\n".join([str(error), *getattr(error, "__notes__", ())]), encoding="utf-8")
+    room, left_out = KEPT_BYTES, []
+    for source in scratch:
+        files = [file for file in source.rglob("*") if file.is_file() and not file.is_symlink()]
+        (target / source.name).mkdir()
+        for file in sorted(files, key=lambda file: file.stat().st_size):
+            size = file.stat().st_size
+            if size > room:
+                left_out.append(f"{size:15d} {file.relative_to(source.parent)}")
+                continue
+            room -= size
+            copy = target / file.relative_to(source.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, copy)
+    if left_out:
+        (target / "left_out.txt").write_text("\n".join(["          bytes file", *left_out]) + "\n", encoding="utf-8")
+    return target
+
+
+def note_files(error: BaseException, folder: Path) -> None:
+    """Let an error say where its files are."""
+    error.add_note(f"{FILES}{folder}")
+
+
+def files_of(error: BaseException) -> Path | None:
+    """Where the files of a failed task are, if they were kept."""
+    note = _note(error, FILES)
+    return None if note is None else Path(note)
+
+
+def note_process(error: BaseException, process: dict) -> None:
+    """Let an error say which process, by its `identity`, it was the end of."""
+    error.add_note(f"{PROCESS}{json.dumps(process)}")
+
+
+def process_of(error: BaseException) -> dict | None:
+    """The identity of the process that has ended with an error, if that is known."""
+    note = _note(error, PROCESS)
+    return None if note is None else json.loads(note)
+
+
+def _note(error: BaseException, kind: str) -> str | None:
+    notes = (note for note in getattr(error, "__notes__", ()) if note.startswith(kind))
+    return next((note.removeprefix(kind) for note in notes), None)
+
+
+def record(folder: Path, key: str, atoms: Atoms, settings: dict[str, Any], tries: list[Try]) -> str:
+    """Write down that a label has failed for good; the line that says so.
+
+    Parameters
+    ----------
+    folder : Path
+        FAILED; made if it does not exist.
+    key : str
+    atoms : ase.Atoms
+    settings : dict
+        Those that were asked for.
+    tries : list of Try
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    home = folder / key
+    shutil.rmtree(home, ignore_errors=True)  # of an earlier request, whose record was deleted
+    kept = []
+    for number, one in enumerate(tries, start=1):
+        if one.files is not None and Path(one.files).exists():
+            home.mkdir(exist_ok=True)
+            os.replace(one.files, home / f"try-{number}")
+            one = Try(one.error, one.settings, one.log, f"{key}/try-{number}")
+        kept.append(asdict(one))
+    structure = {
+        "symbols": str(atoms.symbols),
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.array.tolist(),
+        "pbc": atoms.pbc.tolist(),
+    }
+    line = _line(tries)
+    values = {"key": key, "failure": line, "settings": settings, "structure": structure, "tries": kept}
+    write_text(folder / f"{key}.json", json.dumps(values, indent=1))
+    log.warning("%s; recorded in %s: delete it to ask for this label again", line, folder / f"{key}.json")
+    return line
+
+
+def _line(tries: list[Try]) -> str:
+    first = next((text for text in tries[-1].error.splitlines() if text.strip()), "no reason given")
+    return f"no label in {len(tries)} tr{'y' if len(tries) == 1 else 'ies'}: {first}"
+
+
+def find(folder: Path, key: str) -> str | None:
+    """Why a label failed for good, or None when it has not.
+
+    A record that cannot be read counts: it was written because the label had failed.
+    """
+    file = folder / f"{key}.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["failure"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        return f"recorded as failed in {file}, which cannot be read ({error}); delete it to ask again"
+
+
+def forget(tries: Iterable[Try]) -> None:
+    """Delete the files of tries that do not matter any more."""
+    for one in tries:
+        if one.files is not None:
+            shutil.rmtree(one.files, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Delete files of tries of which no record came, since the simulation was killed."""
+    for left in folder.glob(f"{UNNAMED}*"):
+        with suppress(OSError):
+            shutil.rmtree(left)

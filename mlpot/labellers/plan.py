@@ -1,0 +1,102 @@
+"""Everything that is to be said about labels: who makes them, where, and what happens when one fails."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ConfigError
+from .calculator import DEFAULT_CALCULATOR, CalculatorLabeller
+from .cluster import checked_slurm, dask_executor, slurm_executor
+from .executor import SubprocessExecutor
+from .protocol import NET_FORCE_TOLERANCE
+
+FAILED, JOB_LOGS = "failed", "jobs"
+"""In the run folder: records of labels that failed, and what Slurm jobs print."""
+
+
+@dataclass(frozen=True)
+class LabellingPlan:
+    """How labels are made.
+
+    Parameters
+    ----------
+    calculator : str
+        Import path of an ASE calculator.
+    parameters : dict
+        Its keyword arguments.
+    timeout : float or None
+        Seconds after which a calculation is killed.
+    tries : int
+        Calculations before a label is given up.
+    fallback : dict
+        Parameters that replace those of the same name from the second try on; tables are replaced name by name.
+    on_failure : "stop" or "go on"
+        What a run does without a label that it wanted.
+    net_force_tolerance : float or None
+        eV/A per atom; None switches the check off.
+    executor : "local", "dask" or "slurm"
+    workers : int
+        Labels at a time; on a Dask cluster its workers decide.
+    scheduler : str or None
+        Address of the Dask scheduler.
+    slurm : dict
+        Keyword arguments of dask_jobqueue.SLURMCluster.
+    """
+
+    calculator: str = DEFAULT_CALCULATOR
+    parameters: dict[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    tries: int = 2
+    fallback: dict[str, Any] = field(default_factory=dict)
+    on_failure: Literal["stop", "go on"] = "stop"
+    net_force_tolerance: float | None = NET_FORCE_TOLERANCE
+    executor: Literal["local", "dask", "slurm"] = "local"
+    workers: int = 1
+    scheduler: str | None = None
+    slurm: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labeller(self) -> CalculatorLabeller:
+        """Makes the first try."""
+        return CalculatorLabeller(self.calculator, self.parameters, self.net_force_tolerance)
+
+    @property
+    def fallback_labeller(self) -> CalculatorLabeller | None:
+        """Makes those after it, unless they are made in the same way."""
+        return self.labeller.varied(self.fallback) if self.fallback else None
+
+    def check(self) -> None:
+        """Make each calculator once, without a calculation; in a process of its own, for who knows what it does.
+
+        Raises
+        ------
+        ConfigError
+            If one cannot be made, or if the executor's settings contradict each other.
+        """
+        if self.executor == "dask" and not self.scheduler:
+            raise ConfigError(
+                'labeller.scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"'
+            )
+        if self.executor == "slurm":
+            checked_slurm(self.slurm)
+        for labeller in filter(None, (self.labeller, self.fallback_labeller)):
+            labeller.check()
+
+    def local_executor(self, folder: Path) -> SubprocessExecutor:
+        """Processes on this machine; nothing is written into the run folder unless a task fails."""
+        return SubprocessExecutor(self.workers, self.timeout, self.labeller.modules, folder / FAILED)
+
+    def cluster_executor(self, folder: Path) -> Executor:
+        """Processes on the machines of a cluster.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such cluster, or a package for it is missing.
+        """
+        if self.executor == "dask":
+            return dask_executor(self.scheduler, self.timeout, folder / FAILED)
+        return slurm_executor(self.slurm, self.workers, self.timeout, folder / FAILED, folder / JOB_LOGS)

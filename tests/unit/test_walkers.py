@@ -1,0 +1,125 @@
+"""Several walkers, one model: shared labels, repeatable steps, queued labels, restarts."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from conftest import lennard_jones
+from learning_runs import CONFIG, campaign, crystal, do_run, plan, without_seconds
+
+from mlpot.errors import RunFolderError
+from mlpot.labellers.faulty import calls
+from mlpot.learning.policy import Rules
+from mlpot.learning.runner import RunSettings
+from mlpot.learning.store import LabelStore
+from mlpot.learning.walker import Walker
+from mlpot.report.run_report import read_log
+
+PLANS = [plan(steps=40, seed=1), plan(steps=25, seed=2, ramp=(300.0, 900.0)), plan(steps=40, seed=3, ensemble="npt")]
+
+
+def test_walkers_share_labels_and_model(tmp_path):
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", PLANS)
+    assert status == "finished"
+    log = read_log(tmp_path / "run" / "log.csv")
+    for name, the_plan in zip(("w0", "w1", "w2"), PLANS, strict=True):
+        np.testing.assert_array_equal(log["step"][log["walker"] == name], np.arange(the_plan.steps + 1))
+    rows = LabelStore(tmp_path / "run").rows()
+    assert {row.walker for row in rows} == {"w0", "w1", "w2"}
+    assert run.campaign.learner.n_labels == len(rows) == log["labelled"].sum()
+    # a version of the model reaches all: it never falls from one row to the next
+    assert np.all(np.diff(log["model_version"]) >= 0)
+    assert sorted(file.name for file in (tmp_path / "run").glob("*.xyz")) == [f"trajectory_w{k}.xyz" for k in range(3)]
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(soft_fraction=0.5, check_interval=15)])
+def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
+    """With labels that are waited for, queued ones included, nothing depends on when it was killed."""
+    assert do_run(tmp_path / "whole", tmp_path / "calls1", PLANS, rules=rules)[0] == "finished"
+    for stop_after in range(20, 400, 30):
+        status, _ = do_run(tmp_path / "parts", tmp_path / "calls2", PLANS, stop_after > 20, stop_after, rules=rules)
+        if status != "interrupted":
+            break
+    assert status == "finished"
+    assert without_seconds(tmp_path / "parts") == without_seconds(tmp_path / "whole")
+    for k in range(3):
+        file = f"trajectory_w{k}.xyz"
+        assert (tmp_path / "parts" / file).read_text() == (tmp_path / "whole" / file).read_text()
+    assert LabelStore(tmp_path / "parts").keys == LabelStore(tmp_path / "whole").keys
+    finished = calls(tmp_path / "calls2", "end")
+    assert len(finished) == len(set(finished))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_trajectories_do_not_depend_on_who_is_faster(tmp_path, workers):
+    """Labels of a round are calculated at once by several workers, and learned in the order of the walkers."""
+    do_run(tmp_path / "a", tmp_path / "calls_a", PLANS)
+    do_run(tmp_path / "b", tmp_path / "calls_b", PLANS, workers=workers, plan_of_faults={"seconds": 0.05})
+    first, second = without_seconds(tmp_path / "a"), without_seconds(tmp_path / "b")
+    assert first == second
+
+
+def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
+    """Positions, momenta and random numbers are those of a run whose labels were there at once."""
+    with campaign(tmp_path / "run", tmp_path / "calls", Rules(threshold=1e-6)) as shared:
+        walker = Walker(shared, "w", crystal(), plan(steps=5))
+        shared.prepare((14,), state={})
+        reference = crystal()
+        reference.calc = lennard_jones()
+        twin = type(walker.dynamics)(reference, plan(steps=5))
+        twin.begin()
+        for k in range(6):
+            while not walker.advance():
+                walker.repeat(shared.settle(walker.query()))
+            if k:
+                twin.advance()
+            np.testing.assert_array_equal(walker.atoms.positions, reference.positions)
+            np.testing.assert_array_equal(walker.atoms.get_momenta(), reference.get_momenta())
+
+
+def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
+    """A label takes longer than many steps; it is learned when it comes, and all are there at the end."""
+    rules = Rules(threshold=5.0, soft_fraction=0.001, novelty=1e9)
+    settings = RunSettings(interval=5, asynchronous=True)
+    faults = {"seconds": 0.4}
+    status, run = do_run(
+        tmp_path / "run", tmp_path / "calls", plan(steps=400), rules=rules, settings=settings, plan_of_faults=faults
+    )
+    assert status == "finished"
+    log = read_log(tmp_path / "run" / "log.csv")
+    rows = LabelStore(tmp_path / "run").rows()
+    assert log["labelled"].sum() == 1 and len(rows) > 2  # the first one was waited for
+    assert run.campaign.learner.n_labels == len(rows) and not run.campaign.queue
+    soft = [row for row in rows if row.reason == "soft"]
+    asked = np.array([row.walker_step for row in soft])
+    learned = [np.flatnonzero(log["model_version"] >= row.model_version) for row in soft]
+    waited = [steps[0] - step for steps, step in zip(learned, asked, strict=True) if len(steps)]
+    assert waited and max(waited) > 3
+    assert all(row.force_error > 0 for row in soft)
+
+
+def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
+    rules = Rules(threshold=5.0, soft_fraction=0.001, novelty=1e9, max_labels=4)
+    settings = RunSettings(interval=5, asynchronous=True, checkpoint_seconds=0.0)
+    options = {"rules": rules, "settings": settings, "plan_of_faults": {"seconds": 0.3}}
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(steps=200), resume=True, **options)
+    assert status == "finished"
+    finished = calls(tmp_path / "calls", "end")
+    assert len(finished) == len(set(finished))
+    assert run.campaign.learner.n_labels == len(LabelStore(tmp_path / "run")) == len(finished)
+
+
+def test_walkers_of_different_compositions(tmp_path):
+    starts = [crystal(), bulk("C", "fcc", a=3.4, cubic=True) * (2, 2, 2)]
+    starts[1].rattle(0.03, seed=2)
+    config = CONFIG.model_copy(update={"isolated_atom_energies": {"Si": 0.0, "C": 0.0}})
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", [plan(20), plan(20)], starts=starts, config=config)
+    assert status == "finished"
+    assert run.campaign.learner.species == (6, 14)
+    assert {row.formula for row in LabelStore(tmp_path / "run").rows()} == {"Si32", "C32"}
+
+
+def test_another_walker_in_its_place_is_refused(tmp_path):
+    do_run(tmp_path / "run", tmp_path / "calls", PLANS[:2])
+    with pytest.raises(RunFolderError, match="its run has"):
+        do_run(tmp_path / "run", tmp_path / "calls", PLANS[1:], resume=True)

@@ -6,7 +6,7 @@ that is cheaper (`compiled_soap`), all within a tolerance that the caller states
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -64,19 +64,25 @@ class CompiledModel:
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        variances = np.zeros(pairs.n_atoms) if uncertainty else None
-        if variances is not None:
-            self._spread.predict(pairs, energies, gradients, variances)
+        deviations = None
+        if uncertainty:
+            deviations = self._spread.predict(pairs, energies, gradients).calibrated(self.source.calibration)
         else:
             for term in self.terms:  # they refuse elements that the model does not know
                 term.predict(pairs, energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
-        deviations = None if variances is None else np.sqrt(np.maximum(variances, 0.0))
-        return make_prediction(self.source, pairs, volume, energies, gradients, deviations)
+        return make_prediction(pairs, volume, energies, gradients, deviations)
 
     @cached_property
     def _spread(self) -> Spread:
         return make_spread(self.source, self.terms)
+
+    def of(self, source: SparseGP) -> CompiledModel:
+        """The same tables for a model that differs in its calibration only."""
+        other = replace(self, source=source)
+        if "_spread" in self.__dict__:
+            other.__dict__["_spread"] = self._spread
+        return other
 
     def __reduce__(self) -> tuple:
         return _compile, (self.source, self.tolerance, self.precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import ModelFileError
 from .baseline import Baseline
+from .calibration import Calibration
 from .glue import Glue
 from .h5 import Format
 from .pair_term import PairTerm
@@ -78,6 +79,7 @@ def _read(h5: h5py.File) -> SparseGP:
         report=None if header["report"] is None else FitReport.from_dict(header["report"]),
         provenance=header["provenance"],
         regularisation=header.get("regularisation", 0.0),
+        calibration=Calibration(**header.get("calibration", {})),
     )
 
 
@@ -100,6 +102,7 @@ def _header(model: SparseGP) -> dict[str, Any]:
         "has_factor": model.factor is not None,
         "jitter": model.jitter,
         "regularisation": model.regularisation,
+        "calibration": asdict(model.calibration),
         "config": None if model.config is None else model.config.model_dump(mode="json"),
         "report": None if model.report is None else model.report.to_dict(),
         "provenance": model.provenance,

@@ -23,7 +23,7 @@ from .candidates import choose_sparse_points
 from .evidence import Posterior
 from .factor import condition
 from .gather import Progress, silent
-from .label_check import leave_one_out, suspicious_labels
+from .label_check import calibration_of, covered, leave_one_out, some_structures, suspicious_labels
 from .noises import left_open, noises_by_label, sharpened
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
@@ -81,10 +81,16 @@ def fit(
         else:
             task, posterior = _with_own_noises(task, terms, left_open(given))
         model = task.model(posterior, terms)
-        left_out = leave_one_out(posterior, structures, progress, executor) if config.check_labels else []
-    suspicious = suspicious_labels(left_out, noises_by_label(config))
-    report = replace(_report(task, model, posterior, left_out, trials), suspicious=suspicious)
-    return replace(model, report=replace(report, cpu_seconds=time.process_time() - started))
+        sample = structures if config.check_labels else some_structures(structures, config.seed)
+        left_out = leave_one_out(posterior, sample, progress, executor)
+    model = model.calibrated(calibration_of(left_out))
+    report = replace(
+        _report(task, model, posterior, left_out if config.check_labels else [], trials),
+        suspicious=suspicious_labels(left_out, noises_by_label(config)) if config.check_labels else [],
+        coverage=covered(left_out, model.calibration),
+        cpu_seconds=time.process_time() - started,
+    )
+    return replace(model, report=report)
 
 
 def _with_own_noises(task: FitTask, terms: tuple[FittedTerm, ...], labels: Sequence[str]) -> tuple[FitTask, Posterior]:

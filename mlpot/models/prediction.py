@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..neighbours import Pairs
-
-if TYPE_CHECKING:
-    from .sparse_gp import SparseGP
+from .variances import Deviations
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,14 @@ class Prediction:
         -virial / volume, eV/A^3; None without a three-dimensional cell.
     energies_std : (n_atoms,) array or None
         Standard deviations of the local energies, eV; None unless asked for.
-    total_std : callable or None
-        Computes `energy_std`.
+    energy_std : float or None
+        Of the total energy, eV, with the correlations of all atoms; None unless asked for.
+    forces_std : (n_atoms, 3) array or None
+        Of the forces, eV/A; None unless asked for, and from an imported model.
+    novelty : (n_atoms,) array or None
+        How far environments are from all sparse points: the prior's standard deviation that the sparse points do not explain
+        over what they leave at environments that count as known. About 1 or less for known environments, whatever the
+        calibration says; see `NOVEL`. None unless asked for, and from an imported model.
     """
 
     energy: float
@@ -43,22 +45,16 @@ class Prediction:
     virial: np.ndarray
     stress: np.ndarray | None
     energies_std: np.ndarray | None = None
-    total_std: Callable[[], float] | None = field(default=None, repr=False, compare=False)
-
-    @cached_property
-    def energy_std(self) -> float | None:
-        """Standard deviation of the total energy, eV; None unless uncertainty was asked for.
-
-        It takes the correlations of all atoms, as long as another prediction, so it is computed when it is looked at.
-        """
-        return None if self.total_std is None else self.total_std()
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "energy_std": self.energy_std, "total_std": None}
+    energy_std: float | None = None
+    forces_std: np.ndarray | None = None
+    novelty: np.ndarray | None = None
 
 
 class Uncertainty(Mapping):
-    """ "energies_std" (n_atoms,) and "energy_std" of a prediction, in eV; empty when it was made without."""
+    """ "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A and "novelty" (n_atoms,) of a
+    prediction: those that it has, none when it was made without."""
+
+    NAMES = ("energies_std", "energy_std", "forces_std", "novelty")
 
     def __init__(self, prediction: Prediction | None = None):
         self._prediction = prediction
@@ -69,22 +65,20 @@ class Uncertainty(Mapping):
         return getattr(self._prediction, name)
 
     def __iter__(self) -> Iterator[str]:
-        known = self._prediction is not None and self._prediction.energies_std is not None
-        return iter(("energies_std", "energy_std") if known else ())
+        return iter(name for name in self.NAMES if getattr(self._prediction, name, None) is not None)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
 
 def make_prediction(
-    model: SparseGP,
     pairs: Pairs,
     volume: float | None,
     energies: np.ndarray,
     pair_gradients: np.ndarray,
-    energies_std: np.ndarray | None,
+    deviations: Deviations | None,
 ) -> Prediction:
-    """A prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and their deviations."""
+    """A prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""
     virial = pairs.virial(pair_gradients)
     return Prediction(
         energy=float(energies.sum()),
@@ -92,6 +86,5 @@ def make_prediction(
         forces=pairs.forces(pair_gradients),
         virial=virial,
         stress=None if volume is None else -virial / volume,
-        energies_std=energies_std,
-        total_std=None if energies_std is None else partial(model.total_deviation, pairs),
+        **({} if deviations is None else vars(deviations)),
     )

@@ -89,6 +89,9 @@ class FitReport:
         Hyper-parameters that were tried (`fit.tune`), the best first.
     noises : dict of str to float
         Used: "energy" and "virial" in eV/atom, "forces" in eV/A.
+    coverage : dict of str to float
+        Part of the errors of structures left out within one and two standard deviations, calibrated on these errors; see
+        `evaluate.coverage`. Empty without errors to calibrate on.
     cpu_seconds : float
         Processor time of the whole fit.
     """
@@ -110,6 +113,7 @@ class FitReport:
     suspicious: list[SuspiciousLabel] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
     noises: dict[str, float] = field(default_factory=dict)
+    coverage: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for files."""
@@ -141,6 +145,8 @@ class Comparison:
     stress: np.ndarray | None
     energies_std: np.ndarray | None
     energy_std: float | None
+    forces_std: np.ndarray | None = None
+    novelty: np.ndarray | None = None
 
 
 def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
@@ -154,7 +160,25 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
         stress=p.stress + structure.virial / structure.atoms.get_volume() if has_stress else None,
         energies_std=p.energies_std,
         energy_std=p.energy_std,
+        forces_std=p.forces_std,
+        novelty=p.novelty,
     )
+
+
+def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n, 3) of all labelled forces and their standard deviations, eV/A."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    nothing = np.empty((0, 3))
+    return np.concatenate([nothing, *(c.forces for c in known)]), np.concatenate(
+        [nothing, *(c.forces_std for c in known)]
+    )
+
+
+def energy_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n,) of all labelled total energies and their standard deviations, eV."""
+    known = [c for c in comparisons if c.energy_per_atom is not None and c.energy_std is not None]
+    found = np.array([(c.energy_per_atom * c.structure.n_atoms, c.energy_std) for c in known]).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
 def errors(comparisons: Sequence[Comparison]) -> Errors:

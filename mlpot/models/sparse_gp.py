@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import block_diag, solve_triangular
+from scipy.linalg import block_diag
 
 from ..descriptors.density import species_indices
 from ..errors import ConfigError
@@ -17,21 +17,22 @@ from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..threads import single_blas_thread
 from .baseline import Baseline
+from .calibration import UNCALIBRATED, Calibration
 from .compiled import CompiledModel
 from .design_matrix import columns, reach
 from .factor import prior_factor
 from .prediction import Prediction, make_prediction
+from .representatives import Representatives, choose
 from .settings import FitConfig
 from .soap_term import SoapTerm
-from .terms import FittedTerm, Term
+from .terms import Term
+from .variances import Variances
 
 if TYPE_CHECKING:
     from .report import FitReport
 
 DEFAULT_TOLERANCE = 1e-8
 """Largest change of an atom's energy by compilation, eV."""
-CHUNK = 1024
-"""Centres whose covariances are held at a time for the uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class SparseGP:
     regularisation : float
         eV; its square is added to K_mm and to the prior variances of an imported model (QUIP's
         gap_variance_regularisation).
+    calibration : Calibration
+        Of the standard deviations; see `calibrated`.
     """
 
     species: tuple[int, ...]
@@ -73,6 +76,7 @@ class SparseGP:
     report: FitReport | None = None
     provenance: dict = field(default_factory=dict)
     regularisation: float = 0.0
+    calibration: Calibration = UNCALIBRATED
 
     @cached_property
     def cutoff(self) -> float:
@@ -153,42 +157,36 @@ class SparseGP:
             self.baseline.predict(pairs, energies, gradients)
             for term, part in zip(self.terms, columns(self.terms), strict=True):
                 term.predict(pairs, self.weights[part], energies, gradients)
-            deviations = np.sqrt(self._variances(pairs)[0].sum(axis=0)) if uncertainty else None
-        return make_prediction(self, pairs, volume_of(atoms), energies, gradients, deviations)
+            deviations = self._variances(pairs).calibrated(self.calibration) if uncertainty else None
+        return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
 
-    def total_deviation(self, pairs: Pairs) -> float:
-        """Standard deviation of the total energy, eV.
-
-        What the sparse points cannot explain is taken as independent between atoms (FITC; Snelson and Ghahramani, NIPS
-        18, 1257 (2005)), so are all parts of an imported model.
-        """
-        with single_blas_thread():
-            (unexplained, _), covariances = self._variances(pairs)
-            if self.factor is None:
-                return float(np.sqrt(unexplained.sum()))
-            total = solve_triangular(self.factor, covariances.sum(axis=0), trans="T", check_finite=False)
-        return float(np.sqrt(unexplained.sum() + total @ total))
-
-    def _variances(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Variances (2, n_atoms) of the local energies, eV^2, and their covariances (n_atoms, M) with the sparse points.
-
-        var_i = k_ii - k_i K_mm^-1 k_i, which no data can lower, and k_i (K_mm + K_mn Sigma^-1 K_nm)^-1 k_i.
-        """
-        out = np.zeros((2, pairs.n_atoms))
+    @cached_property
+    def representatives(self) -> Representatives:
+        """The sparse points that stand for all in the uncertainty of a fitted model."""
         if self.factor is None:
-            for term in self.terms:
-                out[0] += term.instance_variances(pairs, self.regularisation)
-            return out, np.empty((pairs.n_atoms, 0))
-        terms = cast(tuple[FittedTerm, ...], self.terms)
-        covariances = np.concatenate([term.covariances(pairs) for term in terms], axis=1)
-        prior = np.sum([term.variances(pairs) for term in terms], axis=0)
-        for begin in range(0, pairs.n_atoms, CHUNK):
-            part = slice(begin, begin + CHUNK)
-            rows = covariances[part].T
-            explained = _squares(solve_triangular(self.prior_factor, rows, lower=True, check_finite=False))
-            out[0, part] = np.maximum(prior[part] - explained, 0.0)
-            out[1, part] = _squares(solve_triangular(self.factor, rows, trans="T", check_finite=False))
-        return out, covariances
+            raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
+        with single_blas_thread():
+            choice = choose(self.terms, self.species)
+            return Representatives(choice, choice.factor(self.factor), self.jitter)
+
+    def _variances(self, pairs: Pairs) -> Variances:
+        if self.factor is not None:
+            return self.representatives.variances(pairs)
+        unexplained = np.zeros(pairs.n_atoms)
+        for term in self.terms:
+            unexplained += term.instance_variances(pairs, self.regularisation)
+        return Variances.of_instances(unexplained)
+
+    def calibrated(self, calibration: Calibration) -> SparseGP:
+        """The same model whose standard deviations are scaled otherwise; all that is compiled serves both."""
+        other = replace(self, calibration=calibration)
+        made: dict[str, Any] = {
+            name: self.__dict__[name] for name in ("prior_factor", "representatives") if name in self.__dict__
+        }
+        if "compiled" in self.__dict__:
+            made["compiled"] = self.compiled.of(other)
+        other.__dict__.update(made)  # as `cached_property` does
+        return other
 
     def save(self, file: str | Path) -> None:
         """Write the model to an HDF5 file, replacing any older one in a single step; see `load_model`."""
@@ -197,8 +195,5 @@ class SparseGP:
         save_model(self, file)
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key not in ("prior_factor", "compiled")}
-
-
-def _squares(rows: np.ndarray) -> np.ndarray:
-    return np.einsum("si,si->i", rows, rows)
+        made = ("prior_factor", "representatives", "compiled")
+        return {key: value for key, value in self.__dict__.items() if key not in made}

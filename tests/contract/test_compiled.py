@@ -111,7 +111,7 @@ def test_a_calculation_is_repeated_only_when_something_changed(model, frames):
     assert atoms.calc.check_state(atoms) == []
     atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
     assert atoms.calc.check_state(atoms) == []
-    assert set(atoms.calc.uncertainty) == {"energies_std", "energy_std"}
+    assert set(atoms.calc.uncertainty) == {"energies_std", "energy_std", "forces_std", "novelty"}
     atoms.positions[0, 0] += 1e-14 + np.spacing(atoms.positions[0, 0])
     assert atoms.calc.check_state(atoms) == ["positions"]
     assert np.abs(atoms.get_forces() - forces).max() < 1e-9

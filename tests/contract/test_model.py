@@ -119,7 +119,7 @@ def test_threads_change_no_bit(two_species_model, n_threads, monkeypatch):
     one = two_species_model.predict(atoms, uncertainty=True)
     monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
     many = two_species_model.predict(atoms, uncertainty=True)
-    for name in ("energy", "energies", "forces", "virial", "energies_std", "energy_std"):
+    for name in ("energy", "energies", "forces", "virial", "energies_std", "energy_std", "forces_std", "novelty"):
         np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
 
 

@@ -19,7 +19,7 @@ def test_a_model_comes_back_bit_for_bit(name, request, tmp_path, frames, two_spe
     model.save(tmp_path / "m.h5")
     back = mlpot.load_model(tmp_path / "m.h5")
     old, new = model.predict(atoms, uncertainty=True), back.predict(atoms, uncertainty=True)
-    for field in ("energy", "energies", "forces", "virial", "energies_std", "energy_std"):
+    for field in ("energy", "energies", "forces", "virial", "energies_std", "energy_std", "forces_std", "novelty"):
         np.testing.assert_array_equal(getattr(old, field), getattr(new, field))
     assert back.config == model.config
     assert back.report == model.report

@@ -11,6 +11,7 @@ import mlpot
 from mlpot.errors import DataError, FitError, MlpotError
 from mlpot.models.baseline import Baseline, zbl
 from mlpot.models.design_matrix import Design, noise_of
+from mlpot.models.calibration import UNCALIBRATED
 from mlpot.models.factor import TriangularFactor, prior_factor
 from mlpot.models.fit import fit_terms
 from mlpot.models.presets import PRESETS, resolve
@@ -54,7 +55,7 @@ def test_weights_equal_a_dense_least_squares_solution(which, request):
 
 def test_uncertainty_equals_a_dense_gaussian_process(frames):
     """var = k_ii - k K_mm^-1 k + k (K_mm + K_mn Sigma^-1 K_nm)^-1 k, all by explicit inverses."""
-    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS, jitter=1e-4, **NOISES))
+    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS[1:], jitter=1e-4, **NOISES)).calibrated(UNCALIBRATED)
     rows, _, prior = dense(model, frames[:3])
     pairs = find_pairs(frames[5], model.cutoff)
     k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)
@@ -79,7 +80,8 @@ def test_uncertainty_falls_with_data_and_rises_away_from_it(frames):
     more = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS))
     few = fit_terms(all_labelled(frames[:2]), more.species, more.terms, more.baseline, more.config)
     unseen = make_frames(1, seed=9)[0]
-    assert np.all(more.predict(unseen, True).energies_std < few.predict(unseen, True).energies_std)
+    raw = more.calibrated(UNCALIBRATED).predict(unseen, True)
+    assert np.all(raw.energies_std < few.predict(unseen, True).energies_std)
     strange = unseen.copy()
     strange.positions[0] += [0.7, 0.5, 0.3]
     assert more.predict(strange, True).energies_std[0] > 1.5 * more.predict(unseen, True).energies_std[0]

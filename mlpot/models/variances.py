@@ -1,0 +1,74 @@
+"""What is not known of a structure, before it is held against errors that occurred, and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .calibration import Calibration
+
+POOLED = 8.0
+"""Members that the mean over an atom's directions counts for in the variance of each direction."""
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Standard deviations as a prediction carries them; see `Prediction`."""
+
+    energies_std: np.ndarray
+    energy_std: float
+    forces_std: np.ndarray | None
+    novelty: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Of one structure, not calibrated.
+
+    Parameters
+    ----------
+    posterior : (n_atoms,) array
+        Of the local energies, what the data leave open, eV^2.
+    unexplained : (n_atoms,) array
+        Of the local energies, what no data could tell through the sparse points, eV^2; independent between atoms (FITC;
+        Snelson and Ghahramani, NIPS 18, 1257 (2005)).
+    total : float
+        Of the total energy, what the data leave open, eV^2.
+    forces : (n_atoms, 3) array or None
+        (eV/A)^2; None for an imported model.
+    novelty : (n_atoms,) array or None
+        See `Prediction`.
+    """
+
+    posterior: np.ndarray
+    unexplained: np.ndarray
+    total: float
+    forces: np.ndarray | None
+    novelty: np.ndarray | None
+
+    @classmethod
+    def of_instances(cls, unexplained: np.ndarray) -> Variances:
+        """Of an imported model: variances (n_atoms,) in eV^2 that are independent of each other and of any data."""
+        return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None)
+
+    def calibrated(self, calibration: Calibration) -> Deviations:
+        """Standard deviations; the unexplained part is the prior's and not scaled."""
+        scale = calibration.energy_scale**2
+        return Deviations(
+            energies_std=np.sqrt(scale * self.posterior + self.unexplained),
+            energy_std=float(np.sqrt(scale * self.total + self.unexplained.sum())),
+            forces_std=None if self.forces is None else calibration.forces_std(np.sqrt(self.forces)),
+            novelty=self.novelty,
+        )
+
+
+def force_variances(forces: np.ndarray) -> np.ndarray:
+    """Variances (n_atoms, 3) from the forces (n_atoms, 3, n_members) of members about the mean model, which is known.
+
+    Few members give the variance of a single component badly: each is moved towards the mean over the atom's directions.
+    """
+    n_members = forces.shape[2]
+    own = np.einsum("axm,axm->ax", forces, forces) / n_members
+    pooled = own.mean(axis=1, keepdims=True)
+    return (n_members * own + POOLED * pooled) / (n_members + POOLED)

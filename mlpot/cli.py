@@ -207,7 +207,9 @@ def learn(
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     report = write_run_report(folder)
     if status == "budget":
-        console.print(f"ended early: the budget of [learning] is spent ({folder / 'run.log'} says which); raise it and --resume")
+        console.print(
+            f"ended early: the budget of [learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
+        )
     if verdict == "stalled":
         console.print("stalled, not converged: no label is asked for, yet check labels show errors above target_error")
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")

@@ -19,10 +19,9 @@ from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.campaign import Campaign
 from .learning.dynamics import DynamicsPlan
-from .learning.policy import Convergence, Rules
+from .learning.policy import NOVEL, Convergence, Rules
 from .learning.runner import LearningRun, RunSettings
 from .learning.walker import Walker
-from .models.calibration import NOVEL
 from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
 from .structures import read_structures
 
@@ -132,7 +131,9 @@ class LearningSettings(Settings):
     )
     check_interval: PositiveInt | None = Field(None, description="steps between labels that only check the true error")
     min_interval: int = Field(10, ge=0, description="steps between labels of a walker, short of twice the threshold")
-    novelty: PositiveFloat = Field(NOVEL, description="environments this far from all sparse points are always labelled")
+    novelty: PositiveFloat = Field(
+        NOVEL, description="environments this far from all sparse points are always labelled"
+    )
     max_labels: PositiveInt | None = Field(None, description="the run ends cleanly when more would be needed")
     max_wall_hours: PositiveFloat | None = Field(None, description="budget over all restarts; a clean end as well")
     max_cpu_hours: PositiveFloat | None = Field(None, description="likewise, labels included")
@@ -147,7 +148,9 @@ class LearningSettings(Settings):
     @model_validator(mode="after")
     def _can_converge(self) -> LearningSettings:
         if self.converged_after is not None and (self.check_interval is None or self.target_error is None):
-            raise ValueError("converged_after needs check_interval and target_error: without them nobody sees the true error")
+            raise ValueError(
+                "converged_after needs check_interval and target_error: without them nobody sees the true error"
+            )
         return self
 
     def rules(self) -> Rules:
@@ -165,7 +168,9 @@ class WalkerSettings(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="in log.csv and in the name of its trajectory")
     replicas: PositiveInt = Field(1, description="so many of them, with seeds of their own")
     file: str | None = Field(None, description="where it starts")
-    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(None, description="copies along the cell vectors")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="copies along the cell vectors"
+    )
     ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
     temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="K")
     pressure_GPa: float | None = Field(None, description="GPa")

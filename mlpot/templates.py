@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 
 from .config import FitFile, LearnFile
 
+
 def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
     """A complete configuration for a structure file, every key with its meaning."""
     symbols = "-".join(chemical_symbols[z] for z in species).lower()

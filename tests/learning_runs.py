@@ -14,6 +14,8 @@ from mlpot.models.settings import FitConfig
 
 TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
 CONFIG = FitConfig(terms=TERMS)
+STRICT = Rules(target=0.01)
+"""A potential as smooth as that of the tests is soon known to a few hundredths of an eV/A."""
 
 
 def crystal(seed=1):
@@ -28,13 +30,15 @@ def plan(steps=60, ensemble="nvt", seed=4, ramp=(100.0, 500.0), **kwargs):
 
 def calculator(folder, calls_file, **kwargs):
     """A LearningCalculator whose labels cost nothing."""
-    return LearningCalculator(folder, FAULTY, faulty_parameters(calls_file), **{"config": CONFIG, **kwargs})
+    return LearningCalculator(
+        folder, FAULTY, faulty_parameters(calls_file), **{"config": CONFIG, "rules": STRICT, **kwargs}
+    )
 
 
 def campaign(folder, calls_file, rules=None, plan_of_faults=None, resume=False, config=CONFIG, **labelling):
     parameters = {**faulty_parameters(calls_file), **(plan_of_faults or {})}
     the_plan = LabellingPlan(FAULTY, parameters, **labelling)
-    return Campaign(folder, the_plan, config=config, rules=rules or Rules(), resume=resume)
+    return Campaign(folder, the_plan, config=config, rules=rules or STRICT, resume=resume)
 
 
 def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, **kwargs):
@@ -49,7 +53,8 @@ def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None
                 raise InterruptedError
 
         walkers = [
-            Walker(shared, f"w{k}", crystal() if starts is None else starts[k].copy(), p) for k, p in enumerate(plans)
+            Walker(shared, f"w{k}", crystal(1 + k) if starts is None else starts[k].copy(), p)
+            for k, p in enumerate(plans)
         ]
         run = LearningRun(shared, walkers, settings or RunSettings(interval=5, checkpoint_seconds=0.05), observe)
         try:

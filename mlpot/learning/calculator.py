@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
@@ -30,9 +29,9 @@ class BudgetSpent(LabelError):
 class LabelNeeded(Exception):
     """A walker cannot finish its step before it has a label; whoever runs it gets one and repeats the step."""
 
-    def __init__(self, decision: Decision, prediction: Prediction | None):
+    def __init__(self, decision: Decision, prediction: Prediction | None, atoms: Atoms):
         super().__init__(decision.reason)
-        self.decision, self.prediction = decision, prediction
+        self.decision, self.prediction, self.atoms = decision, prediction, atoms
 
 
 @dataclass
@@ -72,8 +71,8 @@ class CampaignCalculator(Calculator):
     ----------
     campaign : Campaign
         Prepared.
-    name : str
-        Of the walker.
+    walker : str
+        Its name.
     observe : callable
         Called with an `Event` after every calculation.
 
@@ -86,9 +85,9 @@ class CampaignCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, campaign: Campaign, name: str, observe: Callable[[Event], None] | None = None, **kwargs):
+    def __init__(self, campaign: Campaign, walker: str, observe: Callable[[Event], None] | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.campaign, self.name, self.observe = campaign, name, observe
+        self.campaign, self.walker, self.observe = campaign, walker, observe
         self.uncertainty = Uncertainty()
         self.pace = Pace()
         self._neighbours: NeighbourList | None = None
@@ -104,7 +103,7 @@ class CampaignCalculator(Calculator):
         decision = self._decide(prediction)
         if decision.action == "stop":
             raise BudgetSpent(
-                f"walker {self.name} needs a label ({decision.why}) and all {self.campaign.learner.n_asked} of max_labels "
+                f"walker {self.walker} needs a label ({decision.why}) and all {self.campaign.learner.n_asked} of max_labels "
                 "are spent; raise max_labels and resume"
             )
         if decision.label:
@@ -112,7 +111,7 @@ class CampaignCalculator(Calculator):
             return
         query = None
         if decision.action == "queue":
-            query = self._query(decision, prediction)
+            query = self._query(decision, prediction, self.atoms)
             self.pace.last_check = self.pace.step
         self._use(prediction)
         self._tell(Event(decision, prediction, queued=query))
@@ -131,12 +130,12 @@ class CampaignCalculator(Calculator):
         raise NotImplementedError
 
     def _decide(self, prediction: Prediction | None) -> Decision:
-        queued = sum(query.walker == self.name for query in self.campaign.queue)
+        queued = sum(query.walker == self.walker for query in self.campaign.queue)
         since = self.pace.step - self.pace.last_label
         return self.campaign.learner.decide(prediction, since, self.pace.step - self.pace.last_check, queued)
 
-    def _query(self, decision: Decision, prediction: Prediction | None) -> Query:
-        query = self.campaign.ask(self.atoms, prediction, decision.reason, self.name, self.pace.step)
+    def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
+        query = self.campaign.ask(atoms, prediction, decision.reason, self.walker, self.pace.step)
         self.pace.last_label = self.pace.step
         return query
 
@@ -147,7 +146,9 @@ class CampaignCalculator(Calculator):
         else:
             after = answer.lesson.after if answer.lesson else self.predict()
             names = ("energy", "free_energy", "forces", "stress")
-            self.results = {name: answer.atoms.calc.results[name] for name in names if name in answer.atoms.calc.results}
+            self.results = {
+                name: answer.atoms.calc.results[name] for name in names if name in answer.atoms.calc.results
+            }
             self.results["energies"] = after.energies + (self.results["energy"] - after.energy) / len(self.atoms)
             self.uncertainty = Uncertainty(after)
         self._tell(Event(decision, prediction, answer))
@@ -165,30 +166,32 @@ class CampaignCalculator(Calculator):
 class WalkerCalculator(CampaignCalculator):
     """For a simulation that can repeat a step: `LabelNeeded` ends it, `give` provides the answer for its repetition."""
 
-    _given: tuple[Decision, Prediction | None, Answer, Atoms] | None = None
+    _given: tuple[LabelNeeded, Answer] | None = None
 
-    def give(self, decision: Decision, prediction: Prediction | None, answer: Answer) -> None:
-        """What the next calculation, of the same atoms as the last, is to find."""
-        self._given = decision, prediction, answer, self.atoms.copy()
+    def give(self, needed: LabelNeeded, answer: Answer) -> None:
+        """What the next calculation, of the atoms that needed it, is to find."""
+        self._given = needed, answer
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """As the base class; what was given counts once."""
         if self._given is None:
             return super().calculate(atoms, properties, system_changes)
-        decision, prediction, answer, labelled = self._given
+        needed, answer = self._given
         self._given = None
         Calculator.calculate(self, atoms, list(properties), system_changes)
-        if not np.array_equal(self.atoms.positions, labelled.positions):
-            raise LabelError(f"walker {self.name}: a repeated step led elsewhere; the integrator keeps a state of its own")
-        self._finish(decision, answer, prediction)
+        if changes(needed.atoms, self.atoms):
+            raise LabelError(
+                f"walker {self.walker}: a repeated step led elsewhere; the integrator keeps a state of its own"
+            )
+        self._finish(needed.decision, answer, needed.prediction)
         return None
 
     def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
-        raise LabelNeeded(decision, prediction)
+        raise LabelNeeded(decision, prediction, self.atoms)
 
     def query(self, needed: LabelNeeded) -> Query:
         """Ask for the label that was needed."""
-        return self._query(needed.decision, needed.prediction)
+        return self._query(needed.decision, needed.prediction, needed.atoms)
 
 
 class LearningCalculator(CampaignCalculator):
@@ -261,7 +264,7 @@ class LearningCalculator(CampaignCalculator):
 
     def prepare(self, species: Iterable[int]) -> None:
         """Make the learner for these elements, and learn the data and the labels of the folder; the first calculation does."""
-        self.campaign.prepare(tuple(sorted(set(species))))
+        self.campaign.prepare(tuple(sorted({int(z) for z in species})))
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """As the base class; labels that were queued are learned before."""
@@ -271,10 +274,10 @@ class LearningCalculator(CampaignCalculator):
         super().calculate(atoms, properties, system_changes)
 
     def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
-        return self.campaign.settle(self._query(decision, prediction))
+        return self.campaign.settle(self._query(decision, prediction, self.atoms))
 
-    def _query(self, decision: Decision, prediction: Prediction | None) -> Query:
-        query = super()._query(decision, prediction)
+    def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
+        query = super()._query(decision, prediction, atoms)
         if decision.action == "queue":
             self.campaign.enqueue(query)
         return query

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +117,7 @@ class Dynamics:
         }
         for name in ("p_eps", "force_eps"):
             if hasattr(self._integrator, name):
-                state[name] = getattr(self._integrator, name)
+                state[name] = copy(getattr(self._integrator, name))  # of a whole cell it is changed in place
         return state
 
     def restore(self, state: dict) -> None:
@@ -130,7 +131,7 @@ class Dynamics:
         self._integrator = self._make_integrator()
         for name in ("p_eps", "force_eps"):
             if name in state:
-                setattr(self._integrator, name, state[name])
+                setattr(self._integrator, name, copy(state[name]))
 
 
 def remember(calculator: Calculator, atoms: Atoms, results: dict) -> None:

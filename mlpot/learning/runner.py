@@ -138,16 +138,16 @@ class LearningRun:
     def _rounds(self) -> str:
         """Rounds until the end; why it ended."""
         while active := [walker for walker in self.walkers if not walker.is_done]:
-            if self.convergence.verdict == "converged":
-                return "converged"
-            if self._is_out_of_time():
-                return "budget"
             n_labels = self.campaign.learner.n_labels
             self._settle_queue(wait=not self.settings.asynchronous)
             self._round(active)
             due = time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
             if due or self.campaign.learner.n_labels > n_labels:
                 self._checkpoint("running")
+            if self.convergence.verdict == "converged":
+                return "converged"
+            if self._is_out_of_time():
+                return "budget"
         return "finished"
 
     def _round(self, active: Sequence[Walker]) -> None:
@@ -188,7 +188,9 @@ class LearningRun:
         """Another walker of the same round may have had the last label of the budget."""
         most, asked = self.campaign.learner.rules.max_labels, self.campaign.learner.n_asked
         if most is not None and asked >= most:
-            raise BudgetSpent(f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels")
+            raise BudgetSpent(
+                f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels"
+            )
 
     def _settle_queue(self, wait: bool) -> None:
         for answer in self.campaign.poll(wait):

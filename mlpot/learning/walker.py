@@ -66,7 +66,7 @@ class Walker:
 
     def repeat(self, answer: Answer) -> None:
         """Make the step that needed a label with its answer."""
-        self.calculator.give(self._needed.decision, self._needed.prediction, answer)
+        self.calculator.give(self._needed, answer)
         self.advance()
 
     def _remember(self, event: Event) -> None:

@@ -45,7 +45,8 @@ def read_log(file: Path) -> dict[str, np.ndarray]:
     if not rows:
         raise RunFolderError(f"{file}: holds no steps yet")
     return {
-        name: np.array([row[name] if name in WORDS else float(row[name] or "nan") for row in rows]) for name in LOG_COLUMNS
+        name: np.array([row[name] if name in WORDS else float(row[name] or "nan") for row in rows])
+        for name in LOG_COLUMNS
     }
 
 
@@ -93,5 +94,12 @@ def _learning(rows: list) -> list[str]:
         )
         for row in before
     ]
-    heads = ("label", "RMS force error eV/A", "energy error meV/atom", "expected, worst atom eV/A", "after eV/A", "label s")
+    heads = (
+        "label",
+        "RMS force error eV/A",
+        "energy error meV/atom",
+        "expected, worst atom eV/A",
+        "after eV/A",
+        "label s",
+    )
     return [image(figure), table(cells, heads)]

@@ -1,5 +1,7 @@
 """The learner's decisions and lessons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import make_frames
@@ -20,12 +22,17 @@ def test_decisions():
     first, far = make_frames(2, seed=3)
     learner.learn(first, None)
     learner.n_asked += 1
-    sure = learner.decide(learner.model.predict(first, uncertainty=True), **NOW)
+    known = learner.model.predict(first, uncertainty=True)
+    learner.rules = replace(learner.rules, threshold=1.1 * least_certain(known.forces_std))
+    sure = learner.decide(known, **NOW)
     assert sure.action == "go on" and sure.reason == "certain"
-    far.positions[0] += [0.9, 0.4, 0.2]
-    unsure = learner.decide(learner.model.predict(far, uncertainty=True), **NOW)
+    far.positions[0] += [1.0, 0.5, 0.3]
+    prediction = learner.model.predict(far, uncertainty=True)
+    unsure = learner.decide(prediction, **NOW)
+    assert unsure.expected == least_certain(prediction.forces_std) and unsure.novelty == prediction.novelty.max()
     assert unsure.action == "stop" and unsure.reason == "budget spent"
-    assert learner.decide(learner.model.predict(far, uncertainty=True), **NOW).novelty > learner.rules.novelty
+    learner.n_asked = 0
+    assert learner.decide(prediction, **NOW).action == "label"
 
 
 def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):

@@ -117,5 +117,3 @@ def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkey
             assert len(learned) == (0 if saved else calc.learner.n_labels)
     np.testing.assert_array_equal(models[0].weights, models[1].weights)
     np.testing.assert_array_equal(models[0].factor, models[1].factor)
-
-

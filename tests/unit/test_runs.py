@@ -93,8 +93,12 @@ def test_time_is_a_budget_too(tmp_path):
     settings = RunSettings(max_wall_hours=1e-9)
     assert do_run(tmp_path / "run", tmp_path / "calls", plan(), settings=settings)[0] == "budget"
     spent = RunFolder(tmp_path / "run", resume=True).load_state()["spent"]
-    assert spent["wall"] > 0 and spent["labels"] == 0
-    settings = RunSettings(max_cpu_hours=spent["cpu"] / 3600 + 1e-3)
+    assert spent["wall"] > spent["labels"] > 0 and spent["cpu"] > 0
+    cpu = (spent["cpu"] + spent["labels"]) / 3600
+    settings = RunSettings(max_cpu_hours=cpu)
+    assert do_run(tmp_path / "run", tmp_path / "calls", plan(), resume=True, settings=settings)[0] == "budget"
+    assert len(read_log(tmp_path / "run" / "log.csv")["step"]) < 10
+    settings = RunSettings(max_cpu_hours=cpu + 1)
     assert do_run(tmp_path / "run", tmp_path / "calls", plan(), resume=True, settings=settings)[0] == "finished"
 
 

@@ -1,10 +1,12 @@
 """Several walkers, one model: shared labels, repeatable steps, queued labels, restarts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
 from conftest import lennard_jones
-from learning_runs import CONFIG, campaign, crystal, do_run, plan, without_seconds
+from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, plan, without_seconds
 
 from mlpot.errors import RunFolderError
 from mlpot.labellers.faulty import calls
@@ -31,7 +33,7 @@ def test_walkers_share_labels_and_model(tmp_path):
     assert sorted(file.name for file in (tmp_path / "run").glob("*.xyz")) == [f"trajectory_w{k}.xyz" for k in range(3)]
 
 
-@pytest.mark.parametrize("rules", [Rules(), Rules(soft_fraction=0.5, check_interval=15)])
+@pytest.mark.parametrize("rules", [STRICT, replace(STRICT, soft_fraction=0.5, check_interval=15)])
 def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     """With labels that are waited for, queued ones included, nothing depends on when it was killed."""
     assert do_run(tmp_path / "whole", tmp_path / "calls1", PLANS, rules=rules)[0] == "finished"

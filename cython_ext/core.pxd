@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "mlpot_core.h" nogil:
-    enum: MLPOT_TILE, MLPOT_PANEL, MLPOT_CHANNELS, MLPOT_MAX_L
+    enum: MLPOT_TILE, MLPOT_PANEL, MLPOT_MEMBERS, MLPOT_CHANNELS, MLPOT_MAX_L
 
     ctypedef struct mlpot_grid:
         double start, per_step
@@ -47,15 +47,29 @@ cdef extern from "mlpot_core.h" nogil:
         double energy_scale, zeta
         const double *panels
 
+    ctypedef struct mlpot_members:
+        int n_features
+        const float *packed
+        const float *weights
+        const int32_t *rows
+        const int32_t *group_rows
+        const int32_t *channel
+        const int32_t *entries
+        const int32_t *feature
+        const int32_t *partner
+        const float *coupling
+
     ctypedef struct mlpot_kernel_model:
         mlpot_points energy, known
-        int n_other
+        int n_other, n_spreads
         const double *spread
+        const mlpot_members *members
 
     ctypedef struct mlpot_results:
         double *energies
         double *pair_gradients
         double *explained
+        float *member_gradients
         const double *other
         int64_t other_stride
         double *covariances

@@ -9,15 +9,16 @@ from libc.stdint cimport int32_t, int64_t
 
 from arrays cimport aligned_copy, aligned_zeros, grid_of, packed_lower, pairs_of
 from core cimport (
-    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_PANEL, MLPOT_TILE, mlpot_density, mlpot_design_rows, mlpot_expand,
-    mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
-    mlpot_local_energies, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
+    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_density, mlpot_design_rows,
+    mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
+    mlpot_local_energies, mlpot_members, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
     mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
 )
 
 CHANNELS = MLPOT_CHANNELS
 TILE = MLPOT_TILE
 MAX_L = MLPOT_MAX_L
+N_MEMBERS = MLPOT_MEMBERS
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
 
@@ -74,11 +75,16 @@ cdef class Points:
             padded[:features.shape[0]] = weights
             self.p.weights = &padded[0]
         if n_double < n_columns:
-            rest = _packed(MLPOT_TILE, np.asarray(features)[:, n_double:])
-            single = aligned_zeros(len(rest), np.float32)
-            np.asarray(single)[:] = rest
+            single = _packed_single(np.asarray(features)[:, n_double:])
             self.p.single = &single[0]
         self.owners = (packed, padded, single)
+
+    def first(self, int n):
+        """The first points alone, in the same memory."""
+        cdef Points part = Points.__new__(Points)
+        part.p, part.owners = self.p, self.owners
+        part.n = part.p.n = n
+        return part
 
     @property
     def n_double(self):
@@ -103,6 +109,36 @@ cdef class SparsePoints:
         self.owners = packed
 
 
+cdef class Members:
+    """An ensemble of weights of the known points of one species of centres; see `mlpot_members`."""
+
+    cdef mlpot_members m
+    cdef readonly int n_features
+    cdef object owners
+
+    def __init__(
+        self,
+        features,  # IN (n, n_features) leading features of the points
+        weights,  # IN (n, N_MEMBERS)
+        const int32_t[::1] rows,  # IN (l_max + 2)
+        const int32_t[:, ::1] group_rows,  # IN (l_max + 1, n_groups + 1)
+        const int32_t[::1] channel,  # IN (n_rows)
+        const int32_t[::1] entries,  # IN (n_rows + 1)
+        const int32_t[::1] feature,  # IN (n_entries)
+        const int32_t[::1] partner,  # IN (n_entries)
+        const float[::1] coupling,  # IN (n_entries)
+    ):
+        cdef float[::1] packed = _packed_single(features)
+        cdef float[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, np.float32)
+        np.asarray(strengths)[:weights.size] = weights.ravel()
+        self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
+        self.n_features = self.m.n_features = mlpot_round_up(features.shape[1], MLPOT_TILE)
+        self.m.packed, self.m.weights = &packed[0], &strengths[0]
+        self.m.rows, self.m.group_rows, self.m.channel = &rows[0], &group_rows[0, 0], &channel[0]
+        self.m.entries, self.m.feature, self.m.partner = &entries[0], &feature[0], &partner[0]
+        self.m.coupling = &coupling[0]
+
+
 cdef class KernelModel:
     """Energy and uncertainty of the centres of one species."""
 
@@ -112,16 +148,18 @@ cdef class KernelModel:
     def __init__(
         self,
         Points energy,
-        Points known,  # sparse points whose covariances are wanted: `energy` itself where they are the same
-        const double[:, ::1] spread=None,  # IN lower triangle (n_other + n_known)^2
+        Points known,  # those whose covariances are wanted: the first of `energy` where they are among them
+        spreads=(),  # IN lower triangles (n_other + n_known)^2
+        Members members=None,
     ):
         cdef double[::1] packed = None
         self.m.energy, self.m.known = energy.p, known.p
-        self.m.n_other, self.m.spread = 0, NULL
-        if spread is not None:
-            packed = packed_lower(spread)
-            self.m.n_other, self.m.spread = spread.shape[0] - known.n, &packed[0]
-        self.owners = (energy, known, packed)
+        self.m.n_other, self.m.n_spreads, self.m.spread = 0, len(spreads), NULL
+        self.m.members = NULL if members is None else &members.m
+        if len(spreads):
+            packed = aligned_copy(np.concatenate([packed_lower(np.ascontiguousarray(spread)) for spread in spreads]))
+            self.m.n_other, self.m.spread = len(spreads[0]) - known.n, &packed[0]
+        self.owners = (energy, known, packed, members)
 
 
 cdef class Density:
@@ -179,6 +217,24 @@ cdef class Density:
     def n_features(self):
         return mlpot_n_features(&self.d)
 
+    @property
+    def l_max(self):
+        return self.d.l_max
+
+    @property
+    def n_channels(self):
+        return self.d.n_channels
+
+    @property
+    def first_channels(self):
+        """First channel (n_groups) of every block."""
+        return np.asarray(self.owners[1])
+
+    @property
+    def invariants(self):
+        """Degree, both channels and coupling (n_invariants) of every entry of the power spectrum."""
+        return tuple(np.asarray(array) for array in self.owners[6:10])
+
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""
         cdef double[:, :, ::1] c = np.empty((centres.shape[0], mlpot_n_harmonics(&self.d), self.d.n_channels))
@@ -225,9 +281,10 @@ cdef class Density:
         double[::1] energies,  # OUT (n_atoms), added to
         double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
         int n_threads,
-        double[::1] explained=None,  # OUT (n_atoms), added to
+        double[:, ::1] explained=None,  # OUT (n_atoms, n_spreads), added to
         const double[:, :] other=None,  # IN (n_atoms, n_other)
         double[:, :] covariances=None,  # OUT (n_atoms, n_known)
+        float[:, :, ::1] member_gradients=None,  # OUT (n_pairs, 3, N_MEMBERS), added to
     ):
         """Energies of centres of one species, their pair gradients, and what the known points tell of them."""
         cdef mlpot_results results
@@ -236,7 +293,10 @@ cdef class Density:
             return
         results.energies = &energies[0]
         results.pair_gradients = &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL
-        results.explained = NULL if explained is None else &explained[0]
+        results.explained = NULL if explained is None else &explained[0, 0]
+        results.member_gradients = NULL
+        if member_gradients is not None and member_gradients.shape[0]:
+            results.member_gradients = &member_gradients[0, 0, 0]
         results.other, results.other_stride = NULL, 0
         if model.m.n_other and other is not None:
             results.other, results.other_stride = &other[0, 0], other.strides[0] // sizeof(double)
@@ -274,6 +334,14 @@ cdef class Density:
                                        &energy[0], force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
+
+
+def _packed_single(matrix):
+    """Tiles of MLPOT_TILE rows in single precision."""
+    tiles = _packed(MLPOT_TILE, matrix)
+    single = aligned_zeros(len(tiles), np.float32)
+    single[:] = tiles
+    return single
 
 
 def _packed(int width, matrix):

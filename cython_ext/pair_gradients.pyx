@@ -5,6 +5,8 @@ from libc.stdint cimport int32_t, int64_t
 cdef extern from "pair_gradients.h" nogil:
     void mlpot_add_pair_forces(int64_t i, int64_t j, Py_ssize_t n_columns, const double *gradient,
                                Py_ssize_t apart, double *forces, Py_ssize_t stride)
+    void mlpot_add_pair_forces_single(int64_t i, int64_t j, Py_ssize_t n_columns, const float *gradient,
+                                      Py_ssize_t apart, double *forces, Py_ssize_t stride)
     void mlpot_add_pair_virial(const double *vector, Py_ssize_t n_columns, const double *gradient,
                                Py_ssize_t apart, double *virial, Py_ssize_t stride)
     void mlpot_add_virial(Py_ssize_t n_pairs, const double *vectors, const double *gradients, double *virial)
@@ -22,6 +24,20 @@ def add_forces(
         for p in range(i.shape[0]):
             mlpot_add_pair_forces(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
                                   &forces[0, 0, 0], n_columns)
+
+
+def add_forces_single(
+    const int32_t[::1] i,  # IN (n_pairs)
+    const int32_t[::1] j,  # IN (n_pairs)
+    const float[:, :, ::1] pair_gradients,  # IN (n_pairs, 3, n_columns)
+    double[:, :, ::1] forces,  # OUT (n_atoms, 3, n_columns), added to
+):
+    """As `add_forces`, from gradients in single precision."""
+    cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
+    with nogil:
+        for p in range(i.shape[0]):
+            mlpot_add_pair_forces_single(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
+                                         &forces[0, 0, 0], n_columns)
 
 
 def add_virial(

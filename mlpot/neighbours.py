@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ._ext.pair_gradients import add_forces, add_virial
+from ._ext.pair_gradients import add_forces, add_forces_single, add_virial
 from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
 from .errors import StructureError
 from .structures import triple_product
@@ -64,7 +64,8 @@ class Pairs:
         forces = np.zeros((self.n_atoms, 3, math.prod(columns)))
         if self.n_pairs:
             gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, forces.shape[2])
-            add_forces(self.i, self.j, gradients, forces)
+            add = add_forces_single if gradients.dtype == np.float32 else add_forces
+            add(self.i, self.j, gradients, forces)
         return forces.reshape(self.n_atoms, 3, *columns)
 
     def virial(self, pair_gradients: np.ndarray) -> np.ndarray:

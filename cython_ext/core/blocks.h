@@ -2,6 +2,7 @@
  * are centres) the coefficients are transposed. */
 #pragma once
 #include "expansion.h"
+#include "members.h"
 #include "power_spectrum.h"
 
 /* Memory of one block of up to MLPOT_BLOCK centres. */
@@ -64,9 +65,9 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
     }
 }
 
-/* The pullback consumes b->cotangent and ADDS to pair_gradients. */
+/* The pullback consumes b->cotangent and ADDS to pair_gradients; with `members` (or NULL) likewise for an ensemble. */
 static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const int32_t *centres, block *b,
-                      double *pair_gradients)
+                      double *pair_gradients, member_memory *members, float *member_pair_gradients)
 {
     const ptrdiff_t size = (ptrdiff_t)mlpot_n_harmonics(d) * d->n_channels;
     const double *c_lanes = b->c_lanes;
@@ -74,9 +75,16 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         double *cotangent = b->cotangent + panel_of(b, k);
         normalise_vjp(d->n_invariants, b->features + panel_of(b, k), b->norms + k, cotangent);
         power_spectrum_vjp(d, c_lanes, cotangent, b->dc_lanes);
+        if (members) member_cotangents(k, members);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             for (ptrdiff_t q = 0; q < size; ++q) b->scratch.c[q] = b->dc_lanes[q * MLPOT_LANES + lane];
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c, pair_gradients);
+            if (!members) continue;
+            float *own = members->cotangent + (ptrdiff_t)lane / SHARING * members->m->n_features * MLPOT_PANEL
+                         + lane % SHARING * MLPOT_MEMBERS;
+            member_normalise_vjp(members->m->n_features, b->features + panel_of(b, k + lane), b->norms[k + lane], own);
+            member_spectrum_vjp(d, c_lanes + lane, own, members);
+            member_gradients(d, p, &b->scratch, members, member_pair_gradients);
         }
     }
 }

@@ -17,18 +17,29 @@ typedef struct {
     float *features, *gradient; /* (PANELS, n_single, MLPOT_PANEL) in single precision, of the features that are */
     float *chunk;            /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) slopes likewise */
     int n_single;
+    member_memory members;
+    int with_members;
 } energy_memory;
 
 static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
-                                const mlpot_kernel_model *m, int with_covariances, energy_memory *w)
+                                const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
 {
+    const int with_covariances = r->explained || r->covariances;
     if (block_create(d, p, n_atoms, &w->block)) return -1;
+    w->members.slopes = NULL;
+    w->members.n_points = 0;
+    w->with_members = m->members && r->member_gradients;
+    if (w->with_members && member_memory_create(d, m, &w->members)) {
+        block_free(&w->block);
+        return -1;
+    }
     w->n_covariances = with_covariances ? mlpot_round_up(m->n_other + m->known.n, MLPOT_TILE) : 0;
     const size_t n_double = (size_t)PANELS * (CHUNK_ROWS + w->n_covariances) * MLPOT_PANEL;
     w->n_single = m->energy.single ? w->block.n_rows - m->energy.n_double : 0;
     const size_t n_float = w->n_single ? (size_t)PANELS * (2 * w->n_single + CHUNK_ROWS) * MLPOT_PANEL : 0;
     w->overlaps = aligned(n_double + n_float / 2);
     if (!w->overlaps) {
+        free(w->members.slopes);
         block_free(&w->block);
         return -1;
     }
@@ -43,6 +54,7 @@ static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, in
 static void energy_memory_free(energy_memory *w)
 {
     free(w->overlaps);
+    free(w->members.slopes);
     block_free(&w->block);
 }
 
@@ -65,10 +77,9 @@ MLPOT_INLINE mlpot_vector power_below(mlpot_vector x, double zeta, int whole)
 
 MLPOT_INLINE int whole_exponent(double zeta) { return zeta == floor(zeta) && zeta < 64 ? (int)zeta : 0; }
 
-/* overlaps (.., MLPOT_PANEL) with points first, first + 1, ... of a chunk -> dE/d(overlap) in place where energies
- * (MLPOT_PANEL) are asked for; covariances likewise */
-static void kernel_values(const mlpot_points *points, int first, double *overlaps, double *energies,
-                          double *covariances)
+/* overlaps (.., MLPOT_PANEL) with points first, first + 1, ... of a chunk -> dE/d(overlap) in place, energies (MLPOT_PANEL)
+ * added to. */
+static void kernel_energies(const mlpot_points *points, int first, double *overlaps, double *energies)
 {
     const int n_rows = points->n - first < CHUNK_ROWS ? points->n - first : CHUNK_ROWS;
     const double scale = points->energy_scale * points->energy_scale;
@@ -77,14 +88,31 @@ static void kernel_values(const mlpot_points *points, int first, double *overlap
         mlpot_vector sum = {0};
         for (int s = 0; s < n_rows; ++s) {
             mlpot_vector *x = (mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
-            const mlpot_vector below = power_below(*x, points->zeta, whole), value = scale * below * *x;
-            if (covariances) *(mlpot_vector *)(covariances + s * MLPOT_PANEL + k) = value;
-            if (!energies) continue;
-            sum += points->weights[first + s] * value;
+            const mlpot_vector below = power_below(*x, points->zeta, whole);
+            sum += points->weights[first + s] * (scale * below * *x);
             *x = (scale * points->zeta * points->weights[first + s]) * below;
         }
-        if (energies) *(mlpot_vector *)(energies + k) += sum;
+        *(mlpot_vector *)(energies + k) += sum;
     }
+}
+
+/* The covariances themselves with the known points among these, and dk/d(overlap) for an ensemble. */
+static void kernel_values(const mlpot_kernel_model *m, int first, int panel, const double *overlaps, energy_memory *w)
+{
+    const mlpot_points *points = &m->known;
+    const int n_rows = points->n - first < CHUNK_ROWS ? points->n - first : CHUNK_ROWS;
+    const double scale = points->energy_scale * points->energy_scale;
+    const int whole = whole_exponent(points->zeta);
+    double *values = w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL;
+    float *slopes = w->members.slopes + ((ptrdiff_t)panel * w->members.n_points + first) * MLPOT_PANEL;
+    for (int s = 0; s < n_rows; ++s)
+        for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES) {
+            const mlpot_vector x = *(const mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
+            const mlpot_vector below = power_below(x, points->zeta, whole), slope = scale * points->zeta * below;
+            if (w->n_covariances) *(mlpot_vector *)(values + s * MLPOT_PANEL + k) = scale * below * x;
+            if (w->with_members)
+                *(half_single *)(slopes + s * MLPOT_PANEL + k) = __builtin_convertvector(slope, half_single);
+        }
 }
 
 /* One chunk of tiles times all panels -> w->overlaps. */
@@ -148,17 +176,17 @@ static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_mem
     const mlpot_points *points = &m->energy;
     const int n_tiles = mlpot_round_up(points->n, MLPOT_TILE) / MLPOT_TILE;
     const ptrdiff_t size = (ptrdiff_t)n_panels * w->block.n_rows * MLPOT_PANEL;
-    const int share = w->n_covariances && m->known.packed == points->packed;
+    const int share = (w->n_covariances || w->with_members) && m->known.packed == points->packed;
     memset(w->block.cotangent, 0, sizeof(double) * size);
     if (w->n_single) features_to_single(points->n_double, n_panels, w);
     for (int tile = 0; tile < n_tiles; tile += CHUNK) {
         const int tiles = n_tiles - tile < CHUNK ? n_tiles - tile : CHUNK, first = tile * MLPOT_TILE;
         chunk_overlaps(points, tile, tiles, n_panels, w);
-        for (int panel = 0; panel < n_panels; ++panel)
-            kernel_values(points, first, w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL,
-                          energies + panel * MLPOT_PANEL,
-                          share ? w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL
-                                : NULL);
+        for (int panel = 0; panel < n_panels; ++panel) {
+            double *overlaps = w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL;
+            if (share) kernel_values(m, first, panel, overlaps, w);
+            kernel_energies(points, first, overlaps, energies + panel * MLPOT_PANEL);
+        }
         chunk_cotangent(points, tile, tiles, n_panels, w);
     }
     if (w->n_single) gradient_from_single(points->n_double, n_panels, w);
@@ -172,8 +200,7 @@ static void block_covariances(const mlpot_kernel_model *m, int n_panels, energy_
         const int tiles = n_tiles - tile < CHUNK ? n_tiles - tile : CHUNK, first = tile * MLPOT_TILE;
         chunk_overlaps(&m->known, tile, tiles, n_panels, w);
         for (int panel = 0; panel < n_panels; ++panel)
-            kernel_values(&m->known, first, w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL, NULL,
-                          w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL);
+            kernel_values(m, first, panel, w->overlaps + (ptrdiff_t)panel * CHUNK_ROWS * MLPOT_PANEL, w);
     }
 }
 
@@ -201,11 +228,10 @@ static void squared_products(const double *tile, int n_panels, const energy_memo
     }
 }
 
-/* |G k|^2 of every centre of the block, and the covariances themselves where asked. */
+/* |G k|^2 of every centre of the block for every G, and the covariances themselves where asked. */
 static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *centres, energy_memory *w,
                          const mlpot_results *r)
 {
-    double sums[MLPOT_BLOCK] __attribute__((aligned(64))) = {0};
     const ptrdiff_t size = (ptrdiff_t)w->n_covariances * MLPOT_PANEL;
     for (int k = 0; k < n; ++k) {
         double *own = w->covariances + k / MLPOT_PANEL * size + k % MLPOT_PANEL;
@@ -215,8 +241,12 @@ static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *cent
                 r->covariances[centres[k] * r->covariance_stride + s] = own[(m->n_other + s) * MLPOT_PANEL];
     }
     if (!r->explained) return;
-    squared_products(m->spread, mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL, w, sums);
-    for (int k = 0; k < n; ++k) r->explained[centres[k]] += sums[k];
+    for (int t = 0; t < m->n_spreads; ++t) {
+        double sums[MLPOT_BLOCK] __attribute__((aligned(64))) = {0};
+        squared_products(m->spread + t * mlpot_packed_lower_size(m->n_other + m->known.n),
+                         mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL, w, sums);
+        for (int k = 0; k < n; ++k) r->explained[centres[k] * (ptrdiff_t)m->n_spreads + t] += sums[k];
+    }
 }
 
 static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int n,
@@ -227,11 +257,9 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
     block_features(d, p, n, centres, &w->block);
     block_energies(m, n_panels, w, energies);
     for (int k = 0; k < n; ++k) r->energies[centres[k]] += energies[k];
-    if (w->n_covariances) {
-        if (m->known.packed != m->energy.packed) block_covariances(m, n_panels, w);
-        block_spread(m, n, centres, w, r);
-    }
-    block_vjp(d, p, n, centres, &w->block, r->pair_gradients);
+    if ((w->n_covariances || w->with_members) && m->known.packed != m->energy.packed) block_covariances(m, n_panels, w);
+    if (w->n_covariances) block_spread(m, n, centres, w, r);
+    block_vjp(d, p, n, centres, &w->block, r->pair_gradients, w->with_members ? &w->members : NULL, r->member_gradients);
 }
 
 #define BLOCK_SIZE(n_centres, block) \
@@ -240,12 +268,11 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
 static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
                           int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r)
 {
-    const int with_covariances = r->explained || r->covariances;
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres))) reduction(min : failed)
     {
         energy_memory w;
-        failed = energy_memory_create(d, p, n_atoms, m, with_covariances, &w);
+        failed = energy_memory_create(d, p, n_atoms, m, r, &w);
 #pragma omp for schedule(dynamic)
         for (int64_t k = 0; k < BLOCKS(n_centres); ++k)
             if (!failed) energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &w, r);
@@ -300,7 +327,7 @@ static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
         const int n = BLOCK_SIZE(n_centres, k);
         block_features(d, p, n, centres + k * MLPOT_BLOCK, &b);
         copy_cotangent(cotangent + k * MLPOT_BLOCK * n_features, n, n_features, &b);
-        block_vjp(d, p, n, centres + k * MLPOT_BLOCK, &b, pair_gradients);
+        block_vjp(d, p, n, centres + k * MLPOT_BLOCK, &b, pair_gradients, NULL, NULL);
     }
     block_free(&b);
     return 0;

@@ -5,7 +5,8 @@
  *   c[l,m,q] = sum_j f[z_j,q,l](r_j) Y_lm(r_j/|r_j|)             f: tables, Y: real spherical harmonics
  *   p[(a,b),l] = s_ab / sqrt(2l+1) sum_m c[l,m,a] c[l,m,b]       s = 1 for a = b, sqrt(2) otherwise
  *   e = sum_s w_s energy_scale^2 (p.p_s / |p||p_s|)^zeta
- *   explained variance = |G k|^2,  k_s = energy_scale^2 (p.p_s / |p||p_s|)^zeta
+ *   |G k|^2 for every triangle G,  k_s = energy_scale^2 (p.p_s / |p||p_s|)^zeta
+ *   members of an ensemble: the same energy with other weights, its pair gradients only
  *
  * Everything behind this header is compiled once per instruction set (isa_*.c) and chosen at run time (dispatch.c). */
 #ifndef MLPOT_CORE_H
@@ -21,6 +22,8 @@
 #define MLPOT_TILE 12
 /* Columns that it meets: two cache lines, whole vectors of every instruction set. */
 #define MLPOT_PANEL 16
+/* Members of an ensemble of weights; divides MLPOT_PANEL. */
+#define MLPOT_MEMBERS 8
 
 /* A quintic Hermite table: knots k at start + k / per_step, the knot `kink` stored twice: the curvature may jump there. */
 typedef struct {
@@ -77,19 +80,37 @@ typedef struct {
     const double *panels;    /* from mlpot_pack with MLPOT_PANEL: (n, n_features), the constant appended */
 } mlpot_sparse;
 
+/* An ensemble of weights of the known points. Rows are the pairs of degree and channel that the first features have a part in,
+ * by degree, then channel. */
+typedef struct {
+    int n_features;          /* leading features that the ensemble sees, a multiple of MLPOT_TILE */
+    const float *packed;     /* from mlpot_pack with MLPOT_TILE, in single precision: (known.n, n_features) */
+    const float *weights;    /* (known.n rounded up to MLPOT_TILE, MLPOT_MEMBERS) the rest 0 */
+    const int32_t *rows;     /* (l_max + 2) first row of every degree */
+    const int32_t *group_rows; /* (l_max + 1, n_groups + 1) first row of a group's channels */
+    const int32_t *channel;  /* (n_rows) */
+    const int32_t *entries;  /* (n_rows + 1) first entry of every row */
+    const int32_t *feature;  /* (n_entries) a feature that the row has a part in, */
+    const int32_t *partner;  /* (n_entries) the row of its other channel, counted within the degree, */
+    const float *coupling;   /* (n_entries) and its coupling, twice where both are the same */
+} mlpot_members;
+
 /* The energy of one species of centres, and what the model knows of it. */
 typedef struct {
     mlpot_points energy;     /* sparse points and weights, or fewer points that give the same energies */
-    mlpot_points known;      /* sparse points, for covariances; packed == energy.packed where they are the same */
-    int n_other;             /* sparse points of other terms, first in `spread` */
-    const double *spread;    /* G from mlpot_pack_lower, (n_other + known.n)^2; NULL: no uncertainty */
+    mlpot_points known;      /* points for covariances; packed == energy.packed where they are the first of those */
+    int n_other;             /* points of other terms, first in `spread` */
+    int n_spreads;
+    const double *spread;    /* (n_spreads) G from mlpot_pack_lower, (n_other + known.n)^2 each */
+    const mlpot_members *members; /* NULL: no ensemble */
 } mlpot_kernel_model;
 
 /* Where results go; all but the first two may be NULL. */
 typedef struct {
     double *energies;        /* (n_atoms) added to */
     double *pair_gradients;  /* (n_pairs, 3) added to */
-    double *explained;       /* (n_atoms) |G k|^2 added; needs `spread` */
+    double *explained;       /* (n_atoms, n_spreads) |G k|^2 added; needs `spread` */
+    float *member_gradients; /* (n_pairs, 3, MLPOT_MEMBERS) added to; needs `members` */
     const double *other;     /* (n_atoms, other_stride) covariances with the n_other points */
     int64_t other_stride;
     double *covariances;     /* (n_atoms, covariance_stride) covariances with known points, written */

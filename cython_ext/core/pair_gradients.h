@@ -10,16 +10,19 @@
 #include <stdint.h>
 
 /* forces (3 n_atoms, stride) += -dE/dr; gradient row x of the pair begins at gradient + x * apart */
-static inline void mlpot_add_pair_forces(int64_t i, int64_t j, ptrdiff_t n_columns, const double *gradient,
-                                         ptrdiff_t apart, double *forces, ptrdiff_t stride)
-{
-    for (int x = 0; x < 3; ++x) {
-        const double *row = gradient + x * apart;
-        double *on_i = forces + (3 * i + x) * stride, *on_j = forces + (3 * j + x) * stride;
-        for (ptrdiff_t k = 0; k < n_columns; ++k) on_i[k] += row[k];
-        for (ptrdiff_t k = 0; k < n_columns; ++k) on_j[k] -= row[k];
+#define ADD_PAIR_FORCES(name, real)                                                                              \
+    static inline void name(int64_t i, int64_t j, ptrdiff_t n_columns, const real *gradient, ptrdiff_t apart,    \
+                            double *forces, ptrdiff_t stride)                                                    \
+    {                                                                                                            \
+        for (int x = 0; x < 3; ++x) {                                                                            \
+            const real *row = gradient + x * apart;                                                              \
+            double *on_i = forces + (3 * i + x) * stride, *on_j = forces + (3 * j + x) * stride;                 \
+            for (ptrdiff_t k = 0; k < n_columns; ++k) on_i[k] += row[k];                                         \
+            for (ptrdiff_t k = 0; k < n_columns; ++k) on_j[k] -= row[k];                                         \
+        }                                                                                                        \
     }
-}
+ADD_PAIR_FORCES(mlpot_add_pair_forces, double)
+ADD_PAIR_FORCES(mlpot_add_pair_forces_single, float)
 
 /* virial (9, stride) += -dE/dstrain, symmetrised */
 static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_columns, const double *gradient,

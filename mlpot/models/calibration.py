@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 
 LEAST_FLOOR = 1e-3
 """Of forces, eV/A: below it is rounding and what symmetry makes zero."""
-BEYOND = 3.0
+BEYOND = 2.0
 """Errors of so many deviations and more count with their size."""
 FEWEST = 10
 """Errors that a scale is fitted to at least."""

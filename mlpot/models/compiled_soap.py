@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .._ext.density import TILE, Density, KernelModel, PairView, Points
+from .._ext.density import TILE, Density, KernelModel, Members, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import RotatedPowerSpectrum, all_but_least, rotated_power_spectrum
 from ..neighbours import Pairs
@@ -35,11 +35,13 @@ class CompiledSpecies:
     number : int
         Atomic number.
     columns : slice
-        Its sparse points among those of the term.
+        Its known points among those of the term.
     core : Density
         Tables that compute the kept features.
     energy, known : Points
-        Points that give the energy; sparse points, for covariances (the same object where they serve for both).
+        Points that give the energy; those for covariances (the first of the others where they are among them).
+    known_features : (n_known, n_kept) array
+        Of the known points.
     """
 
     number: int
@@ -47,10 +49,12 @@ class CompiledSpecies:
     core: Density
     energy: Points
     known: Points
+    known_features: np.ndarray
 
-    def model(self, spread: np.ndarray | None = None) -> KernelModel:
-        """For the core: with `spread`, a lower triangle over other terms' points and the known ones, also |G k|^2."""
-        return KernelModel(self.energy, self.known, spread)
+    def model(self, spreads: Sequence[np.ndarray] = (), members: Members | None = None) -> KernelModel:
+        """For the core: with `spreads`, lower triangles over other terms' points and the known ones, also |G k|^2 of each;
+        with members also their gradients."""
+        return KernelModel(self.energy, self.known, spreads, members)
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,10 @@ class CompiledSoapTerm:
         pairs: Pairs,
         energies: np.ndarray,
         pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
         variances: np.ndarray | None = None,
     ) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3); write covariances (n_atoms, M) with the sparse
-        points and add prior variances (n_atoms,) where asked."""
-        own = None if covariances is None else [covariances[:, part.columns] for part in self.parts]
-        self.evaluate(pairs, energies, pair_gradients, self.models, covariances=own)
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3), and prior variances (n_atoms,) where asked."""
+        self.evaluate(pairs, energies, pair_gradients, self.models)
         if variances is not None:
             variances += self.prior_variance
 
@@ -96,17 +97,20 @@ class CompiledSoapTerm:
         models: Sequence[KernelModel],
         explained: np.ndarray | None = None,
         others: Sequence[np.ndarray] | None = None,
-        covariances: Sequence[np.ndarray] | None = None,
+        covariances: np.ndarray | None = None,
+        member_gradients: np.ndarray | None = None,
     ) -> None:
-        """Run a kernel model for each part: add energies, pair gradients and |G k|^2 (n_atoms,); write covariances.
+        """Run a kernel model for each part: add energies, pair gradients and |G k|^2 (n_atoms, n_spreads) and pair gradients
+        of members (n_pairs, 3, N_MEMBERS) in single precision; write covariances (n_atoms, n_known) with the known points.
 
-        `others` (n_atoms, n_other) are covariances with the sparse points of other terms that the triangles G begin with.
+        `others` (n_atoms, n_other) are covariances with the points of other terms that the triangles G begin with.
         """
         view: PairView = self.descriptor.view(pairs)
         for k, (part, model) in enumerate(zip(self.parts, models, strict=True)):
             part.core.local_energies(
                 view, centres_of(pairs, part.number), model, energies, pair_gradients, n_threads(), explained,
-                None if others is None else others[k], None if covariances is None else covariances[k],
+                None if others is None else others[k],
+                None if covariances is None else covariances[:, part.columns], member_gradients,
             )  # fmt: skip
 
 
@@ -123,19 +127,29 @@ def compile_soap(
     zeta: float,
     tolerance: float,
     single: bool,
+    known: Sequence[np.ndarray],
 ) -> CompiledSoapTerm:
     """Compile a term; see `SoapTerm.compile`."""
     rotated = cached_rotation(descriptor)
-    parts, begin = [], 0
-    for number, features in zip(descriptor.species, sparse_features, strict=True):
-        columns = slice(begin, begin + len(features))
-        begin += len(features)
+    parts, begin, n_before = [], 0, 0
+    for number, features, first in zip(descriptor.species, sparse_features, known, strict=True):
+        order = np.concatenate([first, np.setdiff1d(np.arange(len(features)), first)]).astype(int)
         if len(features):
             parts.append(
                 _compile_species(
-                    rotated, number, columns, features, weights[columns], energy_scale, zeta, tolerance, single
+                    rotated,
+                    number,
+                    slice(n_before, n_before + len(first)),
+                    features[order],
+                    weights[begin + order],
+                    energy_scale,
+                    zeta,
+                    tolerance,
+                    single,
                 )
             )
+        begin += len(features)
+        n_before += len(first)
     variance = energy_scale**2 * (1.0 + descriptor.constant**2) ** zeta
     return CompiledSoapTerm(descriptor, tuple(parts), tuple(part.model() for part in parts), variance)
 
@@ -160,8 +174,10 @@ def _compile_species(
     points, strengths = _fewer_points(reduced, weights, energy_scale, zeta, 0.5 * tolerance)
     n_double = _features_in_double(points, strengths, energy_scale, zeta) if single else -1
     energy = Points(points, strengths, energy_scale, zeta, n_double)
-    known = energy if points is reduced and not single else Points(reduced, None, energy_scale, zeta)
-    return CompiledSpecies(number, columns, rotated.core(kept), energy, known)
+    n_known = columns.stop - columns.start
+    shared = points is reduced and not single
+    known = energy.first(n_known) if shared else Points(reduced[:n_known], None, energy_scale, zeta)
+    return CompiledSpecies(number, columns, rotated.core(kept), energy, known, reduced[:n_known])
 
 
 def _features_that_matter(

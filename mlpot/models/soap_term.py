@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -126,12 +127,19 @@ class SoapTerm:
             self.descriptor.core.local_energies(view, centres, model, energies, pair_gradients, n_threads())
 
     def compile(
-        self, weights: np.ndarray, tolerance: float, regularisation: float | None = None, single: bool = False
+        self,
+        weights: np.ndarray,
+        tolerance: float,
+        regularisation: float | None = None,
+        single: bool = False,
+        known: Sequence[np.ndarray] | None = None,
     ) -> CompiledSoapTerm:
         """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision.
 
-        Instances are atoms: with a regularisation or without, variances are those of the prior.
+        Instances are atoms: with a regularisation or without, variances are those of the prior. `known` are the sparse
+        points of each element with which covariances will be wanted, by default all.
         """
+        known = [np.arange(len(features)) for features in self.sparse_features] if known is None else known
         return compile_soap(
-            self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single
+            self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single, known
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -22,7 +22,7 @@ from .compiled import CompiledModel
 from .design_matrix import columns, reach
 from .factor import prior_factor
 from .prediction import Prediction, make_prediction
-from .representatives import Representatives, choose
+from .representatives import Choice, Representatives, choose
 from .settings import FitConfig
 from .soap_term import SoapTerm
 from .terms import Term
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE = 1e-8
 """Largest change of an atom's energy by compilation, eV."""
+MADE: tuple[str, ...] = ("cutoff", "prior_factor", "choice", "representatives", "compiled")
+"""Properties that are kept once they are made."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,16 @@ class SparseGP:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
         if precision not in ("float64", "float32"):
             raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
-        options = {"single": True} if precision == "float32" else {}
+        single = {"single": True} if precision == "float32" else {}
         regularisation = self.regularisation if self.factor is None else None
+        known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
         with single_blas_thread():
             terms = tuple(
-                term.compile(
-                    self.weights[part], share, regularisation, **(options if isinstance(term, SoapTerm) else {})
-                )
-                for term, part in zip(self.terms, columns(self.terms), strict=True)
+                term.compile(self.weights[part], share, regularisation, known=known.get(k), **single)
+                if isinstance(term, SoapTerm)
+                else term.compile(self.weights[part], share, regularisation)
+                for k, (term, part) in enumerate(zip(self.terms, columns(self.terms), strict=True))
             )
         return CompiledModel(self, terms, tolerance, precision)
 
@@ -161,13 +164,18 @@ class SparseGP:
         return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
 
     @cached_property
+    def choice(self) -> Choice:
+        """Which sparse points of a fitted model stand for all."""
+        with single_blas_thread():
+            return choose(self.terms, self.species)
+
+    @cached_property
     def representatives(self) -> Representatives:
         """The sparse points that stand for all in the uncertainty of a fitted model."""
         if self.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
         with single_blas_thread():
-            choice = choose(self.terms, self.species)
-            return Representatives(choice, choice.factor(self.factor), self.jitter)
+            return Representatives(self.choice, self.choice.factor(self.factor), self.jitter)
 
     def _variances(self, pairs: Pairs) -> Variances:
         if self.factor is not None:
@@ -180,10 +188,8 @@ class SparseGP:
     def calibrated(self, calibration: Calibration) -> SparseGP:
         """The same model whose standard deviations are scaled otherwise; all that is compiled serves both."""
         other = replace(self, calibration=calibration)
-        made: dict[str, Any] = {
-            name: self.__dict__[name] for name in ("prior_factor", "representatives") if name in self.__dict__
-        }
-        if "compiled" in self.__dict__:
+        made = {name: self.__dict__[name] for name in MADE if name in self.__dict__}
+        if "compiled" in made:
             made["compiled"] = self.compiled.of(other)
         other.__dict__.update(made)  # as `cached_property` does
         return other
@@ -195,5 +201,4 @@ class SparseGP:
         save_model(self, file)
 
     def __getstate__(self) -> dict:
-        made = ("prior_factor", "representatives", "compiled")
-        return {key: value for key, value in self.__dict__.items() if key not in made}
+        return {key: value for key, value in self.__dict__.items() if key not in MADE}

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from .._ext.density import KernelModel
+from .._ext.density import N_MEMBERS, KernelModel
 from ..neighbours import Pairs
 from ..threads import single_blas_thread
+from .compiled_members import compile_members
 from .compiled_soap import CompiledSoapTerm, centres_of
-from .factor import inverse_lower, prior_factor
+from .design_matrix import columns
+from .factor import inverse_lower, prior_factor, solve_upper
 from .representatives import Representatives
-from .terms import CompiledTerm
+from .soap_term import SoapTerm
+from .terms import CompiledTerm, CorrelatedTerm
 from .variances import Variances
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
+
+MEMBER_TOLERANCE = 1e-6
+"""Error of the local energies of members that are compiled as terms of their own, eV."""
 
 
 class Spread(Protocol):
@@ -29,24 +36,104 @@ class Spread(Protocol):
 
 
 @dataclass(frozen=True)
-class JointSpread:
-    """Of a fitted model: sparse points of all terms know of each other through the data.
+class ManyBodySpread:
+    """Of a fitted model with many-body terms: the representatives are among their points.
 
     Parameters
     ----------
-    terms : tuple of CompiledTerm
+    others : tuple of CompiledTerm
+        Terms without representatives.
+    terms : tuple of CompiledSoapTerm
+        In the order of the representatives.
+    models : tuple of tuple of KernelModel
+        Of every element in every such term: with members; in the last term also with G'G = K_ss^-1 and (R_s'R_s)^-1.
     representatives : Representatives
     """
 
-    terms: tuple[CompiledTerm, ...]
+    others: tuple[CompiledTerm, ...]
+    terms: tuple[CompiledSoapTerm, ...]
+    models: tuple[tuple[KernelModel, ...], ...]
     representatives: Representatives
 
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
         """See `Spread`."""
-        for term in self.terms:
-            term.predict(pairs, energies, pair_gradients)
+        parts = columns(self.representatives.terms)
+        covariances = np.zeros((pairs.n_atoms, parts[-1].stop))
+        explained = np.zeros((pairs.n_atoms, 2))
+        members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+        for other in self.others:
+            other.predict(pairs, energies, pair_gradients)
+        for term, models, part in zip(self.terms[:-1], self.models, parts, strict=False):
+            term.evaluate(
+                pairs, energies, pair_gradients, models, covariances=covariances[:, part], member_gradients=members
+            )
+        last, part = self.terms[-1], parts[-1]
+        seen = [np.ascontiguousarray(covariances[:, self._before(own.number)]) for own in last.parts]
+        last.evaluate(pairs, energies, pair_gradients, self.models[-1], explained, seen, covariances[:, part], members)
+        self._rest(pairs, covariances, explained)
+        prior = sum(term.prior_variance for term in self.terms)
+        return self.representatives.summary(
+            pairs, covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
+        )
+
+    def _before(self, number: int) -> np.ndarray:
+        """An element's representatives in all terms but the last."""
+        found = self.representatives.columns_of(number)
+        return found[found < columns(self.representatives.terms)[-1].start]
+
+    def _rest(self, pairs: Pairs, covariances: np.ndarray, explained: np.ndarray) -> None:
+        """|G k|^2 of the elements that have no points in the last term."""
+        for number in set(pairs.numbers.tolist()) - {part.number for part in self.terms[-1].parts}:
+            centres, own = centres_of(pairs, number), self._before(number)
+            for k, triangle in enumerate(_triangles(self.representatives, own)):
+                rows = covariances[np.ix_(centres, own)] @ triangle.T
+                explained[centres, k] = np.einsum("as,as->a", rows, rows)
+
+
+@dataclass(frozen=True)
+class PairSpread:
+    """Of a fitted model that has pair terms only: all its points are representatives, every member is a potential.
+
+    Parameters
+    ----------
+    terms : tuple of CorrelatedTerm
+    representatives : Representatives
+    """
+
+    terms: tuple[CorrelatedTerm, ...]
+    representatives: Representatives
+
+    @cached_property
+    def _members(self) -> list[list[CompiledTerm]]:
+        """Every term with the weights of every member."""
+        rep = self.representatives
+        return [
+            [term.compile(np.ascontiguousarray(weights), MEMBER_TOLERANCE) for weights in rep.members[part].T]
+            for term, part in zip(rep.terms, columns(rep.terms), strict=True)
+        ]
+
+    @cached_property
+    def _both(self) -> np.ndarray:
+        """L^-1 and R_s^-T below each other."""
+        n = len(self.representatives.upper)
+        return np.concatenate(_triangles(self.representatives, np.arange(n)))
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
+        """See `Spread`."""
+        prior, unused = np.zeros(pairs.n_atoms), np.zeros(pairs.n_atoms)
+        covariances = np.zeros((pairs.n_atoms, len(self.representatives.upper)))
+        members = np.zeros((N_MEMBERS, pairs.n_pairs, 3))
+        for term, part in zip(self.terms, columns(self.representatives.terms), strict=True):
+            term.predict(pairs, energies, pair_gradients, covariances[:, part], prior)
+        for potentials in self._members:
+            for potential, gradients in zip(potentials, members, strict=True):
+                potential.predict(pairs, unused, gradients)
         with single_blas_thread():
-            return self.representatives.variances(pairs)
+            rows = covariances @ self._both.T
+        explained, posterior = np.einsum("akt,akt->ka", *2 * [rows.reshape(pairs.n_atoms, 2, -1)])
+        return self.representatives.summary(
+            pairs, covariances.sum(axis=0), posterior, prior - explained, np.moveaxis(members, 0, 2)
+        )
 
 
 @dataclass(frozen=True)
@@ -75,20 +162,22 @@ class IndependentSpread:
             if not isinstance(term, CompiledSoapTerm):
                 term.predict(pairs, energies, pair_gradients, variances=variances)
                 continue
-            explained = np.zeros(pairs.n_atoms)
-            term.evaluate(pairs, energies, pair_gradients, self.models[k], explained=explained)
+            explained = np.zeros((pairs.n_atoms, 1))
+            term.evaluate(pairs, energies, pair_gradients, self.models[k], explained)
             for part in term.parts:
                 centres = centres_of(pairs, part.number)
-                variances[centres] += term.prior_variance + self.regularisation - explained[centres]
+                variances[centres] += term.prior_variance + self.regularisation - explained[centres, 0]
         return Variances.of_instances(variances)
 
 
 def make_spread(model: SparseGP, terms: Sequence[CompiledTerm]) -> Spread:
     """The uncertainty of a compiled model."""
-    if model.factor is not None:
-        return JointSpread(tuple(terms), model.representatives)
     with single_blas_thread():
-        return _independent(model, terms)
+        if model.factor is None:
+            return _independent(model, terms)
+        if any(isinstance(term, CompiledSoapTerm) for term in terms):
+            return _many_body(model.representatives, terms)
+        return PairSpread(tuple(cast(CorrelatedTerm, term) for term in terms), model.representatives)
 
 
 def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentSpread:
@@ -97,5 +186,32 @@ def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentS
     for k, (term, compiled) in enumerate(zip(model.terms, terms, strict=True)):
         if isinstance(compiled, CompiledSoapTerm):
             triangles = [inverse_lower(prior_factor(block, variance)) for block in term.prior()]
-            models[k] = [part.model(triangle) for part, triangle in zip(compiled.parts, triangles, strict=True)]
+            models[k] = [part.model([triangle]) for part, triangle in zip(compiled.parts, triangles, strict=True)]
     return IndependentSpread(tuple(terms), models, variance)
+
+
+def _many_body(rep: Representatives, terms: Sequence[CompiledTerm]) -> ManyBodySpread:
+    compiled = [term for term in terms if isinstance(term, CompiledSoapTerm)]
+    models = []
+    for term, own, part in zip(compiled, rep.terms, columns(rep.terms), strict=True):
+        scales = cast(SoapTerm, own)
+        models.append(
+            tuple(
+                species.model(
+                    _triangles(rep, rep.columns_of(species.number)) if term is compiled[-1] else (),
+                    compile_members(species, rep.members[part][species.columns], own.energy_scale, scales.zeta),
+                )
+                for species in term.parts
+            )
+        )
+    others = tuple(term for term in terms if not isinstance(term, CompiledSoapTerm))
+    return ManyBodySpread(others, tuple(compiled), tuple(models), rep)
+
+
+def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:
+    """Lower triangles G with G'G = K_ss^-1 and (R_s'R_s)^-1 between the chosen representatives, whole blocks of K_ss."""
+    if not len(chosen):
+        return [np.zeros((0, 0))] * 2
+    whole = solve_upper(rep.upper, np.eye(len(rep.upper))[:, chosen], transposed=True)
+    root = np.linalg.qr(whole[:, ::-1]).R[::-1, ::-1]  # columns read backwards: its triangle is a lower one
+    return [inverse_lower(rep.lower[np.ix_(chosen, chosen)]), np.ascontiguousarray(root)]

@@ -8,9 +8,6 @@ import numpy as np
 
 from .calibration import Calibration
 
-POOLED = 8.0
-"""Members that the mean over an atom's directions counts for in the variance of each direction."""
-
 
 @dataclass(frozen=True)
 class Deviations:
@@ -66,9 +63,9 @@ class Variances:
 def force_variances(forces: np.ndarray) -> np.ndarray:
     """Variances (n_atoms, 3) from the forces (n_atoms, 3, n_members) of members about the mean model, which is known.
 
-    Few members give the variance of a single component badly: each is moved towards the mean over the atom's directions.
+    Few members give the variance of a single component badly: it is the geometric mean of its own and the mean over the
+    atom's directions, so that what symmetry makes zero stays zero. Of all mixtures of the two it makes the errors of
+    structures left out (Si, Mo) the most likely.
     """
-    n_members = forces.shape[2]
-    own = np.einsum("axm,axm->ax", forces, forces) / n_members
-    pooled = own.mean(axis=1, keepdims=True)
-    return (n_members * own + POOLED * pooled) / (n_members + POOLED)
+    own = np.einsum("axm,axm->ax", forces, forces) / forces.shape[2]
+    return np.sqrt(own * own.mean(axis=1, keepdims=True))

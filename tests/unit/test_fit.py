@@ -10,8 +10,8 @@ from scipy.linalg import block_diag
 import mlpot
 from mlpot.errors import DataError, FitError, MlpotError
 from mlpot.models.baseline import Baseline, zbl
-from mlpot.models.design_matrix import Design, noise_of
 from mlpot.models.calibration import UNCALIBRATED
+from mlpot.models.design_matrix import Design, noise_of
 from mlpot.models.factor import TriangularFactor, prior_factor
 from mlpot.models.fit import fit_terms
 from mlpot.models.presets import PRESETS, resolve

@@ -1,0 +1,232 @@
+/* Pair gradients of an ensemble: for every member m the energy sum_s w_sm k(p, p_s) of the known points, in single precision
+ * and over the leading features only. Its spread is wanted to some percent, the mean is computed elsewhere.
+ *
+ * With D = dE/dc of all members, f and f' the radial functions of a neighbour at r along u, R the solid harmonics,
+ *   t = sum_q (f / r) D,   t' = sum_q (f' - l f / r) D,   gradient = sum_lm t grad R_lm + u sum_lm t' Y_lm.
+ * Summing over channels first makes 2 products of a channel instead of 4. Lanes are members up to D, then neighbours. */
+#pragma once
+#include "products.h"
+#include "scratch.h"
+
+typedef float of_members __attribute__((vector_size(4 * MLPOT_MEMBERS), aligned(4 * MLPOT_MEMBERS)));
+typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4 * MLPOT_LANES)));
+
+/* Neighbours in a vector. */
+#define NEIGHBOURS (2 * MLPOT_LANES)
+/* Centres whose members fill a panel. */
+#define SHARING (MLPOT_PANEL / MLPOT_MEMBERS)
+/* Members at a time: six accumulators of each fit the registers. */
+#define ABREAST (MLPOT_LANES == 8 ? 4 : 2)
+
+/* What one thread needs; rows are the pairs of degree and channel that the features have a part in. */
+typedef struct {
+    const mlpot_members *m;
+    int n_points;            /* rounded up to MLPOT_TILE */
+    float *slopes;           /* (panels, n_points, MLPOT_PANEL) dk/d(overlap) of the block's centres */
+    float *scaled;           /* (n_points, MLPOT_PANEL) slopes times weights; columns are members of SHARING centres */
+    float *cotangent;        /* (MLPOT_LANES / SHARING, n_features, MLPOT_PANEL) */
+    float *c;                /* one centre: per degree (2l + 1, rows) */
+    float *dc;               /* likewise (2l + 1, rows, MLPOT_MEMBERS) */
+    float *radial;           /* (all rows, 2, NEIGHBOURS) f/r and f' - l f/r */
+    float *ylm;              /* (n_harmonics, 4, NEIGHBOURS) Y and grad R */
+} member_memory;
+
+static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model *k, member_memory *w)
+{
+    const mlpot_members *m = k->members;
+    w->m = m;
+    w->n_points = mlpot_round_up(k->known.n, MLPOT_TILE);
+    size_t n_c = 0;
+    for (int l = 0; l <= d->l_max; ++l) n_c += (size_t)(2 * l + 1) * (m->rows[l + 1] - m->rows[l]);
+    const size_t panel = (size_t)w->n_points * MLPOT_PANEL;
+    size_t sizes[] = {panel * MLPOT_BLOCK / MLPOT_PANEL, panel,
+                      (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL, n_c, n_c * MLPOT_MEMBERS,
+                      (size_t)m->rows[d->l_max + 1] * 2 * NEIGHBOURS, (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
+    size_t total = 0;
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k] = mlpot_round_up((int)sizes[k], 16);
+    float *memory = w->slopes = aligned(total / 2);
+    if (!memory) return -1;
+    memset(memory, 0, sizeof(float) * total);
+    w->scaled = (memory += sizes[0]);
+    w->cotangent = (memory += sizes[1]);
+    w->c = (memory += sizes[2]);
+    w->dc = (memory += sizes[3]);
+    w->radial = (memory += sizes[4]);
+    w->ylm = memory + sizes[5];
+    return 0;
+}
+
+/* Cotangents of the features of the centres k, k + 1, ... of a block, MLPOT_LANES of them. */
+static void member_cotangents(int k, member_memory *w)
+{
+    const mlpot_members *m = w->m;
+    const ptrdiff_t apart = (ptrdiff_t)m->n_features * MLPOT_TILE;
+    const float *slopes = w->slopes + (ptrdiff_t)(k / MLPOT_PANEL) * w->n_points * MLPOT_PANEL + k % MLPOT_PANEL;
+    float *cotangent = w->cotangent;
+    memset(cotangent, 0, sizeof(float) * MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL);
+    for (int first = 0; first < MLPOT_LANES; first += SHARING, cotangent += (ptrdiff_t)m->n_features * MLPOT_PANEL) {
+        for (ptrdiff_t s = 0; s < w->n_points; ++s)
+            for (int i = 0; i < SHARING; ++i)
+                *(of_members *)(w->scaled + s * MLPOT_PANEL + i * MLPOT_MEMBERS) =
+                    slopes[s * MLPOT_PANEL + first + i] * *(const of_members *)(m->weights + s * MLPOT_MEMBERS);
+        for (ptrdiff_t column = 0; column < m->n_features; column += MLPOT_TILE)
+            single_transposed_product(m->packed + column * MLPOT_TILE, apart, w->n_points / MLPOT_TILE, w->scaled,
+                                      cotangent + column * MLPOT_PANEL);
+    }
+}
+
+/* As normalise_vjp, of one centre with members as lanes; `features` points at its column in a panel. */
+static void member_normalise_vjp(int n_features, const double *features, double norm, float *cotangent)
+{
+    of_members overlap = {0};
+    const float inverse = norm > 0.0 ? (float)(1.0 / norm) : 0.0f;
+    for (ptrdiff_t f = 0; f < n_features; ++f)
+        overlap += (float)features[f * MLPOT_PANEL] * *(const of_members *)(cotangent + f * MLPOT_PANEL);
+    for (ptrdiff_t f = 0; f < n_features; ++f) {
+        of_members *g = (of_members *)(cotangent + f * MLPOT_PANEL);
+        *g = (*g - (float)features[f * MLPOT_PANEL] * overlap) * inverse;
+    }
+}
+
+/* D of n_m orders for one row; n_m is a constant wherever this is called. */
+MLPOT_INLINE void member_row(const int n_m, const mlpot_members *m, int row, ptrdiff_t n_rows, const float *cotangent,
+                             const float *c, float *dc)
+{
+    of_members sum[8];
+    for (int i = 0; i < n_m; ++i) sum[i] = (of_members){0};
+    for (int e = m->entries[row]; e < m->entries[row + 1]; ++e) {
+        const of_members w = m->coupling[e] * *(const of_members *)(cotangent + (ptrdiff_t)m->feature[e] * MLPOT_PANEL);
+        const float *other = c + m->partner[e];
+        for (int i = 0; i < n_m; ++i) sum[i] += other[i * n_rows] * w;
+    }
+    for (int i = 0; i < n_m; ++i) *(of_members *)(dc + i * n_rows * MLPOT_MEMBERS) = sum[i];
+}
+
+static void member_orders(int n_m, const mlpot_members *m, int row, ptrdiff_t n_rows, const float *cotangent,
+                          const float *c, float *dc)
+{
+#define CASE(count) \
+    case count: member_row(count, m, row, n_rows, cotangent, c, dc); return;
+    for (; n_m > 8; n_m -= 8, c += 8 * n_rows, dc += 8 * n_rows * MLPOT_MEMBERS)
+        member_row(8, m, row, n_rows, cotangent, c, dc);
+    switch (n_m) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef CASE
+}
+
+/* As power_spectrum_vjp, of one lane of c_lanes with members as lanes. */
+static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, const float *cotangent,
+                                member_memory *w)
+{
+    const mlpot_members *m = w->m;
+    float *c = w->c, *dc = w->dc;
+    for (int l = 0; l <= d->l_max; ++l) {
+        const ptrdiff_t first = m->rows[l], n_rows = m->rows[l + 1] - first;
+        for (int i = 0; i < 2 * l + 1; ++i)
+            for (ptrdiff_t r = 0; r < n_rows; ++r)
+                c[i * n_rows + r] =
+                    (float)c_lanes[((ptrdiff_t)(l * l + i) * d->n_channels + m->channel[first + r]) * MLPOT_LANES];
+        for (ptrdiff_t r = 0; r < n_rows; ++r)
+            member_orders(2 * l + 1, m, (int)(first + r), n_rows, cotangent, c, dc + r * MLPOT_MEMBERS);
+        c += (2 * l + 1) * n_rows;
+        dc += (2 * l + 1) * n_rows * MLPOT_MEMBERS;
+    }
+}
+
+/* Harmonics of the neighbours begin, begin + 1, ... in single precision; lanes without neighbour hold harmless numbers. */
+static void member_harmonics(int n_lm, int begin, const scratch *s, float *out)
+{
+    const ptrdiff_t low = begin / MLPOT_LANES, high = begin + MLPOT_LANES < s->n ? low + 1 : low;
+    const mlpot_vector *y_low = (const mlpot_vector *)s->ylm + low * n_lm, *y_high = (const mlpot_vector *)s->ylm + high * n_lm;
+    const mlpot_vector *g_low = (const mlpot_vector *)s->grad + low * n_lm * 3;
+    const mlpot_vector *g_high = (const mlpot_vector *)s->grad + high * n_lm * 3;
+    for (int lm = 0; lm < n_lm; ++lm, out += 4 * NEIGHBOURS) {
+        half_single *to = (half_single *)out;
+        to[0] = __builtin_convertvector(y_low[lm], half_single);
+        to[1] = __builtin_convertvector(y_high[lm], half_single);
+        for (int x = 0; x < 3; ++x) {
+            to[2 * x + 2] = __builtin_convertvector(g_low[3 * lm + x], half_single);
+            to[2 * x + 3] = __builtin_convertvector(g_high[3 * lm + x], half_single);
+        }
+    }
+}
+
+/* Radial functions of `n` neighbours from begin on, 0 in the channels of other groups than theirs; first and last group. */
+static void member_radial(const mlpot_density *d, const mlpot_pairs *p, int begin, int n, const scratch *s,
+                          member_memory *w, int groups[2])
+{
+    const mlpot_members *m = w->m;
+    const int n_all = m->rows[d->l_max + 1];
+    int g = 0;
+    memset(w->radial, 0, sizeof(float) * n_all * 2 * NEIGHBOURS);
+    for (int lane = 0; lane < n; ++lane) {
+        const int k = begin + lane;
+        const double inverse = 1.0 / p->distances[s->pair[k]];
+        while (k >= s->group_end[g]) ++g;
+        if (!lane) groups[0] = g;
+        groups[1] = g;
+        for (int l = 0; l <= d->l_max; ++l) {
+            const ptrdiff_t at = (ptrdiff_t)k * s->radial_stride + l * d->width[g] - d->first[g];
+            const int *bounds = m->group_rows + l * (d->n_groups + 1) + g;
+            for (int r = bounds[0]; r < bounds[1]; ++r) {
+                const double value = inverse * s->radial[at + m->channel[r]];
+                w->radial[r * 2 * NEIGHBOURS + lane] = (float)value;
+                w->radial[(r * 2 + 1) * NEIGHBOURS + lane] = (float)(s->slope[at + m->channel[r]] - l * value);
+            }
+        }
+    }
+}
+
+/* Sums over channels and harmonics of `count` members, from `member` on: (count, 4) x, y, z and along the distance. */
+MLPOT_INLINE void member_sums(const int count, const mlpot_density *d, const member_memory *w, const int groups[2],
+                              int member, mlpot_single (*out)[4])
+{
+    const mlpot_members *m = w->m;
+    const mlpot_single *harmonics = (const mlpot_single *)w->ylm, *radial = (const mlpot_single *)w->radial;
+    const float *dc = w->dc + member;
+    mlpot_single sums[4][4];
+    for (int u = 0; u < count; ++u)
+        for (int x = 0; x < 4; ++x) sums[u][x] = (mlpot_single){0};
+    for (int l = 0; l <= d->l_max; ++l) {
+        const int first = m->rows[l], n_rows = m->rows[l + 1] - first;
+        const int *bounds = m->group_rows + l * (d->n_groups + 1);
+        const int begin = bounds[groups[0]], end = bounds[groups[1] + 1];
+        for (int i = 0; i < 2 * l + 1; ++i, dc += n_rows * MLPOT_MEMBERS, harmonics += 4) {
+            mlpot_single t[4], slope[4];
+            for (int u = 0; u < count; ++u) t[u] = slope[u] = (mlpot_single){0};
+            for (int r = begin; r < end; ++r)
+                for (int u = 0; u < count; ++u) {
+                    const float v = dc[(r - first) * MLPOT_MEMBERS + u];
+                    t[u] += v * radial[2 * r];
+                    slope[u] += v * radial[2 * r + 1];
+                }
+            for (int u = 0; u < count; ++u) {
+                for (int x = 0; x < 3; ++x) sums[u][x] += harmonics[x + 1] * t[u];
+                sums[u][3] += harmonics[0] * slope[u];
+            }
+        }
+    }
+    for (int u = 0; u < count; ++u)
+        for (int x = 0; x < 4; ++x) out[u][x] = sums[u][x];
+}
+
+/* The pullback of D through the expansion of the centre in hand, ADDED to pair_gradients (n_pairs, 3, MLPOT_MEMBERS). */
+static void member_gradients(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, member_memory *w,
+                             float *pair_gradients)
+{
+    for (int begin = 0; begin < s->n; begin += NEIGHBOURS) {
+        const int n = s->n - begin < NEIGHBOURS ? s->n - begin : NEIGHBOURS;
+        mlpot_single sums[MLPOT_MEMBERS][4];
+        int groups[2];
+        member_harmonics(mlpot_n_harmonics(d), begin, s, w->ylm);
+        member_radial(d, p, begin, n, s, w, groups);
+        for (int u = 0; u < MLPOT_MEMBERS; u += ABREAST) member_sums(ABREAST, d, w, groups, u, sums + u);
+        for (int lane = 0; lane < n; ++lane) {
+            const double *unit = s->unit + (begin + lane) / MLPOT_LANES * 3 * MLPOT_LANES + (begin + lane) % MLPOT_LANES;
+            float *gradient = pair_gradients + 3 * MLPOT_MEMBERS * (int64_t)s->pair[begin + lane];
+            for (int x = 0; x < 3; ++x)
+                for (int u = 0; u < MLPOT_MEMBERS; ++u)
+                    gradient[x * MLPOT_MEMBERS + u] +=
+                        sums[u][x][lane] + (float)unit[x * MLPOT_LANES] * sums[u][3][lane];
+        }
+    }
+}

@@ -1,0 +1,56 @@
+"""What the core needs of an ensemble of weights in a many-body term: how its features depend on the expansion coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._ext.density import TILE, Density, Members
+from .compiled_soap import RATE, CompiledSpecies
+from .kernels import dot_product_kernel
+
+MEMBER_ERROR = 0.02
+"""Of the members' gradients, estimated; the sampling of a deviation by 8 members errs by 25 %."""
+
+
+def compile_members(part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float) -> Members:
+    """Members of an ensemble for one element of centres, from their weights (n_known, N_MEMBERS) in 1/eV."""
+    n_features = _features_that_show(part.known_features, weights, energy_scale, zeta)
+    return Members(part.known_features[:, :n_features], weights, *_tables(part.core, n_features))
+
+
+def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:
+    """How many of the features (n_known, n_features), largest first, give the members' gradients to `MEMBER_ERROR`.
+
+    Measured at the points themselves: dE/dp of a feature times how fast it may change with a distance.
+    """
+    slopes = zeta * dot_product_kernel(features, features, energy_scale, zeta - 1)
+    gradients = np.einsum("as,sm,sf->amf", slopes, weights, features, optimize=True) * (
+        RATE * np.abs(features).max(axis=0)
+    )
+    squares = np.sum(gradients**2, axis=(0, 1))
+    left = np.cumsum(squares[::-1])[::-1]
+    most = np.flatnonzero(left > MEMBER_ERROR**2 * squares.sum())
+    return min(TILE * (int(most.max(initial=0)) // TILE + 1), features.shape[1])
+
+
+def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
+    """Rows, group_rows, channel, entries, feature, partner and coupling as in the core's `mlpot_members`.
+
+    dp_f/dc[l, m, a] = coupling c[l, m, b] for a feature of channels a and b, twice that for a = b.
+    """
+    degree, a, b, coupling = (array[:n_features] for array in core.invariants)
+    both = np.flatnonzero(a != b)
+    feature = np.concatenate([np.arange(len(degree)), both])
+    strength = np.concatenate([np.where(a == b, 2.0, 1.0) * coupling, coupling[both]])
+    own = core.n_channels * degree[feature] + np.concatenate([a, b[both]])
+    other = core.n_channels * degree[feature] + np.concatenate([b, a[both]])
+    keys, row = np.unique(own, return_inverse=True)
+    order = np.argsort(row, kind="stable")
+    first = core.n_channels * np.arange(core.l_max + 2)
+    rows = np.searchsorted(keys, first)
+    blocks = np.append(core.first_channels, core.n_channels)
+    group_rows = np.searchsorted(keys, first[:-1, None] + blocks)
+    entries = np.searchsorted(row[order], np.arange(len(keys) + 1))
+    partner = np.searchsorted(keys, other) - rows[degree[feature]]
+    integers = (rows, group_rows, keys % core.n_channels, entries, feature[order], partner[order])
+    return (*(np.ascontiguousarray(array, np.int32) for array in integers), strength[order].astype(np.float32))

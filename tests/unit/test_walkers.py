@@ -46,7 +46,11 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     for k in range(3):
         file = f"trajectory_w{k}.xyz"
         assert (tmp_path / "parts" / file).read_text() == (tmp_path / "whole" / file).read_text()
-    assert LabelStore(tmp_path / "parts").keys == LabelStore(tmp_path / "whole").keys
+    parts, whole = (
+        [(row.walker, row.walker_step, row.reason, row.energy) for row in LabelStore(tmp_path / name).rows()]
+        for name in ("parts", "whole")
+    )
+    assert parts == whole
     finished = calls(tmp_path / "calls2", "end")
     assert len(finished) == len(set(finished))
 
@@ -70,17 +74,17 @@ def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
         twin = type(walker.dynamics)(reference, plan(steps=5))
         twin.begin()
         for k in range(6):
-            while not walker.advance():
+            if not walker.advance():
                 walker.repeat(shared.settle(walker.query()))
             if k:
                 twin.advance()
-            np.testing.assert_array_equal(walker.atoms.positions, reference.positions)
-            np.testing.assert_array_equal(walker.atoms.get_momenta(), reference.get_momenta())
+            np.testing.assert_allclose(walker.atoms.positions, reference.positions, rtol=0, atol=1e-13)
+            np.testing.assert_allclose(walker.atoms.get_momenta(), reference.get_momenta(), rtol=0, atol=1e-13)
 
 
 def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
     """A label takes longer than many steps; it is learned when it comes, and all are there at the end."""
-    rules = Rules(threshold=5.0, soft_fraction=0.001, novelty=1e9)
+    rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9)
     settings = RunSettings(interval=5, asynchronous=True)
     faults = {"seconds": 0.4}
     status, run = do_run(
@@ -100,7 +104,7 @@ def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
 
 
 def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
-    rules = Rules(threshold=5.0, soft_fraction=0.001, novelty=1e9, max_labels=4)
+    rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9, max_labels=4)
     settings = RunSettings(interval=5, asynchronous=True, checkpoint_seconds=0.0)
     options = {"rules": rules, "settings": settings, "plan_of_faults": {"seconds": 0.3}}
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)

@@ -28,6 +28,7 @@ typedef struct {
     float *c;                /* one centre: per degree (2l + 1, rows) */
     float *dc;               /* likewise (2l + 1, rows, MLPOT_MEMBERS) */
     float *radial;           /* (all rows, 2, NEIGHBOURS) f/r and f' - l f/r */
+    float *own;              /* (2, l_max + 1, width) the same of one neighbour */
     float *ylm;              /* (n_harmonics, 4, NEIGHBOURS) Y and grad R */
 } member_memory;
 
@@ -41,7 +42,8 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     const size_t panel = (size_t)w->n_points * MLPOT_PANEL;
     size_t sizes[] = {panel * MLPOT_BLOCK / MLPOT_PANEL, panel,
                       (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL, n_c, n_c * MLPOT_MEMBERS,
-                      (size_t)m->rows[d->l_max + 1] * 2 * NEIGHBOURS, (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
+                      (size_t)m->rows[d->l_max + 1] * 2 * NEIGHBOURS, (size_t)(d->l_max + 1) * 2 * widest(d),
+                      (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
     size_t total = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k] = mlpot_round_up((int)sizes[k], 16);
     float *memory = w->slopes = aligned(total / 2);
@@ -52,7 +54,8 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     w->c = (memory += sizes[2]);
     w->dc = (memory += sizes[3]);
     w->radial = (memory += sizes[4]);
-    w->ylm = memory + sizes[5];
+    w->own = (memory += sizes[5]);
+    w->ylm = memory + sizes[6];
     return 0;
 }
 
@@ -150,6 +153,20 @@ static void member_harmonics(int n_lm, int begin, const scratch *s, float *out)
     }
 }
 
+/* f/r and f' - l f/r of one neighbour, channels side by side. */
+static void member_radial_of(const mlpot_density *d, int width, double inverse, const double *radial,
+                             const double *slope, float *out)
+{
+    float *slopes = out + (d->l_max + 1) * width;
+    for (int l = 0; l <= d->l_max; ++l)
+        for (int q = 0; q < width; q += MLPOT_LANES, radial += MLPOT_LANES, slope += MLPOT_LANES) {
+            const mlpot_vector value = inverse * *(const mlpot_vector *)radial;
+            *(half_single *)(out + l * width + q) = __builtin_convertvector(value, half_single);
+            *(half_single *)(slopes + l * width + q) =
+                __builtin_convertvector(*(const mlpot_vector *)slope - (double)l * value, half_single);
+        }
+}
+
 /* Radial functions of `n` neighbours from begin on, 0 in the channels of other groups than theirs; first and last group. */
 static void member_radial(const mlpot_density *d, const mlpot_pairs *p, int begin, int n, const scratch *s,
                           member_memory *w, int groups[2])
@@ -160,17 +177,18 @@ static void member_radial(const mlpot_density *d, const mlpot_pairs *p, int begi
     memset(w->radial, 0, sizeof(float) * n_all * 2 * NEIGHBOURS);
     for (int lane = 0; lane < n; ++lane) {
         const int k = begin + lane;
-        const double inverse = 1.0 / p->distances[s->pair[k]];
         while (k >= s->group_end[g]) ++g;
         if (!lane) groups[0] = g;
         groups[1] = g;
+        const int width = d->width[g], apart = (d->l_max + 1) * width;
+        member_radial_of(d, width, 1.0 / p->distances[s->pair[k]], s->radial + (ptrdiff_t)k * s->radial_stride,
+                         s->slope + (ptrdiff_t)k * s->radial_stride, w->own);
         for (int l = 0; l <= d->l_max; ++l) {
-            const ptrdiff_t at = (ptrdiff_t)k * s->radial_stride + l * d->width[g] - d->first[g];
             const int *bounds = m->group_rows + l * (d->n_groups + 1) + g;
+            const float *own = w->own + l * width - d->first[g];
             for (int r = bounds[0]; r < bounds[1]; ++r) {
-                const double value = inverse * s->radial[at + m->channel[r]];
-                w->radial[r * 2 * NEIGHBOURS + lane] = (float)value;
-                w->radial[(r * 2 + 1) * NEIGHBOURS + lane] = (float)(s->slope[at + m->channel[r]] - l * value);
+                w->radial[r * 2 * NEIGHBOURS + lane] = own[m->channel[r]];
+                w->radial[(r * 2 + 1) * NEIGHBOURS + lane] = own[m->channel[r] + apart];
             }
         }
     }

@@ -24,21 +24,26 @@ from scipy.linalg import block_diag, solve_triangular
 from .._ext.density import N_MEMBERS
 from ..neighbours import Pairs
 from .design_matrix import columns
-from .factor import prior_factor, solve_upper
+from .factor import inverse_lower, prior_factor, solve_upper
 from .soap_term import SoapTerm
 from .sparse_points import ExplainedVariance, extend_by_variance
 from .terms import FittedTerm, Term
 from .variances import Variances, force_variances
 
-MOST_REPRESENTATIVES = 96
-"""Of an element in a many-body term: eight tiles of the products. Force uncertainties rank the errors of structures left out
-with 0.896 (Si) and 0.905 (Mo); with 64 points 0.880 and 0.904, with 264 0.910 and 0.905."""
+MOST_REPRESENTATIVES = 108
+"""Of an element in a many-body term: nine tiles of the products. Force uncertainties rank the errors of structures left out
+with 0.90 (Si) and 0.90 (Mo); with 64 points 0.880 and 0.904, with 264 0.910 and 0.905."""
 SEED = 20
 """Of the members: the same factor has the same ensemble everywhere."""
 DISTINCT = 1e-12
 """Part of its prior variance that a representative adds at least."""
-RESOLUTION = 1e-5
-"""Part of the prior variance below which nothing counts as unexplained."""
+TYPICAL = 0.9
+"""Representatives that leave no more of each other than what counts as known: those of the edges of the data leave more."""
+RESOLUTION, STRANGE = 1e-5, 0.02
+"""Parts of the prior variance: below the first everything counts as known, beyond the second nothing does, not even where
+few points have too little in common to tell."""
+NOVEL = 1.5
+"""Novelty from which an environment counts as unlike all that the model knows; measured in CONVENTIONS.md."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,26 @@ class Representatives:
             [np.empty(0, int), *(term.columns_of(number) + part.start for term, part in parts)]
         ).astype(int)
 
-    def reference(self, number: int) -> float:
-        """Unexplained variance, eV^2, of an element's environments that counts as known."""
-        prior = sum(term.energy_scale**2 for term in self.terms)
-        return max(self.choice.unseen[number], RESOLUTION * prior)
+    @cached_property
+    def known(self) -> dict[int, float]:
+        """Unexplained variance, eV^2, at environments of each element that count as known: what the representatives leave of
+        each other, 1 / (K_ss^-1)_ii, is less than that at nine of ten."""
+        left = 1.0 / _squares(inverse_lower(self.lower)) if len(self.lower) else np.empty(0)
+        found = dict.fromkeys(self.choice.unseen, 0.0)
+        for term, part in zip(self.terms, columns(self.terms), strict=True):
+            for number in found:
+                own = left[part][term.columns_of(number)] / term.energy_scale**2
+                share = np.clip(np.quantile(own, TYPICAL), RESOLUTION, STRANGE) if len(own) else STRANGE
+                found[number] += float(share) * term.energy_scale**2
+        return found
+
+    @cached_property
+    def expected(self) -> dict[int, float]:
+        """Unexplained variance, eV^2, at environments of each element that all sparse points together do explain."""
+        return {
+            number: max(unseen, NOVEL**2 * self.known[number]) if unseen else 0.0
+            for number, unseen in self.choice.unseen.items()
+        }
 
     def variances(self, pairs: Pairs) -> Variances:
         """Of a structure, straight from the formulas."""
@@ -174,18 +195,18 @@ class Representatives:
     ) -> Variances:
         """From the covariances (n,) of the total energy, |R_s^-T k|^2 and unexplained variances (n_atoms,) in eV^2, and the
         members' pair gradients (n_pairs, 3, N_MEMBERS) in eV/A."""
-        unseen, reference = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
+        expected, known = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
         for number in np.unique(pairs.numbers).tolist():
             own = pairs.numbers == number
-            unseen[own], reference[own] = self.choice.unseen[number], self.reference(number)
+            expected[own], known[own] = self.expected[number], self.known[number]
         unexplained = np.maximum(unexplained, 0.0)
         whole = solve_upper(self.upper, total, transposed=True)
         return Variances(
             posterior=self.choice.share * posterior,
-            unexplained=np.maximum(unexplained - unseen, 0.0),
+            unexplained=np.maximum(unexplained - expected, 0.0),
             total=self.choice.share * float(whole @ whole),
             forces=force_variances(pairs.forces(gradients)),
-            novelty=np.sqrt(unexplained / reference),
+            novelty=np.sqrt(unexplained / known),
         )
 
 

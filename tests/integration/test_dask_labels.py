@@ -83,17 +83,3 @@ def test_a_task_that_is_done_again_does_not_pay_again(tmp_path, address):
         assert source.wait(key).atoms is not None
         assert len(source.store) == 1
     assert len(calls(tmp_path / "calls", "start")) == 1
-
-
-def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    import sys
-
-    from mlpot.errors import ConfigError
-    from mlpot.labellers.cluster import checked_slurm, dask_executor
-
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(ConfigError, match=r"pip install 'mlpot\[cluster\]' or pip install distributed"):
-        dask_executor("tcp://localhost:1", None, None)
-    with pytest.raises(ConfigError, match="pip install dask-jobqueue"):
-        checked_slurm({"memory": "1GB"})

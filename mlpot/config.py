@@ -95,6 +95,19 @@ class LabellerSettings(Settings):
     scheduler: str | None = Field(None, description="dask: the address of its scheduler")
     slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
 
+    @model_validator(mode="after")
+    def _executor_is_complete(self) -> LabellerSettings:
+        if self.executor == "dask" and not self.scheduler:
+            raise ValueError(
+                'labeller.scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"'
+            )
+        for key, value, executor in (("scheduler", self.scheduler, "dask"), ("slurm", self.slurm, "slurm")):
+            if value and self.executor != executor:
+                raise ValueError(
+                    f'{key}: is for executor = "{executor}", and that is "{self.executor}"; remove one of them'
+                )
+        return self
+
     def plan(self) -> LabellingPlan:
         """As the labellers take it."""
         return LabellingPlan(

@@ -95,7 +95,9 @@ class _Template(EspressoTemplate):
         if NOT_CONVERGED in text or DONE not in text:
             raise LabelError(f"pw.x: {_last_words(output)}")
         _check_accuracy(text)
-        found = read(output, format="espresso-out")
+        found = read(output, index=-1, format="espresso-out")
+        if not isinstance(found, Atoms):
+            raise LabelError("pw.x: its output holds no structure")
         results = dict(found.calc.properties())
         missing = {"energy", "forces", "stress"} - {name for name, value in results.items() if value is not None}
         if missing:

@@ -171,7 +171,7 @@ class LearningRun:
             energy_eV=float(atoms.get_potential_energy()),
             max_energy_std_eV=None if decision is None else decision.max_energy_std,
             threshold=None if decision is None else decision.threshold,
-            labelled=decision is not None and decision.label,
+            labelled=event is not None and event.lesson is not None,
             model_version=learner.model_version,
             n_labels=learner.n_labels,
             seconds=seconds,

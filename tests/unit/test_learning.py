@@ -13,8 +13,9 @@ from ase.optimize import BFGS
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters, lennard_jones, make_frames
 
 import mlpot
-from mlpot.errors import ConfigError, MlpotError, RunFolderError
+from mlpot.errors import ConfigError, LabelError, MlpotError, RunFolderError
 from mlpot.labellers.faulty import calls
+from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import BudgetSpent, LearningCalculator
 from mlpot.learning.dynamics import DynamicsPlan
 from mlpot.learning.learner import Learner
@@ -292,6 +293,25 @@ def test_budget_is_an_error_in_a_script(tmp_path):
         atoms.positions[0, 0] += 0.01
         with pytest.raises(BudgetSpent, match="raise max_labels"):
             atoms.get_forces()
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "go on"])
+def test_a_label_that_fails_stops_the_run_or_does_not(tmp_path, on_failure):
+    parameters = {**faulty_parameters(tmp_path / "calls"), "fail": ["", "raise", "raise"]}
+    plan = LabellingPlan(FAULTY, parameters, on_failure=on_failure)
+    with LearningCalculator(tmp_path / "run", config=CONFIG, threshold=1e-9, labelling=plan) as calc:
+        atoms = crystal()
+        atoms.calc = calc
+        atoms.get_forces()
+        atoms.positions[0, 0] += 0.01
+        if on_failure == "stop":
+            with pytest.raises(LabelError, match=r"self-consistency.*delete it"):
+                atoms.get_forces()
+        else:
+            np.testing.assert_array_equal(atoms.get_forces(), calc.learner.model.predict(atoms).forces)
+        atoms.positions[0, 0] += 0.01
+        atoms.get_forces()
+        assert calc.learner.n_labels == 2
 
 
 def test_isolated_molecules_learn_too(tmp_path):

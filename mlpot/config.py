@@ -98,9 +98,7 @@ class LabellerSettings(Settings):
     @model_validator(mode="after")
     def _executor_is_complete(self) -> LabellerSettings:
         if self.executor == "dask" and not self.scheduler:
-            raise ValueError(
-                'labeller.scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"'
-            )
+            raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
         for key, value, executor in (("scheduler", self.scheduler, "dask"), ("slurm", self.slurm, "slurm")):
             if value and self.executor != executor:
                 raise ValueError(

@@ -19,9 +19,10 @@ from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.campaign import Campaign
 from .learning.dynamics import DynamicsPlan
-from .learning.policy import NOVEL, Convergence, Rules
+from .learning.policy import Convergence, Rules
 from .learning.runner import LearningRun, RunSettings
 from .learning.walker import Walker
+from .models.representatives import NOVEL
 from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
 from .structures import read_structures
 
@@ -98,6 +99,17 @@ class LabellerSettings(Settings):
     scheduler: str | None = Field(None, description="dask: the address of its scheduler")
     cores: PositiveInt = Field(1, description="of one label, for the budget and the account of costs")
     slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
+
+    @model_validator(mode="after")
+    def _executor_is_complete(self) -> LabellerSettings:
+        if self.executor == "dask" and not self.scheduler:
+            raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
+        for key, value, executor in (("scheduler", self.scheduler, "dask"), ("slurm", self.slurm, "slurm")):
+            if value and self.executor != executor:
+                raise ValueError(
+                    f'{key}: is for executor = "{executor}", and that is "{self.executor}"; remove one of them'
+                )
+        return self
 
     def plan(self) -> LabellingPlan:
         """As the labellers take it."""

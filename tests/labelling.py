@@ -5,14 +5,19 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
+from conftest import LENNARD_JONES, make_frames
 
 from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.faulty import calls
 from mlpot.labellers.protocol import Label
+from mlpot.learning.source import LabelSource
+from mlpot.learning.store import LabelStore
 
 LJ = "ase.calculators.lj.LennardJones"
 FAULTY = "mlpot.labellers.faulty.FaultyCalculator"
@@ -112,3 +117,36 @@ def other_process(code, *arguments):
         check=False,
     )
     return done.stdout + done.stderr
+
+
+class HereAndNow(Executor):
+    """Does the work at once, in this process: for tests of what a source makes of it."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def bare(seed=0):
+    """A structure without results, for the Lennard-Jones potential of the fixtures."""
+    atoms = make_frames(1, seed=seed)[0]
+    atoms.calc = None
+    return atoms
+
+
+def labeller_of(folder, **plan):
+    return CalculatorLabeller(FAULTY, {"parameters": LENNARD_JONES, "calls_file": str(folder / "calls"), **plan})
+
+
+def source(folder, executor=None, tries=2, fallback=None, **plan):
+    labeller = labeller_of(folder, **plan)
+    other = labeller.varied(fallback) if fallback else None
+    return LabelSource(labeller, LabelStore(folder), executor or HereAndNow(), tries, fallback=other)
+
+
+def n_calls(folder, event="start"):
+    return len(calls(folder / "calls", event))

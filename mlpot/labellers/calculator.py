@@ -99,6 +99,8 @@ class CalculatorLabeller:
         with scratch_folder():
             try:
                 made = factory(**self.parameters)
+            except ConfigError:
+                raise
             except Exception as error:  # constructors raise whatever they like
                 raise ConfigError(
                     f"{here}: {self.calculator} does not take them ({type(error).__name__}: {error})"
@@ -114,7 +116,7 @@ class CalculatorLabeller:
         Raises
         ------
         ConfigError
-            If the calculator cannot be imported.
+            If the calculator cannot be imported, or says so of its parameters.
         LabelError
             If it raises; or what it returns is not finite, of the wrong shape, has a net force, or belongs to another geometry.
         """
@@ -126,7 +128,7 @@ class CalculatorLabeller:
             try:
                 work.calc = factory(**self.parameters)
                 label = self._ask(atoms, work, started)
-            except LabelError:
+            except (ConfigError, LabelError):
                 raise
             except Exception as error:  # whatever a calculator raises means that it did not deliver
                 raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}") from error

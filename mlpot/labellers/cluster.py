@@ -11,6 +11,7 @@ import difflib
 import logging
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
@@ -147,14 +148,22 @@ def slurm_executor(
             cores=1, processes=1, worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR, **given
         )
         resources.callback(cluster.close)
+        _check_job(cluster.job_script())
         cluster.adapt(minimum_jobs=0, maximum_jobs=max_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
         client = distributed.Client(cluster, set_as_default=False)
         resources.callback(client.close)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, subprocess.SubprocessError) as error:
         resources.close()
         raise ConfigError(f"labeller.slurm = {dict(settings)!r}: no cluster can be made of it: {error}") from error
-    log.debug("job script:\n%s", cluster.job_script())
     return ClusterExecutor(client, timeout, keep_failed, resources)
+
+
+def _check_job(script: str) -> None:
+    """RuntimeError when Slurm would not take a job; Dask only logs that, again and again, and goes on waiting."""
+    command = ["sbatch", "--test-only", "/dev/stdin"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=CONNECT_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"Slurm refuses such a job: {done.stderr.strip()}")
 
 
 def checked_slurm(settings: Mapping[str, Any]) -> dict[str, Any]:

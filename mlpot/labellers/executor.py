@@ -46,7 +46,7 @@ class _Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, json.dumps(list(path)), str(os.getpid()), str(source), str(sink),
                 *preload], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-                pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: "1"},
+                pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: str(os.getpid())},
             )  # fmt: skip
         except OSError:
             os.close(self._tasks)
@@ -159,6 +159,7 @@ def run_alone(
     guardian : dict or None
         The process does not outlive both this one and the one with this `identity`.
     """
+    scratch.remove_orphans()
     try:
         worker = _Worker((), path)
     except OSError as error:
@@ -209,6 +210,7 @@ class SubprocessExecutor(Executor):
         self._futures: set[Future] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        scratch.remove_orphans()
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
         """Start fn(*args, **kwargs) in a process of its own; everything must be picklable."""

@@ -1,7 +1,7 @@
 """Scratch folders of calculations: on the node's local disk, empty at the start, gone at the end.
 
-A process that is killed cannot clean up after itself, so the name holds its pid, and whoever buries the
-process removes the folder, or keeps it as evidence.
+A process that is killed cannot clean up after itself, so the name holds its pid and that of its executor, which removes the
+folder or keeps it as evidence. When both were killed, whoever makes labels on this machine next removes it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..processes import host, start_time
+
 PREFIX = "mlpot-label"
 OWNED = "MLPOT_SCRATCH_OWNED"
-"""Set in a worker's environment: its executor keeps or removes what a failed label leaves."""
+"""The pid of a worker's executor, in its environment: that keeps or removes what a failed label leaves."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Work in an empty folder, and come back; in a worker, that of a failed label stays for the executor."""
     home = os.getcwd()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+    owner = os.environ.get(OWNED, str(os.getpid()))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{host()}-{owner}-{os.getpid()}-"))
     os.chdir(folder)
     failed = True
     try:
@@ -33,16 +36,24 @@ def scratch_folder() -> Iterator[Path]:
         raise
     finally:
         os.chdir(home)
-        if not (failed and OWNED in os.environ):
+        if not (failed and owner == str(os.getppid())):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def left_by(pid: int) -> list[Path]:
     """Scratch folders of a process that has ended."""
-    return sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}-{pid}-*"))
+    return sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}-{host()}-*-{pid}-*"))
 
 
 def remove_left_by(pid: int) -> None:
     """Delete them."""
     for folder in left_by(pid):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_orphans() -> None:
+    """Delete those of which neither the process nor its executor is alive."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-{host()}-*-*-*"):
+        owner, pid = folder.name.split("-")[-3:-1]
+        if owner.isdigit() and pid.isdigit() and start_time(int(owner)) is None and start_time(int(pid)) is None:
+            shutil.rmtree(folder, ignore_errors=True)

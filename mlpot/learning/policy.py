@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import ConfigError
+from ..models.representatives import NOVEL
 
 RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
@@ -18,8 +19,6 @@ GROWTH = 2.0
 taken only after the last one has been looked at."""
 RESOLUTION = 1.2
 """A threshold never lies below this multiple of the uncertainty that remains at structures just learned."""
-NOVEL = 10.0
-"""Environments with more of `Prediction.novelty` are labelled whatever the calibration says."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
 CHECKS = 3

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 import mlpot
 from mlpot.config import FitFile, LearnFile, read_config, template
 from mlpot.errors import ConfigError
+from mlpot.labellers.plan import LabellingPlan
 
 FIT = """
 [data]
@@ -52,6 +53,17 @@ folder = "run"
         (LearnFile, LEARN, "[output]", '[dynamics]\nensemble = "nvp"\n[output]', "dynamics.ensemble = 'nvp'"),
         (LearnFile, LEARN, "[output]", '[learning]\nmodel = "a.h5"\n[output]', "learning.model needs the data"),
         (LearnFile, LEARN, "[output]", "[labeler]\n[output]", "labeler: unknown key; did you mean 'labeller'?"),
+        (LearnFile, LEARN, "[output]", '[labeller]\non_failure = "ignore"\n[output]', "labeller.on_failure = 'ignore'"),
+        (
+            LearnFile,
+            LEARN,
+            "[output]",
+            "[labeller]\nnet_force_tolerance = -1\n[output]",
+            "labeller.net_force_tolerance",
+        ),
+        (LearnFile, LEARN, "[output]", "[labeller]\nworker = 2\n[output]", "did you mean 'workers'?"),
+        (LearnFile, LEARN, "[output]", '[labeller]\nexecutor = "dask"\n[output]', "labeller: scheduler: missing"),
+        (LearnFile, LEARN, "[output]", '[labeller]\nscheduler = "a"\n[output]', 'scheduler: is for executor = "dask"'),
         (
             LearnFile,
             LEARN,
@@ -90,6 +102,21 @@ def test_ramps(tmp_path):
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 1200]\nsteps = 100\n")
     plan = read_config(file, LearnFile).dynamics.plan()
     assert [plan.temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
+
+
+def test_labelling_plans(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(
+        LEARN
+        + '[labeller]\ntimeout_s = 60\nnet_force_tolerance = "off"\nexecutor = "slurm"\nworkers = 4\n'
+        + 'fallback = { input_data = { mixing_beta = 0.3 } }\nslurm = { queue = "main", memory = "1GB" }\n'
+    )
+    plan = read_config(file, LearnFile).labeller.plan()
+    assert (plan.timeout, plan.net_force_tolerance, plan.workers, plan.on_failure) == (60.0, None, 4, "stop")
+    assert plan.fallback == {"input_data": {"mixing_beta": 0.3}}
+    assert plan.slurm == {"queue": "main", "memory": "1GB"}
+    file.write_text(LEARN)
+    assert read_config(file, LearnFile).labeller.plan() == LabellingPlan()
 
 
 @pytest.mark.parametrize(("kind", "schema"), [("fit", FitFile), ("learn", LearnFile)])

@@ -28,6 +28,7 @@ from mlpot.labellers import scratch
 from mlpot.labellers.executor import BOOT, SubprocessExecutor
 from mlpot.labellers.faulty import calls
 from mlpot.labellers.inbox import label_into
+from mlpot.processes import host
 
 # ---------------------------------------------------------------- calculator
 
@@ -89,6 +90,24 @@ def test_what_a_failed_label_left_can_be_kept(tmp_path):
         assert {"output.log", "error.txt"} < {file.name for file in folder.iterdir()}
         assert len(list(folder.glob(f"{scratch.PREFIX}-*"))) == 1
     assert any("Traceback" in (folder / "error.txt").read_text() for folder in kept)
+
+
+def test_scratch_files_of_the_dead_are_removed(tmp_path, monkeypatch):
+    """Those of a worker that was killed together with its executor; no others."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    alive = os.getpid()
+    for owner, pid in ((dead.pid, dead.pid), (alive, dead.pid), (dead.pid, alive)):
+        (tmp_path / f"{scratch.PREFIX}-{host()}-{owner}-{pid}-abc_1").mkdir()
+    (tmp_path / f"{scratch.PREFIX}-elsewhere-{dead.pid}-{dead.pid}-abc").mkdir()
+    with SubprocessExecutor():
+        left = {folder.name for folder in tmp_path.iterdir()}
+    assert left == {
+        f"{scratch.PREFIX}-{host()}-{alive}-{dead.pid}-abc_1",
+        f"{scratch.PREFIX}-{host()}-{dead.pid}-{alive}-abc_1",
+        f"{scratch.PREFIX}-elsewhere-{dead.pid}-{dead.pid}-abc",
+    }
 
 
 def test_exceptions_that_cannot_travel_arrive_as_label_errors():

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ import pytest
 from labelling import LJ, crystal, faulty
 
 from mlpot.durable import atomic_write, create_text, remove_leftovers, write_text
-from mlpot.errors import LabelError, RunFolderError
+from mlpot.errors import RunFolderError
 from mlpot.labellers import claims, inbox
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls, fingerprint
 from mlpot.labellers.inbox import label_into
 from mlpot.labellers.protocol import key_of
-from mlpot.processes import identity
+from mlpot.processes import host, identity
 
 # ---------------------------------------------------------------- calculator
 
@@ -126,15 +127,79 @@ def test_a_label_that_the_inbox_does_not_take_is_rescued(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device", str(file))
         write_text(file, text)
 
-    monkeypatch.setattr(inbox, "write_text", full)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "local"))
     (tmp_path / "local").mkdir()
     labeller = CalculatorLabeller(LJ)
-    with pytest.raises(LabelError, match="No space left"):
-        label_into(labeller, crystal(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "write_text", full)
+        with pytest.raises(RunFolderError, match=r"No space left[\s\S]*local"):
+            label_into(labeller, crystal(), tmp_path)
     (rescued,) = (tmp_path / "local").glob("*.json")
-    rescued.rename(tmp_path / f"{key_of(labeller, crystal())}.json")
+    assert not inbox.waiting(tmp_path)
+    inbox.recover(tmp_path, key_of(labeller, crystal()))
+    assert not rescued.exists()
     assert inbox.take(tmp_path, key_of(labeller, crystal()))[1].energy == labeller.label(crystal()).energy
+
+
+def test_a_label_waits_for_room_when_every_disk_is_full(tmp_path, monkeypatch):
+    """And the claim is kept alive meanwhile: nobody else begins the same."""
+    attempts = []
+
+    def full(file, text):
+        attempts.append(file)
+        if len(attempts) < 5:
+            raise OSError(28, "No space left on device", str(file))
+        write_text(file, text)
+
+    monkeypatch.setattr(inbox, "write_text", full)
+    monkeypatch.setattr(inbox, "PAUSE_SECONDS", 0.01)
+    key = label_into(CalculatorLabeller(LJ), crystal(), tmp_path)
+    assert [file.parent == tmp_path for file in attempts] == [True, False, True, False, True]
+    assert inbox.waiting(tmp_path) == [key]
+    assert not list(tmp_path.glob("*.claim"))
+
+
+def test_a_label_that_finds_no_room_for_long_is_said_to_be_lost(tmp_path, monkeypatch):
+    def full(file, text):
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(inbox, "write_text", full)
+    monkeypatch.setattr(inbox, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(inbox, "PAUSE_SECONDS", 0.01)
+    with pytest.raises(RunFolderError, match="lost"):
+        label_into(CalculatorLabeller(LJ), crystal(), tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
+@pytest.mark.parametrize("problem", ["full", "read-only"])
+def test_a_real_disk_that_takes_nothing_more(tmp_path, monkeypatch, problem):
+    """The disk gets full, or read-only, while the label is calculated."""
+    disk, local = tmp_path / "disk", tmp_path / "local"
+    disk.mkdir()
+    local.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(local))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    labeller = CalculatorLabeller(LJ)
+
+    class Slow(CalculatorLabeller):
+        def label(self, atoms):
+            if problem == "full":
+                with suppress(OSError):
+                    (disk / "ballast").write_bytes(b"x" * 100_000)
+            else:
+                subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            return super().label(atoms)
+
+    try:
+        with pytest.raises(RunFolderError, match=str(local)):
+            label_into(Slow(LJ), crystal(), disk / "inbox")
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        (disk / "ballast").unlink(missing_ok=True)
+        inbox.recover(disk / "inbox", key_of(labeller, crystal()))
+        assert inbox.take(disk / "inbox", key_of(labeller, crystal()))[1].energy == labeller.label(crystal()).energy
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_an_inbox_that_cannot_be_made_costs_nothing(tmp_path):
@@ -164,12 +229,40 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["state"]
     (tmp_path / "plain").write_text("")
     assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
-    (tmp_path / ".state.1-2.tmp").write_text("half")
-    (tmp_path / ".labels.db.1-2.tmp-journal").write_text("SQLite's")
-    remove_leftovers(tmp_path, older_than=60)
-    assert (tmp_path / ".state.1-2.tmp").exists()
+
+
+def test_leftovers_are_told_by_their_process_and_not_by_their_age(tmp_path):
+    """A clock that jumps makes files look old, or come from the future; other hosts have clocks of their own."""
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    names = {
+        "mine": f".label.json.{os.getpid()}-0a@{host()}.tmp",
+        "dead": f".label.json.{dead.pid}-0a@{host()}.tmp",
+        "journal": f".labels.db.{dead.pid}-0a@{host()}.tmp-journal",
+        "elsewhere": f".label.json.{dead.pid}-0a@elsewhere.tmp",
+    }
+    for name in names.values():
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path, shared=True)
+    assert {f.name for f in tmp_path.iterdir()} == {names["mine"], names["elsewhere"]}
     remove_leftovers(tmp_path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["plain", "state"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clock_that_jumps_ends_no_claim(tmp_path, monkeypatch):
+    """Neither into the past nor into the future: only silence counts, by this process's own measure."""
+    claim = tmp_path / "key.claim"
+    claim.write_text(json.dumps({**identity(), "host": "elsewhere"}))
+    now = 0.0
+    monkeypatch.setattr(claims.time, "monotonic", lambda: now)
+    watch = claims.Watch(claim)
+    for touched in (1e9, 3e9, 1.0, 2e9):
+        os.utime(claim, (touched, touched))
+        assert not watch.is_free()
+        now += claims.SILENCE_SECONDS
+    now += 1.0
+    assert watch.is_free() and not claim.exists()
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,19 @@ from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import scratch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import FaultyCalculator, calls
-from mlpot.labellers.protocol import Label, check_label, key_of
+from mlpot.labellers.protocol import (
+    OUTLIER_FLOOR,
+    OUTLIER_LEAST,
+    Label,
+    check_finite,
+    check_geometry,
+    check_label,
+    check_net_force,
+    check_shapes,
+    energy_doubt,
+    key_of,
+    same_energy,
+)
 
 # ---------------------------------------------------------------- calculator
 
@@ -113,6 +126,106 @@ def test_check_label_names_the_culprit(name, spoil):
     values[name] = np.full_like(values[name], np.nan) if spoil == "nan" else np.zeros((3, 2))
     with pytest.raises(LabelError, match=name):
         check_label(crystal(), Label(**values, seconds=0.0, settings={}))
+
+
+GOOD = Label(energy=-4.0, forces=np.zeros((4, 3)), stress=None, seconds=0.0, settings={})
+
+
+def test_shapes():
+    check_shapes(crystal(), GOOD)
+    for forces in (np.zeros((3, 3)), np.zeros(12), np.zeros((4, 2))):
+        with pytest.raises(LabelError, match=r"forces has shape .* expected \(4, 3\)"):
+            check_shapes(crystal(), replace(GOOD, forces=forces))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_finite(value):
+    check_finite(GOOD)
+    forces = np.zeros((4, 3))
+    forces[2, 1] = value
+    for name, spoiled in (("energy", value), ("forces", forces), ("stress", np.full((3, 3), value))):
+        with pytest.raises(LabelError, match=f"{name} is not finite"):
+            check_finite(replace(GOOD, **{name: spoiled}))
+
+
+def test_forces_add_up_to_zero():
+    forces = np.random.default_rng(0).normal(size=(4, 3))
+    forces -= forces.mean(axis=0)
+    check_net_force(replace(GOOD, forces=forces), 1e-12)
+    forces[1] += [0.0, 0.3, 0.4]  # 0.125 eV/A for each of four atoms
+    check_net_force(replace(GOOD, forces=forces), 0.126)
+    with pytest.raises(LabelError, match=r"0\.125 eV/A per atom.*net_force_tolerance = 0\.124.*off"):
+        check_net_force(replace(GOOD, forces=forces), 0.124)
+    check_label(crystal(), replace(GOOD, forces=forces), net_force_tolerance=None)
+    with pytest.raises(LabelError, match="add up"):
+        check_label(crystal(), replace(GOOD, forces=forces))
+
+
+def test_a_geometry_may_be_wrapped_and_rounded():
+    atoms = crystal()
+    for change in (atoms.wrap, lambda: atoms.translate(atoms.cell[0] - atoms.cell[2]), lambda: atoms.rattle(1e-5)):
+        change()
+        check_geometry(crystal(), atoms, "output")
+    molecule_ = molecule("H2O")
+    check_geometry(molecule_, molecule("H2O"), "output")
+
+
+@pytest.mark.parametrize("change", ["positions", "order", "cell", "atoms", "no pbc", "nan"])
+def test_another_geometry_is_refused(change):
+    sent = crystal()
+    sent.numbers[0] = 47
+    found = sent.copy()
+    if change == "positions":
+        found.positions[1, 2] += 0.002
+    elif change == "order":
+        found = found[[1, 0, 2, 3]]
+    elif change == "cell":
+        found.set_cell(found.cell * 1.001)
+    elif change == "atoms":
+        found = found[:3]
+    elif change == "nan":
+        found.positions[0, 0] = np.nan
+    else:
+        sent.pbc = False
+        found.translate(sent.cell[0])
+    with pytest.raises(LabelError, match="output"):
+        check_geometry(sent, found, "output")
+
+
+def test_strange_energies():
+    others = [-5.0 + 0.01 * k for k in range(OUTLIER_LEAST)]
+    assert energy_doubt(-5.0 + OUTLIER_FLOOR, others) is None
+    assert "-6.5 eV/atom" in energy_doubt(-6.5, others)
+    assert "from the median of 10 labels" in energy_doubt(-3.0, others)
+    assert energy_doubt(-3.0, others[1:]) is None
+    # those that are spread widely allow more, and one that is far off already changes little
+    wide = [-5.0 + 0.2 * k for k in range(OUTLIER_LEAST)]
+    assert energy_doubt(1.0, wide) is None
+    assert energy_doubt(-3.0, [*others, 1e6]) is not None
+    assert same_energy(-3.0, -3.0005) and not same_energy(-3.0, -3.01)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("moved", "up to 0.1 A"), ("sorted", "another order"), ("net force", "add up")]
+)
+def test_a_calculation_of_something_else_is_a_label_error(tmp_path, fault, words):
+    atoms = crystal()
+    atoms.numbers[0] = 47
+    with pytest.raises(LabelError, match=words):
+        faulty(tmp_path, fail=[fault]).label(atoms)
+
+
+def test_the_check_of_the_net_force_can_be_switched_off(tmp_path):
+    labeller = replace(faulty(tmp_path, always="net force"), net_force_tolerance=None)
+    assert np.linalg.norm(labeller.label(crystal()).forces.sum(axis=0)) > 1
+    assert labeller.settings == faulty(tmp_path, always="net force").settings
+
+
+def test_parameters_are_varied_name_by_name():
+    labeller = CalculatorLabeller(LJ, {"a": 1, "table": {"b": 2, "c": {"d": 3}}, "list": [1, 2]})
+    varied = labeller.varied({"table": {"b": 4, "e": 5}, "list": [3], "f": {"g": 6}})
+    assert varied.parameters == {"a": 1, "table": {"b": 4, "c": {"d": 3}, "e": 5}, "list": [3], "f": {"g": 6}}
+    assert labeller.parameters["table"] == {"b": 2, "c": {"d": 3}}
 
 
 def test_labellers_travel():

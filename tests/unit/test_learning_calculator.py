@@ -8,10 +8,11 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.mep import NEB
 from ase.optimize import BFGS
-from conftest import lennard_jones
+from conftest import FAULTY, faulty_parameters, lennard_jones
 from learning_runs import TERMS, calculator, crystal, do_run, plan
 
-from mlpot.errors import MlpotError
+from mlpot.errors import LabelError, MlpotError
+from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.learner import Learner
 from mlpot.learning.policy import Rules
@@ -117,3 +118,22 @@ def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkey
             assert len(learned) == (0 if saved else calc.learner.n_labels)
     np.testing.assert_array_equal(models[0].weights, models[1].weights)
     np.testing.assert_array_equal(models[0].factor, models[1].factor)
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "go on"])
+def test_a_label_that_fails_stops_the_script_or_does_not(tmp_path, on_failure):
+    parameters = {**faulty_parameters(tmp_path / "calls"), "fail": ["", "raise", "raise"]}
+    the_plan = LabellingPlan(FAULTY, parameters, on_failure=on_failure)
+    with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9, labelling=the_plan) as calc:
+        atoms = crystal()
+        atoms.calc = calc
+        atoms.get_forces()
+        atoms.positions[0, 0] += 0.01
+        if on_failure == "stop":
+            with pytest.raises(LabelError, match=r"self-consistency.*delete it"):
+                atoms.get_forces()
+        else:
+            np.testing.assert_array_equal(atoms.get_forces(), calc.learner.model.predict(atoms).forces)
+        atoms.positions[0, 0] += 0.01
+        atoms.get_forces()
+        assert calc.learner.n_labels == 2

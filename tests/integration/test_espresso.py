@@ -1,0 +1,110 @@
+"""Labels from Quantum ESPRESSO: forces and stress that are those of its energy, and an SCF that does not converge."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mlpot.errors import ConfigError, LabelError
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.plan import LabellingPlan
+from mlpot.learning.source import opened_source
+
+ESPRESSO = "mlpot.labellers.espresso:espresso"
+PSEUDO = Path("/usr/share/espresso/pseudo")
+DATA = {"ecutwfc": 12, "conv_thr": 1e-10}
+PARAMETERS = {
+    "pseudo_dir": str(PSEUDO),
+    "pseudopotentials": {"Si": "Si.pz-vbc.UPF"},
+    "kpts": [[0.25, 0.25, 0.25, 1.0], [0.25, 0.25, -0.25, 3.0]],
+    "input_data": DATA,
+}
+needs_espresso = pytest.mark.skipif(
+    shutil.which("pw.x") is None or not (PSEUDO / "Si.pz-vbc.UPF").exists(),
+    reason="pw.x or its pseudopotentials are missing: apt-get install quantum-espresso quantum-espresso-data",
+)
+
+
+def silicon():
+    atoms = bulk("Si")
+    atoms.positions[1] += [0.1, -0.05, 0.08]
+    return atoms
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@needs_espresso
+def test_a_label_is_the_derivative_of_its_energy():
+    labeller = CalculatorLabeller(ESPRESSO, PARAMETERS)
+    labeller.check()
+    label = labeller.label(silicon())
+    step = 0.01
+    ends = []
+    for sign in (1, -1):
+        atoms = silicon()
+        atoms.positions[1, 0] += sign * step
+        ends.append(labeller.label(atoms).energy)
+    assert label.forces[1, 0] == pytest.approx((ends[1] - ends[0]) / (2 * step), abs=2e-3)
+    assert np.abs(label.forces).max() > 0.1
+    assert label.stress.shape == (3, 3)
+    assert label.settings["code"].startswith("PWSCF v.")
+    assert label.settings["parameters"] == PARAMETERS
+
+
+@needs_espresso
+def test_a_scf_that_does_not_converge_is_tried_with_other_parameters(tmp_path):
+    impatient = {**PARAMETERS, "kpts": [2, 2, 2], "input_data": {**DATA, "electron_maxstep": 2}}
+    plan = LabellingPlan(ESPRESSO, impatient, fallback={"input_data": {"electron_maxstep": 50}})
+    with opened_source(plan, tmp_path / "run", resume=False) as (_, source):
+        outcome = source.obtain(silicon())
+        settings = source.store.rows()[0].data["settings"]
+    assert outcome.atoms is not None
+    assert settings["parameters"]["input_data"] == {**DATA, "electron_maxstep": 50}
+    assert settings["parameters"]["kpts"] == [2, 2, 2]
+
+
+@needs_espresso
+@pytest.mark.parametrize("lenient", [False, True])
+def test_forces_of_a_density_that_did_not_converge_are_no_label(tmp_path, lenient):
+    """With scf_must_converge = false pw.x prints them, and says that it has converged."""
+    data = {**DATA, "electron_maxstep": 2, "scf_must_converge": not lenient}
+    plan = LabellingPlan(ESPRESSO, {**PARAMETERS, "input_data": data}, tries=1)
+    with opened_source(plan, tmp_path / "run", resume=False) as (_, source):
+        outcome = source.obtain(silicon())
+    assert "pw.x: convergence NOT achieved" in outcome.failure
+    record = json.loads((source.failed / f"{outcome.key}.json").read_text())
+    (output,) = (source.failed / record["tries"][0]["files"]).rglob("espresso.pwo")
+    assert "PWSCF" in output.read_text()
+
+
+@needs_espresso
+def test_an_error_of_the_code_is_told_in_its_words(tmp_path):
+    wrong = {**PARAMETERS, "input_data": {**DATA, "occupations": "guessed"}}
+    with pytest.raises(LabelError, match=r"pw\.x: .*occupations"):
+        CalculatorLabeller(ESPRESSO, wrong).label(silicon())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kpts": None}, "kpts: missing"),
+        ({"kpts": [2, 2]}, r"kpts = \[2, 2\]"),
+        ({"kpts": [[0.0, 0.0, 0.0]]}, "kpts = "),
+        ({"input_data": {}}, "ecutwfc: missing"),
+        ({"input_data": {"CONTROL": {"calculation": "relax"}, "system": {"ecutwfc": 12}}}, "calculation = 'relax'"),
+        ({"command": "no-such-pw.x"}, "no-such-pw.x"),
+        ({"pseudo_dir": "pseudo"}, "absolute"),
+        ({"pseudopotentials": {"Si": "Si.none.UPF"}}, "Si.none.UPF"),
+    ],
+)
+def test_parameters_that_cannot_be_right_name_the_key(tmp_path, changes, words):
+    (tmp_path / "Si.pz-vbc.UPF").write_text("")
+    parameters = {**PARAMETERS, "command": "true", "pseudo_dir": str(tmp_path), **changes}
+    with pytest.raises(ConfigError, match=words):
+        CalculatorLabeller(ESPRESSO, parameters).check()

@@ -1,0 +1,125 @@
+"""Labels through a real Slurm whose jobs are cancelled while they compute: all of them arrive, each once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slurm
+from labelling import FAULTY, LJ, crystal
+
+from mlpot.errors import ConfigError
+from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.executor import SubprocessExecutor
+from mlpot.labellers.faulty import calls, fingerprint
+from mlpot.labellers.plan import LabellingPlan
+from mlpot.learning.folder import RunFolder
+from mlpot.learning.source import LabelSource, opened_source
+from mlpot.learning.store import LabelStore
+
+N_LABELS, N_JOBS = 8, 3
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """The environment of a running Slurm, in this process too."""
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    if slurm.why_not():
+        pytest.skip(slurm.why_not())
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own paths may be too long for a socket
+    try:
+        with slurm.running(folder / "slurm") as environment:
+            for name in ("PATH", "SLURM_CONF"):
+                monkeypatch.setenv(name, environment[name])
+            yield environment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(condition, source, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        for key in source.pending:
+            source.outcome(key)
+        time.sleep(0.2)
+
+
+def _plan(calls_file, seconds, workers):
+    return LabellingPlan(
+        calculator=FAULTY,
+        parameters={"calls_file": str(calls_file), "seconds": seconds},
+        timeout=60.0,
+        executor="slurm",
+        workers=workers,
+        slurm={"queue": "main", "memory": "500MB", "walltime": "00:05:00", "death_timeout": 30},
+    )
+
+
+@pytest.mark.slow
+def test_every_job_is_cancelled_and_all_labels_arrive(tmp_path, cluster):
+    calls_file = tmp_path / "calls.txt"
+    plan = _plan(calls_file, 2.0, N_JOBS)
+    structures = [crystal(seed) for seed in range(N_LABELS)]
+    with opened_source(plan, tmp_path / "run", resume=False) as (_, source):
+        keys = [source.request(atoms) for atoms in structures]
+        assert source.pending == keys
+        _wait_for(lambda: len(calls(calls_file, "start")) >= 2, source)
+        first = slurm.jobs(cluster)
+        for job in first:
+            slurm.cancel(cluster, job)
+        outcomes = [source.wait(key) for key in keys]
+        assert not source.pending
+        rows = source.store.rows()
+    assert len(first) >= 2
+    assert len(calls(calls_file, "start")) > N_LABELS  # what was cancelled had begun
+    assert sorted(row.label_key for row in rows) == sorted(keys)
+    assert Counter(calls(calls_file, "end")) == {fingerprint(atoms): 1 for atoms in structures}
+    for atoms, outcome in zip(structures, outcomes, strict=True):
+        expected = CalculatorLabeller(LJ).label(atoms)
+        np.testing.assert_array_equal(outcome.atoms.get_forces(), expected.forces)
+        assert outcome.paid
+    assert not list((tmp_path / "run" / "inbox").iterdir())
+    _wait_for(lambda: not slurm.jobs(cluster, ""), source, 20.0)
+
+
+SIMULATION = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_slurm import _plan, crystal, opened_source
+with opened_source(_plan(sys.argv[2], 8.0, 1), sys.argv[3], resume=False) as (_, source):
+    source.obtain(crystal())
+"""
+
+
+@pytest.mark.slow
+def test_a_label_outlives_the_simulation_and_is_found_again(tmp_path, cluster):
+    """The job stays until the label is delivered, though the Dask worker in it has lost its scheduler."""
+    calls_file, run = tmp_path / "calls.txt", tmp_path / "run"
+    command = [sys.executable, "-c", SIMULATION, str(Path(__file__).parent), str(calls_file), str(run)]
+    environment = {**cluster, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as simulation:
+        end = time.monotonic() + 40
+        while not calls(calls_file, "start"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        simulation.kill()
+    labeller = _plan(calls_file, 8.0, 1).labeller
+    with RunFolder(run, resume=True), SubprocessExecutor() as executor:
+        outcome = LabelSource(labeller, LabelStore(run), executor).obtain(crystal())
+    assert outcome.atoms is not None
+    assert not outcome.paid
+    assert calls(calls_file, "start") == calls(calls_file, "end") == [fingerprint(crystal())]
+
+
+def test_a_job_that_slurm_would_not_take_is_known_at_the_start(tmp_path, cluster):
+    plan = LabellingPlan(LJ, executor="slurm", slurm={"queue": "nowhere", "memory": "500MB"})
+    with pytest.raises(ConfigError, match=r"labeller\.slurm[\s\S]*nowhere[\s\S]*partition"):
+        with opened_source(plan, tmp_path / "run", resume=False):
+            pass

@@ -29,6 +29,9 @@ from .structures import read_structures
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 
 
+NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
+
+
 class DataSettings(Settings):
     """Labelled structures."""
 
@@ -177,7 +180,7 @@ class LearningSettings(Settings):
 class WalkerSettings(Settings):
     """One or more of several simulations; what is not said here is that of [structure] and [dynamics]."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="in log.csv and in the name of its trajectory")
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="in log.csv and in the name of its trajectory")
     replicas: PositiveInt = Field(1, description="so many of them, with seeds of their own")
     file: str | None = Field(None, description="where it starts")
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
@@ -257,6 +260,9 @@ class LearnFile(Settings):
     def _names_differ(self) -> LearnFile:
         names = [name for name, _, _ in self.all_walkers()]
         twice = sorted({name for name in names if names.count(name) > 1})
+        words = sorted(set(names) & NO_NAMES)
+        if words:
+            raise ValueError(f"walkers: {words[0]!r} reads as a number in labels.db; choose another name")
         if twice:
             raise ValueError(f"walkers: {twice[0]!r} occurs twice; give every walker a name of its own")
         return self
@@ -264,7 +270,7 @@ class LearnFile(Settings):
     def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsSettings]]:
         """Name, start and dynamics of every walker, replicas written out."""
         if not self.walkers:
-            return [("0", self.structure, self.dynamics)]
+            return [("main", self.structure, self.dynamics)]
         found = []
         for settings in self.walkers:
             structure, dynamics = settings.over(self.structure), settings.over(self.dynamics)

@@ -12,6 +12,8 @@ from ..models.representatives import NOVEL
 
 RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
+FADING = 0.7
+"""Weight of a label's error in the calibration, relative to the label after it."""
 FIRST_SCALE = 4.0
 """Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""
 GROWTH = 2.0
@@ -55,9 +57,13 @@ class History:
 
     @property
     def scale(self) -> float:
-        """Factor that makes raw deviations the errors that occur: the median over recent labels."""
-        ratios = [FIRST_SCALE] + [o.error / o.raw_rms for o in self.recent if o.raw_rms > 0 and o.error > 0]
-        return float(np.median(ratios))
+        """Factor that makes raw deviations the errors that occur: the mean square over labels, the last ones above all.
+
+        It grows with the data: the posterior takes what no model of its kind can fit for noise that averages out.
+        """
+        ratios = [FIRST_SCALE] + [o.error / o.raw_rms for o in self.recent if o.raw_rms > 0]
+        weights = FADING ** np.arange(len(ratios))[::-1]
+        return float(np.sqrt(weights @ np.square(ratios) / weights.sum()))
 
     def observe(self, observation: Observation) -> History:
         """The history after one more label."""

@@ -25,6 +25,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..processes import identity
 from .executor import run_alone
+from .job_watch import JobWatch
 
 PACKAGES = {"distributed": "distributed", "dask_jobqueue": "dask-jobqueue"}
 CONNECT_SECONDS = 30.0
@@ -71,6 +72,10 @@ class ClusterExecutor(Executor):
             raise RuntimeError(f"the connection to the Dask scheduler is {self._client.status}")
         task = pickle.dumps((fn, args, kwargs))
         return self._dask.submit(run_on_worker, task, list(sys.path), self._timeout, self._keep_failed)
+
+    def drop(self) -> None:
+        """Cancel all tasks and take no more: the cluster does not work."""
+        self._dask.shutdown(wait=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the connection, and the jobs if they were started for it; with `wait`, after the tasks."""
@@ -152,10 +157,12 @@ def slurm_executor(
         cluster.adapt(minimum_jobs=0, maximum_jobs=max_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
         client = distributed.Client(cluster, set_as_default=False)
         resources.callback(client.close)
+        executor = ClusterExecutor(client, timeout, keep_failed, resources)
+        resources.enter_context(JobWatch(cluster, executor.drop))
     except (OSError, ValueError, TypeError, RuntimeError, subprocess.SubprocessError) as error:
         resources.close()
         raise ConfigError(f"labeller.slurm = {dict(settings)!r}: no cluster can be made of it: {error}") from error
-    return ClusterExecutor(client, timeout, keep_failed, resources)
+    return executor
 
 
 def _check_job(script: str) -> None:

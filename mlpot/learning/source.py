@@ -23,6 +23,8 @@ from .store import LabelStore, speaking
 POLL_SECONDS = 0.1
 LOSSES = 10
 """How often a label is begun anew, without counting as a try, because the process that was at it vanished."""
+LATE_SECONDS = 60.0
+"""So late a network file system may show the file that another host has written."""
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,7 @@ class _Request:
     paid: bool = False
     tries: list[failures.Try] = field(default_factory=list)
     losses: int = 0
+    late_until: float = 0.0
     told: bool = False
 
 
@@ -181,7 +184,7 @@ class LabelSource:
                 # an exception from here on, such as of a full disk, leaves the request where it can be looked at again
                 future, request.future, request.watch = request.future, None, self._watch(key)
                 self._ended(key, request, future)
-        elif request.watch.is_free() and not self._arrived(key, request):
+        elif request.watch.is_free() and not self._arrived(key, request) and time.monotonic() >= request.late_until:
             self._start(key, request)
 
     def _ended(self, key: str, request: _Request, future: Future) -> None:
@@ -202,8 +205,9 @@ class LabelSource:
             return self._count(key, request, failures.Try.of(error, settings))
         if self._arrived(key, request):
             return
-        # another process holds the claim; or did, and ended without a result
+        # another process holds the claim; or did, and ended without a result; or the result does not show yet
         request.losses += 1
+        request.late_until = time.monotonic() + LATE_SECONDS
         if request.losses > LOSSES:
             lost = f"the processes that were at it vanished {request.losses} times"
             self._count(key, request, failures.Try(lost, settings))
@@ -247,7 +251,7 @@ class LabelSource:
         """Whether a result is there: in labels.db from now on, or doubted, which starts another try."""
         with speaking(self.store.inbox):
             inbox.recover(self.store.inbox, key)
-        found = inbox.take(self.store.inbox, key)
+            found = inbox.take(self.store.inbox, key)
         if found is not None and key_of(self.labeller, found[0]) != key:
             with speaking(self.store.inbox):
                 inbox.refuse(self.store.inbox, key)

@@ -14,7 +14,8 @@ import pytest
 import slurm
 from labelling import FAULTY, LJ, crystal
 
-from mlpot.errors import ConfigError
+from mlpot.errors import ConfigError, LabelError
+from mlpot.labellers import job_watch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls, fingerprint
@@ -51,14 +52,14 @@ def _wait_for(condition, source, seconds=60.0):
         time.sleep(0.2)
 
 
-def _plan(calls_file, seconds, workers):
+def _plan(calls_file, seconds, workers, **more):
     return LabellingPlan(
         calculator=FAULTY,
         parameters={"calls_file": str(calls_file), "seconds": seconds},
         timeout=60.0,
         executor="slurm",
         workers=workers,
-        slurm={"queue": "main", "memory": "500MB", "walltime": "00:05:00", "death_timeout": 30},
+        slurm={"queue": "main", "memory": "500MB", "walltime": "00:05:00", "death_timeout": 30, **more},
     )
 
 
@@ -123,3 +124,40 @@ def test_a_job_that_slurm_would_not_take_is_known_at_the_start(tmp_path, cluster
     with pytest.raises(ConfigError, match=r"labeller\.slurm[\s\S]*nowhere[\s\S]*partition"):
         with opened_source(plan, tmp_path / "run", resume=False):
             pass
+
+
+FLAKY = """#!/bin/bash
+if [ "$1" != --test-only ]; then
+    echo x >> {folder}/tries
+    [ $(wc -l < {folder}/tries) -le 2 ] && exit 1
+fi
+exec {sbatch} "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_down_for_a_moment_holds_up_nobody(tmp_path, cluster, monkeypatch):
+    """Dask does not submit a job again that the queue has not taken."""
+    monkeypatch.setattr(job_watch, "LOOK_SECONDS", 1.0)
+    script = tmp_path / "sbatch"
+    script.write_text(FLAKY.format(folder=tmp_path, sbatch=shutil.which("sbatch")))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with opened_source(_plan(tmp_path / "calls", 0.0, 1), tmp_path / "run", resume=False) as (_, source):
+        assert source.obtain(crystal()).atoms is not None
+    assert len((tmp_path / "tries").read_text().split()) >= 3
+
+
+@pytest.mark.slow
+def test_jobs_that_only_end_are_given_up(tmp_path, cluster, monkeypatch, caplog):
+    """Their prologue fails: the run stops and says so, and the label can be asked for again."""
+    monkeypatch.setattr(job_watch, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(job_watch, "MOST_LOST", 1)
+    plan = _plan(tmp_path / "calls", 0.0, 1, job_script_prologue=["exit 1"])
+    with (
+        pytest.raises(LabelError, match=r"the executor has dropped it"),
+        opened_source(plan, tmp_path / "run", resume=False) as (_, source),
+    ):
+        source.obtain(crystal())
+    assert "2 jobs ended before their worker was there" in caplog.text
+    assert not list((tmp_path / "run" / "failed").glob("*.json"))

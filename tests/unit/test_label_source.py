@@ -109,7 +109,25 @@ def test_a_label_whose_process_has_died_is_begun_again(tmp_path):
     assert n_calls(tmp_path) == 1
 
 
-def test_a_label_that_is_never_delivered_fails_in_the_end(tmp_path):
+def test_a_result_that_shows_late_is_waited_for(tmp_path):
+    """On a network file system a file may be there for its writer some time before others see it."""
+
+    class Slow(HereAndNow):
+        def submit(self, fn, /, *args, **kwargs):
+            future = super().submit(fn, *args, **kwargs)
+            (result,) = (tmp_path / "inbox").glob("*.json")
+            result.rename(tmp_path / result.name)
+            return future
+
+    labels = source(tmp_path, Slow())
+    key = labels.request(bare())
+    assert labels.outcome(key) is None and labels.outcome(key) is None
+    (tmp_path / f"{key}.json").rename(tmp_path / "inbox" / f"{key}.json")
+    assert labels.outcome(key).atoms is not None
+    assert n_calls(tmp_path) == 1
+
+
+def test_a_label_that_is_never_delivered_fails_in_the_end(tmp_path, monkeypatch):
     """Each time another process seems to hold it, and each time that vanishes."""
 
     class Idle(HereAndNow):
@@ -118,6 +136,7 @@ def test_a_label_that_is_never_delivered_fails_in_the_end(tmp_path):
             return super().submit(str)
 
     submitted = []
+    monkeypatch.setattr("mlpot.learning.source.LATE_SECONDS", 0.0)
     outcome = source(tmp_path, Idle()).obtain(bare())
     assert "vanished" in outcome.failure
     assert LOSSES < len(submitted) <= LOSSES + 3

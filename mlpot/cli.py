@@ -20,6 +20,7 @@ from rich.table import Table
 from .errors import ConfigError, MlpotError
 
 if TYPE_CHECKING:
+    from .models.calibration import Calibration
     from .models.evaluate import Evaluation
     from .models.report import FitReport
 
@@ -92,7 +93,7 @@ def fit(
         model = fit_model(frames, fit_config, _progress(bars), pool)
     model.save(output)
     evaluation = evaluate_model(model, test) if test else None
-    _say_how_it_went(model.report, evaluation)
+    _say_how_it_went(model.report, model.calibration, evaluation)
     if settings.output.report:
         from .report.fit_report import write_fit_report
 
@@ -101,9 +102,17 @@ def fit(
     console.print(f"model: {output}")
 
 
-def _say_how_it_went(report: FitReport, evaluation: Evaluation | None) -> None:
+def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Evaluation | None) -> None:
     """The closing table of a fit, what it found of itself, and labels that nobody should trust."""
-    from .report.tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows
+    from .report.tables import (
+        ERROR_HEADS,
+        SUSPICION_HEADS,
+        TRIAL_HEADS,
+        error_rows,
+        suspicion_rows,
+        trial_rows,
+        uncertainty_line,
+    )
 
     rows = [("train: " + name, errors) for name, errors in report.residuals.items()]
     rows += [("left out: " + name, errors) for name, errors in report.left_out.items()]
@@ -123,6 +132,7 @@ def _say_how_it_went(report: FitReport, evaluation: Evaluation | None) -> None:
         f"{report.noises['virial']:.2g} eV/atom (virials), "
         f"{report.cpu_seconds:.1f} CPU s in this process"
     )
+    console.print(uncertainty_line(calibration, report.coverage))
     if report.suspicious:
         title = f"{len(report.suspicious)} suspicious labels: the fit to all other structures does not confirm them"
         console.print(_table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious[:MOST_SUSPICIONS])))

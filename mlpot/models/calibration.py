@@ -4,8 +4,8 @@ With the raw deviation s of a quantity and its error e,
 
     sigma^2 = a^2 s^2 + b^2        minimise  sum  log sigma + rho(e / sigma),     rho(z) = z^2 / 2,  |z| <= k;  k |z| - k^2 / 2
 
-so that a wrong label counts with its size, not with its square. The floor b stands for errors where symmetry leaves none to the
-ensemble. Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil, Willatt,
+so that a wrong label counts with its size, not with its square. Force components that symmetry makes zero are left out.
+Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil, Willatt,
 Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
 """
 
@@ -17,9 +17,12 @@ import numpy as np
 from scipy.optimize import minimize
 
 LEAST_FLOOR = 1e-3
-"""Of forces, eV/A: below it is rounding and what symmetry makes zero."""
+"""Of forces, eV/A: no model is better than that."""
+SYMMETRIC = 1e-6
+"""Raw deviations of forces (eV/A) below this are rounding: symmetry makes the force zero, and its error says nothing."""
 BEYOND = 2.0
 """Errors of so many deviations and more count with their size."""
+N_BINS, LEAST_IN_BIN = 10, 5
 FEWEST = 10
 """Errors that a scale is fitted to at least."""
 
@@ -48,6 +51,10 @@ class Calibration:
         """Calibrated deviations of raw ones, eV/A."""
         return np.sqrt((self.force_scale * raw) ** 2 + self.force_floor**2)
 
+    def uncertain(self, forces_std: np.ndarray) -> np.ndarray:
+        """Mask of the calibrated deviations, eV/A, that belong to components which no symmetry makes zero."""
+        return self.raw_forces_std(forces_std) > SYMMETRIC
+
     def raw_forces_std(self, forces_std: np.ndarray) -> np.ndarray:
         """Inverse of `forces_std`: what an uncalibrated model would have said."""
         return np.sqrt(np.maximum(forces_std**2 - self.force_floor**2, 0.0)) / self.force_scale
@@ -70,7 +77,8 @@ def fit_calibration(
     energy_errors, energy_std : (n,) arrays
         Of total energies, eV.
     """
-    errors, raw = np.ravel(force_errors), np.ravel(forces_std)
+    told = forces_std > SYMMETRIC
+    errors, raw = force_errors[told], forces_std[told]
     n_forces, n_energies = len(errors), len(energy_errors)
     forces = _likeliest(errors, raw, LEAST_FLOOR) if n_forces >= FEWEST else None
     energies = _likeliest(energy_errors, energy_std, 0.0) if n_energies >= FEWEST else None
@@ -82,6 +90,24 @@ def fit_calibration(
         float(force_scale), float(floor), float(energy_scale),
         n_forces if forces else 0, n_energies if energies else 0,
     )  # fmt: skip
+
+
+def expected_normalised_error(errors: np.ndarray, deviations: np.ndarray) -> float:
+    """Mean over bins of equal size in the order of the deviations of |rms deviation - rms error| / rms deviation.
+
+    0 where errors are as large as predicted at every size. Levi, Gispan, Giladi, Fetaya, Sensors 22, 5540 (2022),
+    doi:10.3390/s22155540.
+    """
+    predicted, found = binned(errors, deviations)
+    return float(np.mean(np.abs(predicted - found) / predicted))
+
+
+def binned(errors: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean squares of deviations and of errors (n_bins,) in bins of equal size, in the order of the deviations."""
+    n_bins = min(N_BINS, max(len(errors) // LEAST_IN_BIN, 1))
+    bins = np.array_split(np.argsort(deviations, kind="stable"), n_bins)
+    squares = np.array([[np.mean(deviations[b] ** 2), np.mean(errors[b] ** 2)] for b in bins])
+    return np.sqrt(squares[:, 0]), np.sqrt(squares[:, 1])
 
 
 def coverage(errors: np.ndarray, deviations: np.ndarray, n_sigma: float) -> float:

@@ -9,7 +9,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ..structures import LabelledStructure
-from .report import Comparison, Errors, compare, errors, errors_per_config_type
+from .calibration import UNCALIBRATED, Calibration, coverage, expected_normalised_error
+from .report import Comparison, Errors, compare, energy_errors, errors, errors_per_config_type, force_errors
+from .representatives import NOVEL
 from .sparse_gp import SparseGP
 
 
@@ -37,34 +39,60 @@ def evaluate(model: SparseGP, structures: Sequence[LabelledStructure]) -> Evalua
     return Evaluation(
         overall=errors(comparisons),
         per_config_type=errors_per_config_type(comparisons),
-        calibration=calibration(comparisons),
+        calibration=calibration(comparisons, model.calibration),
         comparisons=comparisons,
     )
 
 
-def calibration(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
-    """How the predicted standard deviations relate to the errors that occurred.
+def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRATED) -> dict[str, float | None]:
+    """How the predicted standard deviations relate to the errors that occurred; None where there are too few labels to say.
 
-    "energy_coverage_1_sigma", "energy_coverage_2_sigma": part of the total energies within one and two deviations;
-    "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms. None where
-    there are too few labels to say.
+    "energy_..." of total energies and "force_..." of force components, but those that symmetry makes zero:
+    "_coverage_1_sigma", "_coverage_2_sigma": parts within one and two deviations (a normal distribution has 0.68, 0.95);
+    "_expected_normalised_error": see `expected_normalised_error`;
+    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom.
+
+    "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms;
+    "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "force_floor" (eV/A):
+    of the calibration that was `used`.
     """
-    ratios = np.array(
-        [
-            abs(c.energy_per_atom) * c.structure.n_atoms / c.energy_std
-            for c in comparisons
-            if c.energy_per_atom is not None
-        ]
-    )
-    with_forces = [c for c in comparisons if c.forces is not None]
-    rank = None
-    if with_forces:
-        deviations = np.concatenate([c.energies_std for c in with_forces])
-        sizes = np.concatenate([np.linalg.norm(c.forces, axis=1) for c in with_forces])
-        if len(sizes) > 2 and np.ptp(deviations) > 0 and np.ptp(sizes) > 0:
-            rank = float(spearmanr(deviations, sizes).statistic)
+    forces, forces_std = force_errors(comparisons)
+    told = used.uncertain(forces_std)
+    with_forces = [c for c in comparisons if c.forces is not None and c.energies_std is not None]
+    sizes = _joined([np.linalg.norm(c.forces, axis=1) for c in with_forces])
     return {
-        "energy_coverage_1_sigma": float(np.mean(ratios <= 1)) if len(ratios) else None,
-        "energy_coverage_2_sigma": float(np.mean(ratios <= 2)) if len(ratios) else None,
-        "atom_rank_correlation": rank,
+        **_against(energy_errors(comparisons), "energy"),
+        **_against((forces[told], forces_std[told]), "force"),
+        "energy_rank_correlation": _rank_correlation(*energy_errors(comparisons)),
+        "force_rank_correlation": _rank_correlation(*(np.linalg.norm(a, axis=1) for a in (forces, forces_std))),
+        "atom_rank_correlation": _rank_correlation(sizes, _joined([c.energies_std for c in with_forces])),
+        "novel_atoms": _novel(comparisons),
+        **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "force_floor")},
     }
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0), *arrays])
+
+
+def _against(errors_and_deviations: tuple[np.ndarray, np.ndarray], kind: str) -> dict[str, float | None]:
+    found, deviations = errors_and_deviations
+    values = (
+        (coverage(found, deviations, 1), coverage(found, deviations, 2), expected_normalised_error(found, deviations))
+        if len(found)
+        else (None, None, None)
+    )
+    names = ("coverage_1_sigma", "coverage_2_sigma", "expected_normalised_error")
+    return {f"{kind}_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def _rank_correlation(found: np.ndarray, deviations: np.ndarray) -> float | None:
+    sizes = np.abs(found)
+    if len(sizes) < 3 or np.ptp(deviations) == 0 or np.ptp(sizes) == 0:
+        return None
+    return float(spearmanr(deviations, sizes).statistic)
+
+
+def _novel(comparisons: Sequence[Comparison]) -> float | None:
+    known = [c.novelty for c in comparisons if c.novelty is not None]
+    return float(np.mean(_joined(known) > NOVEL)) if known else None

@@ -20,7 +20,7 @@ from scipy.linalg import lapack, solve_triangular
 from ..errors import FitError
 from ..structures import LabelledStructure, symmetric_matrix
 from ..threads import single_blas_thread
-from .calibration import Calibration, coverage, fit_calibration
+from .calibration import SYMMETRIC, Calibration, coverage, fit_calibration
 from .design_matrix import Design, Group
 from .evidence import Posterior
 from .factor import solve_upper
@@ -154,10 +154,11 @@ def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
 
 def covered(comparisons: Sequence[Comparison], calibration: Calibration) -> dict[str, float]:
     """Parts of the errors within one and two calibrated standard deviations, for `FitReport.coverage`."""
-    forces, forces_std = force_errors(comparisons)
+    forces, raw = force_errors(comparisons)
     energies, energy_std = energy_errors(comparisons)
+    told = raw > SYMMETRIC
     kinds = {
-        "force": (forces, calibration.forces_std(forces_std)),
+        "force": (forces[told], calibration.forces_std(raw[told])),
         "energy": (energies, calibration.energy_scale * energy_std),
     }
     return {

@@ -12,7 +12,7 @@ from ..models.report import Comparison, FitReport
 from ..models.sparse_gp import SparseGP
 from .html import paragraph, section, table, write_page
 from .plots import image, parity_figure
-from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows
+from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows, uncertainty_line
 
 
 def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) -> None:
@@ -62,5 +62,6 @@ def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
         ("labels", f"{r.n_energies} energies, {r.n_force_components} force components, {r.n_virials} virials"),
         ("environments", r.n_atoms),
         ("condition number", f"{r.condition:.1e}"),
+        ("uncertainty", uncertainty_line(model.calibration, r.coverage)),
         ("processor time", f"{r.cpu_seconds:.1f} s"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..durable import atomic_write
-from ..models.report import Comparison
+from ..models.calibration import binned, coverage
+from ..models.report import Comparison, energy_errors, force_errors
 from ..units import MILLI
 
 BLUE, RED, GREY = "#2f6f9f", "#c0392b", "#888888"
@@ -89,9 +91,15 @@ def timing_figure(log: dict[str, np.ndarray]) -> Figure:
 
 
 def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Energies per atom and force components, predicted against labelled."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Energies per atom and force components, predicted against labelled; below, errors against predicted deviations."""
+    told = any(c.energy_std is not None for c in comparisons)
+    figure = Figure(figsize=(9, 8 if told else 4), layout="constrained")
+    axes = figure.subplots(2 if told else 1, 2, squeeze=False)
+    left, right = axes[0]
+    if told:
+        _calibration(
+            *axes[1], {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)}
+        )
     with_energy = [c for c in comparisons if c.energy_per_atom is not None]
     labels = np.array([c.structure.energy / c.structure.n_atoms for c in with_energy])
     _parity(left, labels, labels + [c.energy_per_atom for c in with_energy], "energy / (eV/atom)")
@@ -100,6 +108,31 @@ def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
     differences = np.concatenate([np.ravel(c.forces) for c in with_forces] or [np.empty(0)])
     _parity(right, forces, forces + differences, "forces / (eV/A)")
     return figure
+
+
+def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """RMS errors of bins against the deviations predicted there, and the part of errors within any number of deviations."""
+    numbers = np.linspace(0, 4, 81)
+    right.plot(numbers, [math.erf(n / math.sqrt(2)) for n in numbers], color=GREY, lw=1, label="normal distribution")
+    ends = []
+    for (name, (errors, deviations)), colour in zip(kinds.items(), (BLUE, RED), strict=True):
+        told = deviations > 0
+        if not told.any():
+            continue
+        found, std = errors[told], deviations[told]
+        predicted, occurred = binned(found, std)
+        ends += [predicted.min(), predicted.max()]
+        left.loglog(predicted, occurred, "o-", color=colour, ms=4, label=name)
+        right.plot(numbers, [coverage(found, std, n) for n in numbers], color=colour, label=name)
+    if ends:
+        left.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, lw=1)
+        left.legend(fontsize=8)
+    left.set_xlabel("predicted deviation, rms of a bin")
+    left.set_ylabel("error, rms of a bin")
+    left.set_title("calibration", fontsize=10)
+    right.set_xlabel("number of deviations")
+    right.set_ylabel("part of the errors within")
+    right.legend(fontsize=8)
 
 
 def _parity(axes, labelled: np.ndarray, predicted: np.ndarray, title: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..models.calibration import Calibration
 from ..models.report import Errors, SuspiciousLabel
 
 ERROR_HEADS = (
@@ -67,6 +68,22 @@ def trial_rows(trials: Iterable[dict[str, Any]]) -> list[list[str]]:
         ]
         for t in trials
     ]  # fmt: skip
+
+
+def uncertainty_line(calibration: Calibration, coverage: dict[str, float]) -> str:
+    """How standard deviations are scaled, and which part of the errors of structures left out they cover."""
+    if not coverage:
+        return "standard deviations are not calibrated: too few labels"
+    parts = [
+        f"{coverage[f'{kind}_coverage_1_sigma']:.0%} and {coverage[f'{kind}_coverage_2_sigma']:.0%} ({name})"
+        for kind, name in (("force", "forces"), ("energy", "energies"))
+        if f"{kind}_coverage_1_sigma" in coverage
+    ]
+    return (
+        f"standard deviations: forces {calibration.force_scale:.3g} times the ensemble's and "
+        f"{calibration.force_floor:.2g} eV/A at least, energies {calibration.energy_scale:.3g} times; of the errors of "
+        f"structures left out {', '.join(parts)} are within one and two of them"
+    )
 
 
 def _named(values: dict[str, float]) -> str:

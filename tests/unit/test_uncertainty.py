@@ -61,4 +61,5 @@ def test_calibration_counts(frames):
 
 
 def test_calibration_without_labels():
-    assert set(calibration([]).values()) == {None}
+    found = calibration([])
+    assert {found[key] for key in found if key not in ("energy_scale", "force_scale", "force_floor")} == {None}

@@ -18,7 +18,7 @@ from ..models.sparse_gp import SparseGP
 from ..structures import agrees, labelled
 from .policy import Decision, History, Observation, Rules, Situation, decide
 
-TARGET = 4.0
+TARGET = 3.0
 """Default target of an adaptive threshold, in units of the noise that the fit allows the forces: it is for the least
 certain atom, whose expected error is a few times that of all."""
 

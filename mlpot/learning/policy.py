@@ -231,8 +231,8 @@ class Convergence:
         RMS force errors of the last check labels, eV/A.
     """
 
-    after: int | None
-    target: float
+    after: int | None = None
+    target: float = 0.0
     calm: int = 0
     errors: tuple[float, ...] = ()
 

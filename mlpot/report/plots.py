@@ -97,8 +97,9 @@ def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
     axes = figure.subplots(2 if told else 1, 2, squeeze=False)
     left, right = axes[0]
     if told:
+        below, beside = axes[1]
         _calibration(
-            *axes[1], {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)}
+            below, beside, {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)}
         )
     with_energy = [c for c in comparisons if c.energy_per_atom is not None]
     labels = np.array([c.structure.energy / c.structure.n_atoms for c in with_energy])

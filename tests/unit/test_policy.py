@@ -40,7 +40,7 @@ def test_the_scale_makes_deviations_the_errors_that_occur():
     assert history.scale == pytest.approx(3.0, rel=0.02)
     assert History.restore(history.state()) == history
     worse = history.observe(Observation(error=0.9, raw_rms=0.1, raw_max=0.2, raw_after=0.01))
-    assert 5 < worse.scale < 9
+    assert 3.5 < worse.scale < 9
     for _ in range(RECENT):
         worse = worse.observe(Observation(error=0.3, raw_rms=0.1, raw_max=0.2, raw_after=0.01))
     assert worse.scale == pytest.approx(3.0, rel=0.02)

@@ -106,7 +106,7 @@ class SparseGP:
             Largest change of an atom's energy, eV.
         precision : "float64" or "float32"
             In single precision the products of those features are made that are small enough for an error of the forces
-            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty stays in double precision.
+            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty is the same in both.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Learned water against direct GFN1-xTB dynamics.
 
-    python benchmarks/water.py direct -o direct.xyz [--steps 10000]   # inputs/learn_water.toml without mlpot
-    python benchmarks/water.py tail runs/learn_water [--steps 10000]  # NVE with the learned model: is energy conserved?
+python benchmarks/water.py direct -o direct.xyz [--steps 10000]   # inputs/learn_water.toml without mlpot
+python benchmarks/water.py tail runs/learn_water [--steps 10000]  # NVE with the learned model: is energy conserved?
 """
 
 import argparse

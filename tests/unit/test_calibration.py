@@ -200,6 +200,24 @@ def test_novelty(model, frames):
             assert model.calibrated(calibration).predict(strange, True).novelty.min() > NOVEL
 
 
+def test_an_element_and_a_term_without_points(frames):
+    """A fit that grows knows of elements before it has met them."""
+    terms = [SMALL_TERMS[0], SOAP[0], {**SOAP[0], "cutoff": 3.0}]
+    fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+    points = fit.propose(frames[:2])
+    alloy = frames[3].copy()
+    alloy.numbers[::4] = 6
+    for given in (points, {(1, 14): points[1, 14]}, {}):
+        fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+        fit.update(frames[:2], given)
+        p, exact = fit.model.predict(alloy, True), fit.model.predict_directly(alloy, True)
+        np.testing.assert_allclose(p.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(p.novelty, exact.novelty, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(p.forces_std, exact.forces_std, rtol=0.1, atol=0.05 * exact.forces_std.max())
+        if given:
+            assert p.novelty[::4].min() > NOVEL
+
+
 def test_forces_of_pairs_alone(frames):
     model = mlpot.fit(frames, mlpot.FitConfig(terms=SMALL_TERMS[:1]))
     errors, deviations = force_errors(evaluate(model, all_labelled(make_frames(3, seed=7))).comparisons)

@@ -21,7 +21,7 @@ from mlpot.models.evaluate import evaluate
 from mlpot.models.fit import fit_terms
 from mlpot.models.label_check import leave_one_out, some_structures
 from mlpot.models.report import force_errors
-from mlpot.models.representatives import MOST_REPRESENTATIVES, NOVEL, choose
+from mlpot.models.representatives import MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose
 from mlpot.models.task import FitTask
 from mlpot.models.variances import force_variances
 from mlpot.neighbours import find_pairs
@@ -93,12 +93,13 @@ def test_variance_of_a_direction_is_between_its_own_and_the_atoms():
     np.testing.assert_allclose(force_variances(forces), [[3 * np.sqrt(mean), np.sqrt(mean), 0.0]])
 
 
-@pytest.fixture(scope="module")
-def left_out():
-    """Errors of the first structure by the fit to all, and by a fit without it."""
+@pytest.fixture(scope="module", params=[40, 160])
+def left_out(request):
+    """Errors of the first structure by the fit to all, and by a fit without it; with all points, and with some that stand
+    for all."""
     frames = make_frames(5)
     structures = all_labelled(frames)
-    whole = mlpot.fit(frames, mlpot.FitConfig(terms=SOAP, jitter=1e-6, **NOISES))
+    whole = mlpot.fit(frames, mlpot.FitConfig(terms=[{**SOAP[0], "n_sparse": request.param}], jitter=1e-6, **NOISES))
     task = FitTask(structures, whole.species, whole.baseline, whole.config)
     (found, *_) = leave_one_out(
         task.posterior(task.evidence(whole.terms), whole.terms), structures, task.progress, None
@@ -107,13 +108,20 @@ def left_out():
     return found, without, structures[0]
 
 
+def open_to(model, chosen, covariances):
+    """k (K_ss + K_sn Sigma^-1 K_ns)^-1 k (n,) of covariances (n, n_chosen) with some sparse points, what the data leave."""
+    upper = np.linalg.qr(model.factor[:, chosen]).R
+    return np.sum(np.linalg.solve(upper.T, covariances.T) ** 2, axis=0)
+
+
 def test_deviations_of_a_structure_left_out(left_out):
     """That of the energy exactly; those of forces are drawn, and as large on the whole."""
     found, without, structure = left_out
     pairs = find_pairs(structure.atoms, without.cutoff)
-    total = np.concatenate([t.covariances(pairs) for t in without.terms], axis=1).sum(axis=0)
-    expected = np.linalg.norm(solve_triangular(without.factor, total, trans="T"))
-    assert found.energy_std == pytest.approx(expected, rel=1e-5)
+    chosen = without.choice.columns
+    total = without.terms[0].covariances(pairs).sum(axis=0)[chosen]
+    share = without.n_sparse / len(chosen)
+    assert found.energy_std == pytest.approx(np.sqrt(share * open_to(without, chosen, total[None])[0]), rel=1e-4)
     p = without.predict(structure.atoms, True)
     np.testing.assert_allclose(found.forces, p.forces - structure.forces, atol=1e-5)
     size, theirs = (np.sqrt(np.mean(std**2)) for std in (found.forces_std, p.forces_std))
@@ -173,20 +181,32 @@ def test_old_files_are_not_calibrated(model, tmp_path):
     assert mlpot.load_model(tmp_path / "m.h5").calibration == UNCALIBRATED
 
 
-def test_representatives_of_many_points(frames):
-    """Chosen by variance; a variance is as large as with all points."""
-    model = mlpot.fit(frames, mlpot.FitConfig(terms=[{**SOAP[0], "n_sparse": 200}], jitter=1e-6)).calibrated(
-        UNCALIBRATED
-    )
-    choice = choose(model.terms, model.species)
-    assert len(choice.columns) == MOST_REPRESENTATIVES < 200
-    assert choice.share == pytest.approx(200 / MOST_REPRESENTATIVES) and choice.unseen[14] > 0
-    unseen = make_frames(1, seed=9)[0]
-    p, pairs = model.predict(unseen, True), find_pairs(unseen, model.cutoff)
-    rows, energy = np.zeros((96, 200)), np.zeros(200)
-    model.terms[0].add_rows(pairs, energy, rows, None)
-    exact = np.sqrt(np.sum(solve_triangular(model.factor, rows.T, trans="T") ** 2, axis=0))
-    assert np.sqrt(np.mean(p.forces_std**2)) == pytest.approx(np.sqrt(np.mean(exact**2)), rel=0.3)
+def test_some_points_stand_for_all(frames):
+    """Every number from its formula, by explicit inverses."""
+    terms = [{**SOAP[0], "n_sparse": 200, "energy_scale": 2.0, "zeta": 4}]
+    model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6)).calibrated(Calibration(1.0, 0.0, 3.0))
+    chosen = choose(model.terms, model.species).columns
+    assert len(set(chosen)) == MOST_REPRESENTATIVES < 200
+    share, term = 200 / MOST_REPRESENTATIVES, model.terms[0]
+    prior, unit = term.prior()[0], np.eye(MOST_REPRESENTATIVES)
+    inverse = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-6 * unit)
+    as_chosen = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-10 * unit)
+    known = max(np.quantile(1 / np.diag(inverse), 0.9), 4.0 * RESOLUTION)
+    left = 4.0 - np.einsum("as,st,at->a", prior[:, chosen], as_chosen, prior[:, chosen])
+    expected = max(left[np.setdiff1d(np.arange(200), chosen)].max(), NOVEL**2 * known)
+    strange = make_frames(1, seed=9)[0]
+    strange.positions[0] += [0.7, 0.5, 0.3]
+    k = term.covariances(find_pairs(strange, model.cutoff))[:, chosen]
+    unexplained = 4.0 - np.einsum("as,st,at->a", k, inverse, k)
+    beyond = np.maximum(unexplained - expected, 0.0)
+    assert 0 < np.count_nonzero(beyond) < 32
+    p = model.predict(strange, True)
+    np.testing.assert_allclose(p.energies_std**2, 9 * share * open_to(model, chosen, k) + beyond, rtol=1e-3)
+    total = open_to(model, chosen, k.sum(axis=0)[None])[0]
+    assert p.energy_std**2 == pytest.approx(9 * share * total + beyond.sum(), rel=1e-3)
+    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-3)
+    drawn = model.representatives.upper @ model.representatives.members
+    assert np.mean(drawn**2) == pytest.approx(share, rel=0.15)
 
 
 def test_novelty(model, frames):
@@ -198,6 +218,24 @@ def test_novelty(model, frames):
     for strange in (Atoms("Si"), Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.4]]), torn):
         for calibration in (UNCALIBRATED, Calibration(1e3, 0.0, 1e3)):
             assert model.calibrated(calibration).predict(strange, True).novelty.min() > NOVEL
+
+
+def test_an_element_and_a_term_without_points(frames):
+    """A fit that grows knows of elements before it has met them."""
+    terms = [SMALL_TERMS[0], SOAP[0], {**SOAP[0], "cutoff": 3.0}]
+    fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+    points = fit.propose(frames[:2])
+    alloy = frames[3].copy()
+    alloy.numbers[::4] = 6
+    for given in (points, {(1, 14): points[1, 14]}, {}):
+        fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+        fit.update(frames[:2], given)
+        p, exact = fit.model.predict(alloy, True), fit.model.predict_directly(alloy, True)
+        np.testing.assert_allclose(p.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(p.novelty, exact.novelty, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(p.forces_std, exact.forces_std, rtol=0.1, atol=0.05 * exact.forces_std.max())
+        if given:
+            assert p.novelty[::4].min() > NOVEL
 
 
 def test_forces_of_pairs_alone(frames):

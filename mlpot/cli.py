@@ -203,6 +203,7 @@ def learn(
 ) -> None:
     """A simulation that learns while it runs."""
     from .config import LearnFile, learning_run, read_config
+    from .learning.origin import keep_origin
     from .report.live import LiveView
     from .report.run_report import write_run_report
 
@@ -210,6 +211,7 @@ def learn(
     folder = Path(settings.output.folder)
     with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / "run.log") as view:
         logging.getLogger("mlpot").addHandler(view.handler)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
         run.observer = view.show
         started = time.perf_counter()
         status = run.run()

@@ -248,11 +248,17 @@ def import_gap(
     console.print(f"model: {output}")
 
 
-@app.command(epilog="Example:  mlpot report runs/learn_si")
+@app.command(epilog="Example:  mlpot report runs/learn_si --reference direct.xyz")
 @reports_errors
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a learning run, or a model file.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a learning run, going on or ended, or a model file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it.")] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Trajectory to compare radial distributions with, such as direct ab initio dynamics; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Write the single-file HTML report of a learning run or of a fit."""
     from .models.files import load_model
@@ -260,7 +266,7 @@ def report(
     from .report.run_report import write_run_report
 
     if run.is_dir():
-        console.print(str(write_run_report(run, output)))
+        console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
         write_fit_report(load_model(run), [], target)

@@ -247,7 +247,8 @@ class LearningRun:
                 "campaign": self.campaign.state(),
                 "convergence": self.convergence.state(),
                 "spent": {
-                    **asdict(self.spent), "cores_per_label": self.settings.cores_per_label,
+                    **asdict(self.spent),
+                    "cores_per_label": self.settings.cores_per_label,
                     "asynchronous": self.settings.asynchronous,
                 },
                 "files": {name: file.sync() for name, file in self._files.items()},

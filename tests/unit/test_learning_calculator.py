@@ -15,7 +15,6 @@ from mlpot.errors import LabelError, MlpotError
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.learner import Learner
-from mlpot.learning.policy import Rules
 from mlpot.models.settings import FitConfig
 
 

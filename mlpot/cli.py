@@ -273,6 +273,30 @@ def report(
         console.print(str(target))
 
 
+@app.command(epilog="Example:  mlpot export runs/learn_si -o si_export")
+@reports_errors
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a learning run, going on or ended.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A new or empty folder; with --format xyz a new file.")
+    ],
+    kind: Annotated[
+        Literal["folder", "xyz"], typer.Option("--format", help="All that the run is made of, or its labels alone.")
+    ] = "folder",
+) -> None:
+    """Write labels as extended XYZ, the model, and everything needed to make it again."""
+    from .report.export import export_run, export_xyz
+
+    exported = (export_run if kind == "folder" else export_xyz)(run, output)
+    console.print(f"{exported.n_labels} labels: {exported.path}")
+    if kind == "folder" and exported.can_be_repeated:
+        console.print(f"the same model again: cd {exported.path} && python reproduce.py")
+    elif kind == "folder":
+        problems.print(
+            "the model is not made of exactly these labels in a known order; see README.md there", style="yellow"
+        )
+
+
 @app.command(epilog="Example:  mlpot template learn start.xyz > learn.toml")
 @reports_errors
 def template(

@@ -18,6 +18,8 @@ LOG_COLUMNS = (
 )  # fmt: skip
 WORDS = ("reason", "walker")
 """Columns of text."""
+QUEUED = ("soft", "check")
+"""Reasons of labels that no walker waits for."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .run_data import QUEUED, Run
+from ..learning.record import QUEUED
+from .run_data import Run
 
 HOUR = 3600.0
 

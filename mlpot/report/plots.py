@@ -42,7 +42,9 @@ def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
     left, right = axes[0]
     if told:
         _calibration(
-            *axes[1], {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)}
+            axes[1][0],
+            axes[1][1],
+            {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)},
         )
     with_energy = [c for c in comparisons if c.energy_per_atom is not None]
     labels = np.array([c.structure.energy / c.structure.n_atoms for c in with_energy])

@@ -23,9 +23,6 @@ from ..models.sparse_gp import SparseGP
 from ..units import MILLI
 from .log_file import read_log
 
-QUEUED = ("soft", "check")
-"""Reasons of labels that no walker waited for."""
-
 
 @dataclass(frozen=True)
 class RunLabel:

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..learning.record import QUEUED
 from ..units import MILLI
 from .log_file import extremes
 from .plots import BLUE, GREY, RED, parity
-from .run_data import QUEUED, Run, RunLabel, RunWalker
+from .run_data import Run, RunLabel, RunWalker
 
 KINDS = {
     "no model": ("#222222", "s", "no model yet"),

@@ -82,7 +82,8 @@ def costs_figure(costs: Costs, labels: Sequence[RunLabel]) -> Figure:
     hours = [costs.core_hours, costs.plain_core_hours]
     middle.bar_label(middle.bar(["this run", "plain\nab initio"], hours, color=[BLUE, RED]), fmt="%.3g", fontsize=8)
     middle.set_ylabel("core hours")
-    middle.set_title(f"{costs.factor:.3g} times less", fontsize=10)
+    if costs.n_labels:
+        middle.set_title(f"{costs.factor:.3g} times less", fontsize=10)
     _prices(right, labels)
     return figure
 
@@ -97,10 +98,13 @@ def _prices(axes, labels: Sequence[RunLabel]) -> None:
     ]
     if refits:
         axes.plot(*zip(*refits, strict=True), color=GREY, lw=1, label="refit")
-    axes.set_yscale("log")
     axes.set_xlabel("label")
     axes.set_ylabel("wall time / s")
-    axes.legend(fontsize=7)
+    axes.set_title("price of a label", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if labels:
+        axes.set_yscale("log")
+        axes.legend(fontsize=7)
 
 
 def radial_figure(

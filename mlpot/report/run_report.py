@@ -75,7 +75,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
         ("level of theory", ", ".join(sorted({str(label.values["calculator_path"]) for label in run.labels}))),
         ("calibration", f"raw deviations of forces times {_final_scale(run)}"),
         ("model", "none yet" if run.model is None else _in_short(run.model)),
-        ("core hours", f"{costs.core_hours:.3g}, {costs.factor:.3g} times less than plain ab initio dynamics"),
+        ("core hours", _saved(costs)),
     ]
     content = [table(rows, name="summary"), table(_walker_rows(run), WALKER_HEADS, "walkers")]
     if run.state.get("verdict") == "stalled":
@@ -98,6 +98,12 @@ def _in_short(model: SparseGP) -> str:
 
 def _percent(mask: np.ndarray) -> str:
     return f"{100 * mask.mean():.2f} %"
+
+
+def _saved(costs: Costs) -> str:
+    if not costs.n_labels:
+        return f"{costs.core_hours:.3g}; without labels there is no price to compare with"
+    return f"{costs.core_hours:.3g}, {costs.factor:.3g} times less than plain ab initio dynamics"
 
 
 WALKER_HEADS = ("walker", "atoms", "formula", "ensemble", "steps", "time ps", "labels", "T K, first to last")
@@ -144,20 +150,29 @@ def _costs(run: Run, costs: Costs) -> list[str]:
         ("all", costs.wall),
     )
     rows = [(name, f"{value:.2f}", f"{100 * value / max(costs.wall, 1e-300):.1f}") for name, value in parts]
+    step = f"{1e3 * float(np.median(typical)):.3g} ms" if len(typical) else "-"
     saved = [
-        ("a predicted step", f"{1e3 * float(np.median(typical)):.3g} ms" if len(typical) else "-"),
-        ("a label", f"{costs.per_label:.3g} s on {costs.cores_per_label} cores"),
-        ("all labels", f"{costs.n_labels}, {_time(costs.labels)}"),
+        ("a predicted step", step),
         ("core hours spent", f"{costs.core_hours:.4g} ({costs.cpu / HOUR:.3g} of them not for labels)"),
-        ("core hours of plain ab initio dynamics", f"{costs.plain_core_hours:.4g} for {costs.n_steps} steps at the price of a label"),
-        ("core hours saved", f"{costs.plain_core_hours - costs.core_hours:.4g}"),
-        ("times less", f"{costs.factor:.3g}"),
-    ]  # fmt: skip
+    ]
+    if costs.n_labels:
+        saved += _prices(costs)
     return [
         captioned(image(costs_figure(costs, run.labels), "costs")),
         table(rows, ("wall time", "s", "%"), "wall"),
         table(saved, name="savings"),
     ]
+
+
+def _prices(costs: Costs) -> list[tuple[str, str]]:
+    """Against dynamics that pays for every step what a label costs."""
+    return [
+        ("a label", f"{costs.per_label:.3g} s on {costs.cores_per_label} cores"),
+        ("all labels", f"{costs.n_labels}, {_time(costs.labels)}"),
+        ("core hours of plain ab initio dynamics", f"{costs.plain_core_hours:.4g} for {costs.n_steps} steps at the price of a label"),
+        ("core hours saved", f"{costs.plain_core_hours - costs.core_hours:.4g}"),
+        ("times less", f"{costs.factor:.3g}"),
+    ]  # fmt: skip
 
 
 def _time(seconds: float) -> str:

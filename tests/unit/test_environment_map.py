@@ -21,7 +21,7 @@ def rattled(n, lattice=3.6, numbers=14, seed=0):
     frames = []
     for _ in range(n):
         atoms = bulk("X", "fcc", a=lattice, cubic=True) * 2
-        atoms.numbers = numbers
+        atoms.numbers[:] = numbers
         atoms.positions += 0.01 * rng.normal(size=(32, 3))
         frames.append(atoms)
     return frames

@@ -204,6 +204,7 @@ def learn(
 ) -> None:
     """A simulation that learns while it runs."""
     from .config import LearnFile, learning_run, read_config
+    from .learning.origin import keep_origin
     from .report.live import LiveView
     from .report.run_report import write_run_report
 
@@ -211,6 +212,7 @@ def learn(
     folder = Path(settings.output.folder)
     with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / "run.log") as view:
         logging.getLogger("mlpot").addHandler(view.handler)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
         run.observer = view.show
         started = time.perf_counter()
         status = run.run()
@@ -247,11 +249,17 @@ def import_gap(
     console.print(f"model: {output}")
 
 
-@app.command(epilog="Example:  mlpot report runs/learn_si")
+@app.command(epilog="Example:  mlpot report runs/learn_si --reference direct.xyz")
 @reports_errors
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a learning run, or a model file.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a learning run, going on or ended, or a model file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it.")] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Trajectory to compare radial distributions with, such as direct ab initio dynamics; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Write the single-file HTML report of a learning run or of a fit."""
     from .models.files import load_model
@@ -259,11 +267,35 @@ def report(
     from .report.run_report import write_run_report
 
     if run.is_dir():
-        console.print(str(write_run_report(run, output)))
+        console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
         write_fit_report(load_model(run), [], target)
         console.print(str(target))
+
+
+@app.command(epilog="Example:  mlpot export runs/learn_si -o si_export")
+@reports_errors
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a learning run, going on or ended.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A new or empty folder; with --format xyz a new file.")
+    ],
+    kind: Annotated[
+        Literal["folder", "xyz"], typer.Option("--format", help="All that the run is made of, or its labels alone.")
+    ] = "folder",
+) -> None:
+    """Write labels as extended XYZ, the model, and everything needed to make it again."""
+    from .report.export import export_run, export_xyz
+
+    exported = (export_run if kind == "folder" else export_xyz)(run, output)
+    console.print(f"{exported.n_labels} labels: {exported.path}")
+    if kind == "folder" and exported.can_be_repeated:
+        console.print(f"the same model again: cd {exported.path} && python reproduce.py")
+    elif kind == "folder":
+        problems.print(
+            "the model is not made of exactly these labels in a known order; see README.md there", style="yellow"
+        )
 
 
 @app.command(epilog="Example:  mlpot template learn start.xyz > learn.toml")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str
 
+from .durable import atomic_write
 from .errors import DataError
 
 DEFAULT_CONFIG_TYPE = "default"
@@ -149,6 +152,48 @@ def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
     if not frames:
         raise DataError(f"{files}: holds no structures")
     return frames
+
+
+def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:
+    """A structure and its results in extended XYZ with every digit: ASE reads the same numbers back, bit for bit.
+
+    ASE's own writer rounds positions and forces to 1e-8, which is too much for a fit that is to be made again.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Its results: energy (the one that forces are the derivative of), forces, stress.
+    info : mapping
+        Numbers and strings for the comment line, beside cell, pbc and results.
+    """
+    label = labelled(atoms)
+    columns: dict[str, tuple[str, np.ndarray]] = {"pos": ("R", atoms.positions)}
+    if label.forces is not None:
+        columns["forces"] = ("R", label.forces)
+    for name in ("initial_charges", "initial_magmoms"):
+        if atoms.has(name):
+            columns[name] = ("R", atoms.get_array(name))
+    tables = [np.reshape(array, (len(atoms), -1)) for _, array in columns.values()]
+    kinds = zip(columns, (kind for kind, _ in columns.values()), (table.shape[1] for table in tables), strict=True)
+    comment: dict[str, Any] = {
+        "Lattice": atoms.cell.array.T,
+        "Properties": ":".join(["species:S:1", *(f"{name}:{kind}:{size}" for name, kind, size in kinds)]),
+        **(info or {}),
+        "pbc": atoms.pbc,
+    }
+    if label.energy is not None:
+        comment["energy"] = label.energy
+    if label.virial is not None:
+        comment["stress"] = stress_matrix(atoms.calc.results["stress"])
+    rows = zip(atoms.get_chemical_symbols(), np.concatenate(tables, axis=1).tolist(), strict=True)
+    lines = [" ".join([symbol, *map(repr, numbers)]) for symbol, numbers in rows]
+    return "\n".join([str(len(atoms)), key_val_dict_to_str(comment), *lines]) + "\n"
+
+
+def write_exact_xyz(file: str | Path, frames: Iterable[Atoms], infos: Iterable[Mapping[str, Any]]) -> None:
+    """Write structures by `exact_xyz`, atomically."""
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        handle.writelines(exact_xyz(atoms, info) for atoms, info in zip(frames, infos, strict=True))
 
 
 def volume_of(atoms: Atoms) -> float | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal
+from typing import Literal
 
 from ase.data import chemical_symbols
 
 from .config import FitFile, LearnFile
+from .report.toml_text import toml_value
 
 
 def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
@@ -24,7 +24,7 @@ def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> st
             if key in ("terms", "config_type_noise"):
                 continue
             value = given.get((section, key), entry.default)
-            text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else _toml(value)
+            text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else toml_value(value)
             text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
             mark = "# " if value is None else ""
             lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
@@ -57,10 +57,3 @@ EXAMPLES = {
     "converged_after": "5000", "target_error": "0.1", "timeout_s": "3600.0", "max_labels": "60",
     "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
 }  # fmt: skip
-
-
-def _toml(value: Any) -> str:
-    """A TOML literal."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    return json.dumps(list(value) if isinstance(value, tuple) else value)

@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 COMPILED_USERS = {"descriptors", "neighbours", "models"}
 DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
-    "learning/runner", "learning/calculator", "labellers/inbox", "labellers/claims", "labellers/scratch",
+    "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
     "drivers/ase", "config", "cli",
     "bench_peers", "interop/gap_xml", "interop/gap_coordinates",

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
@@ -16,13 +17,17 @@ from ..models.files import load_model
 from ..models.incremental import Fit
 from ..models.prediction import Prediction
 from ..models.settings import FitConfig
+from ..structures import labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
 from .policy import Observation, Rules
 from .source import bare_structure, opened_source
+from .store import speaking
 
 log = logging.getLogger(__name__)
 
 MODEL_FILE, FIT_FILE = "model.h5", "fit.h5"
+START_DATA, START_MODEL = "start_data.xyz", "start_model.h5"
+"""Copies of what a run started from: with them and its labels the model can be made again anywhere."""
 SEEN = "seen_"
 """Prefix of the numbers in labels.db that the calibration is made of."""
 SAVE_AFTER = 10.0
@@ -145,6 +150,7 @@ class Campaign:
         """
         present = set(species) | {int(z) for frame in self.frames for z in frame.numbers}
         self.learner = Learner(self._config, tuple(sorted(present)), self._rules)
+        self._keep_start()
         store = self.source.store
         if state is None:
             state = self._state_of_labels()
@@ -226,13 +232,22 @@ class Campaign:
             "model_version": self.learner.model_version, "reason": query.reason, "walker": query.walker,
             "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": lesson.expected_after,
         }  # fmt: skip
-        data = {}
+        data: dict[str, Any] = {}
         if query.before is not None:
             data = {"predicted_forces": query.before.forces, "predicted_energy": query.before.energy}
         if lesson.observation is not None:
             numbers |= {"force_error": lesson.force_error, "expected_error": lesson.expected}
             numbers |= {SEEN + name: value for name, value in asdict(lesson.observation).items()}
+            data["predicted_forces_std"] = lesson.forces_std
         self.source.store.annotate(query.key, data=data, **numbers)
+
+    def _keep_start(self) -> None:
+        if self.frames:
+            infos = [{"config_type": labelled(atoms).config_type} for atoms in self.frames]
+            with speaking(self.folder / START_DATA):
+                write_exact_xyz(self.folder / START_DATA, self.frames, infos)
+        if self._start_model is not None:
+            self._start_model.save(self.folder / START_MODEL)
 
     def _state_of_labels(self) -> dict:
         """The state of a learner that has learned all labels of the folder, as far as these tell."""

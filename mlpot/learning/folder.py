@@ -13,7 +13,7 @@ import numpy as np
 from ..durable import remove_leftovers, write_text
 from ..errors import RunFolderError
 from ..labellers import claims
-from ..processes import identity
+from ..processes import identity, is_alive
 from .store import FILE as LABELS
 from .store import INBOX, speaking
 
@@ -105,18 +105,29 @@ class RunFolder:
         RunFolderError
             If it is there and cannot be read.
         """
-        file = self.path / STATE
-        try:
-            with speaking(file):
-                state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunFolderError(
-                f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
-                "run then begins again and uses the labels that it has"
-            ) from error
-        if state is not None and not isinstance(state, dict):
-            raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and --resume")
-        return state
+        return read_state(self.path)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state that `RunFolder.save_state` left in a folder, or None; see `RunFolder.load_state` for errors."""
+    file = folder / STATE
+    try:
+        with speaking(file):
+            state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(
+            f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
+            "run then begins again and uses the labels that it has"
+        ) from error
+    if state is not None and not isinstance(state, dict):
+        raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and --resume")
+    return state
+
+
+def holder_of(folder: Path) -> dict | None:
+    """Host and pid of the living process that runs in a folder, or None; the folder is left as it is."""
+    owner = claims.read(folder / OWNER)
+    return owner if owner and is_alive(owner) else None
 
 
 class GrowingFile:

@@ -58,6 +58,8 @@ class Lesson:
         Sparse points added.
     observation : Observation or None
         What the calibration remembers of it; None where there was no model.
+    forces_std : (n_atoms, 3) array or None
+        Deviations of the forces predicted before, eV/A, as the calibration had them.
     """
 
     force_error: float | None
@@ -66,6 +68,7 @@ class Lesson:
     after: Prediction
     n_new_points: int
     observation: Observation | None
+    forces_std: np.ndarray | None = None
 
 
 def least_certain(forces_std: np.ndarray) -> float:
@@ -205,7 +208,7 @@ class Learner:
         seen = Observation(error, raw_rms, raw_max, expected_after / scale)
         self.history = self.history.observe(seen)
         self._model = None
-        return Lesson(error, scale * raw_max, expected_after, after, n_new, seen)
+        return Lesson(error, scale * raw_max, expected_after, after, n_new, seen, scale * before.raw_std)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""

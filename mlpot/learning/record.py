@@ -18,6 +18,8 @@ LOG_COLUMNS = (
 )  # fmt: skip
 WORDS = ("reason", "walker")
 """Columns of text."""
+QUEUED = ("soft", "check")
+"""Reasons of labels that no walker waits for."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Step:
     reason : str
         Of the decision.
     walker : str
+    n_queued : int
+        Labels under way that nobody waits for, of all walkers; not in log.csv.
     """
 
     step: int
@@ -62,6 +66,7 @@ class Step:
     novelty: float | None
     reason: str
     walker: str
+    n_queued: int = 0
 
     def row(self) -> str:
         """As a line of log.csv; empty where there is nothing to say."""

@@ -246,7 +246,11 @@ class LearningRun:
                 "walkers": [walker.state() for walker in self.walkers],
                 "campaign": self.campaign.state(),
                 "convergence": self.convergence.state(),
-                "spent": {**asdict(self.spent), "cores_per_label": self.settings.cores_per_label},
+                "spent": {
+                    **asdict(self.spent),
+                    "cores_per_label": self.settings.cores_per_label,
+                    "asynchronous": self.settings.asynchronous,
+                },
                 "files": {name: file.sync() for name, file in self._files.items()},
             }
         )

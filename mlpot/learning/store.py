@@ -201,6 +201,21 @@ class LabelStore:
             yield
 
 
+def read_rows(folder: str | Path) -> list[AtomsRow]:
+    """All rows of a run's labels.db as ASE's AtomsRow, in order; unlike a `LabelStore` it leaves the folder as it is.
+
+    Raises
+    ------
+    RunFolderError
+        If labels.db cannot be read.
+    """
+    file = Path(folder) / FILE
+    if not file.exists():
+        return []
+    with speaking(file):
+        return list(_connect(file).select(sort="id"))
+
+
 def _composition(numbers: np.ndarray) -> bytes:
     return np.sort(numbers).astype(np.int64).tobytes()
 

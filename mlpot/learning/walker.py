@@ -95,6 +95,7 @@ class Walker:
             novelty=decision.novelty,
             reason="failed" if answer is not None and answer.failure else decision.reason,
             walker=self.name,
+            n_queued=len(self.campaign.queue) + (event.queued is not None),
         )
 
     def state(self) -> dict:

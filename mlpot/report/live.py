@@ -1,4 +1,4 @@
-"""The live view of a learning run: one line that renews itself in a terminal, plain lines in a file."""
+"""The live view of a learning run: a table that renews itself in a terminal, plain lines in a file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import logging
 import time
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..learning.record import Step
+from ..learning.record import QUEUED, Step
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines; labelled steps always get one."""
+REFRESHES = 4
+"""Of the table, per second."""
 
 
 class LiveView:
@@ -29,9 +32,12 @@ class LiveView:
 
     def __init__(self, console: Console, file: Path):
         self._console, self._file = console, open(file, "a")
-        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=REFRESHES) if console.is_terminal else None
+        self._drawn = 0.0
         self._first: dict[str, tuple[float, int]] = {}
         self._last: dict[str, Step] = {}
+        self._seen: dict[str, float] = {}
+        self._last_label: dict[str, Step] = {}
         self._last_line: dict[str, float] = {}
         self.handler = logging.StreamHandler(self._file)
 
@@ -42,6 +48,8 @@ class LiveView:
 
     def __exit__(self, *exception) -> None:
         if self._live:
+            if self._last:
+                self._live.update(self._table())
             self._live.stop()
         self.handler.close()
         logging.getLogger("mlpot").removeHandler(self.handler)
@@ -51,9 +59,12 @@ class LiveView:
         """Take note of a step."""
         now = time.monotonic()
         self._first.setdefault(step.walker, (now, step.step))
-        self._last[step.walker] = step
-        if self._live:
-            self._live.update(self._table(now))
+        self._last[step.walker], self._seen[step.walker] = step, now
+        if step.labelled or step.reason in QUEUED:
+            self._last_label[step.walker] = step
+        if self._live and now - self._drawn > 1 / REFRESHES:
+            self._drawn = now
+            self._live.update(self._table())
         quiet = now - self._last_line.get(step.walker, 0.0)
         if step.labelled or quiet > PLAIN_SECONDS or step.step == step.n_steps:
             self._last_line[step.walker] = now
@@ -70,36 +81,45 @@ class LiveView:
         began, first = self._first[step.walker]
         rate = (step.step - first) / (now - began) if now > began else 0.0
         left = (step.n_steps - step.step) / rate if rate else 0.0
-        return rate, time.strftime("%H:%M:%S", time.gmtime(left)) if rate else "-"
+        return rate, _clock(left) if rate else "-"
 
     def _line(self, step: Step, now: float) -> str:
         rate, left = self._rate(step, now)
         name = f"{step.walker}: " if len(self._last) > 1 else ""
+        queued = f" (+{step.n_queued} under way)" if step.n_queued else ""
         error = "" if step.force_error_eV_per_A is None else f", force error was {step.force_error_eV_per_A:.3f} eV/A"
         return (
             f"{name}step {step.step:6d}/{step.n_steps}  {step.temperature_K:7.1f} K  {step.energy_eV:14.4f} eV  "
             f"expected error {_shown(step.expected_error_eV_per_A)} of {_shown(step.threshold)} eV/A  "
-            f"labels {step.n_labels:4d}  {rate:6.1f} steps/s  left {left}"
+            f"labels {step.n_labels:4d}{queued}  {rate:6.1f} steps/s  left {left}"
             + (f"  {step.reason}: labelled{error}" if step.labelled else "")
         )
 
-    def _table(self, now: float) -> Table:
-        heads = ("walker", "step", "temperature", "energy", "expected error", "threshold", "labels", "steps/s", "left")
-        table = Table(*heads)
+    def _table(self) -> Table:
+        """A row per walker, in the width of a terminal of 100 columns; what all share stands above."""
+        newest = max(self._last.values(), key=lambda step: step.n_labels)
+        rates = {name: self._rate(step, self._seen[name]) for name, step in self._last.items()}
+        rate = sum(steps for steps, _ in rates.values())
+        title = f"{newest.n_labels} labels, {newest.n_queued} under way, {rate:.1f} steps/s in all"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("walker", no_wrap=True, overflow="ellipsis", max_width=16)
+        for head in ("step", "T/K", "E/eV", "error", "of eV/Å", "left"):
+            table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("last label", no_wrap=True, overflow="ellipsis")
         for name, step in self._last.items():
-            rate, left = self._rate(step, now)
+            label = self._last_label.get(name)
             table.add_row(
-                name,
-                f"{step.step}/{step.n_steps}",
-                f"{step.temperature_K:.1f} K",
-                f"{step.energy_eV:.3f} eV",
-                f"{_shown(step.expected_error_eV_per_A)} eV/A",
-                f"{_shown(step.threshold)} eV/A",
-                str(step.n_labels),
-                f"{rate:.1f}",
-                left,
-            )
+                name, str(step.step), f"{step.temperature_K:.0f}", f"{step.energy_eV:.2f}",
+                _shown(step.expected_error_eV_per_A), _shown(step.threshold), rates[name][1],
+                "-" if label is None else f"{label.reason} {label.step}",
+            )  # fmt: skip
         return table
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds; a run may take days."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _shown(value: float | None) -> str:

@@ -2,104 +2,178 @@
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
-from ..errors import RunFolderError
-from ..learning.record import LOG, LOG_COLUMNS, WORDS
-from ..learning.store import LabelStore
-from .html import paragraph, section, table, write_page
-from .plots import image, learning_figure, timeline_figure, timing_figure
+from ..models.sparse_gp import SparseGP
+from .costs import HOUR, Costs, costs_of
+from .html import captioned, contents, grid, paragraph, section, table, warning, write_page
+from .origin_plots import costs_figure
+from .origin_sections import check_section, map_section, origin_section, radial_section
+from .plots import image
+from .run_data import Run, in_words, read_run
+from .run_plots import timeline_figure
+from .taught_sections import calibration_section, label_section, learning_section
+
+SPENT = 90.0
+"""Minutes from which on times are told in hours."""
 
 
-def write_run_report(folder: Path, file: Path | None = None) -> Path:
-    """Write report.html into a run folder (or to `file`); the path written.
+def write_run_report(folder: Path, file: Path | None = None, references: Sequence[Path] = ()) -> Path:
+    """Write report.html into a run folder (or to `file`); the path written. The run may be going on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run; nothing in it but the report is touched.
+    file : Path or None
+    references : sequence of Path
+        Trajectories, such as of plain ab initio dynamics, whose radial distributions are shown beside those of the run.
 
     Raises
     ------
     RunFolderError
-        If the folder holds no log of a run.
+        If the folder holds no log of a run, or no steps yet.
+    DataError, StructureError
+        For a reference that cannot be read or has no periodic cell.
     """
-    log = read_log(folder / LOG)
-    rows = LabelStore(folder).rows()
-    target = file or folder / "report.html"
-    sections = [
-        section("Summary", table(_summary(log, rows))),
-        section("The simulation", image(timeline_figure(log))),
-        section("What the labels taught", *_learning(rows)),
-        section("Time", image(timing_figure(log))),
+    run, target = read_run(folder), file or folder / "report.html"
+    costs = costs_of(run)
+    parts: list[tuple[str, list[str]]] = [
+        ("Summary", _summary(run, costs)),
+        ("Timeline", _timeline(run)),
+        ("Learning curve", learning_section(run)),
+        ("Calibration", calibration_section(run)),
+        ("Fresh labels", check_section(run)),
+        ("Where the labels came from", origin_section(run)),
+        ("Map of environments", map_section(run)),
+        ("Radial distributions", radial_section(run, references)),
+        ("Costs", _costs(run, costs)),
+        ("Labels", label_section(run)),
     ]
-    write_page(target, f"mlpot: {folder.name}", sections)
+    shown = [(title, content) for title, content in parts if content]
+    sections = [section(title, *content) for title, content in shown]
+    write_page(target, f"mlpot: {folder.name}", [contents(title for title, _ in shown), *sections])
     return target
 
 
-def read_log(file: Path) -> dict[str, np.ndarray]:
-    """Columns of log.csv, those of text as strings; nan where a cell is empty, an unfinished last line left out."""
-    try:
-        with open(file, newline="") as handle:
-            rows = [row for row in csv.DictReader(handle) if all(row.get(name) is not None for name in LOG_COLUMNS)]
-    except FileNotFoundError as error:
-        raise RunFolderError(f"{file.parent}: holds no {file.name}; name the folder of a learning run") from error
-    if not rows:
-        raise RunFolderError(f"{file}: holds no steps yet")
-    return {
-        name: np.array([row[name] if name in WORDS else float(row[name] or "nan") for row in rows])
-        for name in LOG_COLUMNS
-    }
-
-
-def _summary(log: dict[str, np.ndarray], rows: list) -> list[tuple[str, object]]:
-    labelled = log["labelled"] > 0
-    n_steps, seconds = len(log["step"]), log["seconds"]
-    paid = sum(row.key_value_pairs["label_seconds"] for row in rows)
-    typical = float(np.median(seconds[~labelled])) if np.any(~labelled) else float("nan")
-    per_label = paid / len(rows) if rows else float("nan")
-    return [
-        ("steps", n_steps - 1),
+def _summary(run: Run, costs: Costs) -> list[str]:
+    labelled = run.log["labelled"] > 0
+    reasons = Counter(label.reason for label in run.labels)
+    rows = [
+        ("status", in_words(run)),
+        ("steps", f"{costs.n_steps - len(run.walkers)} of {len(run.walkers)} walkers; {_percent(~labelled)} predicted"),
         (
             "labels",
-            f"{len(rows)} ({labelled.sum()} steps labelled, {100 * (~labelled).mean():.2f} % the potential's own)",
+            f"{len(run.labels)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()),
         ),
-        ("electronic structure", f"{paid:.1f} s in {len(rows)} labels of {per_label:.2f} s"),
-        ("a predicted step", f"{1e3 * typical:.2f} ms"),
-        (
-            "wall time of all steps",
-            f"{seconds.sum():.1f} s; every step by electronic structure: {per_label * n_steps:.0f} s",
+        ("failed labels", len(run.failures)),
+        ("level of theory", ", ".join(sorted({str(label.values["calculator_path"]) for label in run.labels}))),
+        ("calibration", f"raw deviations of forces times {_final_scale(run)}"),
+        ("model", "none yet" if run.model is None else _in_short(run.model)),
+        ("core hours", _saved(costs)),
+    ]
+    content = [table(rows, name="summary"), table(_walker_rows(run), WALKER_HEADS, "walkers")]
+    if run.state.get("verdict") == "stalled":
+        content.insert(0, warning("Stalled is not converged: see the check labels in the learning curve."))
+    if run.failures:
+        heads = ("label", "formula", "why it failed")
+        failed = [(f["key"][:12], f.get("structure", {}).get("symbols", "-"), f["failure"]) for f in run.failures]
+        content += [paragraph("Labels that failed for good:"), table(failed, heads, "failures")]
+    return content
+
+
+def _final_scale(run: Run) -> str:
+    return "-" if run.model is None else f"{run.model.calibration.force_scale:.3g}"
+
+
+def _in_short(model: SparseGP) -> str:
+    kinds = ", ".join(f"{type(term).__name__} ({term.n_sparse} sparse points)" for term in model.terms)
+    return f"{' '.join(chemical_symbols[z] for z in model.species)}: {kinds}"
+
+
+def _percent(mask: np.ndarray) -> str:
+    return f"{100 * mask.mean():.2f} %"
+
+
+def _saved(costs: Costs) -> str:
+    if not costs.n_labels:
+        return f"{costs.core_hours:.3g}; without labels there is no price to compare with"
+    return f"{costs.core_hours:.3g}, {costs.factor:.3g} times less than plain ab initio dynamics"
+
+
+WALKER_HEADS = ("walker", "atoms", "formula", "ensemble", "steps", "time ps", "labels", "T K, first to last")
+
+
+def _walker_rows(run: Run) -> list[tuple]:
+    rows = []
+    for walker in run.walkers:
+        log = {name: run.log[name][run.of(walker)] for name in ("step", "time_fs", "temperature_K")}
+        temperatures = log["temperature_K"]
+        rows.append(
+            (
+                walker.name, "-" if walker.numbers is None else len(walker.numbers), walker.formula,
+                walker.ensemble or "-", int(log["step"][-1]), f"{log['time_fs'][-1] / 1000:.3f}",
+                sum(label.walker == walker.name for label in run.labels),
+                f"{temperatures[0]:.0f} to {temperatures[-1]:.0f}",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _timeline(run: Run) -> list[str]:
+    figures = [
+        captioned(image(timeline_figure(run, walker), f"timeline of {walker.name}"), f"Walker {walker.name}")
+        for walker in run.walkers
+    ]
+    return [
+        paragraph(
+            "A label is asked for where the expected error of the least certain force reaches the threshold (uncertain; soft: "
+            "a part of it, and the simulation goes on), where an environment is unlike all sparse points (novel), and now and "
+            "then whatever the model says (check). Every stretch of a line shows its lowest and its highest value."
         ),
-        ("temperature", f"{log['temperature_K'][0]:.0f} K at the start, {log['temperature_K'][-1]:.0f} K at the end"),
+        figures[0] if len(figures) == 1 else grid(figures),
     ]
 
 
-def _learning(rows: list) -> list[str]:
-    """Parity and errors of what was predicted before it was learned."""
-    before = [row for row in rows if "predicted_forces" in row.data and "force_error" in row.key_value_pairs]
-    if not before:
-        return [paragraph("No label came after a prediction, so there is nothing to compare.")]
-    figure = learning_figure(
-        np.concatenate([np.ravel(row.data["predicted_forces"]) for row in before]),
-        np.concatenate([np.ravel(row.forces) for row in before]),
-        np.array([row.key_value_pairs["force_error"] for row in before]),
-        np.array([row.key_value_pairs["expected_error"] for row in before]),
+def _costs(run: Run, costs: Costs) -> list[str]:
+    typical = run.log["seconds"][~(run.log["labelled"] > 0)]
+    parts = (
+        ("prediction (all steps that were not labelled)", costs.dynamics),
+        ("refit", costs.refit),
+        ("waiting for labels", costs.waiting),
+        ("rest (start, files, labels that nobody waited for)", costs.rest),
+        ("all", costs.wall),
     )
-    cells = [
-        (
-            row.id,
-            f"{row.key_value_pairs['force_error']:.4f}",
-            f"{1e3 * (row.data['predicted_energy'] - row.energy) / row.natoms:.2f}",
-            f"{row.key_value_pairs['expected_error']:.4f}",
-            f"{row.key_value_pairs['expected_error_after']:.4f}",
-            f"{row.key_value_pairs['label_seconds']:.2f}",
-        )
-        for row in before
+    rows = [(name, f"{value:.2f}", f"{100 * value / max(costs.wall, 1e-300):.1f}") for name, value in parts]
+    step = f"{1e3 * float(np.median(typical)):.3g} ms" if len(typical) else "-"
+    saved = [
+        ("a predicted step", step),
+        ("core hours spent", f"{costs.core_hours:.4g} ({costs.cpu / HOUR:.3g} of them not for labels)"),
     ]
-    heads = (
-        "label",
-        "RMS force error eV/A",
-        "energy error meV/atom",
-        "expected, worst atom eV/A",
-        "after eV/A",
-        "label s",
-    )
-    return [image(figure), table(cells, heads)]
+    if costs.n_labels:
+        saved += _prices(costs)
+    return [
+        captioned(image(costs_figure(costs, run.labels), "costs")),
+        table(rows, ("wall time", "s", "%"), "wall"),
+        table(saved, name="savings"),
+    ]
+
+
+def _prices(costs: Costs) -> list[tuple[str, str]]:
+    """Against dynamics that pays for every step what a label costs."""
+    return [
+        ("a label", f"{costs.per_label:.3g} s on {costs.cores_per_label} cores"),
+        ("all labels", f"{costs.n_labels}, {_time(costs.labels)}"),
+        ("core hours of plain ab initio dynamics", f"{costs.plain_core_hours:.4g} for {costs.n_steps} steps at the price of a label"),
+        ("core hours saved", f"{costs.plain_core_hours - costs.core_hours:.4g}"),
+        ("times less", f"{costs.factor:.3g}"),
+    ]  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / HOUR:.3g} h" if seconds > 60 * SPENT else f"{seconds:.3g} s"

@@ -99,6 +99,29 @@ def test_learn_and_resume(work):
     assert run("learn", "learn.toml", "--resume").exit_code == 0
     assert (work / "calls").read_text() == calls
     assert run("report", "run").exit_code == 0
+    assert (work / "run" / "config.toml").read_text() == (work / "learn.toml").read_text()
+    assert not (work / "run" / "config_2.toml").exists()
+    (work / "learn.toml").write_text((work / "learn.toml").read_text() + "interval = 7\n")
+    assert run("learn", "learn.toml", "--resume").exit_code == 0
+    assert (work / "run" / "config_2.toml").read_text() == (work / "learn.toml").read_text()
+
+
+def test_report_with_a_reference_and_export(work):
+    assert run("learn", "learn.toml").exit_code == 0
+    result = run("report", "run", "--reference", "run/trajectory.xyz", "-o", "page.html")
+    assert result.exit_code == 0, result.output
+    assert "Radial distributions" in (work / "page.html").read_text()
+    result = run("export", "run", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert "python reproduce.py" in result.output
+    assert (work / "out" / "run.toml").read_text() == (work / "learn.toml").read_text()
+    (versions,) = json.loads((work / "out" / "environment.json").read_text())["run"]
+    assert versions["calculators"].keys() == {"mlpot.labellers.faulty.FaultyCalculator"}
+    refused = run("export", "run", "-o", "out")
+    assert refused.exit_code == 1 and "not empty" in refused.output
+    assert run("export", "run", "--format", "xyz", "-o", "labels.xyz").exit_code == 0
+    assert len(ase.io.read("labels.xyz", ":")) == len(ase.io.read("out/labels.xyz", ":"))
+    assert run("export", "empty", "-o", "other").exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -144,7 +167,7 @@ def test_wrong_data_and_structures(work):
     assert not (work / "run" / "owner.json").exists()
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "check", "learn", "report", "template", "bench"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "check", "learn", "report", "export", "template", "bench"])
 def test_help_has_an_example(command):
     assert "Example:" in run(command, "--help").output
 

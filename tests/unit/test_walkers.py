@@ -14,7 +14,7 @@ from mlpot.learning.policy import Rules
 from mlpot.learning.runner import RunSettings
 from mlpot.learning.store import LabelStore
 from mlpot.learning.walker import Walker
-from mlpot.report.run_report import read_log
+from mlpot.report.log_file import read_log
 
 PLANS = [plan(steps=40, seed=1), plan(steps=25, seed=2, ramp=(300.0, 900.0)), plan(steps=40, seed=3, ensemble="npt")]
 

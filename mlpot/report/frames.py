@@ -1,0 +1,57 @@
+"""Some frames of a trajectory of any length, without reading the others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from ..structures import read_structures
+
+XYZ = (".xyz", ".extxyz")
+
+
+def sampled_frames(file: Path, number: int) -> list[Atoms]:
+    """Evenly spaced frames, `number` at most; an extended XYZ file may be growing, and only what is wanted of it is read.
+
+    Raises
+    ------
+    DataError
+        If a file of another format cannot be read.
+    """
+    if file.suffix not in XYZ:
+        frames = read_structures(file)
+        return [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, number).astype(int))]
+    if not file.is_file():
+        read_structures(file)  # says so
+    found = {begin: text for begin, text in _texts(file, number)}
+    return [frame for _, text in sorted(found.items()) for frame in ase.io.iread(io.StringIO(text), format="extxyz")]
+
+
+def _texts(file: Path, number: int) -> Iterator[tuple[int, str]]:
+    """Place and text of the first whole frame after each of evenly spaced places."""
+    with open(file, "rb") as handle:
+        size = handle.seek(0, io.SEEK_END)
+        for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
+            handle.seek(place)
+            if place:
+                handle.readline()  # the rest of a line
+            if (frame := _next_frame(handle)) is not None:
+                yield frame
+
+
+def _next_frame(handle: BinaryIO) -> tuple[int, str] | None:
+    """Place and text of the first whole frame from here on: a number, a comment with the columns, so many lines."""
+    begin, line = handle.tell(), handle.readline()
+    while line:
+        following, comment = handle.tell(), handle.readline()
+        if line.strip().isdigit() and b"Properties=" in comment:
+            lines = [line, comment, *(handle.readline() for _ in range(int(line)))]
+            return (begin, b"".join(lines).decode()) if lines[-1].endswith(b"\n") else None
+        begin, line = following, comment
+    return None

@@ -204,7 +204,7 @@ def test_some_points_stand_for_all(frames):
     np.testing.assert_allclose(p.energies_std**2, 9 * share * open_to(model, chosen, k) + beyond, rtol=1e-3)
     total = open_to(model, chosen, k.sum(axis=0)[None])[0]
     assert p.energy_std**2 == pytest.approx(9 * share * total + beyond.sum(), rel=1e-3)
-    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-3)
+    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-2)
     drawn = model.representatives.upper @ model.representatives.members
     assert np.mean(drawn**2) == pytest.approx(share, rel=0.15)
 

@@ -13,7 +13,7 @@ from mlpot.learning.learner import TARGET, Learner, least_certain
 from mlpot.learning.policy import FIRST_SCALE, Rules
 from mlpot.models.settings import FitConfig
 
-NOW = {"since_label": 1000, "since_check": 0}
+NOW = {"since_label": 5, "since_check": 0}
 
 
 def test_decisions():

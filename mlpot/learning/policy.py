@@ -22,7 +22,7 @@ taken only after the last one has been looked at."""
 RESOLUTION, SLACK = 1.2, 3.0
 """A threshold never lies below the first multiple of the uncertainty that remains at structures just learned, unless that is
 more than the second multiple of the target."""
-SETTLING = 10
+SETTLING = 40
 """Steps after which the first model is looked at, whatever it says: it knows one structure, and not how little that is."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""

@@ -108,3 +108,26 @@ def test_parameters_that_cannot_be_right_name_the_key(tmp_path, changes, words):
     parameters = {**PARAMETERS, "command": "true", "pseudo_dir": str(tmp_path), **changes}
     with pytest.raises(ConfigError, match=words):
         CalculatorLabeller(ESPRESSO, parameters).check()
+
+
+@pytest.mark.slow
+def test_silicon_is_learned_from_nothing(tmp_path, monkeypatch):
+    """Real electronic structure: hundreds of steps, a handful of calculations, errors against fresh ones."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    text = (ROOT / "inputs" / "learn_si_qe.toml").read_text()
+    text = text.replace('"runs/learn_si_qe"', f'"{tmp_path / "run"}"').replace('"inputs/', f'"{ROOT}/inputs/')
+    (tmp_path / "run.toml").write_text(text)
+    with learning_run(read_config(tmp_path / "run.toml", LearnFile), resume=False) as run:
+        assert run.run() == "finished"
+        labeller = run.campaign.plan.labeller
+    assert run.walkers[0].dynamics.step >= 500
+    assert len(LabelStore(tmp_path / "run")) <= 25
+    frames = [atoms for atoms in ase.io.iread(tmp_path / "run" / "trajectory.xyz") if not atoms.info["labelled"]]
+    model, errors, deviations = mlpot.load_model(tmp_path / "run" / "model.h5"), [], []
+    for atoms in frames[2 :: len(frames) // 10]:
+        prediction = model.predict(atoms, uncertainty=True)
+        errors.append(prediction.forces - labeller.label(atoms).forces)
+        deviations.append(prediction.forces_std)
+    assert np.mean(np.abs(errors)) < 0.12
+    # few structures, few labels: of the right size is all that can be asked for
+    assert 0.25 < np.sqrt(np.mean(np.square(errors)) / np.mean(np.square(deviations))) < 4

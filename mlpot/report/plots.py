@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..durable import atomic_write
 from ..models.calibration import binned, coverage
@@ -72,6 +73,7 @@ def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -
         right.plot(numbers, [coverage(found, std, n) for n in numbers], color=colour, label=name)
     if ends:
         left.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, lw=1)
+        plain_logarithm(left.xaxis, left.yaxis)
         left.legend(fontsize=8)
     left.set_xlabel("predicted deviation, rms of a bin")
     left.set_ylabel("error, rms of a bin")
@@ -79,6 +81,14 @@ def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -
     right.set_xlabel("number of deviations")
     right.set_ylabel("part of the errors within")
     right.legend(fontsize=8)
+
+
+def plain_logarithm(*axes) -> None:
+    """Ticks at 1, 2, 5 of every decade, written out, on logarithmic axes (matplotlib's Axis)."""
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def parity(axes, labelled: np.ndarray, predicted: np.ndarray, title: str) -> None:

@@ -49,8 +49,8 @@ cdef extern from "mlpot_core.h" nogil:
 
     ctypedef struct mlpot_members:
         int n_features
-        const float *packed
-        const float *weights
+        const double *packed
+        const double *weights
         const int32_t *rows
         const int32_t *group_rows
         const int32_t *channel

@@ -128,8 +128,8 @@ cdef class Members:
         const int32_t[::1] partner,  # IN (n_entries)
         const float[::1] coupling,  # IN (n_entries)
     ):
-        cdef float[::1] packed = _packed_single(features)
-        cdef float[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, np.float32)
+        cdef double[::1] packed = _packed(MLPOT_TILE, features)
+        cdef double[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, float)
         np.asarray(strengths)[:weights.size] = weights.ravel()
         self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
         self.n_features = self.m.n_features = mlpot_round_up(features.shape[1], MLPOT_TILE)

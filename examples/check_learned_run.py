@@ -46,7 +46,8 @@ def main() -> None:
     settings = LabelStore(arguments.folder).rows()[0].data["settings"]
     labeller = CalculatorLabeller(settings["calculator"], settings["parameters"])
     frames = [
-        labelled(labeller, atoms) for atoms in fresh_structures(arguments.folder, arguments.structures, arguments.since_step)
+        labelled(labeller, atoms)
+        for atoms in fresh_structures(arguments.folder, arguments.structures, arguments.since_step)
     ]
     ase.io.write(arguments.folder / "check.xyz", frames, format="extxyz")
     found = evaluate(mlpot.load_model(arguments.folder / "model.h5"), all_labelled(frames, "check"))

@@ -3,13 +3,29 @@
 from pathlib import Path
 
 import ase.io
-from ase.build import bulk, make_supercell
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, make_supercell, molecule
 
 HERE = Path(__file__).parent
+WATER_VOLUME = 29.9
+"""Of a molecule in the liquid, A^3."""
+
+
+def water(n_side: int) -> Atoms:
+    """n_side^3 molecules on a cubic lattice at the density of the liquid, turned at random."""
+    rng, side = np.random.default_rng(0), WATER_VOLUME ** (1 / 3)
+    atoms = Atoms(cell=3 * [n_side * side], pbc=True)
+    for place in np.ndindex(n_side, n_side, n_side):
+        one = molecule("H2O")
+        one.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        one.translate((np.array(place) + 0.5) * side - one.get_center_of_mass())
+        atoms += one
+    return atoms
 
 
 def main() -> None:
-    """Silicon at its experimental lattice constant, slightly displaced.
+    """Water; silicon at its experimental lattice constant, slightly displaced.
 
     The cell of 32 atoms is body-centred: its shortest period is 9.4 A, where a stack of cubic cells of the same size has
     5.4 A, too short for labels that are calculated without k-points. That of 8 atoms is for labels with them.
@@ -19,6 +35,7 @@ def main() -> None:
     for name, atoms in (("si8", cubic.copy()), ("si32", body_centred), ("si64", cubic.repeat(2))):
         atoms.rattle(0.02, seed=1)
         ase.io.write(HERE / f"{name}.xyz", atoms)
+    ase.io.write(HERE / "water8.xyz", water(2))
 
 
 if __name__ == "__main__":

@@ -155,17 +155,18 @@ def evaluate(
     from .report.tables import ERROR_HEADS, error_rows
     from .structures import all_labelled, read_structures
 
-    evaluation = evaluate_model(load_model(model), all_labelled(read_structures(structures), str(structures)))
+    potential = load_model(model)
+    evaluation = evaluate_model(potential, all_labelled(read_structures(structures), str(structures)))
     rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
     console.print(_table(str(structures), ERROR_HEADS, error_rows(rows)))
     for name, value in evaluation.calibration.items():
-        console.print(f"{name}: {'-' if value is None else f'{value:.2f}'}")
+        console.print(f"{name}: {'-' if value is None else f'{value:.3g}'}")
     if json_file:
         write_text(json_file, json.dumps(evaluation.to_dict(), indent=1))
     if plot:
         from .report.plots import parity_figure, save
 
-        save(parity_figure(evaluation.comparisons), plot)
+        save(parity_figure(evaluation.comparisons, potential.calibration), plot)
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

@@ -270,7 +270,7 @@ class LearnFile(Settings):
         """Name, start and dynamics of every walker, replicas written out."""
         if not self.walkers:
             return [("main", self.structure, self.dynamics)]
-        found = []
+        found: list[tuple[str, StructureSettings, DynamicsSettings]] = []
         for settings in self.walkers:
             structure, dynamics = settings.over(self.structure), settings.over(self.dynamics)
             for k in range(settings.replicas):

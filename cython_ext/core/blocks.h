@@ -75,15 +75,13 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         double *cotangent = b->cotangent + panel_of(b, k);
         normalise_vjp(d->n_invariants, b->features + panel_of(b, k), b->norms + k, cotangent);
         power_spectrum_vjp(d, c_lanes, cotangent, b->dc_lanes);
-        if (members) member_cotangents(k, members);
+        if (members) member_products(k, members);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             for (ptrdiff_t q = 0; q < size; ++q) b->scratch.c[q] = b->dc_lanes[q * MLPOT_LANES + lane];
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c, pair_gradients);
             if (!members) continue;
-            float *own = members->cotangent + (ptrdiff_t)lane / SHARING * members->m->n_features * MLPOT_PANEL
-                         + lane % SHARING * MLPOT_MEMBERS;
-            member_normalise_vjp(members->m->n_features, b->features + panel_of(b, k + lane), b->norms[k + lane], own);
-            member_spectrum_vjp(d, c_lanes + lane, own, members);
+            member_normalise_vjp(lane, b->features + panel_of(b, k + lane), b->norms[k + lane], members);
+            member_spectrum_vjp(d, c_lanes + lane, members);
             member_gradients(d, p, &b->scratch, members, member_pair_gradients);
         }
     }

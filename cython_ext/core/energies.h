@@ -104,14 +104,13 @@ static void kernel_values(const mlpot_kernel_model *m, int first, int panel, con
     const double scale = points->energy_scale * points->energy_scale;
     const int whole = whole_exponent(points->zeta);
     double *values = w->covariances + ((ptrdiff_t)panel * w->n_covariances + m->n_other + first) * MLPOT_PANEL;
-    float *slopes = w->members.slopes + ((ptrdiff_t)panel * w->members.n_points + first) * MLPOT_PANEL;
+    double *slopes = w->members.slopes + ((ptrdiff_t)panel * w->members.n_points + first) * MLPOT_PANEL;
     for (int s = 0; s < n_rows; ++s)
         for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES) {
             const mlpot_vector x = *(const mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
             const mlpot_vector below = power_below(x, points->zeta, whole), slope = scale * points->zeta * below;
             if (w->n_covariances) *(mlpot_vector *)(values + s * MLPOT_PANEL + k) = scale * below * x;
-            if (w->with_members)
-                *(half_single *)(slopes + s * MLPOT_PANEL + k) = __builtin_convertvector(slope, half_single);
+            if (w->with_members) *(mlpot_vector *)(slopes + s * MLPOT_PANEL + k) = slope;
         }
 }
 
@@ -235,7 +234,7 @@ static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *cent
     const ptrdiff_t size = (ptrdiff_t)w->n_covariances * MLPOT_PANEL;
     for (int k = 0; k < n; ++k) {
         double *own = w->covariances + k / MLPOT_PANEL * size + k % MLPOT_PANEL;
-        for (int s = 0; s < m->n_other; ++s) own[s * MLPOT_PANEL] = r->other[centres[k] * r->other_stride + s];
+        for (int s = 0; r->explained && s < m->n_other; ++s) own[s * MLPOT_PANEL] = r->other[centres[k] * r->other_stride + s];
         if (r->covariances)
             for (int s = 0; s < m->known.n; ++s)
                 r->covariances[centres[k] * r->covariance_stride + s] = own[(m->n_other + s) * MLPOT_PANEL];

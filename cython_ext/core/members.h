@@ -1,5 +1,6 @@
-/* Pair gradients of an ensemble: for every member m the energy sum_s w_sm k(p, p_s) of the known points, in single precision
- * and over the leading features only. Its spread is wanted to some percent, the mean is computed elsewhere.
+/* Pair gradients of an ensemble: for every member m the energy sum_s w_sm k(p, p_s) of the known points, over the leading
+ * features only. Its spread is wanted to some percent, so all but the sum over points, whose terms cancel, is in single
+ * precision.
  *
  * With D = dE/dc of all members, f and f' the radial functions of a neighbour at r along u, R the solid harmonics,
  *   t = sum_q (f / r) D,   t' = sum_q (f' - l f / r) D,   gradient = sum_lm t grad R_lm + u sum_lm t' Y_lm.
@@ -9,10 +10,13 @@
 #include "scratch.h"
 
 typedef float of_members __attribute__((vector_size(4 * MLPOT_MEMBERS), aligned(4 * MLPOT_MEMBERS)));
+typedef float of_eight __attribute__((vector_size(32), aligned(32)));
 typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4 * MLPOT_LANES)));
 
 /* Neighbours in a vector. */
 #define NEIGHBOURS (2 * MLPOT_LANES)
+/* Of these, as many are transposed together. */
+#define ABREAST_LANES (NEIGHBOURS < 8 ? NEIGHBOURS : 8)
 /* Centres whose members fill a panel. */
 #define SHARING (MLPOT_PANEL / MLPOT_MEMBERS)
 /* Members at a time: six accumulators of each fit the registers. */
@@ -22,13 +26,13 @@ typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4
 typedef struct {
     const mlpot_members *m;
     int n_points;            /* rounded up to MLPOT_TILE */
-    float *slopes;           /* (panels, n_points, MLPOT_PANEL) dk/d(overlap) of the block's centres */
-    float *scaled;           /* (n_points, MLPOT_PANEL) slopes times weights; columns are members of SHARING centres */
-    float *cotangent;        /* (MLPOT_LANES / SHARING, n_features, MLPOT_PANEL) */
+    double *slopes;          /* (panels, n_points, MLPOT_PANEL) dk/d(overlap) of the block's centres */
+    double *scaled;          /* (n_points, MLPOT_PANEL) slopes times weights; columns are members of SHARING centres */
+    double *products;        /* (MLPOT_LANES / SHARING, n_features, MLPOT_PANEL) cotangents of normalised features */
+    float *cotangent;        /* (n_features, MLPOT_MEMBERS) of one centre */
     float *c;                /* one centre: per degree (2l + 1, rows) */
     float *dc;               /* likewise (2l + 1, rows, MLPOT_MEMBERS) */
-    float *radial;           /* (all rows, 2, NEIGHBOURS) f/r and f' - l f/r */
-    float *own;              /* (2, l_max + 1, width) the same of one neighbour */
+    float *radial;           /* (l_max + 1, n_channels, 2, NEIGHBOURS) f/r and f' - l f/r */
     float *ylm;              /* (n_harmonics, 4, NEIGHBOURS) Y and grad R */
 } member_memory;
 
@@ -39,56 +43,58 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     w->n_points = mlpot_round_up(k->known.n, MLPOT_TILE);
     size_t n_c = 0;
     for (int l = 0; l <= d->l_max; ++l) n_c += (size_t)(2 * l + 1) * (m->rows[l + 1] - m->rows[l]);
-    const size_t panel = (size_t)w->n_points * MLPOT_PANEL;
-    size_t sizes[] = {panel * MLPOT_BLOCK / MLPOT_PANEL, panel,
-                      (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL, n_c, n_c * MLPOT_MEMBERS,
-                      (size_t)m->rows[d->l_max + 1] * 2 * NEIGHBOURS, (size_t)(d->l_max + 1) * 2 * widest(d),
-                      (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
-    size_t total = 0;
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k] = mlpot_round_up((int)sizes[k], 16);
-    float *memory = w->slopes = aligned(total / 2);
+    const size_t panel = (size_t)w->n_points * MLPOT_PANEL, n_slopes = panel * MLPOT_BLOCK / MLPOT_PANEL;
+    const size_t n_products = (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL;
+    const size_t sizes[] = {(size_t)m->n_features * MLPOT_MEMBERS, n_c, n_c * MLPOT_MEMBERS,
+                            (size_t)(d->l_max + 1) * d->n_channels * 2 * NEIGHBOURS,
+                            (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
+    float **parts[] = {&w->cotangent, &w->c, &w->dc, &w->radial, &w->ylm};
+    size_t total = n_slopes + panel + n_products;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) total += lines((sizes[i] + 1) / 2);
+    double *memory = w->slopes = aligned(total);
     if (!memory) return -1;
-    memset(memory, 0, sizeof(float) * total);
-    w->scaled = (memory += sizes[0]);
-    w->cotangent = (memory += sizes[1]);
-    w->c = (memory += sizes[2]);
-    w->dc = (memory += sizes[3]);
-    w->radial = (memory += sizes[4]);
-    w->own = (memory += sizes[5]);
-    w->ylm = memory + sizes[6];
+    memset(memory, 0, sizeof(double) * total);
+    w->scaled = (memory += n_slopes);
+    w->products = (memory += panel);
+    memory += n_products;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; memory += lines((sizes[i++] + 1) / 2)) *parts[i] = (float *)memory;
     return 0;
 }
 
-/* Cotangents of the features of the centres k, k + 1, ... of a block, MLPOT_LANES of them. */
-static void member_cotangents(int k, member_memory *w)
+/* Cotangents of the normalised features of the centres k, k + 1, ... of a block, MLPOT_LANES of them. */
+static void member_products(int k, member_memory *w)
 {
     const mlpot_members *m = w->m;
     const ptrdiff_t apart = (ptrdiff_t)m->n_features * MLPOT_TILE;
-    const float *slopes = w->slopes + (ptrdiff_t)(k / MLPOT_PANEL) * w->n_points * MLPOT_PANEL + k % MLPOT_PANEL;
-    float *cotangent = w->cotangent;
-    memset(cotangent, 0, sizeof(float) * MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL);
-    for (int first = 0; first < MLPOT_LANES; first += SHARING, cotangent += (ptrdiff_t)m->n_features * MLPOT_PANEL) {
+    const double *slopes = w->slopes + (ptrdiff_t)(k / MLPOT_PANEL) * w->n_points * MLPOT_PANEL + k % MLPOT_PANEL;
+    double *products = w->products;
+    memset(products, 0, sizeof(double) * MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL);
+    for (int first = 0; first < MLPOT_LANES; first += SHARING, products += (ptrdiff_t)m->n_features * MLPOT_PANEL) {
         for (ptrdiff_t s = 0; s < w->n_points; ++s)
-            for (int i = 0; i < SHARING; ++i)
-                *(of_members *)(w->scaled + s * MLPOT_PANEL + i * MLPOT_MEMBERS) =
-                    slopes[s * MLPOT_PANEL + first + i] * *(const of_members *)(m->weights + s * MLPOT_MEMBERS);
+            for (int i = 0; i < MLPOT_PANEL; ++i)
+                w->scaled[s * MLPOT_PANEL + i] = slopes[s * MLPOT_PANEL + first + i / MLPOT_MEMBERS]
+                                                 * m->weights[s * MLPOT_MEMBERS + i % MLPOT_MEMBERS];
         for (ptrdiff_t column = 0; column < m->n_features; column += MLPOT_TILE)
-            single_transposed_product(m->packed + column * MLPOT_TILE, apart, w->n_points / MLPOT_TILE, w->scaled,
-                                      cotangent + column * MLPOT_PANEL);
+            transposed_product(m->packed + column * MLPOT_TILE, apart, w->n_points / MLPOT_TILE, w->scaled,
+                               products + column * MLPOT_PANEL);
     }
 }
 
-/* As normalise_vjp, of one centre with members as lanes; `features` points at its column in a panel. */
-static void member_normalise_vjp(int n_features, const double *features, double norm, float *cotangent)
+/* As normalise_vjp, of centre `lane` of these; `features` points at its column in a panel. */
+static void member_normalise_vjp(int lane, const double *features, double norm, member_memory *w)
 {
-    of_members overlap = {0};
-    const float inverse = norm > 0.0 ? (float)(1.0 / norm) : 0.0f;
+    typedef double numbers[MLPOT_MEMBERS];
+    const int n_features = w->m->n_features;
+    const double *products = w->products + (ptrdiff_t)(lane / SHARING) * n_features * MLPOT_PANEL
+                             + lane % SHARING * MLPOT_MEMBERS;
+    const double inverse = norm > 0.0 ? 1.0 / norm : 0.0;
+    numbers overlap = {0};
     for (ptrdiff_t f = 0; f < n_features; ++f)
-        overlap += (float)features[f * MLPOT_PANEL] * *(const of_members *)(cotangent + f * MLPOT_PANEL);
-    for (ptrdiff_t f = 0; f < n_features; ++f) {
-        of_members *g = (of_members *)(cotangent + f * MLPOT_PANEL);
-        *g = (*g - (float)features[f * MLPOT_PANEL] * overlap) * inverse;
-    }
+        for (int u = 0; u < MLPOT_MEMBERS; ++u) overlap[u] += features[f * MLPOT_PANEL] * products[f * MLPOT_PANEL + u];
+    for (ptrdiff_t f = 0; f < n_features; ++f)
+        for (int u = 0; u < MLPOT_MEMBERS; ++u)
+            w->cotangent[f * MLPOT_MEMBERS + u] =
+                (float)((products[f * MLPOT_PANEL + u] - features[f * MLPOT_PANEL] * overlap[u]) * inverse);
 }
 
 /* D of n_m orders for one row; n_m is a constant wherever this is called. */
@@ -98,7 +104,7 @@ MLPOT_INLINE void member_row(const int n_m, const mlpot_members *m, int row, ptr
     of_members sum[8];
     for (int i = 0; i < n_m; ++i) sum[i] = (of_members){0};
     for (int e = m->entries[row]; e < m->entries[row + 1]; ++e) {
-        const of_members w = m->coupling[e] * *(const of_members *)(cotangent + (ptrdiff_t)m->feature[e] * MLPOT_PANEL);
+        const of_members w = m->coupling[e] * *(const of_members *)(cotangent + (ptrdiff_t)m->feature[e] * MLPOT_MEMBERS);
         const float *other = c + m->partner[e];
         for (int i = 0; i < n_m; ++i) sum[i] += other[i * n_rows] * w;
     }
@@ -117,8 +123,7 @@ static void member_orders(int n_m, const mlpot_members *m, int row, ptrdiff_t n_
 }
 
 /* As power_spectrum_vjp, of one lane of c_lanes with members as lanes. */
-static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, const float *cotangent,
-                                member_memory *w)
+static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, member_memory *w)
 {
     const mlpot_members *m = w->m;
     float *c = w->c, *dc = w->dc;
@@ -129,7 +134,7 @@ static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, c
                 c[i * n_rows + r] =
                     (float)c_lanes[((ptrdiff_t)(l * l + i) * d->n_channels + m->channel[first + r]) * MLPOT_LANES];
         for (ptrdiff_t r = 0; r < n_rows; ++r)
-            member_orders(2 * l + 1, m, (int)(first + r), n_rows, cotangent, c, dc + r * MLPOT_MEMBERS);
+            member_orders(2 * l + 1, m, (int)(first + r), n_rows, w->cotangent, c, dc + r * MLPOT_MEMBERS);
         c += (2 * l + 1) * n_rows;
         dc += (2 * l + 1) * n_rows * MLPOT_MEMBERS;
     }
@@ -153,44 +158,76 @@ static void member_harmonics(int n_lm, int begin, const scratch *s, float *out)
     }
 }
 
-/* f/r and f' - l f/r of one neighbour, channels side by side. */
-static void member_radial_of(const mlpot_density *d, int width, double inverse, const double *radial,
-                             const double *slope, float *out)
+#ifdef __clang__
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+typedef int32_t places __attribute__((vector_size(32)));
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (places){__VA_ARGS__})
+#endif
+#define EXCHANGE(a, b, low, high)                    \
+    {                                                \
+        const of_eight x = r[a], y = r[b];           \
+        r[a] = SHUFFLE(x, y, low);                   \
+        r[b] = SHUFFLE(x, y, high);                  \
+    }
+#define LIST(...) __VA_ARGS__
+
+/* Eight rows of eight numbers become columns. */
+MLPOT_INLINE void transpose(of_eight *r)
 {
-    float *slopes = out + (d->l_max + 1) * width;
-    for (int l = 0; l <= d->l_max; ++l)
-        for (int q = 0; q < width; q += MLPOT_LANES, radial += MLPOT_LANES, slope += MLPOT_LANES) {
-            const mlpot_vector value = inverse * *(const mlpot_vector *)radial;
-            *(half_single *)(out + l * width + q) = __builtin_convertvector(value, half_single);
-            *(half_single *)(slopes + l * width + q) =
-                __builtin_convertvector(*(const mlpot_vector *)slope - (double)l * value, half_single);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2)
+        EXCHANGE(i, i + 1, LIST(0, 8, 2, 10, 4, 12, 6, 14), LIST(1, 9, 3, 11, 5, 13, 7, 15))
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+        EXCHANGE(i + i / 2 * 2, i + i / 2 * 2 + 2, LIST(0, 1, 8, 9, 4, 5, 12, 13), LIST(2, 3, 10, 11, 6, 7, 14, 15))
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) EXCHANGE(i, i + 4, LIST(0, 1, 2, 3, 8, 9, 10, 11), LIST(4, 5, 6, 7, 12, 13, 14, 15))
+}
+
+/* f/r and f' - l f/r of neighbours of one group, from begin to end - 1, in eight channels of degree l from `column` of their
+ * rows on; into lanes, those outside are 0. */
+MLPOT_INLINE void member_channels(const scratch *s, int l, int column, int first, int begin, int end,
+                                  const double *inverse, float *out)
+{
+    of_eight values[8], slopes[8];
+    for (int u = 0; u < 8; ++u) {
+        const int k = first + u;
+        values[u] = slopes[u] = (of_eight){0};
+        if (k < begin || k >= end) continue;
+        const mlpot_vector *f = (const mlpot_vector *)(s->radial + (ptrdiff_t)k * s->radial_stride + column);
+        const mlpot_vector *g = (const mlpot_vector *)(s->slope + (ptrdiff_t)k * s->radial_stride + column);
+        for (int i = 0; i < 8 / MLPOT_LANES; ++i) {
+            const mlpot_vector value = inverse[u] * f[i];
+            ((half_single *)&values[u])[i] = __builtin_convertvector(value, half_single);
+            ((half_single *)&slopes[u])[i] = __builtin_convertvector(g[i] - (double)l * value, half_single);
         }
+    }
+    transpose(values);
+    transpose(slopes);
+    for (int q = 0; q < 8; ++q, out += 2 * NEIGHBOURS) {
+        memcpy(out, &values[q], sizeof(float) * ABREAST_LANES);
+        memcpy(out + NEIGHBOURS, &slopes[q], sizeof(float) * ABREAST_LANES);
+    }
 }
 
 /* Radial functions of `n` neighbours from begin on, 0 in the channels of other groups than theirs; first and last group. */
 static void member_radial(const mlpot_density *d, const mlpot_pairs *p, int begin, int n, const scratch *s,
                           member_memory *w, int groups[2])
 {
-    const mlpot_members *m = w->m;
-    const int n_all = m->rows[d->l_max + 1];
+    double inverse[NEIGHBOURS + 8] = {0};
     int g = 0;
-    memset(w->radial, 0, sizeof(float) * n_all * 2 * NEIGHBOURS);
-    for (int lane = 0; lane < n; ++lane) {
-        const int k = begin + lane;
-        while (k >= s->group_end[g]) ++g;
-        if (!lane) groups[0] = g;
+    for (int lane = 0; lane < n; ++lane) inverse[lane] = 1.0 / p->distances[s->pair[begin + lane]];
+    while (begin >= s->group_end[g]) ++g;
+    for (groups[0] = g;; ++g) {
+        const int from = g ? s->group_end[g - 1] : 0, end = s->group_end[g] < begin + n ? s->group_end[g] : begin + n;
+        for (int lane = 0; lane < NEIGHBOURS; lane += ABREAST_LANES)
+            for (int l = 0; l <= d->l_max; ++l)
+                for (int q = 0; q < d->width[g]; q += 8)
+                    member_channels(s, l, l * d->width[g] + q, begin + lane, from, end, inverse + lane,
+                                    w->radial + (ptrdiff_t)(l * d->n_channels + d->first[g] + q) * 2 * NEIGHBOURS + lane);
         groups[1] = g;
-        const int width = d->width[g], apart = (d->l_max + 1) * width;
-        member_radial_of(d, width, 1.0 / p->distances[s->pair[k]], s->radial + (ptrdiff_t)k * s->radial_stride,
-                         s->slope + (ptrdiff_t)k * s->radial_stride, w->own);
-        for (int l = 0; l <= d->l_max; ++l) {
-            const int *bounds = m->group_rows + l * (d->n_groups + 1) + g;
-            const float *own = w->own + l * width - d->first[g];
-            for (int r = bounds[0]; r < bounds[1]; ++r) {
-                w->radial[r * 2 * NEIGHBOURS + lane] = own[m->channel[r]];
-                w->radial[(r * 2 + 1) * NEIGHBOURS + lane] = own[m->channel[r] + apart];
-            }
-        }
+        if (s->group_end[g] >= begin + n) return;
     }
 }
 
@@ -199,7 +236,7 @@ MLPOT_INLINE void member_sums(const int count, const mlpot_density *d, const mem
                               int member, mlpot_single (*out)[4])
 {
     const mlpot_members *m = w->m;
-    const mlpot_single *harmonics = (const mlpot_single *)w->ylm, *radial = (const mlpot_single *)w->radial;
+    const mlpot_single *harmonics = (const mlpot_single *)w->ylm;
     const float *dc = w->dc + member;
     mlpot_single sums[4][4];
     for (int u = 0; u < count; ++u)
@@ -208,15 +245,18 @@ MLPOT_INLINE void member_sums(const int count, const mlpot_density *d, const mem
         const int first = m->rows[l], n_rows = m->rows[l + 1] - first;
         const int *bounds = m->group_rows + l * (d->n_groups + 1);
         const int begin = bounds[groups[0]], end = bounds[groups[1] + 1];
+        const mlpot_single *of_degree = (const mlpot_single *)w->radial + (ptrdiff_t)l * d->n_channels * 2;
         for (int i = 0; i < 2 * l + 1; ++i, dc += n_rows * MLPOT_MEMBERS, harmonics += 4) {
             mlpot_single t[4], slope[4];
             for (int u = 0; u < count; ++u) t[u] = slope[u] = (mlpot_single){0};
-            for (int r = begin; r < end; ++r)
+            for (int r = begin; r < end; ++r) {
+                const mlpot_single *radial = of_degree + 2 * m->channel[r];
                 for (int u = 0; u < count; ++u) {
                     const float v = dc[(r - first) * MLPOT_MEMBERS + u];
-                    t[u] += v * radial[2 * r];
-                    slope[u] += v * radial[2 * r + 1];
+                    t[u] += v * radial[0];
+                    slope[u] += v * radial[1];
                 }
+            }
             for (int u = 0; u < count; ++u) {
                 for (int x = 0; x < 3; ++x) sums[u][x] += harmonics[x + 1] * t[u];
                 sums[u][3] += harmonics[0] * slope[u];

@@ -84,8 +84,8 @@ typedef struct {
  * by degree, then channel. */
 typedef struct {
     int n_features;          /* leading features that the ensemble sees, a multiple of MLPOT_TILE */
-    const float *packed;     /* from mlpot_pack with MLPOT_TILE, in single precision: (known.n, n_features) */
-    const float *weights;    /* (known.n rounded up to MLPOT_TILE, MLPOT_MEMBERS) the rest 0 */
+    const double *packed;    /* from mlpot_pack with MLPOT_TILE: (known.n, n_features) */
+    const double *weights;   /* (known.n rounded up to MLPOT_TILE, MLPOT_MEMBERS) the rest 0 */
     const int32_t *rows;     /* (l_max + 2) first row of every degree */
     const int32_t *group_rows; /* (l_max + 1, n_groups + 1) first row of a group's channels */
     const int32_t *channel;  /* (n_rows) */

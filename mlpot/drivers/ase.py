@@ -48,8 +48,8 @@ class MlpotCalculator(Calculator):
     model : str, path, SparseGP or CompiledModel
         A model, the file of one, or what `model.compile(...)` made of one.
     uncertainty : bool
-        Whether every calculation also fills `uncertainty` with "energies_std" (n_atoms,) and "energy_std", in eV; the
-        second is computed when it is looked at.
+        Whether every calculation also fills `uncertainty` with "energies_std" (n_atoms,) and "energy_std" in eV,
+        "forces_std" (n_atoms, 3) in eV/A and "novelty" (n_atoms,); see `Prediction`.
 
     Raises
     ------

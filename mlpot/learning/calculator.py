@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -237,7 +237,7 @@ class LearningCalculator(CampaignCalculator):
         *,
         species: Iterable[int] | None = None,
         config: FitConfig | None = None,
-        threshold: float | str = "adaptive",
+        threshold: float | Literal["adaptive"] = "adaptive",
         max_labels: int | None = None,
         rules: Rules | None = None,
         frames: list[Atoms] | None = None,

@@ -228,7 +228,7 @@ class Campaign:
 
     def _annotate(self, query: Query, lesson: Lesson, seconds: float) -> None:
         """Keep with the label what the run knew when it asked, and what it made of it."""
-        numbers: dict[str, Any] = {
+        numbers: dict[str, float | int | str] = {
             "model_version": self.learner.model_version, "reason": query.reason, "walker": query.walker,
             "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": lesson.expected_after,
         }  # fmt: skip

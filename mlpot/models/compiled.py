@@ -1,7 +1,8 @@
 """The compiled model: the numbers of a `SparseGP` at a fraction of its cost; every simulation runs on it.
 
 Pair potentials become splines, features shed what the energy does not see, the sum over sparse points collapses where
-that is cheaper (`compiled_soap`), all within a tolerance that the caller states. The uncertainty stays exact (`spread`).
+that is cheaper (`compiled_soap`), all within a tolerance that the caller states. The uncertainty of energies is that of the
+formulas, of forces to some percent (`spread`).
 """
 
 from __future__ import annotations

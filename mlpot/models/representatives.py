@@ -39,7 +39,7 @@ DISTINCT = 1e-12
 """Part of its prior variance that a representative adds at least."""
 TYPICAL = 0.9
 """Representatives that leave no more of each other than what counts as known: those of the edges of the data leave more."""
-RESOLUTION, STRANGE = 0.009, 0.05
+RESOLUTION, STRANGE = 0.004, 0.02
 """Parts of the prior variance: below the first everything counts as known, beyond the second nothing does, not even where
 few points have too little in common to tell."""
 NOVEL = 1.5
@@ -53,7 +53,7 @@ class Choice:
     Parameters
     ----------
     terms : tuple of FittedTerm
-        The many-body terms of a model (all where it has none), each with its representatives only.
+        The many-body terms that have points (all terms that do, where none is many-body), with their representatives only.
     columns : (n,) int array
         Where they are among the columns of all terms.
     kept : dict of int to tuple of (n,) int arrays
@@ -79,8 +79,8 @@ class Choice:
 
 def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
     """Representatives of a fitted model's terms: those whose variance the ones before explain least."""
-    many_body = [k for k, term in enumerate(terms) if isinstance(term, SoapTerm)]
-    used = many_body or list(range(len(terms)))
+    with_points = [k for k, term in enumerate(terms) if term.n_sparse]
+    used = [k for k in with_points if isinstance(terms[k], SoapTerm)] or with_points
     parts, chosen_terms, chosen, all_kept = columns(terms), [], [], {}
     unseen = dict.fromkeys(species, 0.0)
     for k in used:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import block_diag
 
 from ..descriptors.density import species_indices
 from ..errors import ConfigError
@@ -20,7 +19,6 @@ from .baseline import Baseline
 from .calibration import UNCALIBRATED, Calibration
 from .compiled import CompiledModel
 from .design_matrix import columns, reach
-from .factor import prior_factor
 from .prediction import Prediction, make_prediction
 from .representatives import Choice, Representatives, choose
 from .settings import FitConfig
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE = 1e-8
 """Largest change of an atom's energy by compilation, eV."""
-MADE: tuple[str, ...] = ("cutoff", "prior_factor", "choice", "representatives", "compiled")
+MADE: tuple[str, ...] = ("cutoff", "choice", "representatives", "compiled")
 """Properties that are kept once they are made."""
 
 
@@ -89,14 +87,6 @@ class SparseGP:
     def n_sparse(self) -> int:
         return len(self.weights)
 
-    @cached_property
-    def prior_factor(self) -> np.ndarray:
-        """Lower Cholesky factor of K_mm, block diagonal (M, M)."""
-        blocks = [
-            prior_factor(block, self.jitter * term.energy_scale**2) for term in self.terms for block in term.prior()
-        ]
-        return np.asfortranarray(block_diag(*blocks))
-
     def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
         """The model for simulations; `predict`, the calculators and the learning loop use the default.
 
@@ -106,7 +96,7 @@ class SparseGP:
             Largest change of an atom's energy, eV.
         precision : "float64" or "float32"
             In single precision the products of those features are made that are small enough for an error of the forces
-            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty stays in double precision.
+            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty is the same in both.
 
         Raises
         ------

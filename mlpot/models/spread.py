@@ -96,10 +96,14 @@ class PairSpread:
 
     Parameters
     ----------
+    others : tuple of CompiledTerm
+        Terms without points.
     terms : tuple of CorrelatedTerm
+        In the order of the representatives.
     representatives : Representatives
     """
 
+    others: tuple[CompiledTerm, ...]
     terms: tuple[CorrelatedTerm, ...]
     representatives: Representatives
 
@@ -123,6 +127,8 @@ class PairSpread:
         prior, unused = np.zeros(pairs.n_atoms), np.zeros(pairs.n_atoms)
         covariances = np.zeros((pairs.n_atoms, len(self.representatives.upper)))
         members = np.zeros((N_MEMBERS, pairs.n_pairs, 3))
+        for other in self.others:
+            other.predict(pairs, energies, pair_gradients)
         for term, part in zip(self.terms, columns(self.representatives.terms), strict=True):
             term.predict(pairs, energies, pair_gradients, covariances[:, part], prior)
         for potentials in self._members:
@@ -175,9 +181,13 @@ def make_spread(model: SparseGP, terms: Sequence[CompiledTerm]) -> Spread:
     with single_blas_thread():
         if model.factor is None:
             return _independent(model, terms)
-        if any(isinstance(term, CompiledSoapTerm) for term in terms):
-            return _many_body(model.representatives, terms)
-        return PairSpread(tuple(cast(CorrelatedTerm, term) for term in terms), model.representatives)
+        rep = model.representatives
+        used = [terms[k] for k in rep.choice.kept]
+        others = tuple(term for k, term in enumerate(terms) if k not in rep.choice.kept)
+        if any(isinstance(term, CompiledSoapTerm) for term in used):
+            compiled = tuple(cast(CompiledSoapTerm, term) for term in used)
+            return ManyBodySpread(others, compiled, _with_members(rep, compiled), rep)
+        return PairSpread(others, tuple(cast(CorrelatedTerm, term) for term in used), rep)
 
 
 def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentSpread:
@@ -190,22 +200,21 @@ def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentS
     return IndependentSpread(tuple(terms), models, variance)
 
 
-def _many_body(rep: Representatives, terms: Sequence[CompiledTerm]) -> ManyBodySpread:
-    compiled = [term for term in terms if isinstance(term, CompiledSoapTerm)]
+def _with_members(rep: Representatives, terms: Sequence[CompiledSoapTerm]) -> tuple[tuple[KernelModel, ...], ...]:
+    """Models of every element in every term; see `ManyBodySpread`."""
     models = []
-    for term, own, part in zip(compiled, rep.terms, columns(rep.terms), strict=True):
-        scales = cast(SoapTerm, own)
+    for term, own, part in zip(terms, rep.terms, columns(rep.terms), strict=True):
+        zeta = cast(SoapTerm, own).zeta
         models.append(
             tuple(
                 species.model(
-                    _triangles(rep, rep.columns_of(species.number)) if term is compiled[-1] else (),
-                    compile_members(species, rep.members[part][species.columns], own.energy_scale, scales.zeta),
+                    _triangles(rep, rep.columns_of(species.number)) if term is terms[-1] else (),
+                    compile_members(species, rep.members[part][species.columns], own.energy_scale, zeta),
                 )
                 for species in term.parts
             )
         )
-    others = tuple(term for term in terms if not isinstance(term, CompiledSoapTerm))
-    return ManyBodySpread(others, tuple(compiled), tuple(models), rep)
+    return tuple(models)
 
 
 def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:

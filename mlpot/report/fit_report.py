@@ -23,7 +23,7 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
     if test:
-        sections.append(section("Test structures", image(parity_figure(test))))
+        sections.append(section("Test structures", image(parity_figure(test, model.calibration))))
     if model.config:
         settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
         sections.append(section("Settings", f"<pre>{settings}</pre>"))

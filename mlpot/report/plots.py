@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..durable import atomic_write
-from ..models.calibration import binned, coverage
+from ..models.calibration import UNCALIBRATED, Calibration, binned, coverage
 from ..models.report import Comparison, energy_errors, force_errors
 
 BLUE, RED, GREY = "#2f6f9f", "#c0392b", "#888888"
@@ -35,18 +35,20 @@ def image(figure: Figure, says: str = "plot") -> str:
     return f'<img alt="{escape(says)}" src="data:image/png;base64,{data}">'
 
 
-def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Energies per atom and force components, predicted against labelled; below, errors against predicted deviations."""
+def parity_figure(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRATED) -> Figure:
+    """Energies per atom and force components, predicted against labelled; below, errors against predicted deviations, without
+    the forces that symmetry makes zero, which the calibration that was `used` tells."""
     told = any(c.energy_std is not None for c in comparisons)
     figure = Figure(figsize=(9, 8 if told else 4), layout="constrained")
     axes = figure.subplots(2 if told else 1, 2, squeeze=False)
     left, right = axes[0]
     if told:
-        _calibration(
-            axes[1][0],
-            axes[1][1],
-            {"forces / (eV/A)": force_errors(comparisons), "energies / eV": energy_errors(comparisons)},
-        )
+        errors, deviations = force_errors(comparisons)
+        uncertain = used.uncertain(deviations)
+        of_forces = errors[uncertain], deviations[uncertain]
+        lower_left, lower_right = axes[1]
+        kinds = {"forces / (eV/A)": of_forces, "energies / eV": energy_errors(comparisons)}
+        _calibration(lower_left, lower_right, kinds)
     with_energy = [c for c in comparisons if c.energy_per_atom is not None]
     labels = np.array([c.structure.energy / c.structure.n_atoms for c in with_energy])
     parity(left, labels, labels + [c.energy_per_atom for c in with_energy], "energy / (eV/atom)")
@@ -63,14 +65,12 @@ def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -
     right.plot(numbers, [math.erf(n / math.sqrt(2)) for n in numbers], color=GREY, lw=1, label="normal distribution")
     ends = []
     for (name, (errors, deviations)), colour in zip(kinds.items(), (BLUE, RED), strict=True):
-        told = deviations > 0
-        if not told.any():
+        if not len(errors):
             continue
-        found, std = errors[told], deviations[told]
-        predicted, occurred = binned(found, std)
+        predicted, occurred = binned(errors, deviations)
         ends += [predicted.min(), predicted.max()]
         left.loglog(predicted, occurred, "o-", color=colour, ms=4, label=name)
-        right.plot(numbers, [coverage(found, std, n) for n in numbers], color=colour, label=name)
+        right.plot(numbers, [coverage(errors, deviations, n) for n in numbers], color=colour, label=name)
     if ends:
         left.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, lw=1)
         plain_logarithm(left.xaxis, left.yaxis)

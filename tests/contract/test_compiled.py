@@ -34,6 +34,11 @@ def agree(ours, exact, atol=1e-8):
     np.testing.assert_allclose(ours.forces, exact.forces, rtol=0, atol=100 * atol)
     np.testing.assert_allclose(ours.virial, exact.virial, rtol=0, atol=1e4 * atol)
     np.testing.assert_allclose(ours.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
+    assert ours.energy_std == pytest.approx(exact.energy_std, rel=1e-4, abs=1e-7)
+    np.testing.assert_allclose(ours.novelty, exact.novelty, rtol=1e-4, atol=1e-6)
+    # the ensemble sees the features that give its gradients to 2 %
+    close = np.abs(ours.forces_std - exact.forces_std) <= 0.05 * np.linalg.norm(exact.forces_std, axis=1, keepdims=True)
+    assert close.all()
 
 
 @pytest.mark.parametrize("level", range(3))

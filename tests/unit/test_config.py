@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 import mlpot
-from mlpot.config import FitFile, LearnFile, read_config, template
+from mlpot.config import FitFile, LearnFile, WalkerSettings, read_config
 from mlpot.errors import ConfigError
 from mlpot.labellers.plan import LabellingPlan
+from mlpot.templates import template
 
 FIT = """
 [data]
@@ -119,6 +120,43 @@ def test_labelling_plans(tmp_path):
     assert read_config(file, LearnFile).labeller.plan() == LabellingPlan()
 
 
+def test_walkers_say_what_is_theirs(tmp_path):
+    """The rest is that of [structure] and [dynamics]; replicas differ by their seeds."""
+    file = tmp_path / "learn.toml"
+    file.write_text(
+        LEARN + "[dynamics]\nsteps = 70\nseed = 3\n"
+        '[[walkers]]\nname = "cold"\ntemperature_K = 100\n[[walkers]]\nname = "hot"\nreplicas = 2\nsteps = 50\n'
+        'temperature_K = [300, 900]\nfile = "other.xyz"\n[[walkers]]\nname = "press"\nseed = 3\npressure_GPa = 5\n'
+    )
+    found = read_config(file, LearnFile).all_walkers()
+    assert [name for name, _, _ in found] == ["cold", "hot-0", "hot-1", "press"]
+    assert [structure.file for _, structure, _ in found] == ["start.xyz", "other.xyz", "other.xyz", "start.xyz"]
+    assert [dynamics.steps for _, _, dynamics in found] == [70, 50, 50, 70]
+    assert [dynamics.plan().ramp for _, _, dynamics in found] == [(100, 100), (300, 900), (300, 900), (300, 300)]
+    assert [dynamics.seed for _, _, dynamics in found] == [3, 4, 5, 3]
+    assert found[3][2].pressure_GPa == 5
+    file.write_text(LEARN)
+    assert [name for name, _, _ in read_config(file, LearnFile).all_walkers()] == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("walkers", "message"),
+    [
+        ('[[walkers]]\nname = "a"\n[[walkers]]\nname = "a"\n', "'a' occurs twice"),
+        ('[[walkers]]\nname = "nan"\n', "reads as a number"),
+        ('[[walkers]]\nname = "1/2"\n', r"walkers\[0\].name"),
+        ('[[walkers]]\nname = "a"\ntemperature = 3\n', r"walkers\[0\].temperature: unknown key; did you mean 'temperature_K'"),
+        ("[learning]\nconverged_after = 100\n", "needs check_interval and target_error"),
+        ("[learning]\nsoft_fraction = 1.5\n", "soft_fraction"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, walkers, message):
+    file = tmp_path / "learn.toml"
+    file.write_text(LEARN + walkers)
+    with pytest.raises(ConfigError, match=message):
+        read_config(file, LearnFile)
+
+
 @pytest.mark.parametrize(("kind", "schema"), [("fit", FitFile), ("learn", LearnFile)])
 def test_templates_are_complete_and_valid(tmp_path, kind, schema):
     text = template(kind, "start.xyz", [6, 14])
@@ -126,9 +164,14 @@ def test_templates_are_complete_and_valid(tmp_path, kind, schema):
     file.write_text(text)
     read_config(file, schema)
     # with every commented key switched on it is still a configuration, but for keys that exclude each other
-    every = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())
+    every = "\n".join(
+        line.removeprefix("# ") if " = " in line or line.startswith("# [[") else line for line in text.splitlines()
+    )
     known = tomllib.loads(every)
     for section, field in schema.model_fields.items():
+        if section == "walkers":
+            assert all(set(walker) <= set(WalkerSettings.model_fields) for walker in known[section])
+            continue
         keys = set(field.annotation.model_fields) - {"terms", "config_type_noise"}
         assert set(known[section]) == keys
 

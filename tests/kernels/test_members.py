@@ -1,0 +1,131 @@
+"""Pair gradients of an ensemble in the core against the formulas, finite differences and the symmetries of space."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import SMALL_TERMS
+from finite_differences import position_gradient
+from mlpot._ext.density import INSTRUCTION_SETS, N_MEMBERS, use_instructions
+from scipy.spatial.transform import Rotation
+
+import mlpot
+from mlpot.models import compiled_members
+from mlpot.neighbours import find_pairs
+
+SOAP = {**SMALL_TERMS[1], "n_max": 5, "l_max": 9, "zeta": 3}
+CASES = {
+    "one element": ("frames", [SOAP]),
+    "two elements, two terms": (
+        "two_species_frames",
+        [{**SOAP, "l_max": 4}, {**SOAP, "cutoff": 3.0, "l_max": 2, "zeta": 1}],
+    ),
+    "zeta 2, fewer points for the energy": ("two_species_frames", [{**SOAP, "n_max": 2, "l_max": 1, "zeta": 2}]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def fitted(request):
+    data, terms = CASES[request.param]
+    frames = request.getfixturevalue(data)
+    return mlpot.fit(frames[:4], mlpot.FitConfig(terms=terms, jitter=1e-6, check_labels=False)), frames
+
+
+@pytest.fixture
+def all_features(monkeypatch):
+    """Members see every feature."""
+    monkeypatch.setattr(compiled_members, "MEMBER_ERROR", 0.0)
+
+
+def members_of(model, pairs):
+    """Pair gradients (n_pairs, 3, N_MEMBERS) as the core computes them."""
+    spread = model.compile()._spread
+    out, unused = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32), np.zeros(pairs.n_atoms)
+    for term, models in zip(spread.terms, spread.models, strict=True):
+        covariances = np.zeros((pairs.n_atoms, sum(part.known.n for part in term.parts)))
+        term.evaluate(pairs, unused, np.zeros((pairs.n_pairs, 3)), models, None, None, covariances, out)
+    return out
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_equal_their_twin(fitted, all_features, level):
+    model, frames = fitted
+    atoms = frames[5] * (2, 1, 1)
+    atoms.rattle(0.2, seed=1)
+    some = (atoms, Atoms(frames[0].symbols[:3], positions=[[0, 0, 0], [0, 0, 2.5], [0, 2.0, 0.3]]), frames[0][:1])
+    try:
+        assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
+        for structure in some:
+            pairs = find_pairs(structure, model.cutoff)
+            exact = model.representatives.member_gradients(pairs)
+            np.testing.assert_allclose(members_of(model, pairs), exact, atol=3e-5 * np.abs(exact).max(initial=0))
+    finally:
+        use_instructions(-1)
+
+
+def test_fewer_features_to_the_tolerance(fitted):
+    model, frames = fitted
+    pairs = find_pairs(frames[5], model.cutoff)
+    exact = model.representatives.member_gradients(pairs)
+    error = members_of(model, pairs) - exact
+    assert np.linalg.norm(error) < 5 * compiled_members.MEMBER_ERROR * np.linalg.norm(exact)
+
+
+def test_forces_of_members_are_slopes_of_their_energies(fitted, all_features):
+    """Energies of members by the formulas, forces by the core."""
+    model, frames = fitted
+    atoms, rep = frames[5][:6], model.representatives
+    pairs = find_pairs(atoms, model.cutoff)
+    forces = pairs.forces(members_of(model, pairs))
+    scale = np.abs(forces).max()
+    assert scale > 0
+    for member in (0, 5):
+
+        def energy(moved, weights=rep.members[:, member]):
+            near = find_pairs(moved, model.cutoff)
+            return float(np.concatenate([t.covariances(near) for t in rep.terms], axis=1).sum(axis=0) @ weights)
+
+        np.testing.assert_allclose(forces[:, :, member], -position_gradient(energy, atoms), atol=1e-4 * scale)
+
+
+def test_symmetries(fitted):
+    model, frames = fitted
+    atoms = frames[5].copy()
+    found = model.predict(atoms, True)
+
+    def of(other):
+        p = model.predict(other, True)
+        return p.forces_std, p.novelty
+
+    order = np.random.default_rng(0).permutation(len(atoms))
+    moved, turned = atoms.copy(), atoms.copy()
+    moved.positions += [3.3, -20.0, 7.7]
+    for values, where in (
+        (of(atoms[order]), order),
+        (of(moved), slice(None)),
+        (of(atoms * (2, 1, 1)), np.tile(range(32), 2)),
+    ):
+        np.testing.assert_allclose(values[0], found.forces_std[where], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(values[1], found.novelty[where], rtol=1e-6, atol=1e-9)
+    turned.set_cell(atoms.cell.array @ Rotation.random(rng=np.random.default_rng(0)).as_matrix(), scale_atoms=True)
+    raw = [model.calibration.raw_forces_std(std) for std in (of(turned)[0], found.forces_std)]
+    # a direction's variance is the geometric mean of its own and the atom's: the squares add up to the same
+    np.testing.assert_allclose(*(np.sum(std**4, axis=1) for std in raw), rtol=1e-2)
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_threads_change_no_bit(fitted, n_threads, monkeypatch):
+    model, frames = fitted
+    pairs = find_pairs(frames[5] * (2, 2, 2), model.cutoff)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = members_of(model, pairs)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
+    np.testing.assert_array_equal(members_of(model, pairs), one)
+
+
+def test_what_symmetry_makes_zero_stays_zero(fitted):
+    model, frames = fitted
+    crystal = frames[0].copy()
+    crystal.set_scaled_positions(np.round(crystal.get_scaled_positions() * 4) / 4)
+    crystal.numbers[:] = 14
+    raw = model.calibration.raw_forces_std(model.predict(crystal, True).forces_std)
+    assert raw.max() < 1e-6

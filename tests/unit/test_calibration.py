@@ -1,0 +1,244 @@
+"""Standard deviations are made as large as errors: on made-up errors, and on structures that a fit did not know."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import NOISES, SMALL_TERMS, make_frames
+from scipy.linalg import solve_triangular
+
+import mlpot
+from mlpot.models.calibration import (
+    SYMMETRIC,
+    UNCALIBRATED,
+    Calibration,
+    coverage,
+    expected_normalised_error,
+    fit_calibration,
+)
+from mlpot.models.evaluate import evaluate
+from mlpot.models.fit import fit_terms
+from mlpot.models.label_check import leave_one_out, some_structures
+from mlpot.models.report import force_errors
+from mlpot.models.representatives import MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose
+from mlpot.models.task import FitTask
+from mlpot.models.variances import force_variances
+from mlpot.neighbours import find_pairs
+from mlpot.structures import all_labelled
+
+SOAP = SMALL_TERMS[1:]
+NO_ENERGIES = (np.empty(0), np.empty(0))
+
+
+def made_up(n=4000, scale=7.0, floor=0.02, seed=0):
+    rng = np.random.default_rng(seed)
+    raw = np.exp(rng.normal(np.log(0.01), 1.0, (n, 3)))
+    return np.sqrt((scale * raw) ** 2 + floor**2) * rng.normal(size=raw.shape), raw
+
+
+def test_scale_and_floor_are_found():
+    errors, raw = made_up()
+    rng = np.random.default_rng(1)
+    energy_std = rng.uniform(0.1, 1.0, 2000)
+    found = fit_calibration(errors, raw, 3.0 * energy_std * rng.normal(size=2000), energy_std)
+    # errors beyond two deviations count less than a normal distribution asks for
+    assert found.force_scale == pytest.approx(7.0, rel=0.1)
+    assert found.force_floor == pytest.approx(0.02, rel=0.15)
+    assert found.energy_scale == pytest.approx(3.0, rel=0.1)
+    assert (found.n_forces, found.n_energies) == (12000, 2000)
+    std = found.forces_std(raw)
+    assert coverage(errors, std, 1) == pytest.approx(0.68, abs=0.04)
+    assert coverage(errors, std, 2) == pytest.approx(0.95, abs=0.02)
+    assert expected_normalised_error(errors.ravel(), std.ravel()) < 0.12
+    np.testing.assert_allclose(found.raw_forces_std(std), raw, rtol=1e-6)
+
+
+def test_a_few_wrong_labels_change_little():
+    errors, raw = made_up()
+    right = fit_calibration(errors, raw, *NO_ENERGIES)
+    errors[:4] += 50.0
+    wrong = fit_calibration(errors, raw, *NO_ENERGIES)
+    assert wrong.force_scale == pytest.approx(right.force_scale, rel=0.05)
+    assert wrong.energy_scale == wrong.force_scale and wrong.n_energies == 0
+
+
+def test_what_symmetry_makes_zero_is_left_out():
+    errors, raw = made_up(1000)
+    zeros = np.zeros((500, 3))
+    some = fit_calibration(errors, raw, *NO_ENERGIES)
+    more = fit_calibration(
+        np.concatenate([errors, zeros]), np.concatenate([raw, zeros + 0.1 * SYMMETRIC]), *NO_ENERGIES
+    )
+    assert more == some
+
+
+def test_few_errors_calibrate_nothing():
+    assert fit_calibration(np.ones((2, 3)), np.ones((2, 3)), np.ones(3), np.ones(3)) == UNCALIBRATED
+    only = fit_calibration(np.empty((0, 3)), np.empty((0, 3)), 2.0 * np.ones(12), np.ones(12))
+    assert only.force_scale == only.energy_scale == pytest.approx(2.0, rel=0.01) and only.n_forces == 0
+    assert fit_calibration(np.empty((0, 3)), np.empty((0, 3)), np.ones(12), np.zeros(12)) == UNCALIBRATED
+
+
+def test_expected_normalised_error_by_hand():
+    std = np.repeat([1.0, 2.0], 5)
+    assert expected_normalised_error(np.repeat([1.0, 1.0], 5), std) == pytest.approx(0.25)
+    assert expected_normalised_error(np.repeat([1.0, -2.0], 5), std) == 0.0
+
+
+def test_variance_of_a_direction_is_between_its_own_and_the_atoms():
+    forces = np.zeros((1, 3, 8))
+    forces[0, 0], forces[0, 1] = 3.0, 1.0
+    mean = (9.0 + 1.0) / 3
+    np.testing.assert_allclose(force_variances(forces), [[3 * np.sqrt(mean), np.sqrt(mean), 0.0]])
+
+
+@pytest.fixture(scope="module", params=[40, 160])
+def left_out(request):
+    """Errors of the first structure by the fit to all, and by a fit without it; with all points, and with some that stand
+    for all."""
+    frames = make_frames(5)
+    structures = all_labelled(frames)
+    whole = mlpot.fit(frames, mlpot.FitConfig(terms=[{**SOAP[0], "n_sparse": request.param}], jitter=1e-6, **NOISES))
+    task = FitTask(structures, whole.species, whole.baseline, whole.config)
+    (found, *_) = leave_one_out(
+        task.posterior(task.evidence(whole.terms), whole.terms), structures, task.progress, None
+    )
+    without = fit_terms(structures[1:], whole.species, whole.terms, whole.baseline, whole.config)
+    return found, without, structures[0]
+
+
+def open_to(model, chosen, covariances):
+    """k (K_ss + K_sn Sigma^-1 K_ns)^-1 k (n,) of covariances (n, n_chosen) with some sparse points, what the data leave."""
+    upper = np.linalg.qr(model.factor[:, chosen]).R
+    return np.sum(np.linalg.solve(upper.T, covariances.T) ** 2, axis=0)
+
+
+def test_deviations_of_a_structure_left_out(left_out):
+    """That of the energy exactly; those of forces are drawn, and as large on the whole."""
+    found, without, structure = left_out
+    pairs = find_pairs(structure.atoms, without.cutoff)
+    chosen = without.choice.columns
+    total = without.terms[0].covariances(pairs).sum(axis=0)[chosen]
+    share = without.n_sparse / len(chosen)
+    assert found.energy_std == pytest.approx(np.sqrt(share * open_to(without, chosen, total[None])[0]), rel=1e-4)
+    p = without.predict(structure.atoms, True)
+    np.testing.assert_allclose(found.forces, p.forces - structure.forces, atol=1e-5)
+    size, theirs = (np.sqrt(np.mean(std**2)) for std in (found.forces_std, p.forces_std))
+    assert size == pytest.approx(theirs, rel=0.3)
+
+
+def test_members_have_the_deviation_of_the_posterior(model, frames):
+    """Force rows times the factor: exact, where 8 members err by a quarter."""
+    rep, pairs = model.representatives, find_pairs(frames[3], model.cutoff)
+    rows, energy = np.zeros((96, len(rep.upper))), np.zeros(len(rep.upper))
+    for term in rep.terms:
+        term.add_rows(pairs, energy, rows, None)
+    exact = rep.choice.share * np.sum(solve_triangular(rep.upper, rows.T, trans="T") ** 2, axis=0)
+    drawn = np.mean(pairs.forces(rep.member_gradients(pairs)) ** 2, axis=2)
+    assert np.mean(drawn) == pytest.approx(np.mean(exact), rel=0.5)
+    assert np.std(np.log(drawn.ravel() / exact)) < 0.8
+
+
+def test_a_fit_calibrates_itself(model):
+    c = model.calibration
+    assert c.n_forces > 700 and c.force_scale > 0 and c.energy_scale > 0
+    assert 0.5 < model.report.coverage["force_coverage_1_sigma"] < 0.85
+    quick = mlpot.fit(make_frames(8), mlpot.FitConfig(terms=SMALL_TERMS, check_labels=False))
+    assert quick.calibration == c and not quick.report.left_out  # so few structures are all in the sample
+
+
+def test_a_sample_of_many_structures(frames):
+    structures = all_labelled(frames) * 10
+    some = some_structures(structures, 3)
+    assert sum(s.n_atoms for s in some) == 32 * 32
+    assert [id(s) for s in some] == [id(s) for s in some_structures(structures, 3)]
+
+
+def test_another_calibration_costs_nothing(model, frames):
+    before = model.predict(frames[2], True)
+    other = model.calibrated(Calibration(3.0, 0.5, 2.0))
+    after = other.predict(frames[2], True)
+    assert other.compiled.terms is model.compiled.terms and other.compiled._spread is model.compiled._spread
+    raw = model.calibrated(UNCALIBRATED).predict(frames[2], True)
+    np.testing.assert_allclose(after.forces_std, np.sqrt(9 * raw.forces_std**2 + 0.25))
+    np.testing.assert_array_equal(after.forces, before.forces)
+    same = replace(model, calibration=Calibration(3.0, 0.5, 2.0)).predict(frames[2], True)
+    np.testing.assert_array_equal(same.energies_std, after.energies_std)
+
+
+def test_old_files_are_not_calibrated(model, tmp_path):
+    import json
+
+    import h5py
+
+    model.save(tmp_path / "m.h5")
+    assert mlpot.load_model(tmp_path / "m.h5").calibration == model.calibration
+    with h5py.File(tmp_path / "m.h5", "r+") as h5:
+        header = json.loads(h5.attrs["header"])
+        del header["calibration"]
+        h5.attrs["header"] = json.dumps(header)
+    assert mlpot.load_model(tmp_path / "m.h5").calibration == UNCALIBRATED
+
+
+def test_some_points_stand_for_all(frames):
+    """Every number from its formula, by explicit inverses."""
+    terms = [{**SOAP[0], "n_sparse": 200, "energy_scale": 2.0, "zeta": 4}]
+    model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6)).calibrated(Calibration(1.0, 0.0, 3.0))
+    chosen = choose(model.terms, model.species).columns
+    assert len(set(chosen)) == MOST_REPRESENTATIVES < 200
+    share, term = 200 / MOST_REPRESENTATIVES, model.terms[0]
+    prior, unit = term.prior()[0], np.eye(MOST_REPRESENTATIVES)
+    inverse = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-6 * unit)
+    as_chosen = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-10 * unit)
+    known = max(np.quantile(1 / np.diag(inverse), 0.9), 4.0 * RESOLUTION)
+    left = 4.0 - np.einsum("as,st,at->a", prior[:, chosen], as_chosen, prior[:, chosen])
+    expected = max(left[np.setdiff1d(np.arange(200), chosen)].max(), NOVEL**2 * known)
+    strange = make_frames(1, seed=9)[0]
+    strange.positions[0] += [0.7, 0.5, 0.3]
+    k = term.covariances(find_pairs(strange, model.cutoff))[:, chosen]
+    unexplained = 4.0 - np.einsum("as,st,at->a", k, inverse, k)
+    beyond = np.maximum(unexplained - expected, 0.0)
+    assert 0 < np.count_nonzero(beyond) < 32
+    p = model.predict(strange, True)
+    np.testing.assert_allclose(p.energies_std**2, 9 * share * open_to(model, chosen, k) + beyond, rtol=1e-3)
+    total = open_to(model, chosen, k.sum(axis=0)[None])[0]
+    assert p.energy_std**2 == pytest.approx(9 * share * total + beyond.sum(), rel=1e-3)
+    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-3)
+    drawn = model.representatives.upper @ model.representatives.members
+    assert np.mean(drawn**2) == pytest.approx(share, rel=0.15)
+
+
+def test_novelty(model, frames):
+    """About one or less at what the model knows; a dimer, an atom alone and a cell torn apart are novel."""
+    known = np.concatenate([model.predict(atoms, True).novelty for atoms in frames])
+    assert np.mean(known > NOVEL) < 0.02
+    torn = frames[0].copy()
+    torn.set_cell(1.4 * torn.cell.array, scale_atoms=True)
+    for strange in (Atoms("Si"), Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.4]]), torn):
+        for calibration in (UNCALIBRATED, Calibration(1e3, 0.0, 1e3)):
+            assert model.calibrated(calibration).predict(strange, True).novelty.min() > NOVEL
+
+
+def test_an_element_and_a_term_without_points(frames):
+    """A fit that grows knows of elements before it has met them."""
+    terms = [SMALL_TERMS[0], SOAP[0], {**SOAP[0], "cutoff": 3.0}]
+    fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+    points = fit.propose(frames[:2])
+    alloy = frames[3].copy()
+    alloy.numbers[::4] = 6
+    for given in (points, {(1, 14): points[1, 14]}, {}):
+        fit = mlpot.Fit(mlpot.FitConfig(terms=terms), species=[6, 14])
+        fit.update(frames[:2], given)
+        p, exact = fit.model.predict(alloy, True), fit.model.predict_directly(alloy, True)
+        np.testing.assert_allclose(p.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(p.novelty, exact.novelty, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(p.forces_std, exact.forces_std, rtol=0.1, atol=0.05 * exact.forces_std.max())
+        if given:
+            assert p.novelty[::4].min() > NOVEL
+
+
+def test_forces_of_pairs_alone(frames):
+    model = mlpot.fit(frames, mlpot.FitConfig(terms=SMALL_TERMS[:1]))
+    errors, deviations = force_errors(evaluate(model, all_labelled(make_frames(3, seed=7))).comparisons)
+    assert coverage(errors, deviations, 2) > 0.8

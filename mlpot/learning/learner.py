@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -18,9 +18,12 @@ from ..models.sparse_gp import SparseGP
 from ..structures import agrees, labelled
 from .policy import Decision, History, Observation, Rules, Situation, decide
 
-TARGET = 3.0
-"""Default target of an adaptive threshold, in units of the noise that the fit allows the forces: it is for the least
-certain atom, whose expected error is a few times that of all."""
+TARGET = 0.15
+"""Default target of an adaptive threshold, eV/A: it is for the least certain atom, whose expected error is about twice that of
+all."""
+EXACT = {"force_noise": 0.02, "virial_noise": 0.05}
+"""Noises while learning, where none are given, eV/A and eV/atom: labels of one code are consistent, the forces of few
+structures are fitted closely, and their virials are of few kinds."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,14 @@ class Learner:
     species : tuple of int
         Atomic numbers that will occur.
     rules : Rules
-        When to ask; a target of None is `TARGET` times the force noise.
+        When to ask; a target of None is `TARGET`.
     """
 
     def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
-        self.config = resolve(config, species)
+        exact = {name: value for name, value in EXACT.items() if getattr(config, name) is None}
+        self.config = resolve(config.model_copy(update=exact), species)
         self.species = tuple(sorted(species))
-        self._asked = rules or Rules()
-        self.rules = self._asked.aiming(TARGET * self.config.force_noise)
+        self.rules = (rules or Rules()).aiming(TARGET)
         self.history = History()
         self.fit = Fit(self.config, self.species)
         self.model_version = 0
@@ -108,7 +111,7 @@ class Learner:
         """The current model, calibrated by the errors seen so far; None before there are labels."""
         if self._model is None and self.fit.structures:
             scale = self.history.scale
-            self._model = replace(self.fit.model, calibration=Calibration(force_scale=scale, energy_scale=scale))
+            self._model = self.fit.model.calibrated(Calibration(force_scale=scale, energy_scale=scale))
         return self._model
 
     @property
@@ -173,7 +176,6 @@ class Learner:
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
-        self.rules = self._asked.aiming(TARGET * self.config.force_noise)
         self.fit = Fit(self.config, self.species)
         return {
             (k, z): features

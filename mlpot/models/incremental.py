@@ -104,7 +104,7 @@ class Fit:
     def propose(self, frames: Iterable[Atoms], coming: SparsePoints | None = None) -> dict[tuple[int, int], np.ndarray]:
         """Sparse points for `update`, out of the environments of structures: those that the sparse points explain least.
 
-        Of each structure at most a quarter, and no more in all than the configuration's n_sparse or max_sparse of each
+        Of each structure at most half of them, and no more in all than the configuration's n_sparse or max_sparse of each
         element, those that are `coming` already included; they come first in what is returned.
         """
         points = dict(coming or {})
@@ -128,7 +128,7 @@ class Fit:
             centres = np.flatnonzero(atoms.numbers == z)
             coming = points.get((k, z), np.empty((0, descriptor.n_features)))
             known = np.concatenate([self.points_of(k, z), coming])
-            most = min(max(len(centres) // 4, 2), settings.most_sparse(z) - len(known))
+            most = min(max(len(centres) // 2, 2), settings.most_sparse(z) - len(known))
             found = descriptor.compute(pairs, centres)
             new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
             points[k, z] = np.concatenate([coming, found[new]])

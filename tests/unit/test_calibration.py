@@ -195,16 +195,16 @@ def test_some_points_stand_for_all(frames):
     left = 4.0 - np.einsum("as,st,at->a", prior[:, chosen], as_chosen, prior[:, chosen])
     expected = max(left[np.setdiff1d(np.arange(200), chosen)].max(), NOVEL**2 * known)
     strange = make_frames(1, seed=9)[0]
-    strange.positions[0] += [0.7, 0.5, 0.3]
+    del strange[np.flatnonzero(strange.get_distances(0, range(32), mic=True) < 3.0)[1:]]  # an atom alone in a hole
     k = term.covariances(find_pairs(strange, model.cutoff))[:, chosen]
     unexplained = 4.0 - np.einsum("as,st,at->a", k, inverse, k)
     beyond = np.maximum(unexplained - expected, 0.0)
-    assert 0 < np.count_nonzero(beyond) < 32
+    assert 0 < np.count_nonzero(beyond) < len(strange)
     p = model.predict(strange, True)
     np.testing.assert_allclose(p.energies_std**2, 9 * share * open_to(model, chosen, k) + beyond, rtol=1e-3)
     total = open_to(model, chosen, k.sum(axis=0)[None])[0]
     assert p.energy_std**2 == pytest.approx(9 * share * total + beyond.sum(), rel=1e-3)
-    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-3)
+    np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-2)
     drawn = model.representatives.upper @ model.representatives.members
     assert np.mean(drawn**2) == pytest.approx(share, rel=0.15)
 

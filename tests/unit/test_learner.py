@@ -13,11 +13,11 @@ from mlpot.learning.learner import TARGET, Learner, least_certain
 from mlpot.learning.policy import FIRST_SCALE, Rules
 from mlpot.models.settings import FitConfig
 
-NOW = {"since_label": 1000, "since_check": 0}
+NOW = {"since_label": 5, "since_check": 0}
 
 
 def test_decisions():
-    learner = Learner(CONFIG, (14,), Rules(max_labels=1))
+    learner = Learner(CONFIG, (14,), Rules(max_labels=1, novelty=100.0))
     assert learner.decide(None, **NOW).reason == "no model"
     first, far = make_frames(2, seed=3)
     learner.learn(first, None)
@@ -84,7 +84,7 @@ def test_starting_from_data_and_a_model(frames):
     learner = Learner(FitConfig(preset="fast"), (14,))
     learner.begin(frames[:4], [], fitted)
     assert learner.config == fitted.config
-    assert learner.rules.target == TARGET * 0.02
+    assert learner.rules.target == TARGET
     points = learner.model.terms[1].sparse_features[0]
     np.testing.assert_array_equal(points[:100], fitted.terms[1].sparse_features[0])
     with pytest.raises(ConfigError, match="exactly"):

@@ -17,6 +17,9 @@ th { font-weight: 600; border-bottom: 1px solid #bbb; } td { font-variant-numeri
 figure { margin: 0.8rem 0; } figcaption { color: #555; font-size: 0.9rem; max-width: 46rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); gap: 0.5rem; }
 nav a { margin-right: 1rem; } .warning { background: #fdecea; border-left: 4px solid #c0392b; padding: 0.4rem 0.8rem; }
+@media screen and (max-width: 40rem) {
+  body { margin: 0.5rem auto; } figure { overflow-x: auto; } figure img { max-width: none; width: 42rem; }
+}
 @media print {
   body { max-width: none; margin: 0; font-size: 10pt; } nav { display: none; } .wide { overflow: visible; }
   figure, tr { break-inside: avoid; } h2 { break-after: avoid; } td, th { padding-right: 0.4rem; }

@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import RunFolderError
 from ..learning.record import LOG_COLUMNS, WORDS
 
-CHUNK = 50_000
-"""Rows that are text at a time."""
+CHUNK = 2000
+"""Rows that are text at a time: few enough for the processor's caches."""
 
 
 def read_log(file: Path) -> dict[str, np.ndarray]:

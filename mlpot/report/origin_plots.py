@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .costs import Costs
 from .environment_map import EnvironmentMap
-from .plots import BLUE, GREY, RED
+from .plots import BLUE, GREY, RED, plain_logarithm
 from .radial import RadialDistribution
 from .run_data import RunLabel
 from .run_plots import KINDS
@@ -104,6 +104,7 @@ def _prices(axes, labels: Sequence[RunLabel]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if labels:
         axes.set_yscale("log")
+        plain_logarithm(axes.yaxis)
         axes.legend(fontsize=7)
 
 

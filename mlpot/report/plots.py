@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..durable import atomic_write
 from ..models.calibration import UNCALIBRATED, Calibration, binned, coverage
 from ..models.report import Comparison, energy_errors, force_errors
 
+MOST_DECADES = 60.0
+"""Ratio of the ends of a logarithmic axis from which on only decades have ticks."""
 BLUE, RED, GREY = "#2f6f9f", "#c0392b", "#888888"
 
 
@@ -72,6 +75,7 @@ def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -
         right.plot(numbers, [coverage(errors, deviations, n) for n in numbers], color=colour, label=name)
     if ends:
         left.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, lw=1)
+        plain_logarithm(left.xaxis, left.yaxis)
         left.legend(fontsize=8)
     left.set_xlabel("predicted deviation, rms of a bin")
     left.set_ylabel("error, rms of a bin")
@@ -81,11 +85,22 @@ def _calibration(left, right, kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -
     right.legend(fontsize=8)
 
 
+def plain_logarithm(*axes) -> None:
+    """Ticks written out on logarithmic axes (matplotlib's Axis) that have their data: at 1, 2, 5 of every decade, or of many
+    decades at 1."""
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < MOST_DECADES * low else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def parity(axes, labelled: np.ndarray, predicted: np.ndarray, title: str) -> None:
     """Predicted against labelled values (n,), with the diagonal."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("labelled")
     axes.set_ylabel("predicted")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     if not len(labelled):
         axes.text(0.5, 0.5, "no labels", ha="center", transform=axes.transAxes)
         return

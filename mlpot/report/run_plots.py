@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ..learning.record import QUEUED
 from ..units import MILLI
 from .log_file import extremes
-from .plots import BLUE, GREY, RED, parity
+from .plots import BLUE, GREY, RED, parity, plain_logarithm
 from .run_data import Run, RunLabel, RunWalker
 
 KINDS = {
@@ -47,6 +47,7 @@ def timeline_figure(run: Run, walker: RunWalker) -> Figure:
     bottom.semilogy(time[kept], log["threshold"][kept], color="black", lw=1.2, label="threshold")
     _mark_labels(((middle, energy), (bottom, error)), time, log)
     bottom.set_ylabel("error of the least\ncertain force / (eV/Å)")
+    plain_logarithm(bottom.yaxis)
     bottom.set_xlabel(f"time / {'ps' if in_ps else 'fs'}")
     figure.legend(*bottom.get_legend_handles_labels(), loc="outside upper center", ncols=8, fontsize=8, frameon=False)
     return figure
@@ -91,7 +92,8 @@ def learning_figure(labels: Sequence[RunLabel]) -> Figure:
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylabel("RMS force error / (eV/Å)")
     left.legend(fontsize=8)
-    left.grid(which="both", alpha=0.2)
+    left.grid(alpha=0.2)
+    plain_logarithm(left.yaxis)
     some = [label for _, label in told]
     forces = np.concatenate([np.ravel(label.row.forces) for label in some])
     errors = np.concatenate([np.ravel(label.errors) for label in some])
@@ -115,6 +117,7 @@ def calibration_figure(labels: Sequence[RunLabel], ratios: np.ndarray) -> Figure
     left.set_xlabel("expected RMS error / (eV/Å)")
     left.set_ylabel("occurred / (eV/Å)")
     left.set_title("label by label", fontsize=10)
+    plain_logarithm(left.xaxis, left.yaxis)
     left.legend(fontsize=7)
     _normalised(middle, ratios)
     right.plot(np.arange(1, len(labels) + 1), [label.scale for label in labels], color=BLUE, marker=".", lw=1)

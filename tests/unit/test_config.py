@@ -145,7 +145,10 @@ def test_walkers_say_what_is_theirs(tmp_path):
         ('[[walkers]]\nname = "a"\n[[walkers]]\nname = "a"\n', "'a' occurs twice"),
         ('[[walkers]]\nname = "nan"\n', "reads as a number"),
         ('[[walkers]]\nname = "1/2"\n', r"walkers\[0\].name"),
-        ('[[walkers]]\nname = "a"\ntemperature = 3\n', r"walkers\[0\].temperature: unknown key; did you mean 'temperature_K'"),
+        (
+            '[[walkers]]\nname = "a"\ntemperature = 3\n',
+            r"walkers\[0\].temperature: unknown key; did you mean 'temperature_K'",
+        ),
         ("[learning]\nconverged_after = 100\n", "needs check_interval and target_error"),
         ("[learning]\nsoft_fraction = 1.5\n", "soft_fraction"),
     ],

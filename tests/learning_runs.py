@@ -1,5 +1,9 @@
 """What the tests of learning runs share: a crystal, its dynamics, runs that can be broken off."""
 
+import multiprocessing
+import os
+import signal
+
 from ase.build import bulk
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters
 
@@ -41,8 +45,16 @@ def campaign(folder, calls_file, rules=None, plan_of_faults=None, resume=False, 
     return Campaign(folder, the_plan, config=config, rules=rules or STRICT, resume=resume)
 
 
-def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, **kwargs):
-    """Run walkers; `stop_after` steps of this call they are broken off in the middle, as a kill would."""
+def run_and_die(*args, **kwargs):
+    """As `do_run` in a process of its own, which a real `kill -9` ends after `stop_after` steps."""
+    process = multiprocessing.get_context("spawn").Process(target=do_run, args=args, kwargs={**kwargs, "die": True})
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, die=False, **kwargs):
+    """Run walkers; `stop_after` steps of this call they are broken off in the middle by an exception."""
     plans = plans if isinstance(plans, list) else [plans]
     with campaign(folder, calls_file, resume=resume, **kwargs) as shared:
         seen = []
@@ -50,6 +62,8 @@ def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None
         def observe(step):
             seen.append(step)
             if stop_after and len(seen) > stop_after:
+                if die:
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise InterruptedError
 
         walkers = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from conftest import lennard_jones
-from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, plan, without_seconds
+from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, plan, run_and_die, without_seconds
 
 from mlpot.errors import RunFolderError
 from mlpot.labellers.faulty import calls
@@ -93,7 +93,7 @@ def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
     assert status == "finished"
     log = read_log(tmp_path / "run" / "log.csv")
     rows = LabelStore(tmp_path / "run").rows()
-    assert log["labelled"].sum() == 1 and len(rows) > 2  # the first one was waited for
+    assert log["labelled"].sum() <= 2 < len(rows)  # the first one was waited for, and the look at its model
     assert run.campaign.learner.n_labels == len(rows) and not run.campaign.queue
     soft = [row for row in rows if row.reason == "soft"]
     asked = np.array([row.walker_step for row in soft])
@@ -107,7 +107,7 @@ def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9, max_labels=4)
     settings = RunSettings(interval=5, asynchronous=True, checkpoint_seconds=0.0)
     options = {"rules": rules, "settings": settings, "plan_of_faults": {"seconds": 0.3}}
-    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)
+    run_and_die(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(steps=200), resume=True, **options)
     assert status == "finished"
     finished = calls(tmp_path / "calls", "end")

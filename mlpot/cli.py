@@ -221,7 +221,7 @@ def learn(
     report = write_run_report(folder)
     if status == "budget":
         console.print(
-            f"ended early: the budget of [learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
+            f"ended early: the budget of \\[learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
         )
     if verdict == "stalled":
         console.print("stalled, not converged: no label is asked for, yet check labels show errors above target_error")

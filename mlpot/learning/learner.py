@@ -21,9 +21,6 @@ from .policy import Decision, History, Observation, Rules, Situation, decide
 TARGET = 0.15
 """Default target of an adaptive threshold, eV/A: it is for the least certain atom, whose expected error is about twice that of
 all."""
-EXACT = {"force_noise": 0.02, "virial_noise": 0.05}
-"""Noises while learning, where none are given, eV/A and eV/atom: labels of one code are consistent, the forces of few
-structures are fitted closely, and their virials are of few kinds."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,7 @@ class Learner:
     """
 
     def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
-        exact = {name: value for name, value in EXACT.items() if getattr(config, name) is None}
-        self.config = resolve(config.model_copy(update=exact), species)
+        self.config = resolve(config, species)
         self.species = tuple(sorted(species))
         self.rules = (rules or Rules()).aiming(TARGET)
         self.history = History()

@@ -39,7 +39,7 @@ DISTINCT = 1e-12
 """Part of its prior variance that a representative adds at least."""
 TYPICAL = 0.9
 """Representatives that leave no more of each other than what counts as known: those of the edges of the data leave more."""
-RESOLUTION, STRANGE = 0.004, 0.02
+RESOLUTION, STRANGE = 0.009, 0.04
 """Parts of the prior variance: below the first everything counts as known, beyond the second nothing does, not even where
 few points have too little in common to tell."""
 NOVEL = 1.5

@@ -4,15 +4,20 @@ import json
 import shutil
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
 
+import mlpot
+from mlpot.config import LearnFile, learning_run, read_config
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.source import opened_source
+from mlpot.learning.store import LabelStore
 
+ROOT = Path(__file__).resolve().parents[2]
 ESPRESSO = "mlpot.labellers.espresso:espresso"
 PSEUDO = Path("/usr/share/espresso/pseudo")
 DATA = {"ecutwfc": 12, "conv_thr": 1e-10}
@@ -110,6 +115,7 @@ def test_parameters_that_cannot_be_right_name_the_key(tmp_path, changes, words):
         CalculatorLabeller(ESPRESSO, parameters).check()
 
 
+@needs_espresso
 @pytest.mark.slow
 def test_silicon_is_learned_from_nothing(tmp_path, monkeypatch):
     """Real electronic structure: hundreds of steps, a handful of calculations, errors against fresh ones."""

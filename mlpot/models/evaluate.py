@@ -50,7 +50,9 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
     "energy_..." of total energies and "force_..." of force components, but those that symmetry makes zero:
     "_coverage_1_sigma", "_coverage_2_sigma": parts within one and two deviations (a normal distribution has 0.68, 0.95);
     "_expected_normalised_error": see `expected_normalised_error`;
-    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom.
+    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom;
+    "_rank_correlation_attainable": what errors drawn from the predicted distributions show: where all atoms are about equally
+    uncertain, not even a perfect uncertainty ranks their errors.
 
     "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms;
     "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "force_floor" (eV/A):
@@ -60,11 +62,14 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
     told = used.uncertain(forces_std)
     with_forces = [c for c in comparisons if c.forces is not None and c.energies_std is not None]
     sizes = _joined([np.linalg.norm(c.forces, axis=1) for c in with_forces])
+    totals = energy_errors(comparisons)
     return {
-        **_against(energy_errors(comparisons), "energy"),
+        **_against(totals, "energy"),
         **_against((forces[told], forces_std[told]), "force"),
-        "energy_rank_correlation": _rank_correlation(*energy_errors(comparisons)),
-        "force_rank_correlation": _rank_correlation(*(np.linalg.norm(a, axis=1) for a in (forces, forces_std))),
+        "energy_rank_correlation": _rank_correlation(*totals),
+        "energy_rank_correlation_attainable": _rank_correlation(_drawn(totals[1]), totals[1]),
+        "force_rank_correlation": _rank_correlation(_lengths(forces), _lengths(forces_std)),
+        "force_rank_correlation_attainable": _rank_correlation(_lengths(_drawn(forces_std)), _lengths(forces_std)),
         "atom_rank_correlation": _rank_correlation(sizes, _joined([c.energies_std for c in with_forces])),
         "novel_atoms": _novel(comparisons),
         **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "force_floor")},
@@ -84,6 +89,15 @@ def _against(errors_and_deviations: tuple[np.ndarray, np.ndarray], kind: str) ->
     )
     names = ("coverage_1_sigma", "coverage_2_sigma", "expected_normalised_error")
     return {f"{kind}_{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def _drawn(deviations: np.ndarray) -> np.ndarray:
+    """Errors of these standard deviations, always the same."""
+    return deviations * np.random.default_rng(0).standard_normal(deviations.shape)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors, axis=1)
 
 
 def _rank_correlation(found: np.ndarray, deviations: np.ndarray) -> float | None:

@@ -1,5 +1,7 @@
 """What the standard deviations mean, and how they are held against errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import SMALL_TERMS
@@ -65,6 +67,15 @@ def test_calibration_counts(frames):
     assert found["atom_rank_correlation"] == pytest.approx(1.0)
     against = calibration([comparison(frames[0], 0.1, 0.2, forces[::-1], spread)])
     assert against["atom_rank_correlation"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(("widest", "low", "high"), [(1.05, -0.2, 0.3), (1e4, 0.9, 1.0)])
+def test_a_rank_correlation_is_held_against_what_it_can_be(frames, widest, low, high):
+    """Atoms that are all about equally uncertain cannot be ranked, not even by a perfect uncertainty."""
+    spread = np.geomspace(1.0, widest, 32)
+    own = [comparison(atoms, 0.1, 0.2, np.ones((32, 3)), spread) for atoms in frames]
+    found = calibration([replace(c, forces_std=spread[:, None] * np.ones(3)) for c in own])
+    assert low < found["force_rank_correlation_attainable"] < high
 
 
 def test_calibration_without_labels():

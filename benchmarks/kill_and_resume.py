@@ -47,7 +47,7 @@ calls_file = "{folder}/calls_{name}"
 seconds = 0.15
 parameters = {{ sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true }}
 [learning]
-target = 0.004
+target = 0.01
 soft_fraction = 0.5
 check_interval = 40
 min_interval = 3
@@ -115,7 +115,7 @@ def strike(process: subprocess.Popen, rng: random.Random) -> str:
 def run_with_kills(config: Path, kills: int, longest: float, rng: random.Random) -> Counter:
     """Start, kill, resume until it completes; what was killed how often."""
     struck: Counter = Counter()
-    process, first = start(config, False), True
+    process, target = start(config, False), ""
     while True:
         wait = rng.uniform(0.05, longest) if struck.total() < kills else None
         try:
@@ -129,11 +129,11 @@ def run_with_kills(config: Path, kills: int, longest: float, rng: random.Random)
         else:
             if process.returncode == 0:
                 return struck
-            if not first or process.returncode != -signal.SIGKILL:
+            # the worker that looks at the settings before anything begins is not replaced: the run says so and ends
+            if target != "worker" or b"killed by SIGKILL" not in errors:
                 sys.exit(f"after {struck.total()} kills the run failed:\n{errors.decode()}")
         # killed before it had written anything, a folder is as good as new
-        process = start(config, resume=any(config.parent.glob(f"run_{config.stem}/*")))
-        first = False
+        process, target = start(config, resume=any(config.parent.glob(f"run_{config.stem}/*"))), ""
 
 
 def rows(folder: Path) -> list:

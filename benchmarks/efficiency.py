@@ -43,7 +43,7 @@ max_labels = {most}
 folder = "{folder}"
 """
 ADAPTIVE = '"adaptive"'
-FIXED = (0.02, 0.04, 0.08)
+FIXED = (0.02, 0.04)
 """eV/A, uncalibrated."""
 TEST_FRAMES, TEST_SEED = 40, 1000
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from .cluster import GUARDIAN
 
 LOOK_SECONDS = 1.0
+QUIET_LOOKS = 2
+"""In a row: a process that is just starting shows no environment for an instant."""
 
 
 def main() -> None:
@@ -23,7 +25,9 @@ def main() -> None:
     mark = f"{GUARDIAN}={os.getpid()}"
     command = [sys.executable, "-m", "distributed.cli.dask_worker", *sys.argv[1:]]
     status = subprocess.call(command, env={**os.environ, GUARDIAN: str(os.getpid())})
-    while _marked(mark.encode()):
+    looks = 0
+    while looks < QUIET_LOOKS:
+        looks = 0 if _marked(mark.encode()) else looks + 1
         time.sleep(LOOK_SECONDS)
     sys.exit(status)
 

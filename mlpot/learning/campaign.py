@@ -20,7 +20,7 @@ from ..models.settings import FitConfig
 from ..structures import labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
 from .policy import Observation, Rules
-from .source import bare_structure, opened_source
+from .source import Outcome, bare_structure, opened_source
 from .store import speaking
 
 log = logging.getLogger(__name__)
@@ -185,9 +185,10 @@ class Campaign:
         """Learn what has come of the queue, or wait for all of it; in the order in which it was asked for."""
         answers = []
         for query in list(self.queue):
-            if wait or self.source.outcome(query.key) is not None:
+            outcome = self.source.wait(query.key) if wait else self.source.outcome(query.key)
+            if outcome is not None:
                 self.queue.remove(query)
-                answers.append(self.settle(query))
+                answers.append(self._answer(query, outcome))
         return answers
 
     def wait_for_queue(self) -> None:
@@ -203,7 +204,9 @@ class Campaign:
         LabelError
             If it failed, unless the plan is to go on then and there is a model.
         """
-        outcome = self.source.wait(query.key)
+        return self._answer(query, self.source.wait(query.key))
+
+    def _answer(self, query: Query, outcome: Outcome) -> Answer:
         if outcome.atoms is None:
             if self.plan.on_failure == "stop" or self.learner.model is None:
                 record = self.source.failed / f"{outcome.key}.json"

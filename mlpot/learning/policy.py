@@ -112,6 +112,10 @@ class Rules:
     min_interval: int = 0
     max_labels: int | None = None
 
+    def are_spent(self, asked: int) -> bool:
+        """Whether no label more may be asked for."""
+        return self.max_labels is not None and asked >= self.max_labels
+
     def aiming(self, default: float) -> Rules:
         """The same rules with a target, `default` (eV/A) where none was asked for."""
         return replace(self, target=self.target or default)
@@ -215,7 +219,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
 
 def _decision(action: Action, reason: str, now: Situation, threshold: float | None, rules: Rules) -> Decision:
     """A decision within the budget: without labels left a needed one stops the run, and a queued one is left out."""
-    if action in ("label", "queue") and rules.max_labels is not None and now.asked >= rules.max_labels:
+    if action in ("label", "queue") and rules.are_spent(now.asked):
         action, reason = ("stop" if action == "label" else "go on"), "budget spent"
     return Decision(action, reason, now.expected, now.novelty, threshold)
 

@@ -117,9 +117,12 @@ class LearningRun:
         """File of a walker's frames."""
         return f"{TRAJECTORY}.xyz" if len(self.walkers) == 1 else f"{TRAJECTORY}_{walker.name}.xyz"
 
+    @property
+    def _species(self) -> tuple[int, ...]:
+        return tuple(sorted({int(z) for walker in self.walkers for z in walker.atoms.numbers}))
+
     def _start(self) -> None:
-        species = {int(z) for walker in self.walkers for z in walker.atoms.numbers}
-        self.campaign.prepare(tuple(sorted(species)), state={})
+        self.campaign.prepare(self._species, state={})
         self._files[LOG].append(",".join(LOG_COLUMNS) + "\n")
 
     def _resume(self, state: dict) -> None:
@@ -127,8 +130,7 @@ class LearningRun:
             raise self.campaign.folder.other_run(f"{len(state['walkers'])} walkers, not {len(self.walkers)}")
         for walker, values in zip(self.walkers, state["walkers"], strict=True):
             walker.check(values)
-        species = {int(z) for walker in self.walkers for z in walker.atoms.numbers}
-        self.campaign.prepare(tuple(sorted(species)), state["campaign"])
+        self.campaign.prepare(self._species, state["campaign"])
         for walker, values in zip(self.walkers, state["walkers"], strict=True):
             walker.restore(values)
         self.convergence = self.convergence.restore(state["convergence"])
@@ -186,8 +188,8 @@ class LearningRun:
 
     def _afford(self, walker: Walker) -> None:
         """Another walker of the same round may have had the last label of the budget."""
-        most, asked = self.campaign.learner.rules.max_labels, self.campaign.learner.n_asked
-        if most is not None and asked >= most:
+        asked = self.campaign.learner.n_asked
+        if self.campaign.learner.rules.are_spent(asked):
             raise BudgetSpent(
                 f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels"
             )

@@ -136,10 +136,7 @@ class LabelStore:
 
     def rows(self) -> list[AtomsRow]:
         """All rows as ASE's AtomsRow, in order: for reports."""
-        if not self.file.exists():
-            return []
-        with speaking(self.file):
-            return list(self._db.select(sort="id"))
+        return read_rows(self.file.parent)
 
     def annotate(self, key: str, data: dict[str, Any] | None = None, **values: float | int | str) -> None:
         """Add what the run knew when it asked: scalars as ASE's key-value pairs, arrays as data."""

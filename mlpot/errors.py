@@ -39,3 +39,15 @@ class LabelError(MlpotError, RuntimeError):
 
 class RunFolderError(MlpotError, OSError):
     """A run folder cannot be used: not empty without --resume, owned by a living process, unreadable."""
+
+
+class ProtocolError(MlpotError, ValueError):
+    """What came from an i-PI server is not its protocol, or not about the atoms of the template."""
+
+
+class ServerError(MlpotError, OSError):
+    """No i-PI server answered in time, or its address cannot be one."""
+
+
+class EvaluationError(MlpotError, RuntimeError):
+    """Energies, forces or virials came out that no simulation may go on with: not finite, of a wrong shape."""

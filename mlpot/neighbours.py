@@ -131,15 +131,15 @@ class NeighbourList:
     def update(self, atoms: Atoms) -> Pairs:
         """Pairs of the atoms as they are now; see `find_pairs` for errors."""
         _check_structure(atoms)
-        if self._candidates is None or not self._still_valid(atoms):
+        if not self.serves(atoms):
             self._candidates = _candidates(atoms, self.cutoff + self.skin)
             self._reference = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             self.n_builds += 1
         self.n_updates += 1
         return _pairs(atoms, self._candidates, self.cutoff)
 
-    def _still_valid(self, atoms: Atoms) -> bool:
-        """Whether every pair nearer than the cutoff is among the candidates.
+    def serves(self, atoms: Atoms) -> bool:
+        """Whether every pair nearer than the cutoff is among the candidates, so that `update` need not find them anew.
 
         Let F take the periodic cell vectors of old to those of now, and u = positions - positions0 F. A pair
         whose vector was d0 now has d = d0 F + u_j - u_i, so |d| >= s |d0| - 2 max|u - c| with s the smallest
@@ -147,7 +147,7 @@ class NeighbourList:
         s (cutoff + skin) - 2 max|u - c| > cutoff.
         """
         old = self._reference
-        if self.skin <= 0 or len(old) != len(atoms) or (old.pbc != atoms.pbc).any():
+        if old is None or self.skin <= 0 or len(old) != len(atoms) or (old.pbc != atoms.pbc).any():
             return False
         deformation, stretch = UNDEFORMED, 1.0
         if (old.cell.array != atoms.cell.array).any():

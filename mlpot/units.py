@@ -14,5 +14,7 @@ COULOMB_CONSTANT = 14.399645478425668
 """e^2 / (4 pi eps0) in eV A (CODATA 2018)."""
 BOHR = _ase.Bohr
 """One bohr in A."""
+HARTREE = _ase.Hartree
+"""One hartree in eV."""
 MILLI = 1e-3
 """eV in meV."""

@@ -10,7 +10,7 @@ from ase import Atoms
 from ..errors import ConfigError
 from ..models.calibration import Calibration
 from ..models.incremental import Fit
-from ..models.prediction import Prediction
+from ..models.prediction import Prediction, least_certain
 from ..models.presets import resolve
 from ..models.settings import FitConfig
 from ..models.soap_term import SoapTerm
@@ -69,11 +69,6 @@ class Lesson:
     n_new_points: int
     observation: Observation | None
     forces_std: np.ndarray | None = None
-
-
-def least_certain(forces_std: np.ndarray) -> float:
-    """Expected error of a component of the least certain force, eV/A, from deviations (n_atoms, 3)."""
-    return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
 
 
 class Learner:

@@ -71,6 +71,11 @@ class Uncertainty(Mapping):
         return len(list(iter(self)))
 
 
+def least_certain(forces_std: np.ndarray) -> float:
+    """Expected error of a component of the least certain force, eV/A, from deviations (n_atoms, 3)."""
+    return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
+
+
 def make_prediction(
     pairs: Pairs,
     volume: float | None,

@@ -9,7 +9,7 @@ from learning_runs import CONFIG, TERMS
 
 import mlpot
 from mlpot.errors import ConfigError
-from mlpot.learning.learner import TARGET, Learner, least_certain
+from mlpot.learning.learner import TARGET, Learner
 from mlpot.learning.policy import FIRST_SCALE, Rules
 from mlpot.models.settings import FitConfig
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .cli_driver import driver, ipi_pes
 from .errors import ConfigError, MlpotError
 
 if TYPE_CHECKING:
@@ -335,6 +336,12 @@ def bench(
     console.print(table)
     if json_file:
         write_text(json_file, json.dumps(rows, indent=1))
+
+
+app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")(reports_errors(driver))
+app.command(
+    "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"
+)(reports_errors(ipi_pes))
 
 
 def _table(title: str, heads: Sequence[str], rows: list[list[str]]) -> Table:

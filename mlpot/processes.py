@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -62,6 +63,38 @@ def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
+    """SIGTERM ends the block with SystemExit, SIGINT with KeyboardInterrupt, as soon as Python may run; when compiled code
+    keeps it from that, or tidying up takes longer, the process ends `grace` seconds after the signal. For the main thread.
+    """
+    over = threading.Event()
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    def watch() -> None:
+        while number := os.read(heard, 1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT) and not over.wait(grace):
+                os._exit(128 + number[0])
+
+    before = signal.signal(signal.SIGTERM, leave)
+    old_descriptor = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(old_descriptor)
+        signal.signal(signal.SIGTERM, before)
+        os.close(told)
+        watcher.join()
+        os.close(heard)
 
 
 def _become_worker() -> None:

@@ -136,7 +136,8 @@ class Evaluation:
         EvaluationError
             If something is not finite or not of its shape: i-PI would take NaN for a force and go on.
         """
-        energy, forces, virial = float(self.energy), np.asarray(self.forces, float), np.asarray(self.virial, float)
+        energy, virial = float(self.energy), np.asarray(self.virial, float)
+        forces = np.ascontiguousarray(self.forces, float)
         if forces.shape != (n_atoms, 3) or virial.shape != (3, 3):
             raise EvaluationError(
                 f"forces of shape {forces.shape} and a virial of shape {virial.shape} came out for {n_atoms} atoms; "
@@ -191,6 +192,7 @@ class Session:
         self._awaited = False
         self._error: ProtocolError | None = None
         self._buffer = bytearray()
+        self._wanted = 0
         self._begin()
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Message]:
@@ -244,7 +246,9 @@ class Session:
         found += found[-1:] * (positions.n_beads - len(found))
         energies, forces, virials, extras = zip(*found, strict=True)
         texts = [part for text in extras for part in (_count(len(text)), text.encode("ascii"))]
-        self._answer = b"".join([_header("FORCEREADY"), np.array(energies), _count(n_atoms), *forces, *virials, *texts])
+        self._answer = b"".join(
+            [_header("FORCEREADY"), np.array(energies).tobytes(), _count(n_atoms), *forces, *virials, *texts]
+        )
 
     def forces(self) -> bytes:
         """The answer to `GetForce`; EvaluationError when nothing was delivered."""
@@ -255,7 +259,7 @@ class Session:
 
     def _begin(self) -> None:
         """Wait for the next message."""
-        self._reader = self._message()
+        self._reader: Reading[Message] = self._message()
         self._wanted, self.unfinished = next(self._reader)
 
     def _message(self) -> Reading[Message]:

@@ -1,0 +1,193 @@
+"""The i-PI client: answers a server's questions, outlives it, and leaves so that the server does not hang."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from collections import deque
+from enum import Enum
+from itertools import groupby
+
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from ..errors import ProtocolError, ServerError, StructureError
+from .ipi_evaluator import Evaluator
+from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
+from .ipi_socket import ANSWER_TIME, Address, connect, drain
+
+PATIENCE = 300.0
+"""Seconds that a client waits for a server, unless told otherwise."""
+FAREWELL = 2.0
+"""Seconds that it waits for one after EXIT, which a server also says to a client that it dropped."""
+NEXT_HEADER = 0.5
+"""Seconds within which a server says what it wants after POSDATA, whether or not it waits for an answer."""
+STALLED = 60.0
+"""Seconds without a byte in the middle of a message."""
+CHUNK = 2**18
+"""Bytes taken off the line at once."""
+LONGEST_ORDER = 100
+"""Characters."""
+
+log = logging.getLogger(__name__)
+
+
+class Ending(Enum):
+    """How a connection ended."""
+
+    SILENT = "the server said nothing"
+    LOST = "the server is gone"
+    EXIT = "the server needs this client no more"
+
+
+class _Gone(Exception):
+    """The server is; of its own class, as an evaluator may raise any other."""
+
+
+class IpiClient:
+    """Computes for i-PI, or any other server that speaks its protocol.
+
+    Parameters
+    ----------
+    address : Address
+    template : ase.Atoms
+        Elements in the order of the server's, and along which cell vectors they are periodic.
+    evaluator : Evaluator
+    patience : float
+        Seconds to wait for a server, at the beginning and after one was lost.
+
+    Attributes
+    ----------
+    n_served : int
+        Structures that were answered, copies that fill a batch not counted.
+
+    Raises
+    ------
+    StructureError
+        If the template has no atoms.
+    """
+
+    def __init__(self, address: Address, template: Atoms, evaluator: Evaluator, patience: float = PATIENCE):
+        if not len(template):
+            raise StructureError("the template has no atoms; give the structure that i-PI starts from")
+        self.address, self.template, self.evaluator, self.patience = address, template, evaluator, patience
+        self.n_served = 0
+        self._beads: list[Atoms] = []
+        self._chunk = bytearray(CHUNK)
+
+    def run(self) -> None:
+        """Serve until a server says EXIT and none takes its place within `FAREWELL`.
+
+        Raises
+        ------
+        ServerError
+            If none came within `patience`.
+        ProtocolError
+            If what one said was not i-PI's protocol, or not about the template's atoms.
+        EvaluationError
+            If something came out that is not finite; it was not sent.
+        MlpotError
+            Whatever the evaluator raised.
+        """
+        deadline, ending = time.monotonic() + self.patience, Ending.LOST
+        while (connection := connect(self.address, deadline)) is not None:
+            try:
+                now = self._serve(connection)
+            finally:
+                drain(connection)
+                connection.close()
+            if (
+                now is Ending.SILENT
+            ):  # a proxy in front of no server, or a server closing down: both would be asked again
+                time.sleep(NEXT_HEADER)
+                continue
+            ending = now
+            log.info("%s (%s); %d structures served", ending.value, self.address, self.n_served)
+            deadline = time.monotonic() + (FAREWELL if ending is Ending.EXIT else self.patience)
+        if ending is not Ending.EXIT:
+            raise ServerError(f"{self.address}: no server for {self.patience:g} s; start i-PI, or correct the address")
+
+    def _serve(self, connection: socket.socket) -> Ending:
+        """Answer until the connection ends."""
+        log.info("connected to %s", self.address)
+        session, messages, ending = Session(self.template), deque[Message](), Ending.SILENT
+        connection.settimeout(ANSWER_TIME)
+        try:
+            while True:
+                while not messages:
+                    messages += self._receive(connection, session, STALLED if session.unfinished else None)
+                ending = Ending.LOST
+                message = messages.popleft()
+                if isinstance(message, Exit):
+                    return Ending.EXIT
+                if isinstance(message, Positions):
+                    # GETFORCE may be on the line already. A process that ends with it unread resets the connection, and
+                    # that hangs i-PI; with an empty line it sees a client that left.
+                    if not messages:
+                        messages += self._next_header(connection, session)
+                    self._evaluate(session, message)
+                else:
+                    _answer(connection, session, message)
+        except _Gone:
+            return ending
+
+    def _evaluate(self, session: Session, structures: Positions) -> None:
+        n = structures.n_distinct
+        self._beads += [_bare(self.template) for _ in range(n - len(self._beads))]
+        for atoms, cell, positions in zip(self._beads[:n], structures.cells, structures.positions, strict=False):
+            atoms.cell[:] = cell
+            atoms.positions[:] = positions
+        session.deliver(self.evaluator.evaluate(self._beads[:n]))
+        self.n_served += n
+
+    def _receive(self, connection: socket.socket, session: Session, patience: float | None) -> list[Message]:
+        """The messages completed by what comes next; _Gone when nothing ever will.
+
+        A server may think for days between two messages, but not within one.
+        """
+        if not select.select([connection], [], [], patience)[0]:
+            raise ProtocolError(
+                f"{session.unfinished} did not come for {patience:g} s in the middle of a message: the server stopped, or "
+                "speaks another protocol (mode='shm' is not spoken here); restart it"
+            )
+        try:
+            n_bytes = connection.recv_into(self._chunk)
+        except OSError as error:
+            raise _Gone from error
+        if not n_bytes:
+            raise _Gone
+        return session.receive(memoryview(self._chunk)[:n_bytes])
+
+    def _next_header(self, connection: socket.socket, session: Session) -> list[Message]:
+        """What the server says right after POSDATA: GETFORCE, or STATUS; nothing when it waits with that."""
+        deadline, found = time.monotonic() + NEXT_HEADER, list[Message]()
+        while not found and select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            found = self._receive(connection, session, STALLED)
+        return found
+
+
+def _answer(connection: socket.socket, session: Session, message: Message) -> None:
+    """Everything in one piece: i-PI gives up an answer of which nothing comes for two seconds."""
+    if isinstance(message, Init):
+        options = ", ".join(f"{name} = {value}" for name, value in message.options.items())
+        log.info("serving bead %d%s", message.bead, f" ({options})" if options else "")
+        return
+    answer = session.status() if isinstance(message, Status) else session.forces()
+    try:
+        connection.sendall(answer)
+    except OSError as error:
+        raise _Gone from error
+
+
+def _bare(template: Atoms) -> Atoms:
+    """Elements and periodicity only: constraints and labels of the template are not about what i-PI sends."""
+    return Atoms(template.numbers, positions=template.positions, cell=template.cell, pbc=template.pbc)
+
+
+def order_of_species(template: Atoms) -> str:
+    """What i-PI's atoms are taken for, in their order, such as "O H2 O H2": runs of one element with their length."""
+    runs = [(chemical_symbols[number], len(list(same))) for number, same in groupby(template.numbers.tolist())]
+    text = " ".join(symbol if n == 1 else f"{symbol}{n}" for symbol, n in runs)
+    return text if len(text) <= LONGEST_ORDER else text[:LONGEST_ORDER].rpartition(" ")[0] + " ..."

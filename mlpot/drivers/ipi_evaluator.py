@@ -1,0 +1,125 @@
+"""What an i-PI client answers with: the seam behind which a fixed model, or one that learns, computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from ..errors import ConfigError
+from ..models.compiled import CompiledModel
+from ..models.prediction import Prediction, least_certain
+from ..models.sparse_gp import SparseGP
+from ..neighbours import NeighbourList, Pairs
+from ..structures import volume_of
+from ..units import BOHR, HARTREE
+from .ipi_protocol import Evaluation
+
+Committee = Literal["none", "std"]
+"""What `<ffcommittee>` is told: nothing, or two members whose standard deviation is that of the energy."""
+IDLE = 2
+"""Rounds of all lists after which a list that served nobody is given up."""
+
+
+class Evaluator(Protocol):
+    """Computes what i-PI asks for."""
+
+    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+        """One evaluation for each bead, all of them by the same potential.
+
+        The beads are overwritten when the next ones come: copy what is to be kept. Which bead of a ring polymer one is
+        cannot be known. Any MlpotError ends the client, and the server then waits for another.
+        """
+
+
+def extras(
+    prediction: Prediction, model_version: int = 0, n_labelled: int = 0, learned: bool = False
+) -> dict[str, Any]:
+    """What i-PI is told beside forces: always these keys, in atomic units; null for what a model does not know.
+
+    `max_force_uncertainty` is the deviation that thresholds of learning are about, see `least_certain`.
+    """
+    energy, forces = prediction.energy_std, prediction.forces_std
+    return {
+        "energy_uncertainty": None if energy is None else energy / HARTREE,
+        "max_force_uncertainty": None if forces is None else least_certain(forces) * (BOHR / HARTREE),
+        "model_version": model_version,
+        "n_labelled": n_labelled,
+        "learned": learned,
+    }
+
+
+def two_members(prediction: Prediction) -> dict[str, Any]:
+    """Extras for `<ffcommittee>` with `parse_json`: E + s/sqrt(2) and E - s/sqrt(2), whose mean is the energy E and whose
+    standard deviation, with one degree of freedom, is its own s. Both members have the model's forces and virial.
+    """
+    shift = prediction.energy_std / np.sqrt(2)
+    forces = (prediction.forces * (BOHR / HARTREE)).ravel().tolist()
+    virial = (prediction.virial / HARTREE).ravel().tolist()
+    return {
+        "committee_pot": [(prediction.energy + shift) / HARTREE, (prediction.energy - shift) / HARTREE],
+        "committee_force": [forces, forces],
+        "committee_virial": [virial, virial],
+    }
+
+
+class BeadNeighbours:
+    """A neighbour list for each bead, found again by where its atoms are, as a server does not say which bead it sends.
+
+    Beads that are near each other share a list; one that has moved too far gets a new one.
+    """
+
+    def __init__(self, cutoff: float):
+        self.cutoff = cutoff
+        self._lists: list[tuple[NeighbourList, int]] = []
+        """With the number of the call that each served last; the first in line waited longest, and is likely to be next."""
+        self._calls = 0
+
+    @property
+    def n_lists(self) -> int:
+        return len(self._lists)
+
+    def update(self, atoms: Atoms) -> Pairs:
+        """See `NeighbourList.update`."""
+        self._calls += 1
+        found = next((k for k, (own, _) in enumerate(self._lists) if own.serves(atoms)), None)
+        neighbours = NeighbourList(self.cutoff) if found is None else self._lists.pop(found)[0]
+        oldest = self._calls - IDLE * (1 + len(self._lists))
+        self._lists = [(own, last) for own, last in self._lists if last >= oldest]
+        self._lists.append((neighbours, self._calls))
+        return neighbours.update(atoms)
+
+
+class ModelEvaluator:
+    """A fixed model.
+
+    Parameters
+    ----------
+    model : SparseGP or CompiledModel
+    committee : str
+        See `Committee`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such committee.
+    """
+
+    def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
+        if committee not in ("none", "std"):
+            raise ConfigError(f"committee = {committee!r}: must be 'none' or 'std'")
+        self.model, self.committee = model, committee
+        self._neighbours = BeadNeighbours(model.cutoff)
+
+    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+        """See `Evaluator`; StructureError and UnknownSpeciesError as in `SparseGP.predict`."""
+        return [self._evaluation(atoms) for atoms in beads]
+
+    def _evaluation(self, atoms: Atoms) -> Evaluation:
+        p = self.model.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), uncertainty=True)
+        told: Mapping[str, Any] = extras(p)
+        if self.committee == "std":
+            told = {**told, **two_members(p)}
+        return Evaluation(p.energy, p.forces, p.virial, told)

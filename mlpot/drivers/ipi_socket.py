@@ -1,0 +1,115 @@
+"""Where an i-PI server is, and waiting for it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..errors import ConfigError, ServerError
+
+PREFIX = "/tmp/ipi_"
+"""Before the names of UNIX sockets, as in i-PI and ASE."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between attempts to connect: each pause is half as long again."""
+ANSWER_TIME = 10.0
+"""Seconds for one attempt to connect, and for a server to take an answer off the line."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Of a server.
+
+    Parameters
+    ----------
+    path : str
+        Of a UNIX socket; empty for TCP.
+    host, port
+        Of TCP.
+    """
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def unix(cls, name: str, prefix: str = PREFIX) -> Address:
+        """i-PI's `<address>` with mode="unix", and the prefix it was started with (`i-pi -S`)."""
+        if not name:
+            raise ConfigError("unix: the name is empty; give what <address> says in i-PI's input")
+        return cls(path=prefix + name)
+
+    @classmethod
+    def tcp(cls, host: str, port: int) -> Address:
+        """i-PI's `<address>` and `<port>` with mode="inet"."""
+        if not 0 < port < 65536:
+            raise ConfigError(f"port = {port}: must be between 1 and 65535")
+        return cls(host=host, port=port)
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+    def connect(self, timeout: float) -> socket.socket:
+        """A connection; OSError when nobody takes it, ServerError when nobody ever will."""
+        if not self.path:
+            try:
+                connection = socket.create_connection((self.host, self.port), timeout)
+            except socket.gaierror as error:
+                raise ServerError(f"{self.host}: unknown host ({error}); correct --host") from error
+            if connection.getsockname() == connection.getpeername():  # a port of its own choice met itself
+                connection.close()
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a host that lost its power says nothing
+            return connection
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout)
+        try:
+            connection.connect(self.path)
+        except OSError as error:
+            connection.close()
+            if isinstance(error, PermissionError) or "too long" in str(error):
+                self._refuse(error)
+            raise
+        return connection
+
+    def _refuse(self, error: OSError) -> NoReturn:
+        raise ServerError(f"{self.path}: {error}; correct the name or the prefix of the socket") from error
+
+
+def connect(address: Address, deadline: float) -> socket.socket | None:
+    """A connection to a server that is there, or comes before `deadline` (of `time.monotonic`); None when none does.
+
+    A killed i-PI leaves the file of its socket: that nobody listens there is no reason not to wait for the next one,
+    and none to delete the file, which may be that of a server just starting.
+    """
+    pause, said = SHORTEST_PAUSE, False
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return address.connect(max(min(ANSWER_TIME, left), SHORTEST_PAUSE))
+        except ServerError:
+            raise
+        except OSError as error:
+            if left <= 0:
+                return None
+            if pause == LONGEST_PAUSE and not said:
+                log.info("no server at %s (%s); waiting for one", address, error)
+                said = True
+        time.sleep(min(pause, left))
+        pause = min(1.5 * pause, LONGEST_PAUSE)
+
+
+def drain(connection: socket.socket) -> None:
+    """Take what is unread off the line, without waiting: a connection that is closed before is reset, which hangs i-PI."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(2**16):
+            pass
+    except OSError:  # nothing left, or nobody there
+        return

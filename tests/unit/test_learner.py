@@ -11,6 +11,7 @@ import mlpot
 from mlpot.errors import ConfigError
 from mlpot.learning.learner import TARGET, Learner
 from mlpot.learning.policy import FIRST_SCALE, Rules
+from mlpot.models.prediction import least_certain
 from mlpot.models.settings import FitConfig
 
 NOW = {"since_label": 5, "since_check": 0}

@@ -27,7 +27,7 @@ INPUT = """<simulation verbosity='low' floatformat='%22.14e'>
 <trajectory filename='q' stride='1' format='bin'> positions </trajectory>
 <trajectory filename='f' stride='1' format='bin'> forces </trajectory>
 {extras}
-<checkpoint stride='1' filename='RESTART' overwrite='true'/>
+<checkpoint stride='20' filename='RESTART' overwrite='true'/>
 </output>
 <total_steps>{steps}</total_steps>
 <prng><seed>1</seed></prng>
@@ -118,7 +118,7 @@ class Process:
     def until(self, words, seconds=LONGEST):
         """Wait for words in its output."""
         wait_for(lambda: words in self.text or self.popen.poll() is not None, seconds, lambda: self.text)
-        assert words in self.text
+        assert words in self.text, self.text
 
 
 def wait_for(condition, seconds=LONGEST, explain=lambda: ""):

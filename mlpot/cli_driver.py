@@ -47,7 +47,9 @@ def driver(
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("mlpot").setLevel(logging.INFO)
     atoms = read_structures(template)[-1]
-    client = IpiClient(address, atoms, ModelEvaluator(load_model(model), committee), patience)
+    evaluator = ModelEvaluator(load_model(model), committee)
+    evaluator.check(atoms)
+    client = IpiClient(address, atoms, evaluator, patience)
     along = [name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic]
     log.info("%d atoms, i-PI's must have this order: %s", len(atoms), order_of_species(atoms))
     log.info(

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from ase import Atoms
 
+from ..descriptors.density import species_indices
 from ..errors import ConfigError
 from ..models.compiled import CompiledModel
 from ..models.prediction import Prediction, least_certain
@@ -110,8 +111,13 @@ class ModelEvaluator:
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
         if committee not in ("none", "std"):
             raise ConfigError(f"committee = {committee!r}: must be 'none' or 'std'")
-        self.model, self.committee = model, committee
+        self.model = model.compiled if isinstance(model, SparseGP) else model
+        self.committee = committee
         self._neighbours = BeadNeighbours(model.cutoff)
+
+    def check(self, template: Atoms) -> None:
+        """UnknownSpeciesError for elements that the model does not know: better said before a server waits."""
+        species_indices(template.numbers, self.model.species)
 
     def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
         """See `Evaluator`; StructureError and UnknownSpeciesError as in `SparseGP.predict`."""

@@ -38,7 +38,7 @@ class MlpotPES:
     Raises
     ------
     ModelFileError, DataError
-        If a file cannot be read.
+        If a file cannot be read; UnknownSpeciesError if the model does not know an element of the template.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class MlpotPES:
     ):
         self._evaluator = ModelEvaluator(load_model(model), committee)
         frame = read_structures(template)[-1]
+        self._evaluator.check(frame)
         self._atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
 
     def __call__(

@@ -17,7 +17,7 @@ LAYERS = [
     ("checks", "interop", "drivers", "labellers"),
     ("learning",),
     ("report",),
-    ("bench", "bench_peers", "config", "templates", "cli", "__main__"),
+    ("bench", "bench_peers", "config", "templates", "cli", "cli_driver", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -327,7 +327,7 @@ class Session:
         if _integer(block) != len(self._template):
             raise ProtocolError(
                 f"POSDATA: the server has {_integer(block)} atoms, the template {len(self._template)}; make the template from "
-                "the structure that i-PI starts from, atoms in the same order"
+                "the structure that i-PI starts from, atoms in the same order (mode='shm' is not spoken here)"
             )
 
 

@@ -64,6 +64,7 @@ def split(data, places):
     return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
+TURN = [header("STATUS"), posdata(beads(3, seed=5)), header("GETFORCE"), header("EXIT")]
 CONVERSATION = b"".join(
     [
         header("STATUS"),
@@ -71,10 +72,7 @@ CONVERSATION = b"".join(
         header("STATUS"),
         posdata(beads(3)),
         header("GETFORCE"),
-        header("STATUS"),
-        posdata(beads(3, seed=5)),
-        header("GETFORCE"),
-        header("EXIT"),
+        *TURN,
     ]
 )
 

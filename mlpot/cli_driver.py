@@ -32,8 +32,10 @@ def driver(
         float, typer.Option(min=0.0, help="Seconds to wait for a server, at the beginning and when one is lost.")
     ] = 300.0,
     committee: Annotated[
-        Literal["none", "std"],
-        typer.Option(help="For <ffcommittee> with parse_json: std sends two members at E +- s/sqrt(2)."),
+        Literal["none", "std", "members"],
+        typer.Option(
+            help="For <ffcommittee> with parse_json: std sends two energies E +- s/sqrt(2), members an ensemble with forces."
+        ),
     ] = "none",
 ) -> None:
     """Compute forces for i-PI, or for any server that speaks its protocol."""

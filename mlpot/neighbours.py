@@ -73,7 +73,7 @@ class Pairs:
         columns = pair_gradients.shape[2:]
         virial = np.zeros((9, math.prod(columns)))
         if self.n_pairs:
-            gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, virial.shape[1])
+            gradients = np.ascontiguousarray(pair_gradients, float).reshape(self.n_pairs, 3, virial.shape[1])
             add_virial(self.vectors, gradients, virial)
         return virial.reshape(3, 3, *columns)
 

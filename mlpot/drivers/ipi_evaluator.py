@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from ase import Atoms
@@ -13,13 +13,15 @@ from ..errors import ConfigError
 from ..models.compiled import CompiledModel
 from ..models.prediction import Prediction, least_certain
 from ..models.sparse_gp import SparseGP
+from ..models.variances import Members
 from ..neighbours import NeighbourList, Pairs
 from ..structures import volume_of
 from ..units import BOHR, HARTREE
 from .ipi_protocol import Evaluation
 
-Committee = Literal["none", "std"]
-"""What `<ffcommittee>` is told: nothing, or two members whose standard deviation is that of the energy."""
+Committee = Literal["none", "std", "members"]
+"""What `<ffcommittee>` is told: nothing, two members whose standard deviation is that of the energy and whose forces are the
+same, or an ensemble with energies, forces and virials of its own, see `CompiledModel.predict_members`."""
 IDLE = 2
 """Rounds of all lists after which a list that served nobody is given up."""
 
@@ -52,17 +54,20 @@ def extras(
     }
 
 
-def two_members(prediction: Prediction) -> dict[str, Any]:
-    """Extras for `<ffcommittee>` with `parse_json`: E + s/sqrt(2) and E - s/sqrt(2), whose mean is the energy E and whose
-    standard deviation, with one degree of freedom, is its own s. Both members have the model's forces and virial.
-    """
-    shift = prediction.energy_std / np.sqrt(2)
-    forces = (prediction.forces * (BOHR / HARTREE)).ravel().tolist()
-    virial = (prediction.virial / HARTREE).ravel().tolist()
+def two_members(p: Prediction) -> Members:
+    """E + s/sqrt(2) and E - s/sqrt(2), whose mean is the energy E and whose standard deviation, with one degree of freedom,
+    its own s. Both have the model's forces and virial."""
+    shift = p.energy_std / np.sqrt(2) * np.array([1.0, -1.0])
+    return Members(p.energy + shift, np.stack([p.forces] * 2), np.stack([p.virial] * 2))
+
+
+def committee_extras(members: Members) -> dict[str, Any]:
+    """What `<ffcommittee>` with `parse_json` reads."""
+    n = len(members.energies)
     return {
-        "committee_pot": [(prediction.energy + shift) / HARTREE, (prediction.energy - shift) / HARTREE],
-        "committee_force": [forces, forces],
-        "committee_virial": [virial, virial],
+        "committee_pot": (members.energies / HARTREE).tolist(),
+        "committee_force": (members.forces * (BOHR / HARTREE)).reshape(n, -1).tolist(),
+        "committee_virial": (members.virials / HARTREE).reshape(n, 9).tolist(),
     }
 
 
@@ -105,13 +110,15 @@ class ModelEvaluator:
     Raises
     ------
     ConfigError
-        If there is no such committee.
+        If there is no such committee, or an imported model is asked for members.
     """
 
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
-        if committee not in ("none", "std"):
-            raise ConfigError(f"committee = {committee!r}: must be 'none' or 'std'")
+        if committee not in get_args(Committee):
+            raise ConfigError(f"committee = {committee!r}: must be one of {', '.join(get_args(Committee))}")
         self.model = model.compiled if isinstance(model, SparseGP) else model
+        if committee == "members" and self.model.source.factor is None:
+            raise ConfigError("an imported model knows nothing of its data: it has no members; take committee = 'std'")
         self.committee = committee
         self._neighbours = BeadNeighbours(model.cutoff)
 
@@ -124,8 +131,10 @@ class ModelEvaluator:
         return [self._evaluation(atoms) for atoms in beads]
 
     def _evaluation(self, atoms: Atoms) -> Evaluation:
-        p = self.model.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), uncertainty=True)
-        told: Mapping[str, Any] = extras(p)
-        if self.committee == "std":
-            told = {**told, **two_members(p)}
+        pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
+        if self.committee == "members":
+            p, members = self.model.predict_members(pairs, volume)
+            return Evaluation(p.energy, p.forces, p.virial, extras(p) | committee_extras(members))
+        p = self.model.predict_pairs(pairs, volume, uncertainty=True)
+        told = extras(p) | committee_extras(two_members(p)) if self.committee == "std" else extras(p)
         return Evaluation(p.energy, p.forces, p.virial, told)

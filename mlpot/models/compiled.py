@@ -19,6 +19,7 @@ from ..structures import volume_of
 from .prediction import Prediction, make_prediction
 from .spread import Spread, make_spread
 from .terms import CompiledTerm
+from .variances import Members
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
@@ -73,6 +74,30 @@ class CompiledModel:
                 term.predict(pairs, energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
         return make_prediction(pairs, volume, energies, gradients, deviations)
+
+    def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
+        """As `predict_pairs` with uncertainty, and an ensemble of potentials that the data allow as well.
+
+        Members are draws from the posterior of the weights, moved so that their mean is the prediction, their deviations
+        scaled as calibrated deviations of forces are. Forces and virials are derivatives of the members' energies to some
+        percent of the deviations. What no data could tell through the sparse points is not in them.
+
+        Raises
+        ------
+        ConfigError
+            For an imported model, of whose data nothing is known.
+        """
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        variances, deviations = self._spread.predict_members(pairs, energies, gradients)
+        self.source.baseline.predict(pairs, energies, gradients)
+        calibration = self.source.calibration
+        p = make_prediction(pairs, volume, energies, gradients, variances.calibrated(calibration))
+        scale = calibration.force_scale
+        return p, Members(
+            p.energy + scale * deviations.energies,
+            p.forces + scale * deviations.forces,
+            p.virial + scale * deviations.virials,
+        )
 
     @cached_property
     def _spread(self) -> Spread:

@@ -28,7 +28,7 @@ from .factor import inverse_lower, prior_factor, solve_upper
 from .soap_term import SoapTerm
 from .sparse_points import ExplainedVariance, extend_by_variance
 from .terms import FittedTerm, Term
-from .variances import Variances, force_variances
+from .variances import Members, Variances, force_variances
 
 MOST_REPRESENTATIVES = 108
 """Of an element in a many-body term: nine tiles of the products. Force uncertainties rank the errors of structures left out
@@ -208,6 +208,12 @@ class Representatives:
             forces=force_variances(pairs.forces(gradients)),
             novelty=np.sqrt(unexplained / known),
         )
+
+    def deviations(self, pairs: Pairs, total: np.ndarray, gradients: np.ndarray) -> Members:
+        """Members' deviations from their mean, from the covariances (n,) of the total energy in eV^2 and their pair gradients
+        (n_pairs, 3, N_MEMBERS) in eV/A; not calibrated."""
+        energies, forces, virials = total @ self.members, pairs.forces(gradients), pairs.virial(gradients)
+        return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

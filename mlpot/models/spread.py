@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from .._ext.density import N_MEMBERS, KernelModel
+from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..threads import single_blas_thread
 from .compiled_members import compile_members
@@ -19,7 +20,7 @@ from .factor import inverse_lower, prior_factor, solve_upper
 from .representatives import Representatives
 from .soap_term import SoapTerm
 from .terms import CompiledTerm, CorrelatedTerm
-from .variances import Variances
+from .variances import Members, Variances
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
@@ -28,15 +29,47 @@ MEMBER_TOLERANCE = 1e-6
 """Error of the local energies of members that are compiled as terms of their own, eV."""
 
 
+Observed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Covariances (n,) of the total energy with the representatives, |R_s^-T k|^2 and unexplained variances (n_atoms,) in eV^2,
+pair gradients (n_pairs, 3, N_MEMBERS) of the members in eV/A."""
+
+
 class Spread(Protocol):
     """Evaluates the terms of a model together with what is not known of the structure."""
 
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
 
+    def predict_members(
+        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
+    ) -> tuple[Variances, Members]:
+        """As `predict`, with the members' deviations from their mean; ConfigError where there are none."""
+
+
+class EnsembleSpread:
+    """Of a fitted model, whose data say how representatives are spread."""
+
+    representatives: Representatives
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
+        """See `Spread`."""
+        return self.representatives.summary(pairs, *self._observe(pairs, energies, pair_gradients))
+
+    def predict_members(
+        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
+    ) -> tuple[Variances, Members]:
+        """See `Spread`."""
+        total, posterior, unexplained, members = self._observe(pairs, energies, pair_gradients)
+        variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
+        return variances, self.representatives.deviations(pairs, total, members)
+
+    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
+        """Add energies and pair gradients; what `Representatives.summary` is made from."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class ManyBodySpread:
+class ManyBodySpread(EnsembleSpread):
     """Of a fitted model with many-body terms: the representatives are among their points.
 
     Parameters
@@ -55,8 +88,7 @@ class ManyBodySpread:
     models: tuple[tuple[KernelModel, ...], ...]
     representatives: Representatives
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
-        """See `Spread`."""
+    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         parts = columns(self.representatives.terms)
         covariances = np.zeros((pairs.n_atoms, parts[-1].stop))
         explained = np.zeros((pairs.n_atoms, 2))
@@ -72,9 +104,7 @@ class ManyBodySpread:
         last.evaluate(pairs, energies, pair_gradients, self.models[-1], explained, seen, covariances[:, part], members)
         self._rest(pairs, covariances, explained)
         prior = sum(term.prior_variance for term in self.terms)
-        return self.representatives.summary(
-            pairs, covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
-        )
+        return covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
 
     def _before(self, number: int) -> np.ndarray:
         """An element's representatives in all terms but the last."""
@@ -91,7 +121,7 @@ class ManyBodySpread:
 
 
 @dataclass(frozen=True)
-class PairSpread:
+class PairSpread(EnsembleSpread):
     """Of a fitted model that has pair terms only: all its points are representatives, every member is a potential.
 
     Parameters
@@ -122,8 +152,7 @@ class PairSpread:
         n = len(self.representatives.upper)
         return np.concatenate(_triangles(self.representatives, np.arange(n)))
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
-        """See `Spread`."""
+    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         prior, unused = np.zeros(pairs.n_atoms), np.zeros(pairs.n_atoms)
         covariances = np.zeros((pairs.n_atoms, len(self.representatives.upper)))
         members = np.zeros((N_MEMBERS, pairs.n_pairs, 3))
@@ -137,9 +166,7 @@ class PairSpread:
         with single_blas_thread():
             rows = covariances @ self._both.T
         explained, posterior = np.einsum("akt,akt->ka", *2 * [rows.reshape(pairs.n_atoms, 2, -1)])
-        return self.representatives.summary(
-            pairs, covariances.sum(axis=0), posterior, prior - explained, np.moveaxis(members, 0, 2)
-        )
+        return covariances.sum(axis=0), posterior, prior - explained, np.moveaxis(members, 0, 2)
 
 
 @dataclass(frozen=True)
@@ -174,6 +201,12 @@ class IndependentSpread:
                 centres = centres_of(pairs, part.number)
                 variances[centres] += term.prior_variance + self.regularisation - explained[centres, 0]
         return Variances.of_instances(variances)
+
+    def predict_members(
+        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
+    ) -> tuple[Variances, Members]:
+        """See `Spread`."""
+        raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
 
 
 def make_spread(model: SparseGP, terms: Sequence[CompiledTerm]) -> Spread:

@@ -60,6 +60,25 @@ class Variances:
         )
 
 
+@dataclass(frozen=True)
+class Members:
+    """An ensemble of potentials whose mean is the model; see `CompiledModel.predict_members`.
+
+    Parameters
+    ----------
+    energies : (n_members,) array
+        eV.
+    forces : (n_members, n_atoms, 3) array
+        eV/A.
+    virials : (n_members, 3, 3) array
+        -dE/dstrain, eV.
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+    virials: np.ndarray
+
+
 def force_variances(forces: np.ndarray) -> np.ndarray:
     """Variances (n_atoms, 3) from the forces (n_atoms, 3, n_members) of members about the mean model, which is known.
 

@@ -15,6 +15,8 @@ from conftest import make_frames
 from ipi_runs import I_PI, LONGEST, PYTHON_DRIVER, Process, client, results, server, socket_forcefield, write_input
 
 import mlpot
+from mlpot.neighbours import find_pairs
+from mlpot.structures import volume_of
 from mlpot.units import HARTREE
 
 pytestmark = pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
@@ -181,18 +183,21 @@ def test_the_shim_gives_the_numbers_of_the_client(work, name, form):
         np.testing.assert_array_equal(own[what], theirs[what])
 
 
-def test_a_committee(work, name):
-    """<ffcommittee> finds the model's energy and deviation in two members."""
+@pytest.mark.parametrize("form", ["std", "members"])
+def test_a_committee(work, name, model, form):
+    """<ffcommittee> runs on the model's energies, forces and virials and finds the deviation that the members have."""
     inner = socket_forcefield(name).replace("name='f'", "name='inner'")
     forcefield = f"<ffcommittee name='f'>{inner}<parse_json>True</parse_json></ffcommittee>"
-    write_input(work / "input.xml", forcefield, extras="committee_uncertainty")
-    found = run(work, name, options=("--committee", "std"))
+    write_input(work / "input.xml", forcefield, ensemble="npt", extras="committee_uncertainty")
+    found = run(work, name, options=("--committee", form))
     check(work, found)
-    calculator, atoms = mlpot.MlpotCalculator(work / "model.h5"), ase.io.read(work / "init.xyz")
-    deviations = np.loadtxt(work / "out.x_0").reshape(-1)
-    for positions, deviation in zip(found["positions"][:, 0], deviations, strict=True):
+    atoms, deviations = ase.io.read(work / "init.xyz"), np.loadtxt(work / "out.x_0").reshape(-1)
+    for positions, cell, deviation in zip(found["positions"][:, 0], found["cells"], deviations, strict=True):
         atoms.positions[:] = positions
-        assert deviation * HARTREE == pytest.approx(calculator.predict(atoms).energy_std, rel=1e-5)
+        atoms.set_cell(cell)
+        p, members = model.compiled.predict_members(find_pairs(atoms, model.cutoff), volume_of(atoms))
+        expected = p.energy_std if form == "std" else members.energies.std(ddof=1)
+        assert deviation * HARTREE == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("tcp", [False, True])

@@ -1,5 +1,7 @@
 """What the i-PI client answers with, and the commands around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -35,13 +37,32 @@ def test_the_evaluator_is_the_calculator(two_species_model):
 
 
 def test_two_members(model):
+    p = model.predict(make_frames(1, seed=9)[0], uncertainty=True)
+    found = two_members(p)
+    assert found.energies.mean() == pytest.approx(p.energy, rel=1e-15)
+    assert found.energies.std(ddof=1) == pytest.approx(p.energy_std, rel=1e-9)
+
+
+@pytest.mark.parametrize(("committee", "n"), [("std", 2), ("members", 8)])
+def test_what_a_committee_is_told(model, committee, n):
+    """The mean of the members is the model, in the shapes that i-PI reads."""
     atoms = make_frames(1, seed=9)[0]
-    p = model.predict(atoms, uncertainty=True)
-    told = two_members(p)
-    pots = np.array(told["committee_pot"]) * HARTREE
-    assert pots.mean() == pytest.approx(p.energy) and pots.std(ddof=1) == pytest.approx(p.energy_std, rel=1e-9)
-    assert np.shape(told["committee_force"]) == (2, 3 * len(atoms)) and np.shape(told["committee_virial"]) == (2, 9)
-    assert ModelEvaluator(model, "std").evaluate([atoms])[0].extras.keys() >= told.keys()
+    (found,) = ModelEvaluator(model, committee).evaluate([atoms])
+    (alone,) = ModelEvaluator(model).evaluate([atoms])
+    assert {name: found.extras[name] for name in alone.extras} == alone.extras
+    told = {name: np.array(found.extras[f"committee_{name}"]) for name in ("pot", "force", "virial")}
+    assert [array.shape for array in told.values()] == [(n,), (n, 3 * len(atoms)), (n, 9)]
+    assert told["pot"].mean() * HARTREE == pytest.approx(alone.energy, abs=1e-9)
+    np.testing.assert_allclose(told["force"].mean(axis=0) * HARTREE / BOHR, alone.forces.ravel(), atol=1e-6)
+    np.testing.assert_allclose(told["virial"].mean(axis=0) * HARTREE, alone.virial.ravel(), atol=1e-5)
+
+
+def test_an_imported_model_has_no_members(model):
+    imported = replace(model, factor=None)
+    with pytest.raises(ConfigError, match="has no members"):
+        ModelEvaluator(imported, "members")
+    with pytest.raises(ConfigError, match="has no ensemble"):
+        imported.compiled.predict_members(find_pairs(make_frames(1)[0], imported.cutoff), None)
 
 
 def same_pairs(found, atoms, cutoff):

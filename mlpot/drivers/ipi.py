@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from ..errors import ProtocolError, ServerError, StructureError
 from .ipi_evaluator import Evaluator
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
-from .ipi_socket import ANSWER_TIME, Address, connect, drain
+from .ipi_socket import ANSWER_TIME, Address, connect, guarded
 
 PATIENCE = 300.0
 """Seconds that a client waits for a server, unless told otherwise."""
@@ -93,11 +93,8 @@ class IpiClient:
         """
         deadline, ending = time.monotonic() + self.patience, Ending.LOST
         while (connection := connect(self.address, deadline)) is not None:
-            try:
+            with guarded(connection):
                 now = self._serve(connection)
-            finally:
-                drain(connection)
-                connection.close()
             if (
                 now is Ending.SILENT
             ):  # a proxy in front of no server, or a server closing down: both would be asked again
@@ -123,8 +120,8 @@ class IpiClient:
                 if isinstance(message, Exit):
                     return Ending.EXIT
                 if isinstance(message, Positions):
-                    # GETFORCE may be on the line already. A process that ends with it unread resets the connection, and
-                    # that hangs i-PI; with an empty line it sees a client that left.
+                    # GETFORCE may be on the line already. Ending with it unread would reset the connection, which hangs i-PI:
+                    # an empty line needs no guard, and a scheduler may kill the guard as well.
                     if not messages:
                         messages += self._next_header(connection, session)
                     self._evaluate(session, message)

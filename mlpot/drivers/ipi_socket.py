@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, ServerError
@@ -17,6 +23,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts to connect: each pause is half as long again."""
 ANSWER_TIME = 10.0
 """Seconds for one attempt to connect, and for a server to take an answer off the line."""
+
+GUARD = Path(__file__).with_name("ipi_guard.py")
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +113,26 @@ def connect(address: Address, deadline: float) -> socket.socket | None:
         pause = min(1.5 * pause, LONGEST_PAUSE)
 
 
-def drain(connection: socket.socket) -> None:
-    """Take what is unread off the line, without waiting: a connection that is closed before is reset, which hangs i-PI."""
-    connection.setblocking(False)
+@contextmanager
+def guarded(connection: socket.socket) -> Iterator[None]:
+    """Close the connection at the end of the block so that its server sees a client that left, not a reset, and see to it
+    that it does when this process is killed; `ipi_guard` says how."""
+    watched, alive = os.pipe()
+    descriptors = connection.fileno(), watched
     try:
-        while connection.recv(2**16):
-            pass
-    except OSError:  # nothing left, or nobody there
-        return
+        try:
+            subprocess.run(
+                [sys.executable, "-I", "-S", str(GUARD), *map(str, descriptors)],
+                pass_fds=descriptors,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+        finally:
+            os.close(watched)
+        yield
+    finally:
+        connection.close()
+        os.close(alive)

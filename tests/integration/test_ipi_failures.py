@@ -83,6 +83,21 @@ def test_a_client_ends_while_it_waits(work, name, number):
         completes(work, name, ipi)
 
 
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_client_is_killed_with_a_message_on_the_line(work, name, port, kind, tcp):
+    """Stopped when it has nothing to do, so that i-PI's next request is never read; without a guard this hangs i-PI."""
+    where = {"port": port} if tcp else {}
+    write_input(work / "input.xml", socket_forcefield(name, **SERVERS[kind], **where), steps=100, beads=4)
+    with server(work) as ipi, client(work, name, log="first.log", **where) as first:
+        wait_for(lambda: (work / "out.md").exists() and len((work / "out.md").read_text()) > 2000)
+        first.send(signal.SIGSTOP)
+        time.sleep(0.5)
+        first.send(signal.SIGKILL)
+        first.wait(LEAVING)
+        completes(work, name, ipi, **where)
+
+
 def test_a_client_ends_before_there_is_a_server(work, name):
     with client(work, name) as only:
         only.until("no server at")

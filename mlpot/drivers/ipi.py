@@ -95,9 +95,9 @@ class IpiClient:
         while (connection := connect(self.address, deadline)) is not None:
             with guarded(connection):
                 now = self._serve(connection)
-            if (
-                now is Ending.SILENT
-            ):  # a proxy in front of no server, or a server closing down: both would be asked again
+            if now is Ending.SILENT:  # a proxy in front of no server, or a server closing down: no reason to hurry
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(NEXT_HEADER)
                 continue
             ending = now

@@ -215,6 +215,11 @@ def test_a_server_that_says_nothing_is_asked_again_a_while_later(path):
     assert time.monotonic() - began > 2 * ipi.NEXT_HEADER * 0.9
 
 
+def test_patience_with_a_server_that_says_nothing(path):
+    with pytest.raises(ServerError, match=r"no server for 0\.2 s"):
+        serve(path, *[lambda connection: None] * 2, patience=0.2)
+
+
 def test_waiting_for_a_server(path, monkeypatch):
     """The file of a dead socket is no server; then one comes."""
     dead = socket.socket(socket.AF_UNIX)

@@ -377,5 +377,5 @@ def _run_settings(s: LearnFile) -> RunSettings:
     return RunSettings(
         interval=s.output.interval, checkpoint_seconds=s.output.checkpoint_s, asynchronous=s.learning.asynchronous,
         convergence=s.learning.convergence(), max_cpu_hours=s.learning.max_cpu_hours,
-        max_wall_hours=s.learning.max_wall_hours, cores_per_label=s.labeller.cores,
+        max_wall_hours=s.learning.max_wall_hours, cores_per_label=s.labeller.cores, at_once=s.labeller.workers,
     )  # fmt: skip

@@ -107,9 +107,13 @@ def test_decisions(rules, now, action, reason):
 
 def test_a_model_of_one_structure_is_looked_at_soon():
     """It may be sure of itself for want of knowing better."""
-    assert decide(RULES, History(), situation(since_label=SETTLING - 1)).action == "go on"
-    assert decide(RULES, History(), situation(since_label=SETTLING)).reason == "untried"
-    assert decide(RULES, TRIED, situation(since_label=SETTLING)).action == "go on"
+    assert decide(RULES, History(), situation(since_label=SETTLING - 1, since_check=SETTLING)).action == "go on"
+    assert decide(RULES, History(), situation(since_label=SETTLING, since_check=SETTLING)).reason == "untried"
+    assert decide(RULES, TRIED, situation(since_label=SETTLING, since_check=SETTLING)).action == "go on"
+
+
+def test_a_walker_that_begins_with_a_model_is_not_looked_at_before_it_has_gone_anywhere():
+    assert decide(RULES, History(), situation(since_label=10**9, since_check=0)).action == "go on"
 
 
 @given(st.floats(0, 10), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))

@@ -12,7 +12,7 @@ from ..models.representatives import NOVEL
 
 RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
-FADING = 0.7
+FADING = 0.5
 """Weight of a label's error in the calibration, relative to the label after it."""
 FIRST_SCALE = 4.0
 """Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""

@@ -25,6 +25,8 @@ more than the second multiple of the target."""
 SETTLING = 40
 """Steps of a walker after which the first model is looked at, whatever it says: it knows one structure, and not how little that
 is."""
+FAMILIAR = 0.3
+"""... or as soon as an environment is more novel than this: optimisers leave known ground faster than dynamics."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
 CHECKS = 3
@@ -207,7 +209,8 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     waited = now.since_label >= rules.min_interval
     if now.novelty > rules.novelty:
         return _decision("label", "novel", now, threshold, rules)
-    if not history.recent and min(now.since_label, now.since_check) >= SETTLING:
+    settled = min(now.since_label, now.since_check) >= SETTLING
+    if not history.recent and (settled or now.novelty > FAMILIAR):
         return _decision("label", "untried", now, threshold, rules)
     if now.expected > threshold:
         if waited or now.expected > ALARM * threshold:

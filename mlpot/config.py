@@ -144,7 +144,7 @@ class LearningSettings(Settings):
         False, description="queued labels come when they come; otherwise runs can be repeated bit for bit"
     )
     check_interval: PositiveInt | None = Field(None, description="steps between labels that only check the true error")
-    min_interval: int = Field(50, ge=0, description="steps between labels of a walker, short of twice the threshold")
+    min_interval: int = Field(100, ge=0, description="steps between labels of a walker, short of twice the threshold")
     novelty: PositiveFloat = Field(
         NOVEL, description="environments this far from all sparse points are always labelled"
     )
@@ -377,5 +377,5 @@ def _run_settings(s: LearnFile) -> RunSettings:
     return RunSettings(
         interval=s.output.interval, checkpoint_seconds=s.output.checkpoint_s, asynchronous=s.learning.asynchronous,
         convergence=s.learning.convergence(), max_cpu_hours=s.learning.max_cpu_hours,
-        max_wall_hours=s.learning.max_wall_hours, cores_per_label=s.labeller.cores,
+        max_wall_hours=s.learning.max_wall_hours, cores_per_label=s.labeller.cores, at_once=s.labeller.workers,
     )  # fmt: skip

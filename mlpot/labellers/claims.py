@@ -22,7 +22,6 @@ BEAT_SECONDS = 15.0
 """A worker touches its claim this often."""
 SILENCE_SECONDS = 300.0
 """A claim from another host, whose pid says nothing here, is dead when it was not touched for so long."""
-POLL_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -130,13 +129,6 @@ class Watch:
         if silent:
             log.warning("%s: no sign of life from its holder for %g s", self.file, SILENCE_SECONDS)
         return silent
-
-
-def wait_until_free(file: Path) -> None:
-    """Return when nobody alive holds a claim; a dead holder's is removed."""
-    watch = Watch(file)
-    while not watch.is_free():
-        time.sleep(POLL_SECONDS)
 
 
 def _touched(file: Path) -> int | None:

@@ -124,11 +124,6 @@ def claim_of(inbox: Path, key: str) -> Path:
     return inbox / f"{key}.claim"
 
 
-def wait_for_claim(inbox: Path, key: str) -> None:
-    """Return when no living worker is at this label; a dead one's claim is removed."""
-    claims.wait_until_free(claim_of(inbox, key))
-
-
 def take(inbox: Path, key: str) -> tuple[Atoms, Label] | None:
     """The structure and label under a key, or None."""
     file = inbox / f"{key}.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Pace:
     """How far a walker is: its steps, and at which of them it was labelled and checked last."""
 
     step: int = 0
-    last_label: int = field(default=-(10**9))
+    last_label: int = 0
     last_check: int = 0
 
 

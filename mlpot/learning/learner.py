@@ -18,7 +18,7 @@ from ..models.sparse_gp import SparseGP
 from ..structures import agrees, labelled
 from .policy import Decision, History, Observation, Rules, Situation, decide
 
-TARGET = 0.15
+TARGET = 0.2
 """Default target of an adaptive threshold, eV/A: it is for the least certain atom, whose expected error is about twice that of
 all."""
 

@@ -12,7 +12,7 @@ from ..models.representatives import NOVEL
 
 RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
-FADING = 0.7
+FADING = 0.5
 """Weight of a label's error in the calibration, relative to the label after it."""
 FIRST_SCALE = 4.0
 """Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""
@@ -23,13 +23,18 @@ RESOLUTION, SLACK = 1.2, 3.0
 """A threshold never lies below the first multiple of the uncertainty that remains at structures just learned, unless that is
 more than the second multiple of the target."""
 SETTLING = 40
-"""Steps after which the first model is looked at, whatever it says: it knows one structure, and not how little that is."""
+"""Steps of a walker after which the first model is looked at, whatever it says: it knows one structure, and not how little that
+is."""
+FAMILIAR = 0.3
+"""... or as soon as an environment is more novel than this: optimisers leave known ground faster than dynamics."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
 CHECKS = 3
 """Check labels in a row that must be below the target error before a run counts as converged."""
 
 Action = Literal["go on", "queue", "label", "stop"]
+LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check")
+"""Why a label is asked for."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Situation:
     novelty : float or None
         Of the strangest environment.
     since_label, since_check : int
-        Steps since this walker's last label, and since its last check label.
+        Steps since this walker's last label (very many if it has had none), and since its last check label or its start.
     queued : int
         Labels of this walker under way.
     asked : int
@@ -172,7 +177,7 @@ class Decision:
     action : str
         "go on"; "queue" a label and go on; "label" and wait; "stop".
     reason : str
-        "no model", "untried", "uncertain", "novel", "soft", "check", "certain", "too soon" or "budget spent".
+        One of `LABEL_REASONS`, or "certain", "too soon" or "budget spent".
     expected, novelty, threshold : float or None
         As they were; eV/A for the first and the last.
     """
@@ -204,7 +209,8 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     waited = now.since_label >= rules.min_interval
     if now.novelty > rules.novelty:
         return _decision("label", "novel", now, threshold, rules)
-    if not history.recent and now.since_label >= SETTLING:
+    settled = min(now.since_label, now.since_check) >= SETTLING
+    if not history.recent and (settled or now.novelty > FAMILIAR):
         return _decision("label", "untried", now, threshold, rules)
     if now.expected > threshold:
         if waited or now.expected > ALARM * threshold:

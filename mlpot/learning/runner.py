@@ -1,7 +1,8 @@
 """The main job: simulations that learn while they run, and survive being killed at any instant.
 
-All walkers make one step each, a round. What needed a label in a round is calculated at the same time and learned in the
-order of the walkers, so the trajectories depend on the labels and not on who was faster. The state on disk is always that
+All walkers make one step each, a round. Of those that need a label the least certain get theirs first, as many as are calculated
+at the same time; they are learned in that order, and the others look again with the new model. So the trajectories depend on the
+labels and not on who was faster. The state on disk is always that
 after a whole round. What came after it is done again when the run resumes, and since the model is a function of the labels in
 their order, it is done again bit for bit; labels that were paid for in the meantime are found in labels.db.
 """
@@ -41,6 +42,8 @@ class RunSettings:
     max_cpu_hours, max_wall_hours : float or None
         Budget of the whole run, over all its restarts; labels count with `cores_per_label`.
     cores_per_label : int
+    at_once : int
+        Labels of different walkers that are calculated at the same time, before the others look again.
     """
 
     interval: int = 10
@@ -50,6 +53,7 @@ class RunSettings:
     max_cpu_hours: float | None = None
     max_wall_hours: float | None = None
     cores_per_label: int = 1
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -154,26 +158,33 @@ class LearningRun:
 
     def _round(self, active: Sequence[Walker]) -> None:
         """One step of each walker."""
-        waiting = []
-        for walker in active:
-            started = time.perf_counter()
-            if walker.advance():
-                self._write(walker, time.perf_counter() - started)
-            else:
-                waiting.append(walker)
-        self._label(waiting)
+        waiting = self._advanced(active)
+        surprised = bool(waiting)
+        while waiting:
+            waiting = sorted(waiting, key=lambda walker: -walker.doubt)
+            self._label(waiting[: self.settings.at_once])
+            waiting = self._advanced(waiting[self.settings.at_once :])
         before = self.convergence.verdict
-        self.convergence = self.convergence.stepped(len(active), bool(waiting))
+        self.convergence = self.convergence.stepped(len(active), surprised)
         if before != "stalled" == self.convergence.verdict:
             log.warning(
                 "stalled: no label was needed in %d steps, yet check labels are off by up to %.3g eV/A",
                 self.convergence.calm, max(self.convergence.errors),
             )  # fmt: skip
 
+    def _advanced(self, walkers: Sequence[Walker]) -> list[Walker]:
+        """Make a step of each; those that could not, for want of a label."""
+        waiting = []
+        for walker in walkers:
+            started = time.perf_counter()
+            if walker.advance():
+                self._write(walker, time.perf_counter() - started)
+            else:
+                waiting.append(walker)
+        return waiting
+
     def _label(self, waiting: Sequence[Walker]) -> None:
         """Labels for all that wait, at the same time; then their steps, with the model of all these labels."""
-        if not waiting:
-            return
         started = time.perf_counter()
         queries = []
         for walker in waiting:

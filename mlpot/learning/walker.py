@@ -60,6 +60,12 @@ class Walker:
             return False
         return True
 
+    @property
+    def doubt(self) -> float:
+        """Expected error of the least certain force of the step that needs a label, eV/A; infinite without a model."""
+        expected = self._needed.decision.expected
+        return np.inf if expected is None else expected
+
     def query(self) -> Query:
         """Ask for the label that the step needs."""
         return self.calculator.query(self._needed)

@@ -36,8 +36,11 @@ SparsePoints = Mapping[tuple[int, int], np.ndarray]
 
 MOST_LOSS = 1e-4
 """The triangle is made anew when A R^-1 is farther from orthogonal than this; refinement needs it to be less than 1."""
-NEW_POINT_TOLERANCE = 1e-5
+NEW_POINT_TOLERANCE = 1e-7
 """An environment is proposed when this part of its prior variance is not explained by the sparse points."""
+SHARE, FEWEST = 1 / 8, 4
+"""A structure takes at most this part of the room for sparse points, so that small ones become points as a whole, each of which
+is worth a label's information, and large ones leave room for those to come; but always so few."""
 DRIFT = 1.2
 """A default energy scale follows the data in steps of this factor."""
 
@@ -104,8 +107,8 @@ class Fit:
     def propose(self, frames: Iterable[Atoms], coming: SparsePoints | None = None) -> dict[tuple[int, int], np.ndarray]:
         """Sparse points for `update`, out of the environments of structures: those that the sparse points explain least.
 
-        Of each structure at most half of them, and no more in all than the configuration's n_sparse or max_sparse of each
-        element, those that are `coming` already included; they come first in what is returned.
+        A structure takes at most a part `SHARE` of the room that is left below the configuration's n_sparse or max_sparse of
+        each element, those that are `coming` already included; they come first in what is returned.
         """
         points = dict(coming or {})
         for atoms in frames:
@@ -128,7 +131,8 @@ class Fit:
             centres = np.flatnonzero(atoms.numbers == z)
             coming = points.get((k, z), np.empty((0, descriptor.n_features)))
             known = np.concatenate([self.points_of(k, z), coming])
-            most = min(max(len(centres) // 2, 2), settings.most_sparse(z) - len(known))
+            room = settings.most_sparse(z) - len(known)
+            most = min(max(int(SHARE * room), FEWEST), room)
             found = descriptor.compute(pairs, centres)
             new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
             points[k, z] = np.concatenate([coming, found[new]])

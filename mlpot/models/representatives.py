@@ -19,10 +19,12 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
 from scipy.linalg import block_diag, solve_triangular
 
 from .._ext.density import N_MEMBERS
-from ..neighbours import Pairs
+from ..neighbours import Pairs, find_pairs
 from .design_matrix import columns
 from .factor import inverse_lower, prior_factor, solve_upper
 from .soap_term import SoapTerm
@@ -40,8 +42,10 @@ DISTINCT = 1e-12
 TYPICAL = 0.9
 """Representatives that leave no more of each other than what counts as known: those of the edges of the data leave more."""
 RESOLUTION, STRANGE = 0.009, 0.04
-"""Parts of the prior variance: below the first everything counts as known, beyond the second nothing does, not even where
-few points have too little in common to tell."""
+"""Parts of what is left at lone atoms and pairs: below the first everything counts as known, beyond the second nothing does,
+not even where few points have too little in common to tell."""
+LEAST_STRANGE = 0.02
+"""Part of the prior variance that counts as left at lone atoms and pairs even where the data have them."""
 NOVEL = 1.5
 """Novelty from which an environment counts as unlike all that the model knows; measured in CONVENTIONS.md."""
 
@@ -109,6 +113,24 @@ def _representatives(term: SoapTerm) -> list[np.ndarray]:
     ]
 
 
+def strangest(term: Term, number: int) -> float:
+    """Part of the prior variance that points leave at environments emptier than any: an atom alone, and in pairs.
+
+    A kernel that decays slowly is sure of much more than one that decays fast, so what is strange to it is less in numbers.
+    """
+    if not isinstance(term, SoapTerm):
+        return 1.0
+    species = term.descriptor.species
+    points = term.points[species.index(number)]
+    alone = [Atoms([number])]
+    alone += [
+        Atoms([number, z], positions=[[0, 0, 0], [0, 0, covalent_radii[number] + covalent_radii[z]]]) for z in species
+    ]
+    features = [term.descriptor.compute(find_pairs(a, term.descriptor.cutoff), np.array([0])) for a in alone]
+    left = ExplainedVariance.by(points, term.zeta).unexplained(np.concatenate(features))
+    return float(np.clip(left.max(), LEAST_STRANGE, 1.0))
+
+
 def draws(n_points: int) -> np.ndarray:
     """z (n_points, N_MEMBERS)."""
     return np.random.default_rng(SEED).standard_normal((n_points, N_MEMBERS))
@@ -162,8 +184,9 @@ class Representatives:
         for term, part in zip(self.terms, columns(self.terms), strict=True):
             for number in found:
                 own = left[part][term.columns_of(number)] / term.energy_scale**2
-                share = np.clip(np.quantile(own, TYPICAL), RESOLUTION, STRANGE) if len(own) else STRANGE
-                found[number] += float(share) * term.energy_scale**2
+                share = np.quantile(own, TYPICAL) if len(own) else np.inf
+                limits = strangest(term, number) * np.array([RESOLUTION, STRANGE])
+                found[number] += float(np.clip(share, *limits)) * term.energy_scale**2
         return found
 
     @cached_property

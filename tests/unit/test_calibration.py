@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import NOISES, SMALL_TERMS, make_frames
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import NOISES, SMALL_TERMS, lennard_jones, make_frames
 from scipy.linalg import solve_triangular
 
 import mlpot
@@ -21,7 +22,7 @@ from mlpot.models.evaluate import evaluate
 from mlpot.models.fit import fit_terms
 from mlpot.models.label_check import leave_one_out, some_structures
 from mlpot.models.report import force_errors
-from mlpot.models.representatives import MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose
+from mlpot.models.representatives import LEAST_STRANGE, MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose, strangest
 from mlpot.models.task import FitTask
 from mlpot.models.variances import force_variances
 from mlpot.neighbours import find_pairs
@@ -181,17 +182,34 @@ def test_old_files_are_not_calibrated(model, tmp_path):
     assert mlpot.load_model(tmp_path / "m.h5").calibration == UNCALIBRATED
 
 
+def test_what_is_strange_is_measured_by_the_reach_of_the_kernel(frames):
+    """A kernel that is sure of much has little left even where there are no atoms; a lone atom in the data is no measure."""
+    left = {}
+    for zeta, width in ((4, 0.5), (1, 3.0)):
+        terms = [{**SOAP[0], "zeta": zeta, "cutoff_width": width}]
+        left[zeta] = strangest(mlpot.fit(frames, mlpot.FitConfig(terms=terms)).terms[0], 14)
+    assert LEAST_STRANGE <= left[1] < 0.5 * left[4] <= 0.5
+    alone = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.22]], calculator=lennard_jones())
+    alone.calc = SinglePointCalculator(alone, energy=alone.get_potential_energy(), forces=alone.get_forces())
+    lone = Atoms("Si")
+    lone.calc = SinglePointCalculator(lone, energy=0.0, forces=np.zeros((1, 3)))
+    terms = [{**SOAP[0], "n_sparse": 500}]
+    assert strangest(mlpot.fit([*frames, alone, lone], mlpot.FitConfig(terms=terms)).terms[0], 14) == LEAST_STRANGE
+
+
 def test_some_points_stand_for_all(frames):
     """Every number from its formula, by explicit inverses."""
     terms = [{**SOAP[0], "n_sparse": 200, "energy_scale": 2.0, "zeta": 4}]
     model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6)).calibrated(Calibration(1.0, 0.0, 3.0))
-    chosen = choose(model.terms, model.species).columns
+    choice = choose(model.terms, model.species)
+    chosen = choice.columns
     assert len(set(chosen)) == MOST_REPRESENTATIVES < 200
     share, term = 200 / MOST_REPRESENTATIVES, model.terms[0]
     prior, unit = term.prior()[0], np.eye(MOST_REPRESENTATIVES)
     inverse = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-6 * unit)
     as_chosen = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-10 * unit)
-    known = max(np.quantile(1 / np.diag(inverse), 0.9), 4.0 * RESOLUTION)
+    reach = strangest(choice.terms[0], 14)
+    known = max(np.quantile(1 / np.diag(inverse), 0.9), 4.0 * RESOLUTION * reach)
     left = 4.0 - np.einsum("as,st,at->a", prior[:, chosen], as_chosen, prior[:, chosen])
     expected = max(left[np.setdiff1d(np.arange(200), chosen)].max(), NOVEL**2 * known)
     strange = make_frames(1, seed=9)[0]

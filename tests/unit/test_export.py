@@ -26,7 +26,7 @@ from mlpot.report import export as export_module
 from mlpot.report.export import export_run, export_xyz
 from mlpot.structures import agrees, exact_xyz, labelled
 
-RULES = replace(STRICT, soft_fraction=0.6, check_interval=15)
+RULES = replace(STRICT, target=0.003, soft_fraction=0.6, check_interval=15)
 
 
 @pytest.fixture(scope="module")

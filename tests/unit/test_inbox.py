@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -78,7 +77,7 @@ def test_the_claim_of_a_dead_process_is_nothing(tmp_path):
         "[1]",
     ):
         claim.write_text(text)
-        inbox.wait_for_claim(tmp_path, "key")
+        assert claims.Watch(claim).is_free()
         assert not claim.exists()
         claim.write_text(text)
         assert claims.take(claim) is None
@@ -86,15 +85,14 @@ def test_the_claim_of_a_dead_process_is_nothing(tmp_path):
         assert not claim.exists()
 
 
-def test_the_claim_of_a_living_process_is_waited_for(tmp_path):
+def test_the_claim_of_a_living_process_counts(tmp_path):
     claim = tmp_path / "key.claim"
     create_text(claim, json.dumps(identity()))
     assert claims.take(claim) == identity()
-    timer = threading.Timer(0.5, claim.unlink)
-    timer.start()
-    started = time.monotonic()
-    inbox.wait_for_claim(tmp_path, "key")
-    assert time.monotonic() - started >= 0.4
+    watch = claims.Watch(claim)
+    assert not watch.is_free() and claim.exists()
+    claim.unlink()
+    assert watch.is_free()
 
 
 def test_a_claim_from_another_host_counts_while_it_is_touched(tmp_path, monkeypatch):
@@ -102,12 +100,15 @@ def test_a_claim_from_another_host_counts_while_it_is_touched(tmp_path, monkeypa
     monkeypatch.setattr(claims, "BEAT_SECONDS", 0.1)
     claim = tmp_path / "key.claim"
     claim.write_text(json.dumps({**identity(), "host": "elsewhere"}))
-    done = threading.Event()
-    waiter = threading.Thread(target=lambda: (inbox.wait_for_claim(tmp_path, "key"), done.set()))
+    watch = claims.Watch(claim)
     with claims.beating(claim):
-        waiter.start()
-        assert not done.wait(1.2)
-    assert done.wait(5.0)
+        for _ in range(12):
+            assert not watch.is_free()
+            time.sleep(0.1)
+    end = time.monotonic() + 5.0
+    while not watch.is_free():
+        assert time.monotonic() < end
+        time.sleep(0.05)
     assert not claim.exists()
 
 

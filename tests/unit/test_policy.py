@@ -8,6 +8,7 @@ from mlpot.errors import ConfigError
 from mlpot.learning.policy import (
     ALARM,
     CHECKS,
+    FAMILIAR,
     FIRST_SCALE,
     GROWTH,
     RECENT,
@@ -107,9 +108,20 @@ def test_decisions(rules, now, action, reason):
 
 def test_a_model_of_one_structure_is_looked_at_soon():
     """It may be sure of itself for want of knowing better."""
-    assert decide(RULES, History(), situation(since_label=SETTLING - 1)).action == "go on"
-    assert decide(RULES, History(), situation(since_label=SETTLING)).reason == "untried"
-    assert decide(RULES, TRIED, situation(since_label=SETTLING)).action == "go on"
+    for history, steps, novelty, reason in (
+        (History(), SETTLING - 1, 0.0, "certain"),
+        (History(), SETTLING, 0.0, "untried"),
+        (TRIED, SETTLING, 0.0, "certain"),
+        (History(), 1, FAMILIAR, "certain"),
+        (History(), 1, FAMILIAR + 0.01, "untried"),
+        (TRIED, 1, FAMILIAR + 0.01, "certain"),
+    ):
+        now = situation(since_label=steps, since_check=steps, novelty=novelty)
+        assert decide(RULES, history, now).reason == reason
+
+
+def test_a_walker_that_begins_with_a_model_is_not_looked_at_before_it_has_gone_anywhere():
+    assert decide(RULES, History(), situation(since_label=10**9, since_check=0, novelty=0.0)).action == "go on"
 
 
 @given(st.floats(0, 10), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))

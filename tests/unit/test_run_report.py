@@ -11,16 +11,17 @@ from learning_runs import campaign, do_run, plan
 
 from mlpot.errors import DataError, RunFolderError, StructureError
 from mlpot.learning.folder import RunFolder
-from mlpot.learning.policy import Convergence, Rules
+from mlpot.learning.policy import LABEL_REASONS, Convergence, Rules
 from mlpot.learning.runner import RunSettings
 from mlpot.learning.store import read_rows
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model
 from mlpot.report.log_file import extremes, read_log
+from mlpot.report.run_plots import KINDS
 from mlpot.report.run_report import write_run_report
 from mlpot.structures import all_labelled
 
-RULES = Rules(target=0.02, soft_fraction=0.7, check_interval=12, min_interval=2)
+RULES = Rules(target=0.005, soft_fraction=0.7, check_interval=12, min_interval=2)
 FAULTS = {"fail": ["", "", "nan", "nan", "nan", "nan"]}
 
 
@@ -153,6 +154,10 @@ def test_errors_and_calibration(tables, labels):
         assert float(coverage[name][2]) == pytest.approx(np.mean(np.abs(ratios) <= 1), abs=6e-4)
         assert float(coverage[name][3]) == pytest.approx(np.mean(np.abs(ratios) <= 2), abs=6e-4)
         assert float(coverage[name][4]) == pytest.approx(rms(ratios), abs=6e-4)
+
+
+def test_every_reason_of_a_label_has_its_look():
+    assert list(KINDS) == [*LABEL_REASONS, "failed"]
 
 
 def test_origins(tables, labels):

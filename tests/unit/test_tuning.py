@@ -75,13 +75,13 @@ def test_noises_that_nobody_gave_fall_where_labels_are_good(frames):
 
     (free, free_error), (given, given_error) = fitted(frames), fitted(frames, **NOISES)
     assert given.report.noises == {"energy": 0.002, "forces": 0.05, "virial": 0.02}
-    assert given.config.force_noise == 0.05 and 0.005 <= free.config.force_noise < 0.045
+    assert given.config.force_noise == 0.05 and 0.002 <= free.config.force_noise < 0.018
     assert free.report.noises["forces"] == free.config.force_noise
     assert free_error < given_error
     noisy_model, _ = fitted(noisy(make_frames(16, seed=7), 0.3))
-    assert noisy_model.config.force_noise == 0.05
-    partly, _ = fitted(frames, force_noise=0.04)
-    assert partly.config.force_noise == 0.04
+    assert noisy_model.config.force_noise == 0.02
+    partly, _ = fitted(frames, force_noise=0.016)
+    assert partly.config.force_noise == 0.016
 
 
 def test_noises_of_config_types_stay(frames):

@@ -46,8 +46,9 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     for k in range(3):
         file = f"trajectory_w{k}.xyz"
         assert (tmp_path / "parts" / file).read_text() == (tmp_path / "whole" / file).read_text()
+    # rows of labels calculated at once are in the order in which the workers finished; what was learned is the same
     parts, whole = (
-        [(row.walker, row.walker_step, row.reason, row.energy) for row in LabelStore(tmp_path / name).rows()]
+        sorted((row.walker, row.walker_step, row.reason, row.energy) for row in LabelStore(tmp_path / name).rows())
         for name in ("parts", "whole")
     )
     assert parts == whole
@@ -55,13 +56,41 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     assert len(finished) == len(set(finished))
 
 
+AT_ONCE = RunSettings(interval=5, at_once=3)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_trajectories_do_not_depend_on_who_is_faster(tmp_path, workers):
-    """Labels of a round are calculated at once by several workers, and learned in the order of the walkers."""
-    do_run(tmp_path / "a", tmp_path / "calls_a", PLANS)
-    do_run(tmp_path / "b", tmp_path / "calls_b", PLANS, workers=workers, plan_of_faults={"seconds": 0.05})
+    """Labels that are calculated at once by several workers are learned in an order of their own."""
+    do_run(tmp_path / "a", tmp_path / "calls_a", PLANS, settings=AT_ONCE)
+    slow = {"seconds": 0.05}
+    do_run(tmp_path / "b", tmp_path / "calls_b", PLANS, settings=AT_ONCE, workers=workers, plan_of_faults=slow)
     first, second = without_seconds(tmp_path / "a"), without_seconds(tmp_path / "b")
     assert first == second
+
+
+def test_the_least_certain_walker_is_labelled_first_and_the_others_look_again(tmp_path):
+    """What one walker's label has taught, another need not ask."""
+    asked, paid = {}, {}
+    for at_once in (1, 3):
+        folder, settings = tmp_path / f"{at_once}", RunSettings(interval=5, at_once=at_once)
+        do_run(folder, tmp_path / f"calls{at_once}", PLANS, settings=settings, rules=Rules(threshold=0.1))
+        log = read_log(folder / "log.csv")
+        asked[at_once] = [log["labelled"][log["step"] == step].sum() for step in range(41)]
+        paid[at_once] = len(LabelStore(folder))
+    assert (asked[1][0], asked[3][0]) == (1, 3)
+    assert paid[1] < paid[3]
+
+
+def test_the_order_of_doubt(tmp_path):
+    with campaign(tmp_path / "run", tmp_path / "calls", Rules(threshold=1e-9)) as shared:
+        walkers = [Walker(shared, f"w{k}", crystal(), plan(steps=9)) for k in range(2)]
+        shared.prepare((14,), state={})
+        assert not walkers[0].advance() and walkers[0].doubt == np.inf
+        walkers[0].repeat(shared.settle(walkers[0].query()))
+        walkers[1].atoms.rattle(0.2, seed=0)
+        assert not walkers[0].advance() and not walkers[1].advance()
+        assert 0 < walkers[0].doubt < walkers[1].doubt < np.inf
 
 
 def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):

@@ -77,6 +77,14 @@ class Pairs:
             add_virial(self.vectors, gradients, virial)
         return virial.reshape(3, 3, *columns)
 
+    def virials(self, pair_gradients: np.ndarray) -> np.ndarray:
+        """-dE_i/dstrain of every local energy, symmetrised, eV, (n_atoms, 3, 3) of dE/dvectors (n_pairs, 3); they add up to
+        `virial`."""
+        each = self.vectors[:, :, None] * pair_gradients[:, None, :]
+        virials = np.zeros((self.n_atoms, 3, 3))
+        np.subtract.at(virials, self.i, 0.5 * (each + each.transpose(0, 2, 1)))
+        return virials
+
     def within(self, cutoff: float) -> Pairs:
         """The pairs nearer than a shorter cutoff (A): what `find_pairs` gives for it, bit for bit."""
         kept = self.distances < _checked_cutoff(cutoff)

@@ -65,15 +65,24 @@ class CompiledModel:
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
+        if not uncertainty:
+            return make_prediction(pairs, volume, *self._energies(pairs), None)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        deviations = None
-        if uncertainty:
-            deviations = self._spread.predict(pairs, energies, gradients).calibrated(self.source.calibration)
-        else:
-            for term in self.terms:  # they refuse elements that the model does not know
-                term.predict(pairs, energies, gradients)
+        deviations = self._spread.predict(pairs, energies, gradients).calibrated(self.source.calibration)
         self.source.baseline.predict(pairs, energies, gradients)
         return make_prediction(pairs, volume, energies, gradients, deviations)
+
+    def virials(self, pairs: Pairs) -> np.ndarray:
+        """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV: what ASE's `stresses` are made of."""
+        return pairs.virials(self._energies(pairs)[1])
+
+    def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        for term in self.terms:  # they refuse elements that the model does not know
+            term.predict(pairs, energies, gradients)
+        self.source.baseline.predict(pairs, energies, gradients)
+        return energies, gradients
 
     def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
         """As `predict_pairs` with uncertainty, and an ensemble of potentials that the data allow as well.

@@ -91,6 +91,25 @@ def test_calculator_against_ases_finite_differences(model):
     np.testing.assert_allclose(stress, atoms.get_stress(), atol=1e-6)
 
 
+def test_stresses_of_atoms(model, frames):
+    """They add up to the stress; those of a cluster far from another one are its own."""
+    atoms = frames[0].copy()
+    atoms.calc = mlpot.MlpotCalculator(model)
+    stresses = atoms.get_stresses()
+    assert stresses.shape == (len(atoms), 6)
+    np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(), atol=1e-12)
+    energies, forces = atoms.get_potential_energies(), atoms.get_forces()
+    assert energies.sum() == pytest.approx(atoms.get_potential_energy()) and forces.shape == (len(atoms), 3)
+    one, other = (Atoms("Si3", cell=[40.0] * 3, pbc=True, positions=p) for p in (np.diag([2.3] * 3), np.diag([2.9] * 3)))
+    other.positions += 20.0
+    apart = []
+    for cluster in (one, other, one + other):
+        cluster.calc = mlpot.MlpotCalculator(model)
+        apart.append(cluster.get_stresses())
+    np.testing.assert_allclose(apart[2], np.concatenate(apart[:2]), atol=1e-14)
+    assert np.abs(apart[2]).max() > 1e-6
+
+
 def test_no_stress_without_a_three_dimensional_cell(model):
     atoms = small()
     atoms.pbc = [True, True, False]

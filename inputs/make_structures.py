@@ -35,7 +35,8 @@ def main() -> None:
     for name, atoms in (("si8", cubic.copy()), ("si32", body_centred), ("si64", cubic.repeat(2))):
         atoms.rattle(0.02, seed=1)
         ase.io.write(HERE / f"{name}.xyz", atoms)
-    ase.io.write(HERE / "water8.xyz", water(2))
+    for file in ("water8.xyz", "ipi/water8.xyz"):  # inputs for i-PI are run in a copy of their folder
+        ase.io.write(HERE / file, water(2))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from .cli_driver import driver, ipi_pes
+from .cli_template import template
 from .errors import ConfigError, MlpotError
 
 if TYPE_CHECKING:
@@ -299,20 +300,6 @@ def export(
         )
 
 
-@app.command(epilog="Example:  mlpot template learn start.xyz > learn.toml")
-@reports_errors
-def template(
-    kind: Annotated[Literal["fit", "learn"], typer.Argument(help="What the configuration is for.")],
-    structure: Annotated[Path, typer.Argument(help="A structure file: labelled for fit, a start for learn.")],
-) -> None:
-    """Print a complete, commented configuration for a structure."""
-    from .structures import read_structures
-    from .templates import template as make_template
-
-    species = sorted({int(z) for atoms in read_structures(structure) for z in atoms.numbers})
-    sys.stdout.write(make_template(kind, str(structure), species))
-
-
 @app.command(epilog="Example:  mlpot bench --peers --json bench.json")
 @reports_errors
 def bench(
@@ -338,6 +325,9 @@ def bench(
         write_text(json_file, json.dumps(rows, indent=1))
 
 
+app.command(
+    epilog="Example:  mlpot template learn start.xyz > learn.toml;  mlpot template ipi start.xyz --beads 8 -o run"
+)(reports_errors(template))
 app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")(reports_errors(driver))
 app.command(
     "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"

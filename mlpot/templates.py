@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ase.data import chemical_symbols
 
 from .config import FitFile, LearnFile
+from .models.settings import Settings
 from .report.toml_text import toml_value
 
+TemplateKind = Literal["fit", "learn", "driver"]
 
-def template(kind: Literal["fit", "learn"], file: str, species: list[int]) -> str:
-    """A complete configuration for a structure file, every key with its meaning."""
+
+def template(kind: TemplateKind, file: str, species: list[int], closing: str = "") -> str:
+    """A complete configuration for a structure file, every key with its meaning, and what else is to stand at its end."""
     symbols = "-".join(chemical_symbols[z] for z in species).lower()
     energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
-    schema, given = (FitFile, FIT_GIVEN) if kind == "fit" else (LearnFile, LEARN_GIVEN)
+    contents = CONTENTS[kind]
     lines = [f"# mlpot {kind} THIS_FILE", ""]
-    for section, field in schema.model_fields.items():
-        if section == "walkers":
+    for section, field in contents.schema.model_fields.items():
+        if section in contents.without:
             continue
         lines.append(f"[{section}]")
         for key, entry in field.annotation.model_fields.items():
-            if key in ("terms", "config_type_noise"):
+            if key in ("terms", "config_type_noise") or (section, key) in contents.without:
                 continue
-            value = given.get((section, key), entry.default)
+            value = contents.given.get((section, key), entry.default)
             text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else toml_value(value)
             text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
             mark = "# " if value is None else ""
             lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
         lines.append("")
-    return "\n".join(lines + (WALKERS.splitlines() if kind == "learn" else []))
+    return "\n".join(lines + (closing or contents.closing).splitlines())
 
 
 FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
@@ -50,6 +55,28 @@ WALKERS = """\
 # temperature_K = [300.0, 1200.0]
 # replicas = 2
 """
+OF_THE_SERVER: frozenset[str | tuple[str, str]] = frozenset(
+    {"walkers", "dynamics", ("structure", "repeat"), ("output", "interval"), ("output", "checkpoint_s")}
+)
+"""Sections and keys of `mlpot learn` that a driver has no use for: its server moves the atoms and writes them down."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a kind of template is made of: sections of a schema, values that are not its defaults, sections and keys to leave
+    out, and text for its end."""
+
+    schema: type[Settings]
+    given: Mapping[tuple[str, str], Any]
+    without: frozenset[str | tuple[str, str]] = frozenset()
+    closing: str = ""
+
+
+CONTENTS: dict[TemplateKind, Contents] = {
+    "fit": Contents(FitFile, FIT_GIVEN),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers"}), WALKERS),
+    "driver": Contents(LearnFile, LEARN_GIVEN, OF_THE_SERVER),
+}
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
     "scheduler": '"tcp://node1:8786"', "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',

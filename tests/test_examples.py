@@ -43,11 +43,12 @@ def test_inputs_are_valid(file, monkeypatch):
 
 
 def test_structures_are_those_that_the_script_makes(copy):
-    before = {file.name: ase.io.read(file) for file in (copy / "inputs").glob("*.xyz")}
-    runpy.run_path(str(copy / "inputs" / "make_structures.py"), run_name="__main__")
-    assert set(before) == {"si8.xyz", "si32.xyz", "si64.xyz", "water8.xyz"}
+    inputs = copy / "inputs"
+    before = {file.relative_to(inputs).as_posix(): ase.io.read(file) for file in inputs.rglob("*.xyz")}
+    runpy.run_path(str(inputs / "make_structures.py"), run_name="__main__")
+    assert set(before) == {"si8.xyz", "si32.xyz", "si64.xyz", "water8.xyz", "ipi/water8.xyz"}
     for name, atoms in before.items():
-        np.testing.assert_allclose(ase.io.read(copy / "inputs" / name).positions, atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(ase.io.read(inputs / name).positions, atoms.positions, atol=1e-8)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ LAYERS = [
     ("checks", "interop", "drivers", "labellers"),
     ("learning",),
     ("report",),
-    ("bench", "bench_peers", "config", "templates", "cli", "cli_driver", "__main__"),
+    ("bench", "bench_peers", "config", "templates", "templates_ipi", "cli", "cli_driver", "cli_template", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -26,7 +26,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
-    "drivers/ase", "config", "cli",
+    "drivers/ase", "config", "cli", "cli_template",
     "bench_peers", "interop/gap_xml", "interop/gap_coordinates",
 }  # fmt: skip
 

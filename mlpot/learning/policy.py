@@ -153,7 +153,7 @@ class Situation:
     novelty : float or None
         Of the strangest environment.
     since_label, since_check : int
-        Steps since this walker's last label (very many if it has had none), and since its last check label or its start.
+        Steps since this walker's last label, and since its last check label; since its start where there was none.
     queued : int
         Labels of this walker under way.
     asked : int

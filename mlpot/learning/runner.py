@@ -2,9 +2,9 @@
 
 All walkers make one step each, a round. Of those that need a label the least certain get theirs first, as many as are calculated
 at the same time; they are learned in that order, and the others look again with the new model. So the trajectories depend on the
-labels and not on who was faster. The state on disk is always that
-after a whole round. What came after it is done again when the run resumes, and since the model is a function of the labels in
-their order, it is done again bit for bit; labels that were paid for in the meantime are found in labels.db.
+labels and not on who was faster. The state on disk is always that after a whole round. What came after it is done again when the
+run resumes, and since the model is a function of the labels in their order, it is done again bit for bit; labels that were paid
+for in the meantime are found in labels.db.
 """
 
 from __future__ import annotations

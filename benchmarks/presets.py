@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
 
 import mlpot
+from mlpot.models.baseline import longest_bond
 from mlpot.models.evaluate import evaluate
 from mlpot.models.presets import resolve
 from mlpot.structures import all_labelled, read_structures
@@ -30,23 +30,20 @@ class Variant:
 
 
 VARIANTS = (Variant(4, 0.05), Variant(), Variant(start=1.0), Variant(start=0.5), Variant(start=0.0))
-EVERY = {"acac": 2}
-"""Of the training structures."""
 
 
 def data_sets(folder: Path) -> Iterator[tuple[str, list[Atoms], list[Atoms]]]:
     """Name, training and test structures."""
-    for name, train, test in (("Si",) * 3, ("Mo",) * 3, ("acac", "acac", "acac")):
-        suffix = "_300K" if name == "acac" else ""
-        frames = read_structures(folder / f"{train}_train{suffix}.xyz")[:: EVERY.get(name, 1)]
-        yield name, frames, read_structures(folder / f"{test}_test{suffix}.xyz")
+    for name, end, every in (("Si", "", 1), ("Mo", "", 1), ("acac", "_300K", 2)):
+        train, test = (read_structures(folder / f"{name}_{part}{end}.xyz") for part in ("train", "test"))
+        yield name, train[::every], test
     molecules = read_structures(folder / "small_molecules_1000.xyz")
     yield "molecules", molecules[:600], molecules[600:]
 
 
 def config(variant: Variant, species: tuple[int, ...], n_sparse: int) -> mlpot.FitConfig:
     """The preset with the variant's terms."""
-    bond = 2 * max(covalent_radii[z] for z in species)
+    bond = longest_bond(species)
     terms = []
     for term in resolve(mlpot.FitConfig(), species).terms:
         width = 1.0 if variant.start is None else term.cutoff - variant.start * bond

@@ -76,9 +76,14 @@ class Baseline:
         return repulsion_cutoff(self.isolated_atom_energies)
 
 
+def longest_bond(species: Iterable[int]) -> float:
+    """Of those that the elements can make, A: twice the largest covalent radius."""
+    return float(2 * max(covalent_radii[z] for z in species))
+
+
 def repulsion_cutoff(species: Iterable[int]) -> float:
     """Reach of the repulsion between these elements, A."""
-    return SWITCH_OFF[1] * 2 * max(covalent_radii[z] for z in species)
+    return SWITCH_OFF[1] * longest_bond(species)
 
 
 def _add_repulsion(pairs: Pairs, reach: float, energies: np.ndarray, pair_gradients: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ase.data import covalent_radii
 
+from .baseline import longest_bond
 from .settings import FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
 
 
@@ -19,7 +20,7 @@ class Preset:
     n_sparse: int
     zeta: float
     reach: float
-    """Cutoff in units of the longest bond (twice the largest covalent radius)."""
+    """Cutoff in units of `longest_bond`."""
     energy_noise: float
     force_noise: float
     virial_noise: float
@@ -34,20 +35,17 @@ PRESETS: dict[PresetName, Preset] = {
 
 TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
-a taper of 1 A at the end, force errors are 5-10 % lower with hundreds of structures (Si, Mo, acetylacetone), and those of
-water after 3 to 24 labels are half as large."""
+a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
     """Cutoff in A from the longest bond the elements can make: the second shell and more, 4 to 6.5 A."""
-    bond = 2 * max(covalent_radii[z] for z in species)
-    return round(min(max(preset.reach * bond, 4.0), 6.5), 1)
+    return round(min(max(preset.reach * longest_bond(species), 4.0), 6.5), 1)
 
 
 def default_cutoff_width(cutoff: float, species: Sequence[int]) -> float:
     """Width in A of a cutoff function that begins to fall at half of the longest bond; see `TAPER_START`."""
-    bond = 2 * max(covalent_radii[z] for z in species)
-    return round(cutoff - min(TAPER_START * bond, 0.75 * cutoff), 1)
+    return round(cutoff - min(TAPER_START * longest_bond(species), 0.75 * cutoff), 1)
 
 
 def default_atom_sigma(species: Sequence[int]) -> float:

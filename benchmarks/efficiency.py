@@ -22,12 +22,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlpot.config import LearnFile, learning_run, read_config
+from mlpot.config import learning_run, read_config
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.learning.learner import Learner
 from mlpot.learning.policy import FIRST_SCALE, History
 from mlpot.learning.store import LabelStore
 from mlpot.models.settings import FitConfig
+from mlpot.schema import LearnFile
 
 CONFIG = """
 [structure]

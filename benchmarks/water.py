@@ -13,9 +13,10 @@ import numpy as np
 from ase.md.verlet import VelocityVerlet
 
 import mlpot
-from mlpot.config import LearnFile, read_config
+from mlpot.config import read_config
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.learning.dynamics import Dynamics
+from mlpot.schema import LearnFile
 from mlpot.units import FEMTOSECOND
 
 CONFIG = Path(__file__).parents[1] / "inputs" / "learn_water.toml"

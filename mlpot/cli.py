@@ -78,10 +78,11 @@ def fit(
     ] = None,
 ) -> None:
     """Fit a model to labelled structures."""
-    from .config import FitFile, read_config
+    from .config import read_config
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
     from .processes import worker_pool
+    from .schema import FitFile
     from .structures import all_labelled, read_structures
 
     settings = read_config(config, FitFile)
@@ -205,10 +206,11 @@ def learn(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder of [output].")] = False,
 ) -> None:
     """A simulation that learns while it runs."""
-    from .config import LearnFile, learning_run, read_config
+    from .config import learning_run, read_config
     from .learning.origin import keep_origin
     from .report.live import LiveView
     from .report.run_report import write_run_report
+    from .schema import LearnFile
 
     settings = read_config(config, LearnFile)
     folder = Path(settings.output.folder)
@@ -218,7 +220,7 @@ def learn(
         run.observer = view.show
         started = time.perf_counter()
         status = run.run()
-        n_labels, verdict = run.campaign.learner.n_labels, run.convergence.verdict
+        n_labels, verdict = run.campaign.learner.n_labels, run.journal.convergence.verdict
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     report = write_run_report(folder)
     if status == "budget":

@@ -11,63 +11,124 @@ import typer
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from .drivers.ipi_socket import Address
 
 log = logging.getLogger(__name__)
+GRACE = 1.5
+"""Seconds that a driver which learns may take to leave after a signal."""
 
 
 def driver(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    file: Annotated[Path, typer.Argument(help="A TOML file, for a driver that learns, or a model file.")],
+    resume: Annotated[bool, typer.Option("--resume", help="TOML: continue the run in the folder of [output].")] = False,
     template: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="The structure i-PI starts from, atoms in its order, with cell and pbc; its last frame counts."
+            help="Model: the structure i-PI starts from, atoms in its order, with cell and pbc; its last frame counts."
         ),
-    ],
-    unix: Annotated[str | None, typer.Option(metavar="NAME", help="<address> of an i-PI with mode='unix'.")] = None,
-    host: Annotated[str, typer.Option(help="<address> of an i-PI with mode='inet'.")] = "localhost",
-    port: Annotated[int | None, typer.Option(help="<port> of an i-PI with mode='inet'.")] = None,
-    prefix: Annotated[str, typer.Option(help="Of UNIX sockets, as in i-pi -S.")] = "/tmp/ipi_",
+    ] = None,
+    unix: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model: <address> of an i-PI with mode='unix'.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Model: <address> of an i-PI with mode='inet'.")] = None,
+    port: Annotated[int | None, typer.Option(help="Model: <port> of an i-PI with mode='inet'.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Model: of UNIX sockets, as in i-pi -S.")] = None,
     patience: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to wait for a server, at the beginning and when one is lost.")
-    ] = 300.0,
+        float | None,
+        typer.Option(min=0.0, help="Model: seconds to wait for a server, at the beginning and when one is lost; 300."),
+    ] = None,
     committee: Annotated[
-        Literal["none", "std", "members"],
+        Literal["none", "std", "members"] | None,
         typer.Option(
-            help="For <ffcommittee> with parse_json: std sends two energies E +- s/sqrt(2), members an ensemble with forces."
+            help="Model: for <ffcommittee> with parse_json: std sends two energies E +- s/sqrt(2), members an ensemble."
         ),
-    ] = "none",
+    ] = None,
 ) -> None:
-    """Compute forces for i-PI, or for any server that speaks its protocol."""
-    from .drivers.ipi import IpiClient, order_of_species
+    """Compute forces for i-PI, or for any server that speaks its protocol, and learn while doing so."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("mlpot").setLevel(logging.INFO)
+    given = {
+        "--template": template, "--unix": unix, "--host": host, "--port": port, "--prefix": prefix, "--patience": patience,
+        "--committee": committee,
+    }  # fmt: skip
+    if file.suffix == ".toml":
+        if said := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"{', '.join(said)}: only with a model file; {file} says it in [structure] and [driver]")
+        _learning(file, resume)
+        return
+    if resume:
+        raise ConfigError("--resume: only with a TOML file; a model does not learn")
+    if template is None:
+        raise ConfigError("--template is missing: the structure that i-PI starts from; or name a TOML file")
+    _fixed(file, template, _address(unix, host, port, prefix), patience, committee or "none")
+
+
+def _fixed(
+    model: Path, template: Path, address: Address, patience: float | None, committee: Literal["none", "std", "members"]
+) -> None:
+    from .drivers.ipi import PATIENCE, IpiClient
     from .drivers.ipi_evaluator import ModelEvaluator
     from .models.files import load_model
     from .processes import leaving_on_signals
     from .structures import read_structures
 
-    address = _address(unix, prefix, host, port)
-    logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("mlpot").setLevel(logging.INFO)
     atoms = read_structures(template)[-1]
     evaluator = ModelEvaluator(load_model(model), committee)
     evaluator.check(atoms)
-    client = IpiClient(address, atoms, evaluator, patience)
+    client = IpiClient(address, atoms, evaluator, PATIENCE if patience is None else patience)
+    _introduce(atoms)
+    with leaving_on_signals():
+        client.run()
+
+
+def _learning(config: Path, resume: bool) -> None:
+    from .config import learning_evaluator, read_config
+    from .drivers.ipi import IpiClient
+    from .drivers.ipi_clients import SharedEvaluator
+    from .learning.origin import keep_origin
+    from .processes import leaving_on_signals
+    from .report.run_report import write_run_report
+    from .schema import DriverFile
+
+    settings: DriverFile = read_config(config, DriverFile)
+    folder, told = Path(settings.output.folder), settings.driver
+    with leaving_on_signals(GRACE), learning_evaluator(settings, resume) as evaluator:
+        handler = logging.FileHandler(folder / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        logging.getLogger("mlpot").addHandler(handler)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
+        template = evaluator.template
+        _introduce(template)
+        with evaluator.serving():
+            if told.clients == 1:
+                IpiClient(told.address(), template, evaluator, told.patience_s).run()
+            else:
+                shared = SharedEvaluator()
+                clients = [IpiClient(told.address(), template, shared, told.patience_s) for _ in range(told.clients)]
+                shared.serve(evaluator, clients)
+    log.info("%d labels in all; report: %s", evaluator.campaign.learner.n_labels, write_run_report(folder))
+
+
+def _introduce(atoms: Atoms) -> None:
+    """How i-PI's atoms are understood, once."""
+    from .drivers.ipi import order_of_species
+
     along = [name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic]
     log.info("%d atoms, i-PI's must have this order: %s", len(atoms), order_of_species(atoms))
     log.info(
         "periodic along %s",
         ", ".join(along) if along else "no cell vector: give the template cell and pbc if it should be",
     )
-    with leaving_on_signals():
-        client.run()
 
 
-def _address(unix: str | None, prefix: str, host: str, port: int | None) -> Address:
-    from .drivers.ipi_socket import Address
+def _address(unix: str | None, host: str | None, port: int | None, prefix: str | None) -> Address:
+    from .drivers.ipi_socket import PREFIX, Address
 
     if (unix is None) == (port is None):
         raise ConfigError("give either --unix NAME or --port (and --host): one address, that of i-PI's <ffsocket>")
-    return Address.tcp(host, port) if unix is None else Address.unix(unix, prefix)
+    return Address.tcp(host or "localhost", port) if unix is None else Address.unix(unix, prefix or PREFIX)
 
 
 def ipi_pes() -> None:

@@ -8,33 +8,35 @@ from typing import Any, Literal
 
 from ase.data import chemical_symbols
 
-from .config import FitFile, LearnFile
 from .models.settings import Settings
 from .report.toml_text import toml_value
+from .schema import DriverFile, FitFile, LearnFile
 
 TemplateKind = Literal["fit", "learn", "driver"]
 
 
-def template(kind: TemplateKind, file: str, species: list[int], closing: str = "") -> str:
-    """A complete configuration for a structure file, every key with its meaning, and what else is to stand at its end."""
+def template(
+    kind: TemplateKind, file: str, species: list[int], given: Mapping[tuple[str, str], Any] | None = None
+) -> str:
+    """A complete configuration for a structure file, every key with its meaning; `given` has values by section and key."""
     symbols = "-".join(chemical_symbols[z] for z in species).lower()
     energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
     contents = CONTENTS[kind]
     lines = [f"# mlpot {kind} THIS_FILE", ""]
-    for section, field in contents.schema.model_fields.items():
+    for section, field in sorted(contents.schema.model_fields.items(), key=lambda item: ORDER.index(item[0])):
         if section in contents.without:
             continue
         lines.append(f"[{section}]")
         for key, entry in field.annotation.model_fields.items():
             if key in ("terms", "config_type_noise") or (section, key) in contents.without:
                 continue
-            value = contents.given.get((section, key), entry.default)
+            value = (dict(contents.given) | dict(given or {})).get((section, key), entry.default)
             text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else toml_value(value)
             text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
             mark = "# " if value is None else ""
             lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
         lines.append("")
-    return "\n".join(lines + (closing or contents.closing).splitlines())
+    return "\n".join(lines + contents.closing.splitlines())
 
 
 FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
@@ -55,10 +57,7 @@ WALKERS = """\
 # temperature_K = [300.0, 1200.0]
 # replicas = 2
 """
-OF_THE_SERVER: frozenset[str | tuple[str, str]] = frozenset(
-    {"walkers", "dynamics", ("structure", "repeat"), ("output", "interval"), ("output", "checkpoint_s")}
-)
-"""Sections and keys of `mlpot learn` that a driver has no use for: its server moves the atoms and writes them down."""
+ORDER = ("data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "model", "fit", "output")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Contents:
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
     "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers"}), WALKERS),
-    "driver": Contents(LearnFile, LEARN_GIVEN, OF_THE_SERVER),
+    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat")})),
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
@@ -83,4 +82,5 @@ EXAMPLES = {
     "target": "0.2", "soft_fraction": "0.6", "check_interval": "500", "max_wall_hours": "24.0", "max_cpu_hours": "240.0",
     "converged_after": "5000", "target_error": "0.1", "timeout_s": "3600.0", "max_labels": "60",
     "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',
+    "unix": '"mlpot"', "port": "31415", "temperature_K": "300.0",
 }  # fmt: skip

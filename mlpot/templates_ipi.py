@@ -60,11 +60,11 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
         config=CONFIG,
         start=START,
     )
-    closing = DRIVER.format(unix=f'unix = "{address}"'.ljust(44), input=INPUT)
+    known = {("driver", "unix"): address, ("driver", "temperature_K"): temperature}
     species = sorted({int(z) for z in start.numbers})
     structure = io.StringIO()
     ase.io.write(structure, start, format="extxyz")
-    return {INPUT: text, CONFIG: template("driver", START, species, closing) + "\n", START: structure.getvalue()}
+    return {INPUT: text, CONFIG: template("driver", START, species, known) + "\n", START: structure.getvalue()}
 
 
 def in_standard_cell(atoms: Atoms) -> Atoms:
@@ -153,12 +153,4 @@ XML = """\
     </ensemble>
   </system>
 </simulation>
-"""
-DRIVER = """\
-[driver]
-{unix}  # the <address> in {input}
-# host = "localhost"                          # instead of unix, for mode='inet' in {input}
-# port = 31415
-patience_s = 300.0                            # seconds to wait for i-PI, at the beginning and when it is lost
-committee = "none"                            # "std" | "members" with <ffcommittee> in {input}
 """

@@ -11,8 +11,9 @@ from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
 from mlpot.learning.dynamics import DynamicsPlan
+from mlpot.learning.journal import RunSettings
 from mlpot.learning.policy import Rules
-from mlpot.learning.runner import LearningRun, RunSettings
+from mlpot.learning.runner import LearningRun
 from mlpot.learning.walker import Walker
 from mlpot.models.settings import FitConfig
 

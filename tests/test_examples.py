@@ -15,7 +15,8 @@ from conftest import DATA
 from typer.testing import CliRunner
 
 from mlpot.cli import app
-from mlpot.config import FitFile, LearnFile, read_config
+from mlpot.config import read_config
+from mlpot.schema import FitFile, LearnFile
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = sorted((ROOT / "inputs").glob("*.toml"))

@@ -17,7 +17,18 @@ LAYERS = [
     ("checks", "interop", "drivers", "labellers"),
     ("learning",),
     ("report",),
-    ("bench", "bench_peers", "config", "templates", "templates_ipi", "cli", "cli_driver", "cli_template", "__main__"),
+    (
+        "bench",
+        "bench_peers",
+        "config",
+        "schema",
+        "templates",
+        "templates_ipi",
+        "cli",
+        "cli_driver",
+        "cli_template",
+        "__main__",
+    ),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -95,6 +95,7 @@ class IpiClient:
         while (connection := connect(self.address, deadline)) is not None:
             with guarded(connection):
                 now = self._serve(connection)
+            self.evaluator.disconnected()
             if now is Ending.SILENT:  # a proxy in front of no server, or a server closing down: no reason to hurry
                 if time.monotonic() > deadline:
                     break

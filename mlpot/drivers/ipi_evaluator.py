@@ -36,6 +36,9 @@ class Evaluator(Protocol):
         cannot be known. Any MlpotError ends the client, and the server then waits for another.
         """
 
+    def disconnected(self) -> None:
+        """A connection has ended: what its server still wants to know it will ask again, perhaps of another client."""
+
 
 def extras(
     prediction: Prediction, model_version: int = 0, n_labelled: int = 0, learned: bool = False
@@ -69,6 +72,36 @@ def committee_extras(members: Members) -> dict[str, Any]:
         "committee_force": (members.forces * (BOHR / HARTREE)).reshape(n, -1).tolist(),
         "committee_virial": (members.virials / HARTREE).reshape(n, 9).tolist(),
     }
+
+
+def predict_bead(
+    model: CompiledModel, pairs: Pairs, volume: float | None, committee: Committee
+) -> tuple[Prediction, Members | None]:
+    """What a model says, and the members of the committee; None of them for "none"."""
+    if committee == "members":
+        return model.predict_members(pairs, volume)
+    prediction = model.predict_pairs(pairs, volume, uncertainty=True)
+    return prediction, two_members(prediction) if committee == "std" else None
+
+
+def evaluation_of(
+    prediction: Prediction,
+    members: Members | None,
+    model_version: int = 0,
+    n_labelled: int = 0,
+    learned: bool = False,
+) -> Evaluation:
+    """What i-PI is answered."""
+    told = extras(prediction, model_version, n_labelled, learned)
+    if members is not None:
+        told |= committee_extras(members)
+    return Evaluation(prediction.energy, prediction.forces, prediction.virial, told)
+
+
+def check_committee(committee: str) -> None:
+    """ConfigError unless it is a `Committee`."""
+    if committee not in get_args(Committee):
+        raise ConfigError(f"committee = {committee!r}: must be one of {', '.join(get_args(Committee))}")
 
 
 class BeadNeighbours:
@@ -114,8 +147,7 @@ class ModelEvaluator:
     """
 
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
-        if committee not in get_args(Committee):
-            raise ConfigError(f"committee = {committee!r}: must be one of {', '.join(get_args(Committee))}")
+        check_committee(committee)
         self.model = model.compiled if isinstance(model, SparseGP) else model
         if committee == "members" and self.model.source.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no members; take committee = 'std'")
@@ -130,11 +162,9 @@ class ModelEvaluator:
         """See `Evaluator`; StructureError and UnknownSpeciesError as in `SparseGP.predict`."""
         return [self._evaluation(atoms) for atoms in beads]
 
+    def disconnected(self) -> None:
+        """See `Evaluator`: a fixed model does not mind."""
+
     def _evaluation(self, atoms: Atoms) -> Evaluation:
         pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
-        if self.committee == "members":
-            p, members = self.model.predict_members(pairs, volume)
-            return Evaluation(p.energy, p.forces, p.virial, extras(p) | committee_extras(members))
-        p = self.model.predict_pairs(pairs, volume, uncertainty=True)
-        told = extras(p) | committee_extras(two_members(p)) if self.committee == "std" else extras(p)
-        return Evaluation(p.energy, p.forces, p.virial, told)
+        return evaluation_of(*predict_bead(self.model, pairs, volume, self.committee))

@@ -177,6 +177,18 @@ class Campaign:
         key = self.source.request(atoms)
         return Query(key, bare_structure(atoms), self.learner.before(prediction), reason, walker, step)
 
+    def learn_found(self, walker: str, step: int) -> None:
+        """Learn what an interrupted run had paid for and not learned, if nobody will ask for it bit for bit again."""
+        expected = {*self.learned_keys, *(query.key for query in self.queue)}
+        for key in self.source.store.keys:
+            if key not in expected:
+                stored = self.source.store.get(key)
+                model = self.learner.model
+                prediction = None if model is None else model.predict(stored.atoms, uncertainty=True)
+                self.learner.n_asked += 1
+                before = self.learner.before(prediction)
+                self._learn(Query(key, bare_structure(stored.atoms), before, "found", walker, step), stored.atoms)
+
     def enqueue(self, query: Query) -> None:
         """Let a label come when it comes; `poll` sees to it."""
         self.queue.append(query)

@@ -33,8 +33,8 @@ CHECKS = 3
 """Check labels in a row that must be below the target error before a run counts as converged."""
 
 Action = Literal["go on", "queue", "label", "stop"]
-LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check")
-"""Why a label is asked for."""
+LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found")
+"""Why a label was asked for; found: by a run that was killed before it could learn it."""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,11 @@ class Step:
     Parameters
     ----------
     step, n_steps : int
-        This one, and how many there will be, of this walker.
-    time_fs, temperature_K, energy_eV : float
-        Energy is the potential energy.
+        This one, and how many there will be, of this walker; a server does not tell its clients, which leaves n_steps None.
+    time_fs, temperature_K : float or None
+        None when only the server knows.
+    energy_eV : float
+        The potential energy; of several beads their mean.
     max_energy_std_eV : float or None
         Largest uncertainty of an atom's energy in the prediction; None without a model.
     threshold, expected_error_eV_per_A, novelty : float or None
@@ -51,9 +53,9 @@ class Step:
     """
 
     step: int
-    n_steps: int
-    time_fs: float
-    temperature_K: float
+    n_steps: int | None
+    time_fs: float | None
+    temperature_K: float | None
     energy_eV: float
     max_energy_std_eV: float | None
     threshold: float | None
@@ -79,12 +81,14 @@ def _cell(value: float | bool | str | None) -> str:
     return str(int(value)) if isinstance(value, bool) else repr(value)
 
 
-def frame_text(atoms: Atoms, step: Step, uncertainty: Mapping) -> str:
-    """A frame of the trajectory in extended XYZ, with results, momenta and uncertainties."""
-    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, momenta=atoms.get_momenta())
-    results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}
-    frame.calc = SinglePointCalculator(frame, **results)
-    frame.info.update(step=step.step, labelled=step.labelled, model_version=step.model_version)
+def frame_text(atoms: Atoms, results: Mapping, uncertainty: Mapping, info: Mapping[str, int]) -> str:
+    """A frame of the trajectory in extended XYZ, with results, uncertainties, and momenta where there are any."""
+    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if atoms.has("momenta"):
+        frame.set_momenta(atoms.get_momenta())
+    known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+    frame.calc = SinglePointCalculator(frame, **known)
+    frame.info.update(info)
     for name in ("energies_std", "forces_std"):
         if name in uncertainty:
             frame.arrays[name] = np.asarray(uncertainty[name])

@@ -12,57 +12,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
 
 from .calculator import BudgetSpent
-from .campaign import Answer, Campaign
-from .folder import GrowingFile
-from .policy import Convergence
-from .record import LOG, LOG_COLUMNS, TRAJECTORY, Step, frame_text
+from .campaign import Campaign
+from .journal import Journal, RunSettings
+from .record import TRAJECTORY, Step, frame_text
 from .walker import Walker
 
 log = logging.getLogger(__name__)
-HOUR = 3600.0
 Observer = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run is written down, and when it ends before its last step.
-
-    Parameters
-    ----------
-    interval : int
-        Steps between frames of the trajectories.
-    checkpoint_seconds : float
-        Wall time between checkpoints; a label makes one as well.
-    asynchronous : bool
-        Whether queued labels come when they come; otherwise they are waited for, and a run can be repeated bit for bit.
-    convergence : Convergence
-    max_cpu_hours, max_wall_hours : float or None
-        Budget of the whole run, over all its restarts; labels count with `cores_per_label`.
-    cores_per_label : int
-    at_once : int
-        Labels of different walkers that are calculated at the same time, before the others look again.
-    """
-
-    interval: int = 10
-    checkpoint_seconds: float = 10.0
-    asynchronous: bool = False
-    convergence: Convergence = field(default_factory=Convergence)
-    max_cpu_hours: float | None = None
-    max_wall_hours: float | None = None
-    cores_per_label: int = 1
-    at_once: int = 1
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Resources of a run, s: wall time, processor time of this process, wall time of labels that were paid for."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-    labels: float = 0.0
 
 
 class LearningRun:
@@ -87,10 +45,7 @@ class LearningRun:
     ):
         self.campaign, self.walkers, self.settings = campaign, tuple(walkers), settings or RunSettings()
         self.observer = observer
-        self.convergence = self.settings.convergence
-        self.spent = Spent()
-        self._files: dict[str, GrowingFile] = {}
-        self._begin_clock()
+        self.journal = Journal(campaign, self.settings)
 
     def run(self) -> str:
         """Run to the last step of all walkers, or to an earlier end; what that was.
@@ -98,61 +53,47 @@ class LearningRun:
         "finished"; "budget" when a label was needed that `max_labels` did not allow, or time was up; "converged" when there
         was nothing more to learn.
         """
-        state = self.campaign.folder.load_state()
-        lengths = {} if state is None else state["files"]
         try:
-            for name in (LOG, *map(self.trajectory, self.walkers)):
-                self._files[name] = GrowingFile(self.campaign.folder / name, lengths.get(name, 0))
-            self._start() if state is None else self._resume(state)
+            self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
             status = self._rounds()
-            self._settle_queue(wait=True)
+            self.journal.settle_queue(wait=True)
             self._checkpoint(status)
             return status
         except BudgetSpent as end:
             log.warning("%s", end)
             self.campaign.wait_for_queue()
-            self._mark("budget")
+            self.journal.mark("budget")
             return "budget"
         finally:
-            for file in self._files.values():
-                file.close()
+            self.journal.close()
 
     def trajectory(self, walker: Walker) -> str:
         """File of a walker's frames."""
         return f"{TRAJECTORY}.xyz" if len(self.walkers) == 1 else f"{TRAJECTORY}_{walker.name}.xyz"
 
-    @property
-    def _species(self) -> tuple[int, ...]:
-        return tuple(sorted({int(z) for walker in self.walkers for z in walker.atoms.numbers}))
-
-    def _start(self) -> None:
-        self.campaign.prepare(self._species, state={})
-        self._files[LOG].append(",".join(LOG_COLUMNS) + "\n")
-
-    def _resume(self, state: dict) -> None:
-        if len(state["walkers"]) != len(self.walkers):
-            raise self.campaign.folder.other_run(f"{len(state['walkers'])} walkers, not {len(self.walkers)}")
-        for walker, values in zip(self.walkers, state["walkers"], strict=True):
+    def _begin(self, state: dict | None) -> None:
+        """Start, or stand where the last checkpoint was."""
+        species = tuple(sorted({int(z) for walker in self.walkers for z in walker.atoms.numbers}))
+        known = [] if state is None else state["walkers"]
+        if state is not None and len(known) != len(self.walkers):
+            raise self.campaign.folder.other_run(f"{len(known)} walkers, not {len(self.walkers)}")
+        for walker, values in zip(self.walkers, known, strict=False):
             walker.check(values)
-        self.campaign.prepare(self._species, state["campaign"])
-        for walker, values in zip(self.walkers, state["walkers"], strict=True):
+        self.campaign.prepare(species, {} if state is None else state["campaign"])
+        for walker, values in zip(self.walkers, known, strict=False):
             walker.restore(values)
-        self.convergence = self.convergence.restore(state["convergence"])
-        self.spent = Spent(**{name: state["spent"][name] for name in Spent.__annotations__})
-        self._begin_clock()
 
     def _rounds(self) -> str:
         """Rounds until the end; why it ended."""
         while active := [walker for walker in self.walkers if not walker.is_done]:
             n_labels = self.campaign.learner.n_labels
-            self._settle_queue(wait=not self.settings.asynchronous)
+            self.journal.settle_queue(wait=not self.settings.asynchronous)
             self._round(active)
-            due = time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
-            if due or self.campaign.learner.n_labels > n_labels:
+            if self.journal.is_due or self.campaign.learner.n_labels > n_labels:
                 self._checkpoint("running")
-            if self.convergence.verdict == "converged":
+            if self.journal.convergence.verdict == "converged":
                 return "converged"
-            if self._is_out_of_time():
+            if self.journal.is_out_of_time():
                 return "budget"
         return "finished"
 
@@ -164,13 +105,7 @@ class LearningRun:
             waiting = sorted(waiting, key=lambda walker: -walker.doubt)
             self._label(waiting[: self.settings.at_once])
             waiting = self._advanced(waiting[self.settings.at_once :])
-        before = self.convergence.verdict
-        self.convergence = self.convergence.stepped(len(active), surprised)
-        if before != "stalled" == self.convergence.verdict:
-            log.warning(
-                "stalled: no label was needed in %d steps, yet check labels are off by up to %.3g eV/A",
-                self.convergence.calm, max(self.convergence.errors),
-            )  # fmt: skip
+        self.journal.count(len(active), surprised)
 
     def _advanced(self, walkers: Sequence[Walker]) -> list[Walker]:
         """Make a step of each; those that could not, for want of a label."""
@@ -190,7 +125,7 @@ class LearningRun:
         for walker in waiting:
             self._afford(walker)
             queries.append(walker.query())  # all are under way before any is waited for
-        answers = [self._settled(self.campaign.settle(query)) for query in queries]
+        answers = [self.journal.settled(self.campaign.settle(query)) for query in queries]
         seconds = (time.perf_counter() - started) / len(waiting)
         for walker, answer in zip(waiting, answers, strict=True):
             started = time.perf_counter()
@@ -205,71 +140,17 @@ class LearningRun:
                 f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels"
             )
 
-    def _settle_queue(self, wait: bool) -> None:
-        for answer in self.campaign.poll(wait):
-            self._settled(answer)
-
-    def _settled(self, answer: Answer) -> Answer:
-        """Take note of what a label cost and showed."""
-        if answer.paid and answer.atoms is not None:
-            seconds = self.campaign.source.store.seconds(answer.query.key)
-            self.spent = replace(self.spent, labels=self.spent.labels + seconds)
-        error = None if answer.lesson is None else answer.lesson.force_error
-        if answer.query.reason == "check" and error is not None:
-            self.convergence = self.convergence.checked(error)
-        return answer
-
     def _write(self, walker: Walker, seconds: float) -> None:
         """Write a step down."""
         step = walker.describe(seconds)
-        self._files[LOG].append(step.row())
+        self.journal.write(step)
         if step.step % self.settings.interval == 0 or step.labelled:
-            text = frame_text(walker.atoms, step, walker.calculator.uncertainty)
-            self._files[self.trajectory(walker)].append(text)
+            info = {"step": step.step, "labelled": step.labelled, "model_version": step.model_version}
+            text = frame_text(walker.atoms, walker.calculator.results, walker.calculator.uncertainty, info)
+            self.journal.append(self.trajectory(walker), text)
         if walker.event.queued is not None:
             self.campaign.enqueue(walker.event.queued)
         self.observer(step)
 
-    def _is_out_of_time(self) -> bool:
-        """Whether the budget of wall or processor time is spent."""
-        spent, s = self._spent_now(), self.settings
-        cpu = spent.cpu + s.cores_per_label * spent.labels
-        out = (s.max_wall_hours is not None and spent.wall > s.max_wall_hours * HOUR) or (
-            s.max_cpu_hours is not None and cpu > s.max_cpu_hours * HOUR
-        )
-        if out:
-            log.warning("the budget is spent: %.3g h wall time, %.3g h processor time", spent.wall / HOUR, cpu / HOUR)
-        return out
-
-    def _begin_clock(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-        self._last_checkpoint = time.monotonic()
-
-    def _spent_now(self) -> Spent:
-        wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
-        return replace(self.spent, wall=self.spent.wall + wall, cpu=self.spent.cpu + cpu)
-
     def _checkpoint(self, status: str) -> None:
-        self.spent = self._spent_now()
-        self._begin_clock()
-        self.campaign.folder.save_state(
-            {
-                "status": status,
-                "verdict": self.convergence.verdict,
-                "walkers": [walker.state() for walker in self.walkers],
-                "campaign": self.campaign.state(),
-                "convergence": self.convergence.state(),
-                "spent": {
-                    **asdict(self.spent),
-                    "cores_per_label": self.settings.cores_per_label,
-                    "asynchronous": self.settings.asynchronous,
-                },
-                "files": {name: file.sync() for name, file in self._files.items()},
-            }
-        )
-
-    def _mark(self, status: str) -> None:
-        """Note why the run ended, without touching the last finished checkpoint."""
-        state = self.campaign.folder.load_state()
-        if state is not None:
-            self.campaign.folder.save_state({**state, "status": status})
+        self.journal.checkpoint(status, [walker.state() for walker in self.walkers])

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 import mlpot
-from mlpot.config import FitFile, read_config
+from mlpot.config import read_config
+from mlpot.schema import FitFile
 from mlpot.models.soap_term import SoapTerm
 from mlpot.structures import read_structures
 

@@ -22,6 +22,7 @@ KINDS = {
     "novel": ("#8e44ad", "D", "novel"),
     "soft": ("#e08e0b", "v", "soft"),
     "check": ("#1e8449", "^", "check"),
+    "found": ("#2e86c1", "p", "found after a kill"),
     "failed": (GREY, "x", "failed"),
 }
 """Reasons of labels: colour, marker, name; one look in all figures."""

@@ -100,7 +100,9 @@ def test_stresses_of_atoms(model, frames):
     np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(), atol=1e-12)
     energies, forces = atoms.get_potential_energies(), atoms.get_forces()
     assert energies.sum() == pytest.approx(atoms.get_potential_energy()) and forces.shape == (len(atoms), 3)
-    one, other = (Atoms("Si3", cell=[40.0] * 3, pbc=True, positions=p) for p in (np.diag([2.3] * 3), np.diag([2.9] * 3)))
+    one, other = (
+        Atoms("Si3", cell=[40.0] * 3, pbc=True, positions=p) for p in (np.diag([2.3] * 3), np.diag([2.9] * 3))
+    )
     other.positions += 20.0
     apart = []
     for cluster in (one, other, one + other):

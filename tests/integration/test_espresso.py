@@ -10,12 +10,13 @@ import pytest
 from ase.build import bulk
 
 import mlpot
-from mlpot.config import LearnFile, learning_run, read_config
+from mlpot.config import learning_run, read_config
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.source import opened_source
 from mlpot.learning.store import LabelStore
+from mlpot.schema import LearnFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ESPRESSO = "mlpot.labellers.espresso:espresso"

@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 import mlpot
-from mlpot.config import FitFile, LearnFile, WalkerSettings, read_config
+from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.labellers.plan import LabellingPlan
+from mlpot.schema import FitFile, LearnFile, WalkerSettings
 from mlpot.templates import template
 
 FIT = """

@@ -27,6 +27,10 @@ class Recorder:
 
     def __init__(self):
         self.asked = []
+        self.n_disconnected = 0
+
+    def disconnected(self):
+        self.n_disconnected += 1
 
     def evaluate(self, beads):
         self.asked.append([atoms.copy() for atoms in beads])
@@ -206,7 +210,8 @@ def test_the_line_is_empty_while_it_computes(path):
 
 def test_servers_come_and_go(path):
     """Gone without a word after a force, dropped by EXIT, and served again each time."""
-    assert serve(path, one_force, and_exit, one_force, and_exit).n_served == 4
+    client = serve(path, one_force, and_exit, one_force, and_exit)
+    assert (client.n_served, client.evaluator.n_disconnected) == (4, 4)
 
 
 def test_a_server_that_says_nothing_is_asked_again_a_while_later(path):

@@ -11,8 +11,8 @@ from learning_runs import campaign, do_run, plan
 
 from mlpot.errors import DataError, RunFolderError, StructureError
 from mlpot.learning.folder import RunFolder
+from mlpot.learning.journal import RunSettings
 from mlpot.learning.policy import LABEL_REASONS, Convergence, Rules
-from mlpot.learning.runner import RunSettings
 from mlpot.learning.store import read_rows
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model

@@ -11,8 +11,8 @@ import mlpot
 from mlpot.errors import LabelError, RunFolderError
 from mlpot.labellers.faulty import calls
 from mlpot.learning.folder import RunFolder
+from mlpot.learning.journal import RunSettings
 from mlpot.learning.policy import Convergence, Rules
-from mlpot.learning.runner import RunSettings
 from mlpot.learning.store import LabelStore
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
@@ -116,8 +116,8 @@ def test_check_labels_show_the_true_error_and_end_a_run_that_has_converged(tmp_p
         assert found == status
         checks = [row for row in LabelStore(folder).rows() if row.reason == "check"]
         assert len(checks) >= 3
-        assert [row.force_error for row in checks][-3:] == pytest.approx(list(run.convergence.errors))
-        assert run.convergence.verdict == ("converged" if status == "converged" else "stalled")
+        assert [row.force_error for row in checks][-3:] == pytest.approx(list(run.journal.convergence.errors))
+        assert run.journal.convergence.verdict == ("converged" if status == "converged" else "stalled")
     assert run.walkers[0].dynamics.step == 80
 
 

@@ -4,10 +4,11 @@ import pytest
 from conftest import SMALL_TERMS
 
 import mlpot
-from mlpot.config import FitFile, read_config
+from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.learning.learner import Learner
 from mlpot.models.settings import FitConfig, SoapTermSettings
+from mlpot.schema import FitFile
 
 
 @pytest.mark.parametrize(

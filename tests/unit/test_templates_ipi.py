@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from mlpot.cli import app
-from mlpot.config import LearnFile
 from mlpot.errors import ConfigError, StructureError
+from mlpot.schema import DriverFile, DriverSettings
 from mlpot.templates_ipi import CONFIG, INPUT, START, in_standard_cell, ipi_template
 
 
@@ -45,17 +46,17 @@ def test_the_files_fit_each_other(beads):
     assert start_of(contents).get_chemical_symbols() == list("OHCHOH")
 
 
-def test_the_configuration_is_that_of_learning():
-    """But for [driver]; with every commented key switched on it is still complete."""
-    text = ipi_template(triclinic(), "start")[CONFIG]
+def test_the_configuration_is_that_of_a_driver():
+    """With every commented key switched on as well, but for the other kind of address."""
+    text = ipi_template(triclinic(), "start", temperature=250.5)[CONFIG]
+    driver = DriverFile.model_validate(tomllib.loads(text)).driver
+    assert (driver.unix, driver.temperature_K) == ("start", 250.5)
     every = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())
     known = tomllib.loads(every)
-    assert set(known.pop("driver")) == {"unix", "host", "port", "patience_s", "committee"}
-    assert set(known) == set(LearnFile.model_fields) - {"walkers", "dynamics"}
-    assert set(known["output"]) == {"folder"} and set(known["structure"]) == {"file"}
-    given = tomllib.loads(text)
-    assert set(given.pop("driver")) == {"unix", "patience_s", "committee"}
-    LearnFile.model_validate(given)
+    assert set(known) == set(DriverFile.model_fields)
+    assert set(known["driver"]) == set(DriverSettings.model_fields)
+    with pytest.raises(ValidationError, match="either unix or port"):
+        DriverFile.model_validate(known)
 
 
 @pytest.mark.parametrize("pbc", [True, False, (True, True, False)])

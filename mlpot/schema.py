@@ -1,0 +1,326 @@
+"""What may stand in configuration files: one schema for every command."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ase.data import atomic_numbers
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from .drivers.ipi import PATIENCE
+from .drivers.ipi_evaluator import Committee
+from .drivers.ipi_socket import PREFIX, Address
+from .labellers.plan import LabellingPlan
+from .labellers.protocol import NET_FORCE_TOLERANCE
+from .learning.dynamics import DynamicsPlan
+from .learning.journal import RunSettings
+from .learning.policy import Convergence, Rules
+from .models.representatives import NOVEL
+from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
+
+TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
+NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
+
+
+class DataSettings(Settings):
+    """Labelled structures."""
+
+    train: str | list[str] = Field([], description="a file or a list of files with labelled structures")
+    test: str | list[str] | None = Field(None, description="errors on these are in the closing table")
+    isolated_atom_energies: dict[str, float] | None = Field(None, description="eV by symbol; fitted when left out")
+
+    @model_validator(mode="after")
+    def _real_elements(self) -> DataSettings:
+        for symbol in self.isolated_atom_energies or ():
+            if symbol not in atomic_numbers:
+                raise ValueError(f"isolated_atom_energies: {symbol!r} is not a chemical symbol")
+        return self
+
+
+class StructureSettings(Settings):
+    """Where the simulation starts."""
+
+    file: str = Field(description="anything ase.io reads; its last frame is taken")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), description="copies along the cell vectors")
+
+
+class DynamicsSettings(Settings):
+    """Molecular dynamics."""
+
+    ensemble: Literal["nve", "nvt", "npt"] = Field("nvt", description="nve | nvt | npt")
+    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] = Field(
+        300.0, description="a number, or [start, end] for a linear ramp"
+    )
+    timestep_fs: PositiveFloat = Field(1.0, description="fs")
+    steps: PositiveInt = Field(2000, description="steps of the whole run")
+    seed: int = Field(0, ge=0, description="of velocities and thermostat")
+    thermostat_fs: PositiveFloat = Field(100.0, description="time constant of the Langevin thermostat, fs")
+    pressure_GPa: float = Field(0.0, description="npt: external pressure")
+    barostat_fs: PositiveFloat = Field(1000.0, description="npt: time constant of the barostat, fs")
+    shape: Literal["volume", "cell"] = Field("volume", description="npt: what may change, the volume or the whole cell")
+
+    def plan(self) -> DynamicsPlan:
+        """As the runner takes it."""
+        t = self.temperature_K
+        return DynamicsPlan(
+            ensemble=self.ensemble,
+            ramp=t if isinstance(t, tuple) else (t, t),
+            timestep_fs=self.timestep_fs,
+            steps=self.steps,
+            seed=self.seed,
+            thermostat_fs=self.thermostat_fs,
+            barostat_fs=self.barostat_fs,
+            pressure_GPa=self.pressure_GPa,
+            whole_cell=self.shape == "cell",
+        )
+
+
+class LabellerSettings(Settings):
+    """The electronic-structure code."""
+
+    calculator: str = Field("tblite.ase.TBLite", description="any importable ASE calculator, package.module.Class")
+    parameters: dict[str, Any] = Field({}, description="its keyword arguments")
+    timeout_s: PositiveFloat | None = Field(None, description="give a calculation up after so many seconds")
+    tries: PositiveInt = Field(2, description="calculations before a label is given up")
+    fallback: dict[str, Any] = Field({}, description="parameters that replace these from the second try on")
+    on_failure: Literal["stop", "go on"] = Field("stop", description='when a label fails: "stop" | "go on"')
+    net_force_tolerance: PositiveFloat | Literal["off"] = Field(
+        NET_FORCE_TOLERANCE, description='forces must add up to less, eV/A per atom; "off" with an external field'
+    )
+    executor: Literal["local", "dask", "slurm"] = Field("local", description="where: local | dask | slurm")
+    workers: PositiveInt = Field(1, description="labels at a time: processes, or jobs of Slurm")
+    scheduler: str | None = Field(None, description="dask: the address of its scheduler")
+    cores: PositiveInt = Field(1, description="of one label, for the budget and the account of costs")
+    slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
+
+    @model_validator(mode="after")
+    def _executor_is_complete(self) -> LabellerSettings:
+        if self.executor == "dask" and not self.scheduler:
+            raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
+        for key, value, executor in (("scheduler", self.scheduler, "dask"), ("slurm", self.slurm, "slurm")):
+            if value and self.executor != executor:
+                raise ValueError(
+                    f'{key}: is for executor = "{executor}", and that is "{self.executor}"; remove one of them'
+                )
+        return self
+
+    def plan(self) -> LabellingPlan:
+        """As the labellers take it."""
+        return LabellingPlan(
+            calculator=self.calculator,
+            parameters=self.parameters,
+            timeout=self.timeout_s,
+            tries=self.tries,
+            fallback=self.fallback,
+            on_failure=self.on_failure,
+            net_force_tolerance=None if self.net_force_tolerance == "off" else self.net_force_tolerance,
+            executor=self.executor,
+            workers=self.workers,
+            scheduler=self.scheduler,
+            slurm=self.slurm or {},
+        )
+
+
+class LearningSettings(Settings):
+    """When to ask for a label, and when there is no more to learn."""
+
+    threshold: Literal["adaptive"] | PositiveFloat = Field(
+        "adaptive", description='largest expected error of a force that is trusted, eV/A, or "adaptive"'
+    )
+    target: PositiveFloat | None = Field(None, description="eV/A: what an adaptive threshold comes down to")
+    soft_fraction: float | None = Field(
+        None, gt=0, lt=1, description="above this part of the threshold a label is queued and the simulation goes on"
+    )
+    asynchronous: bool = Field(
+        False, description="queued labels come when they come; otherwise runs can be repeated bit for bit"
+    )
+    check_interval: PositiveInt | None = Field(None, description="steps between labels that only check the true error")
+    min_interval: int = Field(100, ge=0, description="steps between labels of a walker, short of twice the threshold")
+    novelty: PositiveFloat = Field(
+        NOVEL, description="environments this far from all sparse points are always labelled"
+    )
+    max_labels: PositiveInt | None = Field(None, description="the run ends cleanly when more would be needed")
+    max_wall_hours: PositiveFloat | None = Field(None, description="budget over all restarts; a clean end as well")
+    max_cpu_hours: PositiveFloat | None = Field(None, description="likewise, labels included")
+    converged_after: PositiveInt | None = Field(
+        None, description="end after so many steps without a label, if check labels are below target_error"
+    )
+    target_error: PositiveFloat | None = Field(None, description="RMS force error of check labels, eV/A")
+    model: str | None = Field(
+        None, description="start from this model's terms, noises and sparse points, and the data of [data]"
+    )
+
+    @model_validator(mode="after")
+    def _can_converge(self) -> LearningSettings:
+        if self.converged_after is not None and (self.check_interval is None or self.target_error is None):
+            raise ValueError(
+                "converged_after needs check_interval and target_error: without them nobody sees the true error"
+            )
+        return self
+
+    def rules(self) -> Rules:
+        """As the learner takes them."""
+        return Rules(**{name: getattr(self, name) for name in Rules.__annotations__})
+
+    def convergence(self) -> Convergence:
+        """As the runner takes it."""
+        return Convergence(self.converged_after, self.target_error or 0.0)
+
+
+class WalkerSettings(Settings):
+    """One or more of several simulations; what is not said here is that of [structure] and [dynamics]."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="in log.csv and in the name of its trajectory")
+    replicas: PositiveInt = Field(1, description="so many of them, with seeds of their own")
+    file: str | None = Field(None, description="where it starts")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="copies along the cell vectors"
+    )
+    ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
+    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="K")
+    pressure_GPa: float | None = Field(None, description="GPa")
+    timestep_fs: PositiveFloat | None = Field(None, description="fs")
+    steps: PositiveInt | None = Field(None, description="steps of this walker")
+    seed: int | None = Field(None, ge=0, description="of velocities and thermostat")
+
+    def over(self, part: Settings) -> Any:
+        """A section with what this walker says otherwise."""
+        own = {name: value for name in type(part).model_fields if (value := getattr(self, name, None)) is not None}
+        return part.model_copy(update=own)
+
+
+class FitOutput(Settings):
+    """What a fit writes."""
+
+    model: str = Field(description="the model file")
+    report: str | None = Field(None, description="HTML report of the fit")
+
+
+class RunOutput(Settings):
+    """What a run writes."""
+
+    folder: str = Field(description="the run folder; new or empty, or --resume")
+    interval: PositiveInt = Field(10, description="steps between frames of the trajectory")
+    checkpoint_s: NonNegativeFloat = Field(10.0, description="seconds between checkpoints; labels make one as well")
+
+
+class FitFile(Settings):
+    """A configuration for `mlpot fit`."""
+
+    data: DataSettings = Field(description="[data] with train")
+    model: ModelSettings = ModelSettings()
+    fit: FitSettings = FitSettings()
+    output: FitOutput
+
+    @model_validator(mode="after")
+    def _has_data(self) -> FitFile:
+        if not self.data.train:
+            raise ValueError("data.train: missing; name a file of labelled structures")
+        return self
+
+    def fit_config(self) -> FitConfig:
+        """[model], [fit] and the isolated-atom energies as one."""
+        return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+
+class LearningFile(Settings):
+    """What all that learns has in common."""
+
+    structure: StructureSettings
+    labeller: LabellerSettings = LabellerSettings()
+    learning: LearningSettings = LearningSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    fit: FitSettings = FitSettings()
+    output: RunOutput
+
+    def fit_config(self) -> FitConfig:
+        """[model], [fit] and the isolated-atom energies as one."""
+        return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+    def run_settings(self) -> RunSettings:
+        """[output] and the ends of [learning], as a run takes them."""
+        return RunSettings(
+            interval=self.output.interval, checkpoint_seconds=self.output.checkpoint_s,
+            asynchronous=self.learning.asynchronous, convergence=self.learning.convergence(),
+            max_cpu_hours=self.learning.max_cpu_hours, max_wall_hours=self.learning.max_wall_hours,
+            cores_per_label=self.labeller.cores, at_once=self.labeller.workers,
+        )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _model_has_data(self) -> LearningFile:
+        if self.learning.model and not self.data.train:
+            raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
+        return self
+
+
+class LearnFile(LearningFile):
+    """A configuration for `mlpot learn`."""
+
+    dynamics: DynamicsSettings = DynamicsSettings()
+    walkers: tuple[WalkerSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> LearnFile:
+        names = [name for name, _, _ in self.all_walkers()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        words = sorted(set(names) & NO_NAMES)
+        if words:
+            raise ValueError(f"walkers: {words[0]!r} reads as a number in labels.db; choose another name")
+        if twice:
+            raise ValueError(f"walkers: {twice[0]!r} occurs twice; give every walker a name of its own")
+        return self
+
+    def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsSettings]]:
+        """Name, start and dynamics of every walker, replicas written out."""
+        if not self.walkers:
+            return [("main", self.structure, self.dynamics)]
+        found: list[tuple[str, StructureSettings, DynamicsSettings]] = []
+        for settings in self.walkers:
+            structure, dynamics = settings.over(self.structure), settings.over(self.dynamics)
+            for k in range(settings.replicas):
+                name = settings.name if settings.replicas == 1 else f"{settings.name}-{k}"
+                # walkers of one seed would be one walker; a seed that was given counts for the first replica
+                own = k if settings.seed is not None else len(found)
+                found.append((name, structure, dynamics.model_copy(update={"seed": dynamics.seed + own})))
+        return found
+
+
+class DriverSettings(Settings):
+    """Where i-PI is, and how it sends its structures."""
+
+    unix: str | None = Field(None, description="the <address> in i-PI's input, with mode='unix'")
+    prefix: str = Field(PREFIX, description="of UNIX sockets, as in i-pi -S")
+    host: str = Field("localhost", description="instead of unix: the <address> with mode='inet'")
+    port: PositiveInt | None = Field(None, description="and the <port>")
+    patience_s: NonNegativeFloat = Field(
+        PATIENCE, description="seconds to wait for i-PI, at the beginning and when it is lost"
+    )
+    committee: Committee = Field("none", description='"std" | "members" with <ffcommittee> in i-PI\'s input')
+    beads: PositiveInt = Field(1, description="structures of a step, where <batch_size> is less: they see one version")
+    clients: PositiveInt = Field(1, description="connections; one is best, with <batch_size> = nbeads")
+    temperature_K: PositiveFloat | None = Field(
+        None, description="i-PI does not tell; for kinetic energies in the report"
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> DriverSettings:
+        if (self.unix is None) == (self.port is None):
+            raise ValueError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
+        return self
+
+    def address(self) -> Address:
+        """As a client takes it."""
+        return Address.tcp(self.host, self.port) if self.unix is None else Address.unix(self.unix, self.prefix)
+
+
+class DriverFile(LearningFile):
+    """A configuration for `mlpot driver`: i-PI moves the atoms."""
+
+    driver: DriverSettings
+
+
+def join(model: ModelSettings, fit: FitSettings, isolated_atom_energies: dict[str, float] | None) -> FitConfig:
+    """The sections of a file as the FitConfig of the Python interface."""
+    parts = {name: getattr(part, name) for part in (model, fit) for name in type(part).model_fields}
+    return FitConfig(**parts, isolated_atom_energies=isolated_atom_energies)

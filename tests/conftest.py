@@ -10,6 +10,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
 
+
+def pytest_addoption(parser):
+    parser.addoption("--repeat", type=int, default=1, help="run every test so many times, to see what happens rarely")
+
+
+def pytest_generate_tests(metafunc):
+    if (times := metafunc.config.getoption("repeat")) > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(times))
+
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -71,6 +71,12 @@ def write_input(file, forcefield, steps=6, beads=1, ensemble="nvt", extras=EXTRA
     )
 
 
+def is_whole(restart):
+    """Whether a RESTART can be begun from: i-PI writes over the last one, so it may be half of one."""
+    text = restart.read_text() if restart.exists() else ""
+    return "<step>" in text and text.rstrip().endswith("</simulation>")
+
+
 class Process:
     """A process with its output in a file; killed, with all its children, at the end of the block."""
 
@@ -169,3 +175,49 @@ def _binary(file, n_frames, n_atoms):
     frames = np.frombuffer(raw, np.uint8).reshape(n_frames, -1)
     numbers = np.ascontiguousarray(frames[:, : 8 * (10 + 3 * n_atoms)]).view(float)
     return numbers[:, :9].reshape(-1, 3, 3), numbers[:, 10:].reshape(n_frames, n_atoms, 3)
+
+
+LEARN = """[structure]
+file = "init.xyz"
+[driver]
+{address}
+patience_s = 60
+beads = {beads}
+clients = {clients}
+[labeller]
+calculator = "mlpot.labellers.faulty.FaultyCalculator"
+[labeller.parameters]
+calls_file = "{work}/calls"
+seconds = {seconds}
+parameters = {{ sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true }}
+[learning]
+target = 0.01
+min_interval = 0
+{learning}
+[[model.terms]]
+type = "pair"
+cutoff = 4.5
+n_sparse = 20
+[[model.terms]]
+type = "soap"
+cutoff = 4.0
+n_max = 4
+l_max = 3
+n_sparse = 100
+zeta = 2
+[output]
+folder = "run"
+interval = 1
+"""
+
+
+def write_learning(work, address, beads=1, clients=1, seconds=0.0, learning=""):
+    """A configuration for `mlpot driver` that learns a potential which costs nothing, its labels taking `seconds` each."""
+    values = {"beads": beads, "clients": clients, "seconds": seconds, "learning": learning}
+    (work / "learn.toml").write_text(LEARN.format(work=work, address=address, **values))
+
+
+def learner(work, resume=False, log="client.log", **environment):
+    """`mlpot driver learn.toml`."""
+    words = [sys.executable, "-m", "mlpot", "driver", "learn.toml", *(["--resume"] if resume else [])]
+    return Process(words, work, log, **environment)

@@ -84,6 +84,8 @@ class LearningEvaluator:
         Structures of a step where they come one at a time, or in batches that are smaller than the step.
     committee : str
         See `Committee`.
+    temperature : float or None
+        K, for the report.
 
     Raises
     ------
@@ -98,15 +100,17 @@ class LearningEvaluator:
         settings: RunSettings | None = None,
         n_beads: int = 1,
         committee: Committee = "none",
+        temperature: float | None = None,
     ):
         check_committee(committee)
         self.campaign, self.template, self.settings = campaign, template, settings or RunSettings()
-        self.n_beads, self.committee = n_beads, committee
+        self.n_beads, self.committee, self.temperature = n_beads, committee, temperature
         self.journal = Journal(campaign, self.settings)
         self.pace = Pace()
         self._step = _StepSoFar()
         self._neighbours: BeadNeighbours | None = None
         self._last = np.empty((0, 3))
+        self._most_beads = 0
         self._resumed, self._is_changing = False, True
 
     @contextmanager
@@ -166,6 +170,7 @@ class LearningEvaluator:
         """As that of a walker."""
         return {
             "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.pace), "last": self._last,
+            "n_beads": self._most_beads, "temperature_K": self.temperature,
         }  # fmt: skip
 
     def _begin(self, state: dict | None) -> None:
@@ -178,6 +183,7 @@ class LearningEvaluator:
                     f"{found}, where the template has {len(self.template)}, or other elements"
                 )
             self.pace, self._last, self._resumed = Pace(**known["pace"]), known["last"], True
+            self._most_beads = known["n_beads"]
         self.campaign.prepare(species, {} if state is None else state["campaign"])
         self.campaign.learn_found(WALKER, self.pace.step)
         self._is_changing = False
@@ -268,6 +274,7 @@ class LearningEvaluator:
         positions = beads[-1].positions
         repeated = self._resumed and not step.labels and self._is_last(positions)
         self._resumed, self._last = False, positions.copy()
+        self._most_beads = max(self._most_beads, len(step.views))
         if repeated:
             return
         queued = [view for view in step.views if view.decision.action == "queue"]

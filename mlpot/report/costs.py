@@ -32,6 +32,8 @@ class Costs:
         Wall time of all labels together; several may have been made at a time.
     n_labels, n_steps : int
         Steps of all walkers, the first structure of each included.
+    n_structures : int
+        Evaluated in these steps, of which a ring polymer has several.
     cores_per_label : int
     """
 
@@ -43,6 +45,7 @@ class Costs:
     labels: float
     n_labels: int
     n_steps: int
+    n_structures: int
     cores_per_label: int
 
     @property
@@ -63,7 +66,7 @@ class Costs:
     @property
     def plain_core_hours(self) -> float:
         """Of plain ab initio dynamics of as many steps, each at the mean price of a label."""
-        return self.n_steps * self.per_label * self.cores_per_label / HOUR
+        return self.n_structures * self.per_label * self.cores_per_label / HOUR
 
     @property
     def factor(self) -> float:
@@ -95,5 +98,6 @@ def costs_of(run: Run) -> Costs:
         labels=float(np.sum(list(seconds.values()))),
         n_labels=len(seconds),
         n_steps=len(log["step"]),
+        n_structures=sum(walker.n_beads * int(run.of(walker).sum()) for walker in run.walkers),
         cores_per_label=int(spent.get("cores_per_label", 1)),
     )

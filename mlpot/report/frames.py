@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from ase import Atoms
 from ..structures import read_structures
 
 XYZ = (".xyz", ".extxyz")
+STEP = re.compile(r"\bstep=(\d+)")
 
 
 def sampled_frames(file: Path, number: int) -> list[Atoms]:
@@ -31,6 +33,38 @@ def sampled_frames(file: Path, number: int) -> list[Atoms]:
         read_structures(file)  # says so
     found = {begin: text for begin, text in _texts(file, number)}
     return [frame for _, text in sorted(found.items()) for frame in ase.io.iread(io.StringIO(text), format="extxyz")]
+
+
+def sampled_steps(file: Path, number: int, n_beads: int) -> dict[int, list[Atoms]]:
+    """All beads of evenly spaced steps, `number` at most, by step; of steps of which all beads are there."""
+    found: dict[int, list[Atoms]] = {}
+    with open(file, "rb") as handle:
+        size = handle.seek(0, io.SEEK_END)
+        for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
+            handle.seek(place)
+            if place:
+                handle.readline()  # the rest of a line
+            for step, texts in _steps(handle):
+                if len(texts) == n_beads:
+                    found[step] = list(ase.io.iread(io.StringIO("".join(texts)), format="extxyz"))
+                    break
+    return dict(sorted(found.items()))
+
+
+def _steps(handle: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    """Steps from here on with the texts of their beads; of the first one some may be missing."""
+    step, texts = -1, list[str]()
+    while (frame := _next_frame(handle)) is not None:
+        now = STEP.search(frame[1])
+        if now is None:
+            return
+        if texts and int(now[1]) != step:
+            yield step, texts
+            texts = []
+        step = int(now[1])
+        texts.append(frame[1])
+    if texts:
+        yield step, texts
 
 
 def _texts(file: Path, number: int) -> Iterator[tuple[int, str]]:

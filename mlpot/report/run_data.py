@@ -101,12 +101,18 @@ class RunWalker:
     numbers : (n_atoms,) int array or None
     ensemble : str or None
     trajectory : Path
+    n_beads : int
+        Structures of a step.
+    temperature : float or None
+        K, where a server runs the dynamics and it was told.
     """
 
     name: str
     numbers: np.ndarray | None
     ensemble: str | None
     trajectory: Path
+    n_beads: int = 1
+    temperature: float | None = None
 
     @property
     def formula(self) -> str:
@@ -198,12 +204,18 @@ def read_failures(folder: Path) -> list[dict[str, Any]]:
 def _walkers(folder: Path, log: dict[str, np.ndarray], state: dict[str, Any]) -> list[RunWalker]:
     names = list(dict.fromkeys(log["walker"].tolist()))
     known = {values["name"]: values for values in state.get("walkers", [])}
-    return [
-        RunWalker(
-            name, known.get(name, {}).get("numbers"), known.get(name, {}).get("ensemble"), _trajectory(folder, name)
-        )
-        for name in names
-    ]
+    return [_walker(folder, name, known.get(name, {})) for name in names]
+
+
+def _walker(folder: Path, name: str, known: dict[str, Any]) -> RunWalker:
+    return RunWalker(
+        name,
+        known.get("numbers"),
+        known.get("ensemble"),
+        _trajectory(folder, name),
+        max(known.get("n_beads", 1), 1),
+        known.get("temperature_K"),
+    )
 
 
 def _trajectory(folder: Path, name: str) -> Path:
@@ -220,9 +232,9 @@ def in_words(run: Run) -> str:
         )
     status, verdict = run.state.get("status"), run.state.get("verdict")
     if status is None or status == "running":
-        return "interrupted: no process is at it; mlpot learn --resume goes on from the last checkpoint"
+        return "interrupted: no process is at it; with --resume it goes on from the last checkpoint"
     words = {
-        "finished": "finished: every walker made all its steps",
+        "finished": "finished: every walker made all its steps, or the server needed no more",
         "budget": "ended early: the budget of labels, wall or processor time was spent; raise it and --resume",
         "converged": "converged: no label was needed for long, and check labels confirm the errors",
     }[status]

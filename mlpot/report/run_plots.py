@@ -31,15 +31,19 @@ N_STRETCHES = 1000
 
 
 def timeline_figure(run: Run, walker: RunWalker) -> Figure:
-    """Temperature, energy, and expected force error with its threshold against time; labels are marked by reason."""
+    """Temperature, energy, and expected force error with its threshold against time; labels are marked by reason.
+
+    Where a server runs the dynamics time is in steps, and there is no temperature.
+    """
     log = {name: column[run.of(walker)] for name, column in run.log.items()}
-    figure = Figure(figsize=(8, 5.6), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.4])
-    in_ps = log["time_fs"][-1] > 2000
-    time = log["time_fs"] * (MILLI if in_ps else 1.0)
+    time, unit_of_time = _times(log)
     energy, unit = _per_atom(log["energy_eV"], walker)
     error = log["expected_error_eV_per_A"]
-    for axes, values, title in ((top, log["temperature_K"], "T / K"), (middle, energy, unit)):
+    curves = [(log["temperature_K"], "T / K"), (energy, unit)]
+    shown = [(values, title) for values, title in curves if not np.isnan(values).all()]
+    figure = Figure(figsize=(8, 2 + 1.8 * len(shown)), layout="constrained")
+    *panels, bottom = figure.subplots(1 + len(shown), 1, sharex=True, height_ratios=[1] * len(shown) + [1.4])
+    for axes, (values, title) in zip(panels, shown, strict=True):
         kept = extremes(values, N_STRETCHES)
         axes.plot(time[kept], values[kept], color=BLUE, lw=0.7)
         axes.set_ylabel(title)
@@ -47,12 +51,19 @@ def timeline_figure(run: Run, walker: RunWalker) -> Figure:
     bottom.semilogy(time[kept], error[kept], color=BLUE, lw=0.7, label="expected")
     kept = extremes(log["threshold"], N_STRETCHES)
     bottom.semilogy(time[kept], log["threshold"][kept], color="black", lw=1.2, label="threshold")
-    _mark_labels(((middle, energy), (bottom, error)), time, log)
+    _mark_labels(((panels[-1], energy), (bottom, error)), time, log)
     bottom.set_ylabel("error of the least\ncertain force / (eV/Å)")
     plain_logarithm(bottom.yaxis)
-    bottom.set_xlabel(f"time / {'ps' if in_ps else 'fs'}")
+    bottom.set_xlabel(unit_of_time)
     figure.legend(*bottom.get_legend_handles_labels(), loc="outside upper center", ncols=8, fontsize=8, frameon=False)
     return figure
+
+
+def _times(log: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    """Of every row, and what that is."""
+    if np.isnan(log["time_fs"][-1]):
+        return log["step"], "step"
+    return (log["time_fs"] * MILLI, "time / ps") if log["time_fs"][-1] > 2000 else (log["time_fs"], "time / fs")
 
 
 def _per_atom(energy: np.ndarray, walker: RunWalker) -> tuple[np.ndarray, str]:

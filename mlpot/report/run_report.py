@@ -15,6 +15,7 @@ from .html import captioned, contents, grid, paragraph, section, table, warning,
 from .origin_plots import costs_figure
 from .origin_sections import check_section, map_section, origin_section, radial_section
 from .plots import image
+from .ring_polymers import kinetic_section
 from .run_data import Run, in_words, read_run
 from .run_plots import timeline_figure
 from .taught_sections import calibration_section, label_section, learning_section
@@ -52,6 +53,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
         ("Where the labels came from", origin_section(run)),
         ("Map of environments", map_section(run)),
         ("Radial distributions", radial_section(run, references)),
+        ("Quantum kinetic energy", kinetic_section(run)),
         ("Costs", _costs(run, costs)),
         ("Labels", label_section(run)),
     ]
@@ -113,13 +115,13 @@ def _walker_rows(run: Run) -> list[tuple]:
     rows = []
     for walker in run.walkers:
         log = {name: run.log[name][run.of(walker)] for name in ("step", "time_fs", "temperature_K")}
-        temperatures = log["temperature_K"]
+        temperatures, picoseconds = log["temperature_K"], log["time_fs"][-1] / 1000
         rows.append(
             (
                 walker.name, "-" if walker.numbers is None else len(walker.numbers), walker.formula,
-                walker.ensemble or "-", int(log["step"][-1]), f"{log['time_fs'][-1] / 1000:.3f}",
+                walker.ensemble or "-", int(log["step"][-1]), "-" if np.isnan(picoseconds) else f"{picoseconds:.3f}",
                 sum(label.walker == walker.name for label in run.labels),
-                f"{temperatures[0]:.0f} to {temperatures[-1]:.0f}",
+                "-" if np.isnan(temperatures).all() else f"{temperatures[0]:.0f} to {temperatures[-1]:.0f}",
             )
         )  # fmt: skip
     return rows
@@ -169,7 +171,8 @@ def _prices(costs: Costs) -> list[tuple[str, str]]:
     return [
         ("a label", f"{costs.per_label:.3g} s on {costs.cores_per_label} cores"),
         ("all labels", f"{costs.n_labels}, {_time(costs.labels)}"),
-        ("core hours of plain ab initio dynamics", f"{costs.plain_core_hours:.4g} for {costs.n_steps} steps at the price of a label"),
+        ("core hours of plain ab initio dynamics",
+         f"{costs.plain_core_hours:.4g} for {costs.n_structures} structures at the price of a label"),
         ("core hours saved", f"{costs.plain_core_hours - costs.core_hours:.4g}"),
         ("times less", f"{costs.factor:.3g}"),
     ]  # fmt: skip

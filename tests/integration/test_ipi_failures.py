@@ -10,7 +10,7 @@ import ase.io
 import numpy as np
 import pytest
 import test_ipi
-from ipi_runs import I_PI, client, results, server, socket_forcefield, wait_for, write_input
+from ipi_runs import I_PI, client, is_whole, results, server, socket_forcefield, wait_for, write_input
 from test_ipi import check
 
 work, name, port = test_ipi.work, test_ipi.name, test_ipi.port
@@ -110,7 +110,7 @@ def test_the_server_is_killed(work, name):
     write_input(work / "input.xml", socket_forcefield(name), steps=400)
     with client(work, name) as only:
         with server(work) as ipi:
-            wait_for(lambda: complete_restart(work / "out.RESTART"))  # not atomic: i-PI writes over the last one
+            wait_for(lambda: is_whole(work / "out.RESTART"))  # not atomic: i-PI writes over the last one
             ipi.send(signal.SIGKILL)
             ipi.wait()
         only.until("no server at")
@@ -122,11 +122,6 @@ def test_the_server_is_killed(work, name):
             assert ipi.wait() == 0, ipi.text
             assert only.wait(20) == 0, only.text
     assert results(work)["step"][-1] == 400
-
-
-def complete_restart(file):
-    text = file.read_text() if file.exists() else ""
-    return "<step>" in text and text.rstrip().endswith("</simulation>")
 
 
 def cpu_seconds(process):

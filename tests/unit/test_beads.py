@@ -197,7 +197,7 @@ def test_a_label_that_nobody_learned_is_learned_when_the_run_goes_on(tmp_path, m
 
 def test_the_budget_ends_it_and_more_of_it_goes_on(tmp_path):
     server = Server(tmp_path, rules=Rules(target=0.005, max_labels=2))
-    with pytest.raises(BudgetSpent, match="max_labels are spent.*--resume"):
+    with pytest.raises(BudgetSpent, match=r"max_labels are spent.*--resume"):
         server.run(range(12))
     assert read_state(server.folder)["status"] == "budget"
     again = Server(tmp_path, resume=True)

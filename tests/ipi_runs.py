@@ -23,7 +23,9 @@ NPT = """<barostat mode='isotropic'><tau units='femtosecond'>100</tau>
 EXTRAS = "energy_uncertainty,max_force_uncertainty,model_version,n_labelled,learned"
 INPUT = """<simulation verbosity='low' floatformat='%22.14e'>
 <output prefix='out'>
-<properties stride='1' filename='md'> [ step, potential{{electronvolt}}, volume{{angstrom3}}, virial_md ] </properties>
+<properties stride='1' filename='md'>
+[ step, potential{{electronvolt}}, volume{{angstrom3}}, virial_md, kinetic_cv{{electronvolt}} ]
+</properties>
 <trajectory filename='q' stride='1' format='bin'> positions </trajectory>
 <trajectory filename='f' stride='1' format='bin'> forces </trajectory>
 {extras}
@@ -149,8 +151,8 @@ def client(work, name, *options, log="client.log", port=None, **environment):
 
 def results(work):
     """What i-PI has printed: "potential" (n,) eV of a bead, "volume" (n,) A^3, "virial" (n, 6) of all beads over the volume,
-    eV/A^3 (i-PI's gigapascal is wrong in the fifth digit), "cells" (n, 3, 3) A, "positions" and "forces"
-    (n, n_beads, n_atoms, 3) in A and eV/A."""
+    eV/A^3 (i-PI's gigapascal is wrong in the fifth digit), "kinetic" (n,) eV by the centroid virial estimator, "cells" (n, 3, 3)
+    A, "positions" and "forces" (n, n_beads, n_atoms, 3) in A and eV/A."""
     rows = np.loadtxt(work / "out.md")
     n_atoms = len(ase.io.read(work / "init.xyz"))
     files = sorted(work.glob("out.q_*.bin"))
@@ -161,6 +163,7 @@ def results(work):
         "step": rows[:, 0],
         "potential": rows[:, 1],
         "volume": rows[:, 2],
+        "kinetic": rows[:, 9],
         "virial": np.stack([xx, yy, zz, yz, xz, xy], axis=1) * HARTREE / BOHR**3,
         "cells": cells[0].transpose(0, 2, 1) * BOHR,
         "positions": np.stack(positions, axis=1) * BOHR,
@@ -182,6 +185,7 @@ file = "init.xyz"
 [driver]
 {address}
 patience_s = 60
+temperature_K = 300
 beads = {beads}
 clients = {clients}
 [labeller]

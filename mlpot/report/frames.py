@@ -37,7 +37,7 @@ def sampled_frames(file: Path, number: int) -> list[Atoms]:
 
 def sampled_steps(file: Path, number: int, n_beads: int) -> dict[int, list[Atoms]]:
     """All beads of evenly spaced steps, `number` at most, by step; of steps of which all beads are there."""
-    found: dict[int, list[Atoms]] = {}
+    found: dict[int, str] = {}
     with open(file, "rb") as handle:
         size = handle.seek(0, io.SEEK_END)
         for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
@@ -46,9 +46,9 @@ def sampled_steps(file: Path, number: int, n_beads: int) -> dict[int, list[Atoms
                 handle.readline()  # the rest of a line
             for step, texts in _steps(handle):
                 if len(texts) == n_beads:
-                    found[step] = list(ase.io.iread(io.StringIO("".join(texts)), format="extxyz"))
+                    found[step] = "".join(texts)
                     break
-    return dict(sorted(found.items()))
+    return {step: list(ase.io.iread(io.StringIO(text), format="extxyz")) for step, text in sorted(found.items())}
 
 
 def _steps(handle: BinaryIO) -> Iterator[tuple[int, list[str]]]:

@@ -8,18 +8,29 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
 from ipi_runs import I_PI, Process
 
 import mlpot
+from mlpot.report.frames import sampled_steps
 from mlpot.units import HARTREE
 
 INPUTS = Path(__file__).resolve().parents[2] / "inputs" / "ipi"
 README = (INPUTS / "README.md").read_text()
 FILES = sorted(file.stem for file in INPUTS.glob("*.xml"))
-STEPS = {"nvt": 100, "npt": 100, "pimd8": 120, "pimd32": 120, "remd": 60, "mts": 28, "baseline": 100}
+STEPS = {
+    "nvt": 100,
+    "npt": 100,
+    "pimd8": 120,
+    "pimd32": 120,
+    "remd": 60,
+    "mts": 28,
+    "baseline": 100,
+    "learn_pimd8": 120,
+}
 STRIDE = 4
 SAME = 1e-6
 """i-PI's hartree has eight digits."""
@@ -59,6 +70,8 @@ class Run:
         own = f"_{os.getpid()}"
         text = re.sub(r"<total_steps>\d+<", f"<total_steps>{STEPS[name]}<", (work / f"{name}.xml").read_text())
         (work / f"{name}.xml").write_text(re.sub(r"<address>(\w+)<", rf"<address>\1{own}<", text))
+        for file in work.glob("*.toml"):
+            file.write_text(re.sub(r'unix = "(\w+)"', rf'unix = "\1{own}"', file.read_text()))
         with ExitStack() as stack:
             ipi, *drivers = [
                 stack.enter_context(Process(words(line, own), work, f"{k}.log"))
@@ -90,7 +103,9 @@ def words(line, own):
     for k, word in enumerate(rest):
         if word == "--unix":
             rest[k + 1] += own
-    return [I_PI, *rest] if program == "i-pi" else [sys.executable, "-m", program, *rest, "--patience", "60"]
+    if program == "i-pi":
+        return [I_PI, *rest]
+    return [sys.executable, "-m", program, *rest, *(["--patience", "60"] if "--unix" in rest else [])]
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +143,17 @@ def check_npt(run, run_of):
 def check_path_integral(run, n_beads, excess):
     """Beads that start on top of each other have classical kinetic energy; then the quantum one comes, by both estimators."""
     table = run.table()
-    check_conserved(table, first=4)
     assert table["kinetic_cv"][0] == pytest.approx(CLASSICAL, rel=1e-3)
     late = len(table["step"]) // 3
     for estimator in ("kinetic_cv", "kinetic_td"):
         assert table[estimator][late:].mean() > excess * CLASSICAL
     assert f"batch_size = {n_beads}" in run.said[0]
     assert f"{n_beads * STEPS[run.name] + 1} structures served" in run.said[0]  # at first all beads are one
+
+
+def check_pimd(run, n_beads, excess):
+    check_conserved(run.table(), first=4)
+    check_path_integral(run, n_beads, excess)
 
 
 def check_remd(run, _):
@@ -183,14 +202,28 @@ def check_baseline(run, run_of):
     assert faded.max() > 5 * SAME * abs(expected[0])  # else it could not be told from the plain sum
 
 
+def check_learning(run, _):
+    """From nothing to the same ring polymers, with a label for few of them."""
+    check_path_integral(run, 8, 1.8)
+    rows = list(ase.db.connect(run.work / "learn_pimd8" / "labels.db").select())
+    labels = run.extras()[:, 1]
+    assert labels[0] == 1 and (np.diff(labels) >= 0).all() and labels[-1] == len(rows) < 40
+    table, quiet = run.table(), np.diff(labels)[4:] == 0  # where nothing was learned the energy is conserved
+    assert np.abs(np.diff(table["conserved"])[4:][quiet]).max() < CONSERVED * np.ptp(table["potential"]) / 4
+    assert np.median([row.force_error for row in rows if "force_error" in row][-5:]) < 0.3
+    steps = sampled_steps(run.work / "learn_pimd8" / "trajectory.xyz", 100, 8)
+    assert max(steps) == STEPS["learn_pimd8"]
+
+
 CHECKS = {
     "nvt": check_nvt,
     "npt": check_npt,
-    "pimd8": lambda run, _: check_path_integral(run, 8, 1.8),
-    "pimd32": lambda run, _: check_path_integral(run, 32, 2.3),
+    "pimd8": lambda run, _: check_pimd(run, 8, 1.8),
+    "pimd32": lambda run, _: check_pimd(run, 32, 2.3),
     "remd": check_remd,
     "mts": check_mts,
     "baseline": check_baseline,
+    "learn_pimd8": check_learning,
 }
 
 

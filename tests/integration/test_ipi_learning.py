@@ -25,6 +25,9 @@ from ipi_runs import (
     write_learning,
 )
 
+from mlpot.report.frames import sampled_steps
+from mlpot.report.ring_polymers import kinetic_energies
+
 name, port, work = test_ipi.name, test_ipi.port, test_ipi.work
 pytestmark = [pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed"), pytest.mark.slow]
 BATCH = "<batch_size>4</batch_size>"
@@ -92,7 +95,14 @@ def test_a_ring_polymer_is_learned(work, name):
     assert (np.diff(extras[:, 2]) >= 0).all() and extras[-1, 2] == len(calls(work)) and set(extras[:, 4]) == {0, 1}
     rows = (work / "run" / "log.csv").read_text().splitlines()
     assert len(rows) == STEPS + 2
-    assert "mlpot" in (work / "run" / "report.html").read_text()
+    found = results(work)
+    steps = sampled_steps(work / "run" / "trajectory.xyz", 500, BEADS)
+    assert list(steps) == list(range(1, STEPS + 1))  # at first all beads are one
+    ours = [kinetic_energies(beads, 300.0).sum() for beads in steps.values()]
+    np.testing.assert_allclose(ours, found["kinetic"][1:], rtol=1e-5)
+    assert np.ptp(ours) > 0.1
+    page = (work / "run" / "report.html").read_text()
+    assert 'id="kinetic"' in page and "of a classical atom" in page
 
 
 @pytest.mark.parametrize("clients", [1, 2, 4])

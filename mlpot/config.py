@@ -103,7 +103,7 @@ def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningE
     template = _start(settings.structure)
     with _campaign(settings, resume) as campaign:
         run, driver = settings.run_settings(), settings.driver
-        yield LearningEvaluator(campaign, template, run, driver.beads, driver.committee, driver.temperature_K)
+        yield LearningEvaluator(campaign, template, run, driver.committee, driver.temperature_K)
 
 
 def _campaign(s: LearningFile, resume: bool) -> Campaign:

@@ -297,7 +297,6 @@ class DriverSettings(Settings):
         PATIENCE, description="seconds to wait for i-PI, at the beginning and when it is lost"
     )
     committee: Committee = Field("none", description='"std" | "members" with <ffcommittee> in i-PI\'s input')
-    beads: PositiveInt = Field(1, description="structures of a step, where <batch_size> is less: they see one version")
     clients: PositiveInt = Field(1, description="connections; one is best, with <batch_size> = nbeads")
     temperature_K: PositiveFloat | None = Field(
         None, description="i-PI does not tell; for kinetic energies in the report"

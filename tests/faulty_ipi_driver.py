@@ -19,17 +19,17 @@ FAULT, FROM = os.environ.get("MLPOT_FAULT"), int(os.environ.get("MLPOT_FAULT_FRO
 class FaultyEvaluator(ModelEvaluator):
     n_calls = 0
 
-    def evaluate(self, beads):
+    def evaluate(self, beads, request=None):
         self.n_calls += 1
         if self.n_calls <= FROM:
-            return super().evaluate(beads)
+            return super().evaluate(beads, request)
         with Path(os.environ["MLPOT_FAULT_SAYS"]).open("a") as file:
             file.write(f"call {self.n_calls}\n")
         if FAULT == "sleep":
             time.sleep(float(os.environ["MLPOT_FAULT_SECONDS"]))
         elif FAULT == "compute":
             hashlib.pbkdf2_hmac("sha256", b"x", b"x", 10**9)
-        found = super().evaluate(beads)
+        found = super().evaluate(beads, request)
         if FAULT == "nan":
             found = [replace(found[0], forces=found[0].forces * float("nan")), *found[1:]]
         return found

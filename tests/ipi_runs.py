@@ -186,7 +186,6 @@ file = "init.xyz"
 {address}
 patience_s = 60
 temperature_K = 300
-beads = {beads}
 clients = {clients}
 [labeller]
 calculator = "mlpot.labellers.faulty.FaultyCalculator"
@@ -215,9 +214,9 @@ interval = 1
 """
 
 
-def write_learning(work, address, beads=1, clients=1, seconds=0.0, learning=""):
+def write_learning(work, address, clients=1, seconds=0.0, learning=""):
     """A configuration for `mlpot driver` that learns a potential which costs nothing, its labels taking `seconds` each."""
-    values = {"beads": beads, "clients": clients, "seconds": seconds, "learning": learning}
+    values = {"clients": clients, "seconds": seconds, "learning": learning}
     (work / "learn.toml").write_text(LEARN.format(work=work, address=address, **values))
 
 

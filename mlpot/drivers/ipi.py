@@ -95,7 +95,6 @@ class IpiClient:
         while (connection := connect(self.address, deadline)) is not None:
             with guarded(connection):
                 now = self._serve(connection)
-            self.evaluator.disconnected()
             if now is Ending.SILENT:  # a proxy in front of no server, or a server closing down: no reason to hurry
                 if time.monotonic() > deadline:
                     break
@@ -110,7 +109,7 @@ class IpiClient:
     def _serve(self, connection: socket.socket) -> Ending:
         """Answer until the connection ends."""
         log.info("connected to %s", self.address)
-        session, messages, ending = Session(self.template), deque[Message](), Ending.SILENT
+        session, messages, ending = Session(self.template, self.evaluator.identify), deque[Message](), Ending.SILENT
         connection.settimeout(ANSWER_TIME)
         try:
             while True:
@@ -137,7 +136,7 @@ class IpiClient:
         for atoms, cell, positions in zip(self._beads[:n], structures.cells, structures.positions, strict=False):
             atoms.cell[:] = cell
             atoms.positions[:] = positions
-        session.deliver(self.evaluator.evaluate(self._beads[:n]))
+        session.deliver(self.evaluator.evaluate(self._beads[:n], structures.request))
         self.n_served += n
 
     def _receive(self, connection: socket.socket, session: Session, patience: float | None) -> list[Message]:

@@ -17,9 +17,10 @@ from .ipi_protocol import Evaluation
 
 @dataclass(frozen=True)
 class _Question:
-    """Of a client: beads to evaluate, or None when its connection has ended."""
+    """Of a client: beads to evaluate."""
 
-    beads: Sequence[Atoms] | None
+    beads: Sequence[Atoms]
+    request: int | None
     answer: Future = field(default_factory=Future)
 
 
@@ -36,18 +37,14 @@ class SharedEvaluator:
     Signals reach the main thread only, so that is where labels are waited for.
     """
 
+    identify = True
+
     def __init__(self) -> None:
         self._heard: queue.SimpleQueue[_Question | _Ended] = queue.SimpleQueue()
 
-    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+    def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """See `Evaluator`; waits for `serve`."""
-        return self._ask(_Question(beads))
-
-    def disconnected(self) -> None:
-        """See `Evaluator`; waits for `serve`."""
-        self._ask(_Question(None))
-
-    def _ask(self, question: _Question) -> Sequence[Evaluation]:
+        question = _Question(beads, request)
         self._heard.put(question)
         return question.answer.result()
 
@@ -76,11 +73,7 @@ class SharedEvaluator:
 
 def _answer(evaluator: Evaluator, question: _Question) -> None:
     try:
-        if question.beads is None:
-            evaluator.disconnected()
-            question.answer.set_result(())
-        else:
-            question.answer.set_result(evaluator.evaluate(question.beads))
+        question.answer.set_result(evaluator.evaluate(question.beads, question.request))
     except BaseException as error:  # lets the client close its connection as well
         question.answer.set_exception(error)
         raise

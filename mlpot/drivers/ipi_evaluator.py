@@ -29,15 +29,16 @@ IDLE = 2
 class Evaluator(Protocol):
     """Computes what i-PI asks for."""
 
-    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+    identify: bool
+    """Whether to be told which structures of the server come; it costs a message more."""
+
+    def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """One evaluation for each bead, all of them by the same potential.
 
-        The beads are overwritten when the next ones come: copy what is to be kept. Which bead of a ring polymer one is
-        cannot be known. Any MlpotError ends the client, and the server then waits for another.
+        The beads are overwritten when the next ones come: copy what is to be kept. With `identify`, `request` is the server's
+        number of the first of them, which is the same in every step. Any MlpotError ends the client, and the server then
+        waits for another.
         """
-
-    def disconnected(self) -> None:
-        """A connection has ended: what its server still wants to know it will ask again, perhaps of another client."""
 
 
 def extras(
@@ -146,6 +147,8 @@ class ModelEvaluator:
         If there is no such committee, or an imported model is asked for members.
     """
 
+    identify = False
+
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
         check_committee(committee)
         self.model = model.compiled if isinstance(model, SparseGP) else model
@@ -158,12 +161,9 @@ class ModelEvaluator:
         """UnknownSpeciesError for elements that the model does not know: better said before a server waits."""
         species_indices(template.numbers, self.model.species)
 
-    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+    def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """See `Evaluator`; StructureError and UnknownSpeciesError as in `SparseGP.predict`."""
         return [self._evaluation(atoms) for atoms in beads]
-
-    def disconnected(self) -> None:
-        """See `Evaluator`: a fixed model does not mind."""
 
     def _evaluation(self, atoms: Atoms) -> Evaluation:
         pairs, volume = self._neighbours.update(atoms), volume_of(atoms)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,10 +71,13 @@ class Positions:
         A, rows are vectors.
     positions : (n_beads, n_atoms, 3) array
         A.
+    request : int or None
+        The server's own number of the first of them, the same in every step, where it was asked for; see `Session`.
     """
 
     cells: np.ndarray
     positions: np.ndarray
+    request: int | None = None
 
     @property
     def n_beads(self) -> int:
@@ -171,6 +174,8 @@ class Session:
     ----------
     template : ase.Atoms
         How many atoms the server must speak of, and whether their cell must have a volume.
+    identify : bool
+        Ask for INIT before every `Positions`: it tells which of its structures the server sends.
 
     Attributes
     ----------
@@ -183,9 +188,10 @@ class Session:
     `status` says so and `forces` has the bytes.
     """
 
-    def __init__(self, template: Atoms):
+    def __init__(self, template: Atoms, identify: bool = False):
         self.unfinished = ""
-        self._template = template
+        self._template, self._identify = template, identify
+        self._request: int | None = None
         self._batch_size: int | None = None
         self._positions: Positions | None = None
         self._answer: bytes | None = None
@@ -227,7 +233,7 @@ class Session:
         """The answer to `Status`."""
         if self._answer is not None:
             return _header("HAVEDATA")
-        return _header("NEEDINIT" if self._batch_size is None else "READY")
+        return _header("NEEDINIT" if self._request is None else "READY")
 
     def deliver(self, evaluations: Sequence[Evaluation]) -> None:
         """Hand over what the last `Positions` are answered with, one evaluation for each of the distinct structures.
@@ -255,6 +261,8 @@ class Session:
         if self._answer is None:
             raise EvaluationError("forces were asked for before they were delivered: correct the client")
         answer, self._answer, self._positions = self._answer, None, None
+        if self._identify:
+            self._request = None
         return answer
 
     def _begin(self) -> None:
@@ -299,7 +307,7 @@ class Session:
                 f"INIT: batch_size = {init.batch_size} of {len(self._template)} atoms are messages of {n_bytes} bytes, more "
                 f"than {MOST_BYTES}; lower <batch_size> in i-PI's input"
             )
-        self._batch_size = init.batch_size
+        self._batch_size, self._request = init.batch_size, init.bead
         return init
 
     def _posdata(self) -> Reading[Positions]:
@@ -312,7 +320,7 @@ class Session:
             cells = _numbers((yield 144, "the cell"), "cell", 1, 6)
             self._check_count((yield 4, "the number of atoms"))
         positions = _numbers((yield 24 * n_atoms * n_beads, "positions"), "positions", n_beads, n_atoms)
-        self._positions = found = to_angstrom(cells, positions)
+        self._positions = found = replace(to_angstrom(cells, positions), request=self._request)
         if self._template.pbc.all():
             edges = np.linalg.norm(found.cells, axis=2).prod(axis=1)
             if not (np.abs(np.linalg.det(found.cells)) > FLATTEST * edges).all():

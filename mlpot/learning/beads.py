@@ -6,7 +6,7 @@ What was learned is on the disk before the answer is given.
 
 Beads of a step that come one after the other, on one connection or on several, are answered before the others are seen. The
 version that answered the first one then answers all; a bead that has to be labelled is answered by the model that learned it,
-and the next step begins with that model.
+and the next step begins with that model. A step is over when a structure comes again: the server numbers them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .campaign import Answer, Campaign
 from .journal import Journal, RunSettings
 from .policy import Decision
 from .record import TRAJECTORY, Step, frame_text
+from .source import bare_structure
 
 log = logging.getLogger(__name__)
 WALKER = "i-pi"
@@ -45,6 +46,7 @@ SAME = 1e-6
 class _View:
     """What is thought of a bead; without a model only that it needs a label."""
 
+    atoms: Atoms
     decision: Decision
     prediction: Prediction | None
     members: Members | None
@@ -58,8 +60,11 @@ class _View:
 
 @dataclass
 class _StepSoFar:
-    """The beads of a step that have come, with what they were answered; labels with the decisions that led to them."""
+    """What has come of a step, by the server's numbers, and how it was answered; labels with the decisions that led to them."""
 
+    requests: list[int | None] = field(default_factory=list)
+    first: np.ndarray | None = None
+    """Positions (n_atoms, 3) of the structure with the lowest number, A."""
     views: list[_View] = field(default_factory=list)
     labels: list[tuple[Decision, Answer]] = field(default_factory=list)
     frames: list[str] = field(default_factory=list)
@@ -80,8 +85,6 @@ class LearningEvaluator:
     template : ase.Atoms
         Elements that will come.
     settings : RunSettings
-    n_beads : int
-        Structures of a step where they come one at a time, or in batches that are smaller than the step.
     committee : str
         See `Committee`.
     temperature : float or None
@@ -93,24 +96,27 @@ class LearningEvaluator:
         If there is no such committee.
     """
 
+    identify = True
+
     def __init__(
         self,
         campaign: Campaign,
         template: Atoms,
         settings: RunSettings | None = None,
-        n_beads: int = 1,
         committee: Committee = "none",
         temperature: float | None = None,
     ):
         check_committee(committee)
         self.campaign, self.template, self.settings = campaign, template, settings or RunSettings()
-        self.n_beads, self.committee, self.temperature = n_beads, committee, temperature
+        self.committee, self.temperature = committee, temperature
         self.journal = Journal(campaign, self.settings)
         self.pace = Pace()
         self._step = _StepSoFar()
         self._neighbours: BeadNeighbours | None = None
         self._last = np.empty((0, 3))
-        self._most_beads = 0
+        self._n_beads = 0
+        self._alone: int | None = None
+        """The number of a message that is a whole step, once one has turned out to be."""
         self._resumed, self._is_changing = False, True
 
     @contextmanager
@@ -120,6 +126,7 @@ class LearningEvaluator:
         try:
             self._begin(self.journal.begin([FILE]))
             yield
+            self._end_step()
             self.journal.settle_queue(wait=True)
             self._checkpoint("finished")
         except BudgetSpent:
@@ -135,7 +142,7 @@ class LearningEvaluator:
         finally:
             self.journal.close()
 
-    def evaluate(self, beads: Sequence[Atoms]) -> Sequence[Evaluation]:
+    def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """See `Evaluator`.
 
         Raises
@@ -145,46 +152,53 @@ class LearningEvaluator:
         LabelError, RunFolderError
             If a label failed and the plan is to stop then; if something cannot be written.
         """
-        started, step, learner = time.perf_counter(), self._step, self.campaign.learner
-        if not step.views:
+        started, learner = time.perf_counter(), self.campaign.learner
+        if request in self._step.requests:
+            self._alone = request if len(self._step.requests) == 1 else None
+            self._end_step()
+        if not self._step.requests:
             self._settle_queue()
         n_labels = learner.n_labels
         labelled: dict[int, tuple[Decision, Answer]] = {}
         views = [self._look(atoms) for atoms in beads]
         while (worst := self._worst(views, labelled)) is not None:
-            labelled[worst] = views[worst].decision, self._label(beads[worst], views[worst])
-            for k in range(len(beads)) if step.model is None else [worst]:
+            labelled[worst] = views[worst].decision, self._label(views[worst])
+            for k in range(len(beads)) if self._step.model is None else [worst]:
                 views[k] = self._look(beads[k], newest=k in labelled)
         with self._changing():
-            self._take(beads, views, labelled, time.perf_counter() - started)
+            self._take(request, views, labelled, time.perf_counter() - started)
+        if request == self._alone:
+            self._end_step()
+        else:
+            self._alone = None
         if learner.n_labels > n_labels or self.journal.is_due:
             self._checkpoint("running")
         told = learner.n_labels, bool(labelled)
         return [evaluation_of(view.prediction, view.members, view.model_version, *told) for view in views]
 
-    def disconnected(self) -> None:
-        """See `Evaluator`: the step begins anew."""
-        self._step = _StepSoFar()
-
     def state(self) -> dict:
         """As that of a walker."""
         return {
-            "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.pace), "last": self._last,
-            "n_beads": self._most_beads, "temperature_K": self.temperature,
+            "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.pace),
+            "temperature_K": self.temperature, "n_beads": self._n_beads, "alone": self._alone, "last": self._last,
+            "answered": self._step.requests,
         }  # fmt: skip
 
     def _begin(self, state: dict | None) -> None:
         species = tuple(sorted({int(z) for z in self.template.numbers}))
-        if state is not None:
-            known = state["walkers"][0]
+        known = None if state is None else state["walkers"][0]
+        if known is not None:
             if known["name"] != WALKER or not np.array_equal(known["numbers"], self.template.numbers):
                 found = f"walker {known['name']!r} of {len(known['numbers'])} atoms"
                 raise self.campaign.folder.other_run(
                     f"{found}, where the template has {len(self.template)}, or other elements"
                 )
             self.pace, self._last, self._resumed = Pace(**known["pace"]), known["last"], True
-            self._most_beads = known["n_beads"]
+            self._n_beads, self._alone = known["n_beads"], known["alone"]
         self.campaign.prepare(species, {} if state is None else state["campaign"])
+        learner = self.campaign.learner
+        if known is not None and known["answered"]:  # the others of that step are to see the same version
+            self._step.requests, self._step.model = known["answered"], (learner.model, learner.model_version)
         self.campaign.learn_found(WALKER, self.pace.step)
         self._is_changing = False
 
@@ -198,12 +212,13 @@ class LearningEvaluator:
         since_check = self.pace.step - self.pace.last_check
         n_queued = len(self.campaign.queue)
         if model is None:
-            return _View(learner.decide(None, since, since_check, n_queued), None, None, version)
+            return _View(bare_structure(atoms), learner.decide(None, since, since_check, n_queued), None, None, version)
         if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
             self._neighbours = BeadNeighbours(model.cutoff)
         pairs = self._neighbours.update(atoms)
         prediction, members = predict_bead(model.compiled, pairs, volume_of(atoms), self.committee)
-        return _View(learner.decide(prediction, since, since_check, n_queued), prediction, members, version)
+        decision = learner.decide(prediction, since, since_check, n_queued)
+        return _View(bare_structure(atoms), decision, prediction, members, version)
 
     def _worst(self, views: Sequence[_View], labelled: dict) -> int | None:
         """The bead to label next; BudgetSpent where that would be one too many."""
@@ -219,11 +234,11 @@ class LearningEvaluator:
             )
         return worst
 
-    def _label(self, atoms: Atoms, view: _View) -> Answer:
+    def _label(self, view: _View) -> Answer:
         """A label for a bead, learned. The disk has the state before it: whatever ends this process, the step is done again."""
         self._checkpoint("running")
         with self._changing():
-            query = self.campaign.ask(atoms, view.prediction, view.decision.reason, WALKER, self.pace.step)
+            query = self.campaign.ask(view.atoms, view.prediction, view.decision.reason, WALKER, self.pace.step)
             answer = self.journal.settled(self.campaign.settle(query))
         self.pace.last_label = self.pace.step
         learner, lesson = self.campaign.learner, answer.lesson
@@ -251,49 +266,48 @@ class LearningEvaluator:
         yield
         self._is_changing = False
 
-    def _take(self, beads: Sequence[Atoms], views: Sequence[_View], labelled: dict, seconds: float) -> None:
-        """Note what beads are answered; when they are the last of their step, what the step was."""
+    def _take(self, request: int | None, views: Sequence[_View], labelled: dict, seconds: float) -> None:
+        """Note what was answered."""
         step = self._step
         step.model = step.model or (self.campaign.learner.model, views[0].model_version)
-        for k, (atoms, view) in enumerate(zip(beads, views, strict=True)):
+        for k, view in enumerate(views):
             if k in labelled or self.pace.step % self.settings.interval == 0:
-                step.frames.append(self._frame(atoms, view, len(step.views) + k, k in labelled))
+                step.frames.append(self._frame(view, len(step.views) + k, k in labelled))
+        if step.first is None or (request or 0) < min(other or 0 for other in step.requests):
+            step.first = views[0].atoms.positions
+        step.requests.append(request)
         step.views += views
         step.labels += labelled.values()
         step.seconds += seconds
-        if len(step.views) >= self.n_beads:
-            self._end_step(beads)
 
-    def _frame(self, atoms: Atoms, view: _View, bead: int, is_labelled: bool) -> str:
+    def _frame(self, view: _View, bead: int, is_labelled: bool) -> str:
         info = {"step": self.pace.step, "bead": bead, "labelled": is_labelled, "model_version": view.model_version}
-        return frame_text(atoms, ase_results(view.prediction), Uncertainty(view.prediction), info)
+        return frame_text(view.atoms, ase_results(view.prediction), Uncertainty(view.prediction), info)
 
-    def _end_step(self, beads: Sequence[Atoms]) -> None:
+    def _end_step(self) -> None:
         """Write the step down, and queue a label if one is wanted; a step that a restarted server repeats does not count."""
-        step, self._step = self._step, _StepSoFar()
-        positions = beads[-1].positions
-        repeated = self._resumed and not step.labels and self._is_last(positions)
-        self._resumed, self._last = False, positions.copy()
-        self._most_beads = max(self._most_beads, len(step.views))
-        if repeated:
-            return
-        queued = [view for view in step.views if view.decision.action == "queue"]
-        if queued:
-            self._enqueue(beads, step, max(queued, key=lambda view: view.urgency))
-        self.journal.append(FILE, "".join(step.frames))
-        self.journal.write(self._describe(step))
-        self.journal.count(1, bool(step.labels))
-        self.pace.step += 1
+        with self._changing():
+            step, self._step = self._step, _StepSoFar()
+            if step.first is None:  # all of it was answered before a restart
+                return
+            repeated = self._resumed and not step.labels and self._is_last(step.first)
+            self._resumed, self._last = False, step.first
+            self._n_beads = max(self._n_beads, len(step.views))
+            if repeated:
+                return
+            queued = [view for view in step.views if view.decision.action == "queue"]
+            if queued:
+                self._enqueue(max(queued, key=lambda view: view.urgency))
+            self.journal.append(FILE, "".join(step.frames))
+            self.journal.write(self._describe(step))
+            self.journal.count(1, bool(step.labels))
+            self.pace.step += 1
 
     def _is_last(self, positions: np.ndarray) -> bool:
         return positions.shape == self._last.shape and bool(np.abs(positions - self._last).max() < SAME)
 
-    def _enqueue(self, beads: Sequence[Atoms], step: _StepSoFar, view: _View) -> None:
-        """Only a bead of the last message is still there to be labelled."""
-        k = next(k for k, own in enumerate(step.views) if own is view) - len(step.views) + len(beads)
-        if k < 0:
-            return
-        query = self.campaign.ask(beads[k], view.prediction, view.decision.reason, WALKER, self.pace.step)
+    def _enqueue(self, view: _View) -> None:
+        query = self.campaign.ask(view.atoms, view.prediction, view.decision.reason, WALKER, self.pace.step)
         self.campaign.enqueue(query)
         self.pace.last_label = self.pace.last_check = self.pace.step
 

@@ -44,7 +44,7 @@ def prepare(work, name, seconds=0.0, steps=STEPS, batch=True, clients=1, learnin
     where = {"port": port} if port else {}
     write_input(work / "input.xml", socket_forcefield(name, BATCH if batch else "", **where), steps, BEADS)
     address = f"port = {port}" if port else f'unix = "{name}"'
-    write_learning(work, address, 1 if batch else BEADS, clients, seconds, learning)
+    write_learning(work, address, clients, seconds, learning)
 
 
 def calls(work, word="end"):

@@ -30,18 +30,21 @@ def beads_of(step, n_beads=N_BEADS):
 class Server:
     """Asks for steps, all beads at a time or one by one, and remembers the answers."""
 
-    def __init__(self, tmp_path, resume=False, n_beads=1, rules=STRICT, settings=None, committee="none", **kwargs):
+    def __init__(self, tmp_path, resume=False, rules=STRICT, settings=None, committee="none", **kwargs):
         self.folder, self.calls = tmp_path / "run", tmp_path / "calls"
         self.campaign = campaign(self.folder, self.calls, rules=rules, resume=resume, **kwargs)
         settings = settings or RunSettings(interval=2, checkpoint_seconds=1e9)
-        self.evaluator = LearningEvaluator(self.campaign, crystal(), settings, n_beads, committee)
+        self.evaluator = LearningEvaluator(self.campaign, crystal(), settings, committee)
 
-    def run(self, steps, one_by_one=False, after=lambda step, found: None):
+    def run(self, steps, order=None, after=lambda step, found: None):
+        """All beads at a time, or in the order of a step one by one."""
         with self.campaign, self.evaluator.serving():
             for step in steps:
                 beads = beads_of(step)
-                groups = [[atoms] for atoms in beads] if one_by_one else [beads]
-                found = [evaluation for group in groups for evaluation in self.evaluator.evaluate(group)]
+                if order is None:
+                    found = self.evaluator.evaluate(beads, 7)
+                else:
+                    found = [self.evaluator.evaluate([beads[k]], k)[0] for k in order(step)]
                 after(step, found)
 
     @property
@@ -110,10 +113,11 @@ def test_forces_are_those_of_the_labels(tmp_path):
     assert np.mean(errors[N_BEADS:]) < 0.05
 
 
-def test_beads_that_come_one_by_one_see_one_version(tmp_path):
+@pytest.mark.parametrize("order", [lambda step: range(N_BEADS), lambda step: np.roll(range(N_BEADS), step).tolist()])
+def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
     """But for those that had to be labelled; what they taught is there from the next step on."""
-    server, answers = Server(tmp_path, n_beads=N_BEADS), []
-    server.run(range(12), one_by_one=True, after=lambda step, found: answers.append(found))
+    server, answers = Server(tmp_path), []
+    server.run(range(12), order, lambda step, found: answers.append(found))
     newest = 0
     for found in answers:
         quiet = [e.extras["model_version"] for e in found if not e.extras["learned"]]
@@ -123,14 +127,38 @@ def test_beads_that_come_one_by_one_see_one_version(tmp_path):
     assert server.n_rows == 12
 
 
-def test_a_lost_connection_begins_the_step_anew(tmp_path):
-    server = Server(tmp_path, n_beads=N_BEADS)
+def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_path, monkeypatch):
+    """The server knows what was answered, so the driver has to know it too."""
+    first = Server(tmp_path)
+
+    def interrupted(query):
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit), first.campaign, first.evaluator.serving():
+        for step in range(3):
+            for k, atoms in enumerate(beads_of(step)):
+                first.evaluator.evaluate([atoms], k)
+        version = first.campaign.learner.model_version
+        monkeypatch.setattr(first.campaign, "settle", interrupted)
+        quiet, far = beads_of(2)[0], beads_of(80)[1]
+        (answer,) = first.evaluator.evaluate([quiet], 0)
+        assert versions([answer]) == [version] and not answer.extras["learned"]
+        first.evaluator.evaluate([far], 1)
+    second = Server(tmp_path, resume=True)
+    with second.campaign, second.evaluator.serving():
+        (labelled,) = second.evaluator.evaluate([far], 1)
+        (last,) = second.evaluator.evaluate([beads_of(2)[2]], 2)
+        (following,) = second.evaluator.evaluate([quiet], 0)
+    assert versions([labelled, last]) == [version + 1, version] and versions([following]) > [version]
+
+
+def test_a_server_that_gives_no_numbers(tmp_path):
+    """Every message is a step."""
+    server = Server(tmp_path)
     with server.campaign, server.evaluator.serving():
-        server.evaluator.evaluate(beads_of(0)[:1])
-        server.evaluator.disconnected()
-        for atoms in beads_of(0):
-            server.evaluator.evaluate([atoms])
-    assert server.n_rows == 1
+        for step in range(4):
+            server.evaluator.evaluate(beads_of(step)[:1])
+    assert server.n_rows == 4
 
 
 @pytest.mark.parametrize(("error", "stop_at"), [(KeyboardInterrupt, 1), (SystemExit, 5), (LabelError, 9)])

@@ -25,14 +25,13 @@ pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExce
 class Recorder:
     """Forces that are the positions; remembers what it was asked."""
 
+    identify = False
+
     def __init__(self):
-        self.asked = []
-        self.n_disconnected = 0
+        self.asked, self.requests = [], []
 
-    def disconnected(self):
-        self.n_disconnected += 1
-
-    def evaluate(self, beads):
+    def evaluate(self, beads, request=None):
+        self.requests.append(request)
         self.asked.append([atoms.copy() for atoms in beads])
         return [Evaluation(float(k), atoms.positions.copy(), np.eye(3), {"k": k}) for k, atoms in enumerate(beads)]
 
@@ -189,7 +188,7 @@ def test_the_line_is_empty_while_it_computes(path):
     went, left = threading.Event(), threading.Event()
 
     class Slow(Recorder):
-        def evaluate(self, beads):
+        def evaluate(self, beads, request=None):
             went.set()
             assert left.wait(SECONDS)
             raise StructureError("this one ends")
@@ -210,8 +209,7 @@ def test_the_line_is_empty_while_it_computes(path):
 
 def test_servers_come_and_go(path):
     """Gone without a word after a force, dropped by EXIT, and served again each time."""
-    client = serve(path, one_force, and_exit, one_force, and_exit)
-    assert (client.n_served, client.evaluator.n_disconnected) == (4, 4)
+    assert serve(path, one_force, and_exit, one_force, and_exit).n_served == 4
 
 
 def test_a_server_that_says_nothing_is_asked_again_a_while_later(path):
@@ -278,7 +276,7 @@ def test_a_message_that_stops(path, monkeypatch):
 
 def test_nan_is_not_sent(path):
     class Broken(Recorder):
-        def evaluate(self, beads):
+        def evaluate(self, beads, request=None):
             return [Evaluation(0.0, np.full((N, 3), np.nan), np.eye(3))]
 
     def conversation(connection):
@@ -295,7 +293,7 @@ def test_nan_is_not_sent(path):
 )
 def test_errors_of_the_evaluator_are_not_those_of_the_line(path, error):
     class Broken(Recorder):
-        def evaluate(self, beads):
+        def evaluate(self, beads, request=None):
             raise error
 
     def conversation(connection):

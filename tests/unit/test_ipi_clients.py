@@ -15,16 +15,14 @@ SECONDS = 20
 
 class Evaluator:
     def __init__(self, error=None):
-        self.threads, self.n_disconnected, self.error = [], 0, error
+        self.threads, self.requests, self.error = [], [], error
 
-    def evaluate(self, beads):
+    def evaluate(self, beads, request=None):
+        self.requests.append(request)
         self.threads.append(threading.current_thread())
         if self.error:
             raise self.error
         return [Evaluation(atoms.positions[0, 0], atoms.positions, np.eye(3)) for atoms in beads]
-
-    def disconnected(self):
-        self.n_disconnected += 1
 
 
 class Client:
@@ -39,11 +37,10 @@ class Client:
         try:
             for k in range(self.questions):
                 atoms.positions[:] = 100 * self.number + k
-                self.answers.append(self.shared.evaluate([atoms])[0].energy)
+                self.answers.append(self.shared.evaluate([atoms], self.number)[0].energy)
         except Exception as error:
             self.heard = error
             raise
-        self.shared.disconnected()
         if self.error:
             raise self.error
 
@@ -55,7 +52,7 @@ def test_everybody_gets_their_own_answer_from_one_thread():
     for client in clients:
         assert client.answers == [100 * client.number + k for k in range(50)]
     assert set(evaluator.threads) == {threading.main_thread()} and len(evaluator.threads) == 200
-    assert evaluator.n_disconnected == 4
+    assert sorted(evaluator.requests) == [0] * 50 + [1] * 50 + [2] * 50 + [3] * 50
 
 
 def test_an_error_of_a_client_ends_all():

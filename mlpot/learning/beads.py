@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -212,13 +212,13 @@ class LearningEvaluator:
         since_check = self.pace.step - self.pace.last_check
         n_queued = len(self.campaign.queue)
         if model is None:
-            return _View(bare_structure(atoms), learner.decide(None, since, since_check, n_queued), None, None, version)
+            return _View(atoms, learner.decide(None, since, since_check, n_queued), None, None, version)
         if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
             self._neighbours = BeadNeighbours(model.cutoff)
         pairs = self._neighbours.update(atoms)
         prediction, members = predict_bead(model.compiled, pairs, volume_of(atoms), self.committee)
         decision = learner.decide(prediction, since, since_check, n_queued)
-        return _View(bare_structure(atoms), decision, prediction, members, version)
+        return _View(atoms, decision, prediction, members, version)
 
     def _worst(self, views: Sequence[_View], labelled: dict) -> int | None:
         """The bead to label next; BudgetSpent where that would be one too many."""
@@ -274,9 +274,13 @@ class LearningEvaluator:
             if k in labelled or self.pace.step % self.settings.interval == 0:
                 step.frames.append(self._frame(view, len(step.views) + k, k in labelled))
         if step.first is None or (request or 0) < min(other or 0 for other in step.requests):
-            step.first = views[0].atoms.positions
+            step.first = views[0].atoms.positions.copy()
         step.requests.append(request)
-        step.views += views
+        # the server's next structures overwrite these; of the few that may be labelled later there are copies
+        step.views += [
+            replace(view, atoms=bare_structure(view.atoms)) if view.decision.action == "queue" else view
+            for view in views
+        ]
         step.labels += labelled.values()
         step.seconds += seconds
 

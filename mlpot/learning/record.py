@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
+
+from ..structures import stress_matrix, xyz_text
 
 LOG, TRAJECTORY = "log.csv", "trajectory"
 LOG_COLUMNS = (
@@ -83,15 +83,17 @@ def _cell(value: float | bool | str | None) -> str:
 
 def frame_text(atoms: Atoms, results: Mapping, uncertainty: Mapping, info: Mapping[str, int]) -> str:
     """A frame of the trajectory in extended XYZ, with results, uncertainties, and momenta where there are any."""
-    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    columns = {"pos": ("R", atoms.positions)}
     if atoms.has("momenta"):
-        frame.set_momenta(atoms.get_momenta())
-    known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-    frame.calc = SinglePointCalculator(frame, **known)
-    frame.info.update(info)
+        columns["momenta"] = ("R", atoms.get_momenta())
+    comment: dict[str, Any] = dict(info)
+    if "energy" in results:
+        comment["energy"] = results["energy"]
+    if "stress" in results:
+        comment["stress"] = stress_matrix(results["stress"])
+    if "forces" in results:
+        columns["forces"] = ("R", results["forces"])
     for name in ("energies_std", "forces_std"):
         if name in uncertainty:
-            frame.arrays[name] = np.asarray(uncertainty[name])
-    buffer = io.StringIO()
-    ase.io.write(buffer, frame, format="extxyz")
-    return buffer.getvalue()
+            columns[name] = ("R", np.asarray(uncertainty[name]))
+    return xyz_text(atoms, columns, comment)

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -29,6 +29,10 @@ TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapT
 
 
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
+
+
+Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
+"""Temperatures, K."""
 
 
 class DataSettings(Settings):
@@ -57,8 +61,8 @@ class DynamicsSettings(Settings):
     """Molecular dynamics."""
 
     ensemble: Literal["nve", "nvt", "npt"] = Field("nvt", description="nve | nvt | npt")
-    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] = Field(
-        300.0, description="a number, or [start, end] for a linear ramp"
+    temperature_K: PositiveFloat | Ramp = Field(
+        300.0, description="a number, or [start, end] for a linear ramp; [300, 300, 900] is held in the first half"
     )
     timestep_fs: PositiveFloat = Field(1.0, description="fs")
     steps: PositiveInt = Field(2000, description="steps of the whole run")
@@ -186,7 +190,7 @@ class WalkerSettings(Settings):
         None, description="copies along the cell vectors"
     )
     ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
-    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="K")
+    temperature_K: PositiveFloat | Ramp | None = Field(None, description="K")
     pressure_GPa: float | None = Field(None, description="GPa")
     timestep_fs: PositiveFloat | None = Field(None, description="fs")
     steps: PositiveInt | None = Field(None, description="steps of this walker")

@@ -6,7 +6,9 @@
 Runs a configuration once without a kill and once with `kill -9` at random instants, of the simulation, of the process that
 makes a label, or of both, each followed by --resume where the simulation has ended; then compares labels, log and trajectories
 bit for bit, looks for files that cannot be read, and counts labels that were paid for twice. Without a configuration it is
-three walkers on a potential that costs nothing, whose calculations are counted as they begin and end.
+three walkers on a potential that costs nothing, whose calculations note durably when they begin and end. So it can be told of
+every calculation that was done again how far the one before had come when it was killed: it had not ended, it had ended but its
+result was not on the disk yet, or it was there, which must not happen.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import time
 import tomllib
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase.db
@@ -28,7 +31,9 @@ import ase.io
 from ase.build import bulk
 
 import mlpot
-from mlpot.labellers.faulty import calls
+from mlpot.labellers import inbox
+from mlpot.labellers.faulty import Note, fingerprint, notes
+from mlpot.processes import start_time
 
 OWN = """
 [structure]
@@ -101,28 +106,61 @@ def labelling(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def strike(process: subprocess.Popen, rng: random.Random) -> str:
+@dataclass(frozen=True)
+class Kill:
+    """What was killed, when, and which results were on the disk when it was dead.
+
+    Parameters
+    ----------
+    target : str
+        "simulation", "worker" or "all".
+    pids : list of int
+        What was killed.
+    time : float
+        s since the epoch.
+    durable : set of str
+        Fingerprints of structures.
+    """
+
+    target: str
+    pids: list[int]
+    time: float
+    durable: set[str]
+
+
+def strike(process: subprocess.Popen, folder: Path, rng: random.Random) -> Kill:
     """Kill the simulation, one of its workers, or all of them."""
     workers = labelling(process.pid)
     target = rng.choices(["simulation", "worker", "all"], [6, 2, 2])[0]
     victims = [process.pid] if target != "worker" else rng.sample(workers, min(1, len(workers)))
-    for pid in victims + (workers if target == "all" else []):
+    victims += workers if target == "all" else []
+    now = time.time()
+    for pid in victims:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return target
+    while any(start_time(pid) for pid in victims):
+        time.sleep(0.001)
+    return Kill(target, victims, now, durable(folder))
 
 
-def run_with_kills(config: Path, kills: int, longest: float, rng: random.Random) -> Counter:
-    """Start, kill, resume until it completes; what was killed how often."""
-    struck: Counter = Counter()
+def durable(folder: Path) -> set[str]:
+    """Structures of which there are results, in the inbox or, where they go from there, in labels.db."""
+    found = [inbox.take(folder / "inbox", key) for key in inbox.waiting(folder / "inbox")]
+    stored = rows(folder) if (folder / "labels.db").exists() else []
+    return {fingerprint(one[0]) for one in found if one} | {fingerprint(row.toatoms()) for row in stored}
+
+
+def run_with_kills(config: Path, folder: Path, kills: int, longest: float, rng: random.Random) -> list[Kill]:
+    """Start, kill, resume until it completes."""
+    struck: list[Kill] = []
     process, target = start(config, False), ""
     while True:
-        wait = rng.uniform(0.05, longest) if struck.total() < kills else None
+        wait = rng.uniform(0.05, longest) if len(struck) < kills else None
         try:
             _, errors = process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
-            target = strike(process, rng)
-            struck[target] += 1
+            struck.append(strike(process, folder, rng))
+            target = struck[-1].target
             if target == "worker":
                 continue
             process.communicate()
@@ -131,7 +169,7 @@ def run_with_kills(config: Path, kills: int, longest: float, rng: random.Random)
                 return struck
             # the worker that looks at the settings before anything begins is not replaced: the run says so and ends
             if target != "worker" or b"killed by SIGKILL" not in errors:
-                sys.exit(f"after {struck.total()} kills the run failed:\n{errors.decode()}")
+                sys.exit(f"after {len(struck)} kills the run failed:\n{errors.decode()}")
         # killed before it had written anything, a folder is as good as new
         process, target = start(config, resume=any(config.parent.glob(f"run_{config.stem}/*"))), ""
 
@@ -170,6 +208,43 @@ def compare(whole: Path, killed: Path) -> list[str]:
     return wrong + left
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """Calculations that were done again, by how far the one before had come when it was killed.
+
+    Parameters
+    ----------
+    unfinished : int
+        It had not ended.
+    unwritten : list of float
+        It had ended so many ms before, and its result was not on the disk.
+    needless : int
+        Its result was on the disk, or it was not killed at all.
+    """
+
+    unfinished: int
+    unwritten: list[float]
+    needless: int
+
+
+def repeats(noted: list[Note], kills: list[Kill]) -> Repeats:
+    """Look at all attempts at the same structure but the last."""
+    unfinished, unwritten, needless = 0, [], 0
+    last = {note.fingerprint: note.pid for note in noted if note.event == "start"}
+    ends = {(note.fingerprint, note.pid): note.time for note in noted if note.event == "end"}
+    for _, structure, pid, began in (
+        note for note in noted if note.event == "start" and note.pid != last[note.fingerprint]
+    ):
+        fatal = next((kill for kill in kills if pid in kill.pids and kill.time > began), None)
+        if fatal is None or structure in fatal.durable:
+            needless += 1
+        elif (structure, pid) in ends:
+            unwritten.append(1e3 * (fatal.time - ends[structure, pid]))
+        else:
+            unfinished += 1
+    return Repeats(unfinished, unwritten, needless)
+
+
 def main() -> None:
     """Run both, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,15 +265,18 @@ def main() -> None:
         print(f"without a kill: {len(rows(whole))} labels, {time.perf_counter() - started:.0f} s", flush=True)
         started = time.perf_counter()
         config, killed = prepared(arguments.config, "killed", scratch, arguments.steps)
-        struck = run_with_kills(config, arguments.kills, arguments.longest, random.Random(arguments.seed))
-        print(f"killed {dict(struck)}: {len(rows(killed))} labels, {time.perf_counter() - started:.0f} s")
+        kills = run_with_kills(config, killed, arguments.kills, arguments.longest, random.Random(arguments.seed))
+        struck = dict(Counter(kill.target for kill in kills))
+        print(f"killed {struck}: {len(rows(killed))} labels, {time.perf_counter() - started:.0f} s")
         wrong = compare(whole, killed)
-        ends = Counter(calls(scratch / "calls_killed", "end"))
-        twice = sum(count - 1 for count in ends.values())
+        again = repeats(notes(scratch / "calls_killed"), kills)
+        unwritten = ", ".join(f"{milliseconds:.1f} ms" for milliseconds in again.unwritten)
+        print(f"differs or is left over: {wrong or 'nothing'}")
         print(
-            f"differs or is left over: {wrong or 'nothing'}; calculations finished {ends.total()}, of them twice: {twice}"
+            f"calculations made again: {again.unfinished} that were killed before they ended; {len(again.unwritten)} that had "
+            f"ended, but whose result was not on the disk ({unwritten}); {again.needless} whose result was there"
         )
-        if wrong or twice:
+        if wrong or again.needless:
             sys.exit(1)
 
 

@@ -6,7 +6,9 @@
 Runs a configuration once without a kill and once with `kill -9` at random instants, of the simulation, of the process that
 makes a label, or of both, each followed by --resume where the simulation has ended; then compares labels, log and trajectories
 bit for bit, looks for files that cannot be read, and counts labels that were paid for twice. Without a configuration it is
-three walkers on a potential that costs nothing, whose calculations are counted as they begin and end.
+three walkers on a potential that costs nothing, whose calculations note durably when they begin and end. So it can be told of
+every calculation that was done again how far the one before had come when it was killed: it had not ended, it had ended but its
+result was not on the disk yet, or it was there, which must not happen.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import time
 import tomllib
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase.db
@@ -28,7 +31,10 @@ import ase.io
 from ase.build import bulk
 
 import mlpot
-from mlpot.labellers.faulty import calls
+from mlpot.labellers import inbox
+from mlpot.labellers.faulty import Note, fingerprint, notes
+from mlpot.learning.folder import holder_of
+from mlpot.processes import start_time
 
 OWN = """
 [structure]
@@ -67,6 +73,22 @@ ensemble = "npt"
 """
 
 
+MOMENTS = {"starting": 1, "running": 3, "calculating": 4}
+"""When kills come, and how often."""
+AIM = 0.4
+"""So many s after the beginning of a calculation, at the most."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A run that is to be killed: its configuration, folder and notes of calculations; s between kills at the most."""
+
+    config: Path
+    folder: Path
+    calls: Path
+    longest: float
+
+
 def command(config: Path, resume: bool) -> list[str]:
     """`mlpot learn` of this environment."""
     return [sys.executable, "-m", "mlpot", "learn", str(config), *(["--resume"] if resume else [])]
@@ -74,10 +96,14 @@ def command(config: Path, resume: bool) -> list[str]:
 
 def start(config: Path, resume: bool) -> subprocess.Popen:
     """One thread: a run of two threads may differ in the last bit where a foreign code makes the labels."""
-    return subprocess.Popen(
-        command(config, resume), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open(errors_of(config), "w") as errors:
+        return subprocess.Popen(command(config, resume), stdout=subprocess.DEVNULL, stderr=errors, env=environment)
+
+
+def errors_of(config: Path) -> Path:
+    """What a run has to say."""
+    return config.with_suffix(".errors")
 
 
 def prepared(config: Path | None, name: str, scratch: Path, steps: int) -> tuple[Path, Path]:
@@ -101,39 +127,101 @@ def labelling(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def strike(process: subprocess.Popen, rng: random.Random) -> str:
-    """Kill the simulation, one of its workers, or all of them."""
+@dataclass(frozen=True)
+class Kill:
+    """What was killed, when, and which results were on the disk when it was dead.
+
+    Parameters
+    ----------
+    moment : str
+        One of `MOMENTS`.
+    target : str
+        "simulation", "worker" or "all".
+    pids : list of int
+        What was killed.
+    time : float
+        s since the epoch.
+    durable : set of str
+        Fingerprints of structures.
+    """
+
+    moment: str
+    target: str
+    pids: list[int]
+    time: float
+    durable: set[str]
+
+
+def instant(process: subprocess.Popen, run: Killed, rng: random.Random) -> str | None:
+    """Wait for the instant of a kill: which of `MOMENTS` it is; None when the run has ended before.
+
+    Starting takes seconds, in which there is nothing to lose: most kills are timed from when that is over, half of them from
+    the beginning of a calculation, so that they fall before, at and after its end.
+    """
+    moment = rng.choices(list(MOMENTS), MOMENTS.values())[0]
+    begun = len(notes(run.calls))
+    reached = {
+        "starting": lambda: True,
+        "running": lambda: (holder_of(run.folder) or {}).get("pid") == process.pid,
+        "calculating": lambda: any(note.event == "start" for note in notes(run.calls)[begun:]),
+    }[moment]
+    while not reached():
+        if process.poll() is not None:
+            return None
+        time.sleep(0.005)
+    try:
+        process.wait(rng.uniform(0.0, AIM if moment == "calculating" else run.longest))
+    except subprocess.TimeoutExpired:
+        return moment
+    return None
+
+
+def strike(process: subprocess.Popen, run: Killed, moment: str, rng: random.Random) -> Kill:
+    """Kill the simulation, one of its workers, one that calculates if there is any, or all of them."""
     workers = labelling(process.pid)
-    target = rng.choices(["simulation", "worker", "all"], [6, 2, 2])[0]
-    victims = [process.pid] if target != "worker" else rng.sample(workers, min(1, len(workers)))
-    for pid in victims + (workers if target == "all" else []):
+    target = rng.choices(["simulation", "worker", "all"], [2, 2, 1])[0] if workers else "simulation"
+    busy = Counter(note.pid for note in notes(run.calls))
+    at_work = [pid for pid in workers if busy[pid]] or workers
+    victims = [process.pid] if target != "worker" else [rng.choice(at_work)]
+    victims += workers if target == "all" else []
+    now = time.time()
+    for pid in victims:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return target
+    while any(start_time(pid) for pid in victims):
+        time.sleep(0.001)
+    return Kill(moment, target, victims, now, durable(run.folder))
 
 
-def run_with_kills(config: Path, kills: int, longest: float, rng: random.Random) -> Counter:
-    """Start, kill, resume until it completes; what was killed how often."""
-    struck: Counter = Counter()
-    process, target = start(config, False), ""
+def durable(folder: Path) -> set[str]:
+    """Structures of which there are results, in the inbox or, where they go from there, in labels.db."""
+    found = [inbox.take(folder / "inbox", key) for key in inbox.waiting(folder / "inbox")]
+    stored = rows(folder) if (folder / "labels.db").exists() else []
+    return {fingerprint(one[0]) for one in found if one} | {fingerprint(row.toatoms()) for row in stored}
+
+
+def run_with_kills(run: Killed, kills: int, rng: random.Random) -> list[Kill]:
+    """Start, kill, resume until it completes."""
+    struck: list[Kill] = []
+    process, target = start(run.config, False), ""
     while True:
-        wait = rng.uniform(0.05, longest) if struck.total() < kills else None
-        try:
-            _, errors = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            target = strike(process, rng)
-            struck[target] += 1
+        moment = instant(process, run, rng) if len(struck) < kills else None
+        if moment is None:
+            process.wait()
+        else:
+            struck.append(strike(process, run, moment, rng))
+            target = struck[-1].target
             if target == "worker":
                 continue
-            process.communicate()
-        else:
-            if process.returncode == 0:
-                return struck
-            # the worker that looks at the settings before anything begins is not replaced: the run says so and ends
-            if target != "worker" or b"killed by SIGKILL" not in errors:
-                sys.exit(f"after {struck.total()} kills the run failed:\n{errors.decode()}")
+            process.wait()
+        if process.returncode == 0:
+            return struck
+        errors = errors_of(run.config).read_text()
+        # the worker that looks at the settings before anything begins is not replaced: the run says so and ends
+        if moment is None and (target != "worker" or "killed by SIGKILL" not in errors):
+            sys.exit(f"after {len(struck)} kills the run failed:\n{errors}")
         # killed before it had written anything, a folder is as good as new
-        process, target = start(config, resume=any(config.parent.glob(f"run_{config.stem}/*"))), ""
+        process, target = start(run.config, resume=run.folder.exists() and any(run.folder.iterdir())), ""
 
 
 def rows(folder: Path) -> list:
@@ -170,12 +258,49 @@ def compare(whole: Path, killed: Path) -> list[str]:
     return wrong + left
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """Calculations that were done again, by how far the one before had come when it was killed.
+
+    Parameters
+    ----------
+    unfinished : int
+        It had not ended.
+    unwritten : list of float
+        It had ended so many ms before, and its result was not on the disk.
+    needless : int
+        Its result was on the disk, or it was not killed at all.
+    """
+
+    unfinished: int
+    unwritten: list[float]
+    needless: int
+
+
+def repeats(noted: list[Note], kills: list[Kill]) -> Repeats:
+    """Look at all attempts at the same structure but the last."""
+    unfinished, unwritten, needless = 0, [], 0
+    last = {note.fingerprint: note.pid for note in noted if note.event == "start"}
+    ends = {(note.fingerprint, note.pid): note.time for note in noted if note.event == "end"}
+    for _, structure, pid, began in (
+        note for note in noted if note.event == "start" and note.pid != last[note.fingerprint]
+    ):
+        fatal = next((kill for kill in kills if pid in kill.pids and kill.time > began), None)
+        if fatal is None or structure in fatal.durable:
+            needless += 1
+        elif (structure, pid) in ends:
+            unwritten.append(1e3 * (fatal.time - ends[structure, pid]))
+        else:
+            unfinished += 1
+    return Repeats(unfinished, unwritten, needless)
+
+
 def main() -> None:
     """Run both, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, nargs="?")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--longest", type=float, default=4.0, help="seconds between kills at the most")
+    parser.add_argument("--longest", type=float, default=4.0, help="seconds after the start, at the most")
     parser.add_argument("--steps", type=int, default=600, help="of each of the three walkers, without a configuration")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -183,22 +308,25 @@ def main() -> None:
         scratch = Path(name)
         config, whole = prepared(arguments.config, "whole", scratch, arguments.steps)
         started = time.perf_counter()
-        process = start(config, False)
-        _, errors = process.communicate()
-        if process.returncode:
-            sys.exit(errors.decode())
+        if start(config, False).wait():
+            sys.exit(errors_of(config).read_text())
         print(f"without a kill: {len(rows(whole))} labels, {time.perf_counter() - started:.0f} s", flush=True)
         started = time.perf_counter()
-        config, killed = prepared(arguments.config, "killed", scratch, arguments.steps)
-        struck = run_with_kills(config, arguments.kills, arguments.longest, random.Random(arguments.seed))
-        print(f"killed {dict(struck)}: {len(rows(killed))} labels, {time.perf_counter() - started:.0f} s")
-        wrong = compare(whole, killed)
-        ends = Counter(calls(scratch / "calls_killed", "end"))
-        twice = sum(count - 1 for count in ends.values())
+        config, folder = prepared(arguments.config, "killed", scratch, arguments.steps)
+        run = Killed(config, folder, scratch / "calls_killed", arguments.longest)
+        kills = run_with_kills(run, arguments.kills, random.Random(arguments.seed))
+        print(f"killed {len(kills)} times: {len(rows(folder))} labels, {time.perf_counter() - started:.0f} s")
+        for (moment, target), count in sorted(Counter((kill.moment, kill.target) for kill in kills).items()):
+            print(f"    {moment}, {target}: {count}")
+        wrong = compare(whole, folder)
+        again = repeats(notes(run.calls), kills)
+        unwritten = ", ".join(f"{milliseconds:.1f} ms" for milliseconds in again.unwritten)
+        print(f"differs or is left over: {wrong or 'nothing'}")
         print(
-            f"differs or is left over: {wrong or 'nothing'}; calculations finished {ends.total()}, of them twice: {twice}"
+            f"calculations made again: {again.unfinished} that were killed before they ended; {len(again.unwritten)} that had "
+            f"ended, but whose result was not on the disk ({unwritten}); {again.needless} whose result was there"
         )
-        if wrong or twice:
+        if wrong or again.needless:
             sys.exit(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ase.data import atomic_numbers
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -20,6 +20,9 @@ from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSett
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
+
+Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
+"""Temperatures, K."""
 
 
 class DataSettings(Settings):
@@ -48,8 +51,8 @@ class DynamicsSettings(Settings):
     """Molecular dynamics."""
 
     ensemble: Literal["nve", "nvt", "npt"] = Field("nvt", description="nve | nvt | npt")
-    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] = Field(
-        300.0, description="a number, or [start, end] for a linear ramp"
+    temperature_K: PositiveFloat | Ramp = Field(
+        300.0, description="a number, or [start, end] for a linear ramp; [300, 300, 900] is held in the first half"
     )
     timestep_fs: PositiveFloat = Field(1.0, description="fs")
     steps: PositiveInt = Field(2000, description="steps of the whole run")
@@ -177,7 +180,7 @@ class WalkerSettings(Settings):
         None, description="copies along the cell vectors"
     )
     ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
-    temperature_K: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = Field(None, description="K")
+    temperature_K: PositiveFloat | Ramp | None = Field(None, description="K")
     pressure_GPa: float | None = Field(None, description="GPa")
     timestep_fs: PositiveFloat | None = Field(None, description="fs")
     steps: PositiveInt | None = Field(None, description="steps of this walker")

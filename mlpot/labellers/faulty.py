@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -43,8 +43,8 @@ class FaultyCalculator(Calculator):
         SIGKILL to this process and to the one that started it. Nothing from the end of the list on. The
         calculations are counted by the lines of `calls_file`, over all processes; without one, by this object.
     calls_file : str
-        Text file that gets a line "start FINGERPRINT PID" when a calculation begins and "end FINGERPRINT PID"
-        when it is finished, on the disk before anything else happens.
+        Text file that gets a line "start FINGERPRINT PID TIME" when a calculation begins and one with "end" when it is
+        finished, on the disk before anything else happens; see `Note`.
     always : str
         A fault of every calculation that `fail` leaves alone.
     seconds : float
@@ -117,7 +117,7 @@ class FaultyCalculator(Calculator):
             return
         descriptor = os.open(self._calls_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, f"{event} {fingerprint(self.atoms)} {os.getpid()}\n".encode())
+            os.write(descriptor, f"{event} {fingerprint(self.atoms)} {os.getpid()} {time.time():.6f}\n".encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -128,13 +128,27 @@ def fingerprint(atoms: Atoms) -> str:
     return hashlib.sha256(np.ascontiguousarray(atoms.positions).tobytes()).hexdigest()[:16]
 
 
-def calls(file: str | Path, event: str) -> list[str]:
-    """Fingerprints of the calculations that have begun (`event` "start") or finished ("end")."""
+class Note(NamedTuple):
+    """A line of `calls_file`: "start" or "end", which structure, who, and when in seconds since the epoch."""
+
+    event: str
+    fingerprint: str
+    pid: int
+    time: float
+
+
+def notes(file: str | Path) -> list[Note]:
+    """All that calculations have noted."""
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [line.split()[1] for line in lines if line.startswith(event + " ")]
+    return [Note(event, of, int(pid), float(when)) for event, of, pid, when in map(str.split, lines)]
+
+
+def calls(file: str | Path, event: str) -> list[str]:
+    """Fingerprints of the calculations that have begun (`event` "start") or finished ("end")."""
+    return [note.fingerprint for note in notes(file) if note.event == event]
 
 
 def _interrupt(fault: str) -> None:

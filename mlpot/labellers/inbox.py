@@ -24,6 +24,7 @@ from ..errors import RunFolderError
 from ..processes import host, is_alive
 from . import claims
 from .protocol import Label, Labeller, key_of
+from .scratch import scratch_folder
 
 PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
 """How long a finished label waits for room on a disk, and how often it looks."""
@@ -54,7 +55,7 @@ def label_into(labeller: Labeller, atoms: Atoms, inbox: Path, key: str | None = 
         If the inbox cannot be written. Either nothing has been calculated, or the result is in the file that the message
         names.
     """
-    key = key or key_of(labeller, atoms)
+    key, inbox = key or key_of(labeller, atoms), inbox.absolute()
     claim = claim_of(inbox, key)
     try:
         inbox.mkdir(exist_ok=True)
@@ -64,7 +65,8 @@ def label_into(labeller: Labeller, atoms: Atoms, inbox: Path, key: str | None = 
         raise RunFolderError(f"{inbox}: cannot be written: {error}; make room or permission and --resume") from error
     try:
         if not (inbox / f"{key}.json").exists():
-            with claims.beating(claim):
+            # big files of a calculation are removed after its result is on the disk
+            with claims.beating(claim), scratch_folder():
                 deliver(inbox, key, atoms, labeller.label(atoms))
     finally:
         try:

@@ -22,10 +22,17 @@ OWNED = "MLPOT_SCRATCH_OWNED"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Work in an empty folder, and come back; in a worker, that of a failed label stays for the executor."""
-    home = os.getcwd()
+    """Work in an empty folder, and come back; in a worker, that of a failed label stays for the executor.
+
+    Whoever is in one already stays there: to remove it may take long, and the outer block ends when the label is safe.
+    """
+    home = Path.cwd()
     owner = os.environ.get(OWNED, str(os.getpid()))
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{host()}-{owner}-{os.getpid()}-"))
+    prefix = f"{PREFIX}-{host()}-{owner}-{os.getpid()}-"
+    if home.name.startswith(prefix):
+        yield home
+        return
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
     os.chdir(folder)
     failed = True
     try:

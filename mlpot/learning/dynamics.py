@@ -24,8 +24,8 @@ class DynamicsPlan:
     ----------
     ensemble : str
         "nve", "nvt" (Langevin, BAOAB; doi:10.1063/1.4802990) or "npt" (Langevin-Hoover; doi:10.1063/1.1755657).
-    ramp : (float, float)
-        Temperatures at the first and the last step, K.
+    ramp : tuple of float
+        Temperatures that the thermostat passes in straight lines of equal length, two or more, K.
     timestep_fs, thermostat_fs, barostat_fs : float
         fs.
     pressure_GPa : float
@@ -36,7 +36,7 @@ class DynamicsPlan:
     """
 
     ensemble: str
-    ramp: tuple[float, float]
+    ramp: tuple[float, ...]
     timestep_fs: float
     steps: int
     seed: int
@@ -47,8 +47,10 @@ class DynamicsPlan:
 
     def temperature(self, step: int) -> float:
         """Temperature of the thermostat at a step, K."""
-        start, end = self.ramp
-        return start + (end - start) * min(step / self.steps, 1.0)
+        passed = min(step / self.steps, 1.0) * (len(self.ramp) - 1)
+        line = min(int(passed), len(self.ramp) - 2)
+        start, end = self.ramp[line : line + 2]
+        return start + (end - start) * (passed - line)
 
 
 class Dynamics:

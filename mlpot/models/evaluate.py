@@ -50,10 +50,13 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
     "energy_..." of total energies and "force_..." of force components, but those that symmetry makes zero:
     "_coverage_1_sigma", "_coverage_2_sigma": parts within one and two deviations (a normal distribution has 0.68, 0.95);
     "_expected_normalised_error": see `expected_normalised_error`;
-    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom;
+    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom, both as lengths of vectors;
     "_rank_correlation_attainable": what errors drawn from the predicted distributions show: where all atoms are about equally
-    uncertain, not even a perfect uncertainty ranks their errors.
+    uncertain, not even a perfect uncertainty ranks their errors. The few members of the ensemble make deviations differ by
+    chance (15 %), which counts as a difference in uncertainty here: the true value is lower, see benchmarks/README.md.
 
+    "structure_rank_correlation": Spearman's between root mean squares over the forces of a structure, of deviations and of
+    errors: whether it is known at which structures the model is good, which is what a run decides by;
     "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms;
     "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "force_floor" (eV/A):
     of the calibration that was `used`.
@@ -70,6 +73,7 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
         "energy_rank_correlation_attainable": _rank_correlation(_drawn(totals[1]), totals[1]),
         "force_rank_correlation": _rank_correlation(_lengths(forces), _lengths(forces_std)),
         "force_rank_correlation_attainable": _rank_correlation(_lengths(_drawn(forces_std)), _lengths(forces_std)),
+        "structure_rank_correlation": _rank_correlation(*_root_mean_squares(comparisons)),
         "atom_rank_correlation": _rank_correlation(sizes, _joined([c.energies_std for c in with_forces])),
         "novel_atoms": _novel(comparisons),
         **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "force_floor")},
@@ -98,6 +102,13 @@ def _drawn(deviations: np.ndarray) -> np.ndarray:
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
     return np.linalg.norm(vectors, axis=1)
+
+
+def _root_mean_squares(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Of force errors and of their deviations (n_structures,), where there are both."""
+    told = [(c.forces, c.forces_std) for c in comparisons if c.forces is not None and c.forces_std is not None]
+    sizes = np.array([[np.sqrt(np.mean(values**2)) for values in both] for both in told]).reshape(-1, 2)
+    return sizes[:, 0], sizes[:, 1]
 
 
 def _rank_correlation(found: np.ndarray, deviations: np.ndarray) -> float | None:

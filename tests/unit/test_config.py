@@ -104,6 +104,12 @@ def test_ramps(tmp_path):
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 1200]\nsteps = 100\n")
     plan = read_config(file, LearnFile).dynamics.plan()
     assert [plan.temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
+    file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 300, 300, 1200]\nsteps = 300\n")
+    plan = read_config(file, LearnFile).dynamics.plan()
+    assert [plan.temperature(k) for k in (0, 100, 200, 250, 300, 301)] == [300, 300, 300, 750, 1200, 1200]
+    file.write_text(LEARN + "[dynamics]\ntemperature_K = [300]\n")
+    with pytest.raises(ConfigError, match="temperature_K"):
+        read_config(file, LearnFile)
 
 
 def test_labelling_plans(tmp_path):

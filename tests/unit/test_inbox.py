@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from labelling import LJ, crystal, faulty
 
 from mlpot.durable import atomic_write, create_text, remove_leftovers, write_text
 from mlpot.errors import RunFolderError
-from mlpot.labellers import claims, inbox
+from mlpot.labellers import claims, inbox, scratch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls, fingerprint
@@ -45,6 +46,20 @@ def test_a_result_in_the_inbox_is_exact(tmp_path):
     assert label.forces.tobytes() == expected.forces.tobytes()
     assert label.stress.tobytes() == expected.stress.tobytes()
     assert label.settings == labeller.settings
+
+
+def test_a_result_is_on_the_disk_before_scratch_files_are_removed(tmp_path, monkeypatch):
+    """Removing the big files of a calculation takes its time, in which a kill must not cost a label."""
+    seen, remove = [], shutil.rmtree
+    monkeypatch.setattr(
+        scratch.shutil, "rmtree", lambda folder, **how: (seen.append(inbox.waiting(box)), remove(folder, **how))
+    )
+    monkeypatch.chdir(tmp_path)
+    box = tmp_path / "inbox"
+    key = label_into(CalculatorLabeller(LJ), crystal(), Path("inbox"))
+    assert seen == [[key]]
+    assert Path.cwd() == tmp_path
+    assert not scratch.left_by(os.getpid())
 
 
 def test_what_cannot_be_read_is_kept(tmp_path, caplog):

@@ -151,7 +151,7 @@ def test_the_claim_of_a_process_known_to_be_dead_does_not_hold_up_the_next_try(t
             if not n_calls(tmp_path):
                 box.mkdir()
                 create_text(claim_of(box, key), json.dumps(dead))
-                (tmp_path / "calls").write_text("start x 7\n")
+                (tmp_path / "calls").write_text("start x 7 0.0\n")
                 error = LabelError("the labelling process was killed")
                 failures.note_process(error, dead)
                 future = Future()

@@ -69,6 +69,20 @@ def test_calibration_counts(frames):
     assert against["atom_rank_correlation"] == pytest.approx(-1.0)
 
 
+def test_structures_are_ranked_whatever_their_atoms(frames):
+    """Every structure is as wrong as was said, every atom the wrong way round."""
+    spread = np.linspace(0.1, 1.0, 32)
+    vectors = spread[:, None] * np.ones(3)
+    some = [
+        replace(comparison(atoms, 0.1, 0.2, size * vectors[::-1], spread), forces_std=size * vectors)
+        for size, atoms in enumerate(frames, 1)
+    ]
+    found = calibration(some)
+    assert found["structure_rank_correlation"] == pytest.approx(1.0)
+    assert found["force_rank_correlation"] < 0.9
+    assert calibration(some[:2])["structure_rank_correlation"] is None
+
+
 @pytest.mark.parametrize(("widest", "low", "high"), [(1.05, -0.2, 0.3), (1e4, 0.9, 1.0)])
 def test_a_rank_correlation_is_held_against_what_it_can_be(frames, widest, low, high):
     """Atoms that are all about equally uncertain cannot be ranked, not even by a perfect uncertainty."""

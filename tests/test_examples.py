@@ -1,6 +1,7 @@
 """What the README, the inputs and the examples say is run, in small."""
 
 import json
+import os
 import re
 import runpy
 import shutil
@@ -12,11 +13,12 @@ import ase.io
 import numpy as np
 import pytest
 from conftest import DATA
+from ipi_runs import I_PI, Process
 from typer.testing import CliRunner
 
 from mlpot.cli import app
 from mlpot.config import read_config
-from mlpot.schema import FitFile, LearnFile
+from mlpot.schema import DriverFile, FitFile, LearnFile
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = sorted((ROOT / "inputs").glob("*.toml"))
@@ -37,9 +39,10 @@ def copy(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", INPUTS, ids=lambda file: file.name)
 def test_inputs_are_valid(file, monkeypatch):
     monkeypatch.chdir(ROOT)
-    schema = FitFile if "data" in tomllib.loads(file.read_text()) else LearnFile
+    sections = tomllib.loads(file.read_text())
+    schema = FitFile if "data" in sections else DriverFile if "driver" in sections else LearnFile
     settings = read_config(file, schema)
-    if schema is LearnFile:
+    if schema is not FitFile:
         assert Path(settings.structure.file).exists()
 
 
@@ -65,6 +68,28 @@ def test_the_demo_and_its_check(copy, capsys, monkeypatch):
     runpy.run_path(str(ROOT / "examples" / "check_learned_run.py"), run_name="__main__")
     error = float(re.search(r"F MAE ([\d.]+)", capsys.readouterr().out).group(1))
     assert error < 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
+def test_the_driver(copy):
+    """inputs/driver.xml and inputs/driver.toml, as their heads say, shortened."""
+    pytest.importorskip("tblite", reason="tblite is not installed")
+    text, name = (copy / "inputs" / "driver.xml").read_text(), f"mlpot_{os.getpid()}_driver"
+    commands = re.findall(r"<\?start (.*)\?>", text)
+    assert commands == ["i-pi inputs/driver.xml", "mlpot driver inputs/driver.toml"]
+    text = re.sub(r"<total_steps>\d+", "<total_steps>60", text).replace(">mlpot<", f">{name}<")
+    (copy / "inputs" / "driver.xml").write_text(text)
+    config = copy / "inputs" / "driver.toml"
+    config.write_text(config.read_text().replace('"mlpot"', f'"{name}"'))
+    with (
+        Process([I_PI, "inputs/driver.xml"], copy, "i-pi.log") as ipi,
+        Process([sys.executable, "-m", "mlpot", "driver", "inputs/driver.toml"], copy, "driver.log") as driver,
+    ):
+        assert ipi.wait() == 0, ipi.text
+        assert driver.wait(60) == 0, driver.text
+    assert (copy / "runs/driver/report.html").exists()
+    assert np.loadtxt(copy / "driver.md")[-1, 0] == 60
 
 
 @pytest.mark.slow

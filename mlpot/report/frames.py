@@ -39,11 +39,7 @@ def sampled_steps(file: Path, number: int, n_beads: int) -> dict[int, list[Atoms
     """All beads of evenly spaced steps, `number` at most, by step; of steps of which all beads are there."""
     found: dict[int, str] = {}
     with open(file, "rb") as handle:
-        size = handle.seek(0, io.SEEK_END)
-        for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
-            handle.seek(place)
-            if place:
-                handle.readline()  # the rest of a line
+        for _ in _places(handle, number):
             for step, texts in _steps(handle):
                 if len(texts) == n_beads:
                     found[step] = "".join(texts)
@@ -67,14 +63,20 @@ def _steps(handle: BinaryIO) -> Iterator[tuple[int, list[str]]]:
         yield step, texts
 
 
+def _places(handle: BinaryIO, number: int) -> Iterator[None]:
+    """Stand at the beginnings of lines that are evenly spaced in a file, one after the other."""
+    size = handle.seek(0, io.SEEK_END)
+    for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
+        handle.seek(place)
+        if place:
+            handle.readline()  # the rest of a line
+        yield
+
+
 def _texts(file: Path, number: int) -> Iterator[tuple[int, str]]:
     """Place and text of the first whole frame after each of evenly spaced places."""
     with open(file, "rb") as handle:
-        size = handle.seek(0, io.SEEK_END)
-        for place in np.linspace(0, size, number, endpoint=False).astype(int).tolist():
-            handle.seek(place)
-            if place:
-                handle.readline()  # the rest of a line
+        for _ in _places(handle, number):
             if (frame := _next_frame(handle)) is not None:
                 yield frame
 

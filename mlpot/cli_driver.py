@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from .drivers.ipi_socket import Address
+    from .schema import DriverFile
 
 log = logging.getLogger(__name__)
 GRACE = 1.5
@@ -84,16 +85,30 @@ def _fixed(
 
 
 def _learning(config: Path, resume: bool) -> None:
-    from .config import learning_evaluator, read_config
-    from .drivers.ipi import IpiClient
-    from .drivers.ipi_clients import SharedEvaluator
-    from .learning.origin import keep_origin
-    from .processes import leaving_on_signals
+    from .config import read_config
+    from .learning.calculator import BudgetSpent
     from .report.run_report import write_run_report
     from .schema import DriverFile
 
     settings: DriverFile = read_config(config, DriverFile)
-    folder, told = Path(settings.output.folder), settings.driver
+    folder = Path(settings.output.folder)
+    try:
+        n_labels = _learn(config, settings, folder, resume)
+    except BudgetSpent:
+        log.info("report: %s", write_run_report(folder))
+        raise
+    log.info("%d labels in all; report: %s", n_labels, write_run_report(folder))
+
+
+def _learn(config: Path, settings: DriverFile, folder: Path, resume: bool) -> int:
+    """Serve until i-PI needs no more; the number of labels."""
+    from .config import learning_evaluator
+    from .drivers.ipi import IpiClient
+    from .drivers.ipi_clients import SharedEvaluator
+    from .learning.origin import keep_origin
+    from .processes import leaving_on_signals
+
+    told, address = settings.driver, settings.driver.address()
     with leaving_on_signals(GRACE), learning_evaluator(settings, resume) as evaluator:
         handler = logging.FileHandler(folder / "run.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
@@ -103,12 +118,12 @@ def _learning(config: Path, resume: bool) -> None:
         _introduce(template)
         with evaluator.serving():
             if told.clients == 1:
-                IpiClient(told.address(), template, evaluator, told.patience_s).run()
+                IpiClient(address, template, evaluator, told.patience_s).run()
             else:
                 shared = SharedEvaluator()
-                clients = [IpiClient(told.address(), template, shared, told.patience_s) for _ in range(told.clients)]
+                clients = [IpiClient(address, template, shared, told.patience_s) for _ in range(told.clients)]
                 shared.serve(evaluator, clients)
-    log.info("%d labels in all; report: %s", evaluator.campaign.learner.n_labels, write_run_report(folder))
+        return evaluator.campaign.learner.n_labels
 
 
 def _introduce(atoms: Atoms) -> None:

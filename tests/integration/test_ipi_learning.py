@@ -213,6 +213,7 @@ def test_the_budget_is_spent(work, name):
         with learner(work) as first:
             assert first.wait(60) == 1
             assert "all 3 of max_labels are spent" in first.text and "Traceback" not in first.text
+            assert "the budget of labels" in (work / "run" / "report.html").read_text()
         prepare(work, name)
         finishes(work, ipi)
     check(work)

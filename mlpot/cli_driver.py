@@ -93,15 +93,18 @@ def _learning(config: Path, resume: bool) -> None:
     settings: DriverFile = read_config(config, DriverFile)
     folder = Path(settings.output.folder)
     try:
-        n_labels = _learn(config, settings, folder, resume)
+        n_labels, n_steps = _learn(config, settings, folder, resume)
     except BudgetSpent:
         log.info("report: %s", write_run_report(folder))
         raise
-    log.info("%d labels in all; report: %s", n_labels, write_run_report(folder))
+    if n_steps:
+        log.info("%d labels in all; report: %s", n_labels, write_run_report(folder))
+    else:
+        log.info("nothing was asked for")
 
 
-def _learn(config: Path, settings: DriverFile, folder: Path, resume: bool) -> int:
-    """Serve until i-PI needs no more; the number of labels."""
+def _learn(config: Path, settings: DriverFile, folder: Path, resume: bool) -> tuple[int, int]:
+    """Serve until i-PI needs no more; the numbers of labels and of steps, over all restarts."""
     from .config import learning_evaluator
     from .drivers.ipi import IpiClient
     from .drivers.ipi_clients import SharedEvaluator
@@ -123,7 +126,7 @@ def _learn(config: Path, settings: DriverFile, folder: Path, resume: bool) -> in
                 shared = SharedEvaluator()
                 clients = [IpiClient(address, template, shared, told.patience_s) for _ in range(told.clients)]
                 shared.serve(evaluator, clients)
-        return evaluator.campaign.learner.n_labels
+        return evaluator.campaign.learner.n_labels, evaluator.pace.step
 
 
 def _introduce(atoms: Atoms) -> None:

@@ -302,7 +302,7 @@ class DriverSettings(Settings):
     committee: Committee = Field("none", description='"std" | "members" with <ffcommittee> in i-PI\'s input')
     clients: PositiveInt = Field(1, description="connections; one is best, with <batch_size> = nbeads")
     temperature_K: PositiveFloat | None = Field(
-        None, description="i-PI does not tell; for kinetic energies in the report"
+        None, description="of ring polymers: i-PI does not tell; for kinetic energies in the report"
     )
 
     @model_validator(mode="after")

@@ -219,6 +219,15 @@ def write_exact_xyz(file: str | Path, frames: Iterable[Atoms], infos: Iterable[M
         handle.writelines(exact_xyz(atoms, info) for atoms, info in zip(frames, infos, strict=True))
 
 
+def bare_structure(atoms: Atoms) -> Atoms:
+    """What a label depends on, and nothing else."""
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in ("initial_charges", "initial_magmoms"):
+        if atoms.has(name):
+            bare.set_array(name, atoms.get_array(name))
+    return bare
+
+
 def volume_of(atoms: Atoms) -> float | None:
     """Volume in A^3 of a cell that is periodic in three dimensions, None otherwise."""
     return abs(triple_product(atoms.cell.array)) if atoms.pbc.all() else None

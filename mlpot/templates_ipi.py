@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from .errors import ConfigError, StructureError
+from .structures import bare_structure
 from .templates import template
 
 INPUT, CONFIG, START = "input.xml", "learn.toml", "init.xyz"
@@ -60,7 +61,7 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
         config=CONFIG,
         start=START,
     )
-    known = {("driver", "unix"): address, ("driver", "temperature_K"): temperature}
+    known = {("driver", "unix"): address, ("driver", "temperature_K"): temperature if quantum else None}
     species = sorted({int(z) for z in start.numbers})
     structure = io.StringIO()
     ase.io.write(structure, start, format="extxyz")
@@ -78,7 +79,7 @@ def in_standard_cell(atoms: Atoms) -> Atoms:
     Labels and constraints are left behind. Cell vectors that are missing are made up where the atoms are not periodic; a
     left-handed cell gets a third vector of the opposite direction, which spans the same lattice. Raises as `ipi_template`.
     """
-    start = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    start = bare_structure(atoms)
     if not len(start):
         raise StructureError("the structure has no atoms; give the one that the simulation starts from")
     missing = ~start.cell.array.any(axis=1)

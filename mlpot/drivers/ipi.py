@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Mapping
 from enum import Enum
 from itertools import groupby
 
@@ -14,6 +15,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..errors import ProtocolError, ServerError, StructureError
+from ..structures import bare_structure
 from .ipi_evaluator import Evaluator
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
@@ -75,6 +77,7 @@ class IpiClient:
         self.address, self.template, self.evaluator, self.patience = address, template, evaluator, patience
         self.n_served = 0
         self._beads: list[Atoms] = []
+        self._options: Mapping[str, str] | None = None
         self._chunk = bytearray(CHUNK)
 
     def run(self) -> None:
@@ -125,6 +128,8 @@ class IpiClient:
                     if not messages:
                         messages += self._next_header(connection, session)
                     self._evaluate(session, message)
+                elif isinstance(message, Init):
+                    self._introduce(message)
                 else:
                     _answer(connection, session, message)
         except _Gone:
@@ -132,12 +137,19 @@ class IpiClient:
 
     def _evaluate(self, session: Session, structures: Positions) -> None:
         n = structures.n_distinct
-        self._beads += [_bare(self.template) for _ in range(n - len(self._beads))]
+        self._beads += [bare_structure(self.template) for _ in range(n - len(self._beads))]
         for atoms, cell, positions in zip(self._beads[:n], structures.cells, structures.positions, strict=False):
             atoms.cell[:] = cell
             atoms.positions[:] = positions
         session.deliver(self.evaluator.evaluate(self._beads[:n], structures.request))
         self.n_served += n
+
+    def _introduce(self, message: Init) -> None:
+        """Say what the server wants when it says it first; it may introduce every structure in the same way."""
+        if message.options != self._options:
+            self._options = message.options
+            options = ", ".join(f"{name} = {value}" for name, value in message.options.items())
+            log.info("serving the server's structures%s", f" ({options})" if options else "")
 
     def _receive(self, connection: socket.socket, session: Session, patience: float | None) -> list[Message]:
         """The messages completed by what comes next; _Gone when nothing ever will.
@@ -167,20 +179,11 @@ class IpiClient:
 
 def _answer(connection: socket.socket, session: Session, message: Message) -> None:
     """Everything in one piece: i-PI gives up an answer of which nothing comes for two seconds."""
-    if isinstance(message, Init):
-        options = ", ".join(f"{name} = {value}" for name, value in message.options.items())
-        log.info("serving bead %d%s", message.bead, f" ({options})" if options else "")
-        return
     answer = session.status() if isinstance(message, Status) else session.forces()
     try:
         connection.sendall(answer)
     except OSError as error:
         raise _Gone from error
-
-
-def _bare(template: Atoms) -> Atoms:
-    """Elements and periodicity only: constraints and labels of the template are not about what i-PI sends."""
-    return Atoms(template.numbers, positions=template.positions, cell=template.cell, pbc=template.pbc)
 
 
 def order_of_species(template: Atoms) -> str:

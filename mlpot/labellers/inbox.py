@@ -179,6 +179,11 @@ def waiting(inbox: Path) -> list[str]:
     return [file.stem for file in files]
 
 
+def claimed(inbox: Path) -> list[str]:
+    """Keys that a process works at, or did when it was killed."""
+    return sorted(claim.stem for claim in inbox.glob("*.claim"))
+
+
 def tidy(inbox: Path) -> None:
     """Remove what killed processes left behind: claims of the dead, half-written files."""
     for claim in inbox.glob("*.claim"):

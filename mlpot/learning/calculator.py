@@ -135,7 +135,8 @@ class CampaignCalculator(Calculator):
         return self.campaign.learner.decide(prediction, since, self.pace.step - self.pace.last_check, queued)
 
     def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
-        query = self.campaign.ask(atoms, prediction, decision.reason, self.walker, self.pace.step)
+        before = self.campaign.learner.before(prediction)
+        query = self.campaign.ask(atoms, before, decision.reason, self.walker, self.pace.step)
         self.pace.last_label = self.pace.step
         return query
 

@@ -15,12 +15,11 @@ from ..errors import LabelError, ModelFileError
 from ..labellers.plan import LabellingPlan
 from ..models.files import load_model
 from ..models.incremental import Fit
-from ..models.prediction import Prediction
 from ..models.settings import FitConfig
-from ..structures import labelled, write_exact_xyz
+from ..structures import bare_structure, labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
 from .policy import Observation, Rules
-from .source import Outcome, bare_structure, opened_source
+from .source import Outcome, opened_source
 from .store import speaking
 
 log = logging.getLogger(__name__)
@@ -171,23 +170,24 @@ class Campaign:
             "queue": [query.state() for query in self.queue],
         }
 
-    def ask(self, atoms: Atoms, prediction: Prediction | None, reason: str, walker: str, step: int) -> Query:
+    def ask(self, atoms: Atoms, before: Before | None, reason: str, walker: str, step: int) -> Query:
         """Have a label started; it comes by `settle`."""
         self.learner.n_asked += 1
-        key = self.source.request(atoms)
-        return Query(key, bare_structure(atoms), self.learner.before(prediction), reason, walker, step)
+        return Query(self.source.request(atoms), bare_structure(atoms), before, reason, walker, step)
 
-    def learn_found(self, walker: str, step: int) -> None:
-        """Learn what an interrupted run had paid for and not learned, if nobody will ask for it bit for bit again."""
+    def learn_found(self, walker: str, step: int) -> int:
+        """Learn what an interrupted run had paid for and not learned, where nobody will ask for it bit for bit again; how many
+        these are. Labels that its workers are still at are waited for."""
+        self.source.wait_for_others()
         expected = {*self.learned_keys, *(query.key for query in self.queue)}
-        for key in self.source.store.keys:
-            if key not in expected:
-                stored = self.source.store.get(key)
-                model = self.learner.model
-                prediction = None if model is None else model.predict(stored.atoms, uncertainty=True)
-                self.learner.n_asked += 1
-                before = self.learner.before(prediction)
-                self._learn(Query(key, bare_structure(stored.atoms), before, "found", walker, step), stored.atoms)
+        found = [key for key in self.source.store.keys if key not in expected]
+        for key in found:
+            stored = self.source.store.get(key)
+            model = self.learner.model
+            before = self.learner.before(None if model is None else model.predict(stored.atoms, uncertainty=True))
+            self.learner.n_asked += 1
+            self._learn(Query(key, bare_structure(stored.atoms), before, "found", walker, step), stored.atoms)
+        return len(found)
 
     def enqueue(self, query: Query) -> None:
         """Let a label come when it comes; `poll` sees to it."""

@@ -178,6 +178,43 @@ class GrowingFile:
                 self._handle.close()
 
 
+class Slate:
+    """Numbers noted so that they survive the end of this process, though not that of the machine.
+
+    Parameters
+    ----------
+    file : Path
+
+    Raises
+    ------
+    RunFolderError
+        In any method, if it cannot be written.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+        with speaking(file):
+            self._handle = open(file, "a+b", buffering=0)  # open for the life of the run
+            self._handle.seek(0)
+            lines = self._handle.read().split(b"\n")[:-1]
+        self.numbers = [int(line) for line in lines if line.removeprefix(b"-").isdigit()]
+
+    def begin(self) -> None:
+        """Wipe everything out."""
+        with speaking(self._file):
+            self._handle.truncate(0)
+
+    def add(self, number: int) -> None:
+        """Note one more."""
+        with speaking(self._file):
+            self._handle.write(b"%d\n" % number)
+
+    def close(self) -> None:
+        """Finish."""
+        with speaking(self._file):
+            self._handle.close()
+
+
 def _encode(value: Any) -> Any:
     if isinstance(value, dict):
         wrong = [key for key in value if not isinstance(key, str)]

@@ -101,9 +101,13 @@ class Learner:
     def model(self) -> SparseGP | None:
         """The current model, calibrated by the errors seen so far; None before there are labels."""
         if self._model is None and self.fit.structures:
-            scale = self.history.scale
-            self._model = self.fit.model.calibrated(Calibration(force_scale=scale, energy_scale=scale))
+            self._model = self.calibrated(self.fit.model)
         return self._model
+
+    def calibrated(self, model: SparseGP) -> SparseGP:
+        """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
+        scale = self.history.scale
+        return model.calibrated(Calibration(force_scale=scale, energy_scale=scale))
 
     @property
     def n_labels(self) -> int:

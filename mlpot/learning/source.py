@@ -17,6 +17,7 @@ from ..errors import ConfigError, LabelError, RunFolderError
 from ..labellers import claims, failures, inbox
 from ..labellers.plan import FAILED, LabellingPlan
 from ..labellers.protocol import Label, Labeller, key_of, same_energy
+from ..structures import bare_structure
 from .folder import RunFolder
 from .store import LabelStore, speaking
 
@@ -167,6 +168,16 @@ class LabelSource:
             else:
                 time.sleep(POLL_SECONDS)
 
+    def wait_for_others(self) -> None:
+        """Return when labels that processes of an earlier run still work at are in the store, or given up by them."""
+        for key in inbox.claimed(self.store.inbox):
+            watch = self._watch(key)
+            if not watch.is_free():
+                log.info("waiting for a label that an earlier run has begun: %s", key[:12])
+            while not watch.is_free():
+                time.sleep(POLL_SECONDS)
+        self.store.collect_inbox()
+
     def obtain(self, atoms: Atoms) -> Outcome:
         """Request a label and wait for it."""
         return self.wait(self.request(atoms))
@@ -309,12 +320,3 @@ def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iter
             stack.callback(executor.shutdown, cancel_futures=True)
         store = LabelStore(run_folder.path)
         yield run_folder, LabelSource(plan.labeller, store, executor, plan.tries, fallback=plan.fallback_labeller)
-
-
-def bare_structure(atoms: Atoms) -> Atoms:
-    """What a label depends on, and nothing else."""
-    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    for name in ("initial_charges", "initial_magmoms"):
-        if atoms.has(name):
-            bare.set_array(name, atoms.get_array(name))
-    return bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from ase import Atoms
 from ..structures import read_structures
 
 XYZ = (".xyz", ".extxyz")
+LOOKS = 5
+"""Steps that are looked at in one place for one of which all beads are there."""
 STEP = re.compile(r"\bstep=(\d+)")
 
 
@@ -40,7 +43,7 @@ def sampled_steps(file: Path, number: int, n_beads: int) -> dict[int, list[Atoms
     found: dict[int, str] = {}
     with open(file, "rb") as handle:
         for _ in _places(handle, number):
-            for step, texts in _steps(handle):
+            for step, texts in islice(_steps(handle), LOOKS):
                 if len(texts) == n_beads:
                     found[step] = "".join(texts)
                     break

@@ -43,11 +43,12 @@ def spreads(beads: Sequence[Atoms]) -> np.ndarray:
 
 
 def kinetic_section(run: Run) -> list[str]:
-    """Kinetic energies of the elements, where a walker has beads."""
-    return [part for walker in run.walkers if walker.n_beads > 1 for part in _of_walker(walker)]
+    """Kinetic energies of the elements, where a walker is a ring polymer: has beads, and a temperature was said for them."""
+    polymers = [(walker, walker.temperature) for walker in run.walkers if walker.n_beads > 1]
+    return [part for walker, kelvin in polymers if kelvin is not None for part in _of_walker(walker, kelvin)]
 
 
-def _of_walker(walker: RunWalker) -> list[str]:
+def _of_walker(walker: RunWalker, temperature: float) -> list[str]:
     if not walker.trajectory.exists():
         return []
     steps = sampled_steps(walker.trajectory, STEPS, walker.n_beads)
@@ -57,28 +58,28 @@ def _of_walker(walker: RunWalker) -> list[str]:
     frames = list(steps.values())
     numbers = frames[0][0].numbers
     radii = np.array([spreads(beads) for beads in frames])
-    rows = [[chemical_symbols[z], f"{np.sqrt(np.mean(radii[:, numbers == z] ** 2)):.4f}"] for z in np.unique(numbers)]
-    heads = ["element", "radius of gyration Å"]
-    content = []
-    if walker.temperature is None:
-        content.append(paragraph("For kinetic energies say driver.temperature_K in the configuration."))
-    else:
-        energies = np.array([kinetic_energies(beads, walker.temperature) for beads in frames]) / MILLI
-        heads += ["kinetic energy meV", "standard error", "of a classical atom"]
-        classical = 1.5 * BOLTZMANN * walker.temperature / MILLI
-        means = {int(z): energies[:, numbers == z].mean(axis=1) for z in np.unique(numbers)}
-        for row, values in zip(rows, means.values(), strict=True):
-            row += [f"{values.mean():.1f}", f"{_standard_error(values):.1f}", f"{classical:.1f}"]
-        figure = _figure(list(steps), means, classical)
-        content.append(captioned(image(figure, "kinetic energies"), "Lines: means from the first step shown on."))
-    first, last = min(steps), max(steps)
-    content.append(
-        paragraph(
-            f"{walker.n_beads} beads, {len(steps)} steps between {first} and {last}, the second half of the run: centroid virial "
-            "estimator, per atom."
+    energies = np.array([kinetic_energies(beads, temperature) for beads in frames]) / MILLI
+    means = {int(z): energies[:, numbers == z].mean(axis=1) for z in np.unique(numbers)}
+    classical = 1.5 * BOLTZMANN * temperature / MILLI
+    rows = [
+        (
+            chemical_symbols[z], f"{np.sqrt(np.mean(radii[:, numbers == z] ** 2)):.4f}", f"{values.mean():.1f}",
+            f"{_standard_error(values):.1f}", f"{classical:.1f}",
         )
+        for z, values in means.items()
+    ]  # fmt: skip
+    heads = ("element", "radius of gyration Å", "kinetic energy meV", "standard error", "of a classical atom")
+    figure = _figure(list(steps), means, classical)
+    first, last = min(steps), max(steps)
+    told = (
+        f"{walker.n_beads} beads, {len(steps)} steps between {first} and {last}, the second half of the run: centroid virial "
+        "estimator, per atom."
     )
-    return [*content, table(rows, heads, "kinetic")]
+    return [
+        captioned(image(figure, "kinetic energies"), "Lines: means from the first step shown on."),
+        paragraph(told),
+        table(rows, heads, "kinetic"),
+    ]
 
 
 def _standard_error(values: np.ndarray) -> float:

@@ -1,5 +1,10 @@
 """A server's steps, evaluated by a model that learns: one version for all beads, everything on the disk before the answer."""
 
+import multiprocessing
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 from conftest import lennard_jones
@@ -115,21 +120,24 @@ def test_forces_are_those_of_the_labels(tmp_path):
 
 @pytest.mark.parametrize("order", [lambda step: range(N_BEADS), lambda step: np.roll(range(N_BEADS), step).tolist()])
 def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
-    """But for those that had to be labelled; what they taught is there from the next step on."""
+    """But for those that it cannot be trusted with; what these taught is there for all from the next step on."""
     server, answers = Server(tmp_path), []
     server.run(range(12), order, lambda step, found: answers.append(found))
-    newest = 0
+    newest, held = 0, 0
     for found in answers:
-        quiet = [e.extras["model_version"] for e in found if not e.extras["learned"]]
-        assert set(quiet) <= {max(newest, 1)}
-        newest = max(versions(found))
+        numbers, before = versions(found), max(newest, 1)
+        assert all(number == before or number > newest for number in numbers)
+        after_label = numbers[np.argmax(np.array(numbers) > before) :] if max(numbers) > before else []
+        held += before in after_label
+        newest = max(numbers)
     assert newest == server.campaign.learner.model_version > 2
+    assert held, "no bead came after a label of its own step"
     assert server.n_rows == 12
 
 
 def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_path, monkeypatch):
     """The server knows what was answered, so the driver has to know it too."""
-    first = Server(tmp_path)
+    first = Server(tmp_path, rules=Rules(threshold=1e3))  # only novelty asks for labels
 
     def interrupted(query):
         raise SystemExit(143)
@@ -144,12 +152,70 @@ def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_pat
         (answer,) = first.evaluator.evaluate([quiet], 0)
         assert versions([answer]) == [version] and not answer.extras["learned"]
         first.evaluator.evaluate([far], 1)
-    second = Server(tmp_path, resume=True)
+    second = Server(tmp_path, resume=True, rules=Rules(threshold=1e3))
     with second.campaign, second.evaluator.serving():
         (labelled,) = second.evaluator.evaluate([far], 1)
-        (last,) = second.evaluator.evaluate([beads_of(2)[2]], 2)
+        (last,) = second.evaluator.evaluate(beads_of(0)[:1], 2)  # well known to every version
         (following,) = second.evaluator.evaluate([quiet], 0)
     assert versions([labelled, last]) == [version + 1, version] and versions([following]) > [version]
+
+
+def test_a_step_that_comes_in_parts_now_and_then(tmp_path):
+    """As i-PI's thread may send a batch before its queue is full; steps stay what they are."""
+    server = Server(tmp_path)
+    with server.campaign, server.evaluator.serving():
+        for step in range(8):
+            beads = beads_of(step)
+            if step in (3, 5):
+                one = server.evaluator.evaluate(beads[:1], 0)
+                rest = server.evaluator.evaluate(beads[1:], 1)
+                quiet = [e for e in (*one, *rest) if not e.extras["learned"]]
+                assert len(set(versions(quiet))) <= 1 or max(versions(quiet)) == server.campaign.learner.model_version
+            else:
+                assert len(set(versions(server.evaluator.evaluate(beads, 0)))) == 1
+    assert server.n_rows == 8
+    known = read_state(server.folder)["walkers"][0]
+    assert (known["n_beads"], known["sizes"]) == (N_BEADS, {str(N_BEADS): 8})
+
+
+def test_calibration_of_beads_that_come_one_by_one(tmp_path):
+    """Of several labels in a step, each is compared with what was predicted, raw: recalibration in between changes nothing."""
+    rules = Rules(target=1e-4)
+    server = Server(tmp_path, rules=rules)
+    server.run(range(6), lambda step: range(N_BEADS))
+    rows = [row for row in server.campaign.source.store.rows() if "seen_raw_rms" in row]
+    steps = [row.walker_step for row in rows]
+    assert len(steps) > len(set(steps)) and len(rows) > 4
+    fit_scale = server.campaign.learner.history.scale
+    assert 0.1 < fit_scale < 20
+    for row in rows:
+        deviation = np.sqrt(np.mean(row.data["predicted_forces_std"] ** 2))
+        assert row.expected_error / row.seen_raw_max == pytest.approx(deviation / row.seen_raw_rms, rel=1e-6)
+
+
+def killed_during_a_label(tmp_path):
+    server = Server(tmp_path, plan_of_faults={"seconds": 5.0})
+
+    def die(key):
+        while not (server.calls.exists() and "start" in server.calls.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    server.campaign.source.wait = die
+    server.run(range(1))
+
+
+def test_a_label_under_way_is_waited_for(tmp_path):
+    """A worker that outlived its driver, and positions that come back rounded: nobody else would ask for its label."""
+    process = multiprocessing.get_context("spawn").Process(target=killed_during_a_label, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    second = Server(tmp_path, resume=True, plan_of_faults={"seconds": 5.0})
+    assert second.paid == []
+    second.run([])
+    assert len(second.paid) == 1 == second.campaign.learner.n_labels
+    assert list((second.folder / "inbox").glob("*.json")) == []
 
 
 def test_a_server_that_gives_no_numbers(tmp_path):
@@ -221,6 +287,27 @@ def test_a_label_that_nobody_learned_is_learned_when_the_run_goes_on(tmp_path, m
     second.run([])
     assert second.campaign.learner.n_labels == 3 == len(second.paid)
     assert [row.reason for row in second.campaign.source.store.rows()].count("found") == 1
+
+
+def test_a_queued_label_is_known_to_a_run_that_goes_on(tmp_path, monkeypatch):
+    """Told to leave while it waits for a check label: the query is in the state, and its error counts when it comes."""
+    rules = Rules(threshold=0.5, check_interval=3)
+    first = Server(tmp_path, rules=rules)
+
+    def interrupted(wait):
+        if first.campaign.queue:
+            raise SystemExit(143)
+
+    monkeypatch.setattr(first.evaluator.journal, "settle_queue", interrupted)
+    with pytest.raises(SystemExit):
+        first.run(range(12))
+    queue = read_state(first.folder)["campaign"]["queue"]
+    assert [query["reason"] for query in queue] == ["check"]
+    second = Server(tmp_path, resume=True, rules=rules)
+    second.run(range(first.n_rows, 12))
+    assert len(second.evaluator.journal.convergence.errors) > 1
+    reasons = [row.reason for row in second.campaign.source.store.rows()]
+    assert "found" not in reasons and reasons.count("check") > 1
 
 
 def test_the_budget_ends_it_and_more_of_it_goes_on(tmp_path):

@@ -48,7 +48,7 @@ def test_the_files_fit_each_other(beads):
 
 def test_the_configuration_is_that_of_a_driver():
     """With every commented key switched on as well, but for the other kind of address."""
-    text = ipi_template(triclinic(), "start", temperature=250.5)[CONFIG]
+    text = ipi_template(triclinic(), "start", 8, temperature=250.5)[CONFIG]
     driver = DriverFile.model_validate(tomllib.loads(text)).driver
     assert (driver.unix, driver.temperature_K) == ("start", 250.5)
     every = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from ase.data import chemical_symbols
 from ..errors import ProtocolError, ServerError, StructureError
 from ..structures import bare_structure
 from .ipi_evaluator import Evaluator
+from .ipi_guard import FREE, HELD
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
 
@@ -96,8 +97,8 @@ class IpiClient:
         """
         deadline, ending = time.monotonic() + self.patience, Ending.LOST
         while (connection := connect(self.address, deadline)) is not None:
-            with guarded(connection):
-                now = self._serve(connection)
+            with guarded(connection) as tell:
+                now = self._serve(connection, tell)
             if now is Ending.SILENT:  # a proxy in front of no server, or a server closing down: no reason to hurry
                 if time.monotonic() > deadline:
                     break
@@ -109,7 +110,7 @@ class IpiClient:
         if ending is not Ending.EXIT:
             raise ServerError(f"{self.address}: no server for {self.patience:g} s; start i-PI, or correct the address")
 
-    def _serve(self, connection: socket.socket) -> Ending:
+    def _serve(self, connection: socket.socket, tell: Callable[[bytes], None]) -> Ending:
         """Answer until the connection ends."""
         log.info("connected to %s", self.address)
         session, messages, ending = Session(self.template, self.evaluator.identify), deque[Message](), Ending.SILENT
@@ -131,7 +132,7 @@ class IpiClient:
                 elif isinstance(message, Init):
                     self._introduce(message)
                 else:
-                    _answer(connection, session, message)
+                    _answer(connection, session, message, tell)
         except _Gone:
             return ending
 
@@ -177,13 +178,18 @@ class IpiClient:
         return found
 
 
-def _answer(connection: socket.socket, session: Session, message: Message) -> None:
+def _answer(connection: socket.socket, session: Session, message: Message, tell: Callable[[bytes], None]) -> None:
     """Everything in one piece: i-PI gives up an answer of which nothing comes for two seconds."""
-    answer = session.status() if isinstance(message, Status) else session.forces()
+    is_status = isinstance(message, Status)
+    if is_status and session.has_data:
+        tell(HELD)
+    answer = session.status() if is_status else session.forces()
     try:
         connection.sendall(answer)
     except OSError as error:
         raise _Gone from error
+    if not is_status:
+        tell(FREE)
 
 
 def order_of_species(template: Atoms) -> str:

@@ -229,9 +229,14 @@ class Session:
             self.unfinished = "a header"
         return messages
 
+    @property
+    def has_data(self) -> bool:
+        """Whether forces were delivered and not asked for yet."""
+        return self._answer is not None
+
     def status(self) -> bytes:
         """The answer to `Status`."""
-        if self._answer is not None:
+        if self.has_data:
             return _header("HAVEDATA")
         return _header("NEEDINIT" if self._request is None else "READY")
 

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -114,9 +115,9 @@ def connect(address: Address, deadline: float) -> socket.socket | None:
 
 
 @contextmanager
-def guarded(connection: socket.socket) -> Iterator[None]:
+def guarded(connection: socket.socket) -> Iterator[Callable[[bytes], None]]:
     """Close the connection at the end of the block so that its server sees a client that left, not a reset, and see to it
-    that it does when this process is killed; `ipi_guard` says how."""
+    that it does when this process is killed; `ipi_guard` says how, and what is to be said to it by the function given."""
     watched, alive = os.pipe()
     descriptors = connection.fileno(), watched
     try:
@@ -132,7 +133,12 @@ def guarded(connection: socket.socket) -> Iterator[None]:
             )
         finally:
             os.close(watched)
-        yield
+        yield partial(_tell, alive)
     finally:
         connection.close()
         os.close(alive)
+
+
+def _tell(pipe: int, word: bytes) -> None:
+    with suppress(BrokenPipeError):  # somebody has killed the guard
+        os.write(pipe, word)

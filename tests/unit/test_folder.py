@@ -49,7 +49,9 @@ def test_a_folder_has_one_owner(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stale", [json.dumps({"host": "h", "pid": "x"}), "", json.dumps({**identity(), "started": "0"})]
+    "stale",
+    [json.dumps({"host": "h", "pid": "x"}), "", json.dumps({**identity(), "started": "0"})],
+    ids=["no pid", "empty", "of another start"],
 )
 def test_a_stale_owner_is_replaced(tmp_path, stale):
     (tmp_path / OWNER).write_text(stale)

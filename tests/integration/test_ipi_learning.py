@@ -32,7 +32,7 @@ name, port, work = test_ipi.name, test_ipi.port, test_ipi.work
 pytestmark = [pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed"), pytest.mark.slow]
 BATCH = "<batch_size>4</batch_size>"
 BEADS, STEPS = 4, 30
-LABEL = 1.0
+LABEL = 0.7
 """Seconds of a label, where something is to happen meanwhile."""
 LEAVING = 5
 """Seconds that an end within two seconds may take on a busy machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +84,11 @@ class View:
         return frame_text(self.atoms, ase_results(self.prediction), Uncertainty(self.prediction), info)
 
 
+def have_come(labels: Iterable[tuple[Decision, Answer]]) -> bool:
+    """Whether any of these labels did not fail."""
+    return any(answer.atoms is not None for _, answer in labels)
+
+
 @dataclass
 class BeadStep:
     """What has come of a step, by the server's numbers of the messages, and how it was answered.
@@ -116,7 +121,7 @@ class BeadStep:
     @property
     def is_learned(self) -> bool:
         """Whether a label has come of it."""
-        return any(answer.atoms is not None for _, answer in self.labels)
+        return have_come(self.labels)
 
     def take(self, request: int, views: Sequence[View], seconds: float) -> None:
         """Note the answers to a message."""

@@ -25,7 +25,7 @@ from ..drivers.ipi_evaluator import BeadNeighbours, Committee, check_committee, 
 from ..drivers.ipi_protocol import Evaluation
 from ..errors import RunFolderError
 from ..structures import bare_structure, volume_of
-from .bead_step import WALKER, BeadStep, Version, View
+from .bead_step import WALKER, BeadStep, Version, View, have_come
 from .calculator import BudgetSpent, Pace
 from .campaign import Answer, Campaign
 from .folder import Slate
@@ -143,7 +143,8 @@ class LearningEvaluator:
             self._end_step()
         if learner.n_labels > n_labels or self.journal.is_due:
             self._checkpoint("running")
-        return [view.evaluation(any(answer.atoms is not None for _, answer in labelled.values())) for view in views]
+        learned = have_come(labelled.values())
+        return [view.evaluation(learned) for view in views]
 
     def state(self) -> dict:
         """As that of a walker."""

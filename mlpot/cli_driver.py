@@ -63,7 +63,10 @@ def driver(
         raise ConfigError("--resume: only with a TOML file; a model does not learn")
     if template is None:
         raise ConfigError("--template is missing: the structure that i-PI starts from; or name a TOML file")
-    _fixed(file, template, _address(unix, host, port, prefix), patience, committee or "none")
+    from .drivers.ipi_socket import PREFIX, Address
+
+    address = Address.given(unix, host or "localhost", port, prefix or PREFIX)
+    _fixed(file, template, address, patience, committee or "none")
 
 
 def _fixed(
@@ -139,14 +142,6 @@ def _introduce(atoms: Atoms) -> None:
         "periodic along %s",
         ", ".join(along) if along else "no cell vector: give the template cell and pbc if it should be",
     )
-
-
-def _address(unix: str | None, host: str | None, port: int | None, prefix: str | None) -> Address:
-    from .drivers.ipi_socket import PREFIX, Address
-
-    if (unix is None) == (port is None):
-        raise ConfigError("give either --unix NAME or --port (and --host): one address, that of i-PI's <ffsocket>")
-    return Address.tcp(host or "localhost", port) if unix is None else Address.unix(unix, prefix or PREFIX)
 
 
 def ipi_pes() -> None:

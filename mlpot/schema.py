@@ -295,7 +295,7 @@ class DriverSettings(Settings):
     unix: str | None = Field(None, description="the <address> in i-PI's input, with mode='unix'")
     prefix: str = Field(PREFIX, description="of UNIX sockets, as in i-pi -S")
     host: str = Field("localhost", description="instead of unix: the <address> with mode='inet'")
-    port: PositiveInt | None = Field(None, description="and the <port>")
+    port: int | None = Field(None, description="and the <port>")
     patience_s: NonNegativeFloat = Field(
         PATIENCE, description="seconds to wait for i-PI, at the beginning and when it is lost"
     )
@@ -307,13 +307,12 @@ class DriverSettings(Settings):
 
     @model_validator(mode="after")
     def _one_address(self) -> DriverSettings:
-        if (self.unix is None) == (self.port is None):
-            raise ValueError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
+        self.address()
         return self
 
     def address(self) -> Address:
         """As a client takes it."""
-        return Address.tcp(self.host, self.port) if self.unix is None else Address.unix(self.unix, self.prefix)
+        return Address.given(self.unix, self.host, self.port, self.prefix)
 
 
 class DriverOutput(RunOutput):

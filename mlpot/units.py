@@ -16,5 +16,7 @@ BOHR = _ase.Bohr
 """One bohr in A."""
 HARTREE = _ase.Hartree
 """One hartree in eV."""
+HOUR = 3600.0
+"""One hour in seconds."""
 MILLI = 1e-3
 """eV in meV."""

@@ -60,6 +60,19 @@ class Address:
             raise ConfigError(f"port = {port}: must be between 1 and 65535")
         return cls(host=host, port=port)
 
+    @classmethod
+    def given(cls, unix: str | None, host: str, port: int | None, prefix: str) -> Address:
+        """The one that was named: either a UNIX socket or a TCP port.
+
+        Raises
+        ------
+        ConfigError
+            None or both named, an empty name, a port that cannot be.
+        """
+        if (unix is None) == (port is None):
+            raise ConfigError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
+        return cls.tcp(host, port) if unix is None else cls.unix(unix, prefix)
+
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
 

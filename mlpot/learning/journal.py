@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..units import HOUR
 from .campaign import Answer, Campaign
 from .folder import GrowingFile
 from .policy import Convergence
 from .record import LOG, LOG_COLUMNS, Step
 
 log = logging.getLogger(__name__)
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..learning.record import QUEUED
+from ..units import HOUR
 from .run_data import Run
-
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from ..models.sparse_gp import SparseGP
-from .costs import HOUR, Costs, costs_of
+from ..units import HOUR
+from .costs import Costs, costs_of
 from .html import captioned, contents, grid, paragraph, section, table, warning, write_page
 from .origin_plots import costs_figure
 from .origin_sections import check_section, map_section, origin_section, radial_section

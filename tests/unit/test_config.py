@@ -9,7 +9,7 @@ import mlpot
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.labellers.plan import LabellingPlan
-from mlpot.schema import FitFile, LearnFile, WalkerSettings
+from mlpot.schema import DriverFile, FitFile, LearnFile, WalkerSettings
 from mlpot.templates import template
 
 FIT = """
@@ -28,6 +28,9 @@ file = "start.xyz"
 [output]
 folder = "run"
 """
+
+
+DRIVER = LEARN + "[driver]\n"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,10 @@ folder = "run"
         (FitFile, FIT, "[output]", "[output", "is not valid TOML"),
         (FitFile, FIT, "[output]", "[fit]\nforce_noise = 0\n[output]", "fit.force_noise = 0"),
         (LearnFile, LEARN, "[output]", '[learning]\nthreshold = "adaptiv"\n[output]', "learning.threshold"),
+        (DriverFile, DRIVER, "[driver]", "[driver]", "driver: give either unix or port"),
+        (DriverFile, DRIVER, "[driver]", '[driver]\nunix = "a"\nport = 3', "driver: give either unix or port"),
+        (DriverFile, DRIVER, "[driver]", "[driver]\nport = 70000", "port = 70000: must be between 1 and 65535"),
+        (DriverFile, DRIVER, "[driver]", '[driver]\nunix = ""', "unix: the name is empty"),
         (LearnFile, LEARN, "[output]", '[dynamics]\nensemble = "nvp"\n[output]', "dynamics.ensemble = 'nvp'"),
         (LearnFile, LEARN, "[output]", '[learning]\nmodel = "a.h5"\n[output]', "learning.model needs the data"),
         (LearnFile, LEARN, "[output]", "[labeler]\n[output]", "labeler: unknown key; did you mean 'labeller'?"),

@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from ..errors import ProtocolError, ServerError, StructureError
 from ..structures import bare_structure
 from .ipi_evaluator import Evaluator
-from .ipi_guard import FREE, HELD
+from .ipi_guard import FREE, TELLING, TOLD
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
 
@@ -110,7 +110,7 @@ class IpiClient:
         if ending is not Ending.EXIT:
             raise ServerError(f"{self.address}: no server for {self.patience:g} s; start i-PI, or correct the address")
 
-    def _serve(self, connection: socket.socket, tell: Callable[[bytes], None]) -> Ending:
+    def _serve(self, connection: socket.socket, tell: Callable[[int], None]) -> Ending:
         """Answer until the connection ends."""
         log.info("connected to %s", self.address)
         session, messages, ending = Session(self.template, self.evaluator.identify), deque[Message](), Ending.SILENT
@@ -178,18 +178,18 @@ class IpiClient:
         return found
 
 
-def _answer(connection: socket.socket, session: Session, message: Message, tell: Callable[[bytes], None]) -> None:
+def _answer(connection: socket.socket, session: Session, message: Message, tell: Callable[[int], None]) -> None:
     """Everything in one piece: i-PI gives up an answer of which nothing comes for two seconds."""
     is_status = isinstance(message, Status)
-    if is_status and session.has_data:
-        tell(HELD)
+    held = is_status and session.has_data
     answer = session.status() if is_status else session.forces()
+    tell(TELLING if held else FREE)
     try:
         connection.sendall(answer)
     except OSError as error:
         raise _Gone from error
-    if not is_status:
-        tell(FREE)
+    if held:
+        tell(TOLD)
 
 
 def order_of_species(template: Atoms) -> str:

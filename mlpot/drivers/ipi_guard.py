@@ -4,9 +4,11 @@ A process that is killed while a message is on the line resets the connection, a
 its run hangs for ever. So a second process holds the connection too: when the first has closed its end, or is gone, it says
 that nothing more will be sent, takes off the line what still comes, and ends when the server has closed its side.
 
-There is one exception, in which the reset is right. A server that asks in turn (`consolidate_messages` False), has heard HAVEDATA
-and now waits for FORCEREADY never notices that a connection was closed, and spins. The first process says through the pipe when
-it stands there; then its GETFORCE is left on the line, which makes closing a reset.
+There is one exception. A server that asks in turn (`consolidate_messages` False), has heard HAVEDATA and now waits for
+FORCEREADY does not notice that nothing more will come, and spins. It does notice in the message that FORCEREADY begins: so it is
+given that word and no message. Where it may not have heard HAVEDATA yet it is given both words: it passes over one that it did
+not ask for. The first process says where it stands in a byte that both see, because that takes no time in which it could be
+stopped; saying it through a pipe would wake this one, and stop the other just there.
 """
 
 from __future__ import annotations
@@ -17,26 +19,24 @@ import socket
 import sys
 
 CHUNK = 2**16
-HELD, FREE = b"h", b"f"
-"""HAVEDATA is about to be told; FORCEREADY has been sent."""
+FREE, TELLING, TOLD = range(3)
+"""No data is held, or all of it may have been sent; HAVEDATA is about to be sent; it was."""
+WORDS = {FREE: b"", TELLING: b"HAVEDATA    FORCEREADY  ", TOLD: b"FORCEREADY  "}
 
 
-def main(connection: int, alive: int) -> None:
-    """Guard the descriptor `connection` until reading from the pipe `alive` says that nobody holds its other end."""
+def main(connection: int, alive: int, shared: int) -> None:
+    """Guard the descriptor `connection` until reading from the pipe `alive` says that nobody holds its other end; the first byte of
+    the file `shared` says then what the server waits for."""
     if os.fork():
         return  # whoever started this waits for no longer than it takes to begin
     os.chdir("/")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    said = FREE
-    while heard := os.read(alive, CHUNK):
-        said = heard[-1:]
+    os.read(alive, 1)
     with socket.socket(fileno=connection) as guarded:
         guarded.setblocking(True)
         try:
-            if said == HELD:
-                guarded.recv(1, socket.MSG_PEEK)
-                return
+            guarded.sendall(WORDS[os.pread(shared, 1, 0)[0]])
             guarded.shutdown(socket.SHUT_WR)
             while guarded.recv(CHUNK):
                 continue

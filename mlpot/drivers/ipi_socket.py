@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError, ServerError
+from .ipi_guard import FREE
 
 PREFIX = "/tmp/ipi_"
 """Before the names of UNIX sockets, as in i-PI and ASE."""
@@ -128,11 +131,12 @@ def connect(address: Address, deadline: float) -> socket.socket | None:
 
 
 @contextmanager
-def guarded(connection: socket.socket) -> Iterator[Callable[[bytes], None]]:
+def guarded(connection: socket.socket) -> Iterator[Callable[[int], None]]:
     """Close the connection at the end of the block so that its server sees a client that left, not a reset, and see to it
     that it does when this process is killed; `ipi_guard` says how, and what is to be said to it by the function given."""
     watched, alive = os.pipe()
-    descriptors = connection.fileno(), watched
+    shared = _shared_byte()
+    descriptors = connection.fileno(), watched, shared
     try:
         try:
             subprocess.run(
@@ -146,12 +150,20 @@ def guarded(connection: socket.socket) -> Iterator[Callable[[bytes], None]]:
             )
         finally:
             os.close(watched)
-        yield partial(_tell, alive)
+        with mmap.mmap(shared, 1) as byte:
+            yield partial(byte.__setitem__, 0)
     finally:
         connection.close()
+        os.close(shared)
         os.close(alive)
 
 
-def _tell(pipe: int, word: bytes) -> None:
-    with suppress(BrokenPipeError):  # somebody has killed the guard
-        os.write(pipe, word)
+def _shared_byte() -> int:
+    """A file of one byte that has no name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("mlpot")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.write(descriptor, bytes([FREE]))
+    return descriptor

@@ -121,7 +121,8 @@ def test_the_server_is_killed(work, name):
         with server(work, "out.RESTART", "again.log") as ipi:
             assert ipi.wait() == 0, ipi.text
             assert only.wait(20) == 0, only.text
-    assert results(work)["step"][-1] == 400
+    # i-PI was killed while it wrote: lines and frames before may be halves
+    assert float((work / "out.md").read_text().splitlines()[-1].split()[0]) == 400
 
 
 def cpu_seconds(process):

@@ -1,4 +1,4 @@
-"""The end of a guarded connection, as its server sees it: no more to come, or a reset where only that is understood."""
+"""The end of a guarded connection, as its server sees it: no more to come, after a word where only that is understood."""
 
 import os
 import signal
@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from mlpot.drivers.ipi_guard import FREE, HELD
+from mlpot.drivers import ipi_guard, ipi_socket
+from mlpot.drivers.ipi_guard import FREE, TELLING, TOLD
+from mlpot.drivers.ipi_protocol import _header
 
 SECONDS = 20
 CLIENT = """
@@ -17,7 +19,7 @@ from mlpot.drivers.ipi_socket import Address, guarded
 connection = Address(path=sys.argv[1]).connect(10) if "/" in sys.argv[1] else Address.tcp("localhost", int(sys.argv[1])).connect(10)
 with guarded(connection) as tell:
     for word in sys.argv[2:]:
-        tell(word.encode())
+        tell(int(word))
     connection.sendall(b"ready")
     signal.pause()
 """
@@ -40,7 +42,7 @@ def connected_and_killed(listener, *words, before=b""):
     """The server's end of a connection whose client has said these words to its guard and was killed, with a message unread."""
     address = listener.getsockname()
     name = address if isinstance(address, str) else str(address[1])
-    client = subprocess.Popen([sys.executable, "-c", CLIENT, name, *(word.decode() for word in words)])
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, name, *map(str, words)])
     connection, _ = listener.accept()
     connection.settimeout(SECONDS)
     assert connection.recv(5) == b"ready"
@@ -50,19 +52,33 @@ def connected_and_killed(listener, *words, before=b""):
     return connection
 
 
-@pytest.mark.parametrize("words", [(), (HELD, FREE)])
+@pytest.mark.parametrize("words", [(), (TELLING, TOLD, FREE)])
 def test_a_clean_end(listener, words):
     with connected_and_killed(listener, *words, before=b"POSDATA     ") as connection:
         assert connection.recv(1) == b""
         connection.sendall(b"more")  # is taken off the line
 
 
-@pytest.mark.parametrize("late", [True, False])
-def test_a_reset_where_a_clean_end_is_not_noticed(listener, late):
-    """HAVEDATA was told: the server waits for FORCEREADY, and i-PI then takes no notice of a clean end."""
-    header = b"GETFORCE    "
-    with connected_and_killed(listener, FREE, HELD, before=b"" if late else header) as connection:
-        if late:
-            connection.sendall(header)
-        with pytest.raises(ConnectionResetError):
-            connection.recv(12)
+@pytest.mark.parametrize("words", [(TELLING,), (TELLING, TOLD), (TELLING, TOLD, FREE, TELLING)])
+@pytest.mark.parametrize("before", [b"", b"GETFORCE    "])
+def test_an_end_that_is_noticed_while_forces_are_waited_for(listener, words, before):
+    """i-PI's loop for FORCEREADY passes over other words but not over the end; with that word it reads on, and notices."""
+    with connected_and_killed(listener, *words, before=before) as connection:
+        if words[-1] == TELLING:
+            assert connection.recv(12) == b"HAVEDATA    "
+        assert connection.recv(12) == b"FORCEREADY  "
+        assert connection.recv(1) == b""
+        connection.sendall(b"EXIT        ")  # is taken off the line
+
+
+def test_where_there_are_no_anonymous_files(listener, monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr("os.memfd_create")
+    with socket.socketpair()[0] as connection, ipi_socket.guarded(connection) as tell:
+        tell(TOLD)
+
+
+def test_words_are_those_of_the_protocol():
+    """The guard is a script that imports nothing of the package."""
+    assert ipi_guard.WORDS[TELLING] == _header("HAVEDATA") + ipi_guard.WORDS[TOLD]
+    assert ipi_guard.WORDS[TOLD] == _header("FORCEREADY")

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, MutableSequence
 from enum import Enum
 from itertools import groupby
 
@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from ..errors import ProtocolError, ServerError, StructureError
 from ..structures import bare_structure
 from .ipi_evaluator import Evaluator
-from .ipi_guard import FREE, TELLING, TOLD
+from .ipi_guard import BEGINNING, FREE, TELLING, TOLD
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
 
@@ -97,8 +97,8 @@ class IpiClient:
         """
         deadline, ending = time.monotonic() + self.patience, Ending.LOST
         while (connection := connect(self.address, deadline)) is not None:
-            with guarded(connection) as tell:
-                now = self._serve(connection, tell)
+            with guarded(connection) as stage:
+                now = self._serve(connection, stage)
             if now is Ending.SILENT:  # a proxy in front of no server, or a server closing down: no reason to hurry
                 if time.monotonic() > deadline:
                     break
@@ -110,7 +110,7 @@ class IpiClient:
         if ending is not Ending.EXIT:
             raise ServerError(f"{self.address}: no server for {self.patience:g} s; start i-PI, or correct the address")
 
-    def _serve(self, connection: socket.socket, tell: Callable[[int], None]) -> Ending:
+    def _serve(self, connection: socket.socket, stage: MutableSequence[int]) -> Ending:
         """Answer until the connection ends."""
         log.info("connected to %s", self.address)
         session, messages, ending = Session(self.template, self.evaluator.identify), deque[Message](), Ending.SILENT
@@ -132,7 +132,7 @@ class IpiClient:
                 elif isinstance(message, Init):
                     self._introduce(message)
                 else:
-                    _answer(connection, session, message, tell)
+                    _answer(connection, session, message, stage)
         except _Gone:
             return ending
 
@@ -178,18 +178,29 @@ class IpiClient:
         return found
 
 
-def _answer(connection: socket.socket, session: Session, message: Message, tell: Callable[[int], None]) -> None:
-    """Everything in one piece: i-PI gives up an answer of which nothing comes for two seconds."""
+def _answer(connection: socket.socket, session: Session, message: Message, stage: MutableSequence[int]) -> None:
+    """Everything in one piece, as i-PI gives up an answer of which nothing comes for two seconds; but after HAVEDATA its beginning
+    goes first, so that there is no instant at which nobody knows whether the server still waits for it (see `ipi_guard`)."""
+    held = session.has_data
     is_status = isinstance(message, Status)
-    held = is_status and session.has_data
-    answer = session.status() if is_status else session.forces()
-    tell(TELLING if held else FREE)
+    answer = memoryview(session.status() if is_status else session.forces())
     try:
+        if held and is_status:
+            stage[0] = TELLING
+            connection.sendall(answer)
+            stage[0] = TOLD
+            return
+        if is_status:
+            connection.sendall(answer)
+            stage[0] = FREE
+            return
+        if stage[0] == TOLD:
+            connection.sendall(answer[:BEGINNING])
+            answer = answer[BEGINNING:]
+        stage[0] = FREE
         connection.sendall(answer)
     except OSError as error:
         raise _Gone from error
-    if held:
-        tell(TOLD)
 
 
 def order_of_species(template: Atoms) -> str:

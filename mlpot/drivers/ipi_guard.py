@@ -4,11 +4,15 @@ A process that is killed while a message is on the line resets the connection, a
 its run hangs for ever. So a second process holds the connection too: when the first has closed its end, or is gone, it says
 that nothing more will be sent, takes off the line what still comes, and ends when the server has closed its side.
 
-There is one exception. A server that asks in turn (`consolidate_messages` False), has heard HAVEDATA and now waits for
-FORCEREADY does not notice that nothing more will come, and spins. It does notice in the message that FORCEREADY begins: so it is
-given that word and no message. Where it may not have heard HAVEDATA yet it is given both words: it passes over one that it did
-not ask for. The first process says where it stands in a byte that both see, because that takes no time in which it could be
-stopped; saying it through a pipe would wake this one, and stop the other just there.
+There are two exceptions. A server that has heard nothing yet, and has work to do, never looks again at a client that ends: it is
+given the first answer, and notices at the second. And one that asks in turn (`consolidate_messages` False), has heard HAVEDATA and
+now waits for FORCEREADY does not notice that nothing more will come, and spins. It does notice in the message that FORCEREADY
+begins: so it is given that word and no message. Where it may not have heard HAVEDATA yet it is given both words: it passes over one
+that it did not ask for. Where it may have got the beginning of the message already the word is taken for some of the rest, which
+never is complete.
+
+The first process says where it stands in a byte that both see, because a pipe would wake this one, and stop the other
+just there.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ import socket
 import sys
 
 CHUNK = 2**16
-FREE, TELLING, TOLD = range(3)
-"""No data is held, or all of it may have been sent; HAVEDATA is about to be sent; it was."""
-WORDS = {FREE: b"", TELLING: b"HAVEDATA    FORCEREADY  ", TOLD: b"FORCEREADY  "}
+NEW, FREE, TELLING, TOLD = range(4)
+"""Nothing was answered yet; nothing is held, or the beginning of the message was sent; HAVEDATA is about to be sent; it was."""
+WORDS = {NEW: b"NEEDINIT    ", FREE: b"", TELLING: b"HAVEDATA    FORCEREADY  ", TOLD: b"FORCEREADY  "}
+BEGINNING = 32
+"""Bytes that the message begins with: FORCEREADY, an energy, a number of atoms, and one of at least three components of forces."""
 
 
 def main(connection: int, alive: int, shared: int) -> None:

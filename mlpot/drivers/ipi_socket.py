@@ -11,15 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from ..errors import ConfigError, ServerError
-from .ipi_guard import FREE
+from .ipi_guard import NEW
 
 PREFIX = "/tmp/ipi_"
 """Before the names of UNIX sockets, as in i-PI and ASE."""
@@ -131,9 +130,9 @@ def connect(address: Address, deadline: float) -> socket.socket | None:
 
 
 @contextmanager
-def guarded(connection: socket.socket) -> Iterator[Callable[[int], None]]:
+def guarded(connection: socket.socket) -> Iterator[MutableSequence[int]]:
     """Close the connection at the end of the block so that its server sees a client that left, not a reset, and see to it
-    that it does when this process is killed; `ipi_guard` says how, and what is to be said to it by the function given."""
+    that it does when this process is killed; `ipi_guard` says how, and what the one byte given is to be."""
     watched, alive = os.pipe()
     shared = _shared_byte()
     descriptors = connection.fileno(), watched, shared
@@ -150,8 +149,8 @@ def guarded(connection: socket.socket) -> Iterator[Callable[[int], None]]:
             )
         finally:
             os.close(watched)
-        with mmap.mmap(shared, 1) as byte:
-            yield partial(byte.__setitem__, 0)
+        with mmap.mmap(shared, 1) as stage:
+            yield cast("MutableSequence[int]", stage)
     finally:
         connection.close()
         os.close(shared)
@@ -165,5 +164,5 @@ def _shared_byte() -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.write(descriptor, bytes([FREE]))
+    os.write(descriptor, bytes([NEW]))
     return descriptor

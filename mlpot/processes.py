@@ -48,19 +48,15 @@ def start_time(pid: int) -> str | None:
 
 @contextmanager
 def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
-    """So many processes of one thread each until the end of the block, None for None; an exception ends them at once."""
+    """So many processes of one thread each until the end of the block, None for None; after an exception they finish what they have
+    begun, as ending them in the middle of a long message leaves the executor, and this process, waiting for the rest for ever."""
     if n_workers is None:
         yield None
         return
-    before = set(multiprocessing.active_children())
     # spawned, not forked: this process may have threads that hold locks
     pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_become_worker)
     try:
         yield pool
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

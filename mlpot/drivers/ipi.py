@@ -181,24 +181,19 @@ class IpiClient:
 def _answer(connection: socket.socket, session: Session, message: Message, stage: MutableSequence[int]) -> None:
     """Everything in one piece, as i-PI gives up an answer of which nothing comes for two seconds; but after HAVEDATA its beginning
     goes first, so that there is no instant at which nobody knows whether the server still waits for it (see `ipi_guard`)."""
-    held = session.has_data
-    is_status = isinstance(message, Status)
-    answer = memoryview(session.status() if is_status else session.forces())
     try:
-        if held and is_status:
-            stage[0] = TELLING
-            connection.sendall(answer)
-            stage[0] = TOLD
+        if isinstance(message, Status):
+            if session.has_data:
+                stage[0] = TELLING
+            connection.sendall(session.status())
+            stage[0] = TOLD if session.has_data else FREE
             return
-        if is_status:
-            connection.sendall(answer)
-            stage[0] = FREE
-            return
+        forces = memoryview(session.forces())
         if stage[0] == TOLD:
-            connection.sendall(answer[:BEGINNING])
-            answer = answer[BEGINNING:]
+            connection.sendall(forces[:BEGINNING])
+            forces = forces[BEGINNING:]
         stage[0] = FREE
-        connection.sendall(answer)
+        connection.sendall(forces)
     except OSError as error:
         raise _Gone from error
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/core/*)
+SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.px? cython_ext/core/*)
 PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 .PHONY: demo test quick bench lint clean

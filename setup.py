@@ -32,7 +32,7 @@ def extension(name, core=False):
     return Extension(
         f"mlpot._ext.{name}",
         [str(SOURCE / f"{name}.pyx"), *(CORE if core else [])],
-        depends=CORE_HEADERS + sorted(str(path) for path in SOURCE.glob("*.pxd")),
+        depends=CORE_HEADERS + sorted(str(path) for path in SOURCE.glob("*.px[di]")),
         include_dirs=[str(SOURCE / "core"), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     )

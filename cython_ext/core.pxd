@@ -9,6 +9,21 @@ cdef extern from "mlpot_core.h" nogil:
         double start, per_step
         int n_intervals, kink
 
+    ctypedef struct mlpot_contractions:
+        int l_max, n_mixed, n_nodes, n_features
+        const double *shares
+        const int32_t *left
+        const int32_t *right
+        const int32_t *rows
+        const int32_t *variable
+        const int32_t *entries
+        const int32_t *node
+        const double *coefficient
+        const int32_t *degree
+        const int32_t *mixed
+        const int32_t *invariant
+        const double *scale
+
     ctypedef struct mlpot_density:
         int n_species, l_max, n_channels, n_groups
         const int32_t *group
@@ -19,7 +34,8 @@ cdef extern from "mlpot_core.h" nogil:
         const double *tables
         const int64_t *table_of
         const double *self
-        int n_invariants
+        const mlpot_contractions *contractions
+        int n_spectrum
         const int32_t *degree
         const int32_t *channel_a
         const int32_t *channel_b

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from arrays cimport aligned_copy, aligned_zeros, grid_of, packed_lower, pairs_of
 from core cimport (
-    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_density, mlpot_design_rows,
+    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_contractions, mlpot_density, mlpot_design_rows,
     mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
     mlpot_local_energies, mlpot_members, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
     mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
@@ -162,6 +162,9 @@ cdef class KernelModel:
         self.owners = (energy, known, packed, members)
 
 
+include "contractions.pxi"
+
+
 cdef class Density:
     """Tables of one density descriptor in the form that the core reads."""
 
@@ -182,17 +185,18 @@ cdef class Density:
         const int64_t[::1] table_of,  # IN (n_species)
         const double[:, ::1] self_coefficients,  # IN (n_species, n_channels)
         int l_max,
-        const int32_t[::1] degree,  # IN (n_invariants)
-        const int32_t[::1] channel_a,  # IN (n_invariants)
-        const int32_t[::1] channel_b,  # IN (n_invariants)
-        const double[::1] coupling,  # IN (n_invariants)
+        const int32_t[::1] degree,  # IN (n_spectrum)
+        const int32_t[::1] channel_a,  # IN (n_spectrum)
+        const int32_t[::1] channel_b,  # IN (n_spectrum)
+        const double[::1] coupling,  # IN (n_spectrum)
         double constant,
+        ContractionTables contractions=None,
     ):
         cdef double[::1] norms = np.empty((l_max + 1) * (l_max + 2) // 2)
         cdef double[::1] knots = aligned_copy(tables)
         mlpot_harmonics_norms(l_max, &norms[0])
         self.owners = (group, first, width, knots, table_of, self_coefficients,
-                       degree, channel_a, channel_b, coupling, norms)
+                       degree, channel_a, channel_b, coupling, norms, contractions)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
         self.d.n_channels = n_channels
@@ -205,7 +209,8 @@ cdef class Density:
         self.d.tables = &knots[0]
         self.d.table_of = &table_of[0]
         self.d.self = &self_coefficients[0, 0]
-        self.d.n_invariants = degree.shape[0]
+        self.d.contractions = NULL if contractions is None else &contractions.t
+        self.d.n_spectrum = degree.shape[0]
         self.d.degree = &degree[0]
         self.d.channel_a = &channel_a[0]
         self.d.channel_b = &channel_b[0]
@@ -231,9 +236,14 @@ cdef class Density:
         return np.asarray(self.owners[1])
 
     @property
-    def invariants(self):
-        """Degree, both channels and coupling (n_invariants) of every entry of the power spectrum."""
+    def spectrum(self):
+        """Degree, both channels and coupling (n_spectrum) of every entry of the power spectrum."""
         return tuple(np.asarray(array) for array in self.owners[6:10])
+
+    @property
+    def contractions(self):
+        """Tables of the features that stand before the power spectrum, or None."""
+        return self.owners[11]
 
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""

@@ -1,6 +1,7 @@
 /* Features of a block of centres and their pullback: between expansion (lanes are channels) and power spectrum (lanes
  * are centres) the coefficients are transposed. */
 #pragma once
+#include "contractions.h"
 #include "expansion.h"
 #include "members.h"
 #include "power_spectrum.h"
@@ -13,6 +14,7 @@ typedef struct {
     double *features;        /* (panels, n_rows, MLPOT_PANEL) normalised */
     double *cotangent;       /* (panels, n_rows, MLPOT_PANEL) */
     double *norms;           /* (MLPOT_BLOCK) */
+    contraction_memory contractions;
     scratch scratch;
 } block;
 
@@ -21,7 +23,8 @@ static int block_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
     const size_t size = (size_t)mlpot_n_harmonics(d) * d->n_channels;
     b->n_rows = mlpot_round_up(mlpot_n_features(d), MLPOT_TILE);
     const size_t n_features = (size_t)b->n_rows * MLPOT_BLOCK;
-    double *memory = aligned(size * (MLPOT_BLOCK + MLPOT_LANES) + 2 * n_features + MLPOT_BLOCK);
+    const size_t n_contractions = contraction_size(d->contractions);
+    double *memory = aligned(size * (MLPOT_BLOCK + MLPOT_LANES) + 2 * n_features + MLPOT_BLOCK + n_contractions);
     if (!memory) return -1;
     if (scratch_create(d, p, n_atoms, &b->scratch)) {
         free(memory);
@@ -31,7 +34,8 @@ static int block_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
     b->features = memory += size * MLPOT_BLOCK;
     b->cotangent = memory += n_features;
     b->norms = memory += n_features;
-    b->dc_lanes = memory + MLPOT_BLOCK;
+    b->dc_lanes = memory += MLPOT_BLOCK;
+    contraction_place(d->contractions, memory + size * MLPOT_LANES, &b->contractions);
     memset(b->features, 0, sizeof(double) * n_features);
     return 0;
 }
@@ -60,8 +64,9 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
             expand_centre(d, p, centres[k + lane], &b->scratch, b->scratch.c);
             for (ptrdiff_t q = 0; q < size; ++q) c_lanes[q * MLPOT_LANES + lane] = b->scratch.c[q];
         }
-        power_spectrum(d, c_lanes, features);
-        normalise(d->n_invariants, features, b->norms + k);
+        contract(d, c_lanes, &b->contractions, features);
+        power_spectrum(d, c_lanes, features + (ptrdiff_t)mlpot_n_contracted(d) * MLPOT_PANEL);
+        normalise(mlpot_n_invariants(d), features, b->norms + k);
     }
 }
 
@@ -73,15 +78,20 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
     const double *c_lanes = b->c_lanes;
     for (int k = 0; k < n; k += MLPOT_LANES, c_lanes += size * MLPOT_LANES) {
         double *cotangent = b->cotangent + panel_of(b, k);
-        normalise_vjp(d->n_invariants, b->features + panel_of(b, k), b->norms + k, cotangent);
-        power_spectrum_vjp(d, c_lanes, cotangent, b->dc_lanes);
-        if (members) member_products(k, members);
+        normalise_vjp(mlpot_n_invariants(d), b->features + panel_of(b, k), b->norms + k, cotangent);
+        power_spectrum_vjp(d, c_lanes, cotangent + (ptrdiff_t)mlpot_n_contracted(d) * MLPOT_PANEL, b->dc_lanes);
+        contract_vjp(d, c_lanes, cotangent, &b->contractions, b->dc_lanes);
+        if (members) {
+            member_products(k, members);
+            contraction_slopes(d, c_lanes, &b->contractions);
+        }
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             for (ptrdiff_t q = 0; q < size; ++q) b->scratch.c[q] = b->dc_lanes[q * MLPOT_LANES + lane];
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c, pair_gradients);
             if (!members) continue;
             member_normalise_vjp(lane, b->features + panel_of(b, k + lane), b->norms[k + lane], members);
             member_spectrum_vjp(d, c_lanes + lane, members);
+            member_contract_vjp(d, &b->contractions, lane, members);
             member_gradients(d, p, &b->scratch, members, member_pair_gradients);
         }
     }

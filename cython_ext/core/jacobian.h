@@ -13,11 +13,13 @@ typedef struct {
     double *u, *v;            /* (n_channels, l_max + 1, lanes) f' - l f / r and f / r of as many neighbours */
     double *a, *b;            /* (n_channels, l_max + 1, lanes), (.., 3, lanes) contractions with Y, grad R */
     double *columns;          /* (n_features, 3, lanes) */
+    double *mixed;            /* (n_orders, 3, lanes) dA/dr of one mixed density */
 } jacobian_memory;
 
 static size_t jacobian_size(const mlpot_density *d)
 {
-    return MLPOT_LANES * (6 * (size_t)d->n_channels * (d->l_max + 1) + 3 * (size_t)mlpot_n_features(d));
+    const size_t n_mixed = d->contractions ? n_orders(d->contractions) : 0;
+    return MLPOT_LANES * (6 * (size_t)d->n_channels * (d->l_max + 1) + 3 * (size_t)mlpot_n_features(d) + 3 * n_mixed);
 }
 
 static void jacobian_place(const mlpot_density *d, double *memory, jacobian_memory *w)
@@ -28,6 +30,7 @@ static void jacobian_place(const mlpot_density *d, double *memory, jacobian_memo
     w->a = w->v + n_ql;
     w->b = w->a + n_ql;
     w->columns = w->b + 3 * n_ql;
+    w->mixed = w->columns + 3 * (size_t)mlpot_n_features(d) * MLPOT_LANES;
 }
 
 /* u and v of neighbours k, k + 1, ...; zero for channels they do not fill and for idle lanes */
@@ -85,10 +88,11 @@ MLPOT_INLINE void feature_gradients(const mlpot_density *d, const active_feature
     const int n_l = d->l_max + 1;
     const mlpot_vector *u = (const mlpot_vector *)w->u, *v = (const mlpot_vector *)w->v;
     const mlpot_vector *a = (const mlpot_vector *)w->a, *b = (const mlpot_vector *)w->b;
-    mlpot_vector *out = (mlpot_vector *)w->columns;
-    for (int k = 0; k < active->n; ++k, out += 3) {
-        const int f = active->which[k];
-        if (f == d->n_invariants) { /* the constant */
+    const int n_contracted = mlpot_n_contracted(d);
+    mlpot_vector *out = (mlpot_vector *)w->columns + 3 * n_contracted;
+    for (int k = n_contracted; k < active->n; ++k, out += 3) {
+        const int f = active->which[k] - n_contracted;
+        if (f == d->n_spectrum) { /* the constant */
             out[0] = out[1] = out[2] = (mlpot_vector){0};
             continue;
         }
@@ -97,6 +101,41 @@ MLPOT_INLINE void feature_gradients(const mlpot_density *d, const active_feature
         const mlpot_vector radial = u[p] * a[q] + u[q] * a[p];
         for (int x = 0; x < 3; ++x)
             out[x] = d->coupling[f] * (radial * unit[x] + v[p] * b[3 * q + x] + v[q] * b[3 * p + x]);
+    }
+}
+
+/* dA/dr = u Y rhat + v grad R of one mixed density */
+MLPOT_INLINE void mixed_gradients(const mlpot_density *d, int mixed, const mlpot_vector *unit, const mlpot_vector *ylm,
+                                  const mlpot_vector *grad, const jacobian_memory *w)
+{
+    const mlpot_contractions *t = d->contractions;
+    const mlpot_vector *u = (const mlpot_vector *)w->u, *v = (const mlpot_vector *)w->v;
+    mlpot_vector *out = (mlpot_vector *)w->mixed;
+    for (int l = 0; l <= t->l_max; ++l) {
+        const double *share = t->shares + (ptrdiff_t)(l * t->n_mixed + mixed) * d->n_channels;
+        mlpot_vector along = {0}, across = {0};
+        for (int q = 0; q < d->n_channels; ++q) {
+            along += share[q] * u[(ptrdiff_t)q * (d->l_max + 1) + l];
+            across += share[q] * v[(ptrdiff_t)q * (d->l_max + 1) + l];
+        }
+        for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm)
+            for (int x = 0; x < 3; ++x) out[3 * lm + x] = along * ylm[lm] * unit[x] + across * grad[3 * lm + x];
+    }
+}
+
+/* rows of the contractions; `slopes` are those of one centre, MLPOT_LANES apart */
+MLPOT_INLINE void contraction_gradients(const mlpot_density *d, const double *slopes, const mlpot_vector *unit,
+                                        const mlpot_vector *ylm, const mlpot_vector *grad, const jacobian_memory *w)
+{
+    const mlpot_contractions *t = d->contractions;
+    const mlpot_vector *of_mixed = (const mlpot_vector *)w->mixed;
+    mlpot_vector *out = (mlpot_vector *)w->columns;
+    for (int f = 0, mixed = -1; f < mlpot_n_contracted(d); ++f, out += 3) {
+        if (t->mixed[f] != mixed) mixed_gradients(d, mixed = t->mixed[f], unit, ylm, grad, w);
+        mlpot_vector sum[3] = {{0}, {0}, {0}};
+        for (int row = t->rows[t->invariant[f]]; row < t->rows[t->invariant[f] + 1]; ++row, slopes += MLPOT_LANES)
+            for (int x = 0; x < 3; ++x) sum[x] += *slopes * of_mixed[3 * t->variable[row] + x];
+        for (int x = 0; x < 3; ++x) out[x] = sum[x];
     }
 }
 
@@ -115,15 +154,18 @@ MLPOT_INLINE void project(const active_features *active, const double *p, double
     }
 }
 
-/* The Jacobian of neighbours k, k + 1, ... of the centre in hand -> w->columns. */
+/* The Jacobian of neighbours k, k + 1, ... of the centre in hand -> w->columns; `slopes` its dB/dA, MLPOT_LANES apart. */
 static void neighbour_columns(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, const char *present,
-                              const active_features *active, int k, const double *features, double norm,
-                              jacobian_memory *w)
+                              const active_features *active, const double *slopes, int k, const double *features,
+                              double norm, jacobian_memory *w)
 {
     const ptrdiff_t group = k / MLPOT_LANES, n_lm = mlpot_n_harmonics(d);
+    const mlpot_vector *ylm = (const mlpot_vector *)s->ylm + group * n_lm;
+    const mlpot_vector *grad = (const mlpot_vector *)s->grad + group * 3 * n_lm;
+    const mlpot_vector *unit = (const mlpot_vector *)s->unit + 3 * group;
     radial_lanes(d, p, s, k, w);
-    contract_harmonics(d, present, s->c, (const mlpot_vector *)s->ylm + group * n_lm,
-                       (const mlpot_vector *)s->grad + group * 3 * n_lm, w);
-    feature_gradients(d, active, (const mlpot_vector *)s->unit + 3 * group, w);
+    contract_harmonics(d, present, s->c, ylm, grad, w);
+    contraction_gradients(d, slopes, unit, ylm, grad, w);
+    feature_gradients(d, active, unit, w);
     project(active, features, norm, w->columns);
 }

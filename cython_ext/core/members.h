@@ -6,6 +6,7 @@
  *   t = sum_q (f / r) D,   t' = sum_q (f' - l f / r) D,   gradient = sum_lm t grad R_lm + u sum_lm t' Y_lm.
  * Summing over channels first makes 2 products of a channel instead of 4. Lanes are members up to D, then neighbours. */
 #pragma once
+#include "contractions.h"
 #include "products.h"
 #include "scratch.h"
 
@@ -32,6 +33,7 @@ typedef struct {
     float *cotangent;        /* (n_features, MLPOT_MEMBERS) of one centre */
     float *c;                /* one centre: per degree (2l + 1, rows) */
     float *dc;               /* likewise (2l + 1, rows, MLPOT_MEMBERS) */
+    float *dmixed;           /* (n_mixed, n_orders, MLPOT_MEMBERS) of the densities that are contracted */
     float *radial;           /* (l_max + 1, n_channels, 2, NEIGHBOURS) f/r and f' - l f/r */
     float *ylm;              /* (n_harmonics, 4, NEIGHBOURS) Y and grad R */
 } member_memory;
@@ -45,10 +47,11 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     for (int l = 0; l <= d->l_max; ++l) n_c += (size_t)(2 * l + 1) * (m->rows[l + 1] - m->rows[l]);
     const size_t panel = (size_t)w->n_points * MLPOT_PANEL, n_slopes = panel * MLPOT_BLOCK / MLPOT_PANEL;
     const size_t n_products = (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL;
-    const size_t sizes[] = {(size_t)m->n_features * MLPOT_MEMBERS, n_c, n_c * MLPOT_MEMBERS,
+    const size_t n_mixed = d->contractions ? (size_t)d->contractions->n_mixed * n_orders(d->contractions) : 0;
+    const size_t sizes[] = {(size_t)m->n_features * MLPOT_MEMBERS, n_c, n_c * MLPOT_MEMBERS, n_mixed * MLPOT_MEMBERS,
                             (size_t)(d->l_max + 1) * d->n_channels * 2 * NEIGHBOURS,
                             (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
-    float **parts[] = {&w->cotangent, &w->c, &w->dc, &w->radial, &w->ylm};
+    float **parts[] = {&w->cotangent, &w->c, &w->dc, &w->dmixed, &w->radial, &w->ylm};
     size_t total = n_slopes + panel + n_products;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) total += lines((sizes[i] + 1) / 2);
     double *memory = w->slopes = aligned(total);
@@ -137,6 +140,33 @@ static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, m
             member_orders(2 * l + 1, m, (int)(first + r), n_rows, w->cotangent, c, dc + r * MLPOT_MEMBERS);
         c += (2 * l + 1) * n_rows;
         dc += (2 * l + 1) * n_rows * MLPOT_MEMBERS;
+    }
+}
+
+/* As contract_vjp, of one lane of the slopes with members as lanes, ADDED to D. */
+static void member_contract_vjp(const mlpot_density *d, const contraction_memory *k, int lane, member_memory *w)
+{
+    const mlpot_contractions *t = d->contractions;
+    const mlpot_members *m = w->m;
+    if (!t) return;
+    const int n_lm = n_orders(t), n_features = t->n_features < m->n_features ? t->n_features : m->n_features;
+    const double *slope = (const double *)k->slopes + lane;
+    of_members *mixed = (of_members *)w->dmixed, *dc = (of_members *)w->dc;
+    memset(mixed, 0, sizeof(of_members) * t->n_mixed * n_lm);
+    for (int f = 0; f < n_features; ++f) {
+        const of_members cotangent = ((const of_members *)w->cotangent)[f];
+        for (int row = t->rows[t->invariant[f]]; row < t->rows[t->invariant[f] + 1]; ++row, slope += MLPOT_LANES)
+            mixed[t->mixed[f] * n_lm + t->variable[row]] += (float)*slope * cotangent;
+    }
+    for (int l = 0; l <= t->l_max; ++l) {
+        const int first = m->rows[l], n_rows = m->rows[l + 1] - first;
+        for (int s = 0; s < t->n_mixed; ++s)
+            for (int r = 0; r < n_rows; ++r) {
+                const float share = (float)t->shares[(ptrdiff_t)(l * t->n_mixed + s) * d->n_channels + m->channel[first + r]];
+                if (share == 0.0f) continue;
+                for (int i = 0; i < 2 * l + 1; ++i) dc[i * n_rows + r] += share * mixed[s * n_lm + l * l + i];
+            }
+        dc += (2 * l + 1) * n_rows;
     }
 }
 

@@ -4,6 +4,7 @@
  *
  *   c[l,m,q] = sum_j f[z_j,q,l](r_j) Y_lm(r_j/|r_j|)             f: tables, Y: real spherical harmonics
  *   p[(a,b),l] = s_ab / sqrt(2l+1) sum_m c[l,m,a] c[l,m,b]       s = 1 for a = b, sqrt(2) otherwise
+ *   A[l,m,s] = sum_q shares[l,s,q] c[l,m,q],  B = invariant polynomials of one A: more features, if any the first ones
  *   e = sum_s w_s energy_scale^2 (p.p_s / |p||p_s|)^zeta
  *   |G k|^2 for every triangle G,  k_s = energy_scale^2 (p.p_s / |p||p_s|)^zeta
  *   members of an ensemble: the same energy with other weights, its pair gradients only
@@ -31,7 +32,23 @@ typedef struct {
     int n_intervals, kink;   /* n_intervals + 2 knots are stored */
 } mlpot_grid;
 
-/* What the expansion and the power spectrum are: tables only, shared by all threads. */
+/* Contractions of more than two densities, of mixtures of channels with themselves. Nodes are A and products of earlier
+ * nodes; the derivative dB_t/dA_x of invariant t is a row: a sum of coefficients times nodes. */
+typedef struct {
+    int l_max, n_mixed, n_nodes, n_features;
+    const double *shares;    /* (l_max + 1, n_mixed, n_channels) */
+    const int32_t *left, *right; /* (n_nodes - n_lm) factors of the nodes behind the A */
+    const int32_t *rows;     /* (n_invariants + 1) first row of every invariant */
+    const int32_t *variable; /* (n_rows) x = l^2 + l + m, ascending for each invariant */
+    const int32_t *entries;  /* (n_rows + 1) first entry of every row */
+    const int32_t *node;     /* (n_entries) */
+    const double *coefficient; /* (n_entries) */
+    const int32_t *degree;   /* (n_invariants) densities in each */
+    const int32_t *mixed, *invariant; /* (n_features) what is computed, by mixed density */
+    const double *scale;     /* (n_features) factor of each beside the power spectrum */
+} mlpot_contractions;
+
+/* What the expansion and the invariants are: tables only, shared by all threads. */
 typedef struct {
     int n_species;           /* species of neighbours and centres */
     int l_max;
@@ -45,9 +62,10 @@ typedef struct {
     const double *tables;    /* knots (n_intervals + 2, 3, l_max + 1, width) of each species, one after the other */
     const int64_t *table_of; /* (n_species) where a species' knots begin */
     const double *self;      /* (n_species, n_channels) the centre's own density, already times Y_00 */
-    int n_invariants;        /* entries of the power spectrum */
-    const int32_t *degree, *channel_a, *channel_b; /* (n_invariants) l and the two channels */
-    const double *coupling;  /* (n_invariants) s_ab / sqrt(2l+1) */
+    const mlpot_contractions *contractions; /* NULL: none */
+    int n_spectrum;          /* entries of the power spectrum */
+    const int32_t *degree, *channel_a, *channel_b; /* (n_spectrum) l and the two channels */
+    const double *coupling;  /* (n_spectrum) s_ab / sqrt(2l+1) */
     double constant;         /* appended to the normalised features (GAP's covariance_sigma0); 0: absent */
     const double *harmonics; /* (l_max+1)(l_max+2)/2 normalisation of Y_lm, from mlpot_harmonics_norms */
 } mlpot_density;
@@ -119,7 +137,9 @@ typedef struct {
 
 static inline int mlpot_round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline int mlpot_n_harmonics(const mlpot_density *d) { return (d->l_max + 1) * (d->l_max + 1); }
-static inline int mlpot_n_features(const mlpot_density *d) { return d->n_invariants + (d->constant > 0.0); }
+static inline int mlpot_n_contracted(const mlpot_density *d) { return d->contractions ? d->contractions->n_features : 0; }
+static inline int mlpot_n_invariants(const mlpot_density *d) { return mlpot_n_contracted(d) + d->n_spectrum; }
+static inline int mlpot_n_features(const mlpot_density *d) { return mlpot_n_invariants(d) + (d->constant > 0.0); }
 
 /* packing.c. Rows of a (n_rows, n_columns) matrix -> tiles of `width` rows (MLPOT_TILE or MLPOT_PANEL), column by column;
  * padded with 0 to whole tiles, and to a multiple of MLPOT_TILE columns. */

@@ -7,7 +7,7 @@ static void power_spectrum(const mlpot_density *d, const double *c_lanes, double
 {
     const mlpot_vector *c = (const mlpot_vector *)c_lanes;
     const ptrdiff_t n = d->n_channels;
-    for (int f = 0; f < d->n_invariants; ++f, features += MLPOT_PANEL) {
+    for (int f = 0; f < d->n_spectrum; ++f, features += MLPOT_PANEL) {
         const int l = d->degree[f];
         const mlpot_vector *a = c + l * l * n + d->channel_a[f], *b = c + l * l * n + d->channel_b[f];
         mlpot_vector sum = a[0] * b[0];
@@ -23,7 +23,7 @@ static void power_spectrum_vjp(const mlpot_density *d, const double *c_lanes, co
     mlpot_vector *dc = (mlpot_vector *)dc_lanes;
     const ptrdiff_t n = d->n_channels;
     memset(dc_lanes, 0, sizeof(mlpot_vector) * n * mlpot_n_harmonics(d));
-    for (int f = 0; f < d->n_invariants; ++f, cotangent += MLPOT_PANEL) {
+    for (int f = 0; f < d->n_spectrum; ++f, cotangent += MLPOT_PANEL) {
         const int l = d->degree[f];
         const ptrdiff_t a = l * l * n + d->channel_a[f], b = l * l * n + d->channel_b[f];
         const mlpot_vector w = d->coupling[f] * *(const mlpot_vector *)cotangent;

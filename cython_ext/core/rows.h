@@ -87,10 +87,12 @@ static void choose_features(const mlpot_density *d, const mlpot_pairs *p, const 
     const int n_features = mlpot_n_features(d), n_rows = mlpot_round_up(n_features, MLPOT_TILE);
     find_present(d, p, n, centres, w->present);
     active->n = 0;
-    for (int f = 0; f < n_features; ++f)
-        if (f == d->n_invariants
-            || (w->present[w->group_of[d->channel_a[f]]] && w->present[w->group_of[d->channel_b[f]]]))
+    for (int f = 0; f < n_features; ++f) {
+        const int e = f - mlpot_n_contracted(d);
+        if (e < 0 || e == d->n_spectrum
+            || (w->present[w->group_of[d->channel_a[e]]] && w->present[w->group_of[d->channel_b[e]]]))
             active->which[active->n++] = f;
+    }
     active->n_rows = mlpot_round_up(active->n, MLPOT_TILE);
     memset(w->tiles, 0, sizeof(double) * TILES * MLPOT_TILE * active->n_rows);
     w->panels = sparse->panels;
@@ -214,12 +216,14 @@ static void centre_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpo
     const ptrdiff_t size = (ptrdiff_t)mlpot_n_harmonics(d) * d->n_channels;
     const double *lanes = w->block.c_lanes + member / MLPOT_LANES * size * MLPOT_LANES + member % MLPOT_LANES;
     for (ptrdiff_t k = 0; k < size; ++k) s->c[k] = lanes[k * MLPOT_LANES];
+    if (member % MLPOT_LANES == 0) contraction_slopes(d, lanes, &w->block.contractions);
+    const double *slopes = (const double *)w->block.contractions.slopes + member % MLPOT_LANES;
     gather_neighbours(d, p, centres[member], s);
     harmonics_gradients(d->harmonics, d->l_max, s->n, s->unit, s->ylm, s->grad);
     radial_slopes(d, p, s);
     for (int k = 0; k < s->n; k += MLPOT_LANES) {
-        neighbour_columns(d, p, s, w->present, &w->active, k, w->block.features + panel_of(&w->block, member),
-                          w->block.norms[member], &w->jacobian);
+        neighbour_columns(d, p, s, w->present, &w->active, slopes, k,
+                          w->block.features + panel_of(&w->block, member), w->block.norms[member], &w->jacobian);
         const int n = s->n - k < MLPOT_LANES ? s->n - k : MLPOT_LANES;
         for (int lane = 0; lane < n;) {
             lane += fill_slots(member, s->pair + k, lane, n, w);

@@ -1,7 +1,7 @@
 """SOAP and its relatives: one compiled expansion, in which bases and mixings of elements are only tables.
 
 Formulas: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), doi:10.1103/PhysRevB.87.184115; DESIGN of the tables
-in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l.
+in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l; contractions of more densities stand before them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from functools import cached_property, lru_cache
 import numpy as np
 from ase.data import chemical_symbols
 
-from .._ext.density import CHANNELS, MAX_L, Density, PairView
+from .._ext.density import MAX_L, Density, PairView
 from ..errors import ConfigError, UnknownSpeciesError
 from ..neighbours import Pairs
 from ..threads import n_threads
+from .array_record import ArrayRecord
+from .contractions import Contractions
+from .density_core import Blocks, Spectrum, element_blocks, make_core, mixed_block
 from .radial_basis import RadialBasis
 from .radial_table import RadialTable, tabulate
-
-Y_00 = 1 / np.sqrt(4 * np.pi)
 
 
 def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray:
@@ -42,9 +43,29 @@ def _index_by_number(species: tuple[int, ...]) -> np.ndarray:
     return table
 
 
+@dataclass(frozen=True, eq=False)
+class Reduction(ArrayRecord):
+    """Fewer channels than one for every element and radial function, c[q] = sum_zn weights[q, z, n] c_full[z, n], and which
+    of them meet in the power spectrum (Darby et al., doi:10.1103/PhysRevLett.131.028001).
+
+    Parameters
+    ----------
+    weights : (n_channels, n_species, n_max) array
+    a, b : (n_pairs,) int arrays
+        Channels that meet.
+    scale : (n_pairs,) array
+        Factor of their part in the power spectrum, before 1 / sqrt(2l + 1).
+    """
+
+    weights: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    scale: np.ndarray
+
+
 @dataclass(frozen=True)
 class SoapDescriptor:
-    """Normalised power spectrum of the smooth density, one block of channels per element.
+    """Normalised invariants of the smooth density: its power spectrum, and contractions of more than two densities.
 
     Parameters
     ----------
@@ -58,6 +79,10 @@ class SoapDescriptor:
         Whether the centre's own density enters the channels of all elements (GAP's key of the same name).
     constant : float
         Appended to the normalised features (GAP's covariance_sigma0).
+    reduction : Reduction or None
+        Channels; None: one for every element and radial function, all of which meet.
+    contractions : Contractions or None
+        Invariants of three and more densities, the first of the features.
 
     Raises
     ------
@@ -70,6 +95,8 @@ class SoapDescriptor:
     central_weight: float = 1.0
     central_reference_all_species: bool = False
     constant: float = 0.0
+    reduction: Reduction | None = None
+    contractions: Contractions | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.basis.l_max <= MAX_L:
@@ -82,9 +109,18 @@ class SoapDescriptor:
         return self.basis.cutoff
 
     @property
+    def n_channels(self) -> int:
+        return len(self.species) * self.basis.n_max if self.reduction is None else len(self.reduction.weights)
+
+    @property
+    def n_contracted(self) -> int:
+        """Features that are contractions of more than two densities: the first ones."""
+        return 0 if self.contractions is None else self.contractions.n_features
+
+    @property
     def n_features(self) -> int:
-        n_channels = len(self.species) * self.basis.n_max
-        return n_channels * (n_channels + 1) // 2 * (self.basis.l_max + 1) + (self.constant > 0)
+        n_pairs = self.n_channels * (self.n_channels + 1) // 2 if self.reduction is None else len(self.reduction.a)
+        return self.n_contracted + n_pairs * (self.basis.l_max + 1) + (self.constant > 0)
 
     @cached_property
     def table(self) -> RadialTable:
@@ -92,17 +128,25 @@ class SoapDescriptor:
         return tabulate(self.basis)
 
     @cached_property
-    def _channels(self) -> np.ndarray:
-        """Padded index of each true channel."""
-        return padded_channels(len(self.species), self.basis.n_max)
+    def blocks(self) -> Blocks:
+        """The channels as the core lays them out."""
+        own = self.basis.self_coefficients()
+        if self.reduction is None:
+            return element_blocks(self, self.table.knots, own)
+        return mixed_block(self, self.table.knots, own, self.reduction.weights)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The entries of the power spectrum, channel pairs before degrees."""
+        if self.reduction is None:
+            a, b = np.tril_indices(self.n_channels)
+            return Spectrum.of(a, b, np.where(a == b, 1.0, np.sqrt(2)), self.basis.l_max)
+        return Spectrum.of(self.reduction.a, self.reduction.b, self.reduction.scale, self.basis.l_max)
 
     @cached_property
     def core(self) -> Density:
         """The compiled tables, for the models that run on them."""
-        n_l = self.basis.l_max + 1
-        a, b = (np.repeat(index, n_l) for index in np.tril_indices(len(self.species) * self.basis.n_max))
-        degree = np.tile(np.arange(n_l), len(a) // n_l)
-        return make_core(self, self.table.knots, self.basis.self_coefficients(), degree, a, b)
+        return make_core(self, self.blocks, self.spectrum, self.contractions)
 
     def view(self, pairs: Pairs) -> PairView:
         """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
@@ -112,7 +156,7 @@ class SoapDescriptor:
     def expand(self, pairs: Pairs) -> np.ndarray:
         """Expansion coefficients (n_atoms, n_channels, n_harmonics), lm = l^2 + l + m."""
         coefficients = self.core.expand(self.view(pairs), np.arange(pairs.n_atoms, dtype=np.int32))
-        return coefficients[:, :, self._channels].transpose(0, 2, 1)
+        return coefficients[:, :, self.blocks.channels].transpose(0, 2, 1)
 
     def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
         """Features (n_centres, n_features), of norm 1 before the constant; `centres` are indices of atoms, all by default."""
@@ -126,45 +170,6 @@ class SoapDescriptor:
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "core"}
-
-
-def padded_channels(n_species: int, n_functions: int) -> np.ndarray:
-    """Index of every channel (species, function) when each species' block is padded to whole vectors."""
-    width = -(-n_functions // CHANNELS) * CHANNELS
-    return (np.arange(n_species)[:, None] * width + np.arange(n_functions)).ravel()
-
-
-def make_core(
-    descriptor: SoapDescriptor, knots: np.ndarray, self_coefficients: np.ndarray, degree: np.ndarray, a: np.ndarray,
-    b: np.ndarray,
-) -> Density:  # fmt: skip
-    """The compiled density of a descriptor for given radial functions and entries of the power spectrum.
-
-    Parameters
-    ----------
-    knots : (n_knots, 3, l_max + 1, n_functions) array
-        As in `RadialTable`.
-    self_coefficients : (n_functions,) array
-        Expansion of the centre's own density before Y_00.
-    degree, a, b : (n_invariants,) int arrays
-        l and the two channels (species, function) of each entry.
-    """
-    n_species, n_functions = len(descriptor.species), knots.shape[-1]
-    width = -(-n_functions // CHANNELS) * CHANNELS
-    padded = np.zeros((*knots.shape[:3], width))
-    padded[..., :n_functions] = knots
-    own = np.zeros((n_species, n_species, width))
-    where = np.ones((n_species, n_species)) if descriptor.central_reference_all_species else np.eye(n_species)
-    own[..., :n_functions] = where[..., None] * descriptor.central_weight * Y_00 * self_coefficients
-    channels = padded_channels(n_species, n_functions).astype(np.int32)
-    blocks = np.arange(n_species, dtype=np.int32)
-    return Density(
-        group=blocks, first=blocks * width, width=np.full(n_species, width, np.int32), n_channels=n_species * width,
-        cutoff=descriptor.cutoff, grid=descriptor.table.grid, n_knots=len(knots), tables=padded.ravel(),
-        table_of=np.zeros(n_species, np.int64), self_coefficients=own.reshape(n_species, -1),
-        l_max=descriptor.basis.l_max, degree=degree.astype(np.int32), channel_a=channels[a], channel_b=channels[b],
-        coupling=np.where(a == b, 1.0, np.sqrt(2)) / np.sqrt(2 * degree + 1), constant=descriptor.constant,
-    )  # fmt: skip
 
 
 def _centres(pairs: Pairs, centres: np.ndarray | None) -> np.ndarray:

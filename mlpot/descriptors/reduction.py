@@ -1,4 +1,4 @@
-"""The same power spectrum in fewer numbers.
+"""The same features in fewer numbers, for rows of a fit and for simulations.
 
 The radial functions of one degree span fewer dimensions than there are (GAP's first shell has no part in l > 0, the
 outermost shells overlap with nothing), so in their principal axes c~ = U'c a part of the power spectrum vanishes or all but
@@ -8,11 +8,13 @@ vanishes. A rotation of channels rotates the power spectrum: overlaps p.p' stay 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from .._ext.density import Density
-from .density import SoapDescriptor, make_core
+from .density import SoapDescriptor
+from .density_core import Spectrum, element_blocks, make_core
 
 NEGLIGIBLE = 1e-13
 """Relative singular value below which a direction of radial functions is rounding."""
@@ -21,9 +23,75 @@ LARGEST = 100.0
 """An entry of an environment over the amplitudes of its radial functions at most; 47 in a thousand environments of silicon."""
 
 
+class CompactFeatures(Protocol):
+    """Features from which some may be left out: contractions of more than two densities first, the constant left out."""
+
+    descriptor: SoapDescriptor
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Bounds (n,) on the size of each feature in any environment, all of them together being of norm 1."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether environments of a simulation may have features that no sparse point has: pairs of elements."""
+
+    def rotate(self, features: np.ndarray) -> np.ndarray:
+        """Features (n, n_features) of the descriptor -> these."""
+
+    def core(self, kept: np.ndarray) -> Density:
+        """The compiled density that computes those of these indices, contractions first."""
+
+
+def reduced(compact: CompactFeatures, rotated: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """What `core` computes (n, n_kept), of features (n, n_rotated): the constant appended if there is one."""
+    constant = np.full((len(rotated), 1 if compact.descriptor.constant else 0), compact.descriptor.constant)
+    return np.ascontiguousarray(np.concatenate([rotated[:, kept], constant], axis=1))
+
+
+@dataclass(frozen=True)
+class PlainFeatures:
+    """The features of a descriptor whose channels are mixed: each is what it is, none can be left out unseen."""
+
+    descriptor: SoapDescriptor
+    is_open = False
+
+    @property
+    def largest(self) -> np.ndarray:
+        return np.ones(self.descriptor.n_features - (self.descriptor.constant > 0))
+
+    def rotate(self, features: np.ndarray) -> np.ndarray:
+        return features[:, : len(self.largest)]
+
+    def core(self, kept: np.ndarray) -> Density:
+        first, n_contracted = _split(self.descriptor, kept)
+        own = self.descriptor.spectrum
+        spectrum = Spectrum(*(array[kept[len(first) :] - n_contracted] for array in (own.degree, own.a, own.b, own.coupling)))
+        contractions = self.descriptor.contractions and self.descriptor.contractions.only(first)
+        return make_core(self.descriptor, self.descriptor.blocks, spectrum, contractions)
+
+
+def compact_features(descriptor: SoapDescriptor) -> CompactFeatures:
+    """The features in the form in which most of them can be left out."""
+    return rotated_power_spectrum(descriptor) if descriptor.reduction is None else PlainFeatures(descriptor)
+
+
+def largest_first(descriptor: SoapDescriptor, kept: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The kept features in an order that `core` takes: contractions, then entries of the power spectrum by size."""
+    first, _ = _split(descriptor, np.sort(kept))
+    rest = kept[kept >= descriptor.n_contracted]
+    return np.concatenate([first, rest[np.argsort(-sizes[rest], kind="stable")]])
+
+
+def _split(descriptor: SoapDescriptor, kept: np.ndarray) -> tuple[np.ndarray, int]:
+    """The contractions among the kept features, which stand first, and how many there are in all."""
+    n_contracted = descriptor.n_contracted
+    return kept[kept < n_contracted], n_contracted
+
+
 @dataclass(frozen=True)
 class RotatedPowerSpectrum:
-    """All entries of a descriptor's power spectrum in the principal axes of its radial functions.
+    """All entries of a descriptor's power spectrum in the principal axes of its radial functions, after its contractions.
 
     Parameters
     ----------
@@ -50,11 +118,19 @@ class RotatedPowerSpectrum:
 
     @property
     def largest(self) -> np.ndarray:
-        """Bounds (n_rotated,) on the size of each entry in any environment, the whole being of norm 1."""
-        return np.minimum(LARGEST * self.amplitudes, 1.0)
+        """Bounds on the size of each feature in any environment, the whole being of norm 1."""
+        return np.concatenate([np.ones(self.descriptor.n_contracted), np.minimum(LARGEST * self.amplitudes, 1.0)])
+
+    @property
+    def is_open(self) -> bool:
+        return len(self.descriptor.species) > 1
 
     def rotate(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, n_features) of the descriptor -> (n, n_rotated), the constant left out."""
+        """Features (n, n_features) of the descriptor -> contractions and rotated entries, the constant left out."""
+        n_contracted = self.descriptor.n_contracted
+        return np.concatenate([features[:, :n_contracted], self._turned(features[:, n_contracted:])], axis=1)
+
+    def _turned(self, features: np.ndarray) -> np.ndarray:
         n_species, basis = len(self.descriptor.species), self.descriptor.basis
         n_channels, n_l = n_species * basis.n_max, basis.l_max + 1
         rows, cols = np.tril_indices(n_channels)
@@ -71,21 +147,23 @@ class RotatedPowerSpectrum:
             out[:, mine] = turned[:, a, b] * np.where(a == b, 1.0, np.sqrt(2))
         return out
 
-    def reduced(self, rotated: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """What `core` computes (n, n_kept), of rotated features (n, n_rotated): the constant appended if there is one."""
-        n = len(rotated)
-        constant = np.full((n, 1 if self.descriptor.constant else 0), self.descriptor.constant)
-        return np.ascontiguousarray(np.concatenate([rotated[:, kept], constant], axis=1))
-
     def core(self, kept: np.ndarray) -> Density:
-        """The compiled density that computes these entries only."""
-        function = np.array([self.a[kept], self.b[kept]]) % self.n_functions
-        n_functions = int(function.max()) + 1
-        a, b = np.array([self.a[kept], self.b[kept]]) // self.n_functions * n_functions + function
+        """The compiled density that computes these features only."""
+        first, n_contracted = _split(self.descriptor, kept)
+        entries = kept[len(first) :] - n_contracted
+        function = np.array([self.a[entries], self.b[entries]]) % self.n_functions
+        contractions = self.descriptor.contractions and self.descriptor.contractions.only(first)
+        n_functions = self.n_functions if contractions else int(function.max()) + 1
+        a, b = np.array([self.a[entries], self.b[entries]]) // self.n_functions * n_functions + function
         rotations = np.array([self._padded(rotation) for rotation in self.rotations])[:, :, :n_functions]
         knots = np.einsum("kdln,lnm->kdlm", self.descriptor.table.knots, rotations)
-        own = self.descriptor.basis.self_coefficients() @ rotations[0]
-        return make_core(self.descriptor, knots, own, self.degree[kept], a, b)
+        blocks = element_blocks(self.descriptor, knots, self.descriptor.basis.self_coefficients() @ rotations[0])
+        degree, scale = self.degree[entries], np.where(a == b, 1.0, np.sqrt(2))
+        spectrum = Spectrum(degree, a, b, scale / np.sqrt(2 * degree + 1))
+        if contractions:
+            both = [np.kron(np.eye(len(self.descriptor.species)), rotation) for rotation in rotations]
+            contractions = contractions.rotated(both)
+        return make_core(self.descriptor, blocks, spectrum, contractions)
 
     def _padded(self, rotation: np.ndarray) -> np.ndarray:
         return np.pad(rotation, ((0, 0), (0, self.n_functions - rotation.shape[1])))

@@ -41,25 +41,41 @@ def expansion(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
     harmonics = real_spherical_harmonics(basis.l_max, pairs.vectors[near] / pairs.distances[near, None])
     for k, pair in enumerate(near):
         c[pairs.i[pair], species[pairs.j[pair]]] += radial[k][:, degrees] * harmonics[k]
+    if descriptor.reduction is not None:
+        return np.einsum("qzn,aznx->aqx", descriptor.reduction.weights, c)
     return c.reshape(pairs.n_atoms, -1, len(degrees))
 
 
-def power_spectrum(c: np.ndarray) -> np.ndarray:
-    """p (n_atoms, n_features) before normalisation."""
-    l_max = int(np.sqrt(c.shape[2])) - 1
+def power_spectrum(descriptor: SoapDescriptor, c: np.ndarray) -> np.ndarray:
+    """p (n_atoms, n_entries) before normalisation."""
+    n_channels, reduction = c.shape[1], descriptor.reduction
+    if reduction is None:
+        meeting = [(a, b, 1.0 if a == b else np.sqrt(2)) for a in range(n_channels) for b in range(a + 1)]
+    else:
+        meeting = list(zip(reduction.a, reduction.b, reduction.scale, strict=True))
     rows = []
-    for a in range(c.shape[1]):
-        for b in range(a + 1):
-            scale = 1.0 if a == b else np.sqrt(2)
-            for degree in range(l_max + 1):
-                shell = slice(degree**2, (degree + 1) ** 2)
-                rows.append(scale / np.sqrt(2 * degree + 1) * np.sum(c[:, a, shell] * c[:, b, shell], axis=1))
+    for a, b, scale in meeting:
+        for degree in range(descriptor.basis.l_max + 1):
+            shell = slice(degree**2, (degree + 1) ** 2)
+            rows.append(scale / np.sqrt(2 * degree + 1) * np.sum(c[:, a, shell] * c[:, b, shell], axis=1))
+    return np.array(rows).T
+
+
+def contractions(descriptor: SoapDescriptor, c: np.ndarray) -> np.ndarray:
+    """Contractions (n_atoms, n_contracted) of three and more densities, polynomial by polynomial."""
+    made = descriptor.contractions
+    if made is None:
+        return np.empty((len(c), 0))
+    degrees = np.concatenate([np.full(2 * degree + 1, degree) for degree in range(len(made.shares))])
+    mixed = np.einsum("xsq,aqx->sax", made.shares[degrees], c[:, :, : len(degrees)])
+    rows = [made.scales[p.degree - 3] * p(density) for density in mixed for p in made.program.polynomials]
     return np.array(rows).T
 
 
 def features(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
     """Normalised features (n_atoms, n_features), the constant appended."""
-    raw = power_spectrum(expansion(descriptor, pairs))
+    c = expansion(descriptor, pairs)
+    raw = np.concatenate([contractions(descriptor, c), power_spectrum(descriptor, c)], axis=1)
     norms = np.linalg.norm(raw, axis=1, keepdims=True)
     normalised = np.divide(raw, norms, out=np.zeros_like(raw), where=norms > 0)
     if descriptor.constant > 0:

@@ -46,13 +46,15 @@ def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
 
     dp_f/dc[l, m, a] = coupling c[l, m, b] for a feature of channels a and b, twice that for a = b.
     """
-    degree, a, b, coupling = (array[:n_features] for array in core.invariants)
+    n_contracted = 0 if core.contractions is None else core.contractions.n_features
+    degree, a, b, coupling = (array[: max(n_features - n_contracted, 0)] for array in core.spectrum)
     both = np.flatnonzero(a != b)
     feature = np.concatenate([np.arange(len(degree)), both])
     strength = np.concatenate([np.where(a == b, 2.0, 1.0) * coupling, coupling[both]])
     own = core.n_channels * degree[feature] + np.concatenate([a, b[both]])
     other = core.n_channels * degree[feature] + np.concatenate([b, a[both]])
-    keys, row = np.unique(own, return_inverse=True)
+    keys = np.union1d(own, _contracted_rows(core))
+    row = np.searchsorted(keys, own)
     order = np.argsort(row, kind="stable")
     first = core.n_channels * np.arange(core.l_max + 2)
     rows = np.searchsorted(keys, first)
@@ -60,5 +62,13 @@ def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
     group_rows = np.searchsorted(keys, first[:-1, None] + blocks)
     entries = np.searchsorted(row[order], np.arange(len(keys) + 1))
     partner = np.searchsorted(keys, other) - rows[degree[feature]]
-    integers = (rows, group_rows, keys % core.n_channels, entries, feature[order], partner[order])
+    integers = (rows, group_rows, keys % core.n_channels, entries, n_contracted + feature[order], partner[order])
     return (*(np.ascontiguousarray(array, np.int32) for array in integers), strength[order].astype(np.float32))
+
+
+def _contracted_rows(core: Density) -> np.ndarray:
+    """Rows (degree, channel), as numbers, that contractions of more than two densities have a part in."""
+    if core.contractions is None:
+        return np.empty(0, int)
+    degree, channel = np.nonzero(np.any(core.contractions.shares, axis=1))
+    return core.n_channels * degree + channel

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._ext.density import TILE, Density, KernelModel, Members, PairView, Points
 from ..descriptors.density import SoapDescriptor
-from ..descriptors.reduction import RotatedPowerSpectrum, all_but_least, rotated_power_spectrum
+from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
 from ..neighbours import Pairs
 from ..threads import n_threads
 
@@ -23,7 +23,7 @@ FORCE_ERROR = 1e-4
 RATE = 5.0
 """How fast a feature changes with a distance, relative to its largest value, 1/A."""
 
-cached_rotation = lru_cache(maxsize=32)(rotated_power_spectrum)
+cached_compact = lru_cache(maxsize=32)(compact_features)
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ def compile_soap(
     known: Sequence[np.ndarray],
 ) -> CompiledSoapTerm:
     """Compile a term; see `SoapTerm.compile`."""
-    rotated = cached_rotation(descriptor)
+    compact = cached_compact(descriptor)
     parts, begin, n_before = [], 0, 0
     for number, features, first in zip(descriptor.species, sparse_features, known, strict=True):
         order = np.concatenate([first, np.setdiff1d(np.arange(len(features)), first)]).astype(int)
         if len(features):
             parts.append(
                 _compile_species(
-                    rotated,
+                    compact,
                     number,
                     slice(n_before, n_before + len(first)),
                     features[order],
@@ -155,7 +155,7 @@ def compile_soap(
 
 
 def _compile_species(
-    rotated: RotatedPowerSpectrum,
+    compact: CompactFeatures,
     number: int,
     columns: slice,
     sparse_features: np.ndarray,
@@ -165,19 +165,20 @@ def _compile_species(
     tolerance: float,
     single: bool,
 ) -> CompiledSpecies:
-    constant = rotated.descriptor.constant
-    turned = rotated.rotate(sparse_features)
+    constant = compact.descriptor.constant
+    turned = compact.rotate(sparse_features)
     # one element always meets itself; of several, the sparse points may lack pairs that simulations bring together
-    largest = rotated.largest if len(rotated.descriptor.species) > 1 else np.zeros(turned.shape[1])
-    kept = _features_that_matter(turned, largest, constant, weights, energy_scale, zeta, 0.5 * tolerance)
-    reduced = rotated.reduced(turned, kept)
-    points, strengths = _fewer_points(reduced, weights, energy_scale, zeta, 0.5 * tolerance)
+    largest = compact.largest if compact.is_open else np.zeros(turned.shape[1])
+    kept, sizes = _features_that_matter(turned, largest, constant, weights, energy_scale, zeta, 0.5 * tolerance)
+    kept = largest_first(compact.descriptor, kept, sizes)
+    features = reduced(compact, turned, kept)
+    points, strengths = _fewer_points(features, weights, energy_scale, zeta, 0.5 * tolerance)
     n_double = _features_in_double(points, strengths, energy_scale, zeta) if single else -1
     energy = Points(points, strengths, energy_scale, zeta, n_double)
     n_known = columns.stop - columns.start
-    shared = points is reduced and not single
-    known = energy.first(n_known) if shared else Points(reduced[:n_known], None, energy_scale, zeta)
-    return CompiledSpecies(number, columns, rotated.core(kept), energy, known, reduced[:n_known])
+    shared = points is features and not single
+    known = energy.first(n_known) if shared else Points(features[:n_known], None, energy_scale, zeta)
+    return CompiledSpecies(number, columns, compact.core(kept), energy, known, features[:n_known])
 
 
 def _features_that_matter(
@@ -188,8 +189,8 @@ def _features_that_matter(
     energy_scale: float,
     zeta: float,
     tolerance: float,
-) -> np.ndarray:
-    """Rotated features, largest first, without which energies would change by more than `tolerance` (eV per atom).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features without which energies would change by more than `tolerance` (eV per atom), and the sizes of all.
 
     A feature f enters the energy as p_f dE/dp_f and the norm of p as p_f^2 / 2; both are bounded by `SAFETY` times
     the largest value over the sparse points, and by `largest` where that is more. The least are left out as long as their
@@ -202,8 +203,7 @@ def _features_that_matter(
     energy = np.abs((powers * overlaps).sum(axis=1)).max()
     largest = np.maximum(largest, SAFETY * np.abs(features).max(axis=0))
     bounds = largest * slopes + 0.5 * zeta * energy * largest**2
-    kept = all_but_least(bounds, tolerance)
-    return kept[np.argsort(-largest[kept], kind="stable")]
+    return all_but_least(bounds, tolerance), largest
 
 
 def _features_in_double(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 
 from .._ext.density import Density, SparsePoints
 from ..descriptors.density import SoapDescriptor
-from ..descriptors.reduction import all_but_least
-from .compiled_soap import cached_rotation
+from ..descriptors.reduction import all_but_least, reduced
+from .compiled_soap import cached_compact
 
 UNSEEN = 1e-12
 """Overlaps may change by so much; K_mm carries a relative jitter of 1e-8."""
@@ -40,17 +40,17 @@ def make_soap_rows(
     descriptor: SoapDescriptor, sparse_features: tuple[np.ndarray, ...], energy_scale: float, zeta: float
 ) -> tuple[SpeciesRows, ...]:
     """One entry per element that has sparse points, whose features (n_sparse, n_features) are given."""
-    rotated = cached_rotation(descriptor)
+    compact = cached_compact(descriptor)
     rows, begin = [], 0
     for number, features in zip(descriptor.species, sparse_features, strict=True):
         columns = slice(begin, begin + len(features))
         begin += len(features)
         if not len(features):
             continue
-        turned = rotated.rotate(features)
-        kept = _seen(turned, rotated.largest)
-        points = SparsePoints(rotated.reduced(turned, kept), energy_scale, zeta)
-        rows.append(SpeciesRows(number, columns, rotated.core(kept), points))
+        turned = compact.rotate(features)
+        kept = _seen(turned, compact.largest)
+        points = SparsePoints(reduced(compact, turned, kept), energy_scale, zeta)
+        rows.append(SpeciesRows(number, columns, compact.core(kept), points))
     return tuple(rows)
 
 

@@ -8,11 +8,28 @@ from finite_differences import position_gradient, strain_gradient
 from scipy.spatial.transform import Rotation
 
 from mlpot.descriptors import reference
-from mlpot.descriptors.density import SoapDescriptor
+from mlpot.descriptors.contractions import Contractions
+from mlpot.descriptors.density import Reduction, SoapDescriptor
 from mlpot.descriptors.radial_basis import GapRadialBasis
 from mlpot.descriptors.radial_table import tabulate
 from mlpot.errors import ConfigError, UnknownSpeciesError
 from mlpot.neighbours import find_pairs
+
+
+
+def random_reduction(n_channels, n_species, n_max, seed=0):
+    """Random channels, each of which meets itself and the next one."""
+    rng = np.random.default_rng(seed)
+    a = np.repeat(np.arange(n_channels), 2)
+    b = np.where(np.arange(len(a)) % 2, (a + 1) % n_channels, a)
+    return Reduction(rng.normal(size=(n_channels, n_species, n_max)), a, b, rng.uniform(0.5, 1.5, len(a)))
+
+
+def random_contractions(order, l_max, n_mixed, n_channels, seed=0):
+    rng = np.random.default_rng(seed)
+    shares = np.broadcast_to(rng.normal(size=(n_mixed, n_channels)), (l_max + 1, n_mixed, n_channels)).copy()
+    return Contractions(order, shares, 0.5 ** np.arange(order - 2))
+
 
 CASES = [
     ((14,), GapRadialBasis(8, 8, 5.4, 0.5, 0.5), {}),
@@ -22,6 +39,14 @@ CASES = [
     ((14,), GapRadialBasis(4, 13, 3.5, 0.5, 0.4), {"central_weight": 0.0}),
     ((14,), GapRadialBasis(1, 0, 3.5, 0.5, 0.5), {}),
 ]
+HIGHER = [
+    ((6, 14), GapRadialBasis(4, 4, 4.0, 0.7, 0.4), {"reduction": random_reduction(11, 2, 4), "central_weight": 0.6}),
+    ((14,), GapRadialBasis(5, 4, 4.0, 0.7, 0.4), {"contractions": random_contractions(3, 3, 4, 5)}),
+    ((6, 14), GapRadialBasis(3, 4, 4.0, 0.7, 0.4), {"contractions": random_contractions(4, 3, 2, 6), "constant": 0.1}),
+    ((6, 8, 14), GapRadialBasis(4, 3, 4.0, 0.7, 0.4), {
+        "reduction": random_reduction(9, 3, 4), "contractions": random_contractions(4, 2, 9, 9)
+    }),
+]  # fmt: skip
 
 
 def descriptor_of(case):
@@ -37,7 +62,7 @@ def structure(species, seed=0):
     return atoms
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES + HIGHER)
 def test_features_equal_their_twin(case):
     descriptor = descriptor_of(case)
     pairs = find_pairs(structure(descriptor.species), descriptor.cutoff)
@@ -57,7 +82,7 @@ def test_the_twins_pullback_and_ours():
     np.testing.assert_allclose(descriptor.vjp(pairs, cotangent), exact, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", CASES[:4])
+@pytest.mark.parametrize("case", CASES[:4] + HIGHER)
 def test_positions_and_strain(case):
     """Forces and virial of an energy that is linear in the features."""
     descriptor = descriptor_of(case)
@@ -73,7 +98,7 @@ def test_positions_and_strain(case):
     np.testing.assert_allclose(pairs.virial(gradients), -strain_gradient(energy, atoms), atol=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES[:4])
+@pytest.mark.parametrize("case", CASES[:4] + HIGHER)
 def test_symmetries(case):
     descriptor = descriptor_of(case)
     atoms = structure(descriptor.species, seed=3)
@@ -137,7 +162,7 @@ def test_threads_change_no_bit(n_threads, monkeypatch):
     np.testing.assert_array_equal(descriptor.compute(pairs), one)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES + HIGHER)
 def test_tables_reach_their_accuracy(case):
     """Everywhere, not only where `tabulate` looked; and derivatives of the basis are derivatives."""
     basis = case[1]

@@ -1,0 +1,36 @@
+"""Tables of contractions of more than two densities; part of density.pyx."""
+
+
+cdef class ContractionTables:
+    """What the core reads of `Contractions`: see `mlpot_contractions`."""
+
+    cdef mlpot_contractions t
+    cdef readonly int n_features
+    cdef readonly object shares
+    cdef object owners
+
+    def __init__(
+        self,
+        *,
+        const double[:, :, ::1] shares,  # IN (l_max + 1, n_mixed, n_channels)
+        const int32_t[::1] left,  # IN (n_products)
+        const int32_t[::1] right,  # IN (n_products)
+        const int32_t[::1] rows,  # IN (n_invariants + 1)
+        const int32_t[::1] variable,  # IN (n_rows)
+        const int32_t[::1] entries,  # IN (n_rows + 1)
+        const int32_t[::1] node,  # IN (n_entries)
+        const double[::1] coefficient,  # IN (n_entries)
+        const int32_t[::1] degree,  # IN (n_invariants)
+        const int32_t[::1] mixed,  # IN (n_features)
+        const int32_t[::1] invariant,  # IN (n_features)
+        const double[::1] scale,  # IN (n_features)
+    ):
+        self.owners = (left, right, rows, variable, entries, node, coefficient, degree, mixed, invariant, scale)
+        self.shares = np.asarray(shares)
+        self.n_features = self.t.n_features = mixed.shape[0]
+        self.t.l_max, self.t.n_mixed = shares.shape[0] - 1, shares.shape[1]
+        self.t.n_nodes = shares.shape[0] * shares.shape[0] + left.shape[0]
+        self.t.shares = &shares[0, 0, 0]
+        self.t.left, self.t.right, self.t.rows, self.t.variable = &left[0], &right[0], &rows[0], &variable[0]
+        self.t.entries, self.t.node, self.t.coefficient = &entries[0], &node[0], &coefficient[0]
+        self.t.degree, self.t.mixed, self.t.invariant, self.t.scale = &degree[0], &mixed[0], &invariant[0], &scale[0]

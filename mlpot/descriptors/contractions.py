@@ -1,0 +1,135 @@
+"""Invariants of three and four densities of the same channel, as tables of products for the compiled core.
+
+What the power spectrum of any parameters cannot tell apart (Pozdnyakov et al., doi:10.1103/PhysRevLett.125.166001) these
+can. Each channel is contracted with itself only, so the cost is linear in the number of channels (Darby et al.,
+doi:10.1103/PhysRevLett.131.028001).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from .array_record import ArrayRecord
+from .invariant_polynomials import Monomial, Polynomial, invariant_polynomials
+
+
+@dataclass(frozen=True)
+class Program:
+    """Invariants of one density A_lm and their derivatives.
+
+    Nodes are the A_lm and products of two earlier nodes. dB_t/dA_x is a row: a sum of coefficients times nodes; the value
+    is sum_x A_x dB_t/dA_x / degree (Euler).
+
+    Parameters
+    ----------
+    polynomials : tuple of Polynomial
+    left, right : (n_nodes - n_lm,) int arrays
+        Factors of the nodes that are products.
+    rows : (n_invariants + 1,) int array
+        First row of every invariant.
+    variable : (n_rows,) int array
+        x of every row, ascending for each invariant.
+    entries : (n_rows + 1,) int array
+        First entry of every row.
+    node, coefficient : (n_entries,) arrays
+    """
+
+    polynomials: tuple[Polynomial, ...]
+    left: np.ndarray
+    right: np.ndarray
+    rows: np.ndarray
+    variable: np.ndarray
+    entries: np.ndarray
+    node: np.ndarray
+    coefficient: np.ndarray
+
+
+@lru_cache(maxsize=16)
+def make_program(order: int, l_max: int) -> Program:
+    """All invariants of three to `order` densities with degrees l up to l_max."""
+    polynomials = tuple(p for degree in range(3, order + 1) for p in invariant_polynomials(l_max, degree))
+    nodes: dict[Monomial, int] = {(x,): x for x in range((l_max + 1) ** 2)}
+    products: list[tuple[int, int]] = []
+
+    def node_of(monomial: Monomial) -> int:
+        if monomial not in nodes:
+            products.append((node_of(monomial[:-1]), monomial[-1]))
+            nodes[monomial] = len(nodes)
+        return nodes[monomial]
+
+    rows, variable, entries, node, coefficient = [0], [], [0], [], []
+    for polynomial in polynomials:
+        for x, terms in sorted(_derivatives(polynomial).items()):
+            variable.append(x)
+            node.extend(node_of(monomial) for monomial in terms)
+            coefficient.extend(terms.values())
+            entries.append(len(node))
+        rows.append(len(variable))
+    left, right = np.array(products, np.int32).reshape(-1, 2).T
+    integers = [np.array(a, np.int32) for a in (left, right, rows, variable, entries, node)]
+    return Program(polynomials, *integers, np.array(coefficient))
+
+
+def _derivatives(polynomial: Polynomial) -> dict[int, dict[Monomial, float]]:
+    """dB/dA_x for every x that B depends on, as coefficients of monomials."""
+    found: defaultdict[int, dict[Monomial, float]] = defaultdict(dict)
+    for monomial, coefficient in zip(polynomial.monomials, polynomial.coefficients, strict=True):
+        for x, power in Counter(monomial).items():
+            place = monomial.index(x)
+            found[x][monomial[:place] + monomial[place + 1 :]] = power * coefficient
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Contractions(ArrayRecord):
+    """Contractions of some mixtures of a descriptor's channels.
+
+    Parameters
+    ----------
+    order : int
+        Densities in an invariant at most, 3 or 4.
+    shares : (l_max + 1, n_mixed, n_channels) array
+        Mixed density of degree l: A_lm = shares[l] @ c_lm.
+    scales : (order - 2,) array
+        Factor of invariants of 3 and 4 densities beside the power spectrum.
+    kept : (n_features,) int array or None
+        Features that are computed, mixed channel * n_invariants + invariant, ascending; None: all.
+    """
+
+    order: int
+    shares: np.ndarray
+    scales: np.ndarray
+    kept: np.ndarray | None = None
+
+    @cached_property
+    def program(self) -> Program:
+        return make_program(self.order, len(self.shares) - 1)
+
+    @property
+    def n_features(self) -> int:
+        return self.shares.shape[1] * len(self.program.polynomials) if self.kept is None else len(self.kept)
+
+    def only(self, kept: np.ndarray) -> Contractions | None:
+        """Those with these indices of all; None where there are none."""
+        return replace(self, kept=np.sort(kept)) if len(kept) else None
+
+    def rotated(self, rotations: list[np.ndarray]) -> Contractions:
+        """The same invariants out of channels that were rotated, c~ = rotations[l]' c, for each degree."""
+        n_l = len(self.shares)
+        return replace(self, shares=np.array([s @ r for s, r in zip(self.shares, rotations[:n_l], strict=True)]))
+
+    def core_arrays(self) -> dict[str, np.ndarray]:
+        """The program and the features as the core reads them."""
+        p, n = self.program, len(self.program.polynomials)
+        kept = np.arange(self.n_features) if self.kept is None else self.kept
+        degree = np.array([polynomial.degree for polynomial in p.polynomials], np.int32)
+        mixed, invariant = (array.astype(np.int32) for array in np.divmod(kept, n))
+        return {
+            "left": p.left, "right": p.right, "rows": p.rows, "variable": p.variable, "entries": p.entries,
+            "node": p.node, "coefficient": p.coefficient, "degree": degree, "mixed": mixed, "invariant": invariant,
+            "scale": self.scales[degree[invariant] - 3],
+        }  # fmt: skip

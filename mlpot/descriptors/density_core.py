@@ -1,0 +1,138 @@
+"""What the compiled core reads of a density descriptor: blocks of channels that elements fill, and what is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._ext.density import CHANNELS, ContractionTables, Density
+from .contractions import Contractions
+
+if TYPE_CHECKING:
+    from .density import SoapDescriptor
+
+Y_00 = 1 / np.sqrt(4 * np.pi)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Channels of the expansion, in blocks padded to whole vectors.
+
+    Parameters
+    ----------
+    group : (n_species,) int array
+        Block that neighbours of a species fill.
+    width : int
+        Channels of a block, padded.
+    knots : tuple of (n_knots, 3, l_max + 1, width) arrays
+        Tables of radial functions.
+    table : (n_species,) int array
+        Which of them a species has.
+    own : (n_species, n_padded) array
+        Expansion of the centre's own density.
+    channels : (n_channels,) int array
+        Padded index of every true channel.
+    """
+
+    group: np.ndarray
+    width: int
+    knots: tuple[np.ndarray, ...]
+    table: np.ndarray
+    own: np.ndarray
+    channels: np.ndarray
+
+    @property
+    def n_padded(self) -> int:
+        return self.own.shape[1]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Entries of the power spectrum: degree, the two channels and the factor of each, all (n_entries,)."""
+
+    degree: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    coupling: np.ndarray
+
+    @classmethod
+    def of(cls, a: np.ndarray, b: np.ndarray, scale: np.ndarray, l_max: int) -> Spectrum:
+        """All degrees of channel pairs (n_pairs,), pairs before degrees."""
+        n_l = l_max + 1
+        degree = np.tile(np.arange(n_l), len(a))
+        return cls(degree, np.repeat(a, n_l), np.repeat(b, n_l), np.repeat(scale, n_l) / np.sqrt(2 * degree + 1))
+
+
+def element_blocks(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray) -> Blocks:
+    """One block per element, all with the same radial functions.
+
+    Parameters
+    ----------
+    knots : (n_knots, 3, l_max + 1, n_functions) array
+        As in `RadialTable`.
+    own : (n_functions,) array
+        Expansion of the centre's own density before Y_00.
+    """
+    n_species, n_functions = len(descriptor.species), knots.shape[-1]
+    width = _whole(n_functions)
+    centres = np.zeros((n_species, n_species, width))
+    centres[..., :n_functions] = _own_elements(descriptor)[..., None] * own
+    index = (np.arange(n_species)[:, None] * width + np.arange(n_functions)).ravel()
+    return Blocks(
+        np.arange(n_species), width, (_padded(knots, width),), np.zeros(n_species, int),
+        centres.reshape(n_species, -1), index,
+    )  # fmt: skip
+
+
+def mixed_block(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray, weights: np.ndarray) -> Blocks:
+    """One block that all elements fill with their parts (n_channels, n_species, n_functions) of radial functions."""
+    n_channels, n_species, _ = weights.shape
+    width = _whole(n_channels)
+    tables = tuple(_padded(knots @ weights[:, z].T, width) for z in range(n_species))
+    centres = np.einsum("cz,qzn,n->cq", _own_elements(descriptor), weights, own)
+    return Blocks(
+        np.zeros(n_species, int), width, tables, np.arange(n_species), _padded(centres, width), np.arange(n_channels)
+    )
+
+
+def make_core(
+    descriptor: SoapDescriptor, blocks: Blocks, spectrum: Spectrum, contractions: Contractions | None
+) -> Density:
+    """The compiled density that computes these contractions, then these entries of the power spectrum."""
+    n_groups = blocks.n_padded // blocks.width
+    sizes = [table.size for table in blocks.knots]
+    integers = [np.ascontiguousarray(blocks.channels[q], np.int32) for q in (spectrum.a, spectrum.b)]
+    return Density(
+        group=blocks.group.astype(np.int32), first=np.arange(n_groups, dtype=np.int32) * blocks.width,
+        width=np.full(n_groups, blocks.width, np.int32), n_channels=blocks.n_padded, cutoff=descriptor.cutoff,
+        grid=descriptor.table.grid, n_knots=len(blocks.knots[0]),
+        tables=np.concatenate([table.ravel() for table in blocks.knots]),
+        table_of=np.cumsum([0, *sizes], dtype=np.int64)[blocks.table], self_coefficients=blocks.own,
+        l_max=descriptor.basis.l_max, degree=spectrum.degree.astype(np.int32), channel_a=integers[0],
+        channel_b=integers[1], coupling=spectrum.coupling, constant=descriptor.constant,
+        contractions=None if contractions is None else _tables(blocks, contractions),
+    )  # fmt: skip
+
+
+def _tables(blocks: Blocks, contractions: Contractions) -> ContractionTables:
+    shares = np.zeros((*contractions.shares.shape[:2], blocks.n_padded))
+    shares[..., blocks.channels] = contractions.shares
+    return ContractionTables(shares=shares, **contractions.core_arrays())
+
+
+def _own_elements(descriptor: SoapDescriptor) -> np.ndarray:
+    """(n_species, n_species) weight of the own density of a centre (first index) in the channels of an element."""
+    n_species = len(descriptor.species)
+    where = np.ones((n_species, n_species)) if descriptor.central_reference_all_species else np.eye(n_species)
+    return where * descriptor.central_weight * Y_00
+
+
+def _whole(n_channels: int) -> int:
+    return -(-n_channels // CHANNELS) * CHANNELS
+
+
+def _padded(array: np.ndarray, width: int) -> np.ndarray:
+    """The last axis padded with 0 to `width`."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])

@@ -1,0 +1,144 @@
+"""Polynomials of one density that rotations and reflections leave as they are.
+
+A density A_lm, l <= l_max, is a vector of real numbers; its invariant polynomials of degree nu are what nu + 1 bodies can
+tell of an environment in one channel. They are found as what the generators of rotations send to zero, a complete and
+independent set for every combination of degrees l, orthonormal in the inner product in which
+    sum_t B_t(A) B_t(A') = integral over rotations and reflections of (A . R A')^nu,
+the kernel of Bartok, Kondor, Csanyi, doi:10.1103/PhysRevB.87.184115 (there for nu = 2 and 3; that integral for nu = 2 is
+the overlap of power spectra). Sums of degrees are even: an odd one changes its sign under reflection.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement
+from math import factorial, prod
+
+import numpy as np
+
+Monomial = tuple[int, ...]
+"""Indices lm = l^2 + l + m, ascending: their A are multiplied."""
+
+NOTHING = 1e-9
+"""Coefficients below are rounding."""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """sum_k coefficients[k] prod_{x in monomials[k]} A_x."""
+
+    monomials: tuple[Monomial, ...]
+    coefficients: tuple[float, ...]
+
+    @property
+    def degree(self) -> int:
+        return len(self.monomials[0])
+
+    def __call__(self, densities: np.ndarray) -> np.ndarray:
+        """Values (...) of densities (..., n_lm), term by term."""
+        terms = [
+            c * densities[..., list(m)].prod(axis=-1) for m, c in zip(self.monomials, self.coefficients, strict=True)
+        ]
+        return np.sum(terms, axis=0)
+
+
+@lru_cache(maxsize=16)
+def invariant_polynomials(l_max: int, degree: int) -> tuple[Polynomial, ...]:
+    """All invariants of a degree, by combinations of l; those with an l = 0 are products of A_00 and simpler ones: of these
+    only the ones of third degree are listed, which in a power spectrum of other channels are new."""
+    lowest = 0 if degree == 3 else 1
+    found: list[Polynomial] = []
+    for degrees in combinations_with_replacement(range(lowest, l_max + 1), degree):
+        if sum(degrees) % 2 == 0:
+            found.extend(_of_degrees(degrees))
+    return tuple(found)
+
+
+def _of_degrees(degrees: tuple[int, ...]) -> Iterator[Polynomial]:
+    """Orthonormal invariants in which the l are these."""
+    monomials = list(_monomials(degrees))
+    index = {monomial: k for k, monomial in enumerate(monomials)}
+    sizes = np.array([np.sqrt(factorial(len(m)) / prod(map(factorial, Counter(m).values()))) for m in monomials])
+    actions = [_action(generator, monomials, index) for generator in _generators(max(degrees))]
+    # in the basis of monomials times their sizes a rotation is orthogonal
+    generators = np.concatenate([action * sizes / sizes[:, None] for action in actions])
+    for vector in _canonical(_null_space(generators)):
+        kept = np.flatnonzero(np.abs(vector) > NOTHING)
+        coefficients = tuple((vector * sizes)[kept].tolist())
+        yield Polynomial(tuple(monomials[k] for k in kept), coefficients)
+
+
+def _monomials(degrees: tuple[int, ...]) -> Iterator[Monomial]:
+    """Products of one A_lm for each l, without regard to the order."""
+    parts: list[Monomial] = [()]
+    for l, count in sorted(Counter(degrees).items()):
+        own = list(combinations_with_replacement(range(l * l, (l + 1) ** 2), count))
+        parts = [(*part, *more) for part in parts for more in own]
+    yield from parts
+
+
+def _generators(l_max: int) -> list[np.ndarray]:
+    """Rotations about z and x, infinitesimally: dA = G A, (n_lm, n_lm) of real harmonics; that about y follows."""
+    n_lm = (l_max + 1) ** 2
+    about = np.zeros((2, n_lm, n_lm))
+    for l in range(l_max + 1):
+        m = np.arange(-l, l + 1)
+        up = np.diag(np.sqrt(l * (l + 1) - m[:-1] * (m[:-1] + 1)), -1)  # L+ Y_m = .. Y_m+1
+        to_real = _real_harmonics(l)
+        shell = slice(l * l, (l + 1) ** 2)
+        for k, moment in enumerate((np.diag(m).astype(float), 0.5 * (up + up.T))):
+            about[k, shell, shell] = (1j * to_real @ moment.T @ to_real.conj().T).real
+    return list(about)
+
+
+def _real_harmonics(l: int) -> np.ndarray:
+    """Real harmonics (rows) out of complex ones: sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0."""
+    u = np.zeros((2 * l + 1, 2 * l + 1), complex)
+    u[l, l] = 1
+    for m in range(1, l + 1):
+        sign = (-1) ** m / np.sqrt(2)
+        u[l + m, l + m], u[l + m, l - m] = sign, sign * (-1) ** m
+        u[l - m, l + m], u[l - m, l - m] = -1j * sign, 1j * sign * (-1) ** m
+    return u
+
+
+def _action(generator: np.ndarray, monomials: list[Monomial], index: dict[Monomial, int]) -> np.ndarray:
+    """Column k: the change of monomial k in monomials."""
+    action = np.zeros((len(monomials), len(monomials)))
+    for k, monomial in enumerate(monomials):
+        for place, x in enumerate(monomial):
+            rest = monomial[:place] + monomial[place + 1 :]
+            for y in np.flatnonzero(generator[x]):
+                action[index[tuple(sorted((*rest, int(y))))], k] += generator[x, y]
+    return action
+
+
+def _null_space(matrix: np.ndarray) -> np.ndarray:
+    """Orthonormal rows that span what the matrix sends to zero."""
+    sizes, vectors = np.linalg.eigh(matrix.T @ matrix)
+    return vectors[:, sizes < NOTHING].T
+
+
+def _canonical(rows: np.ndarray) -> np.ndarray:
+    """Orthonormal rows of the same span that depend on the span alone: models outlive the library that found them.
+
+    The reduced echelon form of a span is unique, and so is its Gram-Schmidt basis.
+    """
+    rows = rows.copy()
+    pivot = 0
+    for column in range(rows.shape[1]):
+        if pivot == len(rows):
+            break
+        best = pivot + int(np.argmax(np.abs(rows[pivot:, column])))
+        if abs(rows[best, column]) < NOTHING:
+            continue
+        rows[[pivot, best]] = rows[[best, pivot]]
+        rows[pivot] /= rows[pivot, column]
+        others = np.arange(len(rows)) != pivot
+        rows[others] -= np.outer(rows[others, column], rows[pivot])
+        pivot += 1
+    basis = np.linalg.qr(rows.T)[0].T if len(rows) else rows
+    return basis * np.sign(np.einsum("tk,tk->t", basis, rows))[:, None]

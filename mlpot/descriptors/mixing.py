@@ -49,7 +49,9 @@ class Mixing:
     n_channels : int or None
         Number of random sums, K; needed where something is mixed, and only there.
     coupling : "element-wise" | "full"
-        Whether a mixed channel meets only the one of its index in the other density (GAP: coupling=F) or all of them.
+        Whether a mixed channel meets only the one of its index in the other density (GAP: coupling=F) or all of them:
+        K or K^2 features for each degree. The kernel's error goes with the number of features, so all of them need far
+        fewer channels (`benchmarks/mixing.py`).
     symmetric : bool
         The same mixing in both densities (tensor decomposition, GAP: sym_mix), or an independent one in each (tensor
         sketch), whose kernel is that of full SOAP in the mean.
@@ -71,7 +73,7 @@ class Mixing:
 
     mix: Mix = "none"
     n_channels: int | None = None
-    coupling: Coupling = "element-wise"
+    coupling: Coupling = "full"
     symmetric: bool = False
     mix_seed: int = 0
     nu_R: int = 2
@@ -119,12 +121,12 @@ def _conflicts_of_mixing(m: Mixing) -> Iterator[str]:
     """What is wrong with what is mixed and the options beside it."""
     mixed = f'mix = "{m.mix}"'
     if m.mix == "none":
-        for key, default in (("n_channels", None), ("coupling", "element-wise"), ("symmetric", False), ("mix_seed", 0)):
+        for key, default in (("n_channels", None), ("coupling", "full"), ("symmetric", False), ("mix_seed", 0)):
             if getattr(m, key) != default:
                 remedy = 'set mix to "species", "radial" or "both"'
                 yield f"{key} = {getattr(m, key)}: says how to mix, but {mixed}; {remedy}"
     elif m.n_channels is None:
-        yield f"{mixed}: needs n_channels, the number of random sums; 16 to 64 are usual"
+        yield f"{mixed}: needs n_channels, the number of random sums; 8 to 32 are usual"
     if m.mixes_species and m.nu_S != 2:
         yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; leave nu_S out, or mix "radial" only'
     if m.mixes_species and (m.z_map or m.z_map_other):
@@ -168,6 +170,7 @@ def make_reduction(mixing: Mixing, species: tuple[int, ...], n_max: int) -> Redu
     if mixing.diagonal_radial:
         meet &= radial_1[:, None] == radial_2
     a, b = np.nonzero(meet)
+    # the second density's channels come first: sorted by the larger index, pairs are then in GAP's order
     return _merged(np.concatenate([second, first]), len(second) + a, b)
 
 
@@ -232,7 +235,7 @@ def _merged(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> Reduction:
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows that are not proportional to an earlier one; the place among these and the ratio of every row."""
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    directions = np.round(rows / largest, DIGITS) + 0.0  # +0.0: a negative zero is a zero
+    directions = np.round(rows / largest, DIGITS)
     _, first, inverse = np.unique(directions, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     kept, place = first[order], np.argsort(order)[inverse.ravel()]

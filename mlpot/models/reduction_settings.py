@@ -21,8 +21,7 @@ class ReductionSettings(Settings):
     mix: Mix = Field("none", description="none | species | radial | both: what random sums replace (GAP: Z_mix, R_mix)")
     n_channels: PositiveInt | None = Field(None, description="number of random sums, with mix (GAP: K)")
     coupling: Coupling = Field(
-        "element-wise",
-        description="element-wise | full: a random sum meets its own partner only, or all (GAP: coupling)",
+        "full", description="full | element-wise: random sums all meet, or only those of equal index (GAP: coupling)"
     )
     symmetric: bool = Field(
         False, description="the same random sums in both densities, instead of independent ones (GAP: sym_mix)"

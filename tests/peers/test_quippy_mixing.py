@@ -146,10 +146,8 @@ def kernel_errors(mix, symmetric, n_channels):
     species = ELEMENTS[4]
     exact = kernel(ours(Mixing(), species))
     flags = f"{QUIP_FLAGS[mix]} K={n_channels} coupling=F sym_mix={'T' if symmetric else 'F'}"
-    mine = [
-        kernel(ours(Mixing(mix=mix, n_channels=n_channels, symmetric=symmetric, mix_seed=seed), species))
-        for seed in range(N_SEEDS)
-    ]
+    options = {"mix": mix, "n_channels": n_channels, "coupling": "element-wise", "symmetric": symmetric}
+    mine = [kernel(ours(Mixing(**options, mix_seed=seed), species)) for seed in range(N_SEEDS)]
     theirs = [kernel(quips(f"{flags} mix_shift={1000 * seed}", species)) for seed in range(N_SEEDS)]
     return np.array([mine, theirs]) - exact
 

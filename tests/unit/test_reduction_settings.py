@@ -24,8 +24,8 @@ def test_by_default_the_power_spectrum_is_whole():
         ("nu_R = 1\nnu_S = 0", Mixing(nu_R=1, nu_S=0)),
         ("diagonal_radial = true", Mixing(diagonal_radial=True)),
         (
-            'mix = "species"\nn_channels = 8\nsymmetric = true\ncoupling = "full"\nmix_seed = 3',
-            Mixing(mix="species", n_channels=8, symmetric=True, coupling="full", mix_seed=3),
+            'mix = "species"\nn_channels = 8\nsymmetric = true\ncoupling = "element-wise"\nmix_seed = 3',
+            Mixing(mix="species", n_channels=8, symmetric=True, coupling="element-wise", mix_seed=3),
         ),
         ('z_map = [["Nb", "Ta"], ["Mo", "W"]]', Mixing(z_map=((41, 73), (42, 74)))),
         (

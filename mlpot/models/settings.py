@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ..errors import ConfigError
+from .base_settings import Settings
+from .order_settings import OrderSettings
+from .reduction_settings import ReductionSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
 SparseCount = PositiveInt | Literal["auto"]
 
 NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 """Key of the noise of every kind of label."""
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PairTermSettings(Settings):
@@ -37,8 +34,8 @@ class PairTermSettings(Settings):
         return _checked_step(self)
 
 
-class SoapTermSettings(Settings):
-    """Many-body term: SOAP with a dot-product kernel."""
+class SoapTermSettings(OrderSettings, ReductionSettings):
+    """Many-body term: SOAP, whole or reduced, with a dot-product kernel."""
 
     type: Literal["soap"] = "soap"
     n_max: PositiveInt = Field(8, description="number of radial functions")

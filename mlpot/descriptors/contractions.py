@@ -107,7 +107,7 @@ class Contractions(ArrayRecord):
 
     @cached_property
     def program(self) -> Program:
-        return make_program(self.order, len(self.shares) - 1)
+        return make_program(int(self.order), len(self.shares) - 1)
 
     @property
     def n_features(self) -> int:
@@ -133,3 +133,39 @@ class Contractions(ArrayRecord):
             "node": p.node, "coefficient": p.coefficient, "degree": degree, "mixed": mixed, "invariant": invariant,
             "scale": self.scales[degree[invariant] - 3],
         }  # fmt: skip
+
+
+def make_contractions(
+    order: int, l_max: int, weight: float, weights: np.ndarray, numbers: tuple[int, ...], n_mixed: int, seed: int,
+    own: float,
+) -> Contractions:  # fmt: skip
+    """Contractions of random mixtures of all elements and radial functions.
+
+    Channels that are such mixtures serve as they are; of others, random sums are made, in which the part of an element
+    depends on its number and the seed alone.
+
+    Parameters
+    ----------
+    weight : float
+        Factor for every density more than two.
+    weights : (n_channels, n_species, n_max) array
+        Channels, as in `Reduction`.
+    numbers : tuple of int
+        Atomic numbers of the species.
+    n_mixed : int
+    own : float
+        Norm of the density of one atom, in units of which contractions are made comparable to the power spectrum.
+    """
+    n_channels = len(weights)
+    if n_channels >= n_mixed and np.all(weights[:n_mixed]):
+        shares = np.eye(n_mixed, n_channels)
+    else:
+        rows = [
+            np.random.default_rng([seed, number]).standard_normal((n_mixed, weights.shape[2])) for number in numbers
+        ]
+        target = np.stack(rows, axis=1).reshape(n_mixed, -1)
+        shares = target @ np.linalg.pinv(weights.reshape(n_channels, -1))
+    mixed = np.einsum("sq,qzn->szn", shares, weights)
+    shares = shares / np.sqrt(np.mean(mixed**2, axis=(1, 2)))[:, None]
+    scales = (weight / own) ** np.arange(1, order - 1) / np.sqrt(n_mixed)
+    return Contractions(order, np.repeat(shares[None], l_max + 1, axis=0), scales)

@@ -113,6 +113,13 @@ class SoapDescriptor:
         return len(self.species) * self.basis.n_max if self.reduction is None else len(self.reduction.weights)
 
     @property
+    def weights(self) -> np.ndarray:
+        """Parts (n_channels, n_species, n_max) of elements and radial functions in every channel."""
+        if self.reduction is not None:
+            return self.reduction.weights
+        return np.eye(self.n_channels).reshape(self.n_channels, len(self.species), -1)
+
+    @property
     def n_contracted(self) -> int:
         """Features that are contractions of more than two densities: the first ones."""
         return 0 if self.contractions is None else self.contractions.n_features

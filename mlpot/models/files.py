@@ -10,7 +10,8 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from ..descriptors.density import SoapDescriptor
+from ..descriptors.contractions import Contractions
+from ..descriptors.density import Reduction, SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import ModelFileError
 from .baseline import Baseline
@@ -25,7 +26,7 @@ from .sparse_gp import SparseGP
 from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
-FORMAT = Format("mlpot-model", 2, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+FORMAT = Format("mlpot-model", 3, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -47,6 +48,8 @@ def save_model(model: SparseGP, file: str | Path) -> None:
         for k, term in enumerate(model.terms):
             for n, array in enumerate(_arrays(term)):
                 h5[f"terms/{k}/sparse/{n}"] = array
+            for name, array in _tables(term).items():
+                h5[f"terms/{k}/{name}"] = array
 
 
 def load_model(file: str | Path) -> SparseGP:
@@ -65,7 +68,11 @@ def _read(h5: h5py.File) -> SparseGP:
     header = json.loads(h5.attrs["header"])
     weights = h5["weights"][()]
     terms = tuple(
-        _term(description, [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))])
+        _term(
+            description,
+            [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))],
+            {name: {key: _whole(array[()]) for key, array in h5[f"terms/{k}"].get(name, {}).items()} for name in TABLES},
+        )
         for k, description in enumerate(header["terms"])
     )
     return SparseGP(
@@ -111,6 +118,8 @@ def _header(model: SparseGP) -> dict[str, Any]:
 
 PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
 THREE_BODY_SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
+TABLES = {"reduction": Reduction, "contractions": Contractions}
+"""Parts of a descriptor that are tables; a model keeps them as they were made."""
 DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
 
 
@@ -142,7 +151,19 @@ def _arrays(term: Term) -> tuple[np.ndarray, ...]:
     return term.sparse_radii if isinstance(term, PairTerm) else cast(SoapTerm, term).sparse_features
 
 
-def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
+def _tables(term: Term) -> dict[str, np.ndarray]:
+    """Arrays of the tables of a term's descriptor, by their place in the file."""
+    if not isinstance(term, SoapTerm):
+        return {}
+    found = {name: getattr(term.descriptor, name) for name in TABLES}
+    return {
+        f"{name}/{key}": np.asarray(value)
+        for name, table in found.items() if table is not None
+        for key, value in _fields(table).items() if value is not None
+    }  # fmt: skip
+
+
+def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[str, dict[str, np.ndarray]]) -> Term:
     values = dict(description)
     kind = values.pop("type")
     if kind == "pair":
@@ -156,8 +177,14 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray]) -> Term:
     options = dict(values["descriptor"])
     basis_options = dict(options.pop("basis"))
     basis = RADIAL_BASES[basis_options.pop("type")](**basis_options)
-    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis)
+    made = {name: TABLES[name](**arrays) for name, arrays in tables.items() if arrays}
+    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis, **made)
     return SoapTerm(descriptor, values["zeta"], values["energy_scale"], tuple(arrays))
+
+
+def _whole(value: Any) -> Any:
+    """Arrays as they are, numbers as numbers."""
+    return value if np.ndim(value) else value.item()
 
 
 def _packed(upper: np.ndarray) -> np.ndarray:

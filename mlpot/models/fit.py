@@ -13,7 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from ..descriptors.contractions import make_contractions
 from ..descriptors.density import SoapDescriptor
+from ..descriptors.density_core import Y_00
+from ..descriptors.mixing import make_reduction
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
 from ..structures import LabelledStructure, all_labelled
@@ -198,4 +201,13 @@ def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> Soa
     basis = RADIAL_BASES[settings.radial_basis](
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
-    return SoapDescriptor(species, basis, settings.central_weight)
+    mixing = settings.mixing()
+    reduction = None if mixing is None else make_reduction(mixing, species, basis.n_max)
+    descriptor = SoapDescriptor(species, basis, settings.central_weight, reduction=reduction)
+    if settings.order == 2:
+        return descriptor
+    contractions = make_contractions(
+        settings.order, min(settings.order_l_max, basis.l_max), settings.order_weight, descriptor.weights, species,
+        settings.order_channels, settings.mix_seed, float(np.linalg.norm(basis.self_coefficients()) * Y_00),
+    )  # fmt: skip
+    return replace(descriptor, contractions=contractions)

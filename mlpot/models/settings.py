@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from ..errors import ConfigError
 from .base_settings import Settings
+from .order_settings import OrderSettings
 from .reduction_settings import ReductionSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
@@ -33,7 +34,7 @@ class PairTermSettings(Settings):
         return _checked_step(self)
 
 
-class SoapTermSettings(ReductionSettings):
+class SoapTermSettings(OrderSettings, ReductionSettings):
     """Many-body term: SOAP, whole or reduced, with a dot-product kernel."""
 
     type: Literal["soap"] = "soap"

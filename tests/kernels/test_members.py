@@ -13,11 +13,17 @@ from mlpot.models import compiled_members
 from mlpot.neighbours import find_pairs
 
 SOAP = {**SMALL_TERMS[1], "n_max": 5, "l_max": 9, "zeta": 3}
+HIGHER = {"order": 3, "order_channels": 3}
 CASES = {
     "one element": ("frames", [SOAP]),
     "two elements, two terms": (
         "two_species_frames",
         [{**SOAP, "l_max": 4}, {**SOAP, "cutoff": 3.0, "l_max": 2, "zeta": 1}],
+    ),
+    "contractions of three densities": ("two_species_frames", [{**SOAP, "n_max": 3, "l_max": 4, **HIGHER}]),
+    "mixed channels and contractions of four": (
+        "two_species_frames",
+        [{**SOAP, "l_max": 4, "mix": "both", "n_channels": 10, "symmetric": True, **HIGHER, "order": 4, "order_l_max": 2}],
     ),
     "zeta 2, fewer points for the energy": ("two_species_frames", [{**SOAP, "n_max": 2, "l_max": 1, "zeta": 2}]),
 }

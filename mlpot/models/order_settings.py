@@ -1,0 +1,20 @@
+"""What a user may say of invariants of more than two densities."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from .base_settings import Settings
+
+
+class OrderSettings(Settings):
+    """Keys of a density term that let it see more than pairs of neighbours together."""
+
+    order: Literal[2, 3, 4] = Field(
+        2, description="densities in an invariant at most: 2 the power spectrum, 3 the bispectrum of mixed channels, 4"
+    )
+    order_l_max: int = Field(3, ge=1, le=6, description="highest angular degree in invariants of 3 and 4 densities")
+    order_channels: PositiveInt = Field(8, description="random mixtures of channels that these are made of")
+    order_weight: PositiveFloat = Field(0.3, description="their weight beside the power spectrum, for each density more")

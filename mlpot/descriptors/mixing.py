@@ -121,7 +121,7 @@ def _conflicts_of_mixing(m: Mixing) -> Iterator[str]:
     """What is wrong with what is mixed and the options beside it."""
     mixed = f'mix = "{m.mix}"'
     if m.mix == "none":
-        for key, default in (("n_channels", None), ("coupling", "full"), ("symmetric", False), ("mix_seed", 0)):
+        for key, default in (("n_channels", None), ("coupling", "full"), ("symmetric", False)):
             if getattr(m, key) != default:
                 remedy = 'set mix to "species", "radial" or "both"'
                 yield f"{key} = {getattr(m, key)}: says how to mix, but {mixed}; {remedy}"

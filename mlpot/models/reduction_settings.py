@@ -26,7 +26,7 @@ class ReductionSettings(Settings):
     symmetric: bool = Field(
         False, description="the same random sums in both densities, instead of independent ones (GAP: sym_mix)"
     )
-    mix_seed: int = Field(0, ge=0, description="of the random sums; adding elements leaves those of others as they are")
+    mix_seed: int = Field(0, ge=0, description="of all random sums; adding elements leaves those of others as they are")
     nu_R: int = Field(2, ge=0, le=2, description="how many of the two densities resolve radial functions")
     nu_S: int = Field(2, ge=0, le=2, description="how many of the two densities resolve elements")
     diagonal_radial: bool = Field(False, description="radial functions meet themselves only")
@@ -56,7 +56,7 @@ class ReductionSettings(Settings):
         options = {field.name: getattr(self, field.name) for field in fields(Mixing)}
         options |= {key: _numbers(options[key]) for key in ("z_map", "z_map_other")}
         mixing = Mixing(**options)
-        return None if mixing == Mixing() else mixing
+        return None if mixing == Mixing(mix_seed=self.mix_seed) else mixing
 
 
 def _numbers(groups: SymbolGroups) -> Groups:

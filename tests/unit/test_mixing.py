@@ -211,7 +211,6 @@ def test_channels_of_both_densities_merge(coefficients, monkeypatch):
         ({"n_channels": 4}, 'n_channels = 4: says how to mix, but mix = "none"; set mix to'),
         ({"coupling": "element-wise"}, "coupling = element-wise: says how to mix"),
         ({"symmetric": True}, "symmetric = True: says how to mix"),
-        ({"mix_seed": 3}, "mix_seed = 3: says how to mix"),
         ({"mix": "species", "n_channels": 4, "nu_S": 1}, 'nu_S = 1: mix = "species" leaves no elements to sum'),
         ({"mix": "both", "n_channels": 4, "z_map": ((6, 14),)}, 'z_map: mix = "both" leaves no elements to group'),
         ({"mix": "radial", "n_channels": 4, "nu_R": 0}, 'nu_R = 0: mix = "radial" leaves no radial functions'),

@@ -15,6 +15,7 @@ FIT = '[data]\ntrain = "t.xyz"\n[[model.terms]]\ntype = "soap"\n{}\n[output]\nmo
 def test_by_default_the_power_spectrum_is_whole():
     assert SoapTermSettings().mixing() is None
     assert SoapTermSettings(z_map=[], mix="none", nu_R=2).mixing() is None
+    assert SoapTermSettings(mix_seed=3).mixing() is None  # contractions of higher order have random sums too
 
 
 @pytest.mark.parametrize(

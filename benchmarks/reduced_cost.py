@@ -21,11 +21,12 @@ ALLOY = ("V", "Nb", "Mo", "Ta", "W")
 FORTY = tuple(range(11, 51))
 CUTOFF = 5.0
 SOAP = {"n_max": 8, "l_max": 6, "cutoff": CUTOFF, "cutoff_width": 0.5, "atom_sigma": 0.5}
-MIXED = {"mix": "both", "n_channels": 64, "symmetric": True}
+MIXED = {"mix": "both", "n_channels": 64, "coupling": "element-wise", "symmetric": True}
 KINDS = {
     "K = 64, element-wise": MIXED,
     "K = 64, element-wise, two mixings": {**MIXED, "symmetric": False},
     "K = 16, element-wise": {**MIXED, "n_channels": 16},
+    "K = 11, full coupling": {**MIXED, "n_channels": 11, "coupling": "full"},
     "K = 64 and order 3, 16 channels": {**MIXED, "order": 3, "order_channels": 16},
     "K = 64 and order 4, 16 channels": {**MIXED, "order": 4, "order_channels": 16},
     "full": {},

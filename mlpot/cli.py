@@ -195,7 +195,9 @@ def check(
         console.print(table)
     distance = resolved_degeneracy(potential)
     if distance < DEGENERATE:
-        console.print("environments with the same distances and angles: [yellow]not told apart[/]; set order = 3 in a soap term")
+        console.print(
+            "environments with the same distances and angles: [yellow]not told apart[/]; set order = 3 in a soap term"
+        )
     else:
         console.print(f"environments with the same distances and angles: told apart, features differ by {distance:.1e}")
     if failed:

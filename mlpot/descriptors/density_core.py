@@ -92,7 +92,12 @@ def mixed_block(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray, 
     mixing[:, :n_functions, :n_channels] = weights.transpose(1, 2, 0)
     centres = np.einsum("cz,qzn,n->cq", _own_elements(descriptor), weights, own)
     return Blocks(
-        np.zeros(n_species, int), width, _padded(knots, n_radial), mixing, _padded(centres, width), np.arange(n_channels)
+        np.zeros(n_species, int),
+        width,
+        _padded(knots, n_radial),
+        mixing,
+        _padded(centres, width),
+        np.arange(n_channels),
     )
 
 

@@ -63,10 +63,10 @@ def labelled(atoms):
 
 
 def data_set(symbols, n_clusters, seed=0):
-    """Clusters of some elements that the engine could label."""
+    """Clusters of some elements, each as often as the others, that the engine could label."""
     rng = np.random.default_rng(seed)
-    numbers = [atomic_numbers[s] for s in symbols]
-    frames = [labelled(cluster(rng.choice(numbers, N_ATOMS), rng)) for _ in range(n_clusters)]
+    numbers = rng.permutation(np.resize([atomic_numbers[s] for s in symbols], n_clusters * N_ATOMS))
+    frames = [labelled(cluster(own, rng)) for own in numbers.reshape(n_clusters, N_ATOMS)]
     return [atoms for atoms in frames if atoms is not None]
 
 

@@ -94,6 +94,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--every", type=int, default=10, help="fit to every n-th training structure")
     parser.add_argument("--n-sparse", type=int, default=400, help="sparse points per element")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS), help="which to fit")
     parser.add_argument("--plot", help="file for the plot of the convergence")
     arguments = parser.parse_args()
     test = read_structures(arguments.data / "NbMoTaW_test.xyz")
@@ -104,8 +105,8 @@ def main():
     if arguments.plot:
         draw(errors, arguments.plot)
     train = read_structures(arguments.data / "NbMoTaW_train.xyz")[:: arguments.every]
-    for name, settings in MODELS.items():
-        n_features, energy, forces, cost = model_row(settings, train, test, arguments.n_sparse)
+    for name in arguments.models:
+        n_features, energy, forces, cost = model_row(MODELS[name], train, test, arguments.n_sparse)
         print(
             f"{name:26s} {n_features:5d} features {energy:6.2f} meV/atom {forces:.4f} eV/A {cost:7.1f} us/atom",
             flush=True,

@@ -70,6 +70,31 @@ def test_the_demo_and_its_check(copy, capsys, monkeypatch):
     assert error < 0.15
 
 
+def run_example(name, *arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_a_potential_of_forty_elements(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ase.Atoms.__mul__", lambda atoms, _: atoms.repeat((3, 3, 3)))
+    run_example("forty_elements.py", "--clusters", 40, "--plot", tmp_path / "cost.png", monkeypatch=monkeypatch)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["1", "5", "10", "20", "40"]
+    assert len({row[2] for row in rows}) == 1  # as many features for any number of elements
+    assert (tmp_path / "cost.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_alloys_with_mixed_channels(data, tmp_path, monkeypatch, capsys):
+    options = ("--every", 500, "--n-sparse", 20, "--models", "K = 12", "K = 8", "--plot", tmp_path / "convergence.png")
+    run_example("mixed_alloys.py", data, *options, monkeypatch=monkeypatch)
+    out = capsys.readouterr().out
+    assert float(re.search(r"exponent (\S+)", out)[1]) < -0.4
+    assert re.findall(r"(\d+) features", out) == ["546", "252"]
+    assert (tmp_path / "convergence.png").stat().st_size > 1000
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
 def test_the_driver(copy):

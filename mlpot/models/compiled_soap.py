@@ -239,7 +239,7 @@ def _fewer_points(
     """
     if zeta == 1:
         return (weights @ features)[None], np.ones(1)
-    if zeta != 2 or len(features) <= 1:
+    if zeta != 2 or 2 * len(features) <= features.shape[1]:  # hardly fewer eigenvectors than points, and much work
         return features, weights
     values, vectors = np.linalg.eigh((features.T * weights) @ features)
     order = np.argsort(np.abs(values))

@@ -18,6 +18,8 @@ class Preset:
     n_max: int
     l_max: int
     n_sparse: int
+    """Sparse points per element, as long as they are not more than `n_points` in all."""
+    n_points: int
     zeta: float
     reach: float
     """Cutoff in units of `longest_bond`."""
@@ -31,10 +33,10 @@ class Preset:
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "fast": Preset(6, 4, 300, 2, 2.0, 8, {}, 0.002, 0.03, 0.05),
-    "balanced": Preset(8, 6, 1000, 2, 2.2, 12, {}, 0.002, 0.02, 0.05),
+    "fast": Preset(6, 4, 300, 1500, 2, 2.0, 8, {}, 0.002, 0.03, 0.05),
+    "balanced": Preset(8, 6, 1000, 3000, 2, 2.2, 12, {}, 0.002, 0.02, 0.05),
     "accurate": Preset(
-        10, 8, 3000, 2, 2.5, 16, {"order": 3, "order_channels": 16, "order_l_max": 4}, 0.001, 0.02, 0.05
+        10, 8, 3000, 6000, 2, 3.3, 16, {"order": 3, "order_channels": 16, "order_l_max": 4}, 0.001, 0.02, 0.05
     ),
 }
 """Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md. Learning from
@@ -102,7 +104,7 @@ def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSe
         PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
         SoapTermSettings(
             n_max=preset.n_max, l_max=preset.l_max, cutoff=cutoff, cutoff_width=width, atom_sigma=sigma,
-            zeta=preset.zeta, n_sparse=preset.n_sparse, **mixed,
+            zeta=preset.zeta, n_sparse=min(preset.n_sparse, preset.n_points // len(species)), **mixed,
             **preset.order,
         ),
     ]  # fmt: skip

@@ -31,8 +31,9 @@ cdef extern from "mlpot_core.h" nogil:
         const int32_t *width
         double cutoff
         mlpot_grid grid
-        const double *tables
-        const int64_t *table_of
+        int n_radial
+        const double *table
+        const double *mixing
         const double *self
         const mlpot_contractions *contractions
         int n_spectrum

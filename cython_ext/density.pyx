@@ -180,9 +180,8 @@ cdef class Density:
         int n_channels,
         double cutoff,
         tuple grid,  # first knot and spacing of the tables in A, and the knot that is stored twice
-        int n_knots,
-        const double[::1] tables,  # IN (n_knots, 3, l_max + 1, width) of all species
-        const int64_t[::1] table_of,  # IN (n_species)
+        const double[:, :, :, ::1] table,  # IN (n_knots, 3, l_max + 1, n_radial)
+        const double[:, :, ::1] mixing,  # IN (n_species, n_radial, n_channels) or None
         const double[:, ::1] self_coefficients,  # IN (n_species, n_channels)
         int l_max,
         const int32_t[::1] degree,  # IN (n_spectrum)
@@ -193,9 +192,10 @@ cdef class Density:
         ContractionTables contractions=None,
     ):
         cdef double[::1] norms = np.empty((l_max + 1) * (l_max + 2) // 2)
-        cdef double[::1] knots = aligned_copy(tables)
+        cdef double[::1] knots = aligned_copy(np.asarray(table).ravel())
+        cdef double[::1] parts = None if mixing is None else aligned_copy(np.asarray(mixing).ravel())
         mlpot_harmonics_norms(l_max, &norms[0])
-        self.owners = (group, first, width, knots, table_of, self_coefficients,
+        self.owners = (group, first, width, knots, parts, self_coefficients,
                        degree, channel_a, channel_b, coupling, norms, contractions)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
@@ -205,9 +205,10 @@ cdef class Density:
         self.d.first = &first[0]
         self.d.width = &width[0]
         self.d.cutoff = cutoff
-        self.d.grid = grid_of(grid, n_knots)
-        self.d.tables = &knots[0]
-        self.d.table_of = &table_of[0]
+        self.d.grid = grid_of(grid, table.shape[0])
+        self.d.n_radial = table.shape[3]
+        self.d.table = &knots[0]
+        self.d.mixing = NULL if mixing is None else &parts[0]
         self.d.self = &self_coefficients[0, 0]
         self.d.contractions = NULL if contractions is None else &contractions.t
         self.d.n_spectrum = degree.shape[0]

@@ -14,10 +14,15 @@ from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
 from .models.prediction import Prediction
+from .models.soap_term import SoapTerm
+from .models.sparse_gp import SparseGP
+from .neighbours import find_pairs
 
 STEPS = (1e-3, 1e-4, 1e-5)
 """Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff
 function, a short one where rounding shows; a derivative that is right agrees with one of them."""
+DEGENERATE = 1e-6
+"""Features that differ by less are the same but for rounding and tables."""
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
@@ -90,6 +95,39 @@ def default_structure(model: Potential) -> Atoms:
     atoms.numbers = np.resize(numbers, len(atoms))
     atoms.rattle(0.08, seed=0)
     return atoms
+
+
+def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms]:
+    """Two environments of atom 0 that differ but have the same distances and angles, so the same power spectrum, whatever its
+    parameters: four atoms on a circle (Pozdnyakov et al., doi:10.1103/PhysRevLett.125.166001).
+
+    Parameters
+    ----------
+    centre, ring : int
+        Atomic numbers of the centre and of the four.
+    radius : float
+        Of the circle, A.
+    """
+
+    def around(places: tuple[int, ...]) -> Atoms:
+        angles = np.pi / 4 * np.array(places)
+        positions = radius * np.array([np.cos(angles), np.sin(angles), np.zeros(4)]).T
+        return Atoms([centre] + 4 * [ring], positions=np.vstack([np.zeros(3), positions]))
+
+    return around((0, 1, 3, 4)), around((0, 1, 2, 5))
+
+
+def resolved_degeneracy(model: SparseGP) -> float:
+    """How far apart, as unit vectors, the features of environments are that distances and angles cannot tell apart: of the
+    two of `homometric_pair` in the best of a model's density terms; 0 where none can, or where there is no such term."""
+    found = [0.0]
+    for term in model.terms:
+        if not isinstance(term, SoapTerm):
+            continue
+        pair = homometric_pair(model.species[0], model.species[-1], 0.4 * term.cutoff)
+        first, second = (term.descriptor.compute(find_pairs(atoms, term.cutoff), np.array([0])) for atoms in pair)
+        found.append(float(np.linalg.norm(first - second)))
+    return max(found)
 
 
 def _slope_error(energy: Callable[[float], float], expected: float) -> float:

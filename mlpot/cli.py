@@ -179,7 +179,7 @@ def check(
     structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are quick.")] = None,
 ) -> None:
     """Check derivatives, invariances and smoothness of a model."""
-    from .checks import default_structure, validate_model
+    from .checks import DEGENERATE, default_structure, resolved_degeneracy, validate_model
     from .models.files import load_model
     from .structures import read_structures
 
@@ -193,6 +193,13 @@ def check(
             verdict = "[green]ok" if result.passed else "[red]FAILED"
             table.add_row(result.name, f"{result.value:.1e}", f"{result.tolerance:.1e}", result.unit, verdict)
         console.print(table)
+    distance = resolved_degeneracy(potential)
+    if distance < DEGENERATE:
+        console.print(
+            "environments with the same distances and angles: [yellow]not told apart[/]; set order = 3 in a soap term"
+        )
+    else:
+        console.print(f"environments with the same distances and angles: told apart, features differ by {distance:.1e}")
     if failed:
         raise MlpotError(f"{model}: {failed} checks failed")
 

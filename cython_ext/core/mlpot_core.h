@@ -59,8 +59,10 @@ typedef struct {
     const int32_t *width;    /* (n_groups) channels in a block, a multiple of MLPOT_CHANNELS */
     double cutoff;           /* A */
     mlpot_grid grid;         /* of the tables */
-    const double *tables;    /* knots (n_intervals + 2, 3, l_max + 1, width) of each species, one after the other */
-    const int64_t *table_of; /* (n_species) where a species' knots begin */
+    int n_radial;            /* columns of the table: of a block, or of what is mixed; a multiple of MLPOT_CHANNELS */
+    const double *table;     /* knots (n_intervals + 2, 3, l_max + 1, n_radial) of all species */
+    const double *mixing;    /* (n_species, n_radial, n_channels) parts in the channels of the only block; NULL: the table's
+                              * columns are the channels of a block */
     const double *self;      /* (n_species, n_channels) the centre's own density, already times Y_00 */
     const mlpot_contractions *contractions; /* NULL: none */
     int n_spectrum;          /* entries of the power spectrum */

@@ -1,4 +1,5 @@
-/* Radial functions of the neighbours in hand, from their species' Hermite tables. */
+/* Radial functions of the neighbours in hand, from a Hermite table; mixed channels are sums of its columns, which takes less
+ * time than to read a table of their own: that of all columns fits the caches. */
 #pragma once
 #include "hermite.h"
 #include "scratch.h"
@@ -15,20 +16,47 @@ MLPOT_INLINE void combine(const double *knots, int size, const mlpot_vector *wei
     }
 }
 
+/* Channels (l_max + 1, n_channels) of a neighbour out of columns (l_max + 1, n_radial) of the table */
+static void mix_radial(const mlpot_density *d, int species, const double *columns, double *out)
+{
+    for (int first = 0; first < d->n_radial; first += MLPOT_CHANNELS) {
+        const double *parts = d->mixing + ((ptrdiff_t)species * d->n_radial + first) * d->n_channels;
+        for (int q = 0; q < d->n_channels; q += MLPOT_LANES) {
+            mlpot_vector part[MLPOT_CHANNELS];
+            for (int n = 0; n < MLPOT_CHANNELS; ++n) part[n] = *(const mlpot_vector *)(parts + (ptrdiff_t)n * d->n_channels + q);
+            for (int l = 0; l <= d->l_max; ++l) {
+                mlpot_vector *to = (mlpot_vector *)(out + (ptrdiff_t)l * d->n_channels + q);
+                mlpot_vector sum = first ? *to : (mlpot_vector){0};
+                for (int n = 0; n < MLPOT_CHANNELS; ++n) sum += columns[l * d->n_radial + first + n] * part[n];
+                *to = sum;
+            }
+        }
+    }
+}
+
+/* Radial functions of one neighbour with the weights of values or of slopes. */
+MLPOT_INLINE void radial_of(const mlpot_density *d, int species, const double *knots, const mlpot_vector *weight, int lane,
+                            double *columns, double *out)
+{
+    const int size = (d->l_max + 1) * d->n_radial;
+    combine(knots, size, weight, lane, d->mixing ? columns : out);
+    if (d->mixing) mix_radial(d, species, columns, out);
+}
+
 MLPOT_INLINE void fill_radial(const mlpot_density *d, const mlpot_pairs *p, scratch *s, int slopes)
 {
-    for (int begin = 0, g = 0; begin < s->n; begin += MLPOT_LANES) {
+    const ptrdiff_t apart = (ptrdiff_t)3 * (d->l_max + 1) * d->n_radial;
+    for (int begin = 0; begin < s->n; begin += MLPOT_LANES) {
         mlpot_vector distances = (mlpot_vector){0} + d->cutoff, slope[6];
         for (int k = begin; k < begin + MLPOT_LANES && k < s->n; ++k)
             distances[k - begin] = p->distances[s->pair[k]];
         const place at = place_of(&d->grid, distances);
         if (slopes) slope_weights(&d->grid, at.t, slope);
         for (int k = begin; k < begin + MLPOT_LANES && k < s->n; ++k) {
-            while (k >= s->group_end[g]) ++g;
-            const int size = (d->l_max + 1) * d->width[g], lane = k - begin;
-            const double *knots = d->tables + d->table_of[p->species[p->j[s->pair[k]]]] + (int64_t)at.knot[lane] * 3 * size;
-            combine(knots, size, at.weight, lane, s->radial + (int64_t)k * s->radial_stride);
-            if (slopes) combine(knots, size, slope, lane, s->slope + (int64_t)k * s->radial_stride);
+            const int species = p->species[p->j[s->pair[k]]], lane = k - begin;
+            const double *knots = d->table + at.knot[lane] * apart;
+            radial_of(d, species, knots, at.weight, lane, s->columns, s->radial + (int64_t)k * s->radial_stride);
+            if (slopes) radial_of(d, species, knots, slope, lane, s->columns, s->slope + (int64_t)k * s->radial_stride);
         }
     }
 }

@@ -9,6 +9,7 @@ typedef struct {
     int *group_end;          /* (n_groups) */
     int radial_stride;       /* (l_max + 1) * widest block */
     double *unit;            /* (capacity / lanes, 3, lanes) unit vectors */
+    double *columns;         /* (l_max + 1, n_radial) of one neighbour, before they are mixed */
     double *radial, *slope;  /* (capacity, radial_stride) */
     double *ylm;             /* (capacity / lanes, n_harmonics, lanes) */
     double *grad;            /* (capacity / lanes, n_harmonics, 3, lanes) gradients of the solid harmonics */
@@ -34,7 +35,8 @@ static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t 
         if (p->offsets[i + 1] - p->offsets[i] > most) most = p->offsets[i + 1] - p->offsets[i];
     size_t capacity = lines((size_t)most);
     size_t n_lm = (size_t)mlpot_n_harmonics(d), n_radial = (size_t)(d->l_max + 1) * widest(d);
-    size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), 3 * capacity,
+    size_t n_columns = (size_t)(d->l_max + 1) * d->n_radial;
+    size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), 3 * capacity, n_columns,
                       capacity * n_radial, capacity * n_radial, capacity * n_lm, 3 * capacity * n_lm,
                       n_lm * d->n_channels};
     size_t total = 0;
@@ -49,11 +51,12 @@ static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     s->pair = (int32_t *)memory;
     s->group_end = (int *)(memory += sizes[0]);
     s->unit = (memory += sizes[1]);
-    s->radial = (memory += sizes[2]);
-    s->slope = (memory += sizes[3]);
-    s->ylm = (memory += sizes[4]);
-    s->grad = (memory += sizes[5]);
-    s->c = memory + sizes[6];
+    s->columns = (memory += sizes[2]);
+    s->radial = (memory += sizes[3]);
+    s->slope = (memory += sizes[4]);
+    s->ylm = (memory += sizes[5]);
+    s->grad = (memory += sizes[6]);
+    s->c = memory + sizes[7];
     return 0;
 }
 

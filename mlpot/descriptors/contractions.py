@@ -61,7 +61,8 @@ def make_program(order: int, l_max: int) -> Program:
             nodes[monomial] = len(nodes)
         return nodes[monomial]
 
-    rows, variable, entries, node, coefficient = [0], [], [0], [], []
+    rows, variable, entries = [0], list[int](), [0]
+    node, coefficient = list[int](), list[float]()
     for polynomial in polynomials:
         for x, terms in sorted(_derivatives(polynomial).items()):
             variable.append(x)
@@ -69,9 +70,12 @@ def make_program(order: int, l_max: int) -> Program:
             coefficient.extend(terms.values())
             entries.append(len(node))
         rows.append(len(variable))
-    left, right = np.array(products, np.int32).reshape(-1, 2).T
-    integers = [np.array(a, np.int32) for a in (left, right, rows, variable, entries, node)]
-    return Program(polynomials, *integers, np.array(coefficient))
+    factors = np.array(products, np.int32).reshape(-1, 2).T
+    integers = {"rows": rows, "variable": variable, "entries": entries, "node": node}
+    return Program(
+        polynomials, left=factors[0].copy(), right=factors[1].copy(), coefficient=np.array(coefficient),
+        **{name: np.array(values, np.int32) for name, values in integers.items()},
+    )  # fmt: skip
 
 
 def _derivatives(polynomial: Polynomial) -> dict[int, dict[Monomial, float]]:

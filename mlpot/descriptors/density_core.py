@@ -26,10 +26,10 @@ class Blocks:
         Block that neighbours of a species fill.
     width : int
         Channels of a block, padded.
-    knots : tuple of (n_knots, 3, l_max + 1, width) arrays
-        Tables of radial functions.
-    table : (n_species,) int array
-        Which of them a species has.
+    knots : (n_knots, 3, l_max + 1, n_radial) array
+        Table of radial functions, padded.
+    mixing : (n_species, n_radial, width) array or None
+        Their parts in the channels of the only block; None: they are the channels of every block.
     own : (n_species, n_padded) array
         Expansion of the centre's own density.
     channels : (n_channels,) int array
@@ -38,8 +38,8 @@ class Blocks:
 
     group: np.ndarray
     width: int
-    knots: tuple[np.ndarray, ...]
-    table: np.ndarray
+    knots: np.ndarray
+    mixing: np.ndarray | None
     own: np.ndarray
     channels: np.ndarray
 
@@ -80,20 +80,24 @@ def element_blocks(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarra
     centres = np.zeros((n_species, n_species, width))
     centres[..., :n_functions] = _own_elements(descriptor)[..., None] * own
     index = (np.arange(n_species)[:, None] * width + np.arange(n_functions)).ravel()
-    return Blocks(
-        np.arange(n_species), width, (_padded(knots, width),), np.zeros(n_species, int),
-        centres.reshape(n_species, -1), index,
-    )  # fmt: skip
+    return Blocks(np.arange(n_species), width, _padded(knots, width), None, centres.reshape(n_species, -1), index)
 
 
 def mixed_block(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray, weights: np.ndarray) -> Blocks:
     """One block that all elements fill with their parts (n_channels, n_species, n_functions) of radial functions."""
-    n_channels, n_species, _ = weights.shape
+    n_channels, n_species, n_functions = weights.shape
     width = _whole(n_channels)
-    tables = tuple(_padded(knots @ weights[:, z].T, width) for z in range(n_species))
+    n_radial = _whole(n_functions)
+    mixing = np.zeros((n_species, n_radial, width))
+    mixing[:, :n_functions, :n_channels] = weights.transpose(1, 2, 0)
     centres = np.einsum("cz,qzn,n->cq", _own_elements(descriptor), weights, own)
     return Blocks(
-        np.zeros(n_species, int), width, tables, np.arange(n_species), _padded(centres, width), np.arange(n_channels)
+        np.zeros(n_species, int),
+        width,
+        _padded(knots, n_radial),
+        mixing,
+        _padded(centres, width),
+        np.arange(n_channels),
     )
 
 
@@ -102,14 +106,12 @@ def make_core(
 ) -> Density:
     """The compiled density that computes these contractions, then these entries of the power spectrum."""
     n_groups = blocks.n_padded // blocks.width
-    sizes = [table.size for table in blocks.knots]
     integers = [np.ascontiguousarray(blocks.channels[q], np.int32) for q in (spectrum.a, spectrum.b)]
     return Density(
         group=blocks.group.astype(np.int32), first=np.arange(n_groups, dtype=np.int32) * blocks.width,
         width=np.full(n_groups, blocks.width, np.int32), n_channels=blocks.n_padded, cutoff=descriptor.cutoff,
-        grid=descriptor.table.grid, n_knots=len(blocks.knots[0]),
-        tables=np.concatenate([table.ravel() for table in blocks.knots]),
-        table_of=np.cumsum([0, *sizes], dtype=np.int64)[blocks.table], self_coefficients=blocks.own,
+        grid=descriptor.table.grid, table=np.ascontiguousarray(blocks.knots), mixing=blocks.mixing,
+        self_coefficients=blocks.own,
         l_max=descriptor.basis.l_max, degree=spectrum.degree.astype(np.int32), channel_a=integers[0],
         channel_b=integers[1], coupling=spectrum.coupling, constant=descriptor.constant,
         contractions=None if contractions is None else _tables(blocks, contractions),

@@ -1,7 +1,7 @@
 """Fewer channels in the two densities of a power spectrum: species or radial functions summed up, grouped, or mixed.
 
-The power spectrum multiplies two densities; full SOAP resolves elements and radial functions in both. Each option here says
-what one of them still resolves, by a matrix over elements times a matrix over radial functions:
+The power spectrum multiplies two densities; full SOAP resolves elements and radial functions in both. Each option here
+says what they still resolve, by a matrix over elements times a matrix over radial functions:
 
     nu_R, nu_S      how many of the two densities resolve radial functions and elements; the others sum over them
     z_map           groups of elements that count as one, in the first density or in both
@@ -9,10 +9,10 @@ what one of them still resolves, by a matrix over elements times a matrix over r
     diagonal_radial a radial function meets itself only
 
 Generalised kernels: Darby, Kermode, Csanyi, npj Comput. Mater. 8, 166 (2022), doi:10.1038/s41524-022-00847-y.
-Mixing: Darby et al., Phys. Rev. Lett. 131, 028001 (2023), doi:10.1103/PhysRevLett.131.028001. With P_l[a, b] the full power
-spectrum, a feature is w_a' P_l w_b; for independent normal weights of variance 1 the mean of (w_a' P w_b)(w_a' Q w_b) is
-tr(P Q), the full kernel. The same weights in both densities give 2 tr(P Q) + tr P tr Q instead (Isserlis) for element-wise
-coupling, and (1 + 1/K) tr(P Q) + tr P tr Q / K for full coupling.
+Mixing: Darby et al., Phys. Rev. Lett. 131, 028001 (2023), doi:10.1103/PhysRevLett.131.028001. With P[a, b] the full
+power spectrum of one degree, a feature is v' P w; for independent normal v and w of variance 1 the mean of
+(v' P w)(v' Q w) is tr(P Q), the full kernel. The same weights in both densities (v = w) give 2 tr(P Q) + tr P tr Q
+instead (Isserlis), a kernel of its own however large K is; with full coupling (1 + 1/K) tr(P Q) + tr P tr Q / K.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ DIGITS = 10
 """Decimals to which proportional channels agree."""
 
 
-MIXING_DEFAULTS = {
-    "n_channels": None, "coupling": "element-wise", "symmetric": False, "mix_seed": 0, "embedding": "random",
-}  # fmt: skip
+MIXING_DEFAULTS = {"n_channels": None, "coupling": "full", "symmetric": False, "embedding": "random"}
 """Options that mean nothing unless something is mixed."""
 
 
@@ -57,10 +55,12 @@ class Mixing:
     n_channels : int or None
         Number of random sums, K; needed where something is mixed, and only there.
     coupling : "element-wise" | "full"
-        Whether a mixed channel meets only the one of its own index in the other density (GAP: coupling=F) or all of them.
+        Whether a mixed channel meets only the one of its index in the other density (GAP: coupling=F) or all of them:
+        K or K^2 features for each degree. The kernel's error goes with the number of features, so all of them need far
+        fewer channels (`benchmarks/mixing.py`).
     symmetric : bool
-        The same mixing in both densities (tensor decomposition, GAP: sym_mix), or an independent one in each (tensor sketch),
-        whose kernel is that of full SOAP in the mean.
+        The same mixing in both densities (tensor decomposition, GAP: sym_mix), or an independent one in each (tensor
+        sketch), whose kernel is that of full SOAP in the mean.
     mix_seed : int
         Of the weights. Those of an element depend on it and on the atomic number, not on the other elements.
     embedding : "random" | "periodic"
@@ -70,8 +70,8 @@ class Mixing:
     diagonal_radial : bool
         Whether radial functions of unequal index do not meet.
     z_map, z_map_other : tuple of tuples of int
-        Atomic numbers that count as one element, in both densities; in the second, where it is given. An element that is
-        not named stays by itself.
+        Atomic numbers that count as one element in both densities; those of the second, where they differ. An element
+        that is not named stays by itself.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class Mixing:
 
     mix: Mix = "none"
     n_channels: int | None = None
-    coupling: Coupling = "element-wise"
+    coupling: Coupling = "full"
     symmetric: bool = False
     mix_seed: int = 0
     embedding: Embedding = "random"
@@ -132,18 +132,18 @@ def _conflicts_of_mixing(m: Mixing) -> Iterator[str]:
     if m.mix == "none":
         for key, default in MIXING_DEFAULTS.items():
             if getattr(m, key) != default:
-                yield f'{key} = {getattr(m, key)}: says how to mix, but {mixed}; set mix to "species", "radial" or "both"'
+                remedy = 'set mix to "species", "radial" or "both"'
+                yield f"{key} = {getattr(m, key)}: says how to mix, but {mixed}; {remedy}"
     elif m.n_channels is None:
-        yield f"{mixed}: needs n_channels, the number of random sums; 16 to 64 are usual"
+        yield f"{mixed}: needs n_channels, the number of random sums; 8 to 32 are usual"
     if m.mix == "radial" and m.embedding != "random":
         yield f'embedding = "{m.embedding}": {mixed} does not mix elements; set mix to "species" or "both"'
     if m.mixes_species and m.nu_S != 2:
-        yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; leave nu_S out, or set mix to "radial" or "none"'
+        yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; leave nu_S out, or mix "radial" only'
     if m.mixes_species and (m.z_map or m.z_map_other):
-        yield f'z_map: {mixed} leaves no elements to group; leave z_map out, or set mix to "radial" or "none"'
+        yield f'z_map: {mixed} leaves no elements to group; leave z_map out, or mix "radial" only'
     if m.mixes_radial and m.nu_R != 2:
-        remedy = 'leave nu_R out, or set mix to "species" or "none"'
-        yield f"nu_R = {m.nu_R}: {mixed} leaves no radial functions to sum over; {remedy}"
+        yield f'nu_R = {m.nu_R}: {mixed} leaves no radial functions to sum over; leave nu_R out, or mix "species" only'
 
 
 def _conflicts_of_densities(m: Mixing) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _conflicts_of_densities(m: Mixing) -> Iterator[str]:
         why = f'mix = "{m.mix}"' if m.mixes_radial else f"nu_R = {m.nu_R}"
         yield f"diagonal_radial = True: with {why} the densities have no radial functions to compare; leave one out"
     if m.nu_S != 2 and (m.z_map or m.z_map_other):
-        yield f"nu_S = {m.nu_S}: sums over what z_map groups; leave nu_S out, or say with z_map_other what else to group"
+        yield f"nu_S = {m.nu_S}: sums over what z_map groups; leave nu_S out, or group more with z_map_other"
     if m.z_map_other and not m.z_map:
         yield "z_map_other: is the second of two; add z_map, the groups of the first"
 
@@ -160,8 +160,8 @@ def _conflicts_of_densities(m: Mixing) -> Iterator[str]:
 def make_reduction(mixing: Mixing, species: tuple[int, ...], n_max: int) -> Reduction:
     """Channels of a density, and the pairs of them that enter the power spectrum.
 
-    Proportional channels become one, and so do pairs that give the same feature: their scales add up in squares, so that the
-    kernel stays what it was.
+    Proportional channels become one, and so do pairs that give the same feature: their scales add up in squares, so
+    that the kernel stays what it was.
 
     Parameters
     ----------
@@ -181,13 +181,14 @@ def make_reduction(mixing: Mixing, species: tuple[int, ...], n_max: int) -> Redu
     if mixing.diagonal_radial:
         meet &= radial_1[:, None] == radial_2
     a, b = np.nonzero(meet)
+    # the second density's channels come first: sorted by the larger index, pairs are then in GAP's order
     return _merged(np.concatenate([second, first]), len(second) + a, b)
 
 
 def _channels(
     mixing: Mixing, species: tuple[int, ...], n_max: int, density: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (n_channels, n_species, n_max) of one density, and each channel's index among elements and radial functions."""
+    """Weights (n, n_species, n_max) of one density; each channel's index among elements and among radial functions."""
     if mixing.mix == "both":
         weights = _random_sums(mixing, density, species, n_max)
         return weights, np.arange(len(weights)), np.zeros(len(weights), int)
@@ -220,9 +221,9 @@ def _over_radial(mixing: Mixing, n_max: int, density: int) -> np.ndarray:
 def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: int) -> np.ndarray:
     """Weights (n, len(numbers), width) of the random sums: normal, each number's from a stream of its own, or periodic ones.
 
-    Their variance makes the kernel of independent mixings that of full SOAP in the mean. Where every channel meets every
-    other, the kernel knows the weights only through the product W'W of each density: when there are more channels than
-    there is to mix, the triangular factor of W stands for W.
+    Their variance makes the kernel of independent mixings that of full SOAP in the mean. Where every channel meets
+    every other, the kernel knows the weights only through the product W'W of each density: when there are more channels
+    than there is to mix, the triangular factor of W stands for W.
     """
     stream = 0 if mixing.symmetric else density
     if mixing.embedding == "periodic" and mixing.mixes_species:
@@ -231,7 +232,8 @@ def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: 
         shape = (mixing.n_channels, width)
         rows = [np.random.default_rng([mixing.mix_seed, number, stream]).standard_normal(shape) for number in numbers]
         sums = np.stack(rows, axis=1)
-    weights = sums.reshape(mixing.n_channels, -1) * mixing.n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
+    size = mixing.n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
+    weights = size * sums.reshape(mixing.n_channels, -1)
     if mixing.coupling == "full" and len(weights) > weights.shape[1]:
         weights = np.asarray(np.linalg.qr(weights, mode="r"))
     return weights.reshape(-1, len(numbers), width)
@@ -247,9 +249,9 @@ def _merged(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> Reduction:
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that are not proportional to an earlier one; for each row its place among these and its ratio to that one."""
+    """Rows that are not proportional to an earlier one; the place among these and the ratio of every row."""
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    directions = np.round(rows / largest, DIGITS) + 0.0  # +0.0: a negative zero is a zero
+    directions = np.round(rows / largest, DIGITS)
     _, first, inverse = np.unique(directions, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     kept, place = first[order], np.argsort(order)[inverse.ravel()]

@@ -26,7 +26,9 @@ LARGEST = 100.0
 class CompactFeatures(Protocol):
     """Features from which some may be left out: contractions of more than two densities first, the constant left out."""
 
-    descriptor: SoapDescriptor
+    @property
+    def descriptor(self) -> SoapDescriptor:
+        """Whose features they are."""
 
     @property
     def largest(self) -> np.ndarray:
@@ -54,7 +56,10 @@ class PlainFeatures:
     """The features of a descriptor whose channels are mixed: each is what it is, none can be left out unseen."""
 
     descriptor: SoapDescriptor
-    is_open = False
+
+    @property
+    def is_open(self) -> bool:
+        return False
 
     @property
     def largest(self) -> np.ndarray:
@@ -66,7 +71,9 @@ class PlainFeatures:
     def core(self, kept: np.ndarray) -> Density:
         first, n_contracted = _split(self.descriptor, kept)
         own = self.descriptor.spectrum
-        spectrum = Spectrum(*(array[kept[len(first) :] - n_contracted] for array in (own.degree, own.a, own.b, own.coupling)))
+        spectrum = Spectrum(
+            *(array[kept[len(first) :] - n_contracted] for array in (own.degree, own.a, own.b, own.coupling))
+        )
         contractions = self.descriptor.contractions and self.descriptor.contractions.only(first)
         return make_core(self.descriptor, self.descriptor.blocks, spectrum, contractions)
 

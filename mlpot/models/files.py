@@ -71,7 +71,10 @@ def _read(h5: h5py.File) -> SparseGP:
         _term(
             description,
             [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))],
-            {name: {key: _whole(array[()]) for key, array in h5[f"terms/{k}"].get(name, {}).items()} for name in TABLES},
+            {
+                name: {key: _whole(array[()]) for key, array in h5[f"terms/{k}"].get(name, {}).items()}
+                for name in TABLES
+            },
         )
         for k, description in enumerate(header["terms"])
     )

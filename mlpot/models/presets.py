@@ -21,16 +21,24 @@ class Preset:
     zeta: float
     reach: float
     """Cutoff in units of `longest_bond`."""
+    n_channels: int
+    """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
+    order: int
+    order_channels: int
+    order_l_max: int
     energy_noise: float
     force_noise: float
     virial_noise: float
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "fast": Preset(6, 4, 300, 2, 2.0, 0.002, 0.03, 0.05),
-    "balanced": Preset(8, 6, 1000, 2, 2.2, 0.002, 0.02, 0.05),
-    "accurate": Preset(10, 8, 2000, 2, 2.5, 0.001, 0.02, 0.05),
+    "fast": Preset(6, 4, 300, 2, 2.0, 8, 2, 1, 1, 0.002, 0.03, 0.05),
+    "balanced": Preset(8, 6, 1000, 2, 2.2, 12, 3, 8, 3, 0.002, 0.02, 0.05),
+    "accurate": Preset(10, 8, 2000, 2, 2.5, 16, 3, 16, 4, 0.001, 0.02, 0.05),
 }
+
+MOST_WHOLE = 2
+"""Elements whose radial functions have channels of their own: the power spectrum of three is dearer than that of random sums."""
 
 
 TAPER_START = 0.5
@@ -82,10 +90,14 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
 def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSettings]:
     width = default_cutoff_width(cutoff, species)
     sigma = default_atom_sigma(species)
+    mixed = {"mix": "both", "n_channels": preset.n_channels, "symmetric": True} if len(species) > MOST_WHOLE else {}
+    if preset.order > 2:
+        names = ("order", "order_channels", "order_l_max")
+        mixed |= {name: getattr(preset, name) for name in names}
     return [
         PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
         SoapTermSettings(
             n_max=preset.n_max, l_max=preset.l_max, cutoff=cutoff, cutoff_width=width, atom_sigma=sigma,
-            zeta=preset.zeta, n_sparse=preset.n_sparse,
+            zeta=preset.zeta, n_sparse=preset.n_sparse, **mixed,
         ),
     ]  # fmt: skip

@@ -21,13 +21,12 @@ class ReductionSettings(Settings):
     mix: Mix = Field("none", description="none | species | radial | both: what random sums replace (GAP: Z_mix, R_mix)")
     n_channels: PositiveInt | None = Field(None, description="number of random sums, with mix (GAP: K)")
     coupling: Coupling = Field(
-        "element-wise",
-        description="element-wise | full: a random sum meets its own partner only, or all (GAP: coupling)",
+        "full", description="full | element-wise: random sums all meet, or only those of equal index (GAP: coupling)"
     )
     symmetric: bool = Field(
         False, description="the same random sums in both densities, instead of independent ones (GAP: sym_mix)"
     )
-    mix_seed: int = Field(0, ge=0, description="of the random sums; adding elements leaves those of others as they are")
+    mix_seed: int = Field(0, ge=0, description="of all random sums; adding elements leaves those of others as they are")
     embedding: Embedding | Literal["learned"] = Field(
         "random",
         description="random | periodic | learned: elements in the sums are independent of each other, similar where they are "
@@ -79,7 +78,7 @@ class ReductionSettings(Settings):
         options["embedding"] = (self.embedding_start or "periodic") if self.embedding == "learned" else self.embedding
         options |= {key: _numbers(options[key]) for key in ("z_map", "z_map_other")}
         mixing = Mixing(**options)
-        return None if mixing == Mixing() else mixing
+        return None if mixing == Mixing(mix_seed=self.mix_seed) else mixing
 
 
 def _numbers(groups: SymbolGroups) -> Groups:

@@ -11,7 +11,7 @@ from mlpot.models.fit import fit_terms
 from mlpot.models.incremental import Fit
 
 SOAP = {**SMALL_TERMS[1], "n_sparse": 25}
-MIX = {"mix": "both", "n_channels": 12}
+MIX = {"mix": "both", "n_channels": 12, "coupling": "element-wise"}
 OPTIONS = {
     "both": {**MIX, "symmetric": True},
     "both, two mixings": MIX,

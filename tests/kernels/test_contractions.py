@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from mlpot.checks import homometric_pair
 from mlpot.descriptors.contractions import make_contractions, make_program
 from mlpot.descriptors.density import SoapDescriptor
 from mlpot.descriptors.invariant_polynomials import invariant_polynomials
 from mlpot.descriptors.radial_basis import GapRadialBasis
 from mlpot.descriptors.reference import real_spherical_harmonics
 from mlpot.neighbours import find_pairs
-
-RING = 1.1
-HOMOMETRIC = ((0, 1, 3, 4), (0, 1, 2, 5))
 
 
 def rotation_of_harmonics(l_max, rotation):
@@ -82,12 +79,6 @@ def entries(program):
     return lambda row: slice(program.entries[row], program.entries[row + 1])
 
 
-def carbon_with_ring(places):
-    angles = np.pi / 4 * np.array(places)
-    ring = RING * np.array([np.cos(angles), np.sin(angles), np.zeros(4)]).T
-    return Atoms("CH4", positions=np.vstack([np.zeros(3), ring]))
-
-
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_homometric_environments(order):
     """Pozdnyakov et al., doi:10.1103/PhysRevLett.125.166001: no power spectrum tells these two apart."""
@@ -96,6 +87,8 @@ def test_homometric_environments(order):
     if order > 2:
         made = make_contractions(order, 3, 0.3, descriptor.weights, (1, 6), 4, 0, 1.0)
         descriptor = SoapDescriptor((1, 6), basis, contractions=made)
-    first, second = (descriptor.compute(find_pairs(carbon_with_ring(p), 3.0), np.array([0])) for p in HOMOMETRIC)
+    pair = homometric_pair(6, 1, 1.1)
+    assert pair[0].get_all_distances()[0].tolist() == pytest.approx(pair[1].get_all_distances()[0].tolist())
+    first, second = (descriptor.compute(find_pairs(atoms, 3.0), np.array([0])) for atoms in pair)
     distance = np.linalg.norm(first - second)
     assert distance < 1e-9 if order == 2 else distance > 1e-3

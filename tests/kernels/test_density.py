@@ -16,7 +16,6 @@ from mlpot.errors import ConfigError, UnknownSpeciesError
 from mlpot.neighbours import find_pairs
 
 
-
 def random_reduction(n_channels, n_species, n_max, seed=0):
     """Random channels, each of which meets itself and the next one."""
     rng = np.random.default_rng(seed)

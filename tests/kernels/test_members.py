@@ -23,7 +23,18 @@ CASES = {
     "contractions of three densities": ("two_species_frames", [{**SOAP, "n_max": 3, "l_max": 4, **HIGHER}]),
     "mixed channels and contractions of four": (
         "two_species_frames",
-        [{**SOAP, "l_max": 4, "mix": "both", "n_channels": 10, "symmetric": True, **HIGHER, "order": 4, "order_l_max": 2}],
+        [
+            {
+                **SOAP,
+                "l_max": 4,
+                "mix": "both",
+                "n_channels": 10,
+                "symmetric": True,
+                **HIGHER,
+                "order": 4,
+                "order_l_max": 2,
+            }
+        ],
     ),
     "zeta 2, fewer points for the energy": ("two_species_frames", [{**SOAP, "n_max": 2, "l_max": 1, "zeta": 2}]),
 }

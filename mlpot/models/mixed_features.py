@@ -80,7 +80,9 @@ class MixedFeatures:
         pull = np.einsum("nf,ndf->nd", value, cotangent[:, 1:])
         out = np.empty_like(cotangent)
         out[:, 1:] = cotangent[:, 1:] - value[:, None] * pull[:, :, None]
-        changed = cotangent[:, 0] - np.einsum("nd,ndf->nf", pull, slopes) - np.einsum("nd,ndf->nf", along, cotangent[:, 1:])
+        changed = (
+            cotangent[:, 0] - np.einsum("nd,ndf->nf", pull, slopes) - np.einsum("nd,ndf->nf", along, cotangent[:, 1:])
+        )
         # |p| divides du once more: what is left of du there lies along u
         shrunk = np.einsum("ndf,ndf->n", out[:, 1:], slopes)
         out[:, 0] = changed - value * (np.einsum("nf,nf->n", value, changed) + shrunk)[:, None]

@@ -50,7 +50,9 @@ class MixingLoss:
         """The loss and its derivatives (n_channels, n_species, n_max) with respect to `reduction.weights`."""
         mixed = MixedFeatures(reduction, self.l_max)
         kernels = [
-            ElementKernel(own, np.concatenate([mixed.compute(chunk) for chunk in own.chunks]), self.zeta, self.energy_scale)
+            ElementKernel(
+                own, np.concatenate([mixed.compute(chunk) for chunk in own.chunks]), self.zeta, self.energy_scale
+            )
             for own in self.sample.elements
         ]
         loads = self.sample.loads[:, :, None]

@@ -55,11 +55,6 @@ class ReductionSettings(Settings):
         return groups
 
     @model_validator(mode="after")
-    def _agree(self) -> ReductionSettings:
-        self.mixing()
-        return self
-
-    @model_validator(mode="after")
     def _can_learn(self) -> ReductionSettings:
         if self.embedding_start is not None and self.embedding != "learned":
             raise ValueError(
@@ -70,6 +65,11 @@ class ReductionSettings(Settings):
             raise ValueError(
                 f'embedding = "learned": mix = "{self.mix}" does not mix elements; set mix to "species" or "both"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _agree(self) -> ReductionSettings:
+        self.mixing()
         return self
 
     def mixing(self) -> Mixing | None:

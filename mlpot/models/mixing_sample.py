@@ -33,7 +33,7 @@ STEP = 1e-3
 """Displacement of an atom in A, root mean square, of central differences."""
 MOST_POINTS = 100
 """Sparse points of an element."""
-CHUNK = 64
+CHUNK = 16
 """Environments of a block of expansions: with all channels it is to stay in the cache."""
 JITTER = 1e-6
 """Addition to the diagonal of K_mm: the normal equations of a sample need more of it than the QR of a fit."""

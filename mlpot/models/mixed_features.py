@@ -15,7 +15,8 @@ from ..descriptors.density import Reduction
 class MixedFeatures:
     """Normalised power spectra of channels c[q] = sum_zn weights[q, z, n] c_full[z, n], and their derivatives.
 
-    Expansions come as (n_species * n_max, n, 1 + n_directions, n_harmonics) arrays: values first, then derivatives.
+    Expansions come as (n_species * n_max, n, 1 + n_directions, n_harmonics) arrays: values first, then derivatives. All is
+    computed in their precision.
 
     Parameters
     ----------
@@ -31,10 +32,10 @@ class MixedFeatures:
     def _weights(self) -> np.ndarray:
         return self.reduction.weights.reshape(len(self.reduction.weights), -1)
 
-    @cached_property
-    def _scale(self) -> np.ndarray:
-        """Factor (n_pairs, 1, n_l) of every entry."""
-        return (self.reduction.scale[:, None] / np.sqrt(2 * np.arange(self.l_max + 1) + 1))[:, None]
+    def _scale(self, precision: np.dtype) -> np.ndarray:
+        """Factor (n_pairs, 1, 1, n_l) of every entry."""
+        scale = self.reduction.scale[:, None] / np.sqrt(2 * np.arange(self.l_max + 1) + 1)
+        return scale[:, None, None].astype(precision)
 
     @cached_property
     def _scatters(self) -> tuple[csr_array, csr_array]:
@@ -55,13 +56,14 @@ class MixedFeatures:
     def vjp(self, expansions: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
         """dloss/dweights (n_channels, n_species, n_max) from dloss/dfeatures (n, 1 + n_directions, n_features)."""
         channels = self._channels(expansions)
-        gradient = self._through_channels(channels, self._through_norm(*self._raw(channels), cotangent))
+        by_raw = self._through_norm(*self._raw(channels), cotangent.astype(expansions.dtype))
+        gradient = self._through_channels(channels, by_raw)
         flat = gradient.reshape(len(gradient), -1) @ expansions.reshape(len(expansions), -1).T
         return flat.reshape(self.reduction.weights.shape)
 
     def _channels(self, expansions: np.ndarray) -> np.ndarray:
         """Expansions (n_channels, n, 1 + n_directions, n_harmonics) of the mixed channels."""
-        mixed = self._weights @ expansions.reshape(len(expansions), -1).astype(float)
+        mixed = self._weights.astype(expansions.dtype) @ expansions.reshape(len(expansions), -1)
         return mixed.reshape(-1, *expansions.shape[1:])
 
     def _raw(self, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,9 +71,9 @@ class MixedFeatures:
         a, b = channels[self.reduction.a], channels[self.reduction.b]
         products = a * b[:, :, :1]
         products[:, :, 1:] += a[:, :, :1] * b[:, :, 1:]
-        entries = np.add.reduceat(products, np.arange(self.l_max + 1) ** 2, axis=3) * self._scale[:, :, None]
+        entries = np.add.reduceat(products, np.arange(self.l_max + 1) ** 2, axis=3) * self._scale(a.dtype)
         raw = entries.transpose(1, 2, 0, 3).reshape(*entries.shape[1:3], -1)
-        return raw, np.maximum(np.linalg.norm(raw[:, 0], axis=1), 1e-300)
+        return raw, np.maximum(np.linalg.norm(raw[:, 0], axis=1), 1e-30)
 
     def _through_norm(self, raw: np.ndarray, norms: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
         """dloss/draw: of the value u = p / |p| and of the derivatives du = (dp - u (u.dp)) / |p|."""
@@ -90,13 +92,13 @@ class MixedFeatures:
 
     def _through_channels(self, channels: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """dloss/dchannels, of the shape of `channels`."""
-        n_pairs, degrees = len(self.reduction.a), np.arange(self.l_max + 1)
-        entries = gradient.reshape(*gradient.shape[:2], n_pairs, -1).transpose(2, 0, 1, 3) * self._scale[:, :, None]
+        n_pairs, degrees, dtype = len(self.reduction.a), np.arange(self.l_max + 1), channels.dtype
+        entries = gradient.reshape(*gradient.shape[:2], n_pairs, -1).transpose(2, 0, 1, 3) * self._scale(dtype)
         each = np.repeat(entries, 2 * degrees + 1, axis=3)
         partners = (channels[self.reduction.b], channels[self.reduction.a])
-        out = np.zeros((len(channels), channels[0].size))
+        out = np.zeros((len(channels), channels[0].size), dtype)
         for scatter, other in zip(self._scatters, partners, strict=True):
             part = each * other[:, :, :1]
             part[:, :, 0] += (each[:, :, 1:] * other[:, :, 1:]).sum(axis=2)
-            out += scatter @ part.reshape(n_pairs, -1)
+            out += scatter.astype(dtype) @ part.reshape(n_pairs, -1)
         return out.reshape(channels.shape)

@@ -51,7 +51,10 @@ class MixingLoss:
         mixed = MixedFeatures(reduction, self.l_max)
         kernels = [
             ElementKernel(
-                own, np.concatenate([mixed.compute(chunk) for chunk in own.chunks]), self.zeta, self.energy_scale
+                own,
+                np.concatenate([mixed.compute(chunk) for chunk in own.chunks]).astype(float),
+                self.zeta,
+                self.energy_scale,
             )
             for own in self.sample.elements
         ]

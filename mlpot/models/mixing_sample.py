@@ -21,7 +21,7 @@ from .factor import prior_factor
 from .task import FitTask
 from .terms import FittedTerm
 
-MOST_STRUCTURES = 300
+MOST_STRUCTURES = 200
 MOST_VALUES = 4e7
 """Expansion coefficients of all environments and of their derivatives, in single precision: 160 MB."""
 FEWEST_STRUCTURES = 8
@@ -33,7 +33,7 @@ STEP = 1e-3
 """Displacement of an atom in A, root mean square, of central differences."""
 MOST_POINTS = 100
 """Sparse points of an element."""
-CHUNK = 16
+CHUNK = 32
 """Environments of a block of expansions: with all channels it is to stay in the cache."""
 JITTER = 1e-6
 """Addition to the diagonal of K_mm: the normal equations of a sample need more of it than the QR of a fit."""

@@ -92,7 +92,8 @@ def test_gradient_against_finite_differences(options):
     task = task_of(frames, **options)
     descriptor = make_descriptor(task.config.terms[1], task.species)
     sample = take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
-    loss = MixingLoss(sample, descriptor.basis.l_max, 2.0, 1.5)
+    doubled = (replace(own, chunks=tuple(chunk.astype(float) for chunk in own.chunks)) for own in sample.elements)
+    loss = MixingLoss(replace(sample, elements=tuple(doubled)), descriptor.basis.l_max, 2.0, 1.5)
     shared = SharedMatrices(descriptor.reduction.weights)
 
     def at(x):

@@ -10,6 +10,9 @@ from scipy.sparse import csr_array
 
 from ..descriptors.density import Reduction
 
+EMPTY = 1e-12
+"""Norm of a power spectrum that is taken for none: of an atom without neighbours where its own density does not count."""
+
 
 @dataclass(frozen=True)
 class MixedFeatures:
@@ -73,7 +76,7 @@ class MixedFeatures:
         products[:, :, 1:] += a[:, :, :1] * b[:, :, 1:]
         entries = np.add.reduceat(products, np.arange(self.l_max + 1) ** 2, axis=3) * self._scale(a.dtype)
         raw = entries.transpose(1, 2, 0, 3).reshape(*entries.shape[1:3], -1)
-        return raw, np.maximum(np.linalg.norm(raw[:, 0], axis=1), 1e-30)
+        return raw, np.maximum(np.linalg.norm(raw[:, 0], axis=1), EMPTY)
 
     def _through_norm(self, raw: np.ndarray, norms: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
         """dloss/draw: of the value u = p / |p| and of the derivatives du = (dp - u (u.dp)) / |p|."""

@@ -106,6 +106,13 @@ def test_gradient_against_finite_differences(options):
     assert shared.vjp(x, at(x)[1]) @ along == pytest.approx(numerical, rel=1e-4)
 
 
+def test_atoms_without_any_density_do_no_harm():
+    reduction = make_reduction(Mixing("both", 3, symmetric=True), (6, 14), 4)
+    mixed, nothing = MixedFeatures(reduction, 3), np.zeros((8, 2, 3, 16), np.float32)
+    assert_array_equal(mixed.compute(nothing), 0.0)
+    assert_array_equal(mixed.vjp(nothing, np.full((2, 3, 6 * 4), 1e3)), 0.0)
+
+
 def test_slopes_are_derivatives_of_the_features(two_species_frames):
     """The directions of a sample belong to its labels: a model that knows the energies knows the slopes."""
     frames = make_frames(10, numbers=(14,), seed=5)
@@ -181,6 +188,11 @@ def test_periodic_weights_are_seeded_and_independent_of_other_elements():
 
     assert made(1, (6, 8, 14)) == made(1, (6, 8, 14)) != made(2, (6, 8, 14))
     assert_allclose(made(1, (6, 14)).weights, made(1, (6, 8, 14)).weights[:, [0, 2]])
+
+
+def test_presets_of_many_elements_are_periodic_where_these_are_known():
+    for species, embedding in (((41, 73), "random"), ((41, 42, 73), "periodic"), ((6, 8, 98), "random")):
+        assert resolve(mlpot.FitConfig(), species).terms[1].embedding == embedding
 
 
 @pytest.mark.parametrize(

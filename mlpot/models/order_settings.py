@@ -18,5 +18,5 @@ class OrderSettings(Settings):
     order_l_max: int = Field(3, ge=1, le=6, description="highest angular degree in invariants of 3 and 4 densities")
     order_channels: PositiveInt = Field(8, description="random mixtures of channels that these are made of")
     order_weight: PositiveFloat = Field(
-        0.3, description="their weight beside the power spectrum, for each density more"
+        0.1, description="their weight beside the power spectrum, for each density more"
     )

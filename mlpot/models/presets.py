@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,32 +25,39 @@ class Preset:
     """Cutoff in units of `longest_bond`."""
     n_channels: int
     """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
-    order: int
-    order_channels: int
-    order_l_max: int
+    order: Mapping[str, int]
+    """Keys of `OrderSettings` that are not at their defaults."""
     energy_noise: float
     force_noise: float
     virial_noise: float
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "fast": Preset(6, 4, 300, 2, 2.0, 8, 2, 1, 1, 0.002, 0.03, 0.05),
-    "balanced": Preset(8, 6, 1000, 2, 2.2, 12, 3, 8, 3, 0.002, 0.02, 0.05),
-    "accurate": Preset(10, 8, 2000, 2, 2.5, 16, 3, 16, 4, 0.001, 0.02, 0.05),
+    "fast": Preset(6, 4, 300, 2, 2.0, 8, {}, 0.002, 0.03, 0.05),
+    "balanced": Preset(8, 6, 1000, 2, 2.2, 12, {}, 0.002, 0.02, 0.05),
+    "accurate": Preset(
+        10, 8, 3000, 2, 2.5, 16, {"order": 3, "order_channels": 16, "order_l_max": 4}, 0.001, 0.02, 0.05
+    ),
 }
+"""Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md. Learning from
+nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
 
 MOST_WHOLE = 2
 """Elements whose radial functions have channels of their own: the power spectrum of three is dearer than that of random sums."""
 
 
+SECOND_SHELL = 1.6
+"""A cutoff is so many longest bonds at least: second neighbours in close-packed crystals are at 1.41."""
 TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
-    """Cutoff in A from the longest bond the elements can make: the second shell and more, 4 to 6.5 A."""
-    return round(min(max(preset.reach * longest_bond(species), 4.0), 6.5), 1)
+    """Cutoff in A from the longest bond the elements can make: 4 to 5 A, and where bonds are long so much that the second
+    shell is within, up to 6.5 A. Further away there is more to learn than most data tells."""
+    bond = longest_bond(species)
+    return round(min(max(min(preset.reach * bond, 5.0), SECOND_SHELL * bond, 4.0), 6.5), 1)
 
 
 def default_cutoff_width(cutoff: float, species: Sequence[int]) -> float:
@@ -96,13 +103,11 @@ def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSe
     if len(species) > MOST_WHOLE:
         embedding = "periodic" if all(map(is_known, species)) else "random"
         mixed |= {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}
-    if preset.order > 2:
-        names = ("order", "order_channels", "order_l_max")
-        mixed |= {name: getattr(preset, name) for name in names}
     return [
         PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
         SoapTermSettings(
             n_max=preset.n_max, l_max=preset.l_max, cutoff=cutoff, cutoff_width=width, atom_sigma=sigma,
             zeta=preset.zeta, n_sparse=preset.n_sparse, **mixed,
+            **preset.order,
         ),
     ]  # fmt: skip

@@ -21,7 +21,8 @@ from .factor import prior_factor
 from .task import FitTask
 from .terms import FittedTerm
 
-MOST_STRUCTURES = 200
+MOST_LABELS = 1200
+"""Energies and slopes together: 200 structures with forces, or 1200 without."""
 MOST_VALUES = 4e7
 """Expansion coefficients of all environments and of their derivatives, in single precision: 160 MB."""
 FEWEST_STRUCTURES = 8
@@ -104,7 +105,8 @@ def take_sample(
         )
     n_directions = N_DIRECTIONS if any(s.forces is not None for s in able) else 0
     per_atom = descriptor.n_channels * (descriptor.basis.l_max + 1) ** 2 * (1 + n_directions)
-    structures = _affordable([able[k] for k in rng.permutation(len(able))], MOST_VALUES / per_atom)
+    shuffled = [able[k] for k in rng.permutation(len(able))]
+    structures = _affordable(shuffled[: MOST_LABELS // (1 + n_directions)], MOST_VALUES / per_atom)
     directions = [_directions(s, n_directions, rng) for s in structures]
     expansions = []
     for done, (structure, along) in enumerate(zip(structures, directions, strict=True)):
@@ -118,7 +120,7 @@ def take_sample(
 def _affordable(structures: list[LabelledStructure], most_atoms: float) -> list[LabelledStructure]:
     """The first structures with so many atoms together, but enough for cross-validation."""
     ends = np.cumsum([s.n_atoms for s in structures])
-    return structures[: min(max(int(np.searchsorted(ends, most_atoms)), FEWEST_STRUCTURES), MOST_STRUCTURES)]
+    return structures[: max(int(np.searchsorted(ends, most_atoms)), FEWEST_STRUCTURES)]
 
 
 def _directions(structure: LabelledStructure, n_directions: int, rng: np.random.Generator) -> np.ndarray:

@@ -27,15 +27,21 @@ from ase.data import chemical_symbols
 
 from ..errors import ConfigError
 from .density import Reduction
+from .periodic import periodic_sums
 
 Mix = Literal["none", "species", "radial", "both"]
 Coupling = Literal["element-wise", "full"]
+Embedding = Literal["random", "periodic"]
 Groups = tuple[tuple[int, ...], ...]
 
 NO_ELEMENT = 0
 """Stands for an atomic number in the seed of what mixes radial functions only."""
 DIGITS = 10
 """Decimals to which proportional channels agree."""
+
+
+MIXING_DEFAULTS = {"n_channels": None, "coupling": "full", "symmetric": False, "embedding": "random"}
+"""Options that mean nothing unless something is mixed."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Mixing:
         sketch), whose kernel is that of full SOAP in the mean.
     mix_seed : int
         Of the weights. Those of an element depend on it and on the atomic number, not on the other elements.
+    embedding : "random" | "periodic"
+        Whether the weights of elements are independent, or those of neighbours in the periodic table similar.
     nu_R, nu_S : 0 | 1 | 2
         How many of the two densities resolve radial functions; elements.
     diagonal_radial : bool
@@ -76,6 +84,7 @@ class Mixing:
     coupling: Coupling = "full"
     symmetric: bool = False
     mix_seed: int = 0
+    embedding: Embedding = "random"
     nu_R: int = 2
     nu_S: int = 2
     diagonal_radial: bool = False
@@ -98,7 +107,7 @@ class Mixing:
 
 def _impossible_values(m: Mixing) -> Iterator[str]:
     """What is wrong with single options."""
-    for key, known in (("mix", Mix), ("coupling", Coupling)):
+    for key, known in (("mix", Mix), ("coupling", Coupling), ("embedding", Embedding)):
         if getattr(m, key) not in get_args(known):
             yield f"{key} = {getattr(m, key)!r}: must be one of {', '.join(get_args(known))}"
     for key in ("nu_R", "nu_S"):
@@ -121,12 +130,14 @@ def _conflicts_of_mixing(m: Mixing) -> Iterator[str]:
     """What is wrong with what is mixed and the options beside it."""
     mixed = f'mix = "{m.mix}"'
     if m.mix == "none":
-        for key, default in (("n_channels", None), ("coupling", "full"), ("symmetric", False)):
+        for key, default in MIXING_DEFAULTS.items():
             if getattr(m, key) != default:
                 remedy = 'set mix to "species", "radial" or "both"'
                 yield f"{key} = {getattr(m, key)}: says how to mix, but {mixed}; {remedy}"
     elif m.n_channels is None:
         yield f"{mixed}: needs n_channels, the number of random sums; 8 to 32 are usual"
+    if m.mix == "radial" and m.embedding != "random":
+        yield f'embedding = "{m.embedding}": {mixed} does not mix elements; set mix to "species" or "both"'
     if m.mixes_species and m.nu_S != 2:
         yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; leave nu_S out, or mix "radial" only'
     if m.mixes_species and (m.z_map or m.z_map_other):
@@ -208,16 +219,21 @@ def _over_radial(mixing: Mixing, n_max: int, density: int) -> np.ndarray:
 
 
 def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: int) -> np.ndarray:
-    """Normal weights (n, len(numbers), width) of the random sums, each number's from a stream of its own.
+    """Weights (n, len(numbers), width) of the random sums: normal, each number's from a stream of its own, or periodic ones.
 
     Their variance makes the kernel of independent mixings that of full SOAP in the mean. Where every channel meets
     every other, the kernel knows the weights only through the product W'W of each density: when there are more channels
     than there is to mix, the triangular factor of W stands for W.
     """
     stream = 0 if mixing.symmetric else density
-    shape = (mixing.n_channels, width)
-    rows = [np.random.default_rng([mixing.mix_seed, number, stream]).standard_normal(shape) for number in numbers]
-    weights = np.concatenate(rows, axis=1) * mixing.n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
+    if mixing.embedding == "periodic" and mixing.mixes_species:
+        sums = periodic_sums(numbers, mixing.n_channels, width, [mixing.mix_seed, stream])
+    else:
+        shape = (mixing.n_channels, width)
+        rows = [np.random.default_rng([mixing.mix_seed, number, stream]).standard_normal(shape) for number in numbers]
+        sums = np.stack(rows, axis=1)
+    size = mixing.n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
+    weights = size * sums.reshape(mixing.n_channels, -1)
     if mixing.coupling == "full" and len(weights) > weights.shape[1]:
         weights = np.asarray(np.linalg.qr(weights, mode="r"))
     return weights.reshape(-1, len(numbers), width)

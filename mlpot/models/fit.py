@@ -27,6 +27,7 @@ from .evidence import Posterior
 from .factor import condition
 from .gather import Progress, silent
 from .label_check import calibration_of, covered, leave_one_out, some_structures, suspicious_labels
+from .learned_mixing import learn_mixing
 from .noises import left_open, noises_by_label, sharpened
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
@@ -160,25 +161,49 @@ def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Base
 
 
 def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
-    """The terms of a task with sparse points out of its structures: radii of pairs, environments drawn with its seed."""
+    """The terms of a task with sparse points out of its structures: radii of pairs, environments drawn with its seed.
+
+    Channels that are to be learned are learned first, beside the pair terms.
+    """
     scale = default_energy_scale(task.structures, task.baseline)
     rng = np.random.default_rng(task.config.seed)
-    terms: list[FittedTerm] = []
-    for settings in task.config.terms:
-        own_scale = settings.energy_scale or scale
-        if isinstance(settings, PairTermSettings):
-            pair = empty_term(settings, task.species, own_scale)
-            terms.append(pair.with_points(tuple(pair.new_radii(task.structures, settings.n_sparse))))
-        else:
-            soap = empty_term(settings, task.species, own_scale)
-            points = [
-                choose_sparse_points(soap.descriptor, z, task.structures, settings, rng, task.progress)
-                for z in task.species
-            ]
-            terms.append(soap.with_points(tuple(points)))
-    if not sum(term.n_sparse for term in terms):
+    terms = {
+        k: _pair_term(task, settings, settings.energy_scale or scale)
+        for k, settings in enumerate(task.config.terms)
+        if isinstance(settings, PairTermSettings)
+    }
+    others = tuple(terms.values())
+    many_body = {
+        k: _soap_term(task, settings, settings.energy_scale or scale, others, rng)
+        for k, settings in enumerate(task.config.terms)
+        if isinstance(settings, SoapTermSettings)
+    }
+    made = tuple((terms | many_body)[k] for k in range(len(task.config.terms)))
+    if not sum(term.n_sparse for term in made):
         raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")
-    return tuple(terms)
+    return made
+
+
+def _pair_term(task: FitTask, settings: PairTermSettings, energy_scale: float) -> PairTerm:
+    term = empty_term(settings, task.species, energy_scale)
+    return term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
+
+
+def _soap_term(
+    task: FitTask,
+    settings: SoapTermSettings,
+    energy_scale: float,
+    others: tuple[PairTerm, ...],
+    rng: np.random.Generator,
+) -> SoapTerm:
+    term = empty_term(settings, task.species, energy_scale)
+    if settings.embedding == "learned":
+        learned = learn_mixing(task, term.descriptor, settings.zeta, energy_scale, others).reduction
+        term = replace(term, descriptor=_contracted(replace(term.descriptor, reduction=learned), settings))
+    points = [
+        choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress) for z in task.species
+    ]
+    return term.with_points(tuple(points))
 
 
 @overload
@@ -197,17 +222,23 @@ def empty_term(settings: TermSettings, species: tuple[int, ...], energy_scale: f
 
 @lru_cache(maxsize=32)
 def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
-    """The density descriptor that the settings of a term describe."""
+    """The density descriptor that the settings of a term describe; where channels are learned, with those at the start."""
     basis = RADIAL_BASES[settings.radial_basis](
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
     mixing = settings.mixing()
     reduction = None if mixing is None else make_reduction(mixing, species, basis.n_max)
-    descriptor = SoapDescriptor(species, basis, settings.central_weight, reduction=reduction)
+    return _contracted(SoapDescriptor(species, basis, settings.central_weight, reduction=reduction), settings)
+
+
+def _contracted(descriptor: SoapDescriptor, settings: SoapTermSettings) -> SoapDescriptor:
+    """The descriptor with contractions of its channels, where the settings of a term ask for them."""
     if settings.order == 2:
         return descriptor
+    basis = descriptor.basis
     contractions = make_contractions(
-        settings.order, min(settings.order_l_max, basis.l_max), settings.order_weight, descriptor.weights, species,
-        settings.order_channels, settings.mix_seed, float(np.linalg.norm(basis.self_coefficients()) * Y_00),
+        settings.order, min(settings.order_l_max, basis.l_max), settings.order_weight, descriptor.weights,
+        descriptor.species, settings.order_channels, settings.mix_seed,
+        float(np.linalg.norm(basis.self_coefficients()) * Y_00),
     )  # fmt: skip
     return replace(descriptor, contractions=contractions)

@@ -80,6 +80,7 @@ class Fit:
     def __init__(self, config: FitConfig | None, species: Sequence[int]):
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
+        _check_nothing_is_learned(self.config)
         self.structures: list[LabelledStructure] = []
         self.terms = tuple(empty_term(settings, self.species, 1.0) for settings in self.config.terms)
         self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
@@ -351,6 +352,15 @@ class Fit:
         if np.any(np.abs(np.log(wanted / self.scales)) > np.log(DRIFT)):
             self.scales = wanted
             self._refactor()
+
+
+def _check_nothing_is_learned(config: FitConfig) -> None:
+    """ConfigError for channels that would have to be known before there is data."""
+    if any(isinstance(settings, SoapTermSettings) and settings.embedding == "learned" for settings in config.terms):
+        raise ConfigError(
+            'embedding = "learned": a fit that grows begins without data to learn from; set embedding = "periodic" and leave '
+            "embedding_start out"
+        )
 
 
 def _blocks_of(points: list[list[np.ndarray]]) -> np.ndarray:

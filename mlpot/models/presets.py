@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ase.data import covalent_radii
 
+from ..descriptors.periodic import is_known
 from .baseline import longest_bond
 from .settings import FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
 
@@ -99,7 +101,10 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
 def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSettings]:
     width = default_cutoff_width(cutoff, species)
     sigma = default_atom_sigma(species)
-    mixed = {"mix": "both", "n_channels": preset.n_channels, "symmetric": True} if len(species) > MOST_WHOLE else {}
+    mixed: dict[str, Any] = {}
+    if len(species) > MOST_WHOLE:
+        embedding = "periodic" if all(map(is_known, species)) else "random"
+        mixed |= {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}
     return [
         PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
         SoapTermSettings(

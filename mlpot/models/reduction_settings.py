@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from ase.data import atomic_numbers
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ..descriptors.mixing import Coupling, Groups, Mix, Mixing
+from ..descriptors.mixing import Coupling, Embedding, Groups, Mix, Mixing
 from .base_settings import Settings
 
 SymbolGroups = tuple[tuple[str, ...], ...]
@@ -27,6 +27,14 @@ class ReductionSettings(Settings):
         False, description="the same random sums in both densities, instead of independent ones (GAP: sym_mix)"
     )
     mix_seed: int = Field(0, ge=0, description="of all random sums; adding elements leaves those of others as they are")
+    embedding: Embedding | Literal["learned"] = Field(
+        "random",
+        description="random | periodic | learned: elements in the sums are independent of each other, similar where they are "
+        "neighbours in the periodic table, or as the training data asks",
+    )
+    embedding_start: Embedding | None = Field(
+        None, description="random | periodic: what a learned embedding starts from; periodic by default"
+    )
     nu_R: int = Field(2, ge=0, le=2, description="how many of the two densities resolve radial functions")
     nu_S: int = Field(2, ge=0, le=2, description="how many of the two densities resolve elements")
     diagonal_radial: bool = Field(False, description="radial functions meet themselves only")
@@ -47,13 +55,27 @@ class ReductionSettings(Settings):
         return groups
 
     @model_validator(mode="after")
+    def _can_learn(self) -> ReductionSettings:
+        if self.embedding_start is not None and self.embedding != "learned":
+            raise ValueError(
+                f'embedding_start = "{self.embedding_start}": is for embedding = "learned", but embedding = '
+                f'"{self.embedding}"; leave it out'
+            )
+        if self.embedding == "learned" and self.mix not in ("species", "both"):
+            raise ValueError(
+                f'embedding = "learned": mix = "{self.mix}" does not mix elements; set mix to "species" or "both"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _agree(self) -> ReductionSettings:
         self.mixing()
         return self
 
     def mixing(self) -> Mixing | None:
-        """What these keys say, or None where they leave the power spectrum whole."""
+        """What these keys say, or None where they leave the power spectrum whole; the start where it is to be learned."""
         options = {field.name: getattr(self, field.name) for field in fields(Mixing)}
+        options["embedding"] = (self.embedding_start or "periodic") if self.embedding == "learned" else self.embedding
         options |= {key: _numbers(options[key]) for key in ("z_map", "z_map_other")}
         mixing = Mixing(**options)
         return None if mixing == Mixing(mix_seed=self.mix_seed) else mixing

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from ..errors import ConfigError
 from ..models.calibration import Calibration
-from ..models.incremental import Fit
+from ..models.incremental import Fit, channels_of
 from ..models.prediction import Prediction, least_certain
 from ..models.presets import resolve
 from ..models.settings import FitConfig
@@ -171,7 +171,7 @@ class Learner:
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
-        self.fit = Fit(self.config, self.species)
+        self.fit = Fit(self.config, self.species, channels_of(model.terms))
         return {
             (k, z): features
             for k, term in enumerate(model.terms)
@@ -182,6 +182,8 @@ class Learner:
     def _continue(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> int:
         """Go on from a fit that knows the first of the frames, all data among them; returns how many it knows."""
         if saved is None or (saved.config, saved.species) != (self.config, self.species):
+            return 0
+        if channels_of(saved.terms) != channels_of(self.fit.terms):
             return 0
         known = len(saved.structures)
         if not max(n_data, 1) <= known <= len(frames):

@@ -10,12 +10,12 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from ..descriptors.contractions import Contractions
-from ..descriptors.density import Reduction, SoapDescriptor
+from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import ModelFileError
 from .baseline import Baseline
 from .calibration import Calibration
+from .descriptor_tables import read_tables, tables_of
 from .glue import Glue
 from .h5 import Format
 from .pair_term import PairTerm
@@ -48,8 +48,9 @@ def save_model(model: SparseGP, file: str | Path) -> None:
         for k, term in enumerate(model.terms):
             for n, array in enumerate(_arrays(term)):
                 h5[f"terms/{k}/sparse/{n}"] = array
-            for name, array in _tables(term).items():
-                h5[f"terms/{k}/{name}"] = array
+            if isinstance(term, SoapTerm):
+                for name, array in tables_of(term.descriptor).items():
+                    h5[f"terms/{k}/{name}"] = array
 
 
 def load_model(file: str | Path) -> SparseGP:
@@ -71,10 +72,7 @@ def _read(h5: h5py.File) -> SparseGP:
         _term(
             description,
             [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))],
-            {
-                name: {key: _whole(array[()]) for key, array in h5[f"terms/{k}"].get(name, {}).items()}
-                for name in TABLES
-            },
+            read_tables(h5[f"terms/{k}"]),
         )
         for k, description in enumerate(header["terms"])
     )
@@ -121,8 +119,6 @@ def _header(model: SparseGP) -> dict[str, Any]:
 
 PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
 THREE_BODY_SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
-TABLES = {"reduction": Reduction, "contractions": Contractions}
-"""Parts of a descriptor that are tables; a model keeps them as they were made."""
 DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
 
 
@@ -154,19 +150,7 @@ def _arrays(term: Term) -> tuple[np.ndarray, ...]:
     return term.sparse_radii if isinstance(term, PairTerm) else cast(SoapTerm, term).sparse_features
 
 
-def _tables(term: Term) -> dict[str, np.ndarray]:
-    """Arrays of the tables of a term's descriptor, by their place in the file."""
-    if not isinstance(term, SoapTerm):
-        return {}
-    found = {name: getattr(term.descriptor, name) for name in TABLES}
-    return {
-        f"{name}/{key}": np.asarray(value)
-        for name, table in found.items() if table is not None
-        for key, value in _fields(table).items() if value is not None
-    }  # fmt: skip
-
-
-def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[str, dict[str, np.ndarray]]) -> Term:
+def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[str, Any]) -> Term:
     values = dict(description)
     kind = values.pop("type")
     if kind == "pair":
@@ -180,14 +164,8 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[st
     options = dict(values["descriptor"])
     basis_options = dict(options.pop("basis"))
     basis = RADIAL_BASES[basis_options.pop("type")](**basis_options)
-    made = {name: TABLES[name](**arrays) for name, arrays in tables.items() if arrays}
-    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis, **made)
+    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis, **tables)
     return SoapTerm(descriptor, values["zeta"], values["energy_scale"], tuple(arrays))
-
-
-def _whole(value: Any) -> Any:
-    """Arrays as they are, numbers as numbers."""
-    return value if np.ndim(value) else value.item()
 
 
 def _packed(upper: np.ndarray) -> np.ndarray:

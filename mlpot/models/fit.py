@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
@@ -207,15 +207,23 @@ def _soap_term(
 
 
 @overload
-def empty_term(settings: PairTermSettings, species: tuple[int, ...], energy_scale: float) -> PairTerm: ...
+def empty_term(
+    settings: PairTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> PairTerm: ...
 @overload
-def empty_term(settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float) -> SoapTerm: ...
-def empty_term(settings: TermSettings, species: tuple[int, ...], energy_scale: float) -> FittedTerm:
-    """What settings describe, without sparse points."""
+def empty_term(
+    settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> SoapTerm: ...
+def empty_term(
+    settings: TermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> FittedTerm:
+    """What settings describe, without sparse points; with `tables`, of these channels."""
     if isinstance(settings, PairTermSettings):
         nothing = tuple(np.empty(0) for _ in species_pairs(species))
         return PairTerm(species, settings.cutoff, settings.cutoff_width, settings.length_scale, energy_scale, nothing)
     descriptor = make_descriptor(settings, species)
+    if tables is not None:
+        descriptor = replace(descriptor, **tables)
     empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
     return SoapTerm(descriptor, settings.zeta, energy_scale, empty)
 

@@ -12,14 +12,16 @@ import numpy as np
 from ase import Atoms
 
 from ..structures import LabelledStructure
+from .descriptor_tables import read_tables, tables_of
 from .growing_factor import GrowingFactor
 from .h5 import Format
 from .settings import FitConfig
+from .soap_term import SoapTerm
 
 if TYPE_CHECKING:
     from .incremental import Fit
 
-FORMAT = Format("mlpot-fit", 1, "fit", "`Fit.save`", "make it anew from the data")
+FORMAT = Format("mlpot-fit", 2, "fit", "`Fit.save`", "make it anew from the data")
 
 
 def save_fit(fit: Fit, file: str | Path) -> None:
@@ -45,6 +47,9 @@ def save_fit(fit: Fit, file: str | Path) -> None:
         for k, term in enumerate(fit.terms):
             for n, points in enumerate(term.points):
                 h5[f"points/{k}/{n}"] = points
+            if isinstance(term, SoapTerm):
+                for name, array in tables_of(term.descriptor).items():
+                    h5[f"tables/{k}/{name}"] = array
 
 
 def load_fit(file: str | Path) -> Fit:
@@ -63,8 +68,9 @@ def _read(h5: h5py.File) -> Fit:
     from .incremental import Fit
 
     header = json.loads(h5["header"].asstr()[()])
-    arrays = {name: item[()] for name, item in h5.items() if name not in ("header", "points")}
-    fit = Fit(FitConfig.model_validate(header["config"]), header["species"])
+    arrays = {name: item[()] for name, item in h5.items() if name not in ("header", "points", "tables")}
+    tables = {int(k): read_tables(group) for k, group in h5["tables"].items()} if "tables" in h5 else {}
+    fit = Fit(FitConfig.model_validate(header["config"]), header["species"], tables)
     points = [tuple(h5[f"points/{k}/{n}"][()] for n in range(len(term.points))) for k, term in enumerate(fit.terms)]
     fit.restore(
         list(structures_of(arrays, header["names"], header["config_types"])),

@@ -29,8 +29,10 @@ from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
 from .task import provenance
-from .terms import FittedTerm
+from .terms import FittedTerm, Term
 
+Tables = Mapping[str, Any]
+"""Reduction and contractions of a descriptor, as its arguments."""
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points by number of the term and atomic number."""
 
@@ -59,6 +61,8 @@ class Fit:
         As for `fit`; sparse points are given to `update`, those of pair terms follow from the distances in the data.
     species : sequence of int
         Atomic numbers that will occur.
+    tables : mapping or None
+        Channels of terms by their numbers, of another model (`channels_of`); those of the configuration by default.
 
     Attributes
     ----------
@@ -77,12 +81,15 @@ class Fit:
         False after an update that was interrupted: such a fit is of no more use.
     """
 
-    def __init__(self, config: FitConfig | None, species: Sequence[int]):
+    def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
-        _check_nothing_is_learned(self.config)
+        tables = tables or {}
+        _check_all_is_known(self.config, tables)
         self.structures: list[LabelledStructure] = []
-        self.terms = tuple(empty_term(settings, self.species, 1.0) for settings in self.config.terms)
+        self.terms = tuple(
+            empty_term(settings, self.species, 1.0, tables.get(k)) for k, settings in enumerate(self.config.terms)
+        )
         self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
         self.factor = GrowingFactor(1 + len(self.species))
         self.block_of = np.empty(0, int)
@@ -354,13 +361,23 @@ class Fit:
             self._refactor()
 
 
-def _check_nothing_is_learned(config: FitConfig) -> None:
-    """ConfigError for channels that would have to be known before there is data."""
-    if any(isinstance(settings, SoapTermSettings) and settings.embedding == "learned" for settings in config.terms):
-        raise ConfigError(
-            'embedding = "learned": a fit that grows begins without data to learn from; set embedding = "periodic" and leave '
-            "embedding_start out"
-        )
+def channels_of(terms: Sequence[Term]) -> dict[int, Tables]:
+    """The channels of terms by their numbers, for a fit with the same ones."""
+    return {
+        k: {"reduction": term.descriptor.reduction, "contractions": term.descriptor.contractions}
+        for k, term in enumerate(terms)
+        if isinstance(term, SoapTerm)
+    }
+
+
+def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
+    """ConfigError for channels that would have to be learned before there is data."""
+    for k, settings in enumerate(config.terms):
+        if isinstance(settings, SoapTermSettings) and settings.embedding == "learned" and k not in tables:
+            raise ConfigError(
+                'embedding = "learned": a fit that grows begins without data to learn from; start it from a model that '
+                '`mlpot fit` made (learning.model), or set embedding = "periodic" and leave embedding_start out'
+            )
 
 
 def _blocks_of(points: list[list[np.ndarray]]) -> np.ndarray:

@@ -27,6 +27,7 @@ import numpy as np
 import mlpot
 from mlpot.config import read_config
 from mlpot.schema import FitFile
+from mlpot.models.incremental import channels_of
 from mlpot.models.soap_term import SoapTerm
 from mlpot.structures import read_structures
 
@@ -47,7 +48,7 @@ def sparse_points(file):
 
 
 model = mlpot.load_model("model.h5")
-fit = mlpot.Fit(read_config("fit.toml", FitFile).fit_config(), model.species)
+fit = mlpot.Fit(read_config("fit.toml", FitFile).fit_config(), model.species, channels_of(model.terms))
 if Path("start_data.xyz").exists():
     data = read_structures("start_data.xyz")
     fit.update(data, fit.propose(data, sparse_points("start_model.h5")))

@@ -45,7 +45,9 @@ def test_weights_are_powers_of_the_weight():
     np.testing.assert_allclose(own[1] / own[0], [2.0, 4.0])
 
 
-@pytest.mark.parametrize("keys", [{"order": 5}, {"order": 3, "order_l_max": 0}, {"order_channels": 0}, {"order_weight": 0}])
+@pytest.mark.parametrize(
+    "keys", [{"order": 5}, {"order": 3, "order_l_max": 0}, {"order_channels": 0}, {"order_weight": 0}]
+)
 def test_what_is_refused(keys):
     with pytest.raises(ValidationError, match=next(reversed(keys))):
         SoapTermSettings(**keys)

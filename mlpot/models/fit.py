@@ -28,7 +28,7 @@ from .factor import condition
 from .gather import Progress, silent
 from .label_check import calibration_of, covered, leave_one_out, some_structures, suspicious_labels
 from .learned_mixing import learn_mixing
-from .noises import left_open, noises_by_label, sharpened
+from .noises import SHARPEST, STEPS, left_open, noises_by_label, sharpened
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
 from .report import Comparison, FitReport, errors_per_config_type, residuals
@@ -101,8 +101,14 @@ def _with_own_noises(task: FitTask, terms: tuple[FittedTerm, ...], labels: Seque
     """The fit with the noises of these labels as small as the data allows, and the task that says so."""
     evidence = task.evidence(terms)
     posterior = task.posterior(evidence, terms)
-    sharper = sharpened(task, posterior, labels) if labels else task
-    return (task, posterior) if sharper is task else (sharper, sharper.posterior(evidence, terms))
+    expected = noises_by_label(task.config)
+    floors = {label: expected[label] / SHARPEST for label in labels}
+    for _ in range(STEPS if labels else 0):
+        sharper = sharpened(task, posterior, floors)
+        if sharper is task:
+            break
+        task, posterior = sharper, sharper.posterior(evidence, terms)
+    return task, posterior
 
 
 def _report(

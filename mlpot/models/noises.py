@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from .task import FitTask
 
 SHARPEST = 10.0
 """A noise falls by at most so large a factor: labels without any would leave a fit without digits."""
+STEPS = 6
+"""To where the likelihood is stationary: the less noise, the more of the rest the fit explains."""
 WORTH_IT = 1.2
 """A change by a smaller factor is not worth another factorisation."""
 
@@ -28,8 +30,8 @@ def left_open(config: FitConfig) -> list[str]:
     return [label for label, key in NOISE_OF_LABEL.items() if getattr(config, key) is None]
 
 
-def sharpened(task: FitTask, posterior: Posterior, labels: Iterable[str]) -> FitTask:
-    """The task with smaller noises of these labels where the marginal likelihood asks for them.
+def sharpened(task: FitTask, posterior: Posterior, floors: Mapping[str, float]) -> FitTask:
+    """The task with smaller noises of these labels, but no smaller than that, where the marginal likelihood asks for them.
 
     With n rows, the sum S of their squared residuals and k of them known before (their leverage), the likelihood is
     stationary at sigma^2 = S / (n - k). MacKay, Neural Comput. 4, 415 (1992), doi:10.1162/neco.1992.4.3.415. Never larger
@@ -38,13 +40,13 @@ def sharpened(task: FitTask, posterior: Posterior, labels: Iterable[str]) -> Fit
     expected, found = noises_by_label(task.config), {}
     _, slopes, _ = posterior.log_likelihood
     squares = posterior.square_sums(posterior.evidence.groups)
-    for label in labels:
+    for label, floor in floors.items():
         given = expected[label]
         own = [g for g in squares if g.label == label and noise_of(task.config, g) == given]
         scaled = sum(squares[g] for g in own) / given**2
         unknown = scaled - sum(slopes[g] for g in own)
         if unknown > 0:
-            found[label] = given * float(np.clip(np.sqrt(scaled / unknown), 1 / SHARPEST, 1))
+            found[label] = float(np.clip(given * np.sqrt(scaled / unknown), floor, given))
     if all(noise * WORTH_IT > expected[label] for label, noise in found.items()):
         return task
     config = task.config.model_copy(update={NOISE_OF_LABEL[label]: noise for label, noise in found.items()})

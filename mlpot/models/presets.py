@@ -27,7 +27,7 @@ class Preset:
     """Cutoff in units of `longest_bond`."""
     n_channels: int
     """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
-    order: Mapping[str, int]
+    order: Mapping[str, float]
     """Keys of `OrderSettings` that are not at their defaults."""
     energy_noise: float
     force_noise: float
@@ -38,7 +38,17 @@ PRESETS: dict[PresetName, Preset] = {
     "fast": Preset(6, 4, 300, 1500, 2, 2.0, 8, {}, 0.002, 0.03, 0.05),
     "balanced": Preset(8, 6, 1000, 3000, 2, 2.2, 12, {}, 0.002, 0.02, 0.05),
     "accurate": Preset(
-        10, 8, 3000, 6000, 2, 3.3, 16, {"order": 3, "order_channels": 16, "order_l_max": 4}, 0.001, 0.02, 0.05
+        10,
+        8,
+        3000,
+        6000,
+        2,
+        3.3,
+        16,
+        {"order": 3, "order_channels": 16, "order_l_max": 4, "order_weight": 0.3},
+        0.0005,
+        0.02,
+        0.05,
     ),
 }
 """Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md. Learning from

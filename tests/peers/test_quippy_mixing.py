@@ -19,7 +19,7 @@ N_MAX, L_MAX, CUTOFF = 4, 3, 4.0
 BASIS = GapRadialBasis(N_MAX, L_MAX, CUTOFF, 0.5, 0.5)
 ELEMENTS = {1: (14,), 2: (6, 14), 3: (6, 14, 32), 4: (5, 6, 14, 32)}
 QUIP_FLAGS = {"species": "Z_mix=T", "radial": "R_mix=T", "both": "Z_mix=T R_mix=T"}
-N_SEEDS = 24
+N_SEEDS = 16
 
 
 def structure(species):

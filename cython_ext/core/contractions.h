@@ -80,46 +80,48 @@ MLPOT_INLINE mlpot_vector row_slope(const mlpot_contractions *t, int row, const 
     return sum;
 }
 
-#define FOR_FEATURES_AND_ROWS(t, f, row)                                                                    \
-    for (int f = 0, mixed = -1; f < (t)->n_features; ++f) {                                                 \
-        if ((t)->mixed[f] != mixed) fill_nodes(t, mixed = (t)->mixed[f], w);                                \
-        for (int row = (t)->rows[(t)->invariant[f]]; row < (t)->rows[(t)->invariant[f] + 1]; ++row)
+static int first_row(const mlpot_contractions *t, int f) { return t->rows[t->invariant[f]]; }
+static int end_row(const mlpot_contractions *t, int f) { return t->rows[t->invariant[f] + 1]; }
 
-/* Features (n_features, MLPOT_PANEL) of these centres. */
-static void contract(const mlpot_density *d, const double *c_lanes, contraction_memory *w, double *features)
-{
-    const mlpot_contractions *t = d->contractions;
-    if (!t) return;
-    mix_densities(d, c_lanes, w);
-    for (int f = 0; f < t->n_features; ++f) *(mlpot_vector *)(features + (ptrdiff_t)f * MLPOT_PANEL) = (mlpot_vector){0};
-    FOR_FEATURES_AND_ROWS(t, f, row)
-        *(mlpot_vector *)(features + (ptrdiff_t)f * MLPOT_PANEL) +=
-            (t->scale[f] / t->degree[t->invariant[f]]) * w->nodes[t->variable[row]] * row_slope(t, row, w->nodes);
-    }
-}
-
-/* Pullback, ADDED to dc_lanes. */
-static void contract_vjp(const mlpot_density *d, const double *c_lanes, const double *cotangent, contraction_memory *w,
-                         double *dc_lanes)
-{
-    const mlpot_contractions *t = d->contractions;
-    if (!t) return;
-    mix_densities(d, c_lanes, w);
-    memset(w->dmixed, 0, sizeof(mlpot_vector) * t->n_mixed * n_orders(t));
-    FOR_FEATURES_AND_ROWS(t, f, row)
-        w->dmixed[t->mixed[f] * n_orders(t) + t->variable[row]] +=
-            t->scale[f] * *(const mlpot_vector *)(cotangent + (ptrdiff_t)f * MLPOT_PANEL) * row_slope(t, row, w->nodes);
-    }
-    mix_densities_vjp(d, w, dc_lanes);
-}
-
-/* Scaled derivatives themselves -> w->slopes, for Jacobians and ensembles. */
+/* A and scaled dB/dA of these centres -> w->mixed, w->slopes */
 static void contraction_slopes(const mlpot_density *d, const double *c_lanes, contraction_memory *w)
 {
     const mlpot_contractions *t = d->contractions;
     if (!t) return;
     mlpot_vector *slope = w->slopes;
     mix_densities(d, c_lanes, w);
-    FOR_FEATURES_AND_ROWS(t, f, row) *slope++ = t->scale[f] * row_slope(t, row, w->nodes);
+    for (int f = 0, mixed = -1; f < t->n_features; ++f) {
+        if (t->mixed[f] != mixed) fill_nodes(t, mixed = t->mixed[f], w);
+        for (int row = first_row(t, f); row < end_row(t, f); ++row) *slope++ = t->scale[f] * row_slope(t, row, w->nodes);
     }
+}
+
+/* Features (n_features, MLPOT_PANEL) of these centres. */
+static void contract(const mlpot_density *d, const double *c_lanes, contraction_memory *w, double *features)
+{
+    const mlpot_contractions *t = d->contractions;
+    if (!t) return;
+    contraction_slopes(d, c_lanes, w);
+    const mlpot_vector *slope = w->slopes;
+    for (int f = 0; f < t->n_features; ++f) {
+        const mlpot_vector *a = w->mixed + t->mixed[f] * n_orders(t);
+        mlpot_vector sum = {0};
+        for (int row = first_row(t, f); row < end_row(t, f); ++row) sum += a[t->variable[row]] * *slope++;
+        *(mlpot_vector *)(features + (ptrdiff_t)f * MLPOT_PANEL) = sum / (double)t->degree[t->invariant[f]];
+    }
+}
+
+/* Pullback, ADDED to dc_lanes; w->slopes are those of these centres. */
+static void contract_vjp(const mlpot_density *d, const double *cotangent, contraction_memory *w, double *dc_lanes)
+{
+    const mlpot_contractions *t = d->contractions;
+    if (!t) return;
+    const mlpot_vector *slope = w->slopes;
+    memset(w->dmixed, 0, sizeof(mlpot_vector) * t->n_mixed * n_orders(t));
+    for (int f = 0; f < t->n_features; ++f) {
+        mlpot_vector *da = w->dmixed + t->mixed[f] * n_orders(t);
+        const mlpot_vector weight = *(const mlpot_vector *)(cotangent + (ptrdiff_t)f * MLPOT_PANEL);
+        for (int row = first_row(t, f); row < end_row(t, f); ++row) da[t->variable[row]] += weight * *slope++;
+    }
+    mix_densities_vjp(d, w, dc_lanes);
 }

@@ -176,7 +176,7 @@ class SoapDescriptor:
         return gradients
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "core"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("blocks", "spectrum", "core")}
 
 
 def _centres(pairs: Pairs, centres: np.ndarray | None) -> np.ndarray:

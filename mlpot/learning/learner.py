@@ -9,7 +9,8 @@ from ase import Atoms
 
 from ..errors import ConfigError
 from ..models.calibration import Calibration
-from ..models.incremental import Fit, channels_of
+from ..models.descriptor_tables import channels_of
+from ..models.incremental import Fit
 from ..models.prediction import Prediction, least_certain
 from ..models.presets import resolve
 from ..models.settings import FitConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,8 +11,23 @@ import numpy as np
 
 from ..descriptors.contractions import Contractions
 from ..descriptors.density import Reduction, SoapDescriptor
+from .soap_term import SoapTerm
+from .terms import Term
 
 TABLES = {"reduction": Reduction, "contractions": Contractions}
+
+
+Tables = Mapping[str, Any]
+"""Tables of a descriptor as its arguments."""
+
+
+def channels_of(terms: Sequence[Term]) -> dict[int, Tables]:
+    """The channels of terms by their numbers, for a fit with the same ones."""
+    return {
+        k: {name: getattr(term.descriptor, name) for name in TABLES}
+        for k, term in enumerate(terms)
+        if isinstance(term, SoapTerm)
+    }
 
 
 def tables_of(descriptor: SoapDescriptor) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from ..neighbours import find_pairs
 from ..structures import LabelledStructure, labelled
 from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline
+from .descriptor_tables import Tables
 from .design_matrix import Design, Group, noise_of
 from .fit import default_energy_scale, empty_term, make_baseline
 from .gather import bounded_map
@@ -29,10 +30,8 @@ from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
 from .task import provenance
-from .terms import FittedTerm, Term
+from .terms import FittedTerm
 
-Tables = Mapping[str, Any]
-"""Reduction and contractions of a descriptor, as its arguments."""
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points by number of the term and atomic number."""
 
@@ -359,15 +358,6 @@ class Fit:
         if np.any(np.abs(np.log(wanted / self.scales)) > np.log(DRIFT)):
             self.scales = wanted
             self._refactor()
-
-
-def channels_of(terms: Sequence[Term]) -> dict[int, Tables]:
-    """The channels of terms by their numbers, for a fit with the same ones."""
-    return {
-        k: {"reduction": term.descriptor.reduction, "contractions": term.descriptor.contractions}
-        for k, term in enumerate(terms)
-        if isinstance(term, SoapTerm)
-    }
 
 
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import mlpot
 from mlpot.config import read_config
 from mlpot.schema import FitFile
-from mlpot.models.incremental import channels_of
+from mlpot.models.descriptor_tables import channels_of
 from mlpot.models.soap_term import SoapTerm
 from mlpot.structures import read_structures
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import SMALL_TERMS, make_frames
+from finite_differences import position_gradient
 
 import mlpot
 from mlpot.errors import UnknownSpeciesError
 from mlpot.models.fit import fit_terms
 from mlpot.models.incremental import Fit
+from mlpot.neighbours import find_pairs
 
 SOAP = {**SMALL_TERMS[1], "n_sparse": 25}
 MIX = {"mix": "both", "n_channels": 12, "coupling": "element-wise"}
@@ -57,10 +59,6 @@ def test_compiled_says_what_the_formulas_say(fitted, two_species_frames):
 
 def test_rows_are_derivatives_of_covariances(fitted, two_species_frames):
     """What the fit is made of, by finite differences."""
-    from finite_differences import position_gradient
-
-    from mlpot.neighbours import find_pairs
-
     atoms, term = two_species_frames[4][:12], fitted.terms[1]
     pairs = find_pairs(atoms, term.cutoff)
     energy, forces, virial = np.zeros(term.n_sparse), np.zeros((36, term.n_sparse)), np.zeros((9, term.n_sparse))

@@ -14,8 +14,9 @@ from mlpot.descriptors.mixing import Mixing, make_reduction
 from mlpot.descriptors.periodic import place_of
 from mlpot.errors import ConfigError, FitError
 from mlpot.learning.learner import Learner
+from mlpot.models.descriptor_tables import channels_of
 from mlpot.models.fit import empty_term, make_baseline, make_descriptor
-from mlpot.models.incremental import Fit, channels_of
+from mlpot.models.incremental import Fit
 from mlpot.models.learned_mixing import SharedMatrices, learn_mixing
 from mlpot.models.mixed_features import MixedFeatures
 from mlpot.models.mixing_loss import MixingLoss

@@ -6,35 +6,35 @@
 #include "members.h"
 #include "power_spectrum.h"
 
-/* Memory of one block of up to MLPOT_BLOCK centres. */
+/* Memory of one block of up to `most` centres, a multiple of MLPOT_PANEL. */
 typedef struct {
-    double *c_lanes;         /* (MLPOT_BLOCK / lanes, n_harmonics, n_channels, lanes) */
+    double *c_lanes;         /* (most / lanes, n_harmonics, n_channels, lanes) */
     double *dc_lanes;        /* (n_harmonics, n_channels, lanes) */
     int n_rows;              /* n_features rounded up to MLPOT_TILE; rows beyond n_features are 0 */
     double *features;        /* (panels, n_rows, MLPOT_PANEL) normalised */
     double *cotangent;       /* (panels, n_rows, MLPOT_PANEL) */
-    double *norms;           /* (MLPOT_BLOCK) */
+    double *norms;           /* (most) */
     contraction_memory contractions;
     scratch scratch;
 } block;
 
-static int block_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, block *b)
+static int block_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int most, block *b)
 {
     const size_t size = (size_t)mlpot_n_harmonics(d) * d->n_channels;
     b->n_rows = mlpot_round_up(mlpot_n_features(d), MLPOT_TILE);
-    const size_t n_features = (size_t)b->n_rows * MLPOT_BLOCK;
+    const size_t n_features = (size_t)b->n_rows * most;
     const size_t n_contractions = contraction_size(d->contractions);
-    double *memory = aligned(size * (MLPOT_BLOCK + MLPOT_LANES) + 2 * n_features + MLPOT_BLOCK + n_contractions);
+    double *memory = aligned(size * (most + MLPOT_LANES) + 2 * n_features + most + n_contractions);
     if (!memory) return -1;
     if (scratch_create(d, p, n_atoms, &b->scratch)) {
         free(memory);
         return -1;
     }
     b->c_lanes = memory;
-    b->features = memory += size * MLPOT_BLOCK;
+    b->features = memory += size * most;
     b->cotangent = memory += n_features;
     b->norms = memory += n_features;
-    b->dc_lanes = memory += MLPOT_BLOCK;
+    b->dc_lanes = memory += most;
     contraction_place(d->contractions, memory + size * MLPOT_LANES, &b->contractions);
     memset(b->features, 0, sizeof(double) * n_features);
     return 0;
@@ -59,11 +59,11 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
     const int whole = mlpot_round_up(n, MLPOT_PANEL);
     for (int k = 0; k < whole; k += MLPOT_LANES, c_lanes += size * MLPOT_LANES) {
         double *features = b->features + panel_of(b, k);
-        if (k + MLPOT_LANES > n) memset(c_lanes, 0, sizeof(double) * size * MLPOT_LANES);
-        for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
-            expand_centre(d, p, centres[k + lane], &b->scratch, b->scratch.c);
-            for (ptrdiff_t q = 0; q < size; ++q) c_lanes[q * MLPOT_LANES + lane] = b->scratch.c[q];
-        }
+        double *c = b->scratch.c;
+        if (k + MLPOT_LANES > n) memset(c, 0, sizeof(double) * size * MLPOT_LANES);
+        for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane)
+            expand_centre(d, p, centres[k + lane], &b->scratch, c + lane * size);
+        to_lanes(size, c, c_lanes);
         contract(d, c_lanes, &b->contractions, features);
         power_spectrum(d, c_lanes, features + (ptrdiff_t)mlpot_n_contracted(d) * MLPOT_PANEL);
         normalise(mlpot_n_invariants(d), features, b->norms + k);
@@ -83,9 +83,9 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         contraction_slopes(d, c_lanes, &b->contractions);
         contract_vjp(d, cotangent, &b->contractions, b->dc_lanes);
         if (members) member_products(k, members);
+        from_lanes(size, b->dc_lanes, b->scratch.c);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
-            for (ptrdiff_t q = 0; q < size; ++q) b->scratch.c[q] = b->dc_lanes[q * MLPOT_LANES + lane];
-            expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c, pair_gradients);
+            expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c + lane * size, pair_gradients);
             if (!members) continue;
             member_normalise_vjp(lane, b->features + panel_of(b, k + lane), b->norms[k + lane], members);
             member_spectrum_vjp(d, c_lanes + lane, members);

@@ -25,7 +25,7 @@ static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, in
                                 const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
 {
     const int with_covariances = r->explained || r->covariances;
-    if (block_create(d, p, n_atoms, &w->block)) return -1;
+    if (block_create(d, p, n_atoms, MLPOT_BLOCK, &w->block)) return -1;
     w->members.slopes = NULL;
     w->members.n_points = 0;
     w->with_members = m->members && r->member_gradients;
@@ -261,20 +261,18 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
     block_vjp(d, p, n, centres, &w->block, r->pair_gradients, w->with_members ? &w->members : NULL, r->member_gradients);
 }
 
-#define BLOCK_SIZE(n_centres, block) \
-    (int)((n_centres) - (block)*MLPOT_BLOCK < MLPOT_BLOCK ? (n_centres) - (block)*MLPOT_BLOCK : MLPOT_BLOCK)
-
 static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
                           int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r)
 {
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres))) reduction(min : failed)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres, MLPOT_BLOCK))) reduction(min : failed)
     {
         energy_memory w;
         failed = energy_memory_create(d, p, n_atoms, m, r, &w);
 #pragma omp for schedule(dynamic)
-        for (int64_t k = 0; k < BLOCKS(n_centres); ++k)
-            if (!failed) energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &w, r);
+        for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_BLOCK); ++k)
+            if (!failed)
+                energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k, MLPOT_BLOCK), centres + k * MLPOT_BLOCK, &w, r);
         if (!failed) energy_memory_free(&w);
     }
     return failed;
@@ -300,15 +298,15 @@ static int features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atom
 {
     const int n_features = mlpot_n_features(d);
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres))) reduction(min : failed)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres, MLPOT_FEW))) reduction(min : failed)
     {
         block b;
-        failed = block_create(d, p, n_atoms, &b);
+        failed = block_create(d, p, n_atoms, MLPOT_FEW, &b);
 #pragma omp for schedule(dynamic)
-        for (int64_t k = 0; k < BLOCKS(n_centres); ++k) {
+        for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_FEW); ++k) {
             if (failed) continue;
-            block_features(d, p, BLOCK_SIZE(n_centres, k), centres + k * MLPOT_BLOCK, &b);
-            copy_features(&b, BLOCK_SIZE(n_centres, k), n_features, out + k * MLPOT_BLOCK * n_features);
+            block_features(d, p, BLOCK_SIZE(n_centres, k, MLPOT_FEW), centres + k * MLPOT_FEW, &b);
+            copy_features(&b, BLOCK_SIZE(n_centres, k, MLPOT_FEW), n_features, out + k * MLPOT_FEW * n_features);
         }
         if (!failed) block_free(&b);
     }
@@ -320,13 +318,13 @@ static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
 {
     const int n_features = mlpot_n_features(d);
     block b;
-    if (block_create(d, p, n_atoms, &b)) return -1;
-    memset(b.cotangent, 0, sizeof(double) * b.n_rows * MLPOT_BLOCK);
-    for (int64_t k = 0; k < BLOCKS(n_centres); ++k) {
-        const int n = BLOCK_SIZE(n_centres, k);
-        block_features(d, p, n, centres + k * MLPOT_BLOCK, &b);
-        copy_cotangent(cotangent + k * MLPOT_BLOCK * n_features, n, n_features, &b);
-        block_vjp(d, p, n, centres + k * MLPOT_BLOCK, &b, pair_gradients, NULL, NULL);
+    if (block_create(d, p, n_atoms, MLPOT_FEW, &b)) return -1;
+    memset(b.cotangent, 0, sizeof(double) * b.n_rows * MLPOT_FEW);
+    for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_FEW); ++k) {
+        const int n = BLOCK_SIZE(n_centres, k, MLPOT_FEW);
+        block_features(d, p, n, centres + k * MLPOT_FEW, &b);
+        copy_cotangent(cotangent + k * MLPOT_FEW * n_features, n, n_features, &b);
+        block_vjp(d, p, n, centres + k * MLPOT_FEW, &b, pair_gradients, NULL, NULL);
     }
     block_free(&b);
     return 0;

@@ -54,68 +54,120 @@ static void expand_centre(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     sum_neighbours(d, s, c);
 }
 
-/* dE/dr = rhat sum A (f' - l f / r) + (1/r) sum f B,   A = sum_m dc Y, B = sum_m dc grad R. `count` neighbours of one
- * group at once: one load of dc serves them all, and their sums do not wait for each other. */
-MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
-                               int k, const double *dc, double *pair_gradients)
+/* What is known of a neighbour's place. */
+typedef struct {
+    const double *ylm, *grad; /* its lane of the harmonics, and of their gradients */
+    double inverse;           /* 1 / distance */
+} spot;
+
+MLPOT_INLINE spot spot_of(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int k)
 {
-    const ptrdiff_t n_lm = mlpot_n_harmonics(d), n_channels = d->n_channels;
-    const int width = d->width[g];
-    const double *ylm[4], *grad[4];
-    double inverse[4];
+    const ptrdiff_t first = k / MLPOT_LANES * (ptrdiff_t)mlpot_n_harmonics(d) * MLPOT_LANES, lane = k % MLPOT_LANES;
+    return (spot){s->ylm + first + lane, s->grad + 3 * first + lane, 1.0 / p->distances[s->pair[k]]};
+}
+
+/* dE/dr = rhat along + (x, y, z) / r, each summed over lanes */
+MLPOT_INLINE void add_gradient(const scratch *s, int k, double inverse, mlpot_vector along, mlpot_vector x,
+                               mlpot_vector y, mlpot_vector z, double *pair_gradients)
+{
+    const double *unit = s->unit + k / MLPOT_LANES * 3 * MLPOT_LANES + k % MLPOT_LANES;
+    const double radial = sum_lanes(along);
+    double *gradient = pair_gradients + 3 * (int64_t)s->pair[k];
+    gradient[0] += unit[0] * radial + inverse * sum_lanes(x);
+    gradient[1] += unit[MLPOT_LANES] * radial + inverse * sum_lanes(y);
+    gradient[2] += unit[2 * MLPOT_LANES] * radial + inverse * sum_lanes(z);
+}
+
+/* along = sum (f' - l f / r) Y dc, (x, y, z) = sum f grad R dc over channels first..end of group g: harmonics first. `count`
+ * neighbours at once: one load of dc serves them all, and their sums do not wait for each other. */
+MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
+                               int first, int end, int k, const double *dc, double *pair_gradients)
+{
+    const ptrdiff_t n_channels = d->n_channels;
+    spot at[4];
     mlpot_vector along[4], x[4], y[4], z[4];
     for (int u = 0; u < count; ++u) {
-        const ptrdiff_t group = (k + u) / MLPOT_LANES, lane = (k + u) % MLPOT_LANES;
-        ylm[u] = s->ylm + group * n_lm * MLPOT_LANES + lane;
-        grad[u] = s->grad + group * n_lm * 3 * MLPOT_LANES + lane;
-        inverse[u] = 1.0 / p->distances[s->pair[k + u]];
+        at[u] = spot_of(d, p, s, k + u);
         along[u] = x[u] = y[u] = z[u] = (mlpot_vector){0};
     }
     for (int l = 0; l <= d->l_max; ++l) {
-        for (int q = 0; q < width; q += MLPOT_LANES) {
+        for (int q = first; q < end; q += MLPOT_LANES) {
             const double *cot = dc + l * l * n_channels + d->first[g] + q;
             mlpot_vector a[4], bx[4], by[4], bz[4];
             for (int u = 0; u < count; ++u) a[u] = bx[u] = by[u] = bz[u] = (mlpot_vector){0};
             for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm, cot += n_channels) {
                 const mlpot_vector v = *(const mlpot_vector *)cot;
                 for (int u = 0; u < count; ++u) {
-                    const double *slope = grad[u] + (ptrdiff_t)lm * 3 * MLPOT_LANES;
-                    a[u] += ylm[u][(ptrdiff_t)lm * MLPOT_LANES] * v;
+                    const double *slope = at[u].grad + (ptrdiff_t)lm * 3 * MLPOT_LANES;
+                    a[u] += at[u].ylm[(ptrdiff_t)lm * MLPOT_LANES] * v;
                     bx[u] += slope[0] * v;
                     by[u] += slope[MLPOT_LANES] * v;
                     bz[u] += slope[2 * MLPOT_LANES] * v;
                 }
             }
             for (int u = 0; u < count; ++u) {
-                const ptrdiff_t at = (ptrdiff_t)(k + u) * s->radial_stride + l * width + q;
-                const mlpot_vector value = *(const mlpot_vector *)(s->radial + at);
-                along[u] += a[u] * (*(const mlpot_vector *)(s->slope + at) - (l * inverse[u]) * value);
+                const ptrdiff_t column = (ptrdiff_t)(k + u) * s->radial_stride + l * d->width[g] + q;
+                const mlpot_vector value = *(const mlpot_vector *)(s->radial + column);
+                along[u] += a[u] * (*(const mlpot_vector *)(s->slope + column) - (l * at[u].inverse) * value);
                 x[u] += bx[u] * value;
                 y[u] += by[u] * value;
                 z[u] += bz[u] * value;
             }
         }
     }
-    for (int u = 0; u < count; ++u) {
-        const double *unit = s->unit + (k + u) / MLPOT_LANES * 3 * MLPOT_LANES + (k + u) % MLPOT_LANES;
-        const double radial = sum_lanes(along[u]);
-        double *gradient = pair_gradients + 3 * (int64_t)s->pair[k + u];
-        gradient[0] += unit[0] * radial + inverse[u] * sum_lanes(x[u]);
-        gradient[1] += unit[MLPOT_LANES] * radial + inverse[u] * sum_lanes(y[u]);
-        gradient[2] += unit[2 * MLPOT_LANES] * radial + inverse[u] * sum_lanes(z[u]);
-    }
+    for (int u = 0; u < count; ++u)
+        add_gradient(s, k + u, at[u].inverse, along[u], x[u], y[u], z[u], pair_gradients);
 }
 
-/* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders. */
+/* The same for `count` vectors of channels of one neighbour, channels first: 2 count + 4 products for each harmonic in place
+ * of 4 count. */
+MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
+                                   int first, int k, const double *dc, double *pair_gradients)
+{
+    const spot at = spot_of(d, p, s, k);
+    mlpot_vector along = {0}, x = {0}, y = {0}, z = {0};
+    for (int l = 0; l <= d->l_max; ++l) {
+        const ptrdiff_t column = (ptrdiff_t)k * s->radial_stride + l * d->width[g] + first;
+        const mlpot_vector *value = (const mlpot_vector *)(s->radial + column);
+        mlpot_vector f[8], slope[8];
+        for (int u = 0; u < count; ++u) {
+            f[u] = value[u];
+            slope[u] = ((const mlpot_vector *)(s->slope + column))[u] - (l * at.inverse) * f[u];
+        }
+        for (ptrdiff_t lm = l * l; lm < (l + 1) * (l + 1); ++lm) {
+            const mlpot_vector *cot = (const mlpot_vector *)(dc + lm * d->n_channels + d->first[g] + first);
+            const double *grad = at.grad + lm * 3 * MLPOT_LANES;
+            mlpot_vector a = {0}, b = {0};
+            for (int u = 0; u < count; ++u) {
+                a += slope[u] * cot[u];
+                b += f[u] * cot[u];
+            }
+            along += at.ylm[lm * MLPOT_LANES] * a;
+            x += grad[0] * b;
+            y += grad[MLPOT_LANES] * b;
+            z += grad[2 * MLPOT_LANES] * b;
+        }
+    }
+    add_gradient(s, k, at.inverse, along, x, y, z, pair_gradients);
+}
+
+/* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders; likewise the radial
+ * functions and slopes of so many channels. */
 #define TOGETHER (MLPOT_LANES == 8 ? 4 : 2)
+#define ACROSS (MLPOT_LANES == 8 ? 8 : 4)
 
 static void neighbour_gradients(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, const double *dc,
                                 double *pair_gradients)
 {
     for (int k = 0, g = 0; g < d->n_groups; ++g) {
+        const int end = d->width[g], across = end / (ACROSS * MLPOT_LANES) * (ACROSS * MLPOT_LANES);
+        for (int wide = k; wide < s->group_end[g]; ++wide)
+            for (int q = 0; q < across; q += ACROSS * MLPOT_LANES)
+                gradients_across(ACROSS, d, p, s, g, q, wide, dc, pair_gradients);
+        if (across == end) k = s->group_end[g];
         for (; k + TOGETHER <= s->group_end[g]; k += TOGETHER)
-            gradients_of(TOGETHER, d, p, s, g, k, dc, pair_gradients);
-        for (; k < s->group_end[g]; ++k) gradients_of(1, d, p, s, g, k, dc, pair_gradients);
+            gradients_of(TOGETHER, d, p, s, g, across, end, k, dc, pair_gradients);
+        for (; k < s->group_end[g]; ++k) gradients_of(1, d, p, s, g, across, end, k, dc, pair_gradients);
     }
 }
 

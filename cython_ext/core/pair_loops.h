@@ -139,7 +139,7 @@ static int pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t 
 {
     const size_t n_sums = (size_t)term->n_species * (size_t)term->rank;
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms))) reduction(min : failed)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK))) reduction(min : failed)
     {
         double *sums = aligned(n_sums);
         failed = sums ? 0 : -1;

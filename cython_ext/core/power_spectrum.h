@@ -27,6 +27,10 @@ static void power_spectrum_vjp(const mlpot_density *d, const double *c_lanes, co
         const int l = d->degree[f];
         const ptrdiff_t a = l * l * n + d->channel_a[f], b = l * l * n + d->channel_b[f];
         const mlpot_vector w = d->coupling[f] * *(const mlpot_vector *)cotangent;
+        if (a == b) {
+            for (int m = 0; m < 2 * l + 1; ++m) dc[a + m * n] += 2.0 * w * c[a + m * n];
+            continue;
+        }
         for (int m = 0; m < 2 * l + 1; ++m) dc[a + m * n] += w * c[b + m * n];
         for (int m = 0; m < 2 * l + 1; ++m) dc[b + m * n] += w * c[a + m * n];
     }

@@ -39,7 +39,7 @@ static int row_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64
     w->n_panels = mlpot_round_up(sparse->n, MLPOT_PANEL) / MLPOT_PANEL;
     const size_t n_columns = (size_t)w->n_panels * MLPOT_PANEL, n_gathered = d->n_groups > 1 ? n_rows * n_columns : 0;
     const size_t n_whole = lines((n_rows + d->n_channels + 1) / 2 + d->n_groups / 8 + 1);
-    if (block_create(d, p, n_atoms, &w->block)) return -1;
+    if (block_create(d, p, n_atoms, MLPOT_BLOCK, &w->block)) return -1;
     const size_t n_tiles = n_rows * TILES * MLPOT_TILE, n_slopes = (MLPOT_BLOCK + 1) * n_columns;
     double *memory = aligned(n_tiles + n_slopes + n_gathered + jacobian_size(d) + n_whole);
     if (!memory) {
@@ -240,7 +240,7 @@ static int design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot
     const label_rows to = {forces, virial, stride};
     if (row_memory_create(d, p, n_atoms, sparse, &w)) return -1;
     for (int64_t begin = 0; begin < n_centres; begin += MLPOT_BLOCK) {
-        const int n = BLOCK_SIZE(n_centres, begin / MLPOT_BLOCK);
+        const int n = BLOCK_SIZE(n_centres, begin / MLPOT_BLOCK, MLPOT_BLOCK);
         block_features(d, p, n, centres + begin, &w.block);
         choose_features(d, p, sparse, n, centres + begin, &w);
         block_slopes(sparse, n, &w);

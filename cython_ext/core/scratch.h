@@ -13,7 +13,7 @@ typedef struct {
     double *radial, *slope;  /* (capacity, radial_stride) */
     double *ylm;             /* (capacity / lanes, n_harmonics, lanes) */
     double *grad;            /* (capacity / lanes, n_harmonics, 3, lanes) gradients of the solid harmonics */
-    double *c;               /* (n_harmonics, n_channels) one centre */
+    double *c;               /* (lanes, n_harmonics, n_channels) as many centres, or one */
     void *memory;
 } scratch;
 
@@ -38,7 +38,7 @@ static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     size_t n_columns = (size_t)(d->l_max + 1) * d->n_radial;
     size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), 3 * capacity, n_columns,
                       capacity * n_radial, capacity * n_radial, capacity * n_lm, 3 * capacity * n_lm,
-                      n_lm * d->n_channels};
+                      n_lm * d->n_channels * MLPOT_LANES};
     size_t total = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k];
     double *memory = aligned(total);

@@ -248,7 +248,7 @@ static int triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v
                         int n_threads, double *energies, double *pair_gradients, double *variances)
 {
     int failed = 0;
-#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms))) reduction(min : failed)
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK))) reduction(min : failed)
     {
         triplet_memory w;
         failed = triplet_memory_create(t, p, n_atoms, &w);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -40,6 +40,8 @@ class Pairs:
         A.
     offsets : (n_atoms + 1,) int64 array
         Pairs of atom a are offsets[a]:offsets[a + 1].
+    elements : (n_atoms,) int array or None
+        Atomic numbers of atoms that count as other elements, by `numbers`; None: they count as what they are.
     """
 
     numbers: np.ndarray
@@ -49,6 +51,7 @@ class Pairs:
     vectors: np.ndarray
     distances: np.ndarray
     offsets: np.ndarray
+    elements: np.ndarray | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -90,13 +93,17 @@ class Pairs:
         kept = self.distances < _checked_cutoff(cutoff)
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         found = (self.i[kept], self.j[kept], self.shifts[kept], self.vectors[kept], self.distances[kept])
-        return Pairs(self.numbers, *found, offsets)
+        return Pairs(self.numbers, *found, offsets, self.elements)
 
     def with_vectors(self, vectors: np.ndarray) -> Pairs:
         """The same pairs with other vectors (n_pairs, 3), for numerical derivatives."""
         vectors = np.ascontiguousarray(vectors)
         distances = np.linalg.norm(vectors, axis=1)
-        return Pairs(self.numbers, self.i, self.j, self.shifts, vectors, distances, self.offsets)
+        return replace(self, vectors=vectors, distances=distances)
+
+    def counting_as(self, numbers: np.ndarray) -> Pairs:
+        """The same pairs of atoms that count as other elements (n_atoms,)."""
+        return replace(self, numbers=numbers, elements=self.numbers)
 
 
 def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:

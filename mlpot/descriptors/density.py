@@ -25,14 +25,20 @@ from .radial_table import RadialTable, tabulate
 
 def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray:
     """Index (n_atoms,) into `species` of every atomic number; UnknownSpeciesError for any other."""
-    indices = _index_by_number(species)[numbers]
-    if len(indices) and indices.min() < 0:
-        unknown = sorted({chemical_symbols[z] for z in np.asarray(numbers)[indices < 0]})
+    unseen = unseen_among(numbers, species)
+    if unseen:
         raise UnknownSpeciesError(
-            f"the model knows {[chemical_symbols[z] for z in species]} but the structure holds {unknown}; "
-            "fit a model on data with these elements"
+            f"the model knows {[chemical_symbols[z] for z in species]} but the structure holds "
+            f"{[chemical_symbols[z] for z in unseen]}; fit a model on data with these elements, or one with "
+            "extrapolate = true, which guesses from similar elements"
         )
-    return indices
+    return _index_by_number(species)[numbers]
+
+
+def unseen_among(numbers: np.ndarray, species: tuple[int, ...]) -> tuple[int, ...]:
+    """Atomic numbers among those of atoms (n_atoms,) that are not in `species`, sorted."""
+    unseen = _index_by_number(species)[numbers] < 0
+    return tuple(sorted(set(np.asarray(numbers)[unseen].tolist()))) if unseen.any() else ()
 
 
 @lru_cache(maxsize=32)
@@ -157,7 +163,7 @@ class SoapDescriptor:
 
     def view(self, pairs: Pairs) -> PairView:
         """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
-        species = species_indices(pairs.numbers, self.species)
+        species = species_indices(pairs.numbers if pairs.elements is None else pairs.elements, self.species)
         return PairView(species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances)
 
     def expand(self, pairs: Pairs) -> np.ndarray:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .periodic import similarities
+
+NOISE = 1e-3
+"""Part of the variance of weights over elements that does not go with the periodic table: it keeps small differences between
+known elements from being carried far beyond them."""
+
 
 def element_similarities(weights: np.ndarray) -> np.ndarray:
     """Cosines (n_species, n_species) between elements, 1 for those that all channels take for the same.
@@ -29,6 +35,32 @@ def element_map(weights: np.ndarray, n_axes: int = 2) -> np.ndarray:
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)
     components = components * np.where(largest < 0, -1.0, 1.0)
     return np.pad(components, ((0, 0), (0, n_axes - components.shape[1])))
+
+
+def weights_of_unseen(weights: np.ndarray, species: tuple[int, ...], unseen: tuple[int, ...]) -> np.ndarray:
+    """Weights (n_channels, n_unseen, n_max) of elements that a mixing was not made for.
+
+    Draws of a Gaussian process over the periodic table, with the covariance of `similarities`, given the known weights: those
+    of an element like the known ones follow from theirs; what these do not tell is random, as if elements were independent.
+    Each element has a stream of its own.
+
+    Parameters
+    ----------
+    weights : (n_channels, n_species, n_max) array
+    species, unseen : tuple of int
+        Atomic numbers.
+
+    Raises
+    ------
+    ConfigError
+        For an element whose properties are not known.
+    """
+    among = similarities(species, species) + NOISE * np.eye(len(species))
+    shares = np.linalg.solve(among, similarities(species, unseen))
+    untold = np.maximum(1.0 - np.einsum("zu,zu->u", shares, similarities(species, unseen)), 0.0)
+    size = np.sqrt(np.mean(weights**2, axis=1))
+    draws = np.stack([np.random.default_rng(number).standard_normal(size.shape) for number in unseen], axis=1)
+    return np.einsum("qzn,zu->qun", weights, shares) + np.sqrt(untold)[:, None] * size[:, None] * draws
 
 
 def _unit_vectors(weights: np.ndarray) -> np.ndarray:

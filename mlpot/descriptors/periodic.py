@@ -66,11 +66,17 @@ def properties(numbers: tuple[int, ...]) -> np.ndarray:
     return _table()[np.array(numbers) - 1]
 
 
+def similarities(first: tuple[int, ...], second: tuple[int, ...]) -> np.ndarray:
+    """exp(-|x - x'|^2 / (2 LENGTH^2)) (n, m) of elements' properties x; ConfigError as in `properties`."""
+    apart = (properties(first)[:, None] - properties(second)) / LENGTH
+    return np.exp(-0.5 * np.sum(apart**2, axis=2))
+
+
 def periodic_sums(numbers: tuple[int, ...], n_channels: int, width: int, seed: list[int]) -> np.ndarray:
     """Weights (n_channels, n_species, width) that vary smoothly over the periodic table.
 
     Random Fourier features (Rahimi and Recht, NeurIPS 2007): over many channels, the mean of the product of the weights of two
-    elements is exp(-|x - x'|^2 / (2 LENGTH^2)) of their properties x, 1 for an element with itself.
+    elements is that of `similarities`, 1 for an element with itself.
     """
     x = properties(numbers) / LENGTH
     rng = np.random.default_rng(seed)

@@ -66,6 +66,7 @@ class MlpotCalculator(Calculator):
         super().__init__(**kwargs)
         self.model = model if isinstance(model, SparseGP | CompiledModel) else load_model(model)
         self.compiled = self.model.compiled if isinstance(self.model, SparseGP) else self.model
+        self._serving = self.compiled
         self.with_uncertainty = uncertainty
         self.uncertainty = Uncertainty()
         self._copy: Atoms | None = None
@@ -91,9 +92,12 @@ class MlpotCalculator(Calculator):
         self.uncertainty = Uncertainty(p)
         volume = volume_of(self.atoms)
         if "stresses" in properties and volume is not None:
-            virials = self.compiled.virials(self._neighbours.update(self.atoms))
+            virials = self._serving.virials(self._neighbours.update(self.atoms))
             self.results["stresses"] = np.array([stress_voigt(-virial / volume) for virial in virials])
 
     def predict(self, atoms: Atoms) -> Prediction:
         """The model's prediction, through a neighbour list that is kept between calls."""
-        return self.model.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), self.with_uncertainty)
+        serving = self.compiled.covering(atoms.numbers)
+        if serving is not self._serving:
+            self._serving, self._neighbours = serving, NeighbourList(serving.cutoff)
+        return serving.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), self.with_uncertainty)

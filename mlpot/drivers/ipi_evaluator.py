@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import species_indices
 from ..errors import ConfigError
 from ..models.compiled import CompiledModel
 from ..models.prediction import Prediction, least_certain
@@ -155,16 +154,22 @@ class ModelEvaluator:
         if committee == "members" and self.model.source.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no members; take committee = 'std'")
         self.committee = committee
-        self._neighbours = BeadNeighbours(model.cutoff)
+        self._serving, self._neighbours = self.model, BeadNeighbours(model.cutoff)
 
     def check(self, template: Atoms) -> None:
         """UnknownSpeciesError for elements that the model does not know: better said before a server waits."""
-        species_indices(template.numbers, self.model.species)
+        self._serve(template)
+
+    def _serve(self, atoms: Atoms) -> None:
+        serving = self.model.covering(atoms.numbers)
+        if serving is not self._serving:
+            self._serving, self._neighbours = serving, BeadNeighbours(serving.cutoff)
 
     def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """See `Evaluator`; StructureError and UnknownSpeciesError as in `SparseGP.predict`."""
         return [self._evaluation(atoms) for atoms in beads]
 
     def _evaluation(self, atoms: Atoms) -> Evaluation:
+        self._serve(atoms)
         pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
-        return evaluation_of(*predict_bead(self.model, pairs, volume, self.committee))
+        return evaluation_of(*predict_bead(self._serving, pairs, volume, self.committee))

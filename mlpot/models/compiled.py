@@ -61,16 +61,30 @@ class CompiledModel:
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
-        return self.predict_pairs(find_pairs(atoms, self.cutoff), volume_of(atoms), uncertainty)
+        model = self.covering(atoms.numbers)
+        return model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty)
+
+    def covering(self, numbers: np.ndarray) -> CompiledModel:
+        """The model for atoms (n_atoms,) of these elements, as compiled as this one; see `SparseGP.covering`."""
+        source = self.source.covering(numbers)
+        if source is self.source:
+            return self
+        if source.species not in self._extended:
+            self._extended[source.species] = source.compile(self.tolerance, self.precision)
+        return self._extended[source.species]
+
+    @cached_property
+    def _extended(self) -> dict[tuple[int, ...], CompiledModel]:
+        return {}
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
         if not uncertainty:
             return make_prediction(pairs, volume, *self._energies(pairs), None)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        deviations = self._spread.predict(pairs, energies, gradients).calibrated(self.source.calibration)
+        variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
-        return make_prediction(pairs, volume, energies, gradients, deviations)
+        return make_prediction(pairs, volume, energies, gradients, variances.calibrated(self.source.calibration))
 
     def virials(self, pairs: Pairs) -> np.ndarray:
         """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV: what ASE's `stresses` are made of."""
@@ -79,8 +93,9 @@ class CompiledModel:
     def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        known = self.source.as_known(pairs)
         for term in self.terms:  # they refuse elements that the model does not know
-            term.predict(pairs, energies, gradients)
+            term.predict(known, energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
         return energies, gradients
 
@@ -97,7 +112,7 @@ class CompiledModel:
             For an imported model, of whose data nothing is known.
         """
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        variances, deviations = self._spread.predict_members(pairs, energies, gradients)
+        variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
         calibration = self.source.calibration
         p = make_prediction(pairs, volume, energies, gradients, variances.calibrated(calibration))

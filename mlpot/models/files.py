@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
-from ..errors import ModelFileError
+from ..errors import ConfigError, ModelFileError
 from .baseline import Baseline
 from .calibration import Calibration
 from .descriptor_tables import read_tables, tables_of
@@ -100,6 +101,9 @@ def _baseline(values: dict[str, Any], glue: str | None) -> Baseline:
 
 
 def _header(model: SparseGP) -> dict[str, Any]:
+    if model.stand_ins:
+        names = [chemical_symbols[z] for z in model.stand_ins]
+        raise ConfigError(f"this model guesses {names}; save the one that it was made of, which makes it again")
     return {
         "species": list(model.species),
         "terms": [{**_description(term), "n_arrays": len(_arrays(term))} for term in model.terms],

@@ -89,7 +89,8 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
         If a table of n_sparse lacks one of the elements.
     """
     preset = PRESETS[config.preset or "balanced"]
-    terms = config.terms or _terms(preset, config.cutoff or default_cutoff(preset, species), species)
+    cutoff = config.cutoff or default_cutoff(preset, species)
+    terms = config.terms or _terms(preset, cutoff, species, config.extrapolate)
     for term in terms:
         if isinstance(term, SoapTermSettings):
             for number in species:
@@ -106,12 +107,12 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
     )
 
 
-def _terms(preset: Preset, cutoff: float, species: Sequence[int]) -> list[TermSettings]:
+def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:
     width = default_cutoff_width(cutoff, species)
     sigma = default_atom_sigma(species)
     mixed: dict[str, Any] = {}
-    if len(species) > MOST_WHOLE:
-        embedding = "periodic" if all(map(is_known, species)) else "random"
+    if len(species) > MOST_WHOLE or extrapolate:
+        embedding = "periodic" if extrapolate or all(map(is_known, species)) else "random"
         mixed |= {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}
     return [
         PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),

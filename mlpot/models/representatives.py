@@ -95,7 +95,7 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
         ends = np.cumsum([parts[k].start, *map(len, term.points)])
         chosen += [begin + own for begin, own in zip(ends[:-1], kept, strict=True)]
         if isinstance(term, SoapTerm):
-            for number, points, own in zip(species, term.points, kept, strict=True):
+            for number, points, own in zip(term.descriptor.species, term.points, kept, strict=True):
                 if len(own) < len(points):
                     left = ExplainedVariance.by(points[own], term.zeta).unexplained(points).max()
                     unseen[number] += float(left) * term.energy_scale**2
@@ -124,7 +124,9 @@ def strangest(term: Term, number: int) -> float:
     points = term.points[species.index(number)]
     alone = [Atoms([number])]
     alone += [
-        Atoms([number, z], positions=[[0, 0, 0], [0, 0, covalent_radii[number] + covalent_radii[z]]]) for z in species
+        Atoms([number, z], positions=[[0, 0, 0], [0, 0, covalent_radii[number] + covalent_radii[z]]])
+        for z, own in zip(species, term.points, strict=True)
+        if len(own)
     ]
     features = [term.descriptor.compute(find_pairs(a, term.descriptor.cutoff), np.array([0])) for a in alone]
     left = ExplainedVariance.by(points, term.zeta).unexplained(np.concatenate(features))

@@ -123,6 +123,27 @@ class ModelSettings(Settings):
     cutoff: PositiveFloat | None = Field(None, description="A, for the preset; from the elements when left out")
     terms: tuple[TermSettings, ...] = Field((), description="explicit terms, instead of a preset")
     repulsion: bool = Field(True, description="short-range ZBL repulsion under the fit")
+    extrapolate: bool = Field(
+        False,
+        description="guess, from similar elements, where a structure holds elements that the data had not; or an error",
+    )
+
+    @model_validator(mode="after")
+    def _can_extrapolate(self) -> ModelSettings:
+        many_body = [term for term in self.terms if isinstance(term, SoapTermSettings)]
+        if not self.extrapolate or not self.terms:
+            return self
+        for term in many_body:
+            if term.mix not in ("species", "both") or term.embedding == "random":
+                raise ValueError(
+                    f'extrapolate = true: a soap term with mix = "{term.mix}", embedding = "{term.embedding}" does not know '
+                    'which elements are alike; set mix = "both" (with n_channels) and embedding = "periodic"'
+                )
+        if not many_body:
+            raise ValueError(
+                "extrapolate = true: pair terms alone do not know which elements are alike; add a soap term, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelSettings:

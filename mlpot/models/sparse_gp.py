@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import species_indices
+from ..descriptors.density import unseen_among
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
@@ -19,6 +20,7 @@ from .baseline import Baseline
 from .calibration import UNCALIBRATED, Calibration
 from .compiled import CompiledModel
 from .design_matrix import columns, reach
+from .extrapolation import extended
 from .prediction import Prediction, make_prediction
 from .representatives import Choice, Representatives, choose
 from .settings import FitConfig
@@ -64,6 +66,8 @@ class SparseGP:
         gap_variance_regularisation).
     calibration : Calibration
         Of the standard deviations; see `calibrated`.
+    stand_ins : dict of int to int
+        Elements that the data did not have, and those whose sparse points they take; see `covering`.
     """
 
     species: tuple[int, ...]
@@ -77,6 +81,7 @@ class SparseGP:
     provenance: dict = field(default_factory=dict)
     regularisation: float = 0.0
     calibration: Calibration = UNCALIBRATED
+    stand_ins: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def cutoff(self) -> float:
@@ -86,6 +91,11 @@ class SparseGP:
     @property
     def n_sparse(self) -> int:
         return len(self.weights)
+
+    @property
+    def fitted_species(self) -> tuple[int, ...]:
+        """Sorted atomic numbers that the data had."""
+        return tuple(z for z in self.species if z not in self.stand_ins)
 
     def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
         """The model for simulations; `predict`, the calculators and the learning loop use the default.
@@ -135,7 +145,7 @@ class SparseGP:
         UnknownSpeciesError
             An element the model was not fitted for.
         """
-        return self.compiled.predict(atoms, uncertainty)
+        return self.covering(atoms.numbers).compiled.predict(atoms, uncertainty)
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
@@ -143,21 +153,52 @@ class SparseGP:
 
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """As `predict`, straight from the formulas: the slow judge of the compiled model."""
+        model = self.covering(atoms.numbers)
+        return (
+            self._predict_directly(atoms, uncertainty) if model is self else model.predict_directly(atoms, uncertainty)
+        )
+
+    def _predict_directly(self, atoms: Atoms, uncertainty: bool) -> Prediction:
         pairs = find_pairs(atoms, self.cutoff)
-        species_indices(pairs.numbers, self.species)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         with single_blas_thread():
             self.baseline.predict(pairs, energies, gradients)
+            pairs = self.as_known(pairs)
             for term, part in zip(self.terms, columns(self.terms), strict=True):
                 term.predict(pairs, self.weights[part], energies, gradients)
             deviations = self._variances(pairs).calibrated(self.calibration) if uncertainty else None
         return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
 
+    def covering(self, numbers: np.ndarray) -> SparseGP:
+        """The model for atoms (n_atoms,) of these elements: this one, or one that answers for elements that it does not know.
+
+        Raises
+        ------
+        UnknownSpeciesError
+            For elements that it does not know, unless it was fitted with `extrapolate = true`.
+        """
+        unseen = unseen_among(numbers, self.species)
+        if not unseen:
+            return self
+        if unseen not in self._extended:
+            self._extended[unseen] = extended(self, unseen)
+        return self._extended[unseen]
+
+    @cached_property
+    def _extended(self) -> dict[tuple[int, ...], SparseGP]:
+        return {}
+
+    def as_known(self, pairs: Pairs) -> Pairs:
+        """The pairs as the terms take them: unseen elements count as those that stand in for them."""
+        if not self.stand_ins:
+            return pairs
+        return pairs.counting_as(np.array([self.stand_ins.get(z, z) for z in pairs.numbers.tolist()], np.int32))
+
     @cached_property
     def choice(self) -> Choice:
         """Which sparse points of a fitted model stand for all."""
         with single_blas_thread():
-            return choose(self.terms, self.species)
+            return choose(self.terms, self.fitted_species)
 
     @cached_property
     def representatives(self) -> Representatives:
@@ -191,4 +232,4 @@ class SparseGP:
         save_model(self, file)
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key not in MADE}
+        return {key: value for key, value in self.__dict__.items() if key not in (*MADE, "_extended")}

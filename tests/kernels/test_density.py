@@ -45,6 +45,8 @@ HIGHER = [
     ((6, 8, 14), GapRadialBasis(4, 3, 4.0, 0.7, 0.4), {
         "reduction": random_reduction(9, 3, 4), "contractions": random_contractions(4, 2, 9, 9)
     }),
+    # as many channels as the core takes at a time and some more
+    ((6, 14), GapRadialBasis(4, 3, 3.0, 0.7, 0.4), {"reduction": random_reduction(70, 2, 4)}),
 ]  # fmt: skip
 
 

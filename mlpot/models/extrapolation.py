@@ -1,0 +1,76 @@
+"""Models that answer for elements which no data had, through the embedding of mixed channels.
+
+A neighbour of an unseen element has a density of its own: its weights in the channels continue those of the known elements
+over the periodic table. Everything that is known for single elements (the sparse points of a centre, pair potentials, the
+energy of the free atom where none is given) it takes from the known element that is most like it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..descriptors.density import SoapDescriptor, species_indices
+from ..descriptors.embedding import weights_of_unseen
+from ..descriptors.periodic import similarities
+from .soap_term import SoapTerm
+from .terms import Term
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+
+def extended(model: SparseGP, unseen: tuple[int, ...]) -> SparseGP:
+    """The model for more elements.
+
+    Parameters
+    ----------
+    model : SparseGP
+        Whose configuration says `extrapolate = true`.
+    unseen : tuple of int
+        Sorted atomic numbers that it does not know.
+
+    Raises
+    ------
+    UnknownSpeciesError
+        If the model was not asked to extrapolate.
+    ConfigError
+        For an element beyond the table of properties.
+    """
+    if model.config is None or not model.config.extrapolate:
+        species_indices(np.array(unseen), model.species)  # says that they are not known
+    known = model.fitted_species
+    closest = similarities(unseen, known).argmax(axis=1)
+    stand_ins = {z: known[k] for z, k in zip(unseen, closest, strict=True)}
+    energies = model.baseline.isolated_atom_energies
+    energies = {z: energies[other] for z, other in stand_ins.items() if other in energies} | energies
+    return replace(
+        model,
+        species=tuple(sorted({*model.species, *unseen})),
+        stand_ins={**model.stand_ins, **stand_ins},
+        terms=tuple(_extended_term(term, unseen) for term in model.terms),
+        baseline=replace(model.baseline, isolated_atom_energies=energies),
+    )
+
+
+def _extended_term(term: Term, unseen: tuple[int, ...]) -> Term:
+    """The term whose density has channels' weights for more elements, and no points at them."""
+    if not isinstance(term, SoapTerm):
+        return term
+    own = term.descriptor
+    species = tuple(sorted({*own.species, *unseen}))
+    points = dict(zip(own.species, term.sparse_features, strict=True))
+    none = np.empty((0, own.n_features))
+    return replace(
+        term,
+        descriptor=_extended_descriptor(own, species, unseen),
+        sparse_features=tuple(points.get(z, none) for z in species),
+    )
+
+
+def _extended_descriptor(own: SoapDescriptor, species: tuple[int, ...], unseen: tuple[int, ...]) -> SoapDescriptor:
+    weights = np.concatenate([own.weights, weights_of_unseen(own.weights, own.species, unseen)], axis=1)
+    order = np.argsort([*own.species, *unseen])
+    return replace(own, species=species, reduction=replace(own.reduction, weights=weights[:, order]))

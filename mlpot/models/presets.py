@@ -29,6 +29,8 @@ class Preset:
     """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
     order: Mapping[str, float]
     """Keys of `OrderSettings` that are not at their defaults."""
+    far: Mapping[str, int]
+    """Keys of a second density, of two bodies, that reaches `FARTHER`; none without."""
     energy_noise: float
     force_noise: float
     virial_noise: float
@@ -36,16 +38,17 @@ class Preset:
 
 PRESETS: dict[PresetName, Preset] = {
     "fast": Preset(
-        n_max=6, l_max=4, n_sparse=300, n_points=1500, zeta=2, reach=2.0, n_channels=8, order={},
+        n_max=6, l_max=4, n_sparse=300, n_points=1500, zeta=2, reach=2.0, n_channels=8, order={}, far={},
         energy_noise=0.002, force_noise=0.03, virial_noise=0.05,
     ),
     "balanced": Preset(
-        n_max=8, l_max=6, n_sparse=1000, n_points=3000, zeta=2, reach=2.2, n_channels=12, order={},
+        n_max=8, l_max=6, n_sparse=1000, n_points=3000, zeta=2, reach=2.2, n_channels=12, order={}, far={},
         energy_noise=0.002, force_noise=0.02, virial_noise=0.05,
     ),
     "accurate": Preset(
-        n_max=10, l_max=8, n_sparse=3000, n_points=6000, zeta=2, reach=3.3, n_channels=16,
+        n_max=12, l_max=8, n_sparse=3000, n_points=6000, zeta=2, reach=3.3, n_channels=16,
         order={"order": 3, "order_channels": 16, "order_l_max": 4, "order_weight": 0.3},
+        far={"n_max": 6, "l_max": 4, "n_sparse": 500},
         energy_noise=0.00025, force_noise=0.01, virial_noise=0.05,
     ),
 }  # fmt: skip
@@ -61,6 +64,8 @@ SECOND_SHELL = 1.6
 TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
+FARTHER = 1.3
+"""Cutoff of the second density in units of that of the first: it has the elastic energy that the first one cannot see."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
@@ -108,17 +113,21 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
 
 
 def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:
-    width = default_cutoff_width(cutoff, species)
-    sigma = default_atom_sigma(species)
-    mixed: dict[str, Any] = {}
-    if len(species) > MOST_WHOLE or extrapolate:
-        embedding = "periodic" if extrapolate or all(map(is_known, species)) else "random"
-        mixed |= {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}
-    return [
-        PairTermSettings(cutoff=cutoff, cutoff_width=width, n_sparse=20),
-        SoapTermSettings(
-            n_max=preset.n_max, l_max=preset.l_max, cutoff=cutoff, cutoff_width=width, atom_sigma=sigma,
-            zeta=preset.zeta, n_sparse=min(preset.n_sparse, preset.n_points // len(species)), **mixed,
-            **preset.order,
-        ),
-    ]  # fmt: skip
+    near: dict[str, Any] = {"n_max": preset.n_max, "l_max": preset.l_max, "n_sparse": preset.n_sparse, **preset.order}
+    shared = {"atom_sigma": default_atom_sigma(species), "zeta": preset.zeta, **_mixing(preset, species, extrapolate)}
+    densities = [(cutoff, near), *([(round(FARTHER * cutoff, 1), preset.far)] if preset.far else [])]
+    terms: list[TermSettings] = [
+        PairTermSettings(cutoff=cutoff, cutoff_width=default_cutoff_width(cutoff, species), n_sparse=20)
+    ]
+    for reach, keys in densities:
+        n_sparse = min(keys["n_sparse"], preset.n_points // len(species))
+        own = {"cutoff": reach, "cutoff_width": default_cutoff_width(reach, species), "n_sparse": n_sparse}
+        terms.append(SoapTermSettings(**{**shared, **keys, **own}))
+    return terms
+
+
+def _mixing(preset: Preset, species: Sequence[int], extrapolate: bool) -> dict[str, Any]:
+    if len(species) <= MOST_WHOLE and not extrapolate:
+        return {}
+    embedding = "periodic" if extrapolate or all(map(is_known, species)) else "random"
+    return {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}

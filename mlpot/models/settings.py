@@ -120,7 +120,10 @@ class ModelSettings(Settings):
     """A preset, with or without a cutoff, or a list of terms."""
 
     preset: PresetName | None = Field(None, description="fast | balanced | accurate, instead of terms")
-    cutoff: PositiveFloat | None = Field(None, description="A, for the preset; from the elements when left out")
+    cutoff: PositiveFloat | None = Field(
+        None,
+        description="A, for the preset; from the elements when left out (a second density reaches 1.3 times as far)",
+    )
     terms: tuple[TermSettings, ...] = Field((), description="explicit terms, instead of a preset")
     repulsion: bool = Field(True, description="short-range ZBL repulsion under the fit")
     extrapolate: bool = Field(

@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.px? cython_ext/core/*)
-PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -n auto --dist loadfile
+# More than there are processors: many tests wait for other programs most of the time.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")
+PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test quick bench lint clean
 

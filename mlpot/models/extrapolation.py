@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..descriptors.density import SoapDescriptor, species_indices
+from ..descriptors.density import SoapDescriptor
 from ..descriptors.embedding import weights_of_unseen
 from ..descriptors.periodic import similarities
 from .soap_term import SoapTerm
@@ -28,19 +28,15 @@ def extended(model: SparseGP, unseen: tuple[int, ...]) -> SparseGP:
     Parameters
     ----------
     model : SparseGP
-        Whose configuration says `extrapolate = true`.
+        Whose many-body terms mix elements.
     unseen : tuple of int
         Sorted atomic numbers that it does not know.
 
     Raises
     ------
-    UnknownSpeciesError
-        If the model was not asked to extrapolate.
     ConfigError
         For an element beyond the table of properties.
     """
-    if model.config is None or not model.config.extrapolate:
-        species_indices(np.array(unseen), model.species)  # says that they are not known
     known = model.fitted_species
     closest = similarities(unseen, known).argmax(axis=1)
     stand_ins = {z: known[k] for z, k in zip(unseen, closest, strict=True)}

@@ -65,7 +65,7 @@ TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
 FARTHER = 1.3
-"""Cutoff of the second density in units of that of the first: it has the elastic energy that the first one cannot see."""
+"""Cutoff of the second density in units of that of the first: energies of surfaces gain most, see benchmarks/README.md."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:

@@ -54,6 +54,11 @@ class ReductionSettings(Settings):
             raise ValueError(f"{unknown} are not chemical symbols; use symbols such as Si")
         return groups
 
+    @property
+    def mixes_species(self) -> bool:
+        """Whether random sums replace elements."""
+        return self.mix in ("species", "both")
+
     @model_validator(mode="after")
     def _can_learn(self) -> ReductionSettings:
         if self.embedding_start is not None and self.embedding != "learned":
@@ -61,7 +66,7 @@ class ReductionSettings(Settings):
                 f'embedding_start = "{self.embedding_start}": is for embedding = "learned", but embedding = '
                 f'"{self.embedding}"; leave it out'
             )
-        if self.embedding == "learned" and self.mix not in ("species", "both"):
+        if self.embedding == "learned" and not self.mixes_species:
             raise ValueError(
                 f'embedding = "learned": mix = "{self.mix}" does not mix elements; set mix to "species" or "both"'
             )

@@ -133,11 +133,11 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _can_extrapolate(self) -> ModelSettings:
-        many_body = [term for term in self.terms if isinstance(term, SoapTermSettings)]
         if not self.extrapolate or not self.terms:
             return self
+        many_body = [term for term in self.terms if isinstance(term, SoapTermSettings)]
         for term in many_body:
-            if term.mix not in ("species", "both") or term.embedding == "random":
+            if not term.mixes_species or term.embedding == "random":
                 raise ValueError(
                     f'extrapolate = true: a soap term with mix = "{term.mix}", embedding = "{term.embedding}" does not know '
                     'which elements are alike; set mix = "both" (with n_channels) and embedding = "periodic"'

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import unseen_among
+from ..descriptors.density import species_indices, unseen_among
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
@@ -145,7 +145,7 @@ class SparseGP:
         UnknownSpeciesError
             An element the model was not fitted for.
         """
-        return self.covering(atoms.numbers).compiled.predict(atoms, uncertainty)
+        return self.compiled.predict(atoms, uncertainty)
 
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
@@ -154,19 +154,14 @@ class SparseGP:
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """As `predict`, straight from the formulas: the slow judge of the compiled model."""
         model = self.covering(atoms.numbers)
-        return (
-            self._predict_directly(atoms, uncertainty) if model is self else model.predict_directly(atoms, uncertainty)
-        )
-
-    def _predict_directly(self, atoms: Atoms, uncertainty: bool) -> Prediction:
-        pairs = find_pairs(atoms, self.cutoff)
+        pairs = find_pairs(atoms, model.cutoff)
+        known = model.as_known(pairs)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         with single_blas_thread():
-            self.baseline.predict(pairs, energies, gradients)
-            pairs = self.as_known(pairs)
-            for term, part in zip(self.terms, columns(self.terms), strict=True):
-                term.predict(pairs, self.weights[part], energies, gradients)
-            deviations = self._variances(pairs).calibrated(self.calibration) if uncertainty else None
+            model.baseline.predict(pairs, energies, gradients)
+            for term, part in zip(model.terms, columns(model.terms), strict=True):
+                term.predict(known, model.weights[part], energies, gradients)
+            deviations = model._variances(known).calibrated(model.calibration) if uncertainty else None
         return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
@@ -177,6 +172,9 @@ class SparseGP:
         UnknownSpeciesError
             For elements that it does not know, unless it was fitted with `extrapolate = true`.
         """
+        if self.config is None or not self.config.extrapolate:
+            species_indices(numbers, self.species)  # raises for those
+            return self
         unseen = unseen_among(numbers, self.species)
         if not unseen:
             return self

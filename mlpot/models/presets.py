@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ase.data import covalent_radii
@@ -14,46 +14,63 @@ from .settings import FitConfig, PairTermSettings, PresetName, SoapTermSettings,
 
 
 @dataclass(frozen=True)
-class Preset:
-    """A point on the way from cheap to accurate."""
+class Density:
+    """One of the many-body terms that a preset adds up."""
 
     n_max: int
     l_max: int
     n_sparse: int
     """Sparse points per element, as long as they are not more than `n_points` in all."""
     n_points: int
-    zeta: float
+    farther: float = 1.0
+    """Its cutoff in units of that of the preset."""
+    order: Mapping[str, float] = field(default_factory=dict)
+    """Keys of `OrderSettings` that are not at their defaults."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A point on the way from cheap to accurate."""
+
+    densities: tuple[Density, ...]
     reach: float
     """Cutoff in units of `longest_bond`."""
     n_channels: int
     """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
-    order: Mapping[str, float]
-    """Keys of `OrderSettings` that are not at their defaults."""
-    far: Mapping[str, int]
-    """Keys of a second density, of two bodies, that reaches `FARTHER`; none without."""
     energy_noise: float
     force_noise: float
     virial_noise: float
+    zeta: float = 2.0
 
 
 PRESETS: dict[PresetName, Preset] = {
     "fast": Preset(
-        n_max=6, l_max=4, n_sparse=300, n_points=1500, zeta=2, reach=2.0, n_channels=8, order={}, far={},
-        energy_noise=0.002, force_noise=0.03, virial_noise=0.05,
+        densities=(Density(n_max=6, l_max=4, n_sparse=300, n_points=1500),),
+        reach=2.0, n_channels=8, energy_noise=0.002, force_noise=0.03, virial_noise=0.05,
     ),
     "balanced": Preset(
-        n_max=8, l_max=6, n_sparse=1000, n_points=3000, zeta=2, reach=2.2, n_channels=12, order={}, far={},
-        energy_noise=0.002, force_noise=0.02, virial_noise=0.05,
+        densities=(Density(n_max=8, l_max=6, n_sparse=1000, n_points=3000),),
+        reach=2.2, n_channels=12, energy_noise=0.002, force_noise=0.02, virial_noise=0.05,
     ),
     "accurate": Preset(
-        n_max=12, l_max=8, n_sparse=3000, n_points=6000, zeta=2, reach=3.3, n_channels=16,
-        order={"order": 3, "order_channels": 16, "order_l_max": 4, "order_weight": 0.3},
-        far={"n_max": 6, "l_max": 4, "n_sparse": 500},
-        energy_noise=0.00025, force_noise=0.01, virial_noise=0.05,
+        densities=(
+            Density(
+                n_max=12, l_max=8, n_sparse=3000, n_points=6000,
+                order={"order": 3, "order_channels": 16, "order_l_max": 4, "order_weight": 0.3},
+            ),
+            Density(
+                n_max=8, l_max=6, n_sparse=2000, n_points=3000,
+                order={"order": 3, "order_channels": 16, "order_l_max": 6, "order_weight": 0.5},
+            ),
+            Density(n_max=6, l_max=4, n_sparse=1000, n_points=1500, farther=1.3),
+            Density(n_max=6, l_max=4, n_sparse=1000, n_points=1500, farther=1.6),
+        ),
+        reach=3.3, n_channels=16, energy_noise=0.0005, force_noise=0.014, virial_noise=0.05,
     ),
 }  # fmt: skip
-"""Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md. Learning from
-nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
+"""Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md: sums of kernels
+learn more than one kernel of all invariants, and energies, of surfaces most of all, gain by densities that reach farther. Learning
+from nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
 
 MOST_WHOLE = 2
 """Elements whose radial functions have channels of their own: the power spectrum of three is dearer than that of random sums."""
@@ -64,8 +81,6 @@ SECOND_SHELL = 1.6
 TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
-FARTHER = 1.3
-"""Cutoff of the second density in units of that of the first: energies of surfaces gain most, see benchmarks/README.md."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
@@ -113,16 +128,20 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
 
 
 def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:
-    near: dict[str, Any] = {"n_max": preset.n_max, "l_max": preset.l_max, "n_sparse": preset.n_sparse, **preset.order}
     shared = {"atom_sigma": default_atom_sigma(species), "zeta": preset.zeta, **_mixing(preset, species, extrapolate)}
-    densities = [(cutoff, near), *([(round(FARTHER * cutoff, 1), preset.far)] if preset.far else [])]
     terms: list[TermSettings] = [
         PairTermSettings(cutoff=cutoff, cutoff_width=default_cutoff_width(cutoff, species), n_sparse=20)
     ]
-    for reach, keys in densities:
-        n_sparse = min(keys["n_sparse"], preset.n_points // len(species))
-        own = {"cutoff": reach, "cutoff_width": default_cutoff_width(reach, species), "n_sparse": n_sparse}
-        terms.append(SoapTermSettings(**{**shared, **keys, **own}))
+    for density in preset.densities:
+        reach = round(density.farther * cutoff, 1)
+        keys: dict[str, Any] = {
+            "n_max": density.n_max,
+            "l_max": density.l_max,
+            "n_sparse": min(density.n_sparse, density.n_points // len(species)),
+            "cutoff": reach,
+            "cutoff_width": default_cutoff_width(reach, species),
+        }
+        terms.append(SoapTermSettings(**shared, **keys, **density.order))
     return terms
 
 

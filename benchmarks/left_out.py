@@ -10,12 +10,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from pareto import FILES
 
 import mlpot
 from mlpot.models.presets import resolve
 from mlpot.structures import read_structures
-
-FILES = {"Si": "Si_train.xyz", "Mo": "Mo_train.xyz", "acac": "acac_train_300K.xyz"}
 
 
 def variants(config):
@@ -40,11 +39,11 @@ def main():
     """Fit all, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", choices=FILES, default=list(FILES))
+    parser.add_argument("--sets", nargs="+", choices=FILES, default=["Si", "Mo", "acac"])
     parser.add_argument("--every", type=int, default=1, help="take each n-th structure")
     arguments = parser.parse_args()
     for data in arguments.sets:
-        train = read_structures(arguments.data / FILES[data])[:: arguments.every]
+        train = read_structures(arguments.data / FILES[data][0])[:: arguments.every]
         species = sorted({int(z) for atoms in train for z in np.unique(atoms.numbers)})
         for name, config in variants(resolve(mlpot.FitConfig(preset="accurate"), species)):
             families = mlpot.fit(train, config).report.left_out

@@ -122,7 +122,7 @@ class ModelSettings(Settings):
     preset: PresetName | None = Field(None, description="fast | balanced | accurate, instead of terms")
     cutoff: PositiveFloat | None = Field(
         None,
-        description="A, for the preset; from the elements when left out (a second density reaches 1.3 times as far)",
+        description="A, for the preset; from the elements when left out (the accurate preset reaches up to 1.6 times as far)",
     )
     terms: tuple[TermSettings, ...] = Field((), description="explicit terms, instead of a preset")
     repulsion: bool = Field(True, description="short-range ZBL repulsion under the fit")

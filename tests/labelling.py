@@ -13,6 +13,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from conftest import LENNARD_JONES, make_frames
 
+from mlpot.durable import write_text
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls
 from mlpot.labellers.protocol import Label
@@ -65,11 +66,11 @@ def leave_a_program_behind():
 
 def start_a_child(file):
     process = subprocess.Popen(["sleep", "600"])
-    Path(file).write_text(str(process.pid))
+    write_text(file, str(process.pid))
     time.sleep(600)
 
 
-def has_ended(pid, seconds=5.0):
+def has_ended(pid, seconds=20.0):
     """Whether a process is gone (or a zombie) within a few seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

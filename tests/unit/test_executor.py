@@ -49,7 +49,7 @@ def test_tasks_run_in_other_processes_at_most_so_many_at_a_time():
         ("raise", "self-consistency"),
         ("crash", "SIGKILL"),
         ("exit", "status 3"),
-        ("hang", "longer than 2.0 s"),
+        ("hang", "longer than 8.0 s"),
     ],
 )
 def test_a_fault_costs_its_own_task_only(tmp_path, monkeypatch, fault, words):
@@ -58,7 +58,7 @@ def test_a_fault_costs_its_own_task_only(tmp_path, monkeypatch, fault, words):
     monkeypatch.setenv("TMPDIR", str(local_disk))
     monkeypatch.setattr(tempfile, "tempdir", None)
     labeller = faulty(tmp_path, fail=[fault])
-    with SubprocessExecutor(timeout=2.0) as executor:
+    with SubprocessExecutor(timeout=8.0) as executor:  # long enough for a label on a busy machine
         with pytest.raises(LabelError, match=words):
             executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
         assert executor.submit(label_into, labeller, crystal(), tmp_path / "inbox").result()
@@ -121,9 +121,13 @@ def test_exceptions_that_cannot_travel_arrive_as_label_errors():
 
 
 def test_a_timeout_ends_what_the_task_had_started(tmp_path):
-    with SubprocessExecutor(timeout=1.5) as executor, pytest.raises(LabelError, match="longer than"):
-        executor.submit(start_a_child, tmp_path / "pid").result()
-    assert has_ended(int((tmp_path / "pid").read_text()))
+    child = tmp_path / "pid"
+    for timeout in (1.5, 6.0, 24.0):  # on a busy machine the first may pass before the task begins
+        with SubprocessExecutor(timeout=timeout) as executor, pytest.raises(LabelError, match="longer than"):
+            executor.submit(start_a_child, child).result()
+        if child.exists():
+            break
+    assert has_ended(int(child.read_text()))
 
 
 def test_a_program_left_behind_does_not_hold_up_the_news():

@@ -111,16 +111,16 @@ def test_the_claim_of_a_living_process_counts(tmp_path):
 
 
 def test_a_claim_from_another_host_counts_while_it_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(claims, "SILENCE_SECONDS", 2.0)  # a beat may be late on a busy machine
     monkeypatch.setattr(claims, "BEAT_SECONDS", 0.1)
     claim = tmp_path / "key.claim"
     claim.write_text(json.dumps({**identity(), "host": "elsewhere"}))
     watch = claims.Watch(claim)
     with claims.beating(claim):
-        for _ in range(12):
+        for _ in range(25):
             assert not watch.is_free()
             time.sleep(0.1)
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 20.0
     while not watch.is_free():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -60,13 +60,11 @@ def test_charges_and_moments_stay_with_the_structure(tmp_path):
 def test_requests_do_not_wait(tmp_path):
     """Several labels under way at a time, asked after without waiting, each paid for once."""
     with SubprocessExecutor(max_workers=2) as executor:
-        labels = source(tmp_path, executor, seconds=1.0)
-        started = time.monotonic()
+        labels = source(tmp_path, executor, seconds=3.0)
         keys = [labels.request(bare(k)) for k in (0, 1, 0)]
         assert keys[0] == keys[2]
         assert labels.pending == keys[:2]
         assert labels.outcome(keys[0]) is None
-        assert time.monotonic() - started < 0.9
         while labels.pending:
             outcomes = [labels.outcome(key) for key in keys]
             time.sleep(0.02)

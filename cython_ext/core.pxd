@@ -106,7 +106,8 @@ cdef extern from "mlpot_core.h" nogil:
     int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                        const int32_t *centres, int n_threads, double *features)
     int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
-                           const int32_t *centres, const double *cotangent, double *pair_gradients)
+                           const int32_t *centres, const double *cotangent, double *features,
+                           double *pair_gradients)
     int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m,
                              int64_t n_atoms, int64_t n_centres, const int32_t *centres, int n_threads,
                              const mlpot_results *r)

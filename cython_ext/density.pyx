@@ -274,15 +274,18 @@ cdef class Density:
         const double[:, ::1] cotangent,  # IN (n_centres, n_features)
         double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
     ):
-        """Pullback of `features`."""
+        """Features, as of `features`, and their pullback."""
         cdef int failed
-        if not centres.shape[0] or not pair_gradients.shape[0]:
-            return
+        cdef double[:, ::1] out = np.zeros((centres.shape[0], self.n_features))
+        if not centres.shape[0]:
+            return np.asarray(out)
         with nogil:
             failed = mlpot_features_vjp(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], &centres[0],
-                                        &cotangent[0, 0], &pair_gradients[0, 0])
+                                        &cotangent[0, 0], &out[0, 0],
+                                        &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL)
         if failed:
             raise MemoryError
+        return np.asarray(out)
 
     def local_energies(
         self,

@@ -71,7 +71,7 @@ def data_set(symbols, n_clusters, seed=0):
 
 
 def crystal(symbols, seed=0):
-    """4394 atoms that meet 58 neighbours each."""
+    """4394 atoms that meet 26 neighbours each."""
     atoms = bulk("Mo", "bcc", a=3.2, cubic=True) * (13, 13, 13)
     rng = np.random.default_rng(seed)
     atoms.symbols = rng.permutation(np.resize(symbols, len(atoms)))

@@ -8,8 +8,8 @@
 
 /* Memory of one block of up to `most` centres, a multiple of MLPOT_PANEL. */
 typedef struct {
-    double *c_lanes;         /* (most / lanes, n_harmonics, n_channels, lanes) */
-    double *dc_lanes;        /* (n_harmonics, n_channels, lanes) */
+    double *c_lanes;         /* (most / lanes, n_channels, n_harmonics, lanes) */
+    double *dc_lanes;        /* (n_channels, n_harmonics, lanes) */
     int n_rows;              /* n_features rounded up to MLPOT_TILE; rows beyond n_features are 0 */
     double *features;        /* (panels, n_rows, MLPOT_PANEL) normalised */
     double *cotangent;       /* (panels, n_rows, MLPOT_PANEL) */
@@ -63,7 +63,7 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
         if (k + MLPOT_LANES > n) memset(c, 0, sizeof(double) * size * MLPOT_LANES);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane)
             expand_centre(d, p, centres[k + lane], &b->scratch, c + lane * size);
-        to_lanes(size, c, c_lanes);
+        to_lanes(mlpot_n_harmonics(d), d->n_channels, c, c_lanes);
         contract(d, c_lanes, &b->contractions, features);
         power_spectrum(d, c_lanes, features + (ptrdiff_t)mlpot_n_contracted(d) * MLPOT_PANEL);
         normalise(mlpot_n_invariants(d), features, b->norms + k);
@@ -83,14 +83,14 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         contraction_slopes(d, c_lanes, &b->contractions);
         contract_vjp(d, cotangent, &b->contractions, b->dc_lanes);
         if (members) member_products(k, members);
-        from_lanes(size, b->dc_lanes, b->scratch.c);
+        from_lanes(mlpot_n_harmonics(d), d->n_channels, b->dc_lanes, b->scratch.c);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c + lane * size, pair_gradients);
             if (!members) continue;
             member_normalise_vjp(lane, b->features + panel_of(b, k + lane), b->norms[k + lane], members);
             member_spectrum_vjp(d, c_lanes + lane, members);
             member_contract_vjp(d, &b->contractions, lane, members);
-            member_gradients(d, p, &b->scratch, members, member_pair_gradients);
+            member_gradients(d, &b->scratch, members, member_pair_gradients);
         }
     }
 }

@@ -45,7 +45,7 @@ static void mix_densities(const mlpot_density *d, const double *c_lanes, contrac
             for (int q = 0; q < d->n_channels; ++q) {
                 if (share[q] == 0.0) continue;
                 mlpot_vector *a = w->mixed + s * n_orders(t);
-                for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm) a[lm] += share[q] * c[(ptrdiff_t)lm * d->n_channels + q];
+                for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm) a[lm] += share[q] * c[(ptrdiff_t)q * mlpot_n_harmonics(d) + lm];
             }
 }
 
@@ -60,7 +60,7 @@ static void mix_densities_vjp(const mlpot_density *d, const contraction_memory *
             for (int q = 0; q < d->n_channels; ++q) {
                 if (share[q] == 0.0) continue;
                 const mlpot_vector *a = w->dmixed + s * n_orders(t);
-                for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm) dc[(ptrdiff_t)lm * d->n_channels + q] += share[q] * a[lm];
+                for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm) dc[(ptrdiff_t)q * mlpot_n_harmonics(d) + lm] += share[q] * a[lm];
             }
 }
 

@@ -46,9 +46,9 @@ int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms
 }
 
 int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
-                       const int32_t *centres, const double *cotangent, double *pair_gradients)
+                       const int32_t *centres, const double *cotangent, double *features, double *pair_gradients)
 {
-    return chosen()->features_vjp(d, p, n_atoms, n_centres, centres, cotangent, pair_gradients);
+    return chosen()->features_vjp(d, p, n_atoms, n_centres, centres, cotangent, features, pair_gradients);
 }
 
 int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,

@@ -278,19 +278,24 @@ static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const ml
     return failed;
 }
 
-/* Rows (n, n_features) of centres from and to the panels of a block. */
+/* Rows (n, n_features) of centres from and to the panels of a block, some features of all centres at a time: a panel does not
+ * fit the L1 cache. */
+#define SOME 8
+
 static void copy_features(const block *b, int n, int n_features, double *features)
 {
-    for (int k = 0; k < n; ++k)
-        for (ptrdiff_t f = 0; f < n_features; ++f)
-            features[k * n_features + f] = b->features[panel_of(b, k) + f * MLPOT_PANEL];
+    for (int first = 0; first < n_features; first += SOME)
+        for (int k = 0; k < n; ++k)
+            for (int f = first; f < first + SOME && f < n_features; ++f)
+                features[(ptrdiff_t)k * n_features + f] = b->features[panel_of(b, k) + f * MLPOT_PANEL];
 }
 
 static void copy_cotangent(const double *cotangent, int n, int n_features, block *b)
 {
-    for (int k = 0; k < n; ++k)
-        for (ptrdiff_t f = 0; f < n_features; ++f)
-            b->cotangent[panel_of(b, k) + f * MLPOT_PANEL] = cotangent[k * n_features + f];
+    for (int first = 0; first < n_features; first += SOME)
+        for (int k = 0; k < n; ++k)
+            for (int f = first; f < first + SOME && f < n_features; ++f)
+                b->cotangent[panel_of(b, k) + f * MLPOT_PANEL] = cotangent[(ptrdiff_t)k * n_features + f];
 }
 
 static int features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
@@ -314,7 +319,7 @@ static int features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atom
 }
 
 static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
-                        const int32_t *centres, const double *cotangent, double *pair_gradients)
+                        const int32_t *centres, const double *cotangent, double *out, double *pair_gradients)
 {
     const int n_features = mlpot_n_features(d);
     block b;
@@ -323,6 +328,7 @@ static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
     for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_FEW); ++k) {
         const int n = BLOCK_SIZE(n_centres, k, MLPOT_FEW);
         block_features(d, p, n, centres + k * MLPOT_FEW, &b);
+        if (out) copy_features(&b, n, n_features, out + k * MLPOT_FEW * n_features);
         copy_cotangent(cotangent + k * MLPOT_FEW * n_features, n, n_features, &b);
         block_vjp(d, p, n, centres + k * MLPOT_FEW, &b, pair_gradients, NULL, NULL);
     }

@@ -3,13 +3,13 @@
 #include "harmonics.h"
 #include "radial.h"
 
-/* c[m] += sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a constant wherever this is called,
+/* c[m] = sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a constant wherever this is called,
  * so the sums stay in registers. */
 MLPOT_INLINE void accumulate(const int n_m, int begin, int end, const double *radial, ptrdiff_t stride,
                              const double *ylm, ptrdiff_t n_lm, double *c, ptrdiff_t n_channels)
 {
     mlpot_vector sum[2 * 6 + 1];
-    for (int m = 0; m < n_m; ++m) sum[m] = *(mlpot_vector *)(c + m * n_channels);
+    for (int m = 0; m < n_m; ++m) sum[m] = (mlpot_vector){0};
     for (int k = begin; k < end; ++k) {
         const mlpot_vector f = *(const mlpot_vector *)(radial + k * stride);
         const double *y = ylm + (k / MLPOT_LANES) * n_lm * MLPOT_LANES + k % MLPOT_LANES;
@@ -49,9 +49,9 @@ static void expand_centre(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     gather_neighbours(d, p, centre, s);
     harmonics(d->harmonics, d->l_max, s->n, s->unit, s->ylm);
     radial_values(d, p, s);
-    memset(c, 0, sizeof(double) * mlpot_n_harmonics(d) * d->n_channels);
-    memcpy(c, d->self + (int64_t)p->species[centre] * d->n_channels, sizeof(double) * d->n_channels);
     sum_neighbours(d, s, c);
+    const double *own = d->self + (int64_t)p->species[centre] * d->n_channels;
+    for (int q = 0; q < d->n_channels; ++q) c[q] += own[q];
 }
 
 /* What is known of a neighbour's place. */
@@ -60,18 +60,18 @@ typedef struct {
     double inverse;           /* 1 / distance */
 } spot;
 
-MLPOT_INLINE spot spot_of(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int k)
+MLPOT_INLINE spot spot_of(const mlpot_density *d, const scratch *s, int k)
 {
     const ptrdiff_t first = k / MLPOT_LANES * (ptrdiff_t)mlpot_n_harmonics(d) * MLPOT_LANES, lane = k % MLPOT_LANES;
-    return (spot){s->ylm + first + lane, s->grad + 3 * first + lane, 1.0 / p->distances[s->pair[k]]};
+    return (spot){s->ylm + first + lane, s->grad + 3 * first + lane, s->inverse[k]};
 }
 
 /* dE/dr = rhat along + (x, y, z) / r, each summed over lanes */
-MLPOT_INLINE void add_gradient(const scratch *s, int k, double inverse, mlpot_vector along, mlpot_vector x,
-                               mlpot_vector y, mlpot_vector z, double *pair_gradients)
+MLPOT_INLINE void add_gradient(const scratch *s, int k, mlpot_vector along, mlpot_vector x, mlpot_vector y,
+                               mlpot_vector z, double *pair_gradients)
 {
     const double *unit = s->unit + k / MLPOT_LANES * 3 * MLPOT_LANES + k % MLPOT_LANES;
-    const double radial = sum_lanes(along);
+    const double radial = sum_lanes(along), inverse = s->inverse[k];
     double *gradient = pair_gradients + 3 * (int64_t)s->pair[k];
     gradient[0] += unit[0] * radial + inverse * sum_lanes(x);
     gradient[1] += unit[MLPOT_LANES] * radial + inverse * sum_lanes(y);
@@ -80,14 +80,14 @@ MLPOT_INLINE void add_gradient(const scratch *s, int k, double inverse, mlpot_ve
 
 /* along = sum (f' - l f / r) Y dc, (x, y, z) = sum f grad R dc over channels first..end of group g: harmonics first. `count`
  * neighbours at once: one load of dc serves them all, and their sums do not wait for each other. */
-MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
-                               int first, int end, int k, const double *dc, double *pair_gradients)
+MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const scratch *s, int g, int first, int end, int k,
+                               const double *dc, double *pair_gradients)
 {
     const ptrdiff_t n_channels = d->n_channels;
     spot at[4];
     mlpot_vector along[4], x[4], y[4], z[4];
     for (int u = 0; u < count; ++u) {
-        at[u] = spot_of(d, p, s, k + u);
+        at[u] = spot_of(d, s, k + u);
         along[u] = x[u] = y[u] = z[u] = (mlpot_vector){0};
     }
     for (int l = 0; l <= d->l_max; ++l) {
@@ -116,39 +116,52 @@ MLPOT_INLINE void gradients_of(const int count, const mlpot_density *d, const ml
         }
     }
     for (int u = 0; u < count; ++u)
-        add_gradient(s, k + u, at[u].inverse, along[u], x[u], y[u], z[u], pair_gradients);
+        add_gradient(s, k + u, along[u], x[u], y[u], z[u], pair_gradients);
 }
 
-/* The same for `count` vectors of channels of one neighbour, channels first: 2 count + 4 products for each harmonic in place
- * of 4 count. */
-MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int g,
-                                   int first, int k, const double *dc, double *pair_gradients)
+/* Degree l of the same for `count` vectors of channels of one neighbour, channels first: 2 count + 4 products for each harmonic
+ * in place of 4 count. */
+MLPOT_INLINE void add_degree(const int count, const mlpot_density *d, const scratch *s, int g, int first, int k, int l,
+                             const double *dc)
 {
-    const spot at = spot_of(d, p, s, k);
-    mlpot_vector along = {0}, x = {0}, y = {0}, z = {0};
-    for (int l = 0; l <= d->l_max; ++l) {
-        const ptrdiff_t column = (ptrdiff_t)k * s->radial_stride + l * d->width[g] + first;
-        const mlpot_vector *value = (const mlpot_vector *)(s->radial + column);
-        mlpot_vector f[8], slope[8];
-        for (int u = 0; u < count; ++u) {
-            f[u] = value[u];
-            slope[u] = ((const mlpot_vector *)(s->slope + column))[u] - (l * at.inverse) * f[u];
-        }
-        for (ptrdiff_t lm = l * l; lm < (l + 1) * (l + 1); ++lm) {
-            const mlpot_vector *cot = (const mlpot_vector *)(dc + lm * d->n_channels + d->first[g] + first);
-            const double *grad = at.grad + lm * 3 * MLPOT_LANES;
-            mlpot_vector a = {0}, b = {0};
-            for (int u = 0; u < count; ++u) {
-                a += slope[u] * cot[u];
-                b += f[u] * cot[u];
-            }
-            along += at.ylm[lm * MLPOT_LANES] * a;
-            x += grad[0] * b;
-            y += grad[MLPOT_LANES] * b;
-            z += grad[2 * MLPOT_LANES] * b;
-        }
+    const spot at = spot_of(d, s, k);
+    const ptrdiff_t column = (ptrdiff_t)k * s->radial_stride + l * d->width[g] + first;
+    const mlpot_vector *value = (const mlpot_vector *)(s->radial + column);
+    mlpot_vector *sum = (mlpot_vector *)s->sums + 4 * k;
+    mlpot_vector along = sum[0], x = sum[1], y = sum[2], z = sum[3], f[8], slope[8];
+    for (int u = 0; u < count; ++u) {
+        f[u] = value[u];
+        slope[u] = ((const mlpot_vector *)(s->slope + column))[u] - (l * at.inverse) * f[u];
     }
-    add_gradient(s, k, at.inverse, along, x, y, z, pair_gradients);
+    for (ptrdiff_t lm = l * l; lm < (l + 1) * (l + 1); ++lm) {
+        const mlpot_vector *cot = (const mlpot_vector *)(dc + lm * d->n_channels + d->first[g] + first);
+        const double *grad = at.grad + lm * 3 * MLPOT_LANES;
+        mlpot_vector a = {0}, b = {0};
+        for (int u = 0; u < count; ++u) {
+            mlpot_vector v = cot[u];
+            KEEP(v);
+            a += slope[u] * v;
+            b += f[u] * v;
+        }
+        along += at.ylm[lm * MLPOT_LANES] * a;
+        x += grad[0] * b;
+        y += grad[MLPOT_LANES] * b;
+        z += grad[2 * MLPOT_LANES] * b;
+    }
+    sum[0] = along, sum[1] = x, sum[2] = y, sum[3] = z;
+}
+
+/* Neighbours begin..end of group g; degrees come first: dc of one stays in the L1 cache, of all in L2. */
+MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, const scratch *s, int g, int first, int begin,
+                                   int end, const double *dc, double *pair_gradients)
+{
+    memset(s->sums + 4 * begin * MLPOT_LANES, 0, sizeof(mlpot_vector) * 4 * (end - begin));
+    for (int l = 0; l <= d->l_max; ++l)
+        for (int k = begin; k < end; ++k) add_degree(count, d, s, g, first, k, l, dc);
+    for (int k = begin; k < end; ++k) {
+        const mlpot_vector *sum = (const mlpot_vector *)s->sums + 4 * k;
+        add_gradient(s, k, sum[0], sum[1], sum[2], sum[3], pair_gradients);
+    }
 }
 
 /* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders; likewise the radial
@@ -156,18 +169,16 @@ MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, cons
 #define TOGETHER (MLPOT_LANES == 8 ? 4 : 2)
 #define ACROSS (MLPOT_LANES == 8 ? 8 : 4)
 
-static void neighbour_gradients(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, const double *dc,
-                                double *pair_gradients)
+static void neighbour_gradients(const mlpot_density *d, const scratch *s, const double *dc, double *pair_gradients)
 {
     for (int k = 0, g = 0; g < d->n_groups; ++g) {
         const int end = d->width[g], across = end / (ACROSS * MLPOT_LANES) * (ACROSS * MLPOT_LANES);
-        for (int wide = k; wide < s->group_end[g]; ++wide)
-            for (int q = 0; q < across; q += ACROSS * MLPOT_LANES)
-                gradients_across(ACROSS, d, p, s, g, q, wide, dc, pair_gradients);
+        for (int q = 0; q < across; q += ACROSS * MLPOT_LANES)
+            gradients_across(ACROSS, d, s, g, q, k, s->group_end[g], dc, pair_gradients);
         if (across == end) k = s->group_end[g];
         for (; k + TOGETHER <= s->group_end[g]; k += TOGETHER)
-            gradients_of(TOGETHER, d, p, s, g, across, end, k, dc, pair_gradients);
-        for (; k < s->group_end[g]; ++k) gradients_of(1, d, p, s, g, across, end, k, dc, pair_gradients);
+            gradients_of(TOGETHER, d, s, g, across, end, k, dc, pair_gradients);
+        for (; k < s->group_end[g]; ++k) gradients_of(1, d, s, g, across, end, k, dc, pair_gradients);
     }
 }
 
@@ -177,5 +188,5 @@ static void expand_centre_vjp(const mlpot_density *d, const mlpot_pairs *p, int6
     gather_neighbours(d, p, centre, s);
     harmonics_gradients(d->harmonics, d->l_max, s->n, s->unit, s->ylm, s->grad);
     radial_slopes(d, p, s);
-    neighbour_gradients(d, p, s, dc, pair_gradients);
+    neighbour_gradients(d, s, dc, pair_gradients);
 }

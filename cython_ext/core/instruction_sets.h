@@ -16,7 +16,7 @@ typedef struct {
     int (*expand)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, double *);
     int (*features)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, int, double *);
     int (*features_vjp)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, const double *,
-                        double *);
+                        double *, double *);
     int (*local_energies)(const mlpot_density *, const mlpot_pairs *, const mlpot_kernel_model *, int64_t, int64_t,
                           const int32_t *, int, const mlpot_results *);
     int (*design_rows)(const mlpot_density *, const mlpot_pairs *, const mlpot_sparse *, int64_t, int64_t,

@@ -34,7 +34,7 @@ static void jacobian_place(const mlpot_density *d, double *memory, jacobian_memo
 }
 
 /* u and v of neighbours k, k + 1, ...; zero for channels they do not fill and for idle lanes */
-static void radial_lanes(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, int k, jacobian_memory *w)
+static void radial_lanes(const mlpot_density *d, const scratch *s, int k, jacobian_memory *w)
 {
     const int n_l = d->l_max + 1;
     memset(w->u, 0, sizeof(double) * 2 * d->n_channels * n_l * MLPOT_LANES);
@@ -42,7 +42,7 @@ static void radial_lanes(const mlpot_density *d, const mlpot_pairs *p, const scr
         while (k + lane >= s->group_end[g]) ++g;
         const double *f = s->radial + (ptrdiff_t)(k + lane) * s->radial_stride;
         const double *fp = s->slope + (ptrdiff_t)(k + lane) * s->radial_stride;
-        const double inverse = 1.0 / p->distances[s->pair[k + lane]];
+        const double inverse = s->inverse[k + lane];
         for (int l = 0; l < n_l; ++l) {
             for (int q = 0; q < d->width[g]; ++q) {
                 const ptrdiff_t at = ((ptrdiff_t)(d->first[g] + q) * n_l + l) * MLPOT_LANES + lane;
@@ -65,7 +65,7 @@ MLPOT_INLINE void contract_harmonics(const mlpot_density *d, const char *present
             for (int l = 0; l < n_l; ++l) {
                 mlpot_vector sum = {0}, x = {0}, y = {0}, z = {0};
                 for (int lm = l * l; lm < (l + 1) * (l + 1); ++lm) {
-                    const double value = c[(ptrdiff_t)lm * d->n_channels + q];
+                    const double value = c[(ptrdiff_t)q * mlpot_n_harmonics(d) + lm];
                     sum += value * ylm[lm];
                     x += value * grad[3 * lm];
                     y += value * grad[3 * lm + 1];
@@ -155,7 +155,7 @@ MLPOT_INLINE void project(const active_features *active, const double *p, double
 }
 
 /* The Jacobian of neighbours k, k + 1, ... of the centre in hand -> w->columns; `slopes` its dB/dA, MLPOT_LANES apart. */
-static void neighbour_columns(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, const char *present,
+static void neighbour_columns(const mlpot_density *d, const scratch *s, const char *present,
                               const active_features *active, const double *slopes, int k, const double *features,
                               double norm, jacobian_memory *w)
 {
@@ -163,7 +163,7 @@ static void neighbour_columns(const mlpot_density *d, const mlpot_pairs *p, cons
     const mlpot_vector *ylm = (const mlpot_vector *)s->ylm + group * n_lm;
     const mlpot_vector *grad = (const mlpot_vector *)s->grad + group * 3 * n_lm;
     const mlpot_vector *unit = (const mlpot_vector *)s->unit + 3 * group;
-    radial_lanes(d, p, s, k, w);
+    radial_lanes(d, s, k, w);
     contract_harmonics(d, present, s->c, ylm, grad, w);
     contraction_gradients(d, slopes, unit, ylm, grad, w);
     feature_gradients(d, active, unit, w);

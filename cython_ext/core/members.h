@@ -12,6 +12,7 @@
 
 typedef float of_members __attribute__((vector_size(4 * MLPOT_MEMBERS), aligned(4 * MLPOT_MEMBERS)));
 typedef float of_eight __attribute__((vector_size(32), aligned(32)));
+typedef int32_t places_of_eight __attribute__((vector_size(32)));
 typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4 * MLPOT_LANES)));
 
 /* Neighbours in a vector. */
@@ -135,7 +136,7 @@ static void member_spectrum_vjp(const mlpot_density *d, const double *c_lanes, m
         for (int i = 0; i < 2 * l + 1; ++i)
             for (ptrdiff_t r = 0; r < n_rows; ++r)
                 c[i * n_rows + r] =
-                    (float)c_lanes[((ptrdiff_t)(l * l + i) * d->n_channels + m->channel[first + r]) * MLPOT_LANES];
+                    (float)c_lanes[((ptrdiff_t)m->channel[first + r] * mlpot_n_harmonics(d) + l * l + i) * MLPOT_LANES];
         for (ptrdiff_t r = 0; r < n_rows; ++r)
             member_orders(2 * l + 1, m, (int)(first + r), n_rows, w->cotangent, c, dc + r * MLPOT_MEMBERS);
         c += (2 * l + 1) * n_rows;
@@ -188,33 +189,6 @@ static void member_harmonics(int n_lm, int begin, const scratch *s, float *out)
     }
 }
 
-#ifdef __clang__
-#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
-#else
-typedef int32_t places __attribute__((vector_size(32)));
-#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (places){__VA_ARGS__})
-#endif
-#define EXCHANGE(a, b, low, high)                    \
-    {                                                \
-        const of_eight x = r[a], y = r[b];           \
-        r[a] = SHUFFLE(x, y, low);                   \
-        r[b] = SHUFFLE(x, y, high);                  \
-    }
-#define LIST(...) __VA_ARGS__
-
-/* Eight rows of eight numbers become columns. */
-MLPOT_INLINE void transpose(of_eight *r)
-{
-#pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2)
-        EXCHANGE(i, i + 1, LIST(0, 8, 2, 10, 4, 12, 6, 14), LIST(1, 9, 3, 11, 5, 13, 7, 15))
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-        EXCHANGE(i + i / 2 * 2, i + i / 2 * 2 + 2, LIST(0, 1, 8, 9, 4, 5, 12, 13), LIST(2, 3, 10, 11, 6, 7, 14, 15))
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) EXCHANGE(i, i + 4, LIST(0, 1, 2, 3, 8, 9, 10, 11), LIST(4, 5, 6, 7, 12, 13, 14, 15))
-}
-
 /* f/r and f' - l f/r of neighbours of one group, from begin to end - 1, in eight channels of degree l from `column` of their
  * rows on; into lanes, those outside are 0. */
 MLPOT_INLINE void member_channels(const scratch *s, int l, int column, int first, int begin, int end,
@@ -233,8 +207,8 @@ MLPOT_INLINE void member_channels(const scratch *s, int l, int column, int first
             ((half_single *)&slopes[u])[i] = __builtin_convertvector(g[i] - (double)l * value, half_single);
         }
     }
-    transpose(values);
-    transpose(slopes);
+    TRANSPOSE_EIGHT(of_eight, places_of_eight, values)
+    TRANSPOSE_EIGHT(of_eight, places_of_eight, slopes)
     for (int q = 0; q < 8; ++q, out += 2 * NEIGHBOURS) {
         memcpy(out, &values[q], sizeof(float) * ABREAST_LANES);
         memcpy(out + NEIGHBOURS, &slopes[q], sizeof(float) * ABREAST_LANES);
@@ -242,12 +216,12 @@ MLPOT_INLINE void member_channels(const scratch *s, int l, int column, int first
 }
 
 /* Radial functions of `n` neighbours from begin on, 0 in the channels of other groups than theirs; first and last group. */
-static void member_radial(const mlpot_density *d, const mlpot_pairs *p, int begin, int n, const scratch *s,
+static void member_radial(const mlpot_density *d, int begin, int n, const scratch *s,
                           member_memory *w, int groups[2])
 {
     double inverse[NEIGHBOURS + 8] = {0};
     int g = 0;
-    for (int lane = 0; lane < n; ++lane) inverse[lane] = 1.0 / p->distances[s->pair[begin + lane]];
+    for (int lane = 0; lane < n; ++lane) inverse[lane] = s->inverse[begin + lane];
     while (begin >= s->group_end[g]) ++g;
     for (groups[0] = g;; ++g) {
         const int from = g ? s->group_end[g - 1] : 0, end = s->group_end[g] < begin + n ? s->group_end[g] : begin + n;
@@ -298,7 +272,7 @@ MLPOT_INLINE void member_sums(const int count, const mlpot_density *d, const mem
 }
 
 /* The pullback of D through the expansion of the centre in hand, ADDED to pair_gradients (n_pairs, 3, MLPOT_MEMBERS). */
-static void member_gradients(const mlpot_density *d, const mlpot_pairs *p, const scratch *s, member_memory *w,
+static void member_gradients(const mlpot_density *d, const scratch *s, member_memory *w,
                              float *pair_gradients)
 {
     for (int begin = 0; begin < s->n; begin += NEIGHBOURS) {
@@ -306,7 +280,7 @@ static void member_gradients(const mlpot_density *d, const mlpot_pairs *p, const
         mlpot_single sums[MLPOT_MEMBERS][4];
         int groups[2];
         member_harmonics(mlpot_n_harmonics(d), begin, s, w->ylm);
-        member_radial(d, p, begin, n, s, w, groups);
+        member_radial(d, begin, n, s, w, groups);
         for (int u = 0; u < MLPOT_MEMBERS; u += ABREAST) member_sums(ABREAST, d, w, groups, u, sums + u);
         for (int lane = 0; lane < n; ++lane) {
             const double *unit = s->unit + (begin + lane) / MLPOT_LANES * 3 * MLPOT_LANES + (begin + lane) % MLPOT_LANES;

@@ -162,11 +162,12 @@ int mlpot_instructions(int level);
  * Expansion coefficients (n_centres, n_harmonics, n_channels). */
 int mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                  const int32_t *centres, double *coefficients);
-/* Features (n_centres, n_features), normalised, and their pullback (one thread), added to pair_gradients. */
+/* Features (n_centres, n_features), normalised, and their pullback (one thread), ADDED to pair_gradients, which finds the
+ * features (or NULL) on its way. */
 int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                    const int32_t *centres, int n_threads, double *features);
 int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
-                       const int32_t *centres, const double *cotangent, double *pair_gradients);
+                       const int32_t *centres, const double *cotangent, double *features, double *pair_gradients);
 /* Energies, gradients and uncertainty of centres of one species. */
 int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
                          int64_t n_centres, const int32_t *centres, int n_threads, const mlpot_results *r);

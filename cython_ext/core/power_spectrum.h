@@ -6,12 +6,12 @@
 static void power_spectrum(const mlpot_density *d, const double *c_lanes, double *features)
 {
     const mlpot_vector *c = (const mlpot_vector *)c_lanes;
-    const ptrdiff_t n = d->n_channels;
+    const ptrdiff_t n_lm = mlpot_n_harmonics(d);
     for (int f = 0; f < d->n_spectrum; ++f, features += MLPOT_PANEL) {
         const int l = d->degree[f];
-        const mlpot_vector *a = c + l * l * n + d->channel_a[f], *b = c + l * l * n + d->channel_b[f];
+        const mlpot_vector *a = c + d->channel_a[f] * n_lm + l * l, *b = c + d->channel_b[f] * n_lm + l * l;
         mlpot_vector sum = a[0] * b[0];
-        for (int m = 1; m < 2 * l + 1; ++m) sum += a[m * n] * b[m * n];
+        for (int m = 1; m < 2 * l + 1; ++m) sum += a[m] * b[m];
         *(mlpot_vector *)features = d->coupling[f] * sum;
     }
     if (d->constant > 0.0) *(mlpot_vector *)features = (mlpot_vector){0} + d->constant;
@@ -21,18 +21,18 @@ static void power_spectrum_vjp(const mlpot_density *d, const double *c_lanes, co
 {
     const mlpot_vector *c = (const mlpot_vector *)c_lanes;
     mlpot_vector *dc = (mlpot_vector *)dc_lanes;
-    const ptrdiff_t n = d->n_channels;
-    memset(dc_lanes, 0, sizeof(mlpot_vector) * n * mlpot_n_harmonics(d));
+    const ptrdiff_t n_lm = mlpot_n_harmonics(d);
+    memset(dc_lanes, 0, sizeof(mlpot_vector) * d->n_channels * n_lm);
     for (int f = 0; f < d->n_spectrum; ++f, cotangent += MLPOT_PANEL) {
         const int l = d->degree[f];
-        const ptrdiff_t a = l * l * n + d->channel_a[f], b = l * l * n + d->channel_b[f];
+        const ptrdiff_t a = d->channel_a[f] * n_lm + l * l, b = d->channel_b[f] * n_lm + l * l;
         const mlpot_vector w = d->coupling[f] * *(const mlpot_vector *)cotangent;
         if (a == b) {
-            for (int m = 0; m < 2 * l + 1; ++m) dc[a + m * n] += 2.0 * w * c[a + m * n];
+            for (int m = 0; m < 2 * l + 1; ++m) dc[a + m] += 2.0 * w * c[a + m];
             continue;
         }
-        for (int m = 0; m < 2 * l + 1; ++m) dc[a + m * n] += w * c[b + m * n];
-        for (int m = 0; m < 2 * l + 1; ++m) dc[b + m * n] += w * c[a + m * n];
+        for (int m = 0; m < 2 * l + 1; ++m) dc[a + m] += w * c[b + m];
+        for (int m = 0; m < 2 * l + 1; ++m) dc[b + m] += w * c[a + m];
     }
 }
 

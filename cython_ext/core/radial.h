@@ -16,21 +16,34 @@ MLPOT_INLINE void combine(const double *knots, int size, const mlpot_vector *wei
     }
 }
 
+/* `count` vectors of channels, from q on, of a neighbour: += eight columns of the table, or = where they are the `first` ones */
+MLPOT_INLINE void mix_columns(const int count, const mlpot_density *d, const double *parts, int first, const double *columns,
+                              double *out)
+{
+    mlpot_vector part[MLPOT_CHANNELS][2];
+    for (int n = 0; n < MLPOT_CHANNELS; ++n)
+        for (int u = 0; u < count; ++u) part[n][u] = ((const mlpot_vector *)(parts + (ptrdiff_t)n * d->n_channels))[u];
+    for (int l = 0; l <= d->l_max; ++l, columns += d->n_radial, out += d->n_channels) {
+        mlpot_vector sum[2];
+        for (int u = 0; u < count; ++u) sum[u] = first ? (mlpot_vector){0} : ((mlpot_vector *)out)[u];
+        for (int n = 0; n < MLPOT_CHANNELS; ++n)
+            for (int u = 0; u < count; ++u) sum[u] += columns[n] * part[n][u];
+        for (int u = 0; u < count; ++u) ((mlpot_vector *)out)[u] = sum[u];
+    }
+}
+
+/* Vectors of channels that share a load of a column: two fit the registers of AVX-512 with their parts. */
+#define SHARED (MLPOT_LANES == 8 ? 2 : 1)
+
 /* Channels (l_max + 1, n_channels) of a neighbour out of columns (l_max + 1, n_radial) of the table */
 static void mix_radial(const mlpot_density *d, int species, const double *columns, double *out)
 {
-    for (int first = 0; first < d->n_radial; first += MLPOT_CHANNELS) {
-        const double *parts = d->mixing + ((ptrdiff_t)species * d->n_radial + first) * d->n_channels;
-        for (int q = 0; q < d->n_channels; q += MLPOT_LANES) {
-            mlpot_vector part[MLPOT_CHANNELS];
-            for (int n = 0; n < MLPOT_CHANNELS; ++n) part[n] = *(const mlpot_vector *)(parts + (ptrdiff_t)n * d->n_channels + q);
-            for (int l = 0; l <= d->l_max; ++l) {
-                mlpot_vector *to = (mlpot_vector *)(out + (ptrdiff_t)l * d->n_channels + q);
-                mlpot_vector sum = first ? *to : (mlpot_vector){0};
-                for (int n = 0; n < MLPOT_CHANNELS; ++n) sum += columns[l * d->n_radial + first + n] * part[n];
-                *to = sum;
-            }
-        }
+    for (int n = 0; n < d->n_radial; n += MLPOT_CHANNELS) {
+        const double *parts = d->mixing + ((ptrdiff_t)species * d->n_radial + n) * d->n_channels;
+        int q = 0;
+        for (; q + SHARED * MLPOT_LANES <= d->n_channels; q += SHARED * MLPOT_LANES)
+            mix_columns(SHARED, d, parts + q, n == 0, columns + n, out + q);
+        for (; q < d->n_channels; q += MLPOT_LANES) mix_columns(1, d, parts + q, n == 0, columns + n, out + q);
     }
 }
 

@@ -222,7 +222,7 @@ static void centre_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpo
     harmonics_gradients(d->harmonics, d->l_max, s->n, s->unit, s->ylm, s->grad);
     radial_slopes(d, p, s);
     for (int k = 0; k < s->n; k += MLPOT_LANES) {
-        neighbour_columns(d, p, s, w->present, &w->active, slopes, k,
+        neighbour_columns(d, s, w->present, &w->active, slopes, k,
                           w->block.features + panel_of(&w->block, member), w->block.norms[member], &w->jacobian);
         const int n = s->n - k < MLPOT_LANES ? s->n - k : MLPOT_LANES;
         for (int lane = 0; lane < n;) {

@@ -8,11 +8,13 @@ typedef struct {
     int32_t *pair;           /* (capacity) index of the pair, sorted by group of channels */
     int *group_end;          /* (n_groups) */
     int radial_stride;       /* (l_max + 1) * widest block */
+    double *inverse;         /* (capacity) 1 / distance */
     double *unit;            /* (capacity / lanes, 3, lanes) unit vectors */
     double *columns;         /* (l_max + 1, n_radial) of one neighbour, before they are mixed */
     double *radial, *slope;  /* (capacity, radial_stride) */
     double *ylm;             /* (capacity / lanes, n_harmonics, lanes) */
     double *grad;            /* (capacity / lanes, n_harmonics, 3, lanes) gradients of the solid harmonics */
+    double *sums;            /* (capacity, 4, lanes) of gradients */
     double *c;               /* (lanes, n_harmonics, n_channels) as many centres, or one */
     void *memory;
 } scratch;
@@ -36,8 +38,9 @@ static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     size_t capacity = lines((size_t)most);
     size_t n_lm = (size_t)mlpot_n_harmonics(d), n_radial = (size_t)(d->l_max + 1) * widest(d);
     size_t n_columns = (size_t)(d->l_max + 1) * d->n_radial;
-    size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), 3 * capacity, n_columns,
+    size_t sizes[] = {lines((capacity + 1) / 2), lines((size_t)d->n_groups / 2 + 1), capacity, 3 * capacity, n_columns,
                       capacity * n_radial, capacity * n_radial, capacity * n_lm, 3 * capacity * n_lm,
+                      4 * capacity * MLPOT_LANES,
                       n_lm * d->n_channels * MLPOT_LANES};
     size_t total = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; ++k) total += sizes[k];
@@ -50,13 +53,15 @@ static int scratch_create(const mlpot_density *d, const mlpot_pairs *p, int64_t 
     s->radial_stride = (int)n_radial;
     s->pair = (int32_t *)memory;
     s->group_end = (int *)(memory += sizes[0]);
-    s->unit = (memory += sizes[1]);
-    s->columns = (memory += sizes[2]);
-    s->radial = (memory += sizes[3]);
-    s->slope = (memory += sizes[4]);
-    s->ylm = (memory += sizes[5]);
-    s->grad = (memory += sizes[6]);
-    s->c = memory + sizes[7];
+    s->inverse = (memory += sizes[1]);
+    s->unit = (memory += sizes[2]);
+    s->columns = (memory += sizes[3]);
+    s->radial = (memory += sizes[4]);
+    s->slope = (memory += sizes[5]);
+    s->ylm = (memory += sizes[6]);
+    s->grad = (memory += sizes[7]);
+    s->sums = (memory += sizes[8]);
+    s->c = memory + sizes[9];
     return 0;
 }
 
@@ -78,7 +83,7 @@ static void gather_neighbours(const mlpot_density *d, const mlpot_pairs *p, int6
     s->n = n;
     for (int k = 0; k < n; ++k) {
         int64_t pair = s->pair[k];
-        double inverse = 1.0 / p->distances[pair];
+        const double inverse = s->inverse[k] = 1.0 / p->distances[pair];
         double *unit = s->unit + (k / MLPOT_LANES) * 3 * MLPOT_LANES + k % MLPOT_LANES;
         for (int a = 0; a < 3; ++a) unit[a * MLPOT_LANES] = p->vectors[3 * pair + a] * inverse;
     }

@@ -177,9 +177,13 @@ class SoapDescriptor:
 
     def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        return self.compute_and_vjp(pairs, cotangent)[1]
+
+    def compute_and_vjp(self, pairs: Pairs, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`compute` and `vjp` at once, in little more time than the latter takes, which needs the features anyway."""
         gradients = np.zeros((pairs.n_pairs, 3))
-        self.core.features_vjp(self.view(pairs), _centres(pairs, None), np.ascontiguousarray(cotangent), gradients)
-        return gradients
+        cotangent = np.ascontiguousarray(cotangent)
+        return self.core.features_vjp(self.view(pairs), _centres(pairs, None), cotangent, gradients), gradients
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key not in ("blocks", "spectrum", "core")}

@@ -83,6 +83,23 @@ def test_the_twins_pullback_and_ours():
     np.testing.assert_allclose(descriptor.vjp(pairs, cotangent), exact, atol=1e-7)
 
 
+@pytest.mark.parametrize("n_atoms", [1, 8, 27])
+@pytest.mark.parametrize("case", [CASES[0], HIGHER[0]])
+def test_features_on_the_way_to_their_pullback(case, n_atoms):
+    """The same numbers to the last bit, whether blocks of centres are full or not."""
+    descriptor = descriptor_of(case)
+    atoms = structure(descriptor.species) * (2, 2, 1)
+    pairs = find_pairs(atoms[:n_atoms], descriptor.cutoff)
+    cotangent = np.random.default_rng(3).normal(size=(n_atoms, descriptor.n_features))
+    features, gradients = descriptor.compute_and_vjp(pairs, cotangent)
+    np.testing.assert_array_equal(features, descriptor.compute(pairs))
+    np.testing.assert_array_equal(gradients, descriptor.vjp(pairs, cotangent))
+    one_by_one = descriptor.vjp(pairs, cotangent * (np.arange(n_atoms) == n_atoms - 1)[:, None])
+    np.testing.assert_allclose(
+        gradients[pairs.i == n_atoms - 1], one_by_one[pairs.i == n_atoms - 1], rtol=0, atol=1e-13
+    )
+
+
 @pytest.mark.parametrize("case", CASES[:4] + HIGHER)
 def test_positions_and_strain(case):
     """Forces and virial of an energy that is linear in the features."""

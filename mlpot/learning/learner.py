@@ -9,7 +9,8 @@ from ase import Atoms
 
 from ..errors import ConfigError
 from ..models.calibration import Calibration
-from ..models.descriptor_tables import channels_of
+from ..models.descriptor_tables import Tables, channels_of
+from ..models.fit import is_learned, learn_channels
 from ..models.incremental import Fit
 from ..models.prediction import Prediction, least_certain
 from ..models.presets import resolve
@@ -73,7 +74,7 @@ class Lesson:
 
 
 class Learner:
-    """A growing data set, the sparse points chosen from it, and the model fitted to both.
+    """A growing data set, the sparse points chosen from it, and the model fitted to both; `begin` comes first.
 
     The model is a function of the labels in their order and of nothing else, so a restart that replays them, or those
     that a saved fit does not know yet, arrives at the same model bit for bit.
@@ -93,7 +94,7 @@ class Learner:
         self.species = tuple(sorted(species))
         self.rules = (rules or Rules()).aiming(TARGET)
         self.history = History()
-        self.fit = Fit(self.config, self.species)
+        self.fit: Fit
         self.model_version = 0
         self.n_asked = 0
         self._model: SparseGP | None = None
@@ -139,6 +140,8 @@ class Learner:
     ) -> None:
         """Learn what is known at the start: the data in one step, labels one by one as they were learned.
 
+        Channels with `embedding = "learned"` are those of the start model, or learned from the data.
+
         Parameters
         ----------
         data : list of ase.Atoms
@@ -151,13 +154,22 @@ class Learner:
             From `state()`, to stand where that was taken; without a model_version labels count as versions.
         saved : Fit or None
             What an earlier run knew; used as far as it agrees with the other arguments.
+
+        Raises
+        ------
+        ConfigError
+            If there is nothing that channels could be learned from.
         """
         points = {} if start is None else self._adopt(start)
-        known = self._continue(saved, [*data, *learned], len(data))
-        if not known and (data or points):
+        if not self._agrees(saved, [*data, *learned], len(data)):
+            saved = None
+        self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
+        if saved is not None and channels_of(saved.terms) == channels_of(self.fit.terms):
+            self.fit = saved
+        elif data or points:
             self.fit.update(data, self.fit.propose(data, points))
             self.model_version += bool(data)
-        for atoms in learned[max(known - len(data), 0) :]:
+        for atoms in learned[len(self.fit.structures) - len(data) :]:
             self._absorb(atoms)
         if state is not None:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
@@ -172,7 +184,6 @@ class Learner:
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
-        self.fit = Fit(self.config, self.species, channels_of(model.terms))
         return {
             (k, z): features
             for k, term in enumerate(model.terms)
@@ -180,19 +191,23 @@ class Learner:
             for z, features in zip(self.species, term.sparse_features, strict=True)
         }
 
-    def _continue(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> int:
-        """Go on from a fit that knows the first of the frames, all data among them; returns how many it knows."""
+    def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
+        """Whether an earlier fit knows the first of the frames, all data among them, and nothing else."""
         if saved is None or (saved.config, saved.species) != (self.config, self.species):
-            return 0
-        if channels_of(saved.terms) != channels_of(self.fit.terms):
-            return 0
-        known = len(saved.structures)
-        if not max(n_data, 1) <= known <= len(frames):
-            return 0
-        if any(not agrees(s, labelled(atoms)) for s, atoms in zip(saved.structures, frames, strict=False)):
-            return 0
-        self.fit = saved
-        return known
+            return False
+        if not max(n_data, 1) <= len(saved.structures) <= len(frames):
+            return False
+        return all(agrees(s, labelled(atoms)) for s, atoms in zip(saved.structures, frames, strict=False))
+
+    def _channels(self, data: list[Atoms], start: SparseGP | None, saved: Fit | None) -> dict[int, Tables]:
+        """Channels by terms that are not told by the configuration; `saved` has learned them from the same data."""
+        if start is not None:
+            return channels_of(start.terms)
+        if not data or not any(map(is_learned, self.config.terms)):
+            return {}
+        if saved is not None:
+            return channels_of(saved.terms)
+        return learn_channels([labelled(atoms) for atoms in data], self.config, self.species)
 
     def learn(self, atoms: Atoms, before: Before | None) -> Lesson:
         """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +23,7 @@ from ..structures import LabelledStructure, all_labelled
 from ..threads import single_blas_thread
 from .baseline import Baseline, fit_isolated_atom_energies
 from .candidates import choose_sparse_points
+from .descriptor_tables import Tables, channels_of
 from .evidence import Posterior
 from .factor import condition
 from .gather import Progress, silent
@@ -173,11 +174,7 @@ def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
     """
     scale = default_energy_scale(task.structures, task.baseline)
     rng = np.random.default_rng(task.config.seed)
-    terms = {
-        k: _pair_term(task, settings, settings.energy_scale or scale)
-        for k, settings in enumerate(task.config.terms)
-        if isinstance(settings, PairTermSettings)
-    }
+    terms = _pair_terms(task, scale)
     others = tuple(terms.values())
     many_body = {
         k: _soap_term(task, settings, settings.energy_scale or scale, others, rng)
@@ -190,9 +187,44 @@ def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
     return made
 
 
-def _pair_term(task: FitTask, settings: PairTermSettings, energy_scale: float) -> PairTerm:
-    term = empty_term(settings, task.species, energy_scale)
-    return term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
+def learn_channels(
+    structures: Sequence[LabelledStructure], config: FitConfig, species: tuple[int, ...]
+) -> dict[int, Tables]:
+    """Channels of the terms with `embedding = "learned"`, by their numbers, as a fit to these structures has them.
+
+    Raises
+    ------
+    FitError
+        If there are too few structures with energies or forces.
+    """
+    task = FitTask(structures, species, make_baseline(config, structures, species), config)
+    scale = default_energy_scale(structures, task.baseline)
+    with single_blas_thread():
+        others = tuple(_pair_terms(task, scale).values())
+        found = {
+            k: _without_points(task, settings, settings.energy_scale or scale, others)
+            for k, settings in enumerate(config.terms)
+            if is_learned(settings)
+        }
+    return {k: channels_of((term,))[0] for k, term in found.items()}
+
+
+def is_learned(settings: TermSettings) -> TypeGuard[SoapTermSettings]:
+    """Whether the channels of a term are learned from data."""
+    return isinstance(settings, SoapTermSettings) and settings.embedding == "learned"
+
+
+def _pair_terms(task: FitTask, energy_scale: float) -> dict[int, PairTerm]:
+    """The pair terms by their numbers."""
+    empty = {
+        k: (settings, empty_term(settings, task.species, settings.energy_scale or energy_scale))
+        for k, settings in enumerate(task.config.terms)
+        if isinstance(settings, PairTermSettings)
+    }
+    return {
+        k: term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
+        for k, (settings, term) in empty.items()
+    }
 
 
 def _soap_term(
@@ -202,14 +234,22 @@ def _soap_term(
     others: tuple[PairTerm, ...],
     rng: np.random.Generator,
 ) -> SoapTerm:
-    term = empty_term(settings, task.species, energy_scale)
-    if settings.embedding == "learned":
-        learned = learn_mixing(task, term.descriptor, settings.zeta, energy_scale, others).reduction
-        term = replace(term, descriptor=_contracted(replace(term.descriptor, reduction=learned), settings))
+    term = _without_points(task, settings, energy_scale, others)
     points = [
         choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress) for z in task.species
     ]
     return term.with_points(tuple(points))
+
+
+def _without_points(
+    task: FitTask, settings: SoapTermSettings, energy_scale: float, others: tuple[PairTerm, ...]
+) -> SoapTerm:
+    """A many-body term with its channels, learned where that is asked for."""
+    term = empty_term(settings, task.species, energy_scale)
+    if not is_learned(settings):
+        return term
+    learned = learn_mixing(task, term.descriptor, settings.zeta, energy_scale, others).reduction
+    return replace(term, descriptor=_contracted(replace(term.descriptor, reduction=learned), settings))
 
 
 @overload

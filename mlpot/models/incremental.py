@@ -20,7 +20,7 @@ from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline
 from .descriptor_tables import Tables
 from .design_matrix import Design, Group, noise_of
-from .fit import default_energy_scale, empty_term, make_baseline
+from .fit import default_energy_scale, empty_term, is_learned, make_baseline
 from .gather import bounded_map
 from .growing_factor import GrowingFactor
 from .pair_term import PairTerm
@@ -363,9 +363,9 @@ class Fit:
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
     """ConfigError for channels that would have to be learned before there is data."""
     for k, settings in enumerate(config.terms):
-        if isinstance(settings, SoapTermSettings) and settings.embedding == "learned" and k not in tables:
+        if is_learned(settings) and k not in tables:
             raise ConfigError(
-                'embedding = "learned": a fit that grows begins without data to learn from; start it from a model that '
+                'embedding = "learned": there is no data to learn from; start from data ([data]) or from a model that '
                 '`mlpot fit` made (learning.model), or set embedding = "periodic" and leave embedding_start out'
             )
 

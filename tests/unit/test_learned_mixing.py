@@ -263,6 +263,8 @@ def test_a_growing_fit_goes_on_with_channels_that_were_learned(two_species_frame
     model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, check_labels=False))
     with pytest.raises(ConfigError, match=r"learning\.model"):
         mlpot.Fit(model.config, model.species)
+    with pytest.raises(ConfigError, match=r"\[data\]"):
+        Learner(model.config, model.species).begin([], [])
     learner = Learner(mlpot.FitConfig(preset="fast"), model.species)
     learner.begin(frames[:3], [], start=model)
     assert channels_of(learner.fit.terms) == channels_of(model.terms)
@@ -274,3 +276,28 @@ def test_a_growing_fit_goes_on_with_channels_that_were_learned(two_species_frame
     on = Learner(mlpot.FitConfig(preset="fast"), model.species)
     on.begin(frames[:3], [], start=model, saved=again)
     assert on.fit is again
+    same = Learner(model.config, model.species)
+    same.begin(frames[:3], [], start=model)
+    np.testing.assert_array_equal(same.fit.model.predict(atoms).forces, learner.fit.model.predict(atoms).forces)
+
+
+def test_a_learner_learns_channels_from_its_data(two_species_frames, tmp_path, monkeypatch):
+    """Those of a fit to the same data; a later run finds them in what the earlier one has saved."""
+    keys = {"mix": "both", "n_channels": 4, "symmetric": True, "embedding": "learned", "order": 3}
+    config = mlpot.FitConfig(terms=[SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 20, **keys}], check_labels=False)
+    frames = [*two_species_frames, *make_frames(6, numbers=(6, 14), seed=5)]
+    data, labels = frames[:-2], frames[-2:]
+    live = Learner(config, (6, 14))
+    live.begin(data, [])
+    assert channels_of(live.fit.terms) == channels_of(mlpot.fit(data, config).terms)
+    for atoms in labels:
+        live.learn(atoms, None)
+    live.fit.save(tmp_path / "fit.h5")
+    replayed = Learner(config, (6, 14))
+    replayed.begin(data, labels)
+    monkeypatch.setattr("mlpot.learning.learner.learn_channels", lambda *_: pytest.fail("learned again"))
+    resumed = Learner(config, (6, 14))
+    resumed.begin(data, labels, saved=mlpot.Fit.load(tmp_path / "fit.h5"))
+    for other in (replayed, resumed):
+        forces = other.model.predict(frames[0]).forces
+        np.testing.assert_array_equal(forces, live.model.predict(frames[0]).forces)

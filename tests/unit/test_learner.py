@@ -17,8 +17,14 @@ from mlpot.models.settings import FitConfig
 NOW = {"since_label": 5, "since_check": 0}
 
 
+def from_nothing(rules=None):
+    learner = Learner(CONFIG, (14,), rules)
+    learner.begin([], [])
+    return learner
+
+
 def test_decisions():
-    learner = Learner(CONFIG, (14,), Rules(max_labels=1, novelty=100.0))
+    learner = from_nothing(Rules(max_labels=1, novelty=100.0))
     assert learner.decide(None, **NOW).reason == "no model"
     first, far = make_frames(2, seed=3)
     learner.learn(first, None)
@@ -37,7 +43,7 @@ def test_decisions():
 
 
 def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
-    learner = Learner(CONFIG, (14,))
+    learner = from_nothing()
     learner.learn(frames[0], None)
     prediction = learner.model.predict(frames[1], uncertainty=True)
     before, n_before = learner.before(prediction), learner.model.n_sparse
@@ -51,7 +57,7 @@ def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
 
 def test_errors_seen_calibrate_the_uncertainty(frames):
     """Deviations become the errors that occur: the same structure, a scale that has been learned."""
-    learner = Learner(CONFIG, (14,))
+    learner = from_nothing()
     learner.learn(frames[0], None)
     for atoms in frames[1:6]:
         raw = learner.before(learner.model.predict(atoms, uncertainty=True))
@@ -69,7 +75,7 @@ def test_errors_seen_calibrate_the_uncertainty(frames):
 
 def test_the_model_is_a_function_of_the_labels(frames):
     """Learned one by one, or all at once after a restart: the same bits."""
-    live = Learner(CONFIG, (14,))
+    live = from_nothing()
     for k, atoms in enumerate(frames[:4]):
         live.learn(atoms, None if k == 0 else live.before(live.model.predict(atoms, uncertainty=True)))
     again = Learner(CONFIG, (14,))

@@ -59,7 +59,7 @@ def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"{name}.type = {given!r}: must be one of {sorted(TERM_TYPES)}"
     message = problem["msg"].removeprefix("Value error, ")
     if isinstance(problem["input"], dict):
-        return f"{name}: {message}"
+        return f"{name}: {message}" if name else message
     return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -16,7 +16,15 @@ from .learning.dynamics import DynamicsPlan
 from .learning.journal import RunSettings
 from .learning.policy import Convergence, Rules
 from .models.representatives import NOVEL
-from .models.settings import FitConfig, FitSettings, ModelSettings, PairTermSettings, Settings, SoapTermSettings
+from .models.settings import (
+    FitConfig,
+    FitSettings,
+    ModelSettings,
+    PairTermSettings,
+    Settings,
+    SoapTermSettings,
+    is_learned,
+)
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
@@ -251,9 +259,14 @@ class LearningFile(Settings):
         )  # fmt: skip
 
     @model_validator(mode="after")
-    def _model_has_data(self) -> LearningFile:
+    def _has_the_data_it_needs(self) -> LearningFile:
         if self.learning.model and not self.data.train:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
+        if not self.data.train and any(map(is_learned, self.model.terms)):
+            raise ValueError(
+                'embedding = "learned" in model.terms needs data to learn from: name it in data.train, or set '
+                'embedding = "periodic" and leave embedding_start out'
+            )
         return self
 
 

@@ -10,11 +10,11 @@ from ase import Atoms
 from ..errors import ConfigError
 from ..models.calibration import Calibration
 from ..models.descriptor_tables import Tables, channels_of
-from ..models.fit import is_learned, learn_channels
+from ..models.fit import learn_channels
 from ..models.incremental import Fit
 from ..models.prediction import Prediction, least_certain
 from ..models.presets import resolve
-from ..models.settings import FitConfig
+from ..models.settings import FitConfig, is_learned
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
 from ..structures import agrees, labelled

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeGuard, overload
+from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
@@ -33,7 +33,7 @@ from .noises import SHARPEST, STEPS, left_open, noises_by_label, sharpened
 from .pair_term import PairTerm, species_pairs
 from .presets import resolve
 from .report import Comparison, FitReport, errors_per_config_type, residuals
-from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings
+from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .task import FitTask
@@ -207,11 +207,6 @@ def learn_channels(
             if is_learned(settings)
         }
     return {k: channels_of((term,))[0] for k, term in found.items()}
-
-
-def is_learned(settings: TermSettings) -> TypeGuard[SoapTermSettings]:
-    """Whether the channels of a term are learned from data."""
-    return isinstance(settings, SoapTermSettings) and settings.embedding == "learned"
 
 
 def _pair_terms(task: FitTask, energy_scale: float) -> dict[int, PairTerm]:

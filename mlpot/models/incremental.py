@@ -20,12 +20,12 @@ from ..threads import n_threads, single_blas_thread
 from .baseline import Baseline
 from .descriptor_tables import Tables
 from .design_matrix import Design, Group, noise_of
-from .fit import default_energy_scale, empty_term, is_learned, make_baseline
+from .fit import default_energy_scale, empty_term, make_baseline
 from .gather import bounded_map
 from .growing_factor import GrowingFactor
 from .pair_term import PairTerm
 from .presets import resolve
-from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings
+from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance

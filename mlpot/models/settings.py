@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -114,6 +114,11 @@ def _checked_step(term):
 
 
 TermSettings = Annotated[PairTermSettings | SoapTermSettings, Field(discriminator="type")]
+
+
+def is_learned(term: TermSettings) -> TypeGuard[SoapTermSettings]:
+    """Whether the channels of a term are learned from data."""
+    return isinstance(term, SoapTermSettings) and term.embedding == "learned"
 
 
 class ModelSettings(Settings):

@@ -61,6 +61,13 @@ DRIVER = LEARN + "[driver]\n"
         (DriverFile, DRIVER, "[driver]", '[driver]\nunix = ""', "unix: the name is empty"),
         (LearnFile, LEARN, "[output]", '[dynamics]\nensemble = "nvp"\n[output]', "dynamics.ensemble = 'nvp'"),
         (LearnFile, LEARN, "[output]", '[learning]\nmodel = "a.h5"\n[output]', "learning.model needs the data"),
+        (
+            LearnFile,
+            LEARN,
+            "[output]",
+            '[[model.terms]]\ntype = "soap"\nmix = "both"\nn_channels = 4\nembedding = "learned"\n[output]',
+            "needs data to learn from: name it in data.train",
+        ),
         (LearnFile, LEARN, "[output]", "[labeler]\n[output]", "labeler: unknown key; did you mean 'labeller'?"),
         (LearnFile, LEARN, "[output]", '[labeller]\non_failure = "ignore"\n[output]', "labeller.on_failure = 'ignore'"),
         (
@@ -89,6 +96,7 @@ def test_errors_name_key_value_and_remedy(tmp_path, schema, text, old, new, mess
         read_config(file, schema)
     assert message in str(error.value)
     assert str(file) in str(error.value)
+    assert ": :" not in str(error.value)
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from finite_differences import position_gradient, strain_gradient
+from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 from scipy.spatial.transform import Rotation
 
 from mlpot.descriptors import reference
@@ -84,7 +85,7 @@ def test_the_twins_pullback_and_ours():
 
 
 @pytest.mark.parametrize("n_atoms", [1, 8, 27])
-@pytest.mark.parametrize("case", [CASES[0], HIGHER[0]])
+@pytest.mark.parametrize("case", [CASES[0], HIGHER[0], HIGHER[-1]])
 def test_features_on_the_way_to_their_pullback(case, n_atoms):
     """The same numbers to the last bit, whether blocks of centres are full or not."""
     descriptor = descriptor_of(case)
@@ -98,6 +99,23 @@ def test_features_on_the_way_to_their_pullback(case, n_atoms):
     np.testing.assert_allclose(
         gradients[pairs.i == n_atoms - 1], one_by_one[pairs.i == n_atoms - 1], rtol=0, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("level", range(3))
+@pytest.mark.parametrize("case", [CASES[3], HIGHER[3], HIGHER[-1]])
+def test_every_instruction_set(case, level):
+    """They differ in how many channels and centres are treated at once."""
+    descriptor = descriptor_of(case)
+    pairs = find_pairs(structure(descriptor.species), descriptor.cutoff)
+    cotangent = np.random.default_rng(4).normal(size=(pairs.n_atoms, descriptor.n_features))
+    best = descriptor.compute_and_vjp(pairs, cotangent)
+    try:
+        assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
+        found = descriptor.compute_and_vjp(pairs, cotangent)
+    finally:
+        use_instructions(-1)
+    for ours, theirs in zip(found, best, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("case", CASES[:4] + HIGHER)

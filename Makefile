@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.px? cython_ext/core/*)
 # More than there are processors: many tests wait for other programs most of the time.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")
-PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# Threads that wait must not spin while the tests of other processes want the processor.
+PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test quick bench lint clean
 

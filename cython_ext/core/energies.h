@@ -328,7 +328,7 @@ static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
     for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_FEW); ++k) {
         const int n = BLOCK_SIZE(n_centres, k, MLPOT_FEW);
         block_features(d, p, n, centres + k * MLPOT_FEW, &b);
-        if (out) copy_features(&b, n, n_features, out + k * MLPOT_FEW * n_features);
+        copy_features(&b, n, n_features, out + k * MLPOT_FEW * n_features);
         copy_cotangent(cotangent + k * MLPOT_FEW * n_features, n, n_features, &b);
         block_vjp(d, p, n, centres + k * MLPOT_FEW, &b, pair_gradients, NULL, NULL);
     }

@@ -162,8 +162,7 @@ int mlpot_instructions(int level);
  * Expansion coefficients (n_centres, n_harmonics, n_channels). */
 int mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                  const int32_t *centres, double *coefficients);
-/* Features (n_centres, n_features), normalised, and their pullback (one thread), ADDED to pair_gradients, which finds the
- * features (or NULL) on its way. */
+/* Features (n_centres, n_features), normalised; and, of one thread, these with their pullback, ADDED to pair_gradients. */
 int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                    const int32_t *centres, int n_threads, double *features);
 int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,

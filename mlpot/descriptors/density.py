@@ -180,7 +180,7 @@ class SoapDescriptor:
         return self.compute_and_vjp(pairs, cotangent)[1]
 
     def compute_and_vjp(self, pairs: Pairs, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`compute` and `vjp` at once, in little more time than the latter takes, which needs the features anyway."""
+        """Features (n_atoms, n_features) of `compute` and pair gradients (n_pairs, 3), eV/A, of `vjp`, which needs the former."""
         gradients = np.zeros((pairs.n_pairs, 3))
         cotangent = np.ascontiguousarray(cotangent)
         return self.core.features_vjp(self.view(pairs), _centres(pairs, None), cotangent, gradients), gradients

@@ -149,13 +149,13 @@ class Campaign:
         """
         present = set(species) | {int(z) for frame in self.frames for z in frame.numbers}
         self.learner = Learner(self._config, tuple(sorted(present)), self._rules)
+        self._keep_start()
         store = self.source.store
         if state is None:
             state = self._state_of_labels()
         self.learned_keys = list(state.get("learned", []))
         stored = [store.get(key).atoms for key in self.learned_keys]
         self.learner.begin(self.frames, stored, self._start_model, state.get("learner"), self._saved_fit())
-        self._keep_start()
         self.queue = [Query.restore(values) for values in state.get("queue", [])]
         for query in self.queue:
             self.source.request(query.atoms)

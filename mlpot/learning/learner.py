@@ -159,6 +159,8 @@ class Learner:
         ------
         ConfigError
             If there is nothing that channels could be learned from.
+        FitError
+            If there is too little of it.
         """
         points = {} if start is None else self._adopt(start)
         if not self._agrees(saved, [*data, *learned], len(data)):

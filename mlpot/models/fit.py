@@ -211,15 +211,16 @@ def learn_channels(
 
 def _pair_terms(task: FitTask, energy_scale: float) -> dict[int, PairTerm]:
     """The pair terms by their numbers."""
-    empty = {
-        k: (settings, empty_term(settings, task.species, settings.energy_scale or energy_scale))
+    return {
+        k: _pair_term(task, settings, settings.energy_scale or energy_scale)
         for k, settings in enumerate(task.config.terms)
         if isinstance(settings, PairTermSettings)
     }
-    return {
-        k: term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
-        for k, (settings, term) in empty.items()
-    }
+
+
+def _pair_term(task: FitTask, settings: PairTermSettings, energy_scale: float) -> PairTerm:
+    term = empty_term(settings, task.species, energy_scale)
+    return term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
 
 
 def _soap_term(

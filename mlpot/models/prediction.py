@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Prediction:
         Of the total energy, eV, with the correlations of all atoms; None unless asked for.
     forces_std : (n_atoms, 3) array or None
         Of the forces, eV/A; None unless asked for, and from an imported model.
+    stress_std : (3, 3) array or None
+        Of the stress, eV/A^3; None unless asked for, without a three-dimensional cell, and from an imported model.
     novelty : (n_atoms,) array or None
         How far environments are from all sparse points: the prior's standard deviation that the sparse points do not explain
         over what they leave at environments that count as known. About 1 or less for known environments, whatever the
@@ -47,14 +50,15 @@ class Prediction:
     energies_std: np.ndarray | None = None
     energy_std: float | None = None
     forces_std: np.ndarray | None = None
+    stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
 
 
 class Uncertainty(Mapping):
-    """ "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A and "novelty" (n_atoms,) of a
-    prediction: those that it has, none when it was made without."""
+    """ "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A, "stress_std" (3, 3) in eV/A^3
+    and "novelty" (n_atoms,) of a prediction: those that it has, none when it was made without."""
 
-    NAMES = ("energies_std", "energy_std", "forces_std", "novelty")
+    NAMES = ("energies_std", "energy_std", "forces_std", "stress_std", "novelty")
 
     def __init__(self, prediction: Prediction | None = None):
         self._prediction = prediction
@@ -76,6 +80,35 @@ def least_certain(forces_std: np.ndarray) -> float:
     return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
 
 
+@dataclass(frozen=True)
+class ExpectedErrors:
+    """How far a prediction is expected to be off, as a user counts it.
+
+    Parameters
+    ----------
+    force : float
+        Of a component of the least certain atom's force, eV/A.
+    energy : float
+        Of the energy per atom, eV/atom.
+    stress : float or None
+        Of the least certain component of the stress, eV/A^3; None without a three-dimensional cell.
+    """
+
+    force: float
+    energy: float
+    stress: float | None
+
+
+def expected_errors(prediction: Prediction) -> ExpectedErrors:
+    """Expected errors of a prediction that was made with its uncertainty."""
+    stress = prediction.stress_std
+    return ExpectedErrors(
+        force=least_certain(prediction.forces_std),
+        energy=prediction.energy_std / len(prediction.energies),
+        stress=None if stress is None else float(stress.max()),
+    )
+
+
 def make_prediction(
     pairs: Pairs,
     volume: float | None,
@@ -85,11 +118,21 @@ def make_prediction(
 ) -> Prediction:
     """A prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""
     virial = pairs.virial(pair_gradients)
+    found: dict[str, Any] = {}
+    if deviations is not None:
+        virial_std = deviations.virial_std
+        found = {
+            "energies_std": deviations.energies_std,
+            "energy_std": deviations.energy_std,
+            "forces_std": deviations.forces_std,
+            "stress_std": None if volume is None or virial_std is None else virial_std / volume,
+            "novelty": deviations.novelty,
+        }
     return Prediction(
         energy=float(energies.sum()),
         energies=energies,
         forces=pairs.forces(pair_gradients),
         virial=virial,
         stress=None if volume is None else -virial / volume,
-        **({} if deviations is None else vars(deviations)),
+        **found,
     )

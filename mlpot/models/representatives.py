@@ -231,6 +231,7 @@ class Representatives:
             unexplained=np.maximum(unexplained - expected, 0.0),
             total=self.choice.share * float(whole @ whole),
             forces=force_variances(pairs.forces(gradients)),
+            virial=np.mean(pairs.virial(gradients) ** 2, axis=-1),
             novelty=np.sqrt(unexplained / known),
         )
 

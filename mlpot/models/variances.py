@@ -16,6 +16,7 @@ class Deviations:
     energies_std: np.ndarray
     energy_std: float
     forces_std: np.ndarray | None
+    virial_std: np.ndarray | None
     novelty: np.ndarray | None
 
 
@@ -34,6 +35,8 @@ class Variances:
         Of the total energy, what the data leave open, eV^2.
     forces : (n_atoms, 3) array or None
         (eV/A)^2; None for an imported model.
+    virial : (3, 3) array or None
+        eV^2; None for an imported model.
     novelty : (n_atoms,) array or None
         See `Prediction`.
     """
@@ -42,12 +45,13 @@ class Variances:
     unexplained: np.ndarray
     total: float
     forces: np.ndarray | None
+    virial: np.ndarray | None
     novelty: np.ndarray | None
 
     @classmethod
     def of_instances(cls, unexplained: np.ndarray) -> Variances:
         """Of an imported model: variances (n_atoms,) in eV^2 that are independent of each other and of any data."""
-        return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None)
+        return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None, None)
 
     def calibrated(self, calibration: Calibration) -> Deviations:
         """Standard deviations; the unexplained part is the prior's and not scaled."""
@@ -56,6 +60,7 @@ class Variances:
             energies_std=np.sqrt(scale * self.posterior + self.unexplained),
             energy_std=float(np.sqrt(scale * self.total + self.unexplained.sum())),
             forces_std=None if self.forces is None else calibration.forces_std(np.sqrt(self.forces)),
+            virial_std=None if self.virial is None else calibration.force_scale * np.sqrt(self.virial),
             novelty=self.novelty,
         )
 

@@ -109,7 +109,7 @@ class Learner:
     def calibrated(self, model: SparseGP) -> SparseGP:
         """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
         scale = self.history.scale
-        return model.calibrated(Calibration(force_scale=scale, energy_scale=scale))
+        return model.calibrated(Calibration(force_scale=scale, energy_scale=scale, stress_scale=scale))
 
     @property
     def n_labels(self) -> int:

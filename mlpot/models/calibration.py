@@ -12,7 +12,8 @@ Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import minimize
@@ -41,6 +42,10 @@ class Calibration:
         eV/A, added in squares to those of forces.
     n_forces, n_energies : int
         Errors that it was fitted to: force components, total energies. 0: not calibrated.
+    stress_scale : float
+        Multiplies the deviations of the stress.
+    of_elements : mapping of int to float
+        Further factors on the deviations of the forces on atoms of an element, floor included; 1 where there is none.
     """
 
     force_scale: float = 1.0
@@ -48,10 +53,17 @@ class Calibration:
     energy_scale: float = 1.0
     n_forces: int = 0
     n_energies: int = 0
+    stress_scale: float = 1.0
+    of_elements: Mapping[int, float] = field(default_factory=dict)
 
-    def forces_std(self, raw: np.ndarray) -> np.ndarray:
-        """Calibrated deviations of raw ones, eV/A."""
-        return np.sqrt((self.force_scale * raw) ** 2 + self.force_floor**2)
+    def forces_std(self, raw: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Calibrated deviations of raw ones (n_atoms, 3), eV/A, of atoms of these elements (n_atoms,)."""
+        both = np.sqrt((self.force_scale * raw) ** 2 + self.force_floor**2)
+        return both if numbers is None else both * self.element_factors(numbers)[:, None]
+
+    def element_factors(self, numbers: np.ndarray) -> np.ndarray:
+        """Factors (n_atoms,) of `of_elements`."""
+        return np.array([self.of_elements.get(z, 1.0) for z in numbers.tolist()])
 
     def uncertain(self, forces_std: np.ndarray) -> np.ndarray:
         """Mask of the calibrated deviations, eV/A, that belong to components which no symmetry makes zero."""

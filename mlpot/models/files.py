@@ -88,8 +88,13 @@ def _read(h5: h5py.File) -> SparseGP:
         report=None if header["report"] is None else FitReport.from_dict(header["report"]),
         provenance=header["provenance"],
         regularisation=header.get("regularisation", 0.0),
-        calibration=Calibration(**header.get("calibration", {})),
+        calibration=_calibration(header.get("calibration", {})),
     )
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    of_elements = {int(z): factor for z, factor in values.get("of_elements", {}).items()}
+    return Calibration(**{**values, "of_elements": of_elements})
 
 
 def _baseline(values: dict[str, Any], glue: str | None) -> Baseline:

@@ -161,7 +161,7 @@ class SparseGP:
             model.baseline.predict(pairs, energies, gradients)
             for term, part in zip(model.terms, columns(model.terms), strict=True):
                 term.predict(known, model.weights[part], energies, gradients)
-            deviations = model._variances(known).calibrated(model.calibration) if uncertainty else None
+            deviations = model._variances(known).calibrated(model.calibration, pairs.numbers) if uncertainty else None
         return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
 
     def covering(self, numbers: np.ndarray) -> SparseGP:

@@ -53,14 +53,14 @@ class Variances:
         """Of an imported model: variances (n_atoms,) in eV^2 that are independent of each other and of any data."""
         return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None, None)
 
-    def calibrated(self, calibration: Calibration) -> Deviations:
-        """Standard deviations; the unexplained part is the prior's and not scaled."""
+    def calibrated(self, calibration: Calibration, numbers: np.ndarray) -> Deviations:
+        """Standard deviations for atoms of these elements (n_atoms,); the unexplained part is the prior's and not scaled."""
         scale = calibration.energy_scale**2
         return Deviations(
             energies_std=np.sqrt(scale * self.posterior + self.unexplained),
             energy_std=float(np.sqrt(scale * self.total + self.unexplained.sum())),
-            forces_std=None if self.forces is None else calibration.forces_std(np.sqrt(self.forces)),
-            virial_std=None if self.virial is None else calibration.force_scale * np.sqrt(self.virial),
+            forces_std=None if self.forces is None else calibration.forces_std(np.sqrt(self.forces), numbers),
+            virial_std=None if self.virial is None else calibration.stress_scale * np.sqrt(self.virial),
             novelty=self.novelty,
         )
 

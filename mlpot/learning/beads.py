@@ -201,7 +201,7 @@ class LearningEvaluator:
         n_queued = len(self.campaign.queue)
         if version.model is None:
             return View(atoms, learner.decide(None, since, since_check, n_queued), version)
-        if version.model.calibration.force_scale != learner.history.scale:
+        if version.model.calibration != learner.calibration:
             version = replace(version, model=learner.calibrated(version.model))
         if self._neighbours is None or self._neighbours.cutoff != version.model.cutoff:
             self._neighbours = BeadNeighbours(version.model.cutoff)

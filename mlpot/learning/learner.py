@@ -108,8 +108,13 @@ class Learner:
 
     def calibrated(self, model: SparseGP) -> SparseGP:
         """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
+        return model.calibrated(self.calibration)
+
+    @property
+    def calibration(self) -> Calibration:
+        """By the errors seen so far."""
         scale = self.history.scale
-        return model.calibrated(Calibration(force_scale=scale, energy_scale=scale, stress_scale=scale))
+        return Calibration(force_scale=scale, energy_scale=scale, stress_scale=scale)
 
     @property
     def n_labels(self) -> int:

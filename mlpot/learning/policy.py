@@ -14,7 +14,7 @@ RECENT = 10
 """Labels that an adaptive threshold and the calibration remember."""
 FADING = 0.5
 """Weight of a label's error in the calibration, relative to the label after it."""
-FIRST_SCALE = 4.0
+FIRST_SCALE = 1.0
 """Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""
 GROWTH = 2.0
 """A threshold never exceeds this multiple of the uncertainties at which errors have been seen: the next step out is

@@ -187,11 +187,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any process is started
     options.folder = options.folder.resolve()
-    tasks = tasks_of(options)
-    print(table(RUN_HEADS))
-    results = perform_all([task for task in tasks if task.seed is not None], options.jobs)
-    print(f"\n{table(TOOL_HEADS)}")
-    results += perform_all([task for task in tasks if task.seed is None], options.jobs)
+    tasks, results = tasks_of(options), []
+    runs = [task for task in tasks if task.seed is not None]
+    for heads, part in ((RUN_HEADS, runs), (TOOL_HEADS, [task for task in tasks if task.seed is None])):
+        if part:
+            print(f"\n{table(heads)}", flush=True)
+            results += perform_all(part, options.jobs)
     print(f"\n{table(BOUND_HEADS)}")
     for row in bound_rows(BOUNDS, results):
         print(row)

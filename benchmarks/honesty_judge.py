@@ -129,7 +129,7 @@ def claims_of(frames: Sequence[Atoms], folder: Path, reference: Calculator) -> t
         if model is not None:
             bare.calc = mlpot.MlpotCalculator(model)
             bare.get_forces()
-            said = bare.calc.results | bare.calc.uncertainty
+            said = bare.calc.results | dict(bare.calc.uncertainty)
         bare.calc = reference
         claims.append(claim_of(said, bare, int(frame.info["step"])))
     return claims, "then" if written else "final model"

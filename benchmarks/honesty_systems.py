@@ -185,7 +185,7 @@ def silicon_surface() -> Atoms:
 
 
 SYSTEMS = {
-    "CO/Cu(111)": System(co_on_copper, CHEAP, 300.0, 1500),
+    "CO/Cu(111)": System(co_on_copper, CHEAP, 500.0, 1500),
     "H2O/Al(111)": System(water_on_aluminium, CHEAP, 300.0, 1500),
     "N/Ni(111)": System(nitrogen_on_nickel, CHEAP, 500.0, 1500),
     "Pt13": System(platinum_cluster, CHEAP, 600.0, 1500),

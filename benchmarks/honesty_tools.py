@@ -177,17 +177,19 @@ def hop(calculator: Calculator, folder: Path) -> list[Answer]:
         slab.calc = calculator
         ends.append(relaxed(slab, slab, 0.02))
     images = [ends[0].copy(), *(ends[0].copy() for _ in range(3)), ends[1].copy()]
-    band = NEB(images, allow_shared_calculator=True)
+    band = NEB(images, method="improvedtangent", allow_shared_calculator=True)
     band.interpolate()
     for image in images:
         image.calc = calculator
     for _ in range(ROUNDS):
         BFGS(band, logfile=None).run(fmax=0.05, steps=100)
-        energies = [image.get_potential_energy() for image in images]
-        if confirmed(calculator, images[int(np.argmax(energies))]):
+        if confirmed(calculator, max(images, key=lambda image: image.get_potential_energy())):
             break
-    energies = [image.get_potential_energy() for image in images]
-    return [Answer("barrier", "meV", [1e3 * float(max(energies) - energies[0])], relative=0.1, absolute=10.0)]
+    energies = [1e3 * float(image.get_potential_energy()) for image in images]
+    return [
+        Answer("barrier", "meV", [max(energies) - energies[0]], relative=0.1, absolute=10.0),
+        Answer("energies along the path", "meV", [e - energies[0] for e in energies[1:]], relative=0.1, absolute=10.0),
+    ]
 
 
 TOOLS = {

@@ -6,7 +6,7 @@
 For each system and seed: `mlpot template learn start.xyz`, in which only calculator, ensemble, temperature, steps, seed and folder
 are set; `mlpot learn`; then predicted frames of the trajectory are calculated with the labels' own calculator. A row says how
 large the force errors were, how large they were said to be, how often that was far off, and what verdict the run gave of itself.
-Next come tools that are not dynamics (relaxations, phonons, scans, barriers) through a `LearningCalculator`, against direct
+Configurations of the folder inputs are run as they are, once. Next come tools that are not dynamics (relaxations, phonons, scans, barriers) through a `LearningCalculator`, against direct
 calculations. The last table compares all of it with what must be true. Results are kept in the folder, and what is there is
 not run again.
 """
@@ -30,7 +30,7 @@ from typing import Any
 
 import ase.io
 from honesty_judge import judge
-from honesty_systems import SYSTEMS, System
+from honesty_systems import SHIPPED, SYSTEMS, Shipped, System
 from honesty_tables import BOUND_HEADS, BOUNDS, RUN_HEADS, TOOL_HEADS, bound_rows, run_row, table, tool_row
 from honesty_tools import TOOLS
 
@@ -83,17 +83,20 @@ def mlpot_says(arguments: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def learn(system: System, seed: int, folder: Path) -> dict:
+def learn(system: System | Shipped, seed: int, folder: Path) -> dict:
     """Run a system as a new user would, and judge it."""
-    start = system.make()
-    start.info.clear()
-    ase.io.write(folder / "start.xyz", start, format="extxyz")
-    template = mlpot_says(["template", "learn", "start.xyz"], folder)
-    (folder / "learn.toml").write_text(filled_in(template, system.values(seed, "run")), encoding="utf-8")
+    if isinstance(system, Shipped):
+        text = system.text()
+    else:
+        start = system.make()
+        start.info.clear()
+        ase.io.write(folder / "start.xyz", start, format="extxyz")
+        text = mlpot_says(["template", "learn", "start.xyz"], folder)
+    (folder / "learn.toml").write_text(filled_in(text, system.values(seed, "run")), encoding="utf-8")
     started = time.perf_counter()
     mlpot_says(["learn", "learn.toml"], folder)
     ran = time.perf_counter()
-    found = judge(folder / "run", system.reference.make(), system.n_judged)
+    found = judge(folder / "run", system.reference.make, system.n_judged)
     return {**found, "run_seconds": ran - started, "judge_seconds": time.perf_counter() - ran}
 
 
@@ -108,8 +111,9 @@ def perform(task: Task) -> dict:
         if task.seed is None:
             record |= TOOLS[task.name](task.folder)
         else:
-            system = SYSTEMS[task.name]
-            record |= learn(replace(system, steps=task.steps or system.steps), task.seed, task.folder)
+            system = (SYSTEMS | SHIPPED)[task.name]
+            shortened = system if task.steps is None else replace(system, steps=task.steps)
+            record |= learn(shortened, task.seed, task.folder)
     except Exception as error:  # a benchmark goes on with the next system
         return {**record, "failed": f"{type(error).__name__}: {error}"}
     task.result.write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -125,6 +129,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     runs = [
         Task(name, folder / f"{slug(name)}-{seed}", seed) for name in options.systems for seed in range(options.seeds)
     ]
+    runs += [Task(name, folder / slug(name), 0) for name in options.inputs]
     return runs + [Task(name, folder / f"tool-{slug(name)}") for name in options.tools]
 
 
@@ -154,7 +159,7 @@ def shown(record: dict) -> dict:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, known in (("systems", SYSTEMS), ("tools", TOOLS)):
+    for name, known in (("systems", SYSTEMS), ("inputs", SHIPPED), ("tools", TOOLS)):
         parser.add_argument(
             f"--{name}",
             type=names_among(known),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.data import chemical_symbols
 from ase.db import connect
 from ase.stress import voigt_6_to_full_3x3_stress
@@ -70,15 +71,16 @@ class Claim:
         return bool(errors[worst] > 3 * _rms(self.forces_std[worst]))
 
 
-def judge(folder: Path, reference: Calculator, n_judged: int | None = None) -> dict:
+def judge(folder: Path, make: Callable[[], Calculator], n_judged: int | None = None) -> dict:
     """What a run folder of `mlpot learn` claims, against the truth.
 
     Parameters
     ----------
     folder : Path
         With trajectories, labels.db, state.json and model.h5.
-    reference : Calculator
-        The calculator that made the labels.
+    make : callable
+        Returns a new calculator like the one that made the labels. Each frame gets its own: codes that continue from their
+        previous result, such as tblite, return wrong forces once they have failed to converge.
     n_judged : int or None
         At most about this many frames, evenly spaced; None: all.
 
@@ -90,14 +92,21 @@ def judge(folder: Path, reference: Calculator, n_judged: int | None = None) -> d
     Raises
     ------
     ValueError
-        If the trajectory has no predicted frame after a tenth of the run.
+        If the trajectory has no predicted frame after a tenth of the run, or the reference fails on all of them.
     """
     frames, first, last = predicted_frames(folder)
     stride = 1 if n_judged is None else -(-len(frames) // n_judged)
-    claims, said = claims_of(frames[::stride], folder, reference)
+    claims, said = claims_of(frames[::stride], folder, make)
+    if not claims:
+        raise ValueError(f"{folder}: the reference failed on all {len(frames[::stride])} frames")
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     found = summary(claims, (first + last) / 2)
-    found |= {"said": said, "labels": connect(folder / "labels.db").count(), "steps": last}
+    found |= {
+        "said": said,
+        "not_calculated": len(frames[::stride]) - len(claims),
+        "labels": connect(folder / "labels.db").count(),
+        "steps": last,
+    }
     found |= {"status": state["status"], "verdict": state["verdict"]}
     found["admits"] = state["verdict"] in ADMITTED
     found["honest"] = found["rms_second_half"] <= TARGET or found["admits"]
@@ -115,10 +124,10 @@ def predicted_frames(folder: Path) -> tuple[list[Atoms], float, int]:
     return kept, first, last
 
 
-def claims_of(frames: Sequence[Atoms], folder: Path, reference: Calculator) -> tuple[list[Claim], str]:
+def claims_of(frames: Sequence[Atoms], folder: Path, make: Callable[[], Calculator]) -> tuple[list[Claim], str]:
     """Frames against the reference; and whose words they carry: "then", as written, or "final model" without deviations.
 
-    Forces of constrained atoms count like all others.
+    Forces of constrained atoms count like all others. Frames on which the reference fails are left out.
     """
     written = all("forces_std" in atoms.arrays for atoms in frames)
     model = None if written else mlpot.load_model(folder / "model.h5")
@@ -130,8 +139,9 @@ def claims_of(frames: Sequence[Atoms], folder: Path, reference: Calculator) -> t
             bare.calc = mlpot.MlpotCalculator(model)
             bare.get_forces()
             said = bare.calc.results | dict(bare.calc.uncertainty)
-        bare.calc = reference
-        claims.append(claim_of(said, bare, int(frame.info["step"])))
+        bare.calc = make()
+        with suppress(CalculationFailed):
+            claims.append(claim_of(said, bare, int(frame.info["step"])))
     return claims, "then" if written else "final model"
 
 

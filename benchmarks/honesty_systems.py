@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from ase.build import add_adsorbate, bulk, diamond100, fcc111, make_supercell, m
 from ase.calculators.calculator import Calculator
 from ase.cluster import Icosahedron
 
+INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 EMT = "ase.calculators.emt.EMT"
 XTB = "tblite.ase.TBLite"
 BODY_CENTRED = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
@@ -81,6 +84,35 @@ class System:
             ("labeller", "parameters"): dict(self.reference.parameters),
             ("output", "folder"): folder,
         }
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A configuration of the folder `inputs`, run as it is; only its folder is another one.
+
+    Parameters
+    ----------
+    name : str
+        Of its file, without suffix.
+    most_labels : int
+        That it may need, check labels included.
+    n_judged : int
+        As of `System`; these are labelled by GFN1-xTB.
+    """
+
+    name: str
+    most_labels: int
+    n_judged: int
+    reference: Reference = GFN1
+
+    def values(self, seed: int, folder: str) -> dict[tuple[str, str], Any]:
+        """What replaces values of the file, by section and key; the seed stays."""
+        start = tomllib.loads(self.text())["structure"]["file"]
+        return {("structure", "file"): str(INPUTS.parent / start), ("output", "folder"): folder}
+
+    def text(self) -> str:
+        """The configuration."""
+        return (INPUTS / f"{self.name}.toml").read_text(encoding="utf-8")
 
 
 def co_on_copper() -> Atoms:
@@ -178,8 +210,12 @@ def silicon() -> Atoms:
 
 
 def silicon_surface() -> Atoms:
-    """Unreconstructed Si(001), six layers of four atoms."""
+    """Si(001), six layers of four atoms, p(2x1) dimers on both faces: GFN1-xTB often does not converge without them."""
     slab = diamond100("Si", (2, 2, 6), vacuum=6.0)
+    _, y, z = slab.positions.T
+    middle, faces = z.mean(), np.isin(slab.get_tags(), (1, 6))
+    y[faces] += np.where(y[faces] < 1.9, 0.72, -0.72)
+    z[faces] -= 0.2 * np.sign(z[faces] - middle)
     slab.rattle(0.02, seed=1)
     return slab
 
@@ -194,9 +230,13 @@ SYSTEMS = {
     "AlNi": System(aluminium_nickel, CHEAP, [300.0, 900.0], 1500),
     "Cu npt": System(copper, CHEAP, [300.0, 2400.0], 1500, "npt"),
     "ethanol": System(ethanol, GFN1, 300.0, 1000),
-    "8 H2O": System(liquid_water, GFN1, 350.0, 800, n_judged=50),
+    "8 H2O": System(liquid_water, GFN1, 350.0, 1000, n_judged=60),
     "HCOOH dimer": System(formic_acid_dimer, GFN1, 200.0, 1000),
-    "NaCl": System(sodium_chloride, GFN1, 1200.0, 500, n_judged=20),
-    "Si64": System(silicon, GFN1, 600.0, 400, n_judged=12),
-    "Si(001)": System(silicon_surface, GFN1, 600.0, 600, n_judged=20),
+    "NaCl": System(sodium_chloride, GFN1, 1200.0, 500, n_judged=10),
+    "Si64": System(silicon, GFN1, 600.0, 400, n_judged=10),
+    "Si(001)": System(silicon_surface, GFN1, 600.0, 600, n_judged=15),
+}
+SHIPPED = {
+    shipped.name: shipped
+    for shipped in (Shipped("demo", 12, 30), Shipped("learn_si", 10, 10), Shipped("learn_water", 75, 100))
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from honesty_judge import TARGET
+from honesty_systems import SHIPPED
 
 Record = dict
 """Results of one task: of a run with a seed, of a tool without."""
@@ -76,11 +77,14 @@ def bound_rows(bounds: Sequence[Bound], records: Sequence[Record]) -> Iterator[s
     """Each requirement with what was found; a failed run or tool meets none."""
     failed = sorted({record["name"] for record in records if "failed" in record})
     finished = [record for record in records if "failed" not in record]
-    runs = [record for record in finished if record["seed"] is not None]
+    runs = [record for record in finished if record["seed"] is not None and record["name"] not in SHIPPED]
     for bound in bounds:
         if runs and (found := bound.of(runs)) is not None:
             yield f"| {bound.name} | {bound.must} | {found[0]} | {'yes' if found[1] else '**no**'} |"
     for record in finished:
+        if shipped := SHIPPED.get(record["name"]):
+            met = "yes" if record["labels"] <= shipped.most_labels else "**no**"
+            yield f"| {record['name']}: labels | <= {shipped.most_labels} | {record['labels']} | {met} |"
         for answer in record.get("answers", ()):
             met = "yes" if answer["met"] else "**no**"
             yield (

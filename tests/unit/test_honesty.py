@@ -9,6 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
@@ -71,7 +72,7 @@ def run_folder(folder, frames, verdict="learning", n_labels=3):
 
 def test_errors_and_deviations_that_are_known(honesty, tmp_path):
     frames = [frame(step, PATTERN * SIGMA, SIGMA) for step in range(0, 200, 20)]
-    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT())
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT)
     rms = SIGMA * np.sqrt(np.mean(PATTERN**2))
     assert (found["said"], found["labels"], found["steps"], found["frames"]) == ("then", 3, 180, 9)
     assert found["rms"] == pytest.approx(rms, rel=1e-5)
@@ -92,7 +93,7 @@ def test_fractions_count_frames(honesty, tmp_path):
     one_atom[5] = 3.1 * SIGMA
     errors = [2.05 * SIGMA] * 2 + [one_atom] + [1.95 * SIGMA] * 7
     frames = [frame(100 + k, error, SIGMA) for k, error in enumerate(errors)]
-    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT())
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT)
     assert found["beyond_twice"] == pytest.approx(0.2)
     assert found["worst_beyond_3"] == pytest.approx(0.1)
 
@@ -102,7 +103,7 @@ def test_labels_and_the_first_tenth_are_not_judged(honesty, tmp_path):
         frame(0, 1.0, SIGMA), frame(19, 1.0, SIGMA), frame(20, 0.0, SIGMA), frame(50, 1.0, SIGMA, labelled=True),
         frame(109, 0.3, SIGMA), frame(110, 0.1, SIGMA), frame(200, 0.1, SIGMA),
     ]  # fmt: skip
-    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT())
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT)
     assert found["frames"] == 4
     assert found["rms"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.01) / 4), rel=1e-5)
     assert found["rms_second_half"] == pytest.approx(0.1, rel=1e-5)
@@ -110,7 +111,7 @@ def test_labels_and_the_first_tenth_are_not_judged(honesty, tmp_path):
 
 def test_only_so_many_frames_are_judged(honesty, tmp_path):
     frames = [frame(step, 0.1, SIGMA) for step in range(100, 123)]
-    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT(), n_judged=5)
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT, n_judged=5)
     assert found["frames"] == 5
 
 
@@ -119,7 +120,7 @@ def test_coverage_is_that_of_elements_with_enough_components(honesty, tmp_path):
     numbers = np.array([29] * 13 + [47] * 10 + [79] * 9)
     errors = np.where(numbers == 47, 0.9, 1.1)[:, None] * SIGMA
     frames = [frame(100, errors, SIGMA, numbers=numbers)]
-    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT())
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), EMT)
     assert found["coverage_1"] == {"Cu": 0.0, "Ag": 1.0}
 
 
@@ -129,7 +130,7 @@ def test_coverage_is_that_of_elements_with_enough_components(honesty, tmp_path):
      (0.21, "stalled", True)],
 )  # fmt: skip
 def test_a_run_is_honest_when_it_is_right_or_says_that_it_is_not(honesty, tmp_path, error, verdict, honest):
-    found = honesty.judge.judge(run_folder(tmp_path / "run", [frame(100, error, SIGMA)], verdict), EMT())
+    found = honesty.judge.judge(run_folder(tmp_path / "run", [frame(100, error, SIGMA)], verdict), EMT)
     assert (found["verdict"], found["honest"]) == (verdict, honest)
 
 
@@ -138,16 +139,37 @@ def test_the_final_model_answers_where_the_trajectory_has_no_deviations(honesty,
     folder = run_folder(tmp_path / "run", frames)
     model = mlpot.fit([frame(k, 0.0, None) for k in range(4)], mlpot.FitConfig(preset="fast", cutoff=4.5))
     model.save(folder / "model.h5")
-    found = honesty.judge.judge(folder, EMT())
+    found = honesty.judge.judge(folder, EMT)
     assert found["said"] == "final model"
     assert found["rms"] < 0.5
     assert found["energy_z"] is not None
 
 
+class OftenFailing(EMT):
+    """Converges where the first atom is left of its site."""
+
+    def calculate(self, atoms=None, *arguments, **keywords):
+        if atoms.positions[0, 0] > 0:
+            raise CalculationFailed("SCF not converged")
+        super().calculate(atoms, *arguments, **keywords)
+
+
+def test_frames_on_which_the_reference_fails_are_left_out(honesty, tmp_path):
+    frames = [frame(step, 0.1, SIGMA) for step in range(100, 110)]
+    failing = sum(atoms.positions[0, 0] > 0 for atoms in frames)
+    assert 0 < failing < 10
+    found = honesty.judge.judge(run_folder(tmp_path / "run", frames), OftenFailing)
+    assert (found["frames"], found["not_calculated"]) == (10 - failing, failing)
+    assert found["rms"] == pytest.approx(0.1, rel=1e-5)
+    right = run_folder(tmp_path / "none", [atoms for atoms in frames if atoms.positions[0, 0] > 0])
+    with pytest.raises(ValueError, match="failed on all"):
+        honesty.judge.judge(right, OftenFailing)
+
+
 def test_a_run_without_predictions_cannot_be_judged(honesty, tmp_path):
     folder = run_folder(tmp_path / "run", [frame(10, 0.1, SIGMA, labelled=True)])
     with pytest.raises(ValueError, match="no predicted frame"):
-        honesty.judge.judge(folder, EMT())
+        honesty.judge.judge(folder, EMT)
 
 
 def test_only_what_a_user_has_to_say_is_changed_in_the_template(honesty, tmp_path, monkeypatch):
@@ -167,6 +189,26 @@ def test_only_what_a_user_has_to_say_is_changed_in_the_template(honesty, tmp_pat
     assert read_config(Path("learn.toml"), LearnFile).fit.seed == 0
     with pytest.raises(KeyError, match=r"dynamics\.pressure"):
         honesty.main.filled_in(original, {("dynamics", "pressure"): 1.0})
+
+
+def test_shipped_configurations_keep_all_but_their_folder(honesty, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for shipped in honesty.systems.SHIPPED.values():
+        before = tomllib.loads(shipped.text())
+        Path("learn.toml").write_text(honesty.main.filled_in(shipped.text(), shipped.values(5, "run")))
+        after = tomllib.loads(Path("learn.toml").read_text())
+        read_config(Path("learn.toml"), LearnFile)
+        assert Path(after["structure"]["file"]).exists()
+        before["structure"]["file"], before["output"]["folder"] = after["structure"]["file"], "run"
+        assert after == before
+
+
+@pytest.mark.parametrize(("labels", "enough"), [(12, True), (13, False)])
+def test_labels_of_a_shipped_configuration(honesty, labels, enough):
+    """Its errors do not count among those of the template's defaults."""
+    found = met(honesty, [record(), record("demo", labels=labels, beyond_twice=1.0)])
+    assert found["demo: labels"] is enough
+    assert found["frames beyon"]
 
 
 def test_start_structures_are_sensible(honesty):

@@ -6,9 +6,9 @@
 For each system and seed: `mlpot template learn start.xyz`, in which only calculator, ensemble, temperature, steps, seed and folder
 are set; `mlpot learn`; then predicted frames of the trajectory are calculated with the labels' own calculator. A row says how
 large the force errors were, how large they were said to be, how often that was far off, and what verdict the run gave of itself.
-Configurations of the folder inputs are run as they are, once. Next come tools that are not dynamics (relaxations, phonons, scans, barriers) through a `LearningCalculator`, against direct
-calculations. The last table compares all of it with what must be true. Results are kept in the folder, and what is there is
-not run again.
+Configurations of the folder `inputs` are run once, as they are. Tools that are not dynamics (relaxations, phonons, scans,
+barriers) use a `LearningCalculator` and are compared with direct calculations. The last table compares everything with the
+requirements. Finished results are kept in the folder and not run again.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from learning_runs import campaign, do_run, plan
 from mlpot.errors import DataError, RunFolderError, StructureError
 from mlpot.learning.folder import RunFolder
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import LABEL_REASONS, Convergence, Rules
+from mlpot.learning.policy import LABEL_REASONS, Rules
 from mlpot.learning.store import read_rows
+from mlpot.learning.verdict import Convergence
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model
 from mlpot.report.log_file import extremes, read_log

@@ -12,8 +12,9 @@ from mlpot.errors import LabelError, RunFolderError
 from mlpot.labellers.faulty import calls
 from mlpot.learning.folder import RunFolder
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import Convergence, Rules
+from mlpot.learning.policy import Rules
 from mlpot.learning.store import LabelStore
+from mlpot.learning.verdict import Convergence
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
 

@@ -165,6 +165,7 @@ class Convergence:
         """
         bound = self.target or target
         rms, n_checks, n = _evidence(self.looks)
+        of_checks = _rms([look.error for look in self.looks if look.is_check])
         is_calm = not wanted and self.calm >= CALM_PART * self.n_steps
         after = float(np.median([look.expected_after for look in self.looks[-LAST:]])) if self.looks else None
         numbers = {
@@ -180,21 +181,21 @@ class Convergence:
         if rms <= bound and is_calm:
             calm = f"no label was needed in the last {self.calm} of {self.n_steps} steps"
             return Verdict("converged", f"{said}; {calm}", "", numbers)
-        stalled = self._why_stalled(target, after, rms > bound, is_calm, n_checks > 0, heated)
+        stalled = self._why_stalled(after > target, after, is_calm, of_checks > bound, heated)
         if stalled is not None:
             return Verdict("stalled", f"{said}; {stalled[0]}", stalled[1], numbers)
         return Verdict("not converged", *self._why_not(said, is_calm, wanted), numbers)
 
     def _why_stalled(
-        self, target: float, after: float, is_above: bool, is_calm: bool, is_checked: bool, heated: bool
+        self, is_unsure: bool, after: float, is_calm: bool, is_refuted: bool, heated: bool
     ) -> tuple[str, str] | None:
         """Reason and advice where going on as before is not expected to help."""
-        if after > target:
+        if is_unsure:
             return (
                 f"even for structures it has just learned the model expects force errors of {after:.3g} eV/A",
                 BETTER_MODEL,
             )
-        if is_above and is_calm and is_checked:
+        if is_calm and is_refuted:
             return "no label is asked for, yet check labels are off by more than the target", (
                 f"lower learning.threshold to get more labels, or {BETTER_MODEL}"
             )
@@ -233,8 +234,11 @@ def _evidence(looks: Sequence[Look]) -> tuple[float | None, int, int]:
     if not used:
         return None, 0, 0
     weights = [1.0 if look.is_check or not checks else SELECTED_WEIGHT for look in used]
-    mean = np.average([look.error**2 for look in used], weights=weights)
-    return float(np.sqrt(mean)), len(checks), len(used)
+    return _rms([look.error for look in used], weights), len(checks), len(used)
+
+
+def _rms(errors: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    return float(np.sqrt(np.average(np.square(errors), weights=weights))) if errors else 0.0
 
 
 def _counted(n: int, n_checks: int) -> str:

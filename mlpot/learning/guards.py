@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from ase import Atoms
 from scipy.special import gammainccinv
@@ -32,6 +34,7 @@ def largest_temperature(reference: float, n_degrees: int) -> float:
     return factor * max(reference, COLD) + 2 * REACTION / (n_degrees * BOLTZMANN)
 
 
+@cache
 def _chi_square_tail(n_degrees: int) -> float:
     """What a chi-square distributed number exceeds with the probability `RARE`."""
     return float(2 * gammainccinv(n_degrees / 2, RARE))
@@ -59,14 +62,17 @@ def _n_degrees(atoms: Atoms) -> int:
 
 def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
     """What is wrong with a step from `positions` (n_atoms, 3) and `cell` (3, 3), in A, to those of the atoms, or None."""
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        return "positions or cell are not finite"
-    if not np.array_equal(cell, atoms.cell.array) and atoms.cell.rank == 3:
-        positions = positions @ np.linalg.solve(cell, atoms.cell.array)  # a barostat moves all atoms along
-    distances = np.linalg.norm(atoms.positions - positions, axis=1)
-    farthest = int(distances.argmax())
-    if distances[farthest] <= FAR:
+    now = atoms.cell.array
+    if not (cell == now).all() and np.isfinite(now).all() and atoms.cell.rank == 3:
+        positions = positions @ np.linalg.solve(cell, now)  # a barostat moves all atoms along
+    moved = atoms.positions - positions
+    squares = np.einsum("ij,ij->i", moved, moved)
+    if squares.max() <= FAR**2:  # not of numbers that are not finite
         return None
+    if not (np.isfinite(squares).all() and np.isfinite(now).all()):
+        return "positions or cell are not finite"
+    distances = np.sqrt(squares)
+    farthest = int(distances.argmax())
     return f"atom {farthest} ({atoms.symbols[farthest]}) has moved {distances[farthest]:.3g} A in one step"
 
 
@@ -74,9 +80,12 @@ def flown(atoms: Atoms, reference: float, cutoff: float) -> str | None:
     """Which atom flies away: alone within `cutoff` (A), ever farther, with an energy that it cannot have by chance; or None."""
     if len(atoms) < 2:
         return None
-    energies = 0.5 * np.sum(atoms.get_momenta() ** 2, axis=1) / atoms.get_masses()
+    momenta, masses = atoms.get_momenta(), atoms.get_masses()
+    energies = 0.5 * np.einsum("ij,ij->i", momenta, momenta) / masses
     bound = 0.5 * _chi_square_tail(3) * BOLTZMANN * max(reference, COLD)
-    velocities = atoms.get_velocities()
+    if energies.max() <= bound:
+        return None
+    velocities = momenta / masses[:, None]
     for k in np.flatnonzero(energies > bound).tolist():
         others = [j for j in range(len(atoms)) if j != k]
         vectors = atoms.get_distances(k, others, mic=True, vector=True)

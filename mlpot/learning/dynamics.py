@@ -58,20 +58,22 @@ class DynamicsPlan:
     @property
     def suspects(self) -> str:
         """What to look at first when it blows up."""
-        return f"the time step (timestep_fs = {self.timestep_fs:g}, smaller?)"
+        return (
+            f'the time step (timestep_fs = {self.timestep_fs:g}, smaller?), the start (not relaxed? ensemble = "relax")'
+        )
 
     def check_start(self, name: str, atoms: Atoms) -> None:
         """ConfigError if a walker cannot start from these atoms."""
         if self.ensemble == "npt":
-            require_cell(name, atoms, 'ensemble = "npt"')
+            require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"')
 
 
-def require_cell(name: str, atoms: Atoms, what: str) -> None:
-    """ConfigError unless the atoms have a cell that is periodic in three dimensions, which `what` of a walker needs."""
+def require_cell(name: str, atoms: Atoms, what: str, instead: str) -> None:
+    """ConfigError unless the atoms have a cell that is periodic in three dimensions, which `what` needs and `instead` does not."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ConfigError(
             f"walker {name}: {what} needs three periodic cell vectors, and the structure has pbc = {atoms.pbc.tolist()} and "
-            f'{atoms.cell.rank} cell vectors; use ensemble = "nvt", or give the structure a cell'
+            f"{atoms.cell.rank} cell vectors; use {instead}, or give the structure a cell"
         )
 
 

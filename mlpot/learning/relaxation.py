@@ -43,7 +43,7 @@ class RelaxationPlan:
     def check_start(self, name: str, atoms: Atoms) -> None:
         """ConfigError if a walker cannot start from these atoms."""
         if self.whole_cell:
-            require_cell(name, atoms, 'relax = "cell"')
+            require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"')
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,9 @@ class Relaxation:
         self._fire = Fire()
         self._first_cell = atoms.cell.array.copy()
         self._target: Atoms | FrechetCellFilter | None = None
+        self._offset: np.ndarray | None = None
+        self.is_labelled = False
+        """Whether the present results are those of a label."""
 
     @property
     def has_begun(self) -> bool:
@@ -115,9 +118,20 @@ class Relaxation:
         return self._target is not None
 
     @property
+    def forces(self) -> np.ndarray:
+        """What the optimiser sees: forces (n_atoms, 3), eV/A, and of a cell (3, 3) derivatives by the strain, eV per atom.
+
+        What the model leaves of the forces of the last label is added to its predictions. So the relaxation moves on from a label
+        that should have confirmed its end, even if the error of the model is as large as fmax, and ends where labels have no
+        forces. Ethanol with GFN1-xTB, fmax 0.02, takes 7 labels with it and 28 without.
+        """
+        forces = self._target.get_forces()
+        return forces if self.is_labelled or self._offset is None else forces + self._offset
+
+    @property
     def largest_force(self) -> float:
-        """Largest force left, eV/A, or derivative by the strain, eV per atom, if that is larger."""
-        return float(np.sqrt(np.max(np.sum(self._target.get_forces() ** 2, axis=1))))
+        """The largest of them."""
+        return float(np.sqrt(np.max(np.sum(self.forces**2, axis=1))))
 
     @property
     def is_settled(self) -> bool:
@@ -134,7 +148,7 @@ class Relaxation:
     def advance(self) -> None:
         """One step."""
         self.step += 1
-        displacements, self._fire = self._fire.step(self._target.get_forces())
+        displacements, self._fire = self._fire.step(self.forces)
         self._target.set_positions(self._target.get_positions() + displacements)
         self.atoms.get_forces()
 
@@ -143,6 +157,22 @@ class Relaxation:
         self.step += 1
         self.atoms.calc.reset()
         self.atoms.get_forces()
+
+    def note(self, learned: dict | None) -> None:
+        """After every step: whether its results are those of a label, and if so what the model that has learned it predicts.
+
+        Parameters
+        ----------
+        learned : dict or None
+            Results of the model under ASE's names; None where the results of the step are no label.
+        """
+        self.is_labelled = learned is not None
+        if learned is None:
+            return
+        calculator, forces = self.atoms.calc, self._target.get_forces()
+        label, calculator.results = calculator.results, learned
+        self._offset = forces - self._target.get_forces()
+        calculator.results = label
 
     def trouble(self, before: dict, cutoff: float) -> str | None:
         """What shows that the step from the state `before` went wrong, or None: steps are short, so nothing but this."""
@@ -162,11 +192,13 @@ class Relaxation:
         """Positions, cell, results and optimiser of the present step."""
         return {
             "step": self.step, **positions_state(self.atoms), "first_cell": self._first_cell, "fire": vars(self._fire).copy(),
+            "offset": self._offset, "is_labelled": self.is_labelled,
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
         """Stand where `state` was taken; nothing is calculated again."""
         self.step, self._fire, self._first_cell = state["step"], Fire(**state["fire"]), state["first_cell"]
+        self._offset, self.is_labelled = state["offset"], state["is_labelled"]
         restore_positions(self.atoms, state)
         self._aim()
 

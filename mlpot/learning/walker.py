@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from ase import Atoms
 
+from ..drivers.ase import ase_results
 from ..errors import ExplodedError, StructureError
 from ..models.prediction import expected_errors
 from ..units import GIGAPASCAL
@@ -42,8 +43,6 @@ class Walker:
         self.trouble: str | None = None
         """What shows that the last step blew up."""
         self._needed: LabelNeeded | None = None
-        self._is_labelled = False
-        """Whether the present results are those of a label."""
         self._has_failed = False
         """Whether the label that should have confirmed the end of a relaxation has failed."""
 
@@ -55,7 +54,7 @@ class Walker:
     @property
     def is_relaxed(self) -> bool:
         """Whether it is a relaxation that has ended: the forces of a label of the present structure are below fmax."""
-        return self.relaxation is not None and self._is_labelled and self.relaxation.is_settled
+        return self.relaxation is not None and self.relaxation.is_labelled and self.relaxation.is_settled
 
     @property
     def is_done(self) -> bool:
@@ -67,7 +66,7 @@ class Walker:
     @property
     def _wants_confirmation(self) -> bool:
         """Whether a relaxation has ended as far as the model can tell."""
-        if self.relaxation is None or self._is_labelled or self._has_failed:
+        if self.relaxation is None or self.relaxation.is_labelled or self._has_failed:
             return False
         return self.relaxation.is_settled
 
@@ -105,7 +104,16 @@ class Walker:
                 raise
             raise self.exploded(str(error)) from error
         self.trouble = None if before is None else self.dynamics.trouble(before, self._cutoff)
+        if self.relaxation is not None:
+            self.relaxation.note(self._learned_here())
         return True
+
+    def _learned_here(self) -> dict | None:
+        """What a model that has learned the label of this step predicts for it, under ASE's names; None without a label."""
+        answer = self.event.answer
+        if answer is None or answer.atoms is None:
+            return None
+        return ase_results(self.calculator.predict() if answer.lesson is None else answer.lesson.after)
 
     def _refuse_trouble(self, before: dict) -> None:
         """ExplodedError if a step that needs a label has led nowhere."""
@@ -146,7 +154,6 @@ class Walker:
     def _remember(self, event: Event) -> None:
         """Keep the event of this step; integrators and optimisers calculate once a step."""
         self.event = event
-        self._is_labelled = event.answer is not None and event.answer.atoms is not None
 
     def verdict(self) -> Verdict:
         """Of a relaxation."""
@@ -198,7 +205,6 @@ class Walker:
         return {
             "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.ensemble,
             "dynamics": self.dynamics.state(), "pace": asdict(self.calculator.pace),
-            "is_labelled": self._is_labelled,
         }  # fmt: skip
 
     def check(self, state: dict) -> None:
@@ -214,4 +220,3 @@ class Walker:
         """Go on from where `state` was taken."""
         self.dynamics.resume(state["dynamics"])
         self.calculator.pace = Pace(**state["pace"])
-        self._is_labelled = state["is_labelled"]

@@ -4,6 +4,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
@@ -13,7 +14,7 @@ from learning_runs import campaign, crystal, do_run, plan, without_seconds
 from mlpot.labellers.faulty import calls
 from mlpot.learning.folder import read_state
 from mlpot.learning.policy import Rules
-from mlpot.learning.relaxation import LONGEST, Fire, RelaxationPlan
+from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, RelaxationPlan
 from mlpot.learning.store import LabelStore
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
@@ -135,6 +136,39 @@ def test_relaxations_beside_dynamics(tmp_path):
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plans)
     assert status == "finished" and run.walkers[1].is_relaxed
     assert {w["name"]: w["ensemble"] for w in read_state(tmp_path / "run")["walkers"]} == {"w0": "nvt", "w1": "relax"}
+
+
+class Spring(Calculator):
+    """Atoms at springs; while it is the `model`, forces are wrong by a constant."""
+
+    implemented_properties = ["energy", "forces"]
+    is_model = True
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        error = np.array([[0.1, -0.2, 0.0]] * len(self.atoms)) if self.is_model else 0.0
+        self.results = {"energy": 0.0, "forces": -2.0 * self.atoms.positions + error}
+
+
+def test_a_model_whose_error_exceeds_fmax_is_led_to_where_labels_have_no_forces():
+    """Two labels confirm the end although the model learns nothing from them."""
+    atoms = Atoms("Si2", [[1.0, 0, 0], [0, 1.0, 0]])
+    atoms.calc = Spring()
+    relaxation = Relaxation(atoms, RelaxationPlan(1000, fmax=0.01))
+    relaxation.begin()
+    n_labels = 0
+    while not (relaxation.is_settled and relaxation.is_labelled) and relaxation.step < 1000:
+        if relaxation.is_settled:
+            atoms.calc.is_model, n_labels = False, n_labels + 1
+            relaxation.stay()
+            label = dict(atoms.calc.results)
+            relaxation.note({"energy": 0.0, "forces": label["forces"] + np.array([0.1, -0.2, 0.0])})
+            assert atoms.calc.results["forces"] is label["forces"]
+            atoms.calc.is_model = True
+        else:
+            relaxation.advance()
+            relaxation.note(None)
+    assert n_labels == 2 and np.abs(atoms.positions).max() < 0.005
 
 
 def test_fire_finds_the_bottom_of_a_valley():

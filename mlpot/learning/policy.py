@@ -29,12 +29,10 @@ FAMILIAR = 0.3
 """... or as soon as an environment is more novel than this: optimisers leave known ground faster than dynamics."""
 ALARM = 2.0
 """Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
-CHECKS = 3
-"""Check labels in a row that must be below the target error before a run counts as converged."""
 
 Action = Literal["go on", "queue", "label", "stop"]
-LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found")
-"""Why a label was asked for; found: by a run that was killed before it could learn it."""
+LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
+"""Why a label was asked for; found: by a run that was killed before it could learn it; confirm: where a relaxation has ended."""
 
 
 @dataclass(frozen=True)
@@ -228,48 +226,3 @@ def _decision(action: Action, reason: str, now: Situation, threshold: float | No
     if action in ("label", "queue") and rules.are_spent(now.asked):
         action, reason = ("stop" if action == "label" else "go on"), "budget spent"
     return Decision(action, reason, now.expected, now.novelty, threshold)
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Whether a run has nothing more to learn; *stalled*, where no label is asked for but errors are too large, is not.
-
-    Parameters
-    ----------
-    after : int or None
-        Steps of all walkers without an uncertain prediction; None: never.
-    target : float
-        RMS force error that check labels must show, eV/A.
-    calm : int
-        Such steps so far.
-    errors : tuple of float
-        RMS force errors of the last check labels, eV/A.
-    """
-
-    after: int | None = None
-    target: float = 0.0
-    calm: int = 0
-    errors: tuple[float, ...] = ()
-
-    def stepped(self, n_steps: int, surprised: bool) -> Convergence:
-        """After steps of all walkers; `surprised` when one of them needed a label."""
-        return replace(self, calm=0 if surprised else self.calm + n_steps)
-
-    def checked(self, error: float) -> Convergence:
-        """After a check label."""
-        return replace(self, errors=(*self.errors, error)[-CHECKS:])
-
-    @property
-    def verdict(self) -> str:
-        """ "learning", "converged" or "stalled"."""
-        if self.after is None or self.calm < self.after or len(self.errors) < CHECKS:
-            return "learning"
-        return "converged" if max(self.errors) < self.target else "stalled"
-
-    def state(self) -> dict:
-        """For `restore`."""
-        return {"calm": self.calm, "errors": list(self.errors)}
-
-    def restore(self, state: dict) -> Convergence:
-        """The same after a restart."""
-        return replace(self, calm=state["calm"], errors=tuple(state["errors"]))

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from mlpot.errors import ConfigError
 from mlpot.learning.policy import (
     ALARM,
-    CHECKS,
     FAMILIAR,
     FIRST_SCALE,
     GROWTH,
@@ -15,7 +14,6 @@ from mlpot.learning.policy import (
     RESOLUTION,
     SETTLING,
     SLACK,
-    Convergence,
     History,
     Observation,
     Rules,
@@ -133,17 +131,3 @@ def test_nothing_unknown_is_ever_trusted(expected, novelty, since_label, asked):
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25
-
-
-def test_converged_is_not_stalled():
-    convergence = Convergence(after=100, target=0.1)
-    assert convergence.stepped(1000, False).verdict == "learning"  # nobody has looked at the true error
-    for _ in range(CHECKS):
-        convergence = convergence.checked(0.05)
-    assert convergence.verdict == "learning"
-    calm = convergence.stepped(60, False).stepped(60, False)
-    assert calm.verdict == "converged"
-    assert calm.checked(0.2).verdict == "stalled"
-    assert calm.stepped(1, True).verdict == "learning"
-    assert Convergence(None, 0.1).checked(0.0).stepped(10**6, False).verdict == "learning"
-    assert Convergence(100, 0.1).restore(calm.state()) == calm

@@ -1,14 +1,15 @@
 """The sparse points that stand for all of them where uncertainty is asked for, and an ensemble of weights drawn over them.
 
 The fit of all data to a part s of the sparse points has the factor R_s of R[:, s], as R carries the squares of all rows. All radii
-of pair terms are in it, and of M points of the many-body terms M_s. With K_ss + jitter = L L' and the covariances k of a local
-energy with s, those with many-body points times D = (M / M_s)^(1/2),
+of pair terms are in it. With K_ss + jitter = L L', the covariances k of a local energy with s and D = (M / M_s)^(1/2) of M points
+in all and M_s in s,
 
-    posterior variance    |R_s^-T k|^2              what the data leave open
+    posterior variance    |D R_s^-T k|^2            what the data leave open
     unexplained           k_ii - |L^-1 k|^2         what no data could tell through the many-body points
     members               w_m = D R_s^-1 z_m,       z_m ~ N(0, 1)
 
-A posterior variance adds up over the points that it has: D makes that of a part as large as that of all.
+A posterior variance adds up over the points that it has: D makes that of a part as large as that of all. It is the same for all
+points: what pairs and many-body points say cancels where energies are known, and would not with factors of their own.
 Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), for the posterior of the weights.
 """
 
@@ -68,7 +69,7 @@ class Choice:
     n_pair : int
         How many of the columns, the first ones, belong to pair terms; 0 where there are no others.
     share : float
-        M / M_s of the other terms.
+        M / M_s.
     unseen : dict of int to float
         Largest part of the prior variance, in units of that, that they leave at any sparse point of an element, eV^2.
     """
@@ -81,9 +82,9 @@ class Choice:
     unseen: dict[int, float]
 
     @property
-    def widths(self) -> np.ndarray:
-        """D (n,)."""
-        return np.where(np.arange(len(self.columns)) < self.n_pair, 1.0, np.sqrt(self.share))
+    def width(self) -> float:
+        """D."""
+        return float(np.sqrt(self.share))
 
     def factor(self, upper: np.ndarray) -> np.ndarray:
         """R_s of R (M, M)."""
@@ -114,8 +115,8 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
                     unseen[number] += float(left) * scale**2
     found = np.concatenate([np.empty(0, int), *chosen]).astype(int)
     n_pair = sum(terms[k].n_sparse for k in pairs) if many_body else 0
-    n_all = sum(terms[k].n_sparse for k in many_body or pairs)
-    return Choice(tuple(chosen_terms), found, all_kept, n_pair, n_all / max(len(found) - n_pair, 1), unseen)
+    share = sum(terms[k].n_sparse for k in with_points) / max(len(found), 1)
+    return Choice(tuple(chosen_terms), found, all_kept, n_pair, share, unseen)
 
 
 def _representatives(term: SoapTerm) -> list[np.ndarray]:
@@ -160,7 +161,7 @@ class Representatives:
     ----------
     choice : Choice
     upper : (n, n) array
-        R_s D^-1.
+        R_s / D.
     jitter : float
         Addition to the diagonal of K_ss in units of the squared energy scales.
     noises : Noises

@@ -29,6 +29,7 @@ class Walker:
     def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan):
         self.campaign, self.name, self.plan = campaign, name, plan
         self.calculator = WalkerCalculator(campaign, name, self._remember)
+        self.calculator.wants_stress = plan.ensemble == "npt"
         atoms.calc = self.calculator
         self.dynamics = Dynamics(atoms, plan)
         self.event: Event | None = None

@@ -9,14 +9,14 @@ so that single components do not decide, and over all labels, the newest of weig
     f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
 with n_k components in label k, and M the median of the z2_k and of g^2, so that single labels do not decide either. g is what is
-believed before: 1 for the forces on atoms of all elements together, and their factor for the forces on atoms of one element, the
-energy and the stress. This is the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed.
+believed before: for the forces on atoms of one element the factor of those of all others, for energy and stress that of all, and
+for all of them 1. This is the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed.
 (2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,10 +89,8 @@ class Observation:
         and their value for the least certain atom.
     after : ExpectedErrors
         Of the same structure after the label was learned.
-    forces : Seen or None
-        Of all force components, uncalibrated deviations.
     elements : mapping of int to Seen
-        Likewise of the atoms of each element.
+        Of the forces on the atoms of each element.
     energy, stress : Seen or None
         Of the energy per atom (eV) and of the stress (eV/A^3).
     """
@@ -101,7 +99,6 @@ class Observation:
     raw_rms: float
     raw_max: float
     after: ExpectedErrors
-    forces: Seen | None = None
     elements: Mapping[int, Seen] = field(default_factory=dict)
     energy: Seen | None = None
     stress: Seen | None = None
@@ -113,7 +110,7 @@ class Observation:
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Observation:
         """Inverse of `state`."""
-        kinds = {kind: state[kind] and Seen(**state[kind]) for kind in ("forces", "energy", "stress")}
+        kinds = {kind: state[kind] and Seen(**state[kind]) for kind in ("energy", "stress")}
         elements = {int(z): Seen(**seen) for z, seen in state["elements"].items()}
         return cls(**{**state, **kinds, "elements": elements, "after": ExpectedErrors(**state["after"])})
 
@@ -136,18 +133,20 @@ class History:
         structures : mapping of int to int
             In how many labelled structures an element occurs.
         """
-        common = self._factor((o.forces for o in self.recent), 1.0)
-        factors = {
-            z: self._factor((o.elements.get(z) for o in self.recent), common) * widening(n)
-            for z, n in sorted(structures.items())
-        }
+        factors = {z: self._of_element(z) * widening(n) for z, n in sorted(structures.items())}
+        common = self._factor([pooled(o.elements) for o in self.recent], 1.0)
         return Calibration(
-            energy_scale=self._factor((o.energy for o in self.recent), common),
-            stress_scale=self._factor((o.stress for o in self.recent), common),
+            energy_scale=self._factor([o.energy for o in self.recent], common),
+            stress_scale=self._factor([o.stress for o in self.recent], common),
             of_elements=factors,
         )
 
-    def _factor(self, seen: Iterable[Seen | None], before: float) -> float:
+    def _of_element(self, z: int) -> float:
+        """The factor of the forces on atoms of an element."""
+        others = [pooled({other: seen for other, seen in o.elements.items() if other != z}) for o in self.recent]
+        return self._factor([o.elements.get(z) for o in self.recent], self._factor(others, 1.0))
+
+    def _factor(self, seen: Sequence[Seen | None], before: float) -> float:
         """The factor of one kind of number; `before` is what is believed without labels."""
         n_labels = len(self.recent)
         found = [(s, np.exp(-(n_labels - 1 - k) / FADING)) for k, s in enumerate(seen) if s is not None]
@@ -175,13 +174,20 @@ def widening(n_structures: int) -> float:
     return float(np.sqrt(1.0 + WIDENING / max(n_structures, 1)))
 
 
-def compared(
-    errors: np.ndarray, deviations: np.ndarray, numbers: np.ndarray
-) -> tuple[Seen | None, dict[int, Seen]]:
-    """Force errors (n_atoms, 3) against deviations (n_atoms, 3), eV/A: of all atoms, and of those of each element."""
-    elements = {}
-    for z in np.unique(numbers).tolist():
-        seen = Seen.of(errors[numbers == z].ravel(), deviations[numbers == z].ravel(), SYMMETRIC)
-        if seen is not None:
-            elements[z] = seen
-    return Seen.of(errors.ravel(), deviations.ravel(), SYMMETRIC), elements
+def pooled(seen: Mapping[int, Seen]) -> Seen | None:
+    """What a label showed of several elements together."""
+    if not seen:
+        return None
+    counts = np.array([s.n for s in seen.values()])
+    squares = np.array([[s.error**2, s.deviation**2, s.z2] for s in seen.values()])
+    error, deviation, z2 = (counts @ squares / counts.sum()).tolist()
+    return Seen(int(counts.sum()), float(np.sqrt(error)), float(np.sqrt(deviation)), z2)
+
+
+def compared(errors: np.ndarray, deviations: np.ndarray, numbers: np.ndarray) -> dict[int, Seen]:
+    """Force errors (n_atoms, 3) against deviations (n_atoms, 3), eV/A, of the atoms of each element."""
+    found = {
+        z: Seen.of(errors[numbers == z].ravel(), deviations[numbers == z].ravel(), SYMMETRIC)
+        for z in np.unique(numbers).tolist()
+    }
+    return {z: seen for z, seen in found.items() if seen is not None}

@@ -300,12 +300,11 @@ class Learner:
         if before is None or structure.forces is None:
             return Lesson(None, None, expected_after, after, n_new, None)
         errors, numbers = before.forces - structure.forces, structure.atoms.numbers
-        all_forces, elements = compared(errors, before.raw_std, numbers)
         energy_error, energy = _compared_energy(before, structure)
         stress_error, stress = _compared_stress(before, structure)
         seen = Observation(
             float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
-            expected_errors(after), all_forces, elements, energy, stress,
+            expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress,
         )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None

@@ -75,6 +75,8 @@ cdef extern from "mlpot_core.h" nogil:
         const int32_t *feature
         const int32_t *partner
         const float *coupling
+        const double *residual
+        double prior, expected
 
     ctypedef struct mlpot_kernel_model:
         mlpot_points energy, known

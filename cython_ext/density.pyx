@@ -127,8 +127,12 @@ cdef class Members:
         const int32_t[::1] feature,  # IN (n_entries)
         const int32_t[::1] partner,  # IN (n_entries)
         const float[::1] coupling,  # IN (n_entries)
+        residual=None,  # IN (n, N_MEMBERS) of the same features, or None
+        double prior=0.0,
+        double expected=0.0,
     ):
         cdef double[::1] packed = _packed(MLPOT_TILE, features)
+        cdef double[::1] draws
         cdef double[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, float)
         np.asarray(strengths)[:weights.size] = weights.ravel()
         self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
@@ -137,6 +141,12 @@ cdef class Members:
         self.m.rows, self.m.group_rows, self.m.channel = &rows[0], &group_rows[0, 0], &channel[0]
         self.m.entries, self.m.feature, self.m.partner = &entries[0], &feature[0], &partner[0]
         self.m.coupling = &coupling[0]
+        self.m.residual, self.m.prior, self.m.expected = NULL, prior, expected
+        if residual is not None:
+            draws = np.zeros(self.n_features * MLPOT_MEMBERS)
+            np.asarray(draws)[:residual.size] = residual.ravel()
+            self.owners += (draws,)
+            self.m.residual = &draws[0]
 
 
 cdef class KernelModel:

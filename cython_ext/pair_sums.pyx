@@ -8,7 +8,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from arrays cimport aligned_copy, grid_of, pairs_of
-from core cimport mlpot_grid, mlpot_pairs
+from core cimport MLPOT_MEMBERS, mlpot_grid, mlpot_pairs
 
 LANES = 8
 
@@ -24,6 +24,7 @@ cdef extern from "pair_sums.h" nogil:
         int rank
         mlpot_grid feature_grid
         const double *features
+        const double *variance
         int n_sparse
         const int32_t *first
         const int64_t *map_of
@@ -32,6 +33,43 @@ cdef extern from "pair_sums.h" nogil:
     int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                         double *energies, double *pair_gradients, double *covariances, int64_t stride,
                         double *variances)
+
+    ctypedef struct mlpot_pair_members:
+        int n_species, n_knots
+        double cutoff
+        const int32_t *kind
+        const float *along
+
+    void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms,
+                                     int n_threads, float *pair_gradients)
+
+
+def add_member_gradients(
+    const int32_t[:, ::1] kind,  # IN (n_species, n_species) -1: no potential
+    double cutoff,
+    const float[:, :, ::1] along,  # IN (n_kinds, n_knots + 1, MLPOT_MEMBERS) u'(r) / (2 r), eV/A^2; the last knot twice
+    const int32_t[::1] species,  # IN (n_atoms)
+    const int32_t[::1] j,  # IN (n_pairs)
+    const int64_t[::1] offsets,  # IN (n_atoms + 1)
+    const double[:, ::1] vectors,  # IN (n_pairs, 3) A
+    const double[::1] distances,  # IN (n_pairs) A
+    float[:, :, ::1] pair_gradients,  # OUT (n_pairs, 3, MLPOT_MEMBERS), added to
+    int n_threads,
+):
+    """Pair gradients of an ensemble of pair potentials."""
+    if not j.shape[0] or not along.shape[0]:
+        return
+    if along.shape[2] != MLPOT_MEMBERS or pair_gradients.shape[2] != MLPOT_MEMBERS:
+        raise ValueError("an ensemble has MLPOT_MEMBERS members")
+    cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
+    cdef mlpot_pair_members m
+    m.n_species = kind.shape[0]
+    m.n_knots = along.shape[1] - 1
+    m.cutoff = cutoff
+    m.kind = &kind[0, 0]
+    m.along = &along[0, 0, 0]
+    with nogil:
+        mlpot_pair_member_gradients(&m, &pairs, species.shape[0], n_threads, &pair_gradients[0, 0, 0])
 
 
 cdef class PairSums:
@@ -51,13 +89,14 @@ cdef class PairSums:
         const double[:, :, ::1] instance,  # IN (n_kinds, n_knots, 3) or None
         tuple feature_grid,
         const double[:, :, ::1] features,  # IN (n_knots, 3, rank)
+        const double[::1] variance,  # IN (n_kinds) eV^2
         const int32_t[::1] first,  # IN (n_kinds + 1)
         const int64_t[::1] map_of,  # IN (n_kinds)
         const double[::1] maps,  # IN (rank, padded columns) of each kind, one after the other
     ):
         cdef const double[::1] knots = aligned_copy(np.asarray(features).ravel())
         cdef const double[::1] rows = aligned_copy(maps)
-        self.owners = (kind, potential, instance, knots, first, map_of, rows)
+        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows)
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
@@ -71,6 +110,7 @@ cdef class PairSums:
         self.term.rank = features.shape[2]
         self.term.feature_grid = grid_of(feature_grid, features.shape[0])
         self.term.features = &knots[0]
+        self.term.variance = &variance[0]
         self.term.n_sparse = first[first.shape[0] - 1]
         self.term.first = &first[0]
         self.term.map_of = &map_of[0]

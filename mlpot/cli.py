@@ -130,8 +130,9 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
     console.print(f"isolated-atom energies ({how}): {energies} eV")
     console.print(
         f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
-        f"energy scales {[round(e, 3) for e in report.energy_scales]} eV, condition number {report.condition:.1e}, "
-        f"noises {report.noises['energy']:.2g} eV/atom, {report.noises['forces']:.2g} eV/A, "
+        f"energy scales {[[round(e, 3) for e in scales] for scales in report.energy_scales]} eV, "
+        f"condition number {report.condition:.1e}, noises {report.noises['energy']:.2g} eV/atom, "
+        f"{ {ase.data.chemical_symbols[z]: round(e, 4) for z, e in report.force_noises.items()} } eV/A, "
         f"{report.noises['virial']:.2g} eV/atom (virials), "
         f"{report.cpu_seconds:.1f} CPU s in this process"
     )
@@ -169,7 +170,7 @@ def evaluate(
     if plot:
         from .report.plots import parity_figure, save
 
-        save(parity_figure(evaluation.comparisons, potential.calibration), plot)
+        save(parity_figure(evaluation.comparisons), plot)
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

@@ -75,3 +75,9 @@ int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v,
 {
     return chosen()->triplet_sums(t, v, p, n_atoms, n_threads, energies, pair_gradients, variances);
 }
+
+void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                 float *pair_gradients)
+{
+    chosen()->pair_member_gradients(m, p, n_atoms, n_threads, pair_gradients);
+}

@@ -246,6 +246,11 @@ static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *cent
                          mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL, w, sums);
         for (int k = 0; k < n; ++k) r->explained[centres[k] * (ptrdiff_t)m->n_spreads + t] += sums[k];
     }
+    if (!w->with_members || !m->members->residual) return;
+    for (int k = 0; k < n; ++k) {
+        const double left = m->members->prior - r->explained[centres[k] * (ptrdiff_t)m->n_spreads] - m->members->expected;
+        w->members.amplitudes[k] = left > 0.0 ? sqrt(left) : 0.0;
+    }
 }
 
 static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int n,
@@ -253,6 +258,7 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
 {
     double energies[MLPOT_BLOCK] __attribute__((aligned(64))) = {0};
     const int n_panels = mlpot_round_up(n, MLPOT_PANEL) / MLPOT_PANEL;
+    memset(w->members.amplitudes, 0, sizeof w->members.amplitudes);
     block_features(d, p, n, centres, &w->block);
     block_energies(m, n_panels, w, energies);
     for (int k = 0; k < n; ++k) r->energies[centres[k]] += energies[k];

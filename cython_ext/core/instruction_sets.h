@@ -25,6 +25,7 @@ typedef struct {
                      double *);
     int (*triplet_sums)(const mlpot_triplets *, const mlpot_triplet_variance *, const mlpot_pairs *, int64_t, int,
                         double *, double *, double *);
+    void (*pair_member_gradients)(const mlpot_pair_members *, const mlpot_pairs *, int64_t, int, float *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

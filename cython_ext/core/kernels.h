@@ -16,4 +16,5 @@
 
 const mlpot_entry_points ISA(mlpot_entry_points) = {
     expand, features, features_vjp, local_energies, design_rows, pair_sums, triplet_sums,
+    pair_member_gradients,
 };

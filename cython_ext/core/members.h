@@ -37,6 +37,7 @@ typedef struct {
     float *dmixed;           /* (n_mixed, n_orders, MLPOT_MEMBERS) of the densities that are contracted */
     float *radial;           /* (l_max + 1, n_channels, 2, NEIGHBOURS) f/r and f' - l f/r */
     float *ylm;              /* (n_harmonics, 4, NEIGHBOURS) Y and grad R */
+    double amplitudes[MLPOT_BLOCK]; /* of the block's centres: roots of the unexplained variances, eV */
 } member_memory;
 
 static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model *k, member_memory *w)
@@ -65,6 +66,19 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     return 0;
 }
 
+/* What the points do not explain: a draw of the prior, linear in the features, for the centres k to k + SHARING - 1. */
+static void member_residual(int k, const member_memory *w, double *products)
+{
+    const mlpot_members *m = w->m;
+    for (int i = 0; i < SHARING; ++i) {
+        const double amplitude = w->amplitudes[k + i];
+        if (!(amplitude > 0.0)) continue;
+        for (ptrdiff_t f = 0; f < m->n_features; ++f)
+            for (int u = 0; u < MLPOT_MEMBERS; ++u)
+                products[f * MLPOT_PANEL + i * MLPOT_MEMBERS + u] += amplitude * m->residual[f * MLPOT_MEMBERS + u];
+    }
+}
+
 /* Cotangents of the normalised features of the centres k, k + 1, ... of a block, MLPOT_LANES of them. */
 static void member_products(int k, member_memory *w)
 {
@@ -81,6 +95,7 @@ static void member_products(int k, member_memory *w)
         for (ptrdiff_t column = 0; column < m->n_features; column += MLPOT_TILE)
             transposed_product(m->packed + column * MLPOT_TILE, apart, w->n_points / MLPOT_TILE, w->scaled,
                                products + column * MLPOT_PANEL);
+        if (m->residual) member_residual(k + first, w, products);
     }
 }
 

@@ -113,6 +113,9 @@ typedef struct {
     const int32_t *feature;  /* (n_entries) a feature that the row has a part in, */
     const int32_t *partner;  /* (n_entries) the row of its other channel, counted within the degree, */
     const float *coupling;   /* (n_entries) and its coupling, twice where both are the same */
+    const double *residual;  /* NULL, or (n_features, MLPOT_MEMBERS) linear functions z of the normalised features, which every
+                              * member gets times the root of the unexplained variance, prior - |G k|^2 - expected of the first G */
+    double prior, expected;  /* eV^2 */
 } mlpot_members;
 
 /* The energy of one species of centres, and what the model knows of it. */

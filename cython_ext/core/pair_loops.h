@@ -129,8 +129,33 @@ static void centre_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64
         if (kind_with[s] < 0) continue;
         double *sum = sums + (int64_t)s * term->rank;
         if (row) write_covariances(term, kind_with[s], sum, row);
-        if (prior) variances[centre] += prior_variance(term->rank, sum);
+        if (prior) variances[centre] += term->variance[kind_with[s]] * prior_variance(term->rank, sum);
         memset(sum, 0, sizeof(double) * (size_t)term->rank);
+    }
+}
+
+/* Linear between knots: with a thousand of them that is far better than the draws themselves. */
+static void pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                  float *pair_gradients)
+{
+    const double per_step = (m->n_knots - 1) / m->cutoff;
+#pragma omp parallel for schedule(static) num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK)))
+    for (int64_t centre = 0; centre < n_atoms; ++centre) {
+        const int32_t *kind_with = m->kind + (int64_t)p->species[centre] * m->n_species;
+        for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
+            const int kind = kind_with[p->species[p->j[k]]];
+            if (kind < 0 || !(p->distances[k] < m->cutoff)) continue;
+            const double place = p->distances[k] * per_step;
+            const int64_t knot = (int64_t)place;
+            const float part = (float)(place - (double)knot);
+            const float *low = m->along + ((int64_t)kind * (m->n_knots + 1) + knot) * MLPOT_MEMBERS;
+            float *gradient = pair_gradients + 3 * MLPOT_MEMBERS * k;
+            for (int x = 0; x < 3; ++x) {
+                const float vector = (float)p->vectors[3 * k + x];
+                for (int u = 0; u < MLPOT_MEMBERS; ++u)
+                    gradient[x * MLPOT_MEMBERS + u] += vector * (low[u] + part * (low[MLPOT_MEMBERS + u] - low[u]));
+            }
+        }
     }
 }
 

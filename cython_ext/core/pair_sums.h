@@ -1,8 +1,8 @@
 /* Sums over neighbours of functions of the distance alone: a compiled two-body term (mlpot/models/compiled_pair.py).
  *
  *   e_i = sum_j u[kind(i,j)](r_ij) / 2                              energy, and its gradient
- *   F_im[kind] = sum_{j of kind} phi_m(r_ij) energy_scale / 2       features: k(r, r') = energy_scale^2 phi(r) . phi(r')
- *   cov(e_i, u(r_s)) = F_i[kind(s)] . phi(r_s) energy_scale,  var(e_i) = sum_kind |F_i[kind]|^2 */
+ *   F_im[kind] = sum_{j of kind} phi_m(r_ij) / 2                    features: k(r, r') = s_kind^2 phi(r) . phi(r')
+ *   cov(e_i, u(r_s)) = s_kind^2 F_i[kind(s)] . phi(r_s),  var(e_i) = sum_kind s_kind^2 |F_i[kind]|^2 */
 #ifndef MLPOT_PAIR_SUMS_H
 #define MLPOT_PAIR_SUMS_H
 
@@ -19,16 +19,29 @@ typedef struct {
     const double *instance;     /* (n_kinds, n_knots, 3) variance of a bond, eV^2; NULL: variances from the features */
     int rank;                   /* features, a multiple of MLPOT_CHANNELS */
     mlpot_grid feature_grid;
-    const double *features;     /* (n_knots, 3, rank) phi energy_scale / 2, eV; aligned */
+    const double *features;     /* (n_knots, 3, rank) phi / 2; aligned */
+    const double *variance;     /* (n_kinds) s^2, the prior variance of u, eV^2 */
     int n_sparse;               /* of all kinds */
     const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
     const int64_t *map_of;      /* (n_kinds) where a kind's map begins */
-    const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) energy_scale of each kind; aligned */
+    const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) s^2 of each kind, eV^2; aligned */
 } mlpot_pair_term;
 
 /* ADDS to energies (n_atoms), pair_gradients (n_pairs, 3) and variances (n_atoms); WRITES covariances[centre * stride +
  * column]; the last two may be NULL. Threads over blocks of centres. 0, or -1 when memory is short. */
 int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                     double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances);
+
+/* An ensemble of pair potentials, whose deviations are wanted to some per cent only. */
+typedef struct {
+    int n_species, n_knots;
+    double cutoff;              /* A */
+    const int32_t *kind;        /* (n_species, n_species); -1: no potential */
+    const float *along;         /* (n_kinds, n_knots + 1, MLPOT_MEMBERS) u'(r) / (2 r) at r = k cutoff / (n_knots - 1), eV/A^2 */
+} mlpot_pair_members;
+
+/* ADDS to pair_gradients (n_pairs, 3, MLPOT_MEMBERS) dE/dvectors of every member, eV/A. Threads over blocks of centres. */
+void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                 float *pair_gradients);
 
 #endif

@@ -19,7 +19,7 @@ from ..models.incremental import Fit
 from ..models.settings import FitConfig
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
-from .policy import FIRST_CHECK, Rules
+from .policy import Rules
 from .source import Outcome, opened_source
 from .store import speaking
 
@@ -300,8 +300,10 @@ class Campaign:
         rows = self.source.store.rows()
         aside = [row.key_value_pairs["label_key"] for row in rows if SET_ASIDE in row.key_value_pairs]
         seen = [row.data[OBSERVATION] for row in rows if OBSERVATION in row.data]
-        intervals = [row.key_value_pairs.get(CHECK_INTERVAL, FIRST_CHECK) for row in rows]
-        learner = {"n_asked": len(rows), "history": seen, "check_interval": intervals[-1] if rows else FIRST_CHECK}
+        learner = {"n_asked": len(rows), "history": seen}
+        intervals = [row.key_value_pairs[CHECK_INTERVAL] for row in rows if CHECK_INTERVAL in row.key_value_pairs]
+        if intervals:
+            learner["check_interval"] = intervals[-1]
         learned = [key for key in self.source.store.keys if key not in aside]
         return {"learned": learned, SET_ASIDE: aside, "learner": learner}
 

@@ -22,7 +22,7 @@ from ..structures import LabelledStructure, agrees, labelled
 from .distances import nearest
 from .history import History, Observation, Seen, compared
 from .pace import Pace
-from .policy import FIRST_CHECK, LOOKS, Decision, Rules, Situation, Use, decide
+from .policy import LOOKS, Decision, Rules, Situation, Use, decide
 
 ABSURD = 300.0
 """eV/A: larger forces are those of nuclei that overlap, or of a calculation that went wrong; no such label is learned."""
@@ -120,7 +120,7 @@ class Learner:
         self.species = tuple(sorted(species))
         self.rules = rules or Rules()
         self.history = History()
-        self.check_interval = FIRST_CHECK
+        self.check_interval = self.rules.first_check
         self.fit: Fit
         self.model_version = 0
         self.n_asked = 0
@@ -254,7 +254,7 @@ class Learner:
         if state is not None:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
             self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", FIRST_CHECK)
+            self.check_interval = state.get("check_interval", self.rules.first_check)
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:

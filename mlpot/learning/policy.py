@@ -33,8 +33,8 @@ ALARM = 2.0
 that have just been learned are as uncertain, for then a label at once cannot help."""
 JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
-FIRST_CHECK, LONGEST_CHECK = 100, 5000
-"""Automatic check labels: steps before the first, which is the default decorrelation time, and at most between two."""
+FEWEST_BEFORE_CHECK, LONGEST_CHECK = 10, 5000
+"""Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
 TOO_LARGE = 2.0
 """A check label with an error of more than this multiple of the expected one begins the checks anew."""
 CHECKS = 3
@@ -57,12 +57,15 @@ class Use:
         Whether the first answers of a run may be less certain than later ones, as dynamics can do with.
     max_force, max_stress : float
         Largest expected errors with which this answer is of use, eV/A and eV/A^3; the targets hold besides.
+    look : float
+        Displacement at which a model that no error has tested yet is looked at, A.
     """
 
     stress: bool = False
     early: bool = True
     max_force: float = np.inf
     max_stress: float = np.inf
+    look: float = LOOK
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Rules:
         Above this part of a limit a label is queued, and the simulation goes on.
     check_interval : int, "auto" or "off"
         Steps of each walker between labels that only show the true error, whatever the uncertainty says; "auto": steps since the
-        last label of any kind, first `FIRST_CHECK`, then twice as many after every check that found what was expected.
+        last label of any kind, first `first_check`, then twice as many after every check that found what was expected.
     min_interval : int
         Steps between two labels of one walker: the decorrelation time. `ALARM` overrides it.
     max_labels : int or None
@@ -146,10 +149,15 @@ class Rules:
         stress = min(early * self.target_stress, use.max_stress) if use.stress else None
         return Limits(min(early * self.aim, use.max_force), early * self.target_energy, stress)
 
+    @property
+    def first_check(self) -> int:
+        """Steps before the first automatic check: the decorrelation time."""
+        return max(self.min_interval, FEWEST_BEFORE_CHECK)
+
     def next_check(self, interval: int, error: float, expected: float) -> int:
         """Steps to the next automatic check after one that found an RMS force error where another was expected, eV/A."""
         if error > self.aim or error > TOO_LARGE * expected:
-            return FIRST_CHECK
+            return self.first_check
         return min(2 * interval, LONGEST_CHECK)
 
 
@@ -186,7 +194,7 @@ class Situation:
     asked: int = 0
     n_labels: int = 0
     moved: float | None = None
-    check_interval: int = FIRST_CHECK
+    check_interval: int = FEWEST_BEFORE_CHECK
     use: Use = Use()
 
 
@@ -249,9 +257,9 @@ class Decision:
         return f"{', '.join(said)}, novelty {self.novelty:.3g}"
 
 
-def look_after(n_tested: int) -> float:
-    """Displacement, A, at which a model that so many labels have tested is looked at."""
-    return LOOK * 2**n_tested if n_tested < LOOKS else np.inf
+def look_after(n_tested: int, first: float = LOOK) -> float:
+    """Displacement, A, at which a model that this many labels have tested is looked at."""
+    return first * 2**n_tested if n_tested < LOOKS else np.inf
 
 
 def decide(rules: Rules, history: History, now: Situation) -> Decision:
@@ -266,7 +274,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
         return _decision("go on", "known", now, limits, rules)
     if now.novelty > rules.novelty:
         return _decision("label", "novel", now, limits, rules)
-    if moved is not None and moved > look_after(len(history.recent)):
+    if moved is not None and moved > look_after(len(history.recent), now.use.look):
         return _decision("label", "untried", now, limits, rules)
     if worst > 1.0:
         if waited or worst > ALARM * max(1.0, _just_learned(history, limits)):

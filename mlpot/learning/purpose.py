@@ -163,6 +163,7 @@ def _differences(kind: Kind | None, base: Asked | None, prediction: Prediction, 
         stress, False,
         PRECISION * _largest(forces, NO_FORCE) if kind != "strained in one component" else np.inf,
         PRECISION * _largest(tension, NO_STRESS) if of_stress else np.inf,
+        look=0.0,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .._ext.density import TILE, Density, Members
@@ -15,10 +17,36 @@ NEAREST = 8
 """Points that each point is compared with."""
 
 
-def compile_members(part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float) -> Members:
+@dataclass(frozen=True)
+class Residual:
+    """What every member adds where the points leave a part of the prior variance unexplained.
+
+    Parameters
+    ----------
+    slopes : (n_features, N_MEMBERS) array
+        Of linear functions of the descriptor's normalised features; a draw of the prior whose variance is 1.
+    prior, expected : float
+        Prior variance of a local energy, and the unexplained variance that counts as none, eV^2.
+    """
+
+    slopes: np.ndarray
+    prior: float
+    expected: float
+
+
+def compile_members(
+    part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float, residual: Residual | None = None
+) -> Members:
     """Members of an ensemble for one element of centres, from their weights (n_known, N_MEMBERS) in 1/eV."""
     n_features = _features_that_show(part.known_features, weights, energy_scale, zeta)
-    return Members(part.known_features[:, :n_features], weights, *_tables(part.core, n_features))
+    tables = _tables(part.core, n_features)
+    if residual is None:
+        return Members(part.known_features[:, :n_features], weights, *tables)
+    slopes = part.compact.rotate(residual.slopes.T)[:, part.kept].T
+    slopes = np.ascontiguousarray(slopes[:n_features])
+    return Members(
+        part.known_features[:, :n_features], weights, *tables, slopes, residual.prior, residual.expected
+    )
 
 
 def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:

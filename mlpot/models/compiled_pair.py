@@ -1,13 +1,14 @@
 """The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
 
 Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel,
-k(r, r') = phi(r) . phi(r') energy_scale^2, summed over the neighbours of an atom: a double sum over neighbours is the
-square of a single one. The features' tables err by e; the posterior standard deviation of u(r) then errs by at most
-e energy_scale, because covariances and prior variances are those of the same, slightly moved, point of feature space.
+k(r, r') = phi(r) . phi(r') s^2 with the energy scale s of a pair of elements, summed over the neighbours of an atom: a double
+sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r) then errs by at most
+e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,10 @@ class CompiledPairTerm:
     ----------
     species : tuple of int
         Sorted atomic numbers.
-    cutoff, energy_scale : float
-        A; eV.
+    cutoff : float
+        A.
+    energy_scales : tuple of float
+        eV, of every pair of elements, in the order of `species_pairs(species)`.
     n_sparse_of : tuple of int
         Sparse radii of every pair of elements, in the order of `species_pairs(species)`.
     potential : RadialTable
@@ -60,7 +63,7 @@ class CompiledPairTerm:
 
     species: tuple[int, ...]
     cutoff: float
-    energy_scale: float
+    energy_scales: tuple[float, ...]
     n_sparse_of: tuple[int, ...]
     potential: RadialTable
     instances: RadialTable | None
@@ -111,37 +114,40 @@ class CompiledPairTerm:
     def _core(self) -> PairSums:
         present = [n for n in self.n_sparse_of if n]
         rank = -(-self.sparse_features.shape[1] // LANES) * LANES
-        features = _padded(0.5 * self.energy_scale * self.features.knots[:, :, 0, :], rank)
+        features = _padded(0.5 * self.features.knots[:, :, 0, :], rank)
+        variances = np.array([s**2 for s, n in zip(self.energy_scales, self.n_sparse_of, strict=True) if n])
         first = np.concatenate([[0], np.cumsum(present)])
         maps = [
-            _padded(self.energy_scale * part.T, -(-len(part) // LANES) * LANES)
-            for part in np.split(self.sparse_features, first[1:-1])
+            _padded(variance * part.T, -(-len(part) // LANES) * LANES)
+            for variance, part in zip(variances, np.split(self.sparse_features, first[1:-1]), strict=True)
         ]
         maps = [np.concatenate([part, np.zeros((rank - len(part), part.shape[1]))]) for part in maps]
         return PairSums(
             cutoff=self.cutoff,
-            kind=self._kinds(),
+            kind=kinds_of(self.species, self.n_sparse_of),
             potential_grid=self.potential.grid,
             potential=_curves(self.potential),
             instance_grid=None if self.instances is None else self.instances.grid,
             instance=None if self.instances is None else _curves(self.instances),
             feature_grid=self.features.grid,
             features=features,
+            variance=variances,
             first=first.astype(np.int32),
             map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
             maps=np.concatenate([part.ravel() for part in maps]),
         )
 
-    def _kinds(self) -> np.ndarray:
-        """Table of each pair of elements (n_species, n_species); -1 where there are no sparse radii."""
-        n = len(self.species)
-        filled = np.array(self.n_sparse_of) > 0
-        kinds = np.full((n, n), -1, np.int32)
-        kinds[np.triu_indices(n)] = np.where(filled, np.cumsum(filled) - 1, -1)
-        return np.maximum(kinds, kinds.T)
-
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_core"}
+
+
+def kinds_of(species: Sequence[int], n_sparse_of: Sequence[int]) -> np.ndarray:
+    """Table of each pair of elements (n_species, n_species); -1 where there are no sparse radii."""
+    n = len(species)
+    filled = np.array(n_sparse_of) > 0
+    kinds = np.full((n, n), -1, np.int32)
+    kinds[np.triu_indices(n)] = np.where(filled, np.cumsum(filled) - 1, -1)
+    return np.maximum(kinds, kinds.T)
 
 
 def compile_pair_term(
@@ -157,7 +163,7 @@ def compile_pair_term(
     return CompiledPairTerm(
         species=term.species,
         cutoff=term.cutoff,
-        energy_scale=term.energy_scale,
+        energy_scales=term.energy_scales,
         n_sparse_of=tuple(len(radii) for radii in term.sparse_radii),
         potential=_potential_table(PotentialCurves(term, np.asarray(weights, float)), tolerance),
         instances=instances,

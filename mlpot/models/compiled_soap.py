@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from .._ext.density import TILE, Density, KernelModel, Members, PairView, Points
-from ..descriptors.density import SoapDescriptor
+from ..descriptors.density import SoapDescriptor, species_indices
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
 from ..neighbours import Pairs
 from ..threads import n_threads
@@ -42,6 +42,10 @@ class CompiledSpecies:
         Points that give the energy; those for covariances (the first of the others where they are among them).
     known_features : (n_known, n_kept) array
         Of the known points.
+    compact : CompactFeatures
+        Which the kept features belong to.
+    kept : (n_kept,) int array
+        Without the constant.
     """
 
     number: int
@@ -50,6 +54,8 @@ class CompiledSpecies:
     energy: Points
     known: Points
     known_features: np.ndarray
+    compact: CompactFeatures
+    kept: np.ndarray
 
     def model(self, spreads: Sequence[np.ndarray] = (), members: Members | None = None) -> KernelModel:
         """For the core: with `spreads`, lower triangles over other terms' points and the known ones, also |G k|^2 of each;
@@ -68,14 +74,14 @@ class CompiledSoapTerm:
         One per element that has sparse points.
     models : tuple of KernelModel
         One per part, without uncertainty.
-    prior_variance : float
-        Of every local energy, eV^2.
+    prior_variances : tuple of float
+        Of the local energies of every element of the descriptor, eV^2.
     """
 
     descriptor: SoapDescriptor
     parts: tuple[CompiledSpecies, ...]
     models: tuple[KernelModel, ...]
-    prior_variance: float
+    prior_variances: tuple[float, ...]
 
     def predict(
         self,
@@ -87,7 +93,11 @@ class CompiledSoapTerm:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3), and prior variances (n_atoms,) where asked."""
         self.evaluate(pairs, energies, pair_gradients, self.models)
         if variances is not None:
-            variances += self.prior_variance
+            variances += self.variances(pairs)
+
+    def variances(self, pairs: Pairs) -> np.ndarray:
+        """Prior variances (n_atoms,) of the local energies, eV^2."""
+        return np.array(self.prior_variances)[species_indices(pairs.numbers, self.descriptor.species)]
 
     def evaluate(
         self,
@@ -123,7 +133,7 @@ def compile_soap(
     descriptor: SoapDescriptor,
     sparse_features: tuple[np.ndarray, ...],
     weights: np.ndarray,
-    energy_scale: float,
+    energy_scales: tuple[float, ...],
     zeta: float,
     tolerance: float,
     single: bool,
@@ -132,7 +142,7 @@ def compile_soap(
     """Compile a term; see `SoapTerm.compile`."""
     compact = cached_compact(descriptor)
     parts, begin, n_before = [], 0, 0
-    for number, features, first in zip(descriptor.species, sparse_features, known, strict=True):
+    for number, features, scale, first in zip(descriptor.species, sparse_features, energy_scales, known, strict=True):
         order = np.concatenate([first, np.setdiff1d(np.arange(len(features)), first)]).astype(int)
         if len(features):
             parts.append(
@@ -142,7 +152,7 @@ def compile_soap(
                     slice(n_before, n_before + len(first)),
                     features[order],
                     weights[begin + order],
-                    energy_scale,
+                    scale,
                     zeta,
                     tolerance,
                     single,
@@ -150,8 +160,8 @@ def compile_soap(
             )
         begin += len(features)
         n_before += len(first)
-    variance = energy_scale**2 * (1.0 + descriptor.constant**2) ** zeta
-    return CompiledSoapTerm(descriptor, tuple(parts), tuple(part.model() for part in parts), variance)
+    variances = tuple(scale**2 * (1.0 + descriptor.constant**2) ** zeta for scale in energy_scales)
+    return CompiledSoapTerm(descriptor, tuple(parts), tuple(part.model() for part in parts), variances)
 
 
 def _compile_species(
@@ -178,7 +188,7 @@ def _compile_species(
     n_known = columns.stop - columns.start
     shared = points is features and not single
     known = energy.first(n_known) if shared else Points(features[:n_known], None, energy_scale, zeta)
-    return CompiledSpecies(number, columns, compact.core(kept), energy, known, features[:n_known])
+    return CompiledSpecies(number, columns, compact.core(kept), energy, known, features[:n_known], compact, kept)
 
 
 def _features_that_matter(

@@ -6,17 +6,19 @@ Rows hold what no choice of noise, energy scale or isolated-atom energy changes,
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .baseline import Baseline
+from .prior import Prior
 from .settings import NOISE_OF_LABEL, FitConfig
 from .terms import FittedTerm, Term
 
@@ -26,14 +28,51 @@ VIRIAL_ROWS = [0, 4, 8, 5, 2, 1]
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """Rows that share a noise: a kind of label, and the config_type where it has noises of its own (else "")."""
+    """Rows that share a noise: a kind of label, the config_type where it has noises of its own (else ""), and for forces the
+    element of the atoms they act on (else 0)."""
 
     label: str
     config_type: str
+    number: int = 0
 
 
 Rows = dict[Group, np.ndarray]
 """Rows (n, n_columns) of each group: covariances with the M sparse points, the label, the number of atoms of each element."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where the rows of a group stand among those of all labels of a structure.
+
+    Parameters
+    ----------
+    group : Group
+    rows : (n,) int array
+        Of the energy (row 0), the forces (3 n_atoms rows) and the nine components of the virial.
+    scale : float
+        Their noise is multiplied by this, as the labels are: sqrt(n_atoms) for energies and virials, 1 for forces.
+    """
+
+    group: Group
+    rows: np.ndarray
+    scale: float
+
+
+def parts_of(structure: LabelledStructure, config_types: frozenset[str] | set[str]) -> list[Part]:
+    """The groups of a structure's labels, in the order of its rows; `config_types` have noises of their own."""
+    config_type = structure.config_type if structure.config_type in config_types else ""
+    numbers, root = structure.atoms.numbers, float(np.sqrt(structure.n_atoms))
+    found = []
+    if structure.energy is not None:
+        found.append(Part(Group("energy", config_type), np.array([0]), root))
+    if structure.forces is not None:
+        for number in np.unique(numbers).tolist():
+            atoms = np.flatnonzero(numbers == number)
+            rows = (1 + 3 * atoms[:, None] + np.arange(3)).ravel()
+            found.append(Part(Group("forces", config_type, number), rows, 1.0))
+    if structure.virial is not None:
+        found.append(Part(Group("virial", config_type), 1 + 3 * structure.n_atoms + np.array(VIRIAL_ROWS), root))
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,12 +93,15 @@ class Design:
         Sorted atomic numbers.
     config_types : frozenset of str
         Those that have noises of their own.
+    jitter : float
+        Addition to the diagonals of k_mm.
     """
 
     terms: tuple[FittedTerm, ...]
     baseline: Baseline
     species: tuple[int, ...]
     config_types: frozenset[str] = frozenset()
+    jitter: float = 1e-8
 
     @property
     def n_sparse(self) -> int:
@@ -73,7 +115,12 @@ class Design:
     @cached_property
     def unit_terms(self) -> tuple[FittedTerm, ...]:
         """The terms with energy scales of 1 eV."""
-        return tuple(cast(FittedTerm, replace(cast(Any, term), energy_scale=1.0)) for term in self.terms)
+        return tuple(cast(FittedTerm, replace(cast(Any, term), energy_scales=1.0)) for term in self.terms)
+
+    @cached_property
+    def prior(self) -> Prior:
+        """Of the weights."""
+        return Prior.of(self.unit_terms, self.jitter)
 
     @cached_property
     def _cutoff(self) -> float:
@@ -90,6 +137,13 @@ class Design:
         energy, forces, virial = _parts(block[:, self.n_sparse :], structure.n_atoms)
         self._labels(structure, pairs, energy, forces[:, 0], virial[:, 0])
         return self._grouped(structure, block)
+
+    def whitened_rows(self, rows: Rows) -> Iterator[tuple[Group, np.ndarray, np.ndarray]]:
+        """Rows of groups in whitened coordinates (n, M), and the labels (n,) without the baseline's isolated-atom energies."""
+        energies = np.array([self.baseline.isolated_atom_energies[z] for z in self.species])
+        m = self.n_sparse
+        for group, part in rows.items():
+            yield group, self.prior.whitened(part[:, :m]), part[:, m] - part[:, m + 1 :] @ energies
 
     def covariances(self, structure: LabelledStructure) -> np.ndarray:
         """The columns of the sparse points alone, of all groups below each other."""
@@ -111,17 +165,7 @@ class Design:
 
     def _grouped(self, structure: LabelledStructure, block: np.ndarray) -> Rows:
         """The rows of a block that belong to labels."""
-        config_type = structure.config_type if structure.config_type in self.config_types else ""
-        energy, forces, virial = _parts(block, structure.n_atoms)
-        root = np.sqrt(structure.n_atoms)
-        rows = {}
-        if structure.energy is not None:
-            rows[Group("energy", config_type)] = energy / root
-        if structure.forces is not None:
-            rows[Group("forces", config_type)] = forces
-        if structure.virial is not None:
-            rows[Group("virial", config_type)] = virial[VIRIAL_ROWS] / root
-        return rows
+        return {part.group: block[part.rows] / part.scale for part in parts_of(structure, self.config_types)}
 
     def _labels(
         self, structure: LabelledStructure, pairs: Pairs, energy: np.ndarray, forces: np.ndarray, virial: np.ndarray
@@ -142,7 +186,7 @@ class Design:
 
     @cached_property
     def _pickled(self) -> bytes:
-        return pickle.dumps((self.terms, self.baseline, self.species, self.config_types))
+        return pickle.dumps((self.terms, self.baseline, self.species, self.config_types, self.jitter))
 
 
 def _parts(block: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,7 +212,8 @@ def noise_of(config: FitConfig, group: Group) -> float:
     That of its config_type where given, else the general one of a resolved configuration.
     """
     key = NOISE_OF_LABEL[group.label]
-    return getattr(config.config_type_noise.get(group.config_type), key, None) or getattr(config, key)
+    value = getattr(config.config_type_noise.get(group.config_type), key, None) or getattr(config, key)
+    return value[chemical_symbols[group.number]] if isinstance(value, dict) else value
 
 
 def reach(terms: Sequence[Term], baseline: Baseline, species: Sequence[int]) -> float:

@@ -9,8 +9,16 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ..structures import LabelledStructure
-from .calibration import UNCALIBRATED, Calibration, coverage, expected_normalised_error
-from .report import Comparison, Errors, compare, energy_errors, errors, errors_per_config_type, force_errors
+from .calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
+from .report import (
+    Comparison,
+    Errors,
+    compare,
+    energy_errors,
+    errors,
+    errors_per_config_type,
+    force_errors,
+)
 from .representatives import NOVEL
 from .sparse_gp import SparseGP
 
@@ -58,11 +66,11 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
     "structure_rank_correlation": Spearman's between root mean squares over the forces of a structure, of deviations and of
     errors: whether it is known at which structures the model is good, which is what a run decides by;
     "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms;
-    "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "force_floor" (eV/A):
-    of the calibration that was `used`.
+    "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "stress_scale": of
+    the calibration that was `used`.
     """
     forces, forces_std = force_errors(comparisons)
-    told = used.uncertain(forces_std)
+    told = forces_std > SYMMETRIC
     with_forces = [c for c in comparisons if c.forces is not None and c.energies_std is not None]
     sizes = _joined([np.linalg.norm(c.forces, axis=1) for c in with_forces])
     totals = energy_errors(comparisons)
@@ -76,7 +84,7 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
         "structure_rank_correlation": _rank_correlation(*_root_mean_squares(comparisons)),
         "atom_rank_correlation": _rank_correlation(sizes, _joined([c.energies_std for c in with_forces])),
         "novel_atoms": _novel(comparisons),
-        **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "force_floor")},
+        **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "stress_scale")},
     }
 
 

@@ -19,6 +19,7 @@ from .calibration import Calibration
 from .descriptor_tables import read_tables, tables_of
 from .glue import Glue
 from .h5 import Format
+from .noises import Noises
 from .pair_term import PairTerm
 from .report import FitReport
 from .settings import FitConfig
@@ -27,7 +28,7 @@ from .sparse_gp import SparseGP
 from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
-FORMAT = Format("mlpot-model", 3, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+FORMAT = Format("mlpot-model", 4, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -89,12 +90,24 @@ def _read(h5: h5py.File) -> SparseGP:
         provenance=header["provenance"],
         regularisation=header.get("regularisation", 0.0),
         calibration=_calibration(header.get("calibration", {})),
+        noises=_noises(header),
     )
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:
     of_elements = {int(z): factor for z, factor in values.get("of_elements", {}).items()}
-    return Calibration(**{**values, "of_elements": of_elements})
+    known = {key: value for key, value in values.items() if key != "force_floor"}
+    return Calibration(**{**known, "of_elements": of_elements})
+
+
+def _noises(header: dict[str, Any]) -> Noises:
+    """What the file says, or what a file of format 3 and older says in its calibration."""
+    if "noises" in header:
+        values = header["noises"]
+        return Noises(values["energy"], values["virial"], {int(z): noise for z, noise in values["forces"].items()})
+    old = header.get("calibration", {})
+    floor = old.get("force_floor", 0.0) / old.get("force_scale", 1.0)
+    return Noises(forces=dict.fromkeys(header["species"], floor) if floor else {})
 
 
 def _baseline(values: dict[str, Any], glue: str | None) -> Baseline:
@@ -120,13 +133,14 @@ def _header(model: SparseGP) -> dict[str, Any]:
         "jitter": model.jitter,
         "regularisation": model.regularisation,
         "calibration": asdict(model.calibration),
+        "noises": asdict(model.noises),
         "config": None if model.config is None else model.config.model_dump(mode="json"),
         "report": None if model.report is None else model.report.to_dict(),
         "provenance": model.provenance,
     }
 
 
-PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scale")
+PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales")
 THREE_BODY_SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
 DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
 
@@ -144,7 +158,7 @@ def _description(term: Term) -> dict[str, Any]:
         "type": "soap",
         "descriptor": {**{name: getattr(term.descriptor, name) for name in DESCRIPTOR_SCALARS}, "basis": basis},
         "zeta": term.zeta,
-        "energy_scale": term.energy_scale,
+        "energy_scales": term.energy_scales,
     }
 
 
@@ -162,6 +176,8 @@ def _arrays(term: Term) -> tuple[np.ndarray, ...]:
 def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[str, Any]) -> Term:
     values = dict(description)
     kind = values.pop("type")
+    if kind in ("pair", "soap") and "energy_scale" in values:  # format 3 and older: one for all blocks
+        values["energy_scales"] = values.pop("energy_scale")
     if kind == "pair":
         return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
     if kind == "three_body":
@@ -174,7 +190,7 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[st
     basis_options = dict(options.pop("basis"))
     basis = RADIAL_BASES[basis_options.pop("type")](**basis_options)
     descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis, **tables)
-    return SoapTerm(descriptor, values["zeta"], values["energy_scale"], tuple(arrays))
+    return SoapTerm(descriptor, values["zeta"], values["energy_scales"], tuple(arrays))
 
 
 def _packed(upper: np.ndarray) -> np.ndarray:

@@ -21,24 +21,30 @@ from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
 from ..structures import LabelledStructure, all_labelled
 from ..threads import single_blas_thread
+from .adaptation import Freedom, adapted
 from .baseline import Baseline, fit_isolated_atom_energies
 from .candidates import choose_sparse_points
 from .descriptor_tables import Tables, channels_of
-from .evidence import Posterior
+from .design_matrix import Group, noise_of
 from .factor import condition
 from .gather import Progress, silent
-from .label_check import calibration_of, covered, leave_one_out, some_structures, suspicious_labels
+from .label_check import calibration_of, covered, leave_out, some_structures, suspicious_labels
 from .learned_mixing import learn_mixing
-from .noises import SHARPEST, STEPS, left_open, noises_by_label, sharpened
+from .noises import left_open
 from .pair_term import PairTerm, species_pairs
+from .posterior import Posterior
 from .presets import resolve
 from .report import Comparison, FitReport, errors_per_config_type, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .surroundings import ENOUGH, nearby
 from .task import FitTask
 from .terms import FittedTerm
 from .tuning import tune
+
+MOST_COPIED = 20
+"""Structures of which strained and rattled copies give sparse points, where there are few environments."""
 
 
 def fit(
@@ -73,43 +79,45 @@ def fit(
     started = time.process_time()
     structures = all_labelled(frames)
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    given = config or FitConfig()
-    config = resolve(given, species)
+    config = resolve(config or FitConfig(), species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)
         trials: list[dict[str, Any]] = []
         if config.tune:
-            tuned = tune(task, terms)
-            task, terms, trials = tuned.task, tuned.terms, tuned.trials
-            posterior = task.posterior(tuned.evidence, terms)
+            task, terms, posterior, trials = tune(task, terms)
         else:
-            task, posterior = _with_own_noises(task, terms, left_open(given))
+            posterior = adapted_fit(task, terms)
         model = task.model(posterior, terms)
         sample = structures if config.check_labels else some_structures(structures, config.seed)
-        left_out = leave_one_out(posterior, sample, progress, executor)
+        left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
     model = model.calibrated(calibration_of(left_out))
+    noises = model.noises.by_label()
     report = replace(
         _report(task, model, posterior, left_out if config.check_labels else [], trials),
-        suspicious=suspicious_labels(left_out, noises_by_label(config)) if config.check_labels else [],
+        suspicious=suspicious_labels(left_out, noises) if config.check_labels else [],
         coverage=covered(left_out, model.calibration),
         cpu_seconds=time.process_time() - started,
     )
     return replace(model, report=report)
 
 
-def _with_own_noises(task: FitTask, terms: tuple[FittedTerm, ...], labels: Sequence[str]) -> tuple[FitTask, Posterior]:
-    """The fit with the noises of these labels as small as the data allows, and the task that says so."""
-    evidence = task.evidence(terms)
-    posterior = task.posterior(evidence, terms)
-    expected = noises_by_label(task.config)
-    floors = {label: expected[label] / SHARPEST for label in labels}
-    for _ in range(STEPS if labels else 0):
-        sharper = sharpened(task, posterior, floors)
-        if sharper is task:
-            break
-        task, posterior = sharper, sharper.posterior(evidence, terms)
-    return task, posterior
+def adapted_fit(task: FitTask, terms: tuple[FittedTerm, ...]) -> Posterior:
+    """The fit whose noises and energy scales, where the configuration leaves them open, are those that the data asks for."""
+    design = task.design(terms)
+    groups = task.gathered(design)
+    start = task.hyperparameters(terms, groups)
+    freedom = Freedom(start, left_open(task.config, groups), open_blocks(task.config, terms))
+    return adapted(start.posterior(design.prior, groups), freedom)[0]
+
+
+def open_blocks(config: FitConfig, terms: Sequence[FittedTerm]) -> np.ndarray:
+    """Mask (n_blocks,) of the blocks whose energy scale a configuration leaves to the data."""
+    return np.array([
+        settings.energy_scale is None
+        for settings, term in zip(config.terms, terms, strict=True)
+        for _ in term.points
+    ])  # fmt: skip
 
 
 def _report(
@@ -123,7 +131,7 @@ def _report(
         n_force_components=sum(3 * s.n_atoms for s in structures if s.forces is not None),
         n_virials=sum(s.virial is not None for s in structures),
         n_sparse=[term.n_sparse for term in model.terms],
-        energy_scales=[term.energy_scale for term in model.terms],
+        energy_scales=[list(term.energy_scales) for term in model.terms],
         isolated_atom_energies=task.baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
         condition=condition(model.factor),
@@ -131,7 +139,8 @@ def _report(
         residuals=residuals(model, structures, task.progress),
         left_out=errors_per_config_type(left_out),
         trials=trials,
-        noises=noises_by_label(config),
+        noises=model.noises.by_label(),
+        force_noises=dict(model.noises.forces),
         cpu_seconds=0.0,
     )
 
@@ -142,11 +151,17 @@ def fit_terms(
     terms: tuple[FittedTerm, ...],
     baseline: Baseline,
     config: FitConfig,
+    noises: Mapping[Group, float] | None = None,
 ) -> SparseGP:
-    """Fit the weights of given terms (sparse points chosen) with a resolved configuration; the model has no report."""
+    """Fit the weights of given terms (sparse points and energy scales chosen) with a resolved configuration, whose noises count
+    unless others are given; the model has no report."""
     task = FitTask(structures, species, baseline, config)
     with single_blas_thread():
-        return task.model(task.posterior(task.evidence(terms), terms), terms)
+        design = task.design(terms)
+        groups = task.gathered(design)
+        noises = noises or {group: noise_of(config, group) for group in groups}
+        scales = task.hyperparameters(terms, ()).scales
+        return task.model(Posterior(design.prior, groups, noises, scales), terms)
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
@@ -231,9 +246,14 @@ def _soap_term(
     rng: np.random.Generator,
 ) -> SoapTerm:
     term = _without_points(task, settings, energy_scale, others)
-    points = [
-        choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress) for z in task.species
-    ]
+    points = []
+    for z in task.species:
+        own = choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress)
+        most = min(ENOUGH, settings.most_sparse(z)) - len(own)
+        if most > 0:
+            frames = [s.atoms for s in task.structures[:MOST_COPIED]]
+            own = np.concatenate([own, nearby(own, frames, z, term.descriptor, settings.zeta, most, rng)])
+        points.append(own)
     return term.with_points(tuple(points))
 
 

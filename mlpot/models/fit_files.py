@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ import numpy as np
 from ase import Atoms
 
 from ..structures import LabelledStructure
+from .adaptation import Hyperparameters
 from .descriptor_tables import read_tables, tables_of
-from .growing_factor import GrowingFactor
+from .design_matrix import Group
+from .growing_system import GrowingSystem
 from .h5 import Format
 from .settings import FitConfig
 from .soap_term import SoapTerm
@@ -21,7 +24,7 @@ from .soap_term import SoapTerm
 if TYPE_CHECKING:
     from .incremental import Fit
 
-FORMAT = Format("mlpot-fit", 2, "fit", "`Fit.save`", "make it anew from the data")
+FORMAT = Format("mlpot-fit", 3, "fit", "`Fit.save`", "make it anew from the data")
 
 
 def save_fit(fit: Fit, file: str | Path) -> None:
@@ -35,15 +38,16 @@ def save_fit(fit: Fit, file: str | Path) -> None:
     header = {
         "species": fit.species,
         "config": fit.config.model_dump(mode="json"),
-        "scales": fit.scales.tolist(),
+        "scales": fit.levels.scales.tolist(),
+        "noises": [[*astuple(group), noise] for group, noise in fit.levels.noises.items()],
+        "groups": [astuple(group) for group in fit.system.names],
         "names": [s.name for s in fit.structures],
         "config_types": [s.config_type for s in fit.structures],
     }
     with FORMAT.writing(file) as h5:
         h5["header"] = json.dumps(header)
-        for name, array in {**structure_arrays(fit.structures), **fit.factor.arrays()}.items():
+        for name, array in {**structure_arrays(fit.structures), **fit.system.arrays()}.items():
             h5[name] = array
-        h5["block_of"] = fit.block_of
         for k, term in enumerate(fit.terms):
             for n, points in enumerate(term.points):
                 h5[f"points/{k}/{n}"] = points
@@ -75,9 +79,8 @@ def _read(h5: h5py.File) -> Fit:
     fit.restore(
         list(structures_of(arrays, header["names"], header["config_types"])),
         points,
-        np.array(header["scales"]),
-        arrays["block_of"],
-        GrowingFactor.of_arrays(arrays),
+        Hyperparameters({Group(*name): noise for *name, noise in header["noises"]}, np.array(header["scales"])),
+        GrowingSystem.of_arrays(arrays, [Group(*name) for name in header["groups"]]),
     )
     return fit
 

@@ -1,4 +1,4 @@
-"""All rows of a fit, made block by block anywhere and folded into triangles: memory does not grow with the data."""
+"""All rows of a fit, made block by block anywhere and added up: memory does not grow with the data."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import numpy as np
 from ..errors import FitError
 from ..structures import LabelledStructure
 from ..threads import n_threads, single_blas_thread
-from .design_matrix import Design, Group, Rows
-from .evidence import Evidence
-from .factor import ROWS_AT_ONCE, TriangularFactor
+from .design_matrix import Design, Group
+from .posterior import NormalEquations
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
 
-BLOCK = 2
-"""Rows of a block for each column: folding its triangle into the whole costs a sixth of making it."""
-LEAST = 2048
-"""Rows that are worth the way to another process."""
+ROWS_AT_ONCE = 1024
+"""Rows of a block: enough for the products of matrices that follow."""
 IN_FLIGHT = 32
-"""Blocks that wait at most for an executor of unknown size: each is as large as a triangle."""
+"""Blocks that wait at most for an executor of unknown size."""
+Whitened = list[tuple[Group, np.ndarray, np.ndarray]]
+"""Whitened rows and labels by group."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -34,10 +33,9 @@ def silent(stage: str, done: int, total: int) -> None:
 def gather(
     design: Design,
     structures: Sequence[LabelledStructure],
-    jitter: float,
     progress: Progress = silent,
     executor: Executor | None = None,
-) -> Evidence:
+) -> dict[Group, NormalEquations]:
     """Everything that the structures tell about the sparse points.
 
     Blocks depend on the structures alone and are taken in in their order, so the result is the same to the last bit for any
@@ -48,22 +46,22 @@ def gather(
     executor : concurrent.futures.Executor
         Makes the blocks; threads of this process by default.
     """
-    evidence = Evidence.before_data(design, jitter)
-    blocks, done = blocks_of(structures, design.n_columns), 0
-    for block, groups in zip(blocks, map_blocks(executor, partial(factors_of, design), blocks), strict=True):
-        evidence.merge(groups)
+    groups: dict[Group, NormalEquations] = {}
+    blocks, done = blocks_of(structures), 0
+    for block, found in zip(blocks, map_blocks(executor, partial(whitened_block, design), blocks), strict=True):
+        for group, rows, labels in found:
+            groups.setdefault(group, NormalEquations.empty(design.n_sparse)).absorb(rows, labels)
         done += len(block)
         progress("design matrix", done, len(structures))
-    return evidence
+    return dict(sorted(groups.items()))
 
 
-def blocks_of(structures: Sequence[LabelledStructure], n_columns: int) -> list[list[LabelledStructure]]:
+def blocks_of(structures: Sequence[LabelledStructure]) -> list[list[LabelledStructure]]:
     """Consecutive structures that have enough rows together."""
-    enough = max(BLOCK * n_columns, LEAST)
     blocks: list[list[LabelledStructure]] = []
-    n_rows = enough
+    n_rows = ROWS_AT_ONCE
     for structure in structures:
-        if n_rows >= enough:
+        if n_rows >= ROWS_AT_ONCE:
             blocks.append([])
             n_rows = 0
         blocks[-1].append(structure)
@@ -89,25 +87,14 @@ def map_blocks(executor: Executor | None, function: Callable, blocks: Iterable) 
         raise FitError(f"a worker died ({error}); if memory was short, use fewer workers") from error
 
 
-def factors_of(design: Design, structures: Sequence[LabelledStructure]) -> dict[Group, TriangularFactor]:
-    """The triangles of a block of structures."""
-    factors: dict[Group, TriangularFactor] = {}
-    waiting: dict[Group, list[np.ndarray]] = {}
-
-    def absorb(group: Group) -> None:
-        factor = factors.setdefault(group, TriangularFactor(design.n_columns))
-        factor.absorb(np.concatenate(waiting.pop(group)))
-
+def whitened_block(design: Design, structures: Sequence[LabelledStructure]) -> Whitened:
+    """Whitened rows of all labels of a block of structures, group by group."""
+    rows: dict[Group, list[np.ndarray]] = {}
     with single_blas_thread():
         for structure in structures:
-            rows: Rows = design.rows(structure)
-            for group, part in rows.items():
-                waiting.setdefault(group, []).append(part)
-                if sum(map(len, waiting[group])) >= ROWS_AT_ONCE:
-                    absorb(group)
-        for group in list(waiting):
-            absorb(group)
-    return factors
+            for group, part in design.rows(structure).items():
+                rows.setdefault(group, []).append(part)
+        return list(design.whitened_rows({group: np.concatenate(parts) for group, parts in rows.items()}))
 
 
 def bounded_map(executor: Executor, function: Callable, items: Iterable, in_flight: int) -> Iterator:

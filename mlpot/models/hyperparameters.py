@@ -17,8 +17,9 @@ from scipy.optimize import minimize
 from ..errors import FitError
 from ..structures import LabelledStructure
 from .design_matrix import Group
-from .evidence import Evidence, Posterior
 from .gather import Progress
+from .posterior import NormalEquations, Posterior
+from .prior import Prior
 
 N_FOLDS = 4
 LIKELIHOOD_STEPS = 40
@@ -39,7 +40,7 @@ def judged(labels: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class TermHyperparameters:
     """Standard deviations of the labels, by kind, and of the terms.
 
     Parameters
@@ -53,13 +54,13 @@ class Hyperparameters:
     noises: dict[str, float]
     scales: tuple[float, ...]
 
-    def varied(self) -> dict[str, Callable[[float], Hyperparameters]]:
+    def varied(self) -> dict[str, Callable[[float], TermHyperparameters]]:
         """What multiplies one of the numbers by a factor, by its name; noises of labels that no score looks at stay."""
 
-        def noise(label: str, factor: float) -> Hyperparameters:
+        def noise(label: str, factor: float) -> TermHyperparameters:
             return replace(self, noises={**self.noises, label: factor * self.noises[label]})
 
-        def scale(k: int, factor: float) -> Hyperparameters:
+        def scale(k: int, factor: float) -> TermHyperparameters:
             return replace(self, scales=tuple(factor * s if n == k else s for n, s in enumerate(self.scales)))
 
         noises = {label: partial(noise, label) for label in judged(self.noises)}
@@ -74,13 +75,13 @@ class Trial:
     ----------
     name : str
         Where they come from.
-    hyperparameters : Hyperparameters
+    hyperparameters : TermHyperparameters
     errors : dict of str to float
         Root mean square errors on left-out structures by kind of label, in the units of the noises.
     """
 
     name: str
-    hyperparameters: Hyperparameters
+    hyperparameters: TermHyperparameters
     errors: dict[str, float]
 
     @property
@@ -93,54 +94,66 @@ class Trial:
         return all(self.errors[label] <= (1 + HARM) * given.errors[label] for label in judged(self.errors))
 
 
+Groups = Mapping[Group, NormalEquations]
+
+
+def joined(parts: Sequence[Groups]) -> dict[Group, NormalEquations]:
+    """The rows of several parts of the data together."""
+    whole: dict[Group, NormalEquations] = {}
+    for part in parts:
+        for group, equations in part.items():
+            whole.setdefault(group, NormalEquations.empty(len(equations.right))).merge(equations)
+    return dict(sorted(whole.items()))
+
+
 @dataclass(frozen=True)
 class Folds:
-    """Evidence of disjoint parts of the data, of all but each part, and of everything.
+    """Normal equations of disjoint parts of the data, of all but each part, and of everything.
 
     Parameters
     ----------
-    parts, others : tuple of Evidence
-    everything : Evidence
-    isolated_atom_energies : tuple of float
-        eV, in the order of species.
+    prior : Prior
+    blocks_of_terms : tuple of int
+        How many blocks every term has.
+    parts, others : tuple of mappings of Group to NormalEquations
+    everything : mapping of Group to NormalEquations
     fixed : dict of Group to float
         Noises of config_types that have their own.
     """
 
-    parts: tuple[Evidence, ...]
-    others: tuple[Evidence, ...]
-    everything: Evidence
-    isolated_atom_energies: tuple[float, ...]
+    prior: Prior
+    blocks_of_terms: tuple[int, ...]
+    parts: tuple[Groups, ...]
+    others: tuple[Groups, ...]
+    everything: Groups
     fixed: Mapping[Group, float]
 
     @classmethod
     def of(
-        cls, parts: Sequence[Evidence], isolated_atom_energies: Sequence[float], fixed: Mapping[Group, float]
+        cls, prior: Prior, blocks_of_terms: tuple[int, ...], parts: Sequence[Groups], fixed: Mapping[Group, float]
     ) -> Folds:
-        """Folds from the evidence of each part."""
-
-        def joined(chosen: Sequence[Evidence]) -> Evidence:
-            whole = Evidence(parts[0].design, parts[0].priors)
-            for part in chosen:
-                whole.merge(part.groups)
-            return whole
-
+        """Folds from the normal equations of each part."""
         others = tuple(joined([p for p in parts if p is not left_out]) for left_out in parts)
-        return cls(tuple(parts), others, joined(parts), tuple(isolated_atom_energies), fixed)
+        return cls(prior, blocks_of_terms, tuple(parts), others, joined(parts), fixed)
 
-    def posterior(self, evidence: Evidence, parameters: Hyperparameters) -> Posterior:
+    def posterior(self, groups: Groups, parameters: TermHyperparameters) -> Posterior:
         """The fit to some of the data."""
-        noises = {g: self.fixed[g] if g in self.fixed else parameters.noises[g.label] for g in evidence.groups}
-        return evidence.posterior(noises, parameters.scales, self.isolated_atom_energies)
+        noises = {g: self.fixed[g] if g in self.fixed else parameters.noises[g.label] for g in groups}
+        return Posterior(self.prior, groups, noises, np.repeat(parameters.scales, self.blocks_of_terms))
 
-    def trial(self, name: str, parameters: Hyperparameters) -> Trial:
+    def by_term(self, values: np.ndarray) -> list[float]:
+        """Sums (n_terms,) of values (n_blocks,) of blocks."""
+        ends = np.cumsum(self.blocks_of_terms)[:-1]
+        return [float(part.sum()) for part in np.split(values, ends)]
+
+    def trial(self, name: str, parameters: TermHyperparameters) -> Trial:
         """Cross-validation: every part is predicted by a fit to all others."""
         squares: dict[str, float] = {}
         counts: dict[str, int] = {}
         for part, others in zip(self.parts, self.others, strict=True):
-            for group, found in self.posterior(others, parameters).square_sums(part.groups).items():
+            for group, found in self.posterior(others, parameters).square_sums(part).items():
                 squares[group.label] = squares.get(group.label, 0.0) + found
-                counts[group.label] = counts.get(group.label, 0) + part.groups[group].n_rows
+                counts[group.label] = counts.get(group.label, 0) + part[group].n_rows
         return Trial(name, parameters, {label: float(np.sqrt(squares[label] / counts[label])) for label in squares})
 
 
@@ -161,27 +174,27 @@ def divided(structures: Sequence[LabelledStructure], rng: np.random.Generator) -
     return [ordered[k::N_FOLDS] for k in range(N_FOLDS)]
 
 
-def most_likely(folds: Folds, start: Hyperparameters, fixed: Sequence[str] = ()) -> Hyperparameters:
+def most_likely(folds: Folds, start: TermHyperparameters, fixed: Sequence[str] = ()) -> TermHyperparameters:
     """Maximum of the marginal likelihood over all noises but those of the `fixed` labels, and over all scales."""
     free = [label for label in start.noises if label not in fixed]
     first = np.log([*(start.noises[label] for label in free), *start.scales])
 
-    def unpacked(x: np.ndarray) -> Hyperparameters:
+    def unpacked(x: np.ndarray) -> TermHyperparameters:
         values = np.exp(x).tolist()
         noises = {**start.noises, **dict(zip(free, values[: len(free)], strict=True))}
-        return Hyperparameters(noises, tuple(values[len(free) :]))
+        return TermHyperparameters(noises, tuple(values[len(free) :]))
 
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood
         slopes = [sum(v for g, v in by_noise.items() if g.label == label and g not in folds.fixed) for label in free]
-        return -value, -np.array([*slopes, *by_scale])
+        return -value, -np.array([*slopes, *folds.by_term(by_scale)])
 
     bounds = [(value - np.log(WIDEST), value + np.log(WIDEST)) for value in first]
     found = minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": LIKELIHOOD_STEPS})
     return unpacked(found.x)
 
 
-def best_of(folds: Folds, given: Hyperparameters, progress: Progress) -> list[Trial]:
+def best_of(folds: Folds, given: TermHyperparameters, progress: Progress) -> list[Trial]:
     """Trials of what was given, of the likelihood's proposals and of the search from the best of these; the best first."""
     proposals = {"given": given, "likelihood": most_likely(folds, given)}
     if len(given.noises) > 1 and "energy" in given.noises:

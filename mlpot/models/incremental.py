@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,42 +15,45 @@ from ..errors import ConfigError, FitError
 from ..neighbours import find_pairs
 from ..structures import LabelledStructure, labelled
 from ..threads import n_threads, single_blas_thread
+from .adaptation import STEPS, Freedom, Hyperparameters, adapted
 from .baseline import Baseline
 from .descriptor_tables import Tables
-from .design_matrix import Design, Group, noise_of
-from .fit import default_energy_scale, empty_term, make_baseline
+from .design_matrix import Design, noise_of
+from .fit import default_energy_scale, empty_term, make_baseline, open_blocks
 from .gather import bounded_map
-from .growing_factor import GrowingFactor
+from .growing_system import GrowingSystem
+from .noises import Noises, left_open
 from .pair_term import PairTerm
+from .posterior import Posterior
 from .presets import resolve
+from .prior import Prior
 from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
-from .task import provenance
+from .surroundings import ENOUGH, nearby
+from .task import provenance, with_scales
 from .terms import FittedTerm
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points by number of the term and atomic number."""
 
-MOST_LOSS = 1e-4
-"""The triangle is made anew when A R^-1 is farther from orthogonal than this; refinement needs it to be less than 1."""
 NEW_POINT_TOLERANCE = 1e-7
 """An environment is proposed when this part of its prior variance is not explained by the sparse points."""
 SHARE, FEWEST = 1 / 8, 4
 """A structure takes at most this part of the room for sparse points, so that small ones become points as a whole, each of which
 is worth a label's information, and large ones leave room for those to come; but always so few."""
-DRIFT = 1.2
-"""A default energy scale follows the data in steps of this factor."""
+MANY_COLUMNS, FEW_STEPS = 400, 3
+"""Beyond so many columns noises and scales take so few steps for every label, from where they are."""
 
-logger = logging.getLogger("mlpot")
 
 
 class Fit:
     """Structures, sparse points and the model fitted to both, any of which can grow.
 
-    The model equals that of a fit from scratch with the same structures and sparse points. All covariances and reflections
-    are kept: 16 bytes for every row and sparse point.
+    The model equals that of a fit from scratch with the same structures, sparse points, noises and energy scales. Noises and
+    scales that the configuration leaves open follow the data with every update. All covariances are kept: 8 bytes for every
+    row and sparse point.
 
     Parameters
     ----------
@@ -70,12 +71,10 @@ class Fit:
         Every choice written out.
     terms : tuple of FittedTerm
         With energy scales of 1 eV and the sparse points so far.
-    scales : (n_terms,) array
-        Energy scales, eV.
-    factor : GrowingFactor
-        Columns in the order in which they came.
-    block_of : (M,) int array
-        Which block, of all terms' blocks in a row, each column belongs to.
+    levels : Hyperparameters
+        The noises and energy scales that the model was made with.
+    system : GrowingSystem
+        Rows and columns.
     is_whole : bool
         False after an update that was interrupted: such a fit is of no more use.
     """
@@ -89,9 +88,9 @@ class Fit:
         self.terms = tuple(
             empty_term(settings, self.species, 1.0, tables.get(k)) for k, settings in enumerate(self.config.terms)
         )
-        self.scales = np.array([settings.energy_scale or 1.0 for settings in self.config.terms])
-        self.factor = GrowingFactor(1 + len(self.species))
-        self.block_of = np.empty(0, int)
+        n_blocks = sum(len(term.points) for term in self.terms)
+        self.levels = Hyperparameters({}, self._given_scales(1.0))
+        self.system = GrowingSystem(n_blocks, 1 + len(self.species))
         self.is_whole = True
         self._model: SparseGP | None = None
 
@@ -101,11 +100,6 @@ class Fit:
         if self._model is None:
             raise FitError("the fit has no structures yet; give some to `update`")
         return self._model
-
-    @property
-    def loss(self) -> float:
-        """Estimate of the digits lost by growing; see `MOST_LOSS`."""
-        return self.factor.loss
 
     def points_of(self, term: int, number: int) -> np.ndarray:
         """Features (n, n_features) of the sparse points of an element in a many-body term."""
@@ -141,8 +135,12 @@ class Fit:
             room = settings.most_sparse(z) - len(known)
             most = min(max(int(SHARE * room), FEWEST), room)
             found = descriptor.compute(pairs, centres)
-            new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
-            points[k, z] = np.concatenate([coming, found[new]])
+            new = found[extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)]
+            every = np.concatenate([known, new])
+            most = min(ENOUGH, settings.most_sparse(z)) - len(every)
+            rng = np.random.default_rng([len(self.structures), k, z])
+            copies = nearby(every, [atoms], z, descriptor, settings.zeta, most, rng)
+            points[k, z] = np.concatenate([coming, new, copies])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
         """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.
@@ -167,12 +165,11 @@ class Fit:
             new_points = self._new_points(structures, new_sparse_points or {})
             prior = self._new_prior(new_points)
             values = self._new_values(new_points)
-            if not len(prior) and not self.factor.n_columns:
+            if not prior.n_columns:
                 raise FitError("there are no sparse points yet; give some with the first structures")
             # what cannot be used has been found by now
             self.is_whole = False
-            if len(prior):
-                self._add_points(new_points, prior, values)
+            self._add_points(new_points, prior, values)
             self._add_structures(structures)
             if self.structures:
                 self._settle()
@@ -191,14 +188,13 @@ class Fit:
         if unknown := sorted(set(settings) - set(allowed)):
             raise ConfigError(f"reweigh: {unknown} would need new covariances; {allowed} and 'energy_scales' do not")
         known = self.config.model_dump()
+        known["adapt"] = tuple(key for key in known["adapt"] if key not in settings)
         if scales is not None:
             known["terms"] = [
                 {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
             ]
-            self.scales = np.array(scales, float)
         self.config = FitConfig.model_validate({**known, **settings})
         with single_blas_thread():
-            self._refactor()
             self._settle()
 
     def save(self, file: str | Path) -> None:
@@ -220,19 +216,24 @@ class Fit:
         self,
         structures: list[LabelledStructure],
         points: Sequence[tuple[np.ndarray, ...]],
-        scales: np.ndarray,
-        block_of: np.ndarray,
-        factor: GrowingFactor,
+        levels: Hyperparameters,
+        system: GrowingSystem,
     ) -> None:
         """Stand where another fit stood; see the attributes."""
-        self.structures, self.scales, self.block_of, self.factor = structures, scales, block_of, factor
+        self.structures, self.levels, self.system = structures, levels, system
         self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, points, strict=True))
         if structures:
             with single_blas_thread():
-                self._settle()
+                self._make_model(self._baseline())
 
     def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
-        return Design(terms, Baseline({}, self.config.repulsion), self.species)
+        types = frozenset(self.config.config_type_noise)
+        return Design(terms, Baseline({}, self.config.repulsion), self.species, types, self.config.jitter)
+
+    def _given_scales(self, default: float) -> np.ndarray:
+        """Energy scales (n_blocks,) of the configuration, the default where there is none, eV."""
+        given = zip(self.config.terms, self.terms, strict=True)
+        return np.array([settings.energy_scale or default for settings, term in given for _ in term.points])
 
     def _new_points(self, structures: list[LabelledStructure], given: SparsePoints) -> list[list[np.ndarray]]:
         """New sparse points of every block of every term: those given, and radii of pairs for shorter distances."""
@@ -257,107 +258,90 @@ class Fit:
         if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
             raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
 
-    def _new_prior(self, new: list[list[np.ndarray]]) -> np.ndarray:
-        """Columns of the factor of k_mm for new sparse points; none where there are none."""
-        blocks = _blocks_of(new)
-        known, own = np.zeros((len(self.block_of), len(blocks))), np.zeros((len(blocks), len(blocks)))
-        block = 0
-        for term, points in zip(self.terms, new, strict=True):
-            for old, added in zip(term.points, points, strict=True):
-                mine = blocks == block
-                known[np.ix_(self.block_of == block, mine)] = term.between(old, added)
-                own[np.ix_(mine, mine)] = term.between(added, added) + self.config.jitter * np.eye(len(added))
-                block += 1
-        return self.factor.extended_prior(known, own) if len(blocks) else np.empty((0, 0))
+    def _new_prior(self, new: list[list[np.ndarray]]) -> Prior:
+        """The prior with new sparse points."""
+        blocks = [
+            (term.between(old, added), term.between(added, added) + self.config.jitter * np.eye(len(added)))
+            for term, points in zip(self.terms, new, strict=True)
+            for old, added in zip(term.points, points, strict=True)
+        ]
+        return self.system.prior.with_points(*zip(*blocks, strict=True))
 
-    def _new_values(self, new: list[list[np.ndarray]]) -> np.ndarray:
-        """Columns of new sparse points for all rows that are there."""
+    def _new_values(self, new: list[list[np.ndarray]]) -> list[np.ndarray]:
+        """Columns (n, q_b) of new sparse points, block by block, for all rows that are there."""
+        sizes = [len(block) for points in new for block in points]
         design = self._design(tuple(term.with_points(tuple(p)) for term, p in zip(self.terms, new, strict=True)))
-        if not design.n_sparse:
-            return np.empty((len(self.factor.weights), 0))
-        with ThreadPoolExecutor(n_threads()) as threads:
-            columns = list(threads.map(design.covariances, self.structures))
-        return np.concatenate([np.empty((0, design.n_sparse)), *columns])
+        columns = [np.empty((0, design.n_sparse))]
+        if design.n_sparse:
+            with ThreadPoolExecutor(n_threads()) as threads:
+                columns += threads.map(design.covariances, self.structures)
+        else:
+            columns = [np.empty((self.system.n_rows, 0))]
+        return np.split(np.concatenate(columns), np.cumsum(sizes)[:-1], axis=1)
 
-    def _add_points(self, new: list[list[np.ndarray]], prior: np.ndarray, values: np.ndarray) -> None:
-        scales = np.repeat(self.scales, [sum(map(len, points)) for points in new])
-        self.factor.add_columns(prior, values, scales)
-        self.block_of = np.concatenate([self.block_of, _blocks_of(new)])
+    def _add_points(self, new: list[list[np.ndarray]], prior: Prior, values: list[np.ndarray]) -> None:
+        if not any(len(block) for points in new for block in points):
+            return
+        self.system.add_columns(prior, values)
         self.terms = tuple(
             term.with_points(tuple(np.concatenate(both) for both in zip(term.points, points, strict=True)))
             for term, points in zip(self.terms, new, strict=True)
         )
 
-    @property
-    def _order(self) -> np.ndarray:
-        """Which of the columns, in the order in which they came, stands at every place of the model."""
-        return np.argsort(self.block_of, kind="stable")
-
     def _add_structures(self, structures: list[LabelledStructure]) -> None:
         """Rows of new structures, for all columns that are there."""
-        design, order = self._design(self.terms), self._order
+        design = self._design(self.terms)
+        m = design.n_sparse
         with ThreadPoolExecutor(n_threads()) as threads:
             for structure, rows in zip(
                 structures, bounded_map(threads, design.rows, structures, 2 * n_threads()), strict=True
             ):
-                stacked = np.concatenate(list(rows.values()))
-                values = np.empty((len(stacked), len(order)))
-                values[:, order] = stacked[:, : len(order)]
                 self.structures.append(structure)
-                self.factor.add_rows(values, stacked[:, len(order) :], self._weights([structure]))
+                for group, part in rows.items():
+                    self.system.add_rows(group, part[:, :m], part[:, m:])
 
-    def _weights(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
-        """1/noise of every row of the structures."""
-        parts = [np.empty(0)]
-        for s in structures:
-            for label, n_rows in s.rows_by_label.items():
-                parts.append(np.full(n_rows, 1 / noise_of(self.config, Group(label, s.config_type))))
-        return np.concatenate(parts)
-
-    def _refactor(self) -> None:
-        self.factor.weights = self._weights(self.structures)
-        self.factor.scales = self.scales[self._term_of_column()]
-        self.factor.refactor()
-
-    def _term_of_column(self) -> np.ndarray:
-        """Number of the term (M,) of every column, in the order in which they came."""
-        return np.repeat(np.arange(len(self.terms)), [len(t.points) for t in self.terms])[self.block_of]
+    def _baseline(self) -> Baseline:
+        return make_baseline(self.config, self.structures, self.species)
 
     def _settle(self) -> None:
-        """The model of all that is there; the triangle is made anew where it has lost too much."""
-        baseline = make_baseline(self.config, self.structures, self.species)
-        self._follow_scales(default_energy_scale(self.structures, baseline))
-        combination = np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
-        coefficients = self.factor.solve(combination)
-        if self.loss > MOST_LOSS:
-            logger.warning(
-                "the fit has lost digits by growing (%.0e of at most %.0e); it is made anew from its covariances",
-                self.loss, MOST_LOSS,
-            )  # fmt: skip
-            self.factor.refactor()
-            coefficients = self.factor.solve(combination)
+        """Let noises and scales follow the data, and make the model."""
+        baseline = self._baseline()
+        groups = self.system.equations(self._combination(baseline))
+        start = Hyperparameters(
+            {group: noise_of(self.config, group) for group in groups},
+            self._given_scales(default_energy_scale(self.structures, baseline)),
+        )
+        freedom = Freedom(start, left_open(self.config, groups), open_blocks(self.config, self.terms))
+        known = self.levels.noises
+        noises = {g: known.get(g, noise) if g in freedom.groups else noise for g, noise in start.noises.items()}
+        scales = np.where(freedom.blocks & bool(known), self.levels.scales, start.scales)
+        steps = STEPS if self.system.n_columns <= MANY_COLUMNS else FEW_STEPS
+        now = Hyperparameters(noises, scales).posterior(self.system.prior, groups)
+        posterior, self.levels = adapted(now, freedom, steps)
+        self._make_model(baseline, posterior)
+
+    def _combination(self, baseline: Baseline) -> np.ndarray:
+        """What makes labels without isolated-atom energies of the right-hand sides."""
+        return np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
+
+    def _make_model(self, baseline: Baseline, posterior: Posterior | None = None) -> None:
+        combination = self._combination(baseline)
+        if posterior is None:
+            posterior = self.levels.posterior(self.system.prior, self.system.equations(combination))
+        coefficients = self.system.prior.coefficients(self.system.refined(posterior, combination))
         if not np.all(np.isfinite(coefficients)):
             raise FitError("the weights are not finite; check the structures and their labels, or raise fit.jitter")
-        order = self._order
-        variances = (self.factor.scales**2)[order]
         self._model = SparseGP(
             species=self.species,
-            terms=tuple(replace(cast(Any, t), energy_scale=s) for t, s in zip(self.terms, self.scales, strict=True)),
-            weights=coefficients[order] / variances,
+            terms=with_scales(self.terms, posterior.scales),
+            weights=coefficients / posterior.column_scales**2,
             baseline=baseline,
-            factor=np.asfortranarray(self.factor.upper_in_order(order) * variances),
+            factor=posterior.factor,
             jitter=self.config.jitter,
             config=self.config,
             provenance=provenance(self.structures),
+            noises=Noises.of(posterior.noises),
         )
-
-    def _follow_scales(self, default: float) -> None:
-        """Let energy scales that nobody gave follow the data, in steps: each costs a factorisation."""
-        given = [settings.energy_scale for settings in self.config.terms]
-        wanted = np.array([default if scale is None else scale for scale in given])
-        if np.any(np.abs(np.log(wanted / self.scales)) > np.log(DRIFT)):
-            self.scales = wanted
-            self._refactor()
 
 
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
@@ -368,9 +352,3 @@ def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None
                 'embedding = "learned": there is no data to learn from; start from data ([data]) or from a model that '
                 '`mlpot fit` made (learning.model), or set embedding = "periodic" and leave embedding_start out'
             )
-
-
-def _blocks_of(points: list[list[np.ndarray]]) -> np.ndarray:
-    """Number of the block (n,) of every point, blocks of all terms counted in a row."""
-    sizes = [len(block) for term in points for block in term]
-    return np.repeat(np.arange(len(sizes)), sizes)

@@ -13,6 +13,15 @@ def dot_product_kernel(first: np.ndarray, second: np.ndarray, energy_scale: floa
     return energy_scale**2 * overlap**zeta
 
 
+def expanded(scales: float | tuple[float, ...], n_blocks: int) -> tuple[float, ...]:
+    """One energy scale for every block, from one for all or from one for each."""
+    if isinstance(scales, int | float | np.number):
+        return (float(scales),) * n_blocks
+    if len(scales) != n_blocks:
+        raise ValueError(f"{len(scales)} energy scales for {n_blocks} blocks of sparse points")
+    return tuple(map(float, scales))
+
+
 def squared_exponential(first: np.ndarray, second: np.ndarray, energy_scale: float, length_scale: float) -> np.ndarray:
     """energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) for lengths (n,) and (m,) in A: (n, m) eV^2."""
     return energy_scale**2 * np.exp(-0.5 * ((first[:, None] - second) / length_scale) ** 2)

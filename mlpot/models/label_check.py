@@ -1,9 +1,12 @@
-"""Every structure predicted by the fit to all others, without fitting again; labels that do not agree are reported.
+"""Structures predicted by the fit to all others, without fitting again; labels that do not agree are reported.
 
-With whitened rows A_s of a structure and R'R of all rows, the residual r_s becomes (1 - A_s (R'R)^-1 A_s')^-1 r_s when the
-structure is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. Its posterior covariance
-H = U'U, with U = R^-T A_s' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the ensemble would have said
-of a structure that it does not know.
+With whitened rows A of a group of structures, divided by their noises, and B of all rows (see `posterior`), the residuals r become
+(1 - A B^-1 A')^-1 r when the group is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. The
+posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the ensemble
+would have said of structures that it does not know.
+
+Consecutive frames of a trajectory know each other, and leaving out one of them flatters: structures that follow each other with the
+same atoms and config_type are left out together, as far as there is room for their rows.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -20,13 +22,14 @@ from scipy.linalg import lapack, solve_triangular
 from ..errors import FitError
 from ..structures import LabelledStructure, symmetric_matrix
 from ..threads import single_blas_thread
-from .calibration import SYMMETRIC, Calibration, coverage, fit_calibration
-from .design_matrix import Design, Group
-from .evidence import Posterior
+from .calibration import SYMMETRIC, Calibration, ErrorsAndDeviations, coverage, fit_calibration
+from .design_matrix import Design, Group, parts_of
 from .factor import solve_upper
-from .gather import Progress, blocks_of, map_blocks
-from .report import Comparison, SuspiciousLabel, energy_errors, force_errors
+from .gather import Progress, map_blocks
+from .posterior import Posterior
+from .report import Comparison, SuspiciousLabel, energy_errors, force_errors, force_numbers, stress_errors
 from .representatives import choose, draws
+from .task import with_scales
 from .variances import force_variances
 
 SUSPICIOUS = 10.0
@@ -35,21 +38,23 @@ FAMILY = 8
 """A config_type with fewer structures is compared with all."""
 ENOUGH = 1000
 """Environments that calibrate the uncertainty where labels are not checked."""
+MOST_ROWS, MOST_TOGETHER, FEWEST_GROUPS = 1200, 10, 8
+"""Rows and structures that are left out together at most, and groups that there are at least where there are so many structures."""
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOut:
     """What predicts structures without themselves.
 
     Parameters
     ----------
     design : Design
-    upper : (M, M) array
-        R.
-    coefficients : (M,) array
-        For energy scales of 1 eV.
-    isolated_atom_energies : tuple of float
-        eV, in the order of species.
+    lower : (M, M) array
+        C.
+    whitened : (M,) array
+        u.
+    column_scales : (M,) array
+        eV.
     noises : dict of Group to float
     representatives : (n,) int array
         Their columns.
@@ -60,41 +65,50 @@ class LeaveOneOut:
     """
 
     design: Design
-    upper: np.ndarray
-    coefficients: np.ndarray
-    isolated_atom_energies: tuple[float, ...]
+    lower: np.ndarray
+    whitened: np.ndarray
+    column_scales: np.ndarray
     noises: Mapping[Group, float]
     representatives: np.ndarray
     part: np.ndarray
     share: float
 
     @classmethod
-    def of(cls, posterior: Posterior) -> LeaveOneOut:
+    def of(cls, design: Design, posterior: Posterior) -> LeaveOut:
         """From a fit."""
-        design = posterior.evidence.design
-        upper = np.asfortranarray(np.triu(posterior.triangle[: design.n_sparse, : design.n_sparse]))
-        choice = choose(design.terms, design.species)
+        choice = choose(with_scales(design.terms, posterior.scales), design.species)
+        variances = posterior.column_scales[choice.columns] ** 2
         return cls(
-            design, upper, posterior.coefficients, tuple(posterior.isolated_atom_energies), posterior.noises,
-            choice.columns, choice.factor(upper), choice.share,
+            design, posterior.lower, posterior.whitened, posterior.column_scales, dict(posterior.noises),
+            choice.columns, choice.factor(posterior.factor) / variances, choice.share,
         )  # fmt: skip
 
-    def compare(self, structures: Sequence[LabelledStructure]) -> list[Comparison]:
-        """Errors of structures when each is left out of the fit."""
+    def compare(self, group: Sequence[LabelledStructure]) -> list[Comparison]:
+        """Errors of structures when all of them are left out of the fit."""
         with single_blas_thread():
-            return [self._left_out(structure) for structure in structures]
-
-    def _left_out(self, structure: LabelledStructure) -> Comparison:
-        n, rows = len(self.coefficients), self.design.rows(structure)
-        noise = np.concatenate([np.full(len(part), self.noises[group]) for group, part in rows.items()])
-        whole = np.concatenate(list(rows.values())) / noise[:, None]
-        residual = whole[:, n] - whole[:, n + 1 :] @ self.isolated_atom_energies - whole[:, :n] @ self.coefficients
-        known = solve_upper(self.upper, whole[:, :n].T, transposed=True)
-        error = -noise * np.linalg.solve(np.eye(len(whole)) - known.T @ known, residual)
-        exact, members = self._spread(whole[:, self.representatives])
+            found = [self._rows(structure) for structure in group]
+            raw, whitened, residual, noise = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            scaled = (whitened * self.column_scales).T
+            known = solve_triangular(self.lower, scaled, lower=True, check_finite=False)
+            error = -noise * np.linalg.solve(np.eye(len(noise)) - known.T @ known, residual)
+            exact, members = self._spread(raw)
         if not np.all(np.isfinite(error)) or not np.all(np.isfinite(exact)):
-            raise FitError(f"{structure.name}: its labels alone decide a part of the fit; raise the noises")
-        return _compared(structure, error, noise * exact, noise[:, None] * members)
+            raise FitError(
+                f"{group[0].name}: the fit is not determined without this structure; increase energy_noise or force_noise"
+            )
+        ends = np.cumsum([len(arrays[3]) for arrays in found])[:-1]
+        splits = (np.split(values, ends) for values in (error, noise * exact, noise[:, None] * members, noise))
+        return [self._compared(s, *values) for s, *values in zip(group, *splits, strict=True)]
+
+    def _rows(self, structure: LabelledStructure) -> tuple[np.ndarray, ...]:
+        """Rows over the representatives, whitened rows (n, M), and residuals (n,), all divided by the noises (n,)."""
+        rows = self.design.rows(structure)
+        found = []
+        for group, z, labels in self.design.whitened_rows(rows):
+            noise = self.noises[group]
+            raw = rows[group][:, self.representatives]
+            found.append((raw / noise, z / noise, (labels - z @ self.whitened) / noise, np.full(len(z), noise)))
+        return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
 
     def _spread(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Deviations (n,) of whitened rows (n, n_representatives) when these are left out, and values (n, N_MEMBERS) of the
@@ -106,35 +120,66 @@ class LeaveOneOut:
         half = np.sqrt(self.share) * solve_triangular(factor, known, lower=True, check_finite=False)
         return np.linalg.norm(half, axis=0), half.T @ draws(len(half))
 
+    def _compared(
+        self,
+        structure: LabelledStructure,
+        error: np.ndarray,
+        deviation: np.ndarray,
+        members: np.ndarray,
+        noise: np.ndarray,
+    ) -> Comparison:
+        """From errors, deviations and noises (n_rows,) and values of members (n_rows, N_MEMBERS) of all rows of a structure."""
+        found = Comparison(structure, None, None, None, None, None)
+        root, begin = float(np.sqrt(structure.n_atoms)), 0
+        forces, spread = np.empty((structure.n_atoms, 3)), np.empty((structure.n_atoms, 3))
+        for part in parts_of(structure, self.design.config_types):
+            rows = slice(begin, begin := begin + len(part.rows))
+            if part.group.label == "energy":
+                std = np.hypot(deviation[rows], noise[rows])[0] * root
+                found = replace(found, energy_per_atom=float(error[rows][0]) / root, energy_std=float(std))
+            elif part.group.label == "forces":
+                atoms = np.unique((part.rows - 1) // 3)
+                forces[atoms] = error[rows].reshape(-1, 3)
+                own = force_variances(members[rows].reshape(-1, 3, members.shape[1]))
+                spread[atoms] = np.sqrt(own + noise[rows].reshape(-1, 3) ** 2)
+                found = replace(found, forces=forces, forces_std=spread)
+            else:
+                own = np.sqrt(np.mean(members[rows] ** 2, axis=1) + noise[rows] ** 2)
+                stress, std = (symmetric_matrix(v) * root / structure.atoms.get_volume() for v in (error[rows], own))
+                found = replace(found, stress=-stress, stress_std=std)
+        return found
 
-def _compared(
-    structure: LabelledStructure, error: np.ndarray, deviation: np.ndarray, members: np.ndarray
-) -> Comparison:
-    """From errors and deviations (n_rows,) and values of members (n_rows, N_MEMBERS) of all rows of a structure."""
-    ends = np.cumsum([0, *structure.rows_by_label.values()])
-    part = {label: slice(*where) for label, where in zip(structure.rows_by_label, pairwise(ends), strict=True)}
-    root = np.sqrt(structure.n_atoms)
-    stress = None
-    if "virial" in part:
-        stress = -symmetric_matrix(error[part["virial"]]) * root / structure.atoms.get_volume()
-    found = Comparison(structure, None, None, stress, None, None)
-    if "energy" in part:
-        energy, std = (float(values[part["energy"]][0]) for values in (error, deviation))
-        found = replace(found, energy_per_atom=energy / root, energy_std=std * root)
-    if "forces" in part:
-        spread = force_variances(members[part["forces"]].reshape(-1, 3, members.shape[1]))
-        found = replace(found, forces=error[part["forces"]].reshape(-1, 3), forces_std=np.sqrt(spread))
-    return found
+
+def groups_of(structures: Sequence[LabelledStructure]) -> list[list[LabelledStructure]]:
+    """Structures that are left out together: those that follow each other and have the same atoms and config_type."""
+    most = min(MOST_TOGETHER, max(len(structures) // FEWEST_GROUPS, 1))
+    groups: list[list[LabelledStructure]] = []
+    for structure in structures:
+        last = groups[-1] if groups else []
+        if last and len(last) < most and _follows(structure, last[-1]):
+            if sum(s.n_rows for s in last) + structure.n_rows <= MOST_ROWS:
+                last.append(structure)
+                continue
+        groups.append([structure])
+    return groups
 
 
-def leave_one_out(
-    posterior: Posterior, structures: Sequence[LabelledStructure], progress: Progress, executor: Executor | None
+def _follows(structure: LabelledStructure, other: LabelledStructure) -> bool:
+    return structure.config_type == other.config_type and np.array_equal(structure.atoms.numbers, other.atoms.numbers)
+
+
+def leave_out(
+    design: Design,
+    posterior: Posterior,
+    structures: Sequence[LabelledStructure],
+    progress: Progress,
+    executor: Executor | None,
 ) -> list[Comparison]:
-    """Errors of every structure when it is left out of the fit; costs as much as making all rows once more."""
-    check = LeaveOneOut.of(posterior)
-    blocks = blocks_of(structures, check.design.n_columns)
+    """Errors of every structure when its group is left out of the fit; costs as much as making all rows once more."""
+    check = LeaveOut.of(design, posterior)
+    groups = groups_of(structures)
     comparisons: list[Comparison] = []
-    for found in map_blocks(executor, partial(LeaveOneOut.compare, check), blocks):
+    for found in map_blocks(executor, partial(LeaveOut.compare, check), groups):
         comparisons += found
         progress("leaving structures out", len(comparisons), len(structures))
     return comparisons
@@ -148,17 +193,25 @@ def some_structures(structures: Sequence[LabelledStructure], seed: int) -> list[
 
 
 def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
-    """From errors and raw standard deviations of structures that the model did not know."""
-    return fit_calibration(*force_errors(comparisons), *energy_errors(comparisons))
+    """From errors and stated standard deviations of structures that the model did not know."""
+    forces, forces_std = force_errors(comparisons)
+    numbers, stresses = np.repeat(force_numbers(comparisons), 3), stress_errors(comparisons)
+    n, n_energies = len(comparisons), len(energy_errors(comparisons)[0])
+    return fit_calibration(
+        ErrorsAndDeviations(forces.ravel(), forces_std.ravel(), numbers, n),
+        ErrorsAndDeviations(*energy_errors(comparisons), n_structures=n_energies),
+        ErrorsAndDeviations(*(values.ravel() for values in stresses), n_structures=len(stresses[0])),
+    )
 
 
 def covered(comparisons: Sequence[Comparison], calibration: Calibration) -> dict[str, float]:
     """Parts of the errors within one and two calibrated standard deviations, for `FitReport.coverage`."""
-    forces, raw = force_errors(comparisons)
+    forces, stated = force_errors(comparisons)
     energies, energy_std = energy_errors(comparisons)
-    told = raw > SYMMETRIC
+    told = stated > SYMMETRIC
+    forces_std = calibration.forces_std(stated, force_numbers(comparisons))
     kinds = {
-        "force": (forces[told], calibration.forces_std(raw[told])),
+        "force": (forces[told], forces_std[told]),
         "energy": (energies, calibration.energy_scale * energy_std),
     }
     return {

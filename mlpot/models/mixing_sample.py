@@ -7,17 +7,15 @@ environment needs the derivatives of its expansion along these only, by central 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import block_diag, solve_triangular
 
 from ..descriptors.density import SoapDescriptor
 from ..errors import FitError
 from ..neighbours import find_pairs
 from ..structures import LabelledStructure
-from .design_matrix import Design, Group, noise_of
-from .factor import prior_factor
+from .design_matrix import Design, Group, noise_of, parts_of
 from .task import FitTask
 from .terms import FittedTerm
 
@@ -159,20 +157,24 @@ def _rows(
     task: FitTask, others: Sequence[FittedTerm], structures: list[LabelledStructure], directions: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels and loads (n_structures, 1 + n_directions), and the columns of other terms beside them."""
-    design = Design(tuple(others), task.baseline, task.species)
+    design = Design(tuple(others), task.baseline, task.species, jitter=JITTER)
     shape = (len(structures), 1 + len(directions[0]))
     values, loads = np.zeros((*shape, design.n_columns)), np.zeros(shape)
     for structure, along, value, load in zip(structures, directions, values, loads, strict=True):
         rows = design.rows(structure)
-        kinds = {label: Group(label, structure.config_type) for label in ("energy", "forces")}
+        parts = parts_of(structure, set())
+        noises = {p.group: noise_of(task.config, replace(p.group, config_type=structure.config_type)) for p in parts}
         if structure.energy is not None:
-            load[0] = 1 / (SOFTENING * noise_of(task.config, kinds["energy"]) * np.sqrt(structure.n_atoms))
+            load[0] = 1 / (SOFTENING * noises[Group("energy", "")] * np.sqrt(structure.n_atoms))
             value[0] = rows[Group("energy", "")] * (np.sqrt(structure.n_atoms) * load[0])
         if structure.forces is not None:
-            load[1:] = 1 / (SOFTENING * noise_of(task.config, kinds["forces"]))
-            value[1:] = -along.reshape(len(along), -1) @ rows[Group("forces", "")] * load[1:, None]
+            forces = [part for part in parts if part.group.label == "forces"]
+            load[1:] = 1 / (SOFTENING * np.sqrt(np.mean([noises[part.group] ** 2 for part in forces])))
+            flat = along.reshape(len(along), -1)
+            value[1:] = -sum(flat[:, part.rows - 1] @ rows[part.group] for part in forces) * load[1:, None]
     n = design.n_sparse
-    labels = values[..., n] - values[..., n + 1 :] @ np.array(task.isolated_atom_energies)
+    energies = [task.baseline.isolated_atom_energies[z] for z in task.species]
+    labels = values[..., n] - values[..., n + 1 :] @ np.array(energies)
     return labels, loads, _whitened(design, others, values[..., :n])
 
 
@@ -180,7 +182,6 @@ def _whitened(design: Design, others: Sequence[FittedTerm], values: np.ndarray) 
     """Columns for weights of which the prior is 1, of covariances for energy scales of 1 eV."""
     if not design.n_sparse:
         return values
-    prior = block_diag(*(prior_factor(block, JITTER) for term in design.unit_terms for block in term.prior()))
-    scales = np.repeat([term.energy_scale for term in others], [term.n_sparse for term in others])
+    scales = np.concatenate([term.energy_scales for term in others])
     flat = values.reshape(-1, design.n_sparse)
-    return (solve_triangular(prior, flat.T, lower=True).T * scales).reshape(values.shape)
+    return (design.prior.whitened(flat) * design.prior.expanded(scales)).reshape(values.shape)

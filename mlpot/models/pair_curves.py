@@ -24,10 +24,10 @@ REACH = 8.0
 """Where exp(-x^2 / 2) counts as zero: 1e-14."""
 
 
-def bare_covariances(term: PairTerm, distances: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def bare_covariances(term: PairTerm, distances: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
     """Cov(u(r), u(r_s)) with its first two derivatives in r, f_c(r) left out: (3, n, n_sparse)."""
     at_radii = cosine_cutoff(radii, term.cutoff, term.cutoff_width)[0]
-    values = squared_exponential(distances, radii, term.energy_scale, term.length_scale) * at_radii
+    values = squared_exponential(distances, radii, energy_scale, term.length_scale) * at_radii
     pull = -(distances[:, None] - radii) / term.length_scale**2
     return np.array([values, values * pull, values * (pull**2 - term.length_scale**-2)])
 
@@ -60,22 +60,26 @@ class PotentialCurves(TermCurves):
         return len(self._columns)
 
     @cached_property
-    def _columns(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Sparse radii and weights of each pair of elements."""
+    def _columns(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Sparse radii, weights and energy scale of each pair of elements."""
         ends = np.cumsum([len(radii) for radii in self.term.sparse_radii])
         parts = np.split(self.weights, ends[:-1])
-        return [(radii, part) for radii, part in zip(self.term.sparse_radii, parts, strict=True) if len(radii)]
+        columns = zip(self.term.sparse_radii, parts, self.term.energy_scales, strict=True)
+        return [(radii, part, scale) for radii, part, scale in columns if len(radii)]
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Values, slopes, curvatures (3, n, n_max, 1)."""
-        curves = [0.5 * (bare_covariances(self.term, distances, radii) @ part) for radii, part in self._columns]
+        curves = [
+            0.5 * (bare_covariances(self.term, distances, radii, scale) @ part) for radii, part, scale in self._columns
+        ]
         step = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
         return times_cutoff(np.stack(curves, axis=2)[..., None], step)
 
     def summands(self, distances: np.ndarray) -> float:
         """Largest sum of the sizes of the terms of u / 2: what its rounding errors are relative to."""
         terms = [
-            np.abs(bare_covariances(self.term, distances, radii)[0]) @ np.abs(part) for radii, part in self._columns
+            np.abs(bare_covariances(self.term, distances, radii, scale)[0]) @ np.abs(part)
+            for radii, part, scale in self._columns
         ]
         return 0.5 * float(np.max(terms))
 
@@ -98,20 +102,20 @@ class InstanceCurves(TermCurves):
 
     @cached_property
     def _share(self) -> PairTerm:
-        return replace(self.term, energy_scale=0.5 * self.term.energy_scale)
+        return replace(self.term, energy_scales=tuple(0.5 * scale for scale in self.term.energy_scales))
 
     @cached_property
-    def _factors(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Sparse radii and the Cholesky factor of K + s^2 1 of each pair of elements."""
-        present = [radii for radii in self._share.sparse_radii if len(radii)]
+    def _factors(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Sparse radii, the Cholesky factor of K + s^2 1, and d of each pair of elements."""
+        present = [(r, d) for r, d in zip(self._share.sparse_radii, self._share.energy_scales, strict=True) if len(r)]
         return [
-            (r, cholesky(self._share.covariance(r, r)[0] + self.regularisation**2 * np.eye(len(r)), lower=True))
-            for r in present
+            (r, cholesky(self._share.covariance(r, r, d)[0] + self.regularisation**2 * np.eye(len(r)), lower=True), d)
+            for r, d in present
         ]
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Values, slopes, curvatures (3, n, n_max, 1)."""
-        curves = [self._bare(distances, radii, factor) for radii, factor in self._factors]
+        curves = [self._bare(distances, *factors) for factors in self._factors]
         f0, f1, f2 = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
         squared = np.array([f0**2, 2 * f0 * f1, 2 * (f1**2 + f0 * f2)])
         return times_cutoff(np.stack(curves, axis=2)[..., None], squared)
@@ -119,16 +123,16 @@ class InstanceCurves(TermCurves):
     def summands(self, distances: np.ndarray) -> float:
         """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
         largest = 0.0
-        for radii, factor in self._factors:
-            covariances = bare_covariances(self._share, distances, radii)[0]
+        for radii, factor, scale in self._factors:
+            covariances = bare_covariances(self._share, distances, radii, scale)[0]
             parts = covariances * cho_solve((factor, True), covariances.T).T
             largest = max(largest, float(np.abs(parts).sum(axis=1).max()))
-        return self._share.energy_scale**2 + self.regularisation**2 + largest
+        return max(self._share.energy_scales) ** 2 + self.regularisation**2 + largest
 
-    def _bare(self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray) -> np.ndarray:
-        covariances = bare_covariances(self._share, distances, radii)
+    def _bare(self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray, scale: float) -> np.ndarray:
+        covariances = bare_covariances(self._share, distances, radii, scale)
         k0, k1, k2 = (solve_triangular(factor, c.T, lower=True) for c in covariances)
-        values = self._share.energy_scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
+        values = scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
         return np.array([values, -2 * np.sum(k0 * k1, axis=0), -2 * np.sum(k1**2 + k0 * k2, axis=0)])
 
 

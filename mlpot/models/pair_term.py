@@ -16,9 +16,11 @@ from ..descriptors.radial_basis import cosine_cutoff
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .compiled_pair import CompiledPairTerm, compile_pair_term
-from .kernels import squared_exponential
+from .kernels import expanded, squared_exponential
 from .pair_curves import InstanceCurves
 
+MARGIN = 0.8
+"""Sparse radii reach down to this part of the shortest distance in the data: nearer than that the potential is not certain."""
 VARIANCE_CHUNK = 256
 """Atoms whose neighbours' mutual covariances are held at a time."""
 
@@ -38,8 +40,8 @@ class PairTerm:
         Sorted atomic numbers.
     cutoff, cutoff_width, length_scale : float
         A.
-    energy_scale : float
-        Prior standard deviation of u, eV.
+    energy_scales : tuple of float
+        Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
     sparse_radii : tuple of (n_sparse,) arrays
         One per entry of `species_pairs(species)`, A.
     """
@@ -48,8 +50,11 @@ class PairTerm:
     cutoff: float
     cutoff_width: float
     length_scale: float
-    energy_scale: float
+    energy_scales: tuple[float, ...]
     sparse_radii: tuple[np.ndarray, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
 
     @property
     def n_sparse(self) -> int:
@@ -61,8 +66,8 @@ class PairTerm:
         kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
         return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
 
-    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """(columns, indices of directed pairs within the cutoff, sparse radii) of every pair of elements present."""
+    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float]]:
+        """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale) of every pair of elements present."""
         kinds = self.pair_kinds(pairs)
         begin = 0
         for kind, radii in enumerate(self.sparse_radii):
@@ -70,7 +75,7 @@ class PairTerm:
             begin += len(radii)
             members = np.flatnonzero(kinds == kind)
             if len(members) and len(radii):
-                yield columns, members, radii
+                yield columns, members, radii, self.energy_scales[kind]
 
     def pair_kinds(self, pairs: Pairs) -> np.ndarray:
         """Index into `species_pairs` (n_pairs,), -1 beyond the cutoff."""
@@ -81,11 +86,13 @@ class PairTerm:
         lookup = np.maximum(lookup, lookup.T)
         return np.where(pairs.distances < self.cutoff, lookup[index[pairs.i], index[pairs.j]], -1)
 
-    def covariance(self, distances: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def covariance(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Cov(u(r), u(r_s)) (n, m) in eV^2 and its slope in r (n, m) in eV^2/A."""
         step, slope, _ = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
         at_radii = cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
-        bare = squared_exponential(distances, radii, self.energy_scale, self.length_scale) * at_radii
+        bare = squared_exponential(distances, radii, energy_scale, self.length_scale) * at_radii
         pull = -(distances[:, None] - radii) / self.length_scale**2
         return bare * step[:, None], bare * (slope[:, None] + pull * step[:, None])
 
@@ -104,23 +111,24 @@ class PairTerm:
         for structure in structures:
             pairs = find_pairs(structure.atoms, self.cutoff)
             kinds = self.pair_kinds(pairs)
-            np.minimum.at(shortest, kinds[kinds >= 0], pairs.distances[kinds >= 0])
+            np.minimum.at(shortest, kinds[kinds >= 0], MARGIN * pairs.distances[kinds >= 0])
         return [
             radii_down_to(r, known, self.cutoff, n_sparse) for r, known in zip(shortest, self.sparse_radii, strict=True)
         ]
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances (n, m) of sparse radii of one pair of elements, eV^2."""
-        return self.covariance(first, second)[0]
+        """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
+        return self.covariance(first, second, 1.0)[0]
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
-        return [self.between(radii, radii) for radii in self.sparse_radii if len(radii)]
+        blocks = zip(self.energy_scales, self.sparse_radii, strict=True)
+        return [scale**2 * self.between(radii, radii) for scale, radii in blocks if len(radii)]
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
-        for columns, members, radii in self._blocks(pairs):
-            values, slopes = self.covariance(pairs.distances[members], radii)
+        for columns, members, radii, scale in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale)
             energy[columns] += 0.5 * values.sum(axis=0)
             if forces is None and virial is None:
                 continue
@@ -135,15 +143,15 @@ class PairTerm:
     def covariances(self, pairs: Pairs) -> np.ndarray:
         """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
         out = np.zeros((pairs.n_atoms, self.n_sparse))
-        for columns, members, radii in self._blocks(pairs):
-            values = 0.5 * self.covariance(pairs.distances[members], radii)[0]
+        for columns, members, radii, scale in self._blocks(pairs):
+            values = 0.5 * self.covariance(pairs.distances[members], radii, scale)[0]
             out[:, columns] = sum_by_centre(values, pairs.i[members], pairs.n_atoms)
         return out
 
     def variances(self, pairs: Pairs) -> np.ndarray:
         """Prior variances (n_atoms,) of the local energies, eV^2: a double sum over the neighbours of each atom."""
         out = np.zeros(pairs.n_atoms)
-        for _, members, _ in self._blocks(pairs):
+        for _, members, _, scale in self._blocks(pairs):
             centres = pairs.i[members]
             begins = np.searchsorted(centres, np.arange(pairs.n_atoms + 1))
             # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
@@ -151,19 +159,19 @@ class PairTerm:
             table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
             for begin in range(0, pairs.n_atoms, VARIANCE_CHUNK):
                 part = slice(begin, begin + VARIANCE_CHUNK)
-                out[part] += 0.25 * self._double_sums(table[part])
+                out[part] += 0.25 * scale**2 * self._double_sums(table[part])
         return out
 
     def _double_sums(self, distances: np.ndarray) -> np.ndarray:
-        """Sums of Cov(u(r), u(r')) over all pairs of distances in each row (n, m)."""
+        """Sums of Cov(u(r), u(r')) for an energy scale of 1 eV over all pairs of distances in each row (n, m)."""
         steps = cosine_cutoff(distances.ravel(), self.cutoff, self.cutoff_width)[0].reshape(distances.shape)
         apart = (distances[:, :, None] - distances[:, None, :]) / self.length_scale
-        return self.energy_scale**2 * np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
+        return np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
 
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
-        for columns, members, radii in self._blocks(pairs):
-            values, slopes = self.covariance(pairs.distances[members], radii)
+        for columns, members, radii, scale in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale)
             energies += sum_by_centre(0.5 * (values @ weights[columns]), pairs.i[members], pairs.n_atoms)
             along = 0.5 * (slopes @ weights[columns]) / pairs.distances[members]
             pair_gradients[members] += along[:, None] * pairs.vectors[members]

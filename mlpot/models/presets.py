@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 
 from ..descriptors.periodic import is_known
+from ..errors import ConfigError
 from .baseline import longest_bond
-from .settings import FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
+from .settings import NOISE_OF_LABEL, FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,14 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
         If a table of n_sparse lacks one of the elements.
     """
     preset = PRESETS[config.preset or "balanced"]
+    _check_noises(config, species)
     cutoff = config.cutoff or default_cutoff(preset, species)
     terms = config.terms or _terms(preset, cutoff, species, config.extrapolate)
     for term in terms:
         if isinstance(term, SoapTermSettings):
             for number in species:
                 term.n_sparse_of(number)
+    left_out = tuple(key for key in NOISE_OF_LABEL.values() if getattr(config, key) is None)
     return config.model_copy(
         update={
             "preset": None,
@@ -123,8 +126,20 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
             "energy_noise": config.energy_noise or preset.energy_noise,
             "force_noise": config.force_noise or preset.force_noise,
             "virial_noise": config.virial_noise or preset.virial_noise,
+            "adapt": left_out if config.adapt is None else config.adapt,
         }
     )
+
+
+def _check_noises(config: FitConfig, species: Sequence[int]) -> None:
+    """ConfigError where a table of force noises lacks one of the elements."""
+    for noises in (config, *config.config_type_noise.values()):
+        table = noises.force_noise
+        missing = {chemical_symbols[z] for z in species} - set(table) if isinstance(table, dict) else set()
+        if missing:
+            raise ConfigError(
+                f"force_noise = {table} has no entry for {sorted(missing)}, which occur in the data; add one"
+            )
 
 
 def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:

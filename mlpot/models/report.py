@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..structures import LabelledStructure
+from ..structures import LabelledStructure, stress_voigt
 from ..units import GIGAPASCAL, MILLI
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class FitReport:
         Labels used.
     n_sparse : list of int
         Sparse points per term.
-    energy_scales : list of float
-        Prior std per term, eV.
+    energy_scales : list of list of float
+        Prior std of every block of every term, eV.
     isolated_atom_energies : dict
         eV, by atomic number.
     isolated_atom_energies_fitted : bool
@@ -88,7 +88,9 @@ class FitReport:
     trials : list of dict
         Hyper-parameters that were tried (`fit.tune`), the best first.
     noises : dict of str to float
-        Used: "energy" and "virial" in eV/atom, "forces" in eV/A.
+        Found: "energy" and "virial" in eV/atom, "forces" in eV/A, the root mean square over the elements.
+    force_noises : dict of int to float
+        Of every element, eV/A.
     coverage : dict of str to float
         Part of the errors of structures left out within one and two standard deviations, calibrated on these errors; see
         `evaluate.coverage`. Empty without errors to calibrate on.
@@ -102,7 +104,7 @@ class FitReport:
     n_force_components: int
     n_virials: int
     n_sparse: list[int]
-    energy_scales: list[float]
+    energy_scales: list[list[float]]
     isolated_atom_energies: dict[int, float]
     isolated_atom_energies_fitted: bool
     condition: float
@@ -113,6 +115,7 @@ class FitReport:
     suspicious: list[SuspiciousLabel] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
     noises: dict[str, float] = field(default_factory=dict)
+    force_noises: dict[int, float] = field(default_factory=dict)
     coverage: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -126,6 +129,8 @@ class FitReport:
             **{
                 **values,
                 "isolated_atom_energies": {int(z): e for z, e in values["isolated_atom_energies"].items()},
+                "force_noises": {int(z): noise for z, noise in values.get("force_noises", {}).items()},
+                "energy_scales": [s if isinstance(s, list) else [s] for s in values["energy_scales"]],
                 "suspicious": [SuspiciousLabel(**label) for label in values.get("suspicious", [])],
                 **{
                     key: {name: Errors(**errors) for name, errors in values.get(key, {}).items()}
@@ -146,6 +151,7 @@ class Comparison:
     energies_std: np.ndarray | None
     energy_std: float | None
     forces_std: np.ndarray | None = None
+    stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
 
 
@@ -161,6 +167,7 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
         energies_std=p.energies_std,
         energy_std=p.energy_std,
         forces_std=p.forces_std,
+        stress_std=p.stress_std if has_stress else None,
         novelty=p.novelty,
     )
 
@@ -179,6 +186,20 @@ def energy_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.nda
     known = [c for c in comparisons if c.energy_per_atom is not None and c.energy_std is not None]
     found = np.array([(c.energy_per_atom * c.structure.n_atoms, c.energy_std) for c in known]).reshape(-1, 2)
     return found[:, 0], found[:, 1]
+
+
+def force_numbers(comparisons: Sequence[Comparison]) -> np.ndarray:
+    """Atomic numbers (n,) of the atoms of `force_errors`."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    return np.concatenate([np.empty(0, int), *(c.structure.atoms.numbers for c in known)])
+
+
+def stress_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n, 6) of all labelled stresses and their standard deviations, eV/A^3."""
+    known = [c for c in comparisons if c.stress is not None and c.stress_std is not None]
+    found = [(stress_voigt(c.stress), stress_voigt(c.stress_std)) for c in known]
+    both = np.array(found).reshape(-1, 2, 6)
+    return both[:, 0], both[:, 1]
 
 
 def errors(comparisons: Sequence[Comparison]) -> Errors:

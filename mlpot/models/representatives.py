@@ -1,13 +1,14 @@
 """The sparse points that stand for all of them where uncertainty is asked for, and an ensemble of weights drawn over them.
 
-The fit of all data to a part s of the sparse points has the factor R_s of R[:, s], as R carries the squares of all rows. With
-M points in all, M_s of them in s, K_ss + jitter = L L' and the covariances k of a local energy with s,
+The fit of all data to a part s of the sparse points has the factor R_s of R[:, s], as R carries the squares of all rows. All radii
+of pair terms are in it, and of M points of the many-body terms M_s. With K_ss + jitter = L L' and the covariances k of a local
+energy with s, those with many-body points times D = (M / M_s)^(1/2),
 
-    posterior variance    (M / M_s) |R_s^-T k|^2         what the data leave open
-    unexplained           k_ii - |L^-1 k|^2              what no data could tell through these points
-    members               w_m = (M / M_s)^(1/2) R_s^-1 z_m,    z_m ~ N(0, 1)
+    posterior variance    |R_s^-T k|^2              what the data leave open
+    unexplained           k_ii - |L^-1 k|^2         what no data could tell through the many-body points
+    members               w_m = D R_s^-1 z_m,       z_m ~ N(0, 1)
 
-A posterior variance adds up over the points that it has: the factor M / M_s makes that of a part as large as that of all.
+A posterior variance adds up over the points that it has: D makes that of a part as large as that of all.
 Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), for the posterior of the weights.
 """
 
@@ -25,8 +26,10 @@ from scipy.linalg import block_diag, solve_triangular
 
 from .._ext.density import N_MEMBERS
 from ..neighbours import Pairs, find_pairs
+from .compiled_members import Residual
 from .design_matrix import columns
 from .factor import inverse_lower, prior_factor, solve_upper
+from .noises import Noises
 from .soap_term import SoapTerm
 from .sparse_points import ExplainedVariance, extend_by_variance
 from .terms import FittedTerm, Term
@@ -57,13 +60,15 @@ class Choice:
     Parameters
     ----------
     terms : tuple of FittedTerm
-        The many-body terms that have points (all terms that do, where none is many-body), with their representatives only.
+        Those that have points, many-body ones last, with their representatives only.
     columns : (n,) int array
         Where they are among the columns of all terms.
     kept : dict of int to tuple of (n,) int arrays
         By the place of a term: which of the points of each of its blocks.
+    n_pair : int
+        How many of the columns, the first ones, belong to pair terms; 0 where there are no others.
     share : float
-        M / M_s of these terms.
+        M / M_s of the other terms.
     unseen : dict of int to float
         Largest part of the prior variance, in units of that, that they leave at any sparse point of an element, eV^2.
     """
@@ -71,23 +76,27 @@ class Choice:
     terms: tuple[FittedTerm, ...]
     columns: np.ndarray
     kept: dict[int, tuple[np.ndarray, ...]]
+    n_pair: int
     share: float
     unseen: dict[int, float]
 
     def factor(self, upper: np.ndarray) -> np.ndarray:
-        """R_s of R (M, M)."""
-        if np.array_equal(self.columns, np.arange(len(upper))):
-            return upper
-        return np.linalg.qr(upper[:, self.columns]).R
+        """R_s D^-1 of R (M, M)."""
+        whole = np.array_equal(self.columns, np.arange(len(upper)))
+        part = upper if whole else np.linalg.qr(upper[:, self.columns]).R
+        if self.share == 1.0:
+            return part
+        return part / np.where(np.arange(len(self.columns)) < self.n_pair, 1.0, np.sqrt(self.share))
 
 
 def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
     """Representatives of a fitted model's terms: those whose variance the ones before explain least."""
     with_points = [k for k, term in enumerate(terms) if term.n_sparse]
-    used = [k for k in with_points if isinstance(terms[k], SoapTerm)] or with_points
+    many_body = [k for k in with_points if isinstance(terms[k], SoapTerm)]
+    pairs = [k for k in with_points if k not in many_body]
     parts, chosen_terms, chosen, all_kept = columns(terms), [], [], {}
     unseen = dict.fromkeys(species, 0.0)
-    for k in used:
+    for k in pairs + many_body:
         term = cast(FittedTerm, terms[k])
         kept = tuple(_representatives(term) if isinstance(term, SoapTerm) else (np.arange(len(p)) for p in term.points))
         all_kept[k] = kept
@@ -95,13 +104,15 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
         ends = np.cumsum([parts[k].start, *map(len, term.points)])
         chosen += [begin + own for begin, own in zip(ends[:-1], kept, strict=True)]
         if isinstance(term, SoapTerm):
-            for number, points, own in zip(term.descriptor.species, term.points, kept, strict=True):
+            blocks = zip(term.descriptor.species, term.points, kept, term.energy_scales, strict=True)
+            for number, points, own, scale in blocks:
                 if len(own) < len(points):
                     left = ExplainedVariance.by(points[own], term.zeta).unexplained(points).max()
-                    unseen[number] += float(left) * term.energy_scale**2
+                    unseen[number] += float(left) * scale**2
     found = np.concatenate([np.empty(0, int), *chosen]).astype(int)
-    n_all = sum(terms[k].n_sparse for k in used)
-    return Choice(tuple(chosen_terms), found, all_kept, n_all / max(len(found), 1), unseen)
+    n_pair = sum(terms[k].n_sparse for k in pairs) if many_body else 0
+    n_all = sum(terms[k].n_sparse for k in many_body or pairs)
+    return Choice(tuple(chosen_terms), found, all_kept, n_pair, n_all / max(len(found) - n_pair, 1), unseen)
 
 
 def _representatives(term: SoapTerm) -> list[np.ndarray]:
@@ -146,14 +157,17 @@ class Representatives:
     ----------
     choice : Choice
     upper : (n, n) array
-        R_s.
+        R_s D^-1.
     jitter : float
-        Addition to the diagonal of K_ss in units of energy_scale^2.
+        Addition to the diagonal of K_ss in units of the squared energy scales.
+    noises : Noises
+        The model's discrepancy.
     """
 
     choice: Choice
     upper: np.ndarray
     jitter: float
+    noises: Noises
 
     @property
     def terms(self) -> tuple[FittedTerm, ...]:
@@ -162,13 +176,18 @@ class Representatives:
     @cached_property
     def lower(self) -> np.ndarray:
         """L (n, n), block diagonal."""
-        blocks = [prior_factor(b, self.jitter * term.energy_scale**2) for term in self.terms for b in term.prior()]
+        blocks = [
+            scale * prior_factor(term.between(points, points), self.jitter)
+            for term in self.terms
+            for scale, points in zip(term.energy_scales, term.points, strict=True)
+            if len(points)
+        ]
         return block_diag(*blocks) if blocks else np.empty((0, 0))
 
     @cached_property
     def members(self) -> np.ndarray:
         """Weights (n, N_MEMBERS) of deviations from the mean, 1/eV."""
-        return np.sqrt(self.choice.share) * solve_upper(self.upper, draws(len(self.upper)))
+        return solve_upper(self.upper, draws(len(self.upper)))
 
     def columns_of(self, number: int) -> np.ndarray:
         """Representatives (n,) that atoms of an element have to do with."""
@@ -183,13 +202,19 @@ class Representatives:
         each other, 1 / (K_ss^-1)_ii, is less than that at nine of ten."""
         left = 1.0 / _squares(inverse_lower(self.lower)) if len(self.lower) else np.empty(0)
         found = dict.fromkeys(self.choice.unseen, 0.0)
-        for term, part in zip(self.terms, columns(self.terms), strict=True):
+        for term, part in self.explaining:
             for number in found:
-                own = left[part][term.columns_of(number)] / term.energy_scale**2
-                share = np.quantile(own, TYPICAL) if len(own) else np.inf
+                own, scale = term.columns_of(number), _largest_scale(term, number)
+                share = np.quantile(left[part][own] / scale**2, TYPICAL) if len(own) else np.inf
                 limits = strangest(term, number) * np.array([RESOLUTION, STRANGE])
-                found[number] += float(np.clip(share, *limits)) * term.energy_scale**2
+                found[number] += float(np.clip(share, *limits)) * scale**2
         return found
+
+    @property
+    def explaining(self) -> list[tuple[FittedTerm, slice]]:
+        """The terms whose unexplained variance counts, many-body ones where there are any, and their columns."""
+        both = zip(self.terms, columns(self.terms), strict=True)
+        return [(term, part) for term, part in both if part.start >= self.choice.n_pair]
 
     @cached_property
     def expected(self) -> dict[int, float]:
@@ -202,18 +227,49 @@ class Representatives:
     def variances(self, pairs: Pairs) -> Variances:
         """Of a structure, straight from the formulas."""
         covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
-        prior = np.sum([term.variances(pairs) for term in self.terms], axis=0)
-        explained = _squares(solve_triangular(self.lower, covariances.T, lower=True, check_finite=False))
+        prior = np.sum([term.variances(pairs) for term, _ in self.explaining], axis=0)
+        rows = solve_triangular(self.lower, covariances.T, lower=True, check_finite=False)[self.choice.n_pair :]
         posterior = _squares(solve_upper(self.upper, covariances.T, transposed=True))
-        return self.summary(pairs, covariances.sum(axis=0), posterior, prior - explained, self.member_gradients(pairs))
+        unexplained = prior - _squares(rows)
+        gradients = self.member_gradients(pairs, unexplained)
+        return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, gradients)
 
-    def member_gradients(self, pairs: Pairs) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3, N_MEMBERS) of every member, eV/A."""
+    def residual(self, number: int) -> Residual | None:
+        """What members add, through the features of the last many-body term, where the points do not explain an environment of
+        an element; None where there is no such term.
+
+        A draw of the prior's gradient at the place itself: for a kernel of exponent zeta it has the covariance of zeta^(1/2) z.p
+        with z ~ N(0, 1), times the root of the variance.
+        """
+        term = self.terms[-1]
+        if not isinstance(term, SoapTerm):
+            return None
+        rng = np.random.default_rng([SEED, number])
+        slopes = np.sqrt(term.zeta) * rng.standard_normal((term.descriptor.n_features, N_MEMBERS))
+        prior = sum(_prior_variance(cast(SoapTerm, own), number) for own, _ in self.explaining)
+        return Residual(slopes, prior, self.expected[number])
+
+    def member_gradients(self, pairs: Pairs, unexplained: np.ndarray) -> np.ndarray:
+        """dE/dvectors (n_pairs, 3, N_MEMBERS) of every member, eV/A, for unexplained variances (n_atoms,) in eV^2."""
         gradients, energies = np.zeros((N_MEMBERS, pairs.n_pairs, 3)), np.zeros(pairs.n_atoms)
         for term, part in zip(self.terms, columns(self.terms), strict=True):
             for weights, own in zip(self.members[part].T, gradients, strict=True):
                 term.predict(pairs, np.ascontiguousarray(weights), energies, own)
+        self._add_residual(pairs, unexplained, gradients)
         return np.moveaxis(gradients, 0, 2)
+
+    def _add_residual(self, pairs: Pairs, unexplained: np.ndarray, gradients: np.ndarray) -> None:
+        term = self.terms[-1]
+        if not isinstance(term, SoapTerm):
+            return
+        cotangents = np.zeros((N_MEMBERS, pairs.n_atoms, term.descriptor.n_features))
+        for number in np.unique(pairs.numbers).tolist():
+            own = pairs.numbers == number
+            residual = cast(Residual, self.residual(number))
+            amplitudes = np.sqrt(np.maximum(unexplained[own] - residual.expected, 0.0))
+            cotangents[:, own] = amplitudes[:, None] * residual.slopes.T[:, None, :]
+        for cotangent, own in zip(cotangents, gradients, strict=True):
+            own += term.descriptor.vjp(pairs, np.ascontiguousarray(cotangent))
 
     def summary(
         self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, gradients: np.ndarray
@@ -227,12 +283,13 @@ class Representatives:
         unexplained = np.maximum(unexplained, 0.0)
         whole = solve_upper(self.upper, total, transposed=True)
         return Variances(
-            posterior=self.choice.share * posterior,
+            posterior=posterior,
             unexplained=np.maximum(unexplained - expected, 0.0),
-            total=self.choice.share * float(whole @ whole),
+            total=float(whole @ whole),
             forces=force_variances(pairs.forces(gradients)),
             virial=np.mean(pairs.virial(gradients) ** 2, axis=-1),
             novelty=np.sqrt(unexplained / known),
+            noises=self.noises,
         )
 
     def deviations(self, pairs: Pairs, total: np.ndarray, gradients: np.ndarray) -> Members:
@@ -240,6 +297,18 @@ class Representatives:
         (n_pairs, 3, N_MEMBERS) in eV/A; not calibrated."""
         energies, forces, virials = total @ self.members, pairs.forces(gradients), pairs.virial(gradients)
         return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
+
+
+def _largest_scale(term: FittedTerm, number: int) -> float:
+    """Energy scale of an element, eV; in a pair term the largest of its pairs with others."""
+    if isinstance(term, SoapTerm):
+        return term.energy_scales[term.descriptor.species.index(number)]
+    return max(term.energy_scales)
+
+
+def _prior_variance(term: SoapTerm, number: int) -> float:
+    """Of a local energy of an element, eV^2."""
+    return _largest_scale(term, number) ** 2 * (1.0 + term.descriptor.constant**2) ** term.zeta
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from .reduction_settings import ReductionSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
 SparseCount = PositiveInt | Literal["auto"]
+NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
+ForceNoise = PositiveFloat | dict[str, PositiveFloat]
 
 NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 """Key of the noise of every kind of label."""
@@ -27,7 +29,9 @@ class PairTermSettings(Settings):
     cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
     n_sparse: PositiveInt = Field(20, description="sparse radii per pair of elements")
     length_scale: PositiveFloat = Field(0.3, description="distance over which the pair potential varies, A")
-    energy_scale: PositiveFloat | None = Field(None, description="prior std of the pair potential, eV (GAP: delta)")
+    energy_scale: PositiveFloat | None = Field(
+        None, description="prior std of the pair potential, eV (GAP: delta); from the data, for every pair, when left out"
+    )
 
     @model_validator(mode="after")
     def _step_fits(self) -> PairTermSettings:
@@ -57,7 +61,9 @@ class SoapTermSettings(OrderSettings, ReductionSettings):
     config_type_n_sparse: dict[str, PositiveInt] = Field(
         {}, description="so many of every element's sparse points are of structures of these config_types"
     )
-    energy_scale: PositiveFloat | None = Field(None, description="prior std of the local energy, eV (GAP: delta)")
+    energy_scale: PositiveFloat | None = Field(
+        None, description="prior std of the local energy, eV (GAP: delta); from the data, for every element, when left out"
+    )
 
     @field_validator("n_sparse", mode="before")
     @classmethod
@@ -164,7 +170,7 @@ class NoiseSettings(Settings):
     """Standard deviations of the labels of one config_type; a missing one falls back to the general noise."""
 
     energy_noise: PositiveFloat | None = Field(None, description="eV/atom")
-    force_noise: PositiveFloat | None = Field(None, description="eV/A")
+    force_noise: ForceNoise | None = Field(None, description="eV/A, or a table of these by symbol")
     virial_noise: PositiveFloat | None = Field(None, description="eV/atom")
 
 
@@ -172,10 +178,17 @@ class FitSettings(Settings):
     """How the data is weighed."""
 
     energy_noise: PositiveFloat | None = Field(
-        None, description="eV/atom; the preset's, or what the data allows, if less"
+        None, description="eV/atom; from the data when left out, at most the preset's"
     )
-    force_noise: PositiveFloat | None = Field(None, description="eV/A; likewise")
-    virial_noise: PositiveFloat | None = Field(None, description="eV/atom; likewise")
+    force_noise: ForceNoise | None = Field(
+        None, description="eV/A, or a table by symbol; from the data, for every element, when left out"
+    )
+    virial_noise: PositiveFloat | None = Field(
+        None, description="eV/atom; from the data when left out, at most the preset's"
+    )
+    adapt: tuple[NoiseName, ...] | None = Field(
+        None, description="noises that follow the data from where they are; those that are left out by default"
+    )
     config_type_noise: dict[str, NoiseSettings] = Field({}, description="noises of single config_types")
     jitter: PositiveFloat = Field(1e-8, description="addition to the diagonal of K_mm, in units of energy_scale^2")
     seed: int = Field(0, ge=0, description="of the choice of sparse points")
@@ -196,7 +209,9 @@ class FitConfig(ModelSettings, FitSettings):
 
     @model_validator(mode="after")
     def _real_elements(self) -> FitConfig:
-        unknown = sorted(set(self.isolated_atom_energies or ()) - set(atomic_numbers))
-        if unknown:
-            raise ValueError(f"isolated_atom_energies: {unknown} are not chemical symbols; use symbols such as Si")
+        tables = {"isolated_atom_energies": self.isolated_atom_energies, "force_noise": self.force_noise}
+        for key, table in tables.items():
+            unknown = sorted(set(table) - set(atomic_numbers)) if isinstance(table, dict) else []
+            if unknown:
+                raise ValueError(f"{key}: {unknown} are not chemical symbols; use symbols such as Si")
         return self

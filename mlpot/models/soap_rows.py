@@ -37,19 +37,19 @@ class SpeciesRows:
 
 
 def make_soap_rows(
-    descriptor: SoapDescriptor, sparse_features: tuple[np.ndarray, ...], energy_scale: float, zeta: float
+    descriptor: SoapDescriptor, sparse_features: tuple[np.ndarray, ...], energy_scales: tuple[float, ...], zeta: float
 ) -> tuple[SpeciesRows, ...]:
     """One entry per element that has sparse points, whose features (n_sparse, n_features) are given."""
     compact = cached_compact(descriptor)
     rows, begin = [], 0
-    for number, features in zip(descriptor.species, sparse_features, strict=True):
+    for number, features, scale in zip(descriptor.species, sparse_features, energy_scales, strict=True):
         columns = slice(begin, begin + len(features))
         begin += len(features)
         if not len(features):
             continue
         turned = compact.rotate(features)
         kept = _seen(turned, compact.largest)
-        points = SparsePoints(reduced(compact, turned, kept), energy_scale, zeta)
+        points = SparsePoints(reduced(compact, turned, kept), scale, zeta)
         rows.append(SpeciesRows(number, columns, compact.core(kept), points))
     return tuple(rows)
 

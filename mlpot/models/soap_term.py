@@ -10,32 +10,37 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from .._ext.density import KernelModel, PairView, Points
-from ..descriptors.density import SoapDescriptor
+from ..descriptors.density import SoapDescriptor, species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
 from .compiled_soap import CompiledSoapTerm, centres_of, compile_soap
 from .factor import prior_factor
-from .kernels import dot_product_kernel
+from .kernels import dot_product_kernel, expanded
 from .soap_rows import SpeciesRows, make_soap_rows
 
 
 @dataclass(frozen=True)
 class SoapTerm:
-    """sum_s w_s energy_scale^2 (p_i . p_s)^zeta over sparse points of the centre's element.
+    """sum_s w_s s^2 (p_i . p_s)^zeta over sparse points of the centre's element, whose energy scale is s.
 
     Parameters
     ----------
     descriptor : SoapDescriptor
-    zeta, energy_scale : float
-        Kernel exponent; prior standard deviation of the local energy, eV.
+    zeta : float
+        Kernel exponent.
+    energy_scales : tuple of float
+        Prior standard deviation of the local energy of every element, eV; one number stands for all.
     sparse_features : tuple of (n_sparse, n_features) arrays
         One per element of `descriptor.species`, possibly empty.
     """
 
     descriptor: SoapDescriptor
     zeta: float
-    energy_scale: float
+    energy_scales: tuple[float, ...]
     sparse_features: tuple[np.ndarray, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(self.descriptor.species)))
 
     @property
     def cutoff(self) -> float:
@@ -52,14 +57,14 @@ class SoapTerm:
         return np.arange(ends[mine], ends[mine + 1])
 
     def _blocks(self, pairs: Pairs):
-        """(columns, centres, sparse features) of every element that has both atoms and sparse points."""
+        """(columns, centres, sparse features, energy scale) of every element that has both atoms and sparse points."""
         begin = 0
-        for z, features in zip(self.descriptor.species, self.sparse_features, strict=True):
+        for z, features, scale in zip(self.descriptor.species, self.sparse_features, self.energy_scales, strict=True):
             columns = slice(begin, begin + len(features))
             begin += len(features)
             centres = centres_of(pairs, z)
             if len(features) and len(centres):
-                yield columns, centres, features
+                yield columns, centres, features, scale
 
     @property
     def points(self) -> tuple[np.ndarray, ...]:
@@ -71,12 +76,13 @@ class SoapTerm:
         return replace(self, sparse_features=points)
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances (n, m) of sparse points of one element, eV^2."""
-        return dot_product_kernel(first, second, self.energy_scale, self.zeta)
+        """Covariances (n, m) of sparse points of one element for an energy scale of 1 eV, eV^2."""
+        return dot_product_kernel(first, second, 1.0, self.zeta)
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
-        return [self.between(features, features) for features in self.sparse_features if len(features)]
+        blocks = zip(self.energy_scales, self.sparse_features, strict=True)
+        return [scale**2 * self.between(features, features) for scale, features in blocks if len(features)]
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
@@ -89,7 +95,7 @@ class SoapTerm:
 
     @cached_property
     def _rows(self) -> tuple[SpeciesRows, ...]:
-        return make_soap_rows(self.descriptor, self.sparse_features, self.energy_scale, self.zeta)
+        return make_soap_rows(self.descriptor, self.sparse_features, self.energy_scales, self.zeta)
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_rows"}
@@ -97,23 +103,24 @@ class SoapTerm:
     def covariances(self, pairs: Pairs) -> np.ndarray:
         """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
         out = np.zeros((pairs.n_atoms, self.n_sparse))
-        for columns, centres, features in self._blocks(pairs):
+        for columns, centres, features, scale in self._blocks(pairs):
             own = self.descriptor.compute(pairs, centres)
-            out[centres, columns] = dot_product_kernel(own, features, self.energy_scale, self.zeta)
+            out[centres, columns] = dot_product_kernel(own, features, scale, self.zeta)
         return out
 
     def variances(self, pairs: Pairs) -> np.ndarray:
         """Prior variances (n_atoms,) of the local energies, eV^2."""
         norm = 1.0 + self.descriptor.constant**2
-        return np.full(pairs.n_atoms, self.energy_scale**2 * norm**self.zeta)
+        own = species_indices(pairs.numbers, self.descriptor.species)
+        return np.square(self.energy_scales)[own] * norm**self.zeta
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
         """Variances (n_atoms,) of the local energies that the sparse points leave, eV^2; the square of `regularisation`
         (eV) is added to K_mm and to the prior: QUIP's local_gap_variance."""
         out = np.zeros(pairs.n_atoms)
-        for _, centres, features in self._blocks(pairs):
-            block = dot_product_kernel(features, features, self.energy_scale, self.zeta)
-            rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), self.energy_scale, self.zeta)
+        for _, centres, features, scale in self._blocks(pairs):
+            block = dot_product_kernel(features, features, scale, self.zeta)
+            rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), scale, self.zeta)
             known = solve_triangular(prior_factor(block, regularisation**2), rows, lower=True)
             out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
         return out
@@ -121,8 +128,8 @@ class SoapTerm:
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
         view: PairView = self.descriptor.view(pairs)
-        for columns, centres, features in self._blocks(pairs):
-            points = Points(features, weights[columns], self.energy_scale, self.zeta)
+        for columns, centres, features, scale in self._blocks(pairs):
+            points = Points(features, weights[columns], scale, self.zeta)
             model = KernelModel(points, points)
             self.descriptor.core.local_energies(view, centres, model, energies, pair_gradients, n_threads())
 
@@ -141,5 +148,5 @@ class SoapTerm:
         """
         known = [np.arange(len(features)) for features in self.sparse_features] if known is None else known
         return compile_soap(
-            self.descriptor, self.sparse_features, weights, self.energy_scale, self.zeta, tolerance, single, known
+            self.descriptor, self.sparse_features, weights, self.energy_scales, self.zeta, tolerance, single, known
         )

@@ -21,12 +21,13 @@ from .calibration import UNCALIBRATED, Calibration
 from .compiled import CompiledModel
 from .design_matrix import columns, reach
 from .extrapolation import extended
+from .noises import Noises
 from .prediction import Prediction, make_prediction
 from .representatives import Choice, Representatives, choose
 from .settings import FitConfig
 from .soap_term import SoapTerm
 from .terms import Term
-from .variances import Variances
+from .variances import NONE, Variances
 
 if TYPE_CHECKING:
     from .report import FitReport
@@ -54,7 +55,7 @@ class SparseGP:
     factor : (M, M) array or None
         Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
     jitter : float
-        Addition to the diagonal of K_mm in units of energy_scale^2.
+        Addition to the diagonal of K_mm in units of the squared energy scales.
     config : FitConfig or None
         What the fit was asked for, written out; None for an imported model.
     report : FitReport or None
@@ -66,6 +67,8 @@ class SparseGP:
         gap_variance_regularisation).
     calibration : Calibration
         Of the standard deviations; see `calibrated`.
+    noises : Noises
+        Of its labels: the model's discrepancy.
     stand_ins : dict of int to int
         Elements that the data did not have, and those whose sparse points they take; see `covering`.
     """
@@ -81,6 +84,7 @@ class SparseGP:
     provenance: dict = field(default_factory=dict)
     regularisation: float = 0.0
     calibration: Calibration = UNCALIBRATED
+    noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
@@ -204,7 +208,7 @@ class SparseGP:
         if self.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
         with single_blas_thread():
-            return Representatives(self.choice, self.choice.factor(self.factor), self.jitter)
+            return Representatives(self.choice, self.choice.factor(self.factor), self.jitter, self.noises)
 
     def _variances(self, pairs: Pairs) -> Variances:
         if self.factor is not None:

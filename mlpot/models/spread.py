@@ -17,6 +17,8 @@ from .compiled_members import compile_members
 from .compiled_soap import CompiledSoapTerm, centres_of
 from .design_matrix import columns
 from .factor import inverse_lower, prior_factor, solve_upper
+from .pair_members import PairMembers, pair_members
+from .pair_term import PairTerm
 from .representatives import Representatives
 from .soap_term import SoapTerm
 from .terms import CompiledTerm, CorrelatedTerm
@@ -24,10 +26,6 @@ from .variances import Members, Variances
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
-
-MEMBER_TOLERANCE = 1e-6
-"""Error of the local energies of members that are compiled as terms of their own, eV."""
-
 
 Observed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Covariances (n,) of the total energy with the representatives, |R_s^-T k|^2 and unexplained variances (n_atoms,) in eV^2,
@@ -46,9 +44,30 @@ class Spread(Protocol):
         """As `predict`, with the members' deviations from their mean; ConfigError where there are none."""
 
 
+@dataclass(frozen=True)
 class EnsembleSpread:
-    """Of a fitted model, whose data say how representatives are spread."""
+    """Of a fitted model, whose data say how representatives are spread.
 
+    Parameters
+    ----------
+    others : tuple of CompiledTerm
+        Terms without points.
+    pair_terms : tuple of CorrelatedTerm
+        All of whose points are representatives, the first ones.
+    pair_members : tuple of PairMembers
+        One per pair term.
+    terms : tuple of CompiledSoapTerm
+        In the order of the representatives, which are among their points.
+    models : tuple of tuple of KernelModel
+        Of every element in every such term: with members; in the last term also with G'G = K_ss^-1 and (R_s'R_s)^-1.
+    representatives : Representatives
+    """
+
+    others: tuple[CompiledTerm, ...]
+    pair_terms: tuple[CorrelatedTerm, ...]
+    pair_members: tuple[PairMembers, ...]
+    terms: tuple[CompiledSoapTerm, ...]
+    models: tuple[tuple[KernelModel, ...], ...]
     representatives: Representatives
 
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
@@ -65,36 +84,35 @@ class EnsembleSpread:
 
     def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         """Add energies and pair gradients; what `Representatives.summary` is made from."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class ManyBodySpread(EnsembleSpread):
-    """Of a fitted model with many-body terms: the representatives are among their points.
-
-    Parameters
-    ----------
-    others : tuple of CompiledTerm
-        Terms without representatives.
-    terms : tuple of CompiledSoapTerm
-        In the order of the representatives.
-    models : tuple of tuple of KernelModel
-        Of every element in every such term: with members; in the last term also with G'G = K_ss^-1 and (R_s'R_s)^-1.
-    representatives : Representatives
-    """
-
-    others: tuple[CompiledTerm, ...]
-    terms: tuple[CompiledSoapTerm, ...]
-    models: tuple[tuple[KernelModel, ...], ...]
-    representatives: Representatives
-
-    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         parts = columns(self.representatives.terms)
         covariances = np.zeros((pairs.n_atoms, parts[-1].stop))
         explained = np.zeros((pairs.n_atoms, 2))
         members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
         for other in self.others:
             other.predict(pairs, energies, pair_gradients)
+        prior = np.zeros(pairs.n_atoms)
+        # the prior variance of pairs counts where there is nothing else
+        wanted = {} if self.terms else {"variances": prior}
+        for pair, table, part in zip(self.pair_terms, self.pair_members, parts, strict=False):
+            pair.predict(pairs, energies, pair_gradients, covariances=covariances[:, part], **wanted)
+            table.add_gradients(pairs, members)
+        if self.terms:
+            self._observe_many_body(pairs, energies, pair_gradients, covariances, explained, members)
+            prior = np.sum([term.variances(pairs) for term in self.terms], axis=0)
+        self._rest(pairs, covariances, explained)
+        return covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
+
+    def _observe_many_body(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray,
+        explained: np.ndarray,
+        members: np.ndarray,
+    ) -> None:
+        """The many-body terms' part of `_observe`: the last of them adds up |G k|^2 over all terms."""
+        parts = columns(self.representatives.terms)[len(self.pair_terms) :]
         for term, models, part in zip(self.terms[:-1], self.models, parts, strict=False):
             term.evaluate(
                 pairs, energies, pair_gradients, models, covariances=covariances[:, part], member_gradients=members
@@ -102,9 +120,6 @@ class ManyBodySpread(EnsembleSpread):
         last, part = self.terms[-1], parts[-1]
         seen = [np.ascontiguousarray(covariances[:, self._before(own.number)]) for own in last.parts]
         last.evaluate(pairs, energies, pair_gradients, self.models[-1], explained, seen, covariances[:, part], members)
-        self._rest(pairs, covariances, explained)
-        prior = sum(term.prior_variance for term in self.terms)
-        return covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
 
     def _before(self, number: int) -> np.ndarray:
         """An element's representatives in all terms but the last."""
@@ -112,61 +127,25 @@ class ManyBodySpread(EnsembleSpread):
         return found[found < columns(self.representatives.terms)[-1].start]
 
     def _rest(self, pairs: Pairs, covariances: np.ndarray, explained: np.ndarray) -> None:
-        """|G k|^2 of the elements that have no points in the last term."""
-        for number in set(pairs.numbers.tolist()) - {part.number for part in self.terms[-1].parts}:
-            centres, own = centres_of(pairs, number), self._before(number)
-            for k, triangle in enumerate(_triangles(self.representatives, own)):
-                rows = covariances[np.ix_(centres, own)] @ triangle.T
+        """|G k|^2 of the elements that have no points in a last many-body term."""
+        served = {part.number for part in self.terms[-1].parts} if self.terms else set()
+        for number in set(pairs.numbers.tolist()) - served:
+            centres = centres_of(pairs, number)
+            own = self._before(number) if self.terms else self.representatives.columns_of(number)
+            for k, triangle in enumerate(self._triangles_of[number]):
+                with single_blas_thread():
+                    rows = covariances[np.ix_(centres, own)] @ triangle.T
                 explained[centres, k] = np.einsum("as,as->a", rows, rows)
 
-
-@dataclass(frozen=True)
-class PairSpread(EnsembleSpread):
-    """Of a fitted model that has pair terms only: all its points are representatives, every member is a potential.
-
-    Parameters
-    ----------
-    others : tuple of CompiledTerm
-        Terms without points.
-    terms : tuple of CorrelatedTerm
-        In the order of the representatives.
-    representatives : Representatives
-    """
-
-    others: tuple[CompiledTerm, ...]
-    terms: tuple[CorrelatedTerm, ...]
-    representatives: Representatives
-
     @cached_property
-    def _members(self) -> list[list[CompiledTerm]]:
-        """Every term with the weights of every member."""
-        rep = self.representatives
-        return [
-            [term.compile(np.ascontiguousarray(weights), MEMBER_TOLERANCE) for weights in rep.members[part].T]
-            for term, part in zip(rep.terms, columns(rep.terms), strict=True)
-        ]
-
-    @cached_property
-    def _both(self) -> np.ndarray:
-        """L^-1 and R_s^-T below each other."""
-        n = len(self.representatives.upper)
-        return np.concatenate(_triangles(self.representatives, np.arange(n)))
-
-    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
-        prior, unused = np.zeros(pairs.n_atoms), np.zeros(pairs.n_atoms)
-        covariances = np.zeros((pairs.n_atoms, len(self.representatives.upper)))
-        members = np.zeros((N_MEMBERS, pairs.n_pairs, 3))
-        for other in self.others:
-            other.predict(pairs, energies, pair_gradients)
-        for term, part in zip(self.terms, columns(self.representatives.terms), strict=True):
-            term.predict(pairs, energies, pair_gradients, covariances[:, part], prior)
-        for potentials in self._members:
-            for potential, gradients in zip(potentials, members, strict=True):
-                potential.predict(pairs, unused, gradients)
-        with single_blas_thread():
-            rows = covariances @ self._both.T
-        explained, posterior = np.einsum("akt,akt->ka", *2 * [rows.reshape(pairs.n_atoms, 2, -1)])
-        return covariances.sum(axis=0), posterior, prior - explained, np.moveaxis(members, 0, 2)
+    def _triangles_of(self) -> dict[int, list[np.ndarray]]:
+        """For the elements of `_rest`."""
+        served = {part.number for part in self.terms[-1].parts} if self.terms else set()
+        return {
+            number: _triangles(self.representatives, self._before(number) if self.terms else
+                               self.representatives.columns_of(number))
+            for number in self.representatives.choice.unseen if number not in served
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,7 +178,7 @@ class IndependentSpread:
             term.evaluate(pairs, energies, pair_gradients, self.models[k], explained)
             for part in term.parts:
                 centres = centres_of(pairs, part.number)
-                variances[centres] += term.prior_variance + self.regularisation - explained[centres, 0]
+                variances[centres] += term.variances(pairs)[centres] + self.regularisation - explained[centres, 0]
         return Variances.of_instances(variances)
 
     def predict_members(
@@ -215,12 +194,17 @@ def make_spread(model: SparseGP, terms: Sequence[CompiledTerm]) -> Spread:
         if model.factor is None:
             return _independent(model, terms)
         rep = model.representatives
-        used = [terms[k] for k in rep.choice.kept]
         others = tuple(term for k, term in enumerate(terms) if k not in rep.choice.kept)
-        if any(isinstance(term, CompiledSoapTerm) for term in used):
-            compiled = tuple(cast(CompiledSoapTerm, term) for term in used)
-            return ManyBodySpread(others, compiled, _with_members(rep, compiled), rep)
-        return PairSpread(others, tuple(cast(CorrelatedTerm, term) for term in used), rep)
+        used = [terms[k] for k in rep.choice.kept]
+        many_body = tuple(term for term in used if isinstance(term, CompiledSoapTerm))
+        pairs = tuple(cast(CorrelatedTerm, term) for term in used[: len(used) - len(many_body)])
+        parts = columns(rep.terms)
+        tables = tuple(
+            pair_members(cast(PairTerm, own), rep.members[part])
+            for own, part in zip(rep.terms[: len(pairs)], parts, strict=False)
+        )
+        models = _with_members(rep, many_body) if many_body else ()
+        return EnsembleSpread(others, pairs, tables, many_body, models, rep)
 
 
 def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentSpread:
@@ -236,13 +220,18 @@ def _independent(model: SparseGP, terms: Sequence[CompiledTerm]) -> IndependentS
 def _with_members(rep: Representatives, terms: Sequence[CompiledSoapTerm]) -> tuple[tuple[KernelModel, ...], ...]:
     """Models of every element in every term; see `ManyBodySpread`."""
     models = []
-    for term, own, part in zip(terms, rep.terms, columns(rep.terms), strict=True):
-        zeta = cast(SoapTerm, own).zeta
+    first = len(rep.terms) - len(terms)
+    for term, own, part in zip(terms, rep.terms[first:], columns(rep.terms)[first:], strict=True):
+        soap = cast(SoapTerm, own)
+        scales = dict(zip(soap.descriptor.species, soap.energy_scales, strict=True))
         models.append(
             tuple(
                 species.model(
                     _triangles(rep, rep.columns_of(species.number)) if term is terms[-1] else (),
-                    compile_members(species, rep.members[part][species.columns], own.energy_scale, zeta),
+                    compile_members(
+                        species, rep.members[part][species.columns], scales[species.number], soap.zeta,
+                        rep.residual(species.number) if term is terms[-1] else None,
+                    ),
                 )
                 for species in term.parts
             )
@@ -251,9 +240,12 @@ def _with_members(rep: Representatives, terms: Sequence[CompiledSoapTerm]) -> tu
 
 
 def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:
-    """Lower triangles G with G'G = K_ss^-1 and (R_s'R_s)^-1 between the chosen representatives, whole blocks of K_ss."""
+    """Lower triangles G with G'G = K_ss^-1 and (R_s'R_s)^-1 between the chosen representatives, whole blocks of K_ss; radii of
+    pair terms explain nothing of the first kind beside many-body points."""
     if not len(chosen):
         return [np.zeros((0, 0))] * 2
     whole = solve_upper(rep.upper, np.eye(len(rep.upper))[:, chosen], transposed=True)
     root = np.linalg.qr(whole[:, ::-1]).R[::-1, ::-1]  # columns read backwards: its triangle is a lower one
-    return [inverse_lower(rep.lower[np.ix_(chosen, chosen)]), np.ascontiguousarray(root)]
+    explaining = inverse_lower(rep.lower[np.ix_(chosen, chosen)])
+    explaining[chosen < rep.choice.n_pair] = 0.0
+    return [explaining, np.ascontiguousarray(root)]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 
 from ..structures import LabelledStructure
+from .adaptation import Hyperparameters
 from .baseline import Baseline
-from .design_matrix import Design, noise_of
-from .evidence import Evidence, Posterior
+from .design_matrix import Design, Group, noise_of
 from .gather import Progress, gather, silent
+from .noises import Noises
+from .posterior import NormalEquations, Posterior
 from .settings import FitConfig
 from .sparse_gp import SparseGP
 from .terms import FittedTerm
@@ -44,36 +48,44 @@ class FitTask:
     progress: Progress = silent
     executor: Executor | None = None
 
-    @property
-    def isolated_atom_energies(self) -> list[float]:
-        """eV, in the order of species."""
-        return [self.baseline.isolated_atom_energies[z] for z in self.species]
+    def design(self, terms: tuple[FittedTerm, ...]) -> Design:
+        """What makes rows of the structures for terms."""
+        return Design(terms, self.baseline, self.species, frozenset(self.config.config_type_noise), self.config.jitter)
 
-    def evidence(
-        self, terms: tuple[FittedTerm, ...], structures: Sequence[LabelledStructure] | None = None
-    ) -> Evidence:
-        """What all structures, or some, tell about the sparse points of terms."""
-        design = Design(terms, self.baseline, self.species, frozenset(self.config.config_type_noise))
+    def gathered(
+        self, design: Design, structures: Sequence[LabelledStructure] | None = None
+    ) -> dict[Group, NormalEquations]:
+        """What all structures, or some, tell about the sparse points of a design."""
         chosen = self.structures if structures is None else structures
-        return gather(design, chosen, self.config.jitter, self.progress, self.executor)
+        return gather(design, chosen, self.progress, self.executor)
 
-    def posterior(self, evidence: Evidence, terms: Sequence[FittedTerm]) -> Posterior:
-        """The fit with the noises of the configuration and the energy scales of the terms."""
-        noises = {group: noise_of(self.config, group) for group in evidence.groups}
-        return evidence.posterior(noises, [term.energy_scale for term in terms], self.isolated_atom_energies)
+    def hyperparameters(self, terms: Sequence[FittedTerm], groups: Iterable[Group]) -> Hyperparameters:
+        """The noises of the configuration and the energy scales of the terms."""
+        scales = np.array([scale for term in terms for scale in term.energy_scales])
+        return Hyperparameters({group: noise_of(self.config, group) for group in groups}, scales)
 
     def model(self, posterior: Posterior, terms: tuple[FittedTerm, ...]) -> SparseGP:
-        """The model without a report."""
+        """The model without a report; its terms have the energy scales of the posterior."""
         return SparseGP(
             species=self.species,
-            terms=terms,
+            terms=with_scales(terms, posterior.scales),
             weights=posterior.weights,
             baseline=self.baseline,
             factor=posterior.factor,
             jitter=self.config.jitter,
             config=self.config,
             provenance=provenance(self.structures),
+            noises=Noises.of(posterior.noises),
         )
+
+
+def with_scales(terms: Sequence[FittedTerm], scales: np.ndarray) -> tuple[FittedTerm, ...]:
+    """The terms with these energy scales (n_blocks,), eV."""
+    ends = np.cumsum([0, *(len(term.points) for term in terms)])
+    return tuple(
+        cast(FittedTerm, replace(cast(Any, term), energy_scales=tuple(scales[a:b].tolist())))
+        for term, (a, b) in zip(terms, pairwise(ends), strict=True)
+    )
 
 
 def provenance(structures: Sequence[LabelledStructure]) -> dict:

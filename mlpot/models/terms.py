@@ -44,8 +44,8 @@ class Term(Protocol):
         """Number of sparse points."""
 
     @property
-    def energy_scale(self) -> float:
-        """Prior standard deviation, eV."""
+    def energy_scales(self) -> tuple[float, ...]:
+        """Prior standard deviation of every block, eV."""
 
     def columns_of(self, number: int) -> np.ndarray:
         """Sparse points (n,) that atoms of an element have to do with."""
@@ -74,7 +74,7 @@ class FittedTerm(Term, Protocol):
         """The same term with other sparse points."""
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances (n, m) of sparse points of one block, eV^2."""
+        """Covariances (n, m) of sparse points of one block for an energy scale of 1 eV, eV^2."""
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""

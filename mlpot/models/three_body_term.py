@@ -78,6 +78,11 @@ class ThreeBodyTerm:
     def n_sparse(self) -> int:
         return len(self.sparse_coordinates)
 
+    @property
+    def energy_scales(self) -> tuple[float, ...]:
+        """Its only one."""
+        return (self.energy_scale,)
+
     def columns_of(self, number: int) -> np.ndarray:
         """Sparse points (n,) that atoms of an element have to do with."""
         return np.arange(self.n_sparse if number == self.centre else 0)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ..threads import single_blas_thread
 from .design_matrix import noise_of
-from .evidence import Evidence
-from .hyperparameters import LEAST_GAIN, Folds, Hyperparameters, Trial, best_of, divided, most_likely
+from .hyperparameters import LEAST_GAIN, Folds, TermHyperparameters, Trial, best_of, divided, most_likely
+from .posterior import Posterior
 from .settings import NOISE_OF_LABEL
 from .soap_term import SoapTerm
 from .task import FitTask
@@ -22,8 +22,7 @@ FEW_POINTS = 300
 """Sparse points of an element with which values of zeta are compared."""
 
 
-@dataclass(frozen=True)
-class Tuned:
+class Tuned(NamedTuple):
     """What came of tuning.
 
     Parameters
@@ -32,15 +31,15 @@ class Tuned:
         With the noises, energy scales and zeta found.
     terms : tuple of FittedTerm
         Likewise.
-    evidence : Evidence
-        All data, ready for a fit.
+    posterior : Posterior
+        The fit with these.
     trials : list of dict
         What was tried: "name", "zeta", "noises", "energy_scales", "log_likelihood", "cross_validation_rmse"; the best first.
     """
 
     task: FitTask
     terms: tuple[FittedTerm, ...]
-    evidence: Evidence
+    posterior: Posterior
     trials: list[dict[str, Any]]
 
 
@@ -64,8 +63,8 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
     ]
     noises = {NOISE_OF_LABEL[label]: noise for label, noise in best.noises.items()}
     config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False})
-    scaled = tuple(_replaced(term, energy_scale=s) for term, s in zip(terms, best.scales, strict=True))
-    return Tuned(replace(task, config=config), scaled, folds.everything, rows)
+    scaled = tuple(_replaced(term, energy_scales=s) for term, s in zip(terms, best.scales, strict=True))
+    return Tuned(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
 
 
 def _with_best_zeta(
@@ -90,15 +89,16 @@ def _with_best_zeta(
 
 def _folds(task: FitTask, terms: tuple[FittedTerm, ...]) -> Folds:
     parts = divided(task.structures, np.random.default_rng(task.config.seed))
-    evidence = [task.evidence(terms, part) for part in parts]
-    fixed = {g: noise_of(task.config, g) for e in evidence for g in e.groups if g.config_type}
-    return Folds.of(evidence, task.isolated_atom_energies, fixed)
+    design = task.design(terms)
+    gathered = [task.gathered(design, part) for part in parts]
+    fixed = {g: noise_of(task.config, g) for groups in gathered for g in groups if g.config_type}
+    return Folds.of(design.prior, tuple(len(term.points) for term in terms), gathered, fixed)
 
 
-def _given(task: FitTask, folds: Folds, terms: Sequence[FittedTerm]) -> Hyperparameters:
-    general = [group for group in folds.everything.groups if group not in folds.fixed]
+def _given(task: FitTask, folds: Folds, terms: Sequence[FittedTerm]) -> TermHyperparameters:
+    general = [group for group in folds.everything if group not in folds.fixed]
     noises = {group.label: noise_of(task.config, group) for group in sorted(general)}
-    return Hyperparameters(noises, tuple(term.energy_scale for term in terms))
+    return TermHyperparameters(noises, tuple(max(term.energy_scales) for term in terms))
 
 
 def _row(folds: Folds, trial: Trial, zeta: float | None) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""What is not known of a structure, before it is held against errors that occurred, and after."""
+"""What is not known of a structure, before and after calibration against errors that occurred.
+
+The variance of a prediction is what the data leave open (the posterior's), what the sparse points cannot represent, and the model's
+discrepancy: the noise that the evidence gives the labels, which is what features and sparse points cannot explain of them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calibration import Calibration
+from .calibration import SYMMETRIC, Calibration
+from .noises import Noises
+
+NONE = Noises()
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Variances:
         eV^2; None for an imported model.
     novelty : (n_atoms,) array or None
         See `Prediction`.
+    noises : Noises
+        The model's discrepancy.
     """
 
     posterior: np.ndarray
@@ -47,6 +56,7 @@ class Variances:
     forces: np.ndarray | None
     virial: np.ndarray | None
     novelty: np.ndarray | None
+    noises: Noises = NONE
 
     @classmethod
     def of_instances(cls, unexplained: np.ndarray) -> Variances:
@@ -55,12 +65,19 @@ class Variances:
 
     def calibrated(self, calibration: Calibration, numbers: np.ndarray) -> Deviations:
         """Standard deviations for atoms of these elements (n_atoms,); the unexplained part is the prior's and not scaled."""
-        scale = calibration.energy_scale**2
+        scale, n_atoms = calibration.energy_scale**2, len(numbers)
+        noises, forces_std, virial_std = self.noises, None, None
+        if self.forces is not None:
+            # what symmetry makes zero has no discrepancy either
+            own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None] ** 2, 0.0)
+            forces_std = calibration.forces_std(np.sqrt(self.forces + own), numbers)
+        if self.virial is not None:
+            virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
         return Deviations(
-            energies_std=np.sqrt(scale * self.posterior + self.unexplained),
-            energy_std=float(np.sqrt(scale * self.total + self.unexplained.sum())),
-            forces_std=None if self.forces is None else calibration.forces_std(np.sqrt(self.forces), numbers),
-            virial_std=None if self.virial is None else calibration.stress_scale * np.sqrt(self.virial),
+            energies_std=np.sqrt(scale * (self.posterior + noises.energy**2) + self.unexplained),
+            energy_std=float(np.sqrt(scale * (self.total + n_atoms * noises.energy**2) + self.unexplained.sum())),
+            forces_std=forces_std,
+            virial_std=virial_std,
             novelty=self.novelty,
         )
 

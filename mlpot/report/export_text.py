@@ -210,8 +210,8 @@ def _model(contents: Contents) -> str:
     energies = ", ".join(f"{chemical_symbols[z]} {e!r} eV" for z, e in model.baseline.isolated_atom_energies.items())
     how = "fitted" if model.config.isolated_atom_energies is None else "given"
     return (
-        f"## Model\n\n`model.h5`: {kinds}; reaches {model.cutoff} Å. Isolated atoms ({how}): {energies}. Standard deviations of "
-        f"forces are the raw ones times {model.calibration.force_scale:.4g}.\n\n"
+        f"## Model\n\n`model.h5`: {kinds}; reaches {model.cutoff} Å. Isolated atoms ({how}): {energies}. Standard deviations are "
+        f"multiplied by {model.calibration.described()}.\n\n"
         '    import mlpot\n    atoms.calc = mlpot.MlpotCalculator("model.h5")\n'
     )
 

@@ -23,7 +23,7 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
     if test:
-        sections.append(section("Test structures", image(parity_figure(test, model.calibration))))
+        sections.append(section("Test structures", image(parity_figure(test))))
     if model.config:
         settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
         sections.append(section("Settings", f"<pre>{settings}</pre>"))
@@ -49,7 +49,7 @@ def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
         ("elements", ", ".join(chemical_symbols[z] for z in model.species)),
         ("cutoff", f"{model.cutoff} A"),
         ("sparse points per term", ", ".join(str(term.n_sparse) for term in model.terms)),
-        ("energy scale per term", ", ".join(f"{term.energy_scale:.3f} eV" for term in model.terms)),
+        ("energy scales of the blocks of each term", "; ".join(", ".join(f"{s:.3g}" for s in term.energy_scales) for term in model.terms) + " eV"),
     ]
     r = model.report
     if r is None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..durable import atomic_write
-from ..models.calibration import UNCALIBRATED, Calibration, binned, coverage
+from ..models.calibration import SYMMETRIC, binned, coverage
 from ..models.report import Comparison, energy_errors, force_errors
 
 MOST_DECADES = 60.0
@@ -37,16 +37,16 @@ def image(figure: Figure, says: str = "plot") -> str:
     return f'<img alt="{escape(says)}" src="data:image/png;base64,{data}">'
 
 
-def parity_figure(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRATED) -> Figure:
+def parity_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Energies per atom and force components, predicted against labelled; below, errors against predicted deviations, without
-    the forces that symmetry makes zero, which the calibration that was `used` tells."""
+    the forces that symmetry makes zero."""
     told = any(c.energy_std is not None for c in comparisons)
     figure = Figure(figsize=(9, 8 if told else 4), layout="constrained")
     axes = figure.subplots(2 if told else 1, 2, squeeze=False)
     left, right = axes[0]
     if told:
         errors, deviations = force_errors(comparisons)
-        uncertain = used.uncertain(deviations)
+        uncertain = deviations > SYMMETRIC
         of_forces = errors[uncertain], deviations[uncertain]
         lower_left, lower_right = axes[1]
         kinds = {"forces / (eV/A)": of_forces, "energies / eV": energy_errors(comparisons)}

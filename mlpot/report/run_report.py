@@ -91,7 +91,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
 
 
 def _final_scale(run: Run) -> str:
-    return "-" if run.model is None else f"{run.model.calibration.force_scale:.3g}"
+    return "-" if run.model is None else run.model.calibration.described()
 
 
 def _in_short(model: SparseGP) -> str:

@@ -80,8 +80,7 @@ def uncertainty_line(calibration: Calibration, coverage: dict[str, float]) -> st
         if f"{kind}_coverage_1_sigma" in coverage
     ]
     return (
-        f"standard deviations: forces {calibration.force_scale:.3g} times the ensemble's and "
-        f"{calibration.force_floor:.2g} eV/A at least, energies {calibration.energy_scale:.3g} times; of the errors of "
+        f"standard deviations are multiplied by {calibration.described()}; of the errors of "
         f"structures left out {', '.join(parts)} are within one and two of them"
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..models.calibration import UNCALIBRATED, coverage, expected_normalised_error
+from ..models.calibration import SYMMETRIC, coverage, expected_normalised_error
 from .html import captioned, paragraph, table
 from .plots import image
 from .run_data import Run, RunLabel
@@ -62,7 +62,7 @@ def errors_and_deviations(labels: Sequence[RunLabel]) -> tuple[np.ndarray, np.nd
     kept = [label for label in labels if label.was_predicted and label.forces_std is not None]
     errors = np.concatenate([np.empty(0), *(np.ravel(label.errors) for label in kept)])
     deviations = np.concatenate([np.empty(0), *(np.ravel(label.forces_std) for label in kept)])
-    told = UNCALIBRATED.uncertain(deviations)
+    told = deviations > SYMMETRIC
     return errors[told], deviations[told]
 
 

@@ -13,7 +13,7 @@ from mlpot.errors import ConfigError
 from mlpot.learning.history import widening
 from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
 from mlpot.learning.pace import Pace
-from mlpot.learning.policy import FIRST_CHECK, LOOK, TARGET, Rules, Use
+from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
 from mlpot.models.prediction import expected_errors, least_certain
 from mlpot.models.settings import FitConfig
 
@@ -145,12 +145,12 @@ def test_check_labels_set_the_time_of_the_next(frames):
     learner.learn(frames[0], None)
     lesson = learner.learn(*_and_before(learner, frames[1]))
     learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)))
-    assert learner.check_interval == 2 * FIRST_CHECK == learner.state()["check_interval"]
+    assert learner.check_interval == 2 * FEWEST_BEFORE_CHECK == learner.state()["check_interval"]
     again = from_nothing()
     again.begin([], [], state=learner.state())
-    assert again.check_interval == 2 * FIRST_CHECK
+    assert again.check_interval == 2 * FEWEST_BEFORE_CHECK
     learner.checked(replace(lesson, forces_std=np.full((2, 3), 0.4 * lesson.force_error)))
-    assert learner.check_interval == FIRST_CHECK
+    assert learner.check_interval == FEWEST_BEFORE_CHECK
 
 
 def test_absurd_forces_are_doubted():

@@ -12,7 +12,7 @@ from mlpot.learning.policy import (
     ALARM,
     CHECKS,
     EARLY,
-    FIRST_CHECK,
+    FEWEST_BEFORE_CHECK,
     KNOWN,
     LONGEST_CHECK,
     LOOK,
@@ -158,17 +158,21 @@ def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved
         assert decide(RULES, history, situation(moved=moved, since_label=1)).reason == reason
     assert decide(RULES, History(), situation(moved=0.5 * LOOK, since_label=10**6, since_check=10**6)).reason == "certain"
     assert look_after(LOOKS) == np.inf
+    closely = situation(moved=0.01, use=Use(look=0.0))
+    assert [decide(RULES, h, closely).reason for h in (History(), History((learned(),) * LOOKS))] == ["untried", "certain"]
 
 
 def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
-    rules, interval, seen = Rules(), FIRST_CHECK, []
+    rules = Rules(min_interval=100)
+    interval, seen = rules.first_check, []
+    assert interval == 100 and Rules().first_check == FEWEST_BEFORE_CHECK
     for _ in range(12):
         interval = rules.next_check(interval, error=0.05, expected=0.04)
         seen.append(interval)
-    assert seen[:3] == [2 * FIRST_CHECK, 4 * FIRST_CHECK, 8 * FIRST_CHECK] and seen[-1] == LONGEST_CHECK
-    assert sum(FIRST_CHECK * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
-    assert rules.next_check(800, error=0.09, expected=0.04) == FIRST_CHECK
-    assert rules.next_check(800, error=TARGET + 0.01, expected=0.3) == FIRST_CHECK
+    assert seen[:3] == [200, 400, 800] and seen[-1] == LONGEST_CHECK
+    assert sum(100 * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
+    assert rules.next_check(800, error=0.09, expected=0.04) == 100
+    assert rules.next_check(800, error=TARGET + 0.01, expected=0.3) == 100
     assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3) == 1600
 
 

@@ -1,0 +1,169 @@
+"""Least squares that grow in rows and in columns: whitened rows and normal equations of everything so far.
+
+Whitened columns never change: new sparse points only append to the Cholesky factor of their block, and so to the columns of every
+row. A label therefore costs its own covariances and products of matrices, and no covariance is computed twice. Rows are kept, for
+new columns and for residuals that are exact: 8 bytes for every row and sparse point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.linalg import blas, solve_triangular
+
+from .design_matrix import Group
+from .posterior import NormalEquations, Posterior
+from .prior import Prior
+
+ROOM = 1.25
+"""A matrix that is full moves to memory so many times larger."""
+
+
+class GrowingMatrix:
+    """A matrix (n_rows, n_columns) with room for more of both."""
+
+    def __init__(self, values: np.ndarray):
+        self._memory = np.ascontiguousarray(values)
+        self.shape = values.shape
+
+    @property
+    def values(self) -> np.ndarray:
+        """(n_rows, n_columns) view."""
+        return self._memory[: self.shape[0], : self.shape[1]]
+
+    def grow(self, n_rows: int, n_columns: int) -> None:
+        """Append so many rows and columns of zeros."""
+        wanted = (self.shape[0] + n_rows, self.shape[1] + n_columns)
+        if any(need > have for need, have in zip(wanted, self._memory.shape, strict=True)):
+            larger = np.zeros([
+                int(ROOM * need) if need > have else have
+                for need, have in zip(wanted, self._memory.shape, strict=True)
+            ])  # fmt: skip
+            larger[: self.shape[0], : self.shape[1]] = self.values
+            self._memory = larger
+        self.shape = wanted
+
+
+class GrowingSystem:
+    """Rows and columns of a fit that goes on.
+
+    Parameters
+    ----------
+    n_blocks : int
+    n_right : int
+        Right-hand sides: the label, and counts of atoms.
+
+    Attributes
+    ----------
+    prior : Prior
+    blocks : list of GrowingMatrix
+        Whitened rows (n, M_b) of every block.
+    right : (n, n_right) array
+        Right-hand sides.
+    group_of : (n,) int array
+        Which of `names` every row belongs to.
+    names : list of Group
+        In the order in which they came.
+    grams : dict of Group to (M, M) arrays
+        Z'Z, lower triangles with zeros above.
+    """
+
+    def __init__(self, n_blocks: int, n_right: int):
+        self.prior = Prior((np.empty((0, 0)),) * n_blocks)
+        self.blocks = [GrowingMatrix(np.zeros((0, 0))) for _ in range(n_blocks)]
+        self.right = np.zeros((0, n_right))
+        self.group_of = np.zeros(0, int)
+        self.names: list[Group] = []
+        self.grams: dict[Group, np.ndarray] = {}
+
+    @property
+    def n_columns(self) -> int:
+        """M."""
+        return self.prior.n_columns
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.right)
+
+    def rows(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Whitened rows (n, M), all or some."""
+        return np.concatenate([block.values[part] for block in self.blocks], axis=1)
+
+    def add_columns(self, prior: Prior, values: Sequence[np.ndarray]) -> None:
+        """New points at the end of the blocks: the prior with them, and their covariances (n, q_b) with all rows."""
+        places, begin = [], 0
+        for block, factor, new in zip(self.blocks, prior.factors, values, strict=True):
+            n_old, n_new = block.shape[1], new.shape[1]
+            if n_new:
+                known, corner = factor[n_old:, :n_old], factor[n_old:, n_old:]
+                left = new - block.values @ known.T
+                block.grow(0, n_new)
+                block.values[:, n_old:] = solve_triangular(corner, left.T, lower=True, check_finite=False).T
+            places.append(np.arange(begin, begin + n_old))
+            begin += n_old + n_new
+        old = np.concatenate([np.empty(0, int), *places]).astype(int)
+        new_places = np.setdiff1d(np.arange(begin), old)
+        for k, name in enumerate(self.names):
+            rows = self.rows(self.group_of == k)
+            gram = np.zeros((begin, begin), order="F")
+            gram[np.ix_(old, old)] = self.grams[name]
+            beside = rows[:, new_places].T @ rows
+            gram[new_places] = beside
+            gram[:, new_places] = beside.T
+            self.grams[name] = np.asfortranarray(np.tril(gram))
+        self.prior = prior
+
+    def add_rows(self, group: Group, rows: np.ndarray, right: np.ndarray) -> None:
+        """New data of a group: covariances (k, M) and right-hand sides (k, n_right)."""
+        if group not in self.grams:
+            self.names.append(group)
+            self.grams[group] = np.zeros((self.n_columns, self.n_columns), order="F")
+        n, whitened = self.n_rows, self.prior.whitened(rows)
+        for block, part in zip(self.blocks, self.prior.slices, strict=True):
+            block.grow(len(rows), 0)
+            block.values[n:] = whitened[:, part]
+        self.right = np.concatenate([self.right, right])
+        self.group_of = np.concatenate([self.group_of, np.full(len(rows), self.names.index(group))])
+        if len(rows) and self.n_columns:
+            self.grams[group] = blas.dsyrk(1.0, whitened.T, beta=1.0, c=self.grams[group], lower=1, overwrite_c=1)
+
+    def equations(self, combination: np.ndarray) -> dict[Group, NormalEquations]:
+        """Normal equations for right-hand sides combined with (n_right,) factors."""
+        labels, found = self.right @ combination, {}
+        for k, name in enumerate(self.names):
+            mine = self.group_of == k
+            own = labels[mine]
+            right = self.rows(mine).T @ own
+            found[name] = NormalEquations(self.grams[name], right, float(own @ own), len(own))
+        return dict(sorted(found.items()))
+
+    def refined(self, posterior: Posterior, combination: np.ndarray) -> np.ndarray:
+        """u (M,) of a fit, its residuals made from the rows themselves."""
+        weights = np.array([posterior.noises[name] for name in self.names])[self.group_of] ** -2.0
+        labels = self.right @ combination
+
+        def left(u: np.ndarray) -> np.ndarray:
+            parts = self.prior.slices
+            residual = labels - sum(b.values @ u[part] for b, part in zip(self.blocks, parts, strict=True))
+            return np.concatenate([block.values.T @ (weights * residual) for block in self.blocks])
+
+        return posterior.refined(posterior.whitened, left)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, as plain arrays; see `of_arrays`."""
+        found = {"right": self.right, "group_of": self.group_of}
+        for k, (factor, block) in enumerate(zip(self.prior.factors, self.blocks, strict=True)):
+            found |= {f"factor_{k}": factor, f"rows_{k}": block.values}
+        return found | {f"gram_{k}": self.grams[name] for k, name in enumerate(self.names)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], names: Sequence[Group]) -> GrowingSystem:
+        """The system that `arrays` was asked of, to the last bit."""
+        n_blocks = sum(name.startswith("factor_") for name in arrays)
+        system = cls(n_blocks, arrays["right"].shape[1])
+        system.right, system.group_of, system.names = arrays["right"], arrays["group_of"], list(names)
+        system.prior = Prior(tuple(arrays[f"factor_{k}"] for k in range(n_blocks)))
+        system.blocks = [GrowingMatrix(arrays[f"rows_{k}"]) for k in range(n_blocks)]
+        system.grams = {name: np.asfortranarray(arrays[f"gram_{k}"]) for k, name in enumerate(names)}
+        return system

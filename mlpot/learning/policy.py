@@ -33,7 +33,7 @@ ALARM = 2.0
 that have just been learned are as uncertain, for then a label at once cannot help."""
 JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
-FEWEST_BEFORE_CHECK, LONGEST_CHECK = 10, 5000
+FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
 TOO_LARGE = 2.0
 """A check label with an error of more than this multiple of the expected one begins the checks anew."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from ._ext.pair_gradients import add_forces, add_forces_single, add_virial
+from ._ext.pair_gradients import add_forces, add_forces_single, add_virial, add_virials_single
 from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
 from .errors import StructureError
 from .structures import triple_product
@@ -76,8 +76,9 @@ class Pairs:
         columns = pair_gradients.shape[2:]
         virial = np.zeros((9, math.prod(columns)))
         if self.n_pairs:
-            gradients = np.ascontiguousarray(pair_gradients, float).reshape(self.n_pairs, 3, virial.shape[1])
-            add_virial(self.vectors, gradients, virial)
+            gradients = np.ascontiguousarray(pair_gradients).reshape(self.n_pairs, 3, virial.shape[1])
+            add = add_virials_single if gradients.dtype == np.float32 else add_virial
+            add(self.vectors, gradients, virial)
         return virial.reshape(3, 3, *columns)
 
     def virials(self, pair_gradients: np.ndarray) -> np.ndarray:

@@ -49,4 +49,20 @@ static inline void mlpot_add_virial(ptrdiff_t n_pairs, const double *vectors, co
         for (int b = 0; b < 3; ++b) virial[3 * a + b] -= 0.5 * (sums[3 * a + b] + sums[3 * b + a]);
 }
 
+/* virial (9, n_columns) += that of all pairs, in their order, from gradients in single precision; n_columns <= 16 */
+static inline void mlpot_add_virials_single(ptrdiff_t n_pairs, int n_columns, const double *vectors, const float *gradients,
+                                            double *virial)
+{
+    double sums[9][16] = {{0}};
+    for (ptrdiff_t p = 0; p < n_pairs; ++p)
+        for (int a = 0; a < 3; ++a)
+            for (int b = 0; b < 3; ++b)
+                for (int k = 0; k < n_columns; ++k)
+                    sums[3 * a + b][k] += vectors[3 * p + a] * gradients[(3 * p + b) * n_columns + k];
+    for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b)
+            for (int k = 0; k < n_columns; ++k)
+                virial[(3 * a + b) * n_columns + k] -= 0.5 * (sums[3 * a + b][k] + sums[3 * b + a][k]);
+}
+
 #endif

@@ -223,7 +223,7 @@ def _soap_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
     zeta, scale = coordinate.zeta, coordinate.energy_scale
     return Part(
         settings=(descriptor, zeta, scale),
-        build=lambda arrays: SoapTerm(descriptor, zeta, scale, arrays),
+        build=lambda arrays: SoapTerm(descriptor, zeta, (scale,) * len(species), arrays),
         n_slots=len(species),
         slots={species.index(z): (np.ascontiguousarray(features), coordinate.weights) for z in centres},
         empty=np.zeros((0, descriptor.n_features)),
@@ -276,7 +276,7 @@ def _pair_part(coordinate: Coordinate, species: tuple[int, ...], version: int) -
     pairs = species_pairs(species)
     return Part(
         settings=("pair", cutoff, width, length, scale),
-        build=lambda arrays: PairTerm(species, cutoff, width, length, scale, arrays),
+        build=lambda arrays: PairTerm(species, cutoff, width, length, (scale,) * len(pairs), arrays),
         n_slots=len(pairs),
         slots={k: (radii, weights) for k, pair in enumerate(pairs) if pair in wanted},
         empty=np.zeros(0),

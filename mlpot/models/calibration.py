@@ -6,10 +6,11 @@ factor a for every kind of prediction, for forces on every element:
     sigma = a s        minimise  n <log sigma + rho(e / sigma)> + (log a)^2 / (2 w^2),
     rho(z) = z^2 / 2  for |z| <= k,   k^2 (1/2 + log |z / k|)  beyond
 
-with n structures of which errors are known (those of one structure are not independent of each other) and a prior of width w about
-a = 1, so that a wrong label counts no more than an error of k deviations, and a single structure hardly anything. Force components that symmetry makes zero are left out.
-Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil, Willatt,
-Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
+with n structures of which errors are known (those of one structure are not independent of each other) and a prior of width w
+about a = 1: a wrong label counts no more than an error of k deviations, and a single structure hardly anything. Force components
+that symmetry makes zero are left out. Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732;
+variance scaling of ensembles: Musil, Willatt, Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019),
+doi:10.1021/acs.jctc.8b00959.
 """
 
 from __future__ import annotations

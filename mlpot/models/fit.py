@@ -282,12 +282,13 @@ def empty_term(
     """What settings describe, without sparse points; with `tables`, of these channels."""
     if isinstance(settings, PairTermSettings):
         nothing = tuple(np.empty(0) for _ in species_pairs(species))
-        return PairTerm(species, settings.cutoff, settings.cutoff_width, settings.length_scale, energy_scale, nothing)
+        scales = (energy_scale,) * len(nothing)
+        return PairTerm(species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing)
     descriptor = make_descriptor(settings, species)
     if tables is not None:
         descriptor = replace(descriptor, **tables)
     empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
-    return SoapTerm(descriptor, settings.zeta, energy_scale, empty)
+    return SoapTerm(descriptor, settings.zeta, (energy_scale,) * len(species), empty)
 
 
 @lru_cache(maxsize=32)

@@ -2,8 +2,8 @@
 
 With whitened rows A of a group of structures, divided by their noises, and B of all rows (see `posterior`), the residuals r become
 (1 - A B^-1 A')^-1 r when the group is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. The
-posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the ensemble
-would have said of structures that it does not know.
+posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U, with R^-T D A' for the outer U where
+the representatives are a part of all points: what the ensemble would have said of structures that it does not know.
 
 Consecutive frames of a trajectory know each other, and leaving out one of them flatters: structures that follow each other with the
 same atoms and config_type are left out together, as far as there is room for their rows.
@@ -60,8 +60,8 @@ class LeaveOut:
         Their columns.
     part : (n, n) array
         R_s of these.
-    share : float
-        M / M_s.
+    widths : (n,) array
+        D.
     """
 
     design: Design
@@ -71,7 +71,7 @@ class LeaveOut:
     noises: Mapping[Group, float]
     representatives: np.ndarray
     part: np.ndarray
-    share: float
+    widths: np.ndarray
 
     @classmethod
     def of(cls, design: Design, posterior: Posterior) -> LeaveOut:
@@ -80,7 +80,7 @@ class LeaveOut:
         variances = posterior.column_scales[choice.columns] ** 2
         return cls(
             design, posterior.lower, posterior.whitened, posterior.column_scales, dict(posterior.noises),
-            choice.columns, choice.factor(posterior.factor) / variances, choice.share,
+            choice.columns, choice.factor(posterior.factor) / variances, choice.widths,
         )  # fmt: skip
 
     def compare(self, group: Sequence[LabelledStructure]) -> list[Comparison]:
@@ -113,11 +113,11 @@ class LeaveOut:
     def _spread(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Deviations (n,) of whitened rows (n, n_representatives) when these are left out, and values (n, N_MEMBERS) of the
         ensemble."""
-        known = solve_upper(self.part, rows.T, transposed=True)
+        known, wide = (solve_upper(self.part, scaled.T, transposed=True) for scaled in (rows, rows * self.widths))
         factor, failed = lapack.dpotrf(np.eye(len(known)) - known @ known.T, lower=1, clean=1)
         if failed:
             factor = np.full_like(factor, np.nan)
-        half = np.sqrt(self.share) * solve_triangular(factor, known, lower=True, check_finite=False)
+        half = solve_triangular(factor, wide, lower=True, check_finite=False)
         return np.linalg.norm(half, axis=0), half.T @ draws(len(half))
 
     def _compared(
@@ -199,8 +199,8 @@ def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
     n, n_energies = len(comparisons), len(energy_errors(comparisons)[0])
     return fit_calibration(
         ErrorsAndDeviations(forces.ravel(), forces_std.ravel(), numbers, n),
-        ErrorsAndDeviations(*energy_errors(comparisons), n_structures=n_energies),
-        ErrorsAndDeviations(*(values.ravel() for values in stresses), n_structures=len(stresses[0])),
+        ErrorsAndDeviations(*energy_errors(comparisons), None, n_energies),
+        ErrorsAndDeviations(stresses[0].ravel(), stresses[1].ravel(), None, len(stresses[0])),
     )
 
 

@@ -133,8 +133,7 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
 
 def _check_noises(config: FitConfig, species: Sequence[int]) -> None:
     """ConfigError where a table of force noises lacks one of the elements."""
-    for noises in (config, *config.config_type_noise.values()):
-        table = noises.force_noise
+    for table in (config.force_noise, *(noises.force_noise for noises in config.config_type_noise.values())):
         missing = {chemical_symbols[z] for z in species} - set(table) if isinstance(table, dict) else set()
         if missing:
             raise ConfigError(

@@ -80,13 +80,16 @@ class Choice:
     share: float
     unseen: dict[int, float]
 
+    @property
+    def widths(self) -> np.ndarray:
+        """D (n,)."""
+        return np.where(np.arange(len(self.columns)) < self.n_pair, 1.0, np.sqrt(self.share))
+
     def factor(self, upper: np.ndarray) -> np.ndarray:
-        """R_s D^-1 of R (M, M)."""
-        whole = np.array_equal(self.columns, np.arange(len(upper)))
-        part = upper if whole else np.linalg.qr(upper[:, self.columns]).R
-        if self.share == 1.0:
-            return part
-        return part / np.where(np.arange(len(self.columns)) < self.n_pair, 1.0, np.sqrt(self.share))
+        """R_s of R (M, M)."""
+        if np.array_equal(self.columns, np.arange(len(upper))):
+            return upper
+        return np.linalg.qr(upper[:, self.columns]).R
 
 
 def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:

@@ -208,7 +208,8 @@ class SparseGP:
         if self.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
         with single_blas_thread():
-            return Representatives(self.choice, self.choice.factor(self.factor), self.jitter, self.noises)
+            upper = self.choice.factor(self.factor) / self.choice.widths
+            return Representatives(self.choice, upper, self.jitter, self.noises)
 
     def _variances(self, pairs: Pairs) -> Variances:
         if self.factor is not None:

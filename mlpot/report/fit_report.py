@@ -44,12 +44,16 @@ def _findings(report: FitReport) -> list[str]:
     return sections
 
 
+def _scales(scales: tuple[float, ...]) -> str:
+    return ", ".join(f"{scale:.3g}" for scale in scales)
+
+
 def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("elements", ", ".join(chemical_symbols[z] for z in model.species)),
         ("cutoff", f"{model.cutoff} A"),
         ("sparse points per term", ", ".join(str(term.n_sparse) for term in model.terms)),
-        ("energy scales of the blocks of each term", "; ".join(", ".join(f"{s:.3g}" for s in term.energy_scales) for term in model.terms) + " eV"),
+        ("energy scales of each term", "; ".join(_scales(term.energy_scales) for term in model.terms) + " eV"),
     ]
     r = model.report
     if r is None:

@@ -14,7 +14,7 @@ from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.dynamics import DynamicsPlan
 from .learning.journal import RunSettings
-from .learning.policy import Rules
+from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Rules
 from .learning.relaxation import RelaxationPlan
 from .learning.verdict import Convergence
 from .models.representatives import NOVEL
@@ -27,6 +27,7 @@ from .models.settings import (
     SoapTermSettings,
     is_learned,
 )
+from .units import GIGAPASCAL
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
@@ -155,8 +156,14 @@ class LearningSettings(Settings):
     threshold: Literal["adaptive"] | PositiveFloat = Field(
         "adaptive", description='largest expected error of a force that is trusted, eV/A, or "adaptive"'
     )
-    target: PositiveFloat | None = Field(
-        None, description="eV/A: what an adaptive threshold comes down to, and what the verdict holds errors against"
+    target: PositiveFloat = Field(
+        TARGET, description="eV/A: what an adaptive threshold comes down to, and what the verdict compares errors with"
+    )
+    target_energy: PositiveFloat = Field(
+        TARGET_ENERGY, description="largest expected error of the energy that is trusted, eV/atom"
+    )
+    target_stress: PositiveFloat = Field(
+        TARGET_STRESS / GIGAPASCAL, description="likewise of the stress where it is used, GPa"
     )
     soft_fraction: float | None = Field(
         None, gt=0, lt=1, description="above this part of the threshold a label is queued and the simulation goes on"
@@ -164,7 +171,9 @@ class LearningSettings(Settings):
     asynchronous: bool = Field(
         False, description="queued labels come when they come; otherwise runs can be repeated bit for bit"
     )
-    check_interval: PositiveInt | None = Field(None, description="steps between labels that only check the true error")
+    check_interval: PositiveInt | Literal["auto", "off"] = Field(
+        "auto", description='steps between labels that only check the true error; "auto": ever fewer; "off"'
+    )
     min_interval: int = Field(100, ge=0, description="steps between labels of a walker, short of twice the threshold")
     novelty: PositiveFloat = Field(
         NOVEL, description="environments this far from all sparse points are always labelled"
@@ -182,15 +191,14 @@ class LearningSettings(Settings):
 
     @model_validator(mode="after")
     def _can_converge(self) -> LearningSettings:
-        if self.converged_after is not None and (self.check_interval is None or self.target_error is None):
-            raise ValueError(
-                "converged_after needs check_interval and target_error: without them nobody sees the true error"
-            )
+        if self.converged_after is not None and (self.check_interval == "off" or self.target_error is None):
+            raise ValueError("converged_after needs target_error and check labels: without them nobody sees the true error")
         return self
 
     def rules(self) -> Rules:
         """As the learner takes them."""
-        return Rules(**{name: getattr(self, name) for name in Rules.__annotations__})
+        values = {name: getattr(self, name) for name in Rules.__annotations__}
+        return Rules(**{**values, "target_stress": self.target_stress * GIGAPASCAL})
 
     def convergence(self) -> Convergence:
         """As the runner takes it."""

@@ -71,8 +71,8 @@ class View:
 
     @property
     def urgency(self) -> float:
-        """Expected error of its least certain force, eV/A; infinite without a model."""
-        return np.inf if self.decision.expected is None else self.decision.expected
+        """Its largest expected error over the limit; infinite without a model."""
+        return self.decision.urgency
 
     def evaluation(self, learned: bool) -> Evaluation:
         """What the server is answered."""

@@ -26,11 +26,12 @@ from ..drivers.ipi_protocol import Evaluation
 from ..errors import RunFolderError
 from ..structures import bare_structure, volume_of
 from .bead_step import WALKER, BeadStep, Version, View, have_come
-from .calculator import BudgetSpent, Pace
+from .calculator import BudgetSpent
 from .campaign import Answer, Campaign
 from .folder import Slate
 from .journal import Journal, RunSettings
-from .policy import Decision
+from .pace import Pace
+from .policy import Decision, Use
 from .record import TRAJECTORY
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class LearningEvaluator:
         """How many steps had how many beads."""
         self._whole: tuple[int, int] | None = None
         """Number and beads of a message that is a whole step, once one has turned out to be."""
+        self.wants_stress = False
+        self._cell: np.ndarray | None = None
         self._is_changing = True
 
     @contextmanager
@@ -136,6 +139,7 @@ class LearningEvaluator:
         if not self._step.requests:
             self._settle_queue()
         n_labels = learner.n_labels
+        self._watch_cell(beads[0].cell.array)
         views, labelled = self._answers(beads)
         with self._changing():
             self._take(number, views, labelled, time.perf_counter() - started)
@@ -151,7 +155,8 @@ class LearningEvaluator:
         return {
             "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.pace),
             "temperature_K": self.temperature, "n_beads": self._n_beads, "last": self._last,
-            "sizes": {str(size): count for size, count in self._sizes.items()},
+            "sizes": {str(size): count for size, count in self._sizes.items()}, "cell": self._cell,
+            "wants_stress": self.wants_stress,
         }  # fmt: skip
 
     @property
@@ -170,6 +175,7 @@ class LearningEvaluator:
                 )
             self.pace, self._last = Pace(**known["pace"]), known["last"]
             self._sizes.update({int(size): count for size, count in known["sizes"].items()})
+            self._cell, self.wants_stress = known.get("cell"), known.get("wants_stress", False)
         self._slate = Slate(self.campaign.folder / SLATE)
         self.campaign.prepare(species, {} if state is None else state["campaign"])
         if self._slate.numbers:  # the others of that step are to see the same version
@@ -192,23 +198,27 @@ class LearningEvaluator:
                 views[k] = self._look(beads[k])
         return views, labelled
 
+    def _watch_cell(self, cell: np.ndarray) -> None:
+        """A server does not say whether it uses the virial; it does if the cell changes."""
+        if self._cell is None:
+            self._cell = cell.copy()
+        self.wants_stress |= bool(np.abs(cell - self._cell).max() > SAME * max(np.abs(cell).max(), 1.0))
+
     def _look(self, atoms: Atoms, version: Version | None = None) -> View:
         """Predict with a version of the model, by default the newest, calibrated as it is known now; and decide."""
         learner = self.campaign.learner
         version = version or Version.newest(learner)
-        since = self.pace.step - self.pace.last_label
-        since_check = self.pace.step - self.pace.last_check
-        n_queued = len(self.campaign.queue)
+        n_queued, use = len(self.campaign.queue), Use(stress=self.wants_stress)
         if version.model is None:
-            return View(atoms, learner.decide(None, since, since_check, n_queued), version)
+            return View(atoms, learner.decide(None, atoms, self.pace, n_queued, use), version)
         if version.model.calibration != learner.calibration:
             version = replace(version, model=learner.calibrated(version.model))
         if self._neighbours is None or self._neighbours.cutoff != version.model.cutoff:
             self._neighbours = BeadNeighbours(version.model.cutoff)
         pairs = self._neighbours.update(atoms)
         prediction, members = predict_bead(version.model.compiled, pairs, volume_of(atoms), self.committee)
-        decision = learner.decide(prediction, since, since_check, n_queued)
-        before = learner.before(prediction) if decision.action in ("label", "queue") else None
+        decision = learner.decide(prediction, atoms, self.pace, n_queued, use)
+        before = learner.before(prediction, atoms.numbers) if decision.action in ("label", "queue") else None
         return View(atoms, decision, version, prediction, members, before)
 
     def _label(self, view: View) -> Answer:

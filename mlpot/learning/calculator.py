@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,21 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import ase_results, changes
-from ..errors import LabelError
+from ..errors import ConfigError, LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labellers.plan import LabellingPlan
-from ..models.prediction import Prediction, Uncertainty
+from ..models.prediction import Prediction, Uncertainty, expected_errors
 from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
-from ..structures import volume_of
+from ..structures import stress_voigt, volume_of
 from .campaign import Answer, Campaign, Query
-from .policy import Decision, Rules
+from .confirmation import Confirmation, confirmation, trust
+from .pace import Pace
+from .policy import Decision, Rules, Use
+from .purpose import PURPOSES, Asked, Memory, Purpose, use_of
+
+log = logging.getLogger(__name__)
+CONFIRM = "confirm"
 
 
 class BudgetSpent(LabelError):
@@ -32,15 +39,6 @@ class LabelNeeded(Exception):
     def __init__(self, decision: Decision, prediction: Prediction | None, atoms: Atoms):
         super().__init__(decision.reason)
         self.decision, self.prediction, self.atoms = decision, prediction, atoms
-
-
-@dataclass
-class Pace:
-    """How far a walker is: its steps, and at which of them it was labelled and checked last."""
-
-    step: int = 0
-    last_label: int = 0
-    last_check: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,12 @@ class CampaignCalculator(Calculator):
     observe : callable
         Called with an `Event` after every calculation.
 
+    Attributes
+    ----------
+    pace : Pace
+    wants_stress : bool
+        Whether the stress is used, so that its expected error counts.
+
     Notes
     -----
     After a calculation that was labelled, `results` are the label's own; its local energies are those of the model that
@@ -89,7 +93,7 @@ class CampaignCalculator(Calculator):
         super().__init__(**kwargs)
         self.campaign, self.walker, self.observe = campaign, walker, observe
         self.uncertainty = Uncertainty()
-        self.pace = Pace()
+        self.pace, self.wants_stress = Pace(), False
         self._neighbours: NeighbourList | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -99,8 +103,16 @@ class CampaignCalculator(Calculator):
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """Predict; when the prediction cannot be trusted, label, learn, and go on from the label."""
         super().calculate(atoms, list(properties), system_changes)
-        prediction = self.predict()
+        self._respond(self.predict())
+
+    def _respond(self, prediction: Prediction | None) -> None:
+        """Decide on a prediction for the present atoms, and answer."""
         decision = self._decide(prediction)
+        if decision.action in ("label", "stop") or decision.reason == "known":
+            known = self.campaign.known(self.atoms)
+            if known is not None:
+                self._finish(replace(decision, action="go on", reason="known"), known, prediction)
+                return
         if decision.action == "stop":
             raise BudgetSpent(
                 f"walker {self.walker} needs a label ({decision.why}) and all {self.campaign.learner.n_asked} of max_labels "
@@ -131,11 +143,14 @@ class CampaignCalculator(Calculator):
 
     def _decide(self, prediction: Prediction | None) -> Decision:
         queued = sum(query.walker == self.walker for query in self.campaign.queue)
-        since = self.pace.step - self.pace.last_label
-        return self.campaign.learner.decide(prediction, since, self.pace.step - self.pace.last_check, queued)
+        return self.campaign.learner.decide(prediction, self.atoms, self.pace, queued, self._use_of(prediction))
+
+    def _use_of(self, prediction: Prediction | None) -> Use:
+        """What the answer is used for."""
+        return Use(stress=self.wants_stress)
 
     def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
-        before = self.campaign.learner.before(prediction)
+        before = self.campaign.learner.before(prediction, atoms.numbers)
         query = self.campaign.ask(atoms, before, decision.reason, self.walker, self.pace.step)
         self.pace.last_label = self.pace.step
         return query
@@ -146,13 +161,16 @@ class CampaignCalculator(Calculator):
             self._use(prediction)
         else:
             after = answer.lesson.after if answer.lesson else self.predict()
-            names = ("energy", "free_energy", "forces", "stress")
-            self.results = {
-                name: answer.atoms.calc.results[name] for name in names if name in answer.atoms.calc.results
-            }
-            self.results["energies"] = after.energies + (self.results["energy"] - after.energy) / len(self.atoms)
+            self.results = self._label_results(answer, after)
             self.uncertainty = Uncertainty(after)
         self._tell(Event(decision, prediction, answer))
+
+    def _label_results(self, answer: Answer, after: Prediction) -> dict:
+        """Results of a label; `after` is what the model says now."""
+        known, names = answer.atoms.calc.results, ("energy", "free_energy", "forces", "stress")
+        results = {name: known[name] for name in names if name in known}
+        results["energies"] = after.energies + (results["energy"] - after.energy) / len(self.atoms)
+        return results
 
     def _use(self, prediction: Prediction) -> None:
         self.results = ase_results(prediction)
@@ -196,7 +214,11 @@ class WalkerCalculator(CampaignCalculator):
 
 
 class LearningCalculator(CampaignCalculator):
-    """Works wherever an ASE calculator does: dynamics, optimisers, NEB.
+    """Works wherever an ASE calculator does: dynamics, optimisers, cell filters, NEB, finite differences, scans.
+
+    The energy, forces and stress that it returns are trusted while their expected errors are within the targets of `rules`; the
+    stress from when it is asked for the first time. What else an answer must be good for is seen from the structures, see
+    `purpose`. The same script gets the same labels every time, unless `asynchronous`.
 
     Parameters
     ----------
@@ -228,6 +250,16 @@ class LearningCalculator(CampaignCalculator):
         Calculations before a label is given up; seconds after which one is killed.
     labelling : LabellingPlan
         All that can be said of labels; `calculator`, `parameters`, `tries` and `timeout` are not read then.
+    purpose : str
+        "dynamics": the targets decide; "differences": force constants and elastic constants are wanted, so that expected errors
+        must be small compared with the answers; "auto": each structure tells, by what distinguishes it from those before.
+    asynchronous : bool
+        Whether labels that nobody waits for come when they come, rather than before the next calculation.
+
+    Notes
+    -----
+    At the end of a `with` block whose last answer was predicted, a warning says how far off it is expected to be; `confirm`
+    checks it.
     """
 
     def __init__(
@@ -248,8 +280,12 @@ class LearningCalculator(CampaignCalculator):
         tries: int = 2,
         timeout: float | None = None,
         labelling: LabellingPlan | None = None,
+        purpose: Purpose = "auto",
+        asynchronous: bool = False,
         **kwargs,
     ):
+        if purpose not in PURPOSES:
+            raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
         plan = labelling or LabellingPlan(calculator, parameters or {}, timeout, tries)
         campaign = Campaign(
             folder, plan, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
@@ -257,6 +293,11 @@ class LearningCalculator(CampaignCalculator):
         )  # fmt: skip
         super().__init__(campaign, "script", observe, **kwargs)
         self._species = None if species is None else tuple(sorted(set(species)))
+        self.purpose, self.asynchronous = purpose, asynchronous
+        self._memory = Memory()
+        self._prediction: Prediction | None = None
+        self._is_dynamics = False
+        self._is_predicted = False
 
     @property
     def learner(self):
@@ -268,11 +309,60 @@ class LearningCalculator(CampaignCalculator):
         self.campaign.prepare(tuple(sorted({int(z) for z in species})))
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """As the base class; labels that were queued are learned before."""
+        """As the base class; labels that were queued are learned before.
+
+        The stress of a predicted structure is among the results only where it was asked for: when it is asked for later, that is
+        another decision on the same prediction.
+        """
+        self.wants_stress |= "stress" in properties
+        if not system_changes and self._is_predicted:
+            self.pace.step -= 1  # the same step again
+            self._respond(self._prediction)
+            return
         if self.campaign.learner is None:
             self.prepare(self._species or (self.atoms if atoms is None else atoms).numbers.tolist())
-        self.campaign.poll()
+        self.campaign.poll(wait=not self.asynchronous)
         super().calculate(atoms, properties, system_changes)
+
+    def confirm(self, atoms: Atoms | None = None) -> Confirmation:
+        """Label a structure, learn it, and say how far off its prediction was.
+
+        Afterwards `atoms` has the energy and forces of the label. A structure that has been labelled is not labelled again.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+            By default the structure of the last calculation.
+
+        Raises
+        ------
+        BudgetSpent
+            If `max_labels` does not allow it.
+        LabelError
+            If the label failed, whatever the plan says of failures.
+        """
+        if atoms is None and self.atoms is None:
+            raise ConfigError("confirm: nothing has been calculated yet; pass the structure")
+        is_same = self._is_predicted and (atoms is None or not changes(self.atoms, atoms))
+        Calculator.calculate(self, atoms, ["energy"], [])
+        if self.campaign.learner is None:
+            self.prepare(self._species or self.atoms.numbers.tolist())
+        self.campaign.poll(wait=True)
+        learner, prediction = self.campaign.learner, self._prediction if is_same else self.predict()
+        errors = None if prediction is None else expected_errors(prediction)
+        decision = Decision(
+            "label", CONFIRM, None if errors is None else errors.force,
+            None if prediction is None else float(prediction.novelty.max()), None, errors,
+        )  # fmt: skip
+        answer = self.campaign.known(self.atoms)
+        if answer is None:
+            if learner.rules.are_spent(learner.n_asked):
+                raise BudgetSpent(f"all {learner.n_asked} of max_labels are spent; raise max_labels to confirm")
+            answer = self.campaign.settle(self._query(decision, prediction, self.atoms))
+        if answer.atoms is None:
+            raise LabelError(f"the structure cannot be confirmed: {answer.failure}")
+        self._finish(decision, answer, prediction)
+        return confirmation(answer.lesson, learner.rules, self.wants_stress)
 
     def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
         return self.campaign.settle(self._query(decision, prediction, self.atoms))
@@ -282,6 +372,30 @@ class LearningCalculator(CampaignCalculator):
         if decision.action == "queue":
             self.campaign.enqueue(query)
         return query
+
+    def _use_of(self, prediction: Prediction | None) -> Use:
+        use, self._is_dynamics = use_of(self.purpose, self._memory, self.atoms, prediction, self.wants_stress)
+        return use
+
+    def _use(self, prediction: Prediction) -> None:
+        super()._use(prediction)
+        if not self.wants_stress:
+            self.results.pop("stress", None)
+        self._prediction, self._is_predicted = prediction, True
+
+    def _finish(self, decision: Decision, answer: Answer, prediction: Prediction | None) -> None:
+        self._is_predicted = False
+        super()._finish(decision, answer, prediction)
+
+    def _label_results(self, answer: Answer, after: Prediction) -> dict:
+        results = super()._label_results(answer, after)
+        if self.wants_stress and "stress" not in results and after.stress is not None:
+            results["stress"] = stress_voigt(after.stress)  # of a labeller that has none
+        return results
+
+    def _tell(self, event: Event) -> None:
+        self._memory.note(Asked(self.atoms, self.results["forces"], self.results.get("stress")))
+        super()._tell(event)
 
     def close(self) -> None:
         """Wait for labels under way, keep what was learned; let workers and folder go."""
@@ -293,6 +407,8 @@ class LearningCalculator(CampaignCalculator):
 
     def __exit__(self, kind, *exception) -> None:
         if kind is None:
+            if self._is_predicted and not self._is_dynamics:
+                log.warning("%s", trust(self._prediction, self.wants_stress))
             self.close()
         else:
             self.campaign.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from ase import Atoms
 
 from ..errors import LabelError, ModelFileError
 from ..labellers.plan import LabellingPlan
+from ..labellers.protocol import key_of
 from ..models.files import load_model
 from ..models.incremental import Fit
 from ..models.settings import FitConfig
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
-from .policy import Observation, Rules
+from .policy import Rules
 from .source import Outcome, opened_source
 from .store import speaking
 
@@ -28,7 +29,9 @@ MODEL_FILE, FIT_FILE = "model.h5", "fit.h5"
 START_DATA, START_MODEL = "start_data.xyz", "start_model.h5"
 """Copies of what a run started from: with them and its labels the model can be made again anywhere."""
 SEEN = "seen_"
-"""Prefix of the numbers in labels.db that the calibration is made of."""
+"""Prefix of numbers in labels.db for reports; all that the calibration is made of is under `OBSERVATION` in the data."""
+OBSERVATION, SET_ASIDE, CHECK_INTERVAL = "observation", "set_aside", "check_interval"
+"""Names in labels.db: what a label taught; why it was not learned; steps to the next automatic check after it."""
 SAVE_AFTER = 10.0
 """The fit is written when learning since the last time took so many times longer than writing it."""
 
@@ -80,7 +83,7 @@ class Answer:
     atoms : ase.Atoms or None
         Labelled; None when the label failed.
     lesson : Lesson or None
-        None without a label, and for one that had been learned already.
+        None without a label, for one that had been learned already, and for one that is not learned.
     paid : bool
         Whether it was calculated now rather than found.
     failure : str or None
@@ -138,6 +141,7 @@ class Campaign:
         self.folder, self.source = self._resources.enter_context(opened_source(plan, folder, resume))
         self.learner: Learner | None = None
         self.learned_keys: list[str] = []
+        self.set_aside: list[str] = []
         self.queue: list[Query] = []
         self._unsaved_seconds, self._save_seconds = 0.0, 0.0
 
@@ -153,7 +157,7 @@ class Campaign:
         store = self.source.store
         if state is None:
             state = self._state_of_labels()
-        self.learned_keys = list(state.get("learned", []))
+        self.learned_keys, self.set_aside = list(state.get("learned", [])), list(state.get(SET_ASIDE, []))
         stored = [store.get(key).atoms for key in self.learned_keys]
         self.learner.begin(self.frames, stored, self._start_model, state.get("learner"), self._saved_fit())
         self.queue = [Query.restore(values) for values in state.get("queue", [])]
@@ -166,6 +170,7 @@ class Campaign:
         """What `prepare` needs besides the labels."""
         return {
             "learned": self.learned_keys,
+            SET_ASIDE: self.set_aside,
             "learner": self.learner.state(),
             "queue": [query.state() for query in self.queue],
         }
@@ -175,18 +180,28 @@ class Campaign:
         self.learner.n_asked += 1
         return Query(self.source.request(atoms), bare_structure(atoms), before, reason, walker, step)
 
+    def known(self, atoms: Atoms) -> Answer | None:
+        """The label of this very structure if it has been learned, or set aside; nothing is asked for."""
+        key = key_of(self.source.labeller, atoms)
+        if key not in self.learned_keys and key not in self.set_aside:
+            return None
+        query = Query(key, bare_structure(atoms), None, "known", "", 0)
+        return Answer(query, self.source.store.get(key).atoms, None, False, None)
+
     def learn_found(self, walker: str, step: int) -> int:
         """Learn what an interrupted run had paid for and not learned, where nobody will ask for it bit for bit again; how many
         these are. Labels that its workers are still at are waited for."""
         self.source.wait_for_others()
-        expected = {*self.learned_keys, *(query.key for query in self.queue)}
+        expected = {*self.learned_keys, *self.set_aside, *(query.key for query in self.queue)}
         found = [key for key in self.source.store.keys if key not in expected]
         for key in found:
             stored = self.source.store.get(key)
             model = self.learner.model
-            before = self.learner.before(None if model is None else model.predict(stored.atoms, uncertainty=True))
+            prediction = None if model is None else model.predict(stored.atoms, uncertainty=True)
+            before = self.learner.before(prediction, stored.atoms.numbers)
             self.learner.n_asked += 1
-            self._learn(Query(key, bare_structure(stored.atoms), before, "found", walker, step), stored.atoms)
+            query = Query(key, bare_structure(stored.atoms), before, "found", walker, step)
+            self._answer(query, Outcome(key, stored.atoms, False))
         return len(found)
 
     def enqueue(self, query: Query) -> None:
@@ -225,13 +240,27 @@ class Campaign:
                 raise LabelError(f"{outcome.failure}; see {record}, and delete it to ask again with --resume")
             log.warning("going on without a label: %s", outcome.failure)
             return Answer(query, None, None, outcome.paid, outcome.failure)
-        if query.key in self.learned_keys:  # an optimiser that comes back to where it was
+        if query.key in self.learned_keys or query.key in self.set_aside:  # an optimiser that comes back to where it was
+            return Answer(query, outcome.atoms, None, outcome.paid, None)
+        doubt = self.learner.doubt(outcome.atoms)
+        if doubt is not None:
+            self._set_aside(query, doubt)
             return Answer(query, outcome.atoms, None, outcome.paid, None)
         return Answer(query, outcome.atoms, self._learn(query, outcome.atoms), outcome.paid, None)
+
+    def _set_aside(self, query: Query, doubt: str) -> None:
+        """Keep a label that is not learned; LabelError where there is nothing else to go on with."""
+        self.source.store.annotate(query.key, reason=query.reason, walker=query.walker, walker_step=query.step, set_aside=doubt)
+        if self.learner.model is None:
+            raise LabelError(f"label {query.key[:12]} is not learned: {doubt}; start from another structure")
+        self.set_aside.append(query.key)
+        log.warning("label %s is kept but not learned: %s", query.key[:12], doubt)
 
     def _learn(self, query: Query, atoms: Atoms) -> Lesson:
         started = time.monotonic()
         lesson = self.learner.learn(atoms, query.before)
+        if query.reason == "check":
+            self.learner.checked(lesson)
         seconds = time.monotonic() - started
         self._unsaved_seconds += seconds
         self.learned_keys.append(query.key)
@@ -246,14 +275,16 @@ class Campaign:
         numbers: dict[str, float | int | str] = {
             "model_version": self.learner.model_version, "reason": query.reason, "walker": query.walker,
             "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": lesson.expected_after,
+            CHECK_INTERVAL: self.learner.check_interval,
         }  # fmt: skip
         data: dict[str, Any] = {}
         if query.before is not None:
             data = {"predicted_forces": query.before.forces, "predicted_energy": query.before.energy}
         if lesson.observation is not None:
             numbers |= {"force_error": lesson.force_error, "expected_error": lesson.expected}
-            numbers |= {SEEN + name: value for name, value in asdict(lesson.observation).items()}
-            data["predicted_forces_std"] = lesson.forces_std
+            seen = lesson.observation
+            numbers |= {"expected_rms": lesson.expected_rms, SEEN + "raw_rms": seen.raw_rms, SEEN + "raw_max": seen.raw_max}
+            data |= {"predicted_forces_std": lesson.forces_std, OBSERVATION: seen.state()}
         self.source.store.annotate(query.key, data=data, **numbers)
 
     def _keep_start(self) -> None:
@@ -266,11 +297,15 @@ class Campaign:
 
     def _state_of_labels(self) -> dict:
         """The state of a learner that has learned all labels of the folder, as far as these tell."""
-        rows = [row.key_value_pairs for row in self.source.store.rows()]
-        names = list(Observation.__annotations__)
-        seen = [[row[SEEN + name] for name in names] for row in rows if SEEN + "error" in row]
+        rows = self.source.store.rows()
+        aside = [row.key_value_pairs["label_key"] for row in rows if SET_ASIDE in row.key_value_pairs]
+        seen = [row.data[OBSERVATION] for row in rows if OBSERVATION in row.data]
         learner = {"n_asked": len(rows), "history": seen}
-        return {"learned": self.source.store.keys, "learner": learner}
+        intervals = [row.key_value_pairs[CHECK_INTERVAL] for row in rows if CHECK_INTERVAL in row.key_value_pairs]
+        if intervals:
+            learner["check_interval"] = intervals[-1]
+        learned = [key for key in self.source.store.keys if key not in aside]
+        return {"learned": learned, SET_ASIDE: aside, "learner": learner}
 
     def _save_model(self) -> None:
         self.learner.model.save(self.folder / MODEL_FILE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -12,34 +13,49 @@ from ..models.calibration import Calibration
 from ..models.descriptor_tables import Tables, channels_of
 from ..models.fit import learn_channels
 from ..models.incremental import Fit
-from ..models.prediction import Prediction, least_certain
+from ..models.prediction import Prediction, expected_errors, least_certain
 from ..models.presets import resolve
 from ..models.settings import FitConfig, is_learned
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
-from ..structures import agrees, labelled
-from .policy import Decision, History, Observation, Rules, Situation, decide
+from ..structures import LabelledStructure, agrees, labelled
+from .distances import nearest
+from .history import History, Observation, Seen, compared
+from .pace import Pace
+from .policy import LOOKS, Decision, Rules, Situation, Use, decide
 
-TARGET = 0.2
-"""Default target of an adaptive threshold, eV/A: it is for the least certain atom, whose expected error is about twice that of
-all."""
+ABSURD = 300.0
+"""eV/A: larger forces are those of nuclei that overlap, or of a calculation that went wrong; no such label is learned."""
+UNUSUAL, ORDINARY = 20.0, 30.0
+"""Nor is one with forces of more than this multiple of the largest among all labels, if that is above the second number, eV/A:
+bonds at the point of breaking, and atoms that collide at some thousand K, stay below it."""
+
+SMALLEST_STRESS = 1e-9
+"""Deviations of the stress (eV/A^3) below this are rounding: symmetry makes the component zero."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What a model said of a structure before its label was learned.
+    """What a model said of a structure before its label was learned; deviations are the model's own, not calibrated.
 
     Parameters
     ----------
     energy : float
         eV.
     forces, raw_std : (n_atoms, 3) arrays
-        eV/A; the deviations uncalibrated.
+        eV/A.
+    energy_std : float or None
+        eV.
+    stress, stress_std : (3, 3) arrays or None
+        eV/A^3.
     """
 
     energy: float
     forces: np.ndarray
     raw_std: np.ndarray
+    energy_std: float | None = None
+    stress: np.ndarray | None = None
+    stress_std: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,8 @@ class Lesson:
         What the calibration remembers of it; None where there was no model.
     forces_std : (n_atoms, 3) array or None
         Deviations of the forces predicted before, eV/A, as the calibration had them.
+    energy_error, max_force_error, stress_error : float or None
+        Of the energy per atom (eV), the largest of a force component (eV/A), and of a stress component (eV/A^3).
     """
 
     force_error: float | None
@@ -71,6 +89,14 @@ class Lesson:
     n_new_points: int
     observation: Observation | None
     forces_std: np.ndarray | None = None
+    energy_error: float | None = None
+    max_force_error: float | None = None
+    stress_error: float | None = None
+
+    @property
+    def expected_rms(self) -> float | None:
+        """Expected RMS error of the forces predicted before, eV/A."""
+        return None if self.forces_std is None else float(np.sqrt(np.mean(self.forces_std**2)))
 
 
 class Learner:
@@ -86,17 +112,21 @@ class Learner:
     species : tuple of int
         Atomic numbers that will occur.
     rules : Rules
-        When to ask; a target of None is `TARGET`.
+        When to ask.
     """
 
     def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
         self.config = resolve(config, species)
         self.species = tuple(sorted(species))
-        self.rules = (rules or Rules()).aiming(TARGET)
+        self.rules = rules or Rules()
         self.history = History()
+        self.check_interval = self.rules.first_check
         self.fit: Fit
         self.model_version = 0
         self.n_asked = 0
+        self._n_data = 0
+        self._occurrences = Counter[int]()
+        self._largest_force = 0.0
         self._model: SparseGP | None = None
 
     @property
@@ -106,34 +136,74 @@ class Learner:
             self._model = self.calibrated(self.fit.model)
         return self._model
 
+    @property
+    def calibration(self) -> Calibration:
+        """Of the model's own deviations, by the errors seen so far."""
+        return self.history.calibration({z: self._occurrences[z] for z in self.species})
+
     def calibrated(self, model: SparseGP) -> SparseGP:
         """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
         return model.calibrated(self.calibration)
-
-    @property
-    def calibration(self) -> Calibration:
-        """By the errors seen so far."""
-        scale = self.history.scale
-        return Calibration(force_scale=scale, energy_scale=scale, stress_scale=scale)
 
     @property
     def n_labels(self) -> int:
         """Labels learned, those it started from included."""
         return len(self.fit.structures)
 
-    def decide(self, prediction: Prediction | None, since_label: int, since_check: int, queued: int = 0) -> Decision:
-        """What to do with a prediction (None: there is no model yet); see `Situation`."""
-        expected = novelty = None
-        if prediction is not None:
-            expected, novelty = least_certain(prediction.forces_std), float(prediction.novelty.max())
-        now = Situation(expected, novelty, since_label, since_check, queued, self.n_asked)
-        return decide(self.rules, self.history, now)
+    @property
+    def can_learn_stress(self) -> bool:
+        """Whether labels come with a stress, as far as is known."""
+        labels = self.fit.structures[self._n_data :]
+        return not labels or any(s.virial is not None for s in labels)
 
-    def before(self, prediction: Prediction | None) -> Before | None:
-        """What to keep of a prediction until its label has come."""
+    def decide(
+        self, prediction: Prediction | None, atoms: Atoms, pace: Pace, queued: int = 0, use: Use | None = None
+    ) -> Decision:
+        """What to do with a prediction for these atoms (None: there is no model yet); see `Situation`."""
+        use = use or Use()
+        if use.stress and not self.can_learn_stress:
+            use = replace(use, stress=False)
+        expected = novelty = moved = None
+        if prediction is not None:
+            expected, novelty = expected_errors(prediction), float(prediction.novelty.max())
+            if len(self.history.recent) < LOOKS:
+                moved = self.distance(atoms)
+        now = Situation(
+            expected, novelty, pace.since_label, pace.since_check, queued, self.n_asked, self.n_labels, moved,
+            self.check_interval, use,
+        )  # fmt: skip
+        decision = decide(self.rules, self.history, now)
+        if prediction is not None and moved is None and decision.action in ("label", "stop"):
+            decision = decide(self.rules, self.history, replace(now, moved=self.distance(atoms)))
+        return decision
+
+    def distance(self, atoms: Atoms) -> float:
+        """Displacement from the nearest labelled structure, A; see `distances.distance`."""
+        return nearest(atoms, (structure.atoms for structure in self.fit.structures))
+
+    def before(self, prediction: Prediction | None, numbers: np.ndarray) -> Before | None:
+        """What to keep of a prediction for atoms of these elements until its label has come."""
         if prediction is None:
             return None
-        return Before(prediction.energy, prediction.forces, prediction.forces_std / self.history.scale)
+        calibration, stress_std = self.calibration, prediction.stress_std
+        return Before(
+            prediction.energy, prediction.forces,
+            prediction.forces_std / calibration.element_factors(numbers)[:, None],
+            prediction.energy_std / calibration.energy_scale,
+            prediction.stress, None if stress_std is None else stress_std / calibration.stress_scale,
+        )  # fmt: skip
+
+    def doubt(self, atoms: Atoms) -> str | None:
+        """Why a label is not to be learned: its forces are absurd, or None."""
+        forces = labelled(atoms).forces
+        largest = 0.0 if forces is None else float(np.sqrt((forces**2).sum(axis=1).max()))
+        bound = ABSURD
+        if self._largest_force > 0:
+            bound = min(max(UNUSUAL * self._largest_force, ORDINARY), ABSURD)
+        if largest <= bound:
+            return None
+        known = f"the largest of all labels so far is {self._largest_force:.3g} eV/A"
+        return f"a force of {largest:.3g} eV/A, where {bound:.3g} eV/A is the most that is learned ({known})"
 
     def begin(
         self,
@@ -176,11 +246,15 @@ class Learner:
         elif data or points:
             self.fit.update(data, self.fit.propose(data, points))
             self.model_version += bool(data)
+        self._n_data = len(data)
+        for structure in self.fit.structures:
+            self._count(structure)
         for atoms in learned[len(self.fit.structures) - len(data) :]:
             self._absorb(atoms)
         if state is not None:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
             self.history = History.restore(state["history"])
+            self.check_interval = state.get("check_interval", self.rules.first_check)
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
@@ -219,26 +293,45 @@ class Learner:
     def learn(self, atoms: Atoms, before: Before | None) -> Lesson:
         """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty."""
         structure = labelled(atoms, f"label {self.n_labels}")
+        calibration = self.calibration
         n_new = self._absorb(atoms)
         after = self.model.predict(structure.atoms, uncertainty=True)
         expected_after = least_certain(after.forces_std)
         if before is None or structure.forces is None:
             return Lesson(None, None, expected_after, after, n_new, None)
-        scale = self.history.scale
-        error = float(np.sqrt(np.mean((before.forces - structure.forces) ** 2)))
-        raw_rms, raw_max = float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std)
-        seen = Observation(error, raw_rms, raw_max, expected_after / scale)
+        errors, numbers = before.forces - structure.forces, structure.atoms.numbers
+        energy_error, energy = _compared_energy(before, structure)
+        stress_error, stress = _compared_stress(before, structure)
+        seen = Observation(
+            float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
+            expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress,
+        )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None
-        return Lesson(error, scale * raw_max, expected_after, after, n_new, seen, scale * before.raw_std)
+        said = calibration.element_factors(numbers)[:, None] * before.raw_std
+        return Lesson(
+            seen.error, least_certain(said), expected_after, after, n_new, seen, said,
+            energy_error, float(np.abs(errors).max()), stress_error,
+        )  # fmt: skip
+
+    def checked(self, lesson: Lesson) -> None:
+        """Take note of what a check label showed: when the next one is due."""
+        if lesson.force_error is not None and lesson.expected_rms is not None:
+            self.check_interval = self.rules.next_check(self.check_interval, lesson.force_error, lesson.expected_rms)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""
         points = self.fit.propose([atoms])
         self.fit.update([atoms], points)
         self.model_version += 1
+        self._count(self.fit.structures[-1])
         self._model = None
         return sum(map(len, points.values()))
+
+    def _count(self, structure: LabelledStructure) -> None:
+        self._occurrences.update(set(structure.atoms.numbers.tolist()))
+        if structure.forces is not None:
+            self._largest_force = max(self._largest_force, float(np.sqrt((structure.forces**2).sum(axis=1).max())))
 
     def state(self) -> dict:
         """What `begin` needs besides the labels to stand here again: plain numbers."""
@@ -246,4 +339,27 @@ class Learner:
             "model_version": self.model_version,
             "n_asked": self.n_asked,
             "history": self.history.state(),
+            "check_interval": self.check_interval,
         }
+
+
+def _compared_energy(before: Before, structure: LabelledStructure) -> tuple[float | None, Seen | None]:
+    """Error of the energy per atom, eV, and what it says of the deviations."""
+    if structure.energy is None:
+        return None, None
+    error = (before.energy - structure.energy) / structure.n_atoms
+    if before.energy_std is None:
+        return error, None
+    return error, Seen.of(np.array([error]), np.array([before.energy_std / structure.n_atoms]))
+
+
+def _compared_stress(before: Before, structure: LabelledStructure) -> tuple[float | None, Seen | None]:
+    """Largest error of a component of the stress, eV/A^3, and what all of them say of the deviations."""
+    if structure.virial is None or before.stress is None:
+        return None, None
+    six = np.triu_indices(3)
+    errors = (before.stress + structure.virial / structure.atoms.get_volume())[six]
+    largest = float(np.abs(errors).max())
+    if before.stress_std is None:
+        return largest, None
+    return largest, Seen.of(errors, before.stress_std[six], SMALLEST_STRESS)

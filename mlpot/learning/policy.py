@@ -1,34 +1,42 @@
-"""When to ask for a label, when a run may stop: pure decisions on force errors in eV/A, expected and seen."""
+"""When to ask for a label, when a run may stop: pure decisions on expected errors and on errors that were seen.
+
+A prediction is trusted when the expected errors of what is asked for are within their limits: the force on the least certain atom,
+the energy per atom, and the stress where it is used. The limits are the targets of the user; at the very beginning of a run they
+are larger (`EARLY`), and they come down to the targets after a fixed number of labels, whatever the model says.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..models.prediction import ExpectedErrors
 from ..models.representatives import NOVEL
+from ..units import GIGAPASCAL, MILLI
+from .history import History
 
-RECENT = 10
-"""Labels that an adaptive threshold and the calibration remember."""
-FADING = 0.5
-"""Weight of a label's error in the calibration, relative to the label after it."""
-FIRST_SCALE = 1.0
-"""Factor on the raw uncertainty assumed before errors have been seen; it counts as one label."""
-GROWTH = 2.0
-"""A threshold never exceeds this multiple of the uncertainties at which errors have been seen: the next step out is
-taken only after the last one has been looked at."""
-RESOLUTION, SLACK = 1.2, 3.0
-"""A threshold never lies below the first multiple of the uncertainty that remains at structures just learned, unless that is
-more than the second multiple of the target."""
-SETTLING = 40
-"""Steps of a walker after which the first model is looked at, whatever it says: it knows one structure, and not how little that
-is."""
-FAMILIAR = 0.3
-"""... or as soon as an environment is more novel than this: optimisers leave known ground faster than dynamics."""
+TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
+"""Default targets: eV/A, for the least certain atom, whose expected error is about twice the RMS error of all; eV/atom; eV/A^3."""
+EARLY, EARLY_DECAY = 4.0, 0.5
+"""Limits of the first model over the targets, and the factor on that with every label: the third label ends it. A model of one
+structure is unsure of everything; labels at once would be of structures that hardly differ."""
+LOOK, LOOKS = 0.1, 2
+"""A: displacement since the nearest labelled structure at which a model that no error has tested yet gets its first label, twice
+that for the second. Deviations of such a model are a guess. 0.1 A is a thermal amplitude at room temperature: the true error of a
+crystal's model there is 0.1 to 1 eV/A, which is seen, and not yet dangerous."""
+KNOWN = 1e-4
+"""A: a structure this close to a labelled one is not labelled again: at the stiffest bonds its forces differ by 0.005 eV/A."""
 ALARM = 2.0
-"""Above this multiple of the threshold, or in unknown territory, a label does not wait for the decorrelation time."""
+"""Above this multiple of its limit, or in unknown territory, a label does not wait for the decorrelation time: unless structures
+that have just been learned are as uncertain, for then a label at once cannot help."""
+JUST_LEARNED = 3
+"""Labels whose expected errors after learning tell how sure the model can be."""
+FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
+"""Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
+TOO_LARGE = 2.0
+"""A check label with an error of more than this multiple of the expected one begins the checks anew."""
 
 Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
@@ -36,53 +44,55 @@ LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What one label taught about the uncertainty of the forces; eV/A.
+class Use:
+    """What an answer is used for.
 
     Parameters
     ----------
-    error : float
-        Root mean square error of the force components before the label was learned.
-    raw_rms, raw_max : float
-        Uncalibrated deviations before: root mean square over the components, and of the least certain atom.
-    raw_after : float
-        That of the least certain atom after the label was learned.
+    stress : bool
+        Whether its stress is used.
+    early : bool
+        Whether the first answers of a run may be less certain than later ones, as dynamics can do with.
+    max_force, max_stress : float
+        Largest expected errors with which this answer is of use, eV/A and eV/A^3; the targets hold besides.
+    look : float
+        Displacement at which a model that no error has tested yet is looked at, A.
     """
 
-    error: float
-    raw_rms: float
-    raw_max: float
-    raw_after: float
+    stress: bool = False
+    early: bool = True
+    max_force: float = np.inf
+    max_stress: float = np.inf
+    look: float = LOOK
 
 
 @dataclass(frozen=True)
-class History:
-    """The last observations, and what they say of the scale of the uncertainty."""
+class Limits:
+    """Largest expected errors that are trusted.
 
-    recent: tuple[Observation, ...] = field(default=())
+    Parameters
+    ----------
+    force, energy : float
+        eV/A and eV/atom.
+    stress : float or None
+        eV/A^3; None where no stress is wanted.
+    """
 
-    @property
-    def scale(self) -> float:
-        """Factor that makes raw deviations the errors that occur: the geometric mean over labels, the last ones above all.
+    force: float
+    energy: float
+    stress: float | None = None
 
-        It grows with the data: the posterior takes what no model of its kind can fit for noise that averages out.
-        """
-        ratios = [FIRST_SCALE] + [o.error / o.raw_rms for o in self.recent if o.raw_rms > 0 and o.error > 0]
-        weights = FADING ** np.arange(len(ratios))[::-1]
-        return float(np.exp(weights @ np.log(ratios) / weights.sum()))
+    def ratios(self, expected: ExpectedErrors) -> dict[str, float]:
+        """Expected errors over their limits."""
+        ratios = {"forces": expected.force / self.force, "energy": expected.energy / self.energy}
+        if self.stress is not None and expected.stress is not None:
+            ratios["stress"] = expected.stress / self.stress
+        return ratios
 
-    def observe(self, observation: Observation) -> History:
-        """The history after one more label."""
-        return History((*self.recent, observation)[-RECENT:])
-
-    def state(self) -> list[list[float]]:
-        """For `restore`: plain numbers."""
-        return [[o.error, o.raw_rms, o.raw_max, o.raw_after] for o in self.recent]
-
-    @classmethod
-    def restore(cls, state: list[list[float]]) -> History:
-        """The same history after a restart."""
-        return cls(tuple(Observation(*values) for values in state[-RECENT:]))
+    def worst(self, expected: ExpectedErrors) -> tuple[str, float]:
+        """What is least certain compared with its limit, and the ratio of the two."""
+        ratios = self.ratios(expected)
+        return max(ratios.items(), key=lambda item: item[1])
 
 
 @dataclass(frozen=True)
@@ -92,15 +102,18 @@ class Rules:
     Parameters
     ----------
     threshold : float or "adaptive"
-        Largest expected error of a force that is trusted, eV/A.
-    target : float or None
-        eV/A: what an adaptive threshold comes down to; None leaves it to the learner.
+        Largest expected error of a force that is trusted, eV/A; "adaptive": the target, and more than that at the beginning.
+    target : float
+        Of forces, eV/A.
+    target_energy, target_stress : float
+        Of the energy per atom, eV, and of the stress, eV/A^3.
     novelty : float
         An environment this far from all sparse points is labelled whatever the calibration says.
     soft_fraction : float or None
-        Above this part of the threshold a label is queued, and the simulation goes on.
-    check_interval : int or None
-        A label every so many steps of each walker, whatever the uncertainty says, to see the true error.
+        Above this part of a limit a label is queued, and the simulation goes on.
+    check_interval : int, "auto" or "off"
+        Steps of each walker between labels that only show the true error, whatever the uncertainty says; "auto": steps since the
+        last label of any kind, first `first_check`, then twice as many after every check that found what was expected.
     min_interval : int
         Steps between two labels of one walker: the decorrelation time. `ALARM` overrides it.
     max_labels : int or None
@@ -108,10 +121,12 @@ class Rules:
     """
 
     threshold: float | Literal["adaptive"] = "adaptive"
-    target: float | None = None
+    target: float = TARGET
+    target_energy: float = TARGET_ENERGY
+    target_stress: float = TARGET_STRESS
     novelty: float = NOVEL
     soft_fraction: float | None = None
-    check_interval: int | None = None
+    check_interval: int | Literal["auto", "off"] = "auto"
     min_interval: int = 0
     max_labels: int | None = None
 
@@ -119,35 +134,39 @@ class Rules:
         """Whether no label more may be asked for."""
         return self.max_labels is not None and asked >= self.max_labels
 
-    def aiming(self, default: float) -> Rules:
-        """The same rules with a target, `default` (eV/A) where none was asked for."""
-        return replace(self, target=self.target or default)
+    @property
+    def aim(self) -> float:
+        """Expected force error that is trusted in the end, eV/A."""
+        return self.target if self.threshold == "adaptive" else float(self.threshold)
 
-    def threshold_now(self, history: History) -> float:
-        """Largest expected force error that is trusted now, eV/A.
+    def limits(self, n_labels: int, use: Use) -> Limits:
+        """Largest expected errors that are trusted by a model of this many labels."""
+        early = 1.0
+        if self.threshold == "adaptive" and use.early:
+            early = max(EARLY * EARLY_DECAY ** (n_labels - 1), 1.0)
+        stress = min(early * self.target_stress, use.max_stress) if use.stress else None
+        return Limits(min(early * self.aim, use.max_force), early * self.target_energy, stress)
 
-        An adaptive one tightens towards the target as the model gets better, and relaxes where the model, just taught,
-        is not surer than that.
-        """
-        if self.threshold != "adaptive":
-            return float(self.threshold)
-        if self.target is None:
-            raise ConfigError("an adaptive threshold needs a target; see `aiming`")
-        if not history.recent:
-            return self.target
-        seen = history.scale * max(o.raw_max for o in history.recent)
-        reachable = history.scale * float(np.median([o.raw_after for o in history.recent]))
-        return max(min(self.target, GROWTH * seen), min(RESOLUTION * reachable, SLACK * self.target))
+    @property
+    def first_check(self) -> int:
+        """Steps before the first automatic check: the decorrelation time."""
+        return max(self.min_interval, FEWEST_BEFORE_CHECK)
+
+    def next_check(self, interval: int, error: float, expected: float) -> int:
+        """Steps to the next automatic check after one that found an RMS force error where another was expected, eV/A."""
+        if error > self.aim or error > TOO_LARGE * expected:
+            return self.first_check
+        return min(2 * interval, LONGEST_CHECK)
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a decision depends on; expected errors in eV/A.
+    """What a decision depends on.
 
     Parameters
     ----------
-    expected : float or None
-        Expected error of the least certain force; None without a model.
+    expected : ExpectedErrors or None
+        None without a model.
     novelty : float or None
         Of the strangest environment.
     since_label, since_check : int
@@ -156,14 +175,25 @@ class Situation:
         Labels of this walker under way.
     asked : int
         Labels asked for so far, by all.
+    n_labels : int
+        That the model is made of.
+    moved : float or None
+        Displacement from the nearest labelled structure, A; None where it has not been measured.
+    check_interval : int
+        Steps to the next automatic check.
+    use : Use
     """
 
-    expected: float | None
+    expected: ExpectedErrors | None
     novelty: float | None
     since_label: int
     since_check: int
     queued: int = 0
     asked: int = 0
+    n_labels: int = 0
+    moved: float | None = None
+    check_interval: int = FEWEST_BEFORE_CHECK
+    use: Use = Use()
 
 
 @dataclass(frozen=True)
@@ -175,9 +205,13 @@ class Decision:
     action : str
         "go on"; "queue" a label and go on; "label" and wait; "stop".
     reason : str
-        One of `LABEL_REASONS`, or "certain", "too soon" or "budget spent".
+        One of `LABEL_REASONS`, or "certain", "known", "too soon" or "budget spent".
     expected, novelty, threshold : float or None
-        As they were; eV/A for the first and the last.
+        Expected error of the least certain force and its limit, eV/A; of the strangest environment.
+    errors : ExpectedErrors or None
+        Of everything.
+    limits : Limits or None
+        On them.
     """
 
     action: Action
@@ -185,6 +219,8 @@ class Decision:
     expected: float | None
     novelty: float | None
     threshold: float | None
+    errors: ExpectedErrors | None = None
+    limits: Limits | None = None
 
     @property
     def label(self) -> bool:
@@ -192,37 +228,81 @@ class Decision:
         return self.action == "label"
 
     @property
+    def kind(self) -> str | None:
+        """Which of "forces", "energy" and "stress" is least certain compared with its limit; None without a model."""
+        return None if self.errors is None or self.limits is None else self.limits.worst(self.errors)[0]
+
+    @property
+    def urgency(self) -> float:
+        """The largest expected error over its limit; infinite without a model."""
+        return np.inf if self.errors is None or self.limits is None else self.limits.worst(self.errors)[1]
+
+    @property
     def why(self) -> str:
-        """The numbers behind it, for people."""
-        if self.expected is None or self.threshold is None:
+        """The numbers behind it, for people: first what decided."""
+        if self.errors is None or self.limits is None:
             return "there is no model yet"
-        return f"expected force error {self.expected:.3g} eV/A, threshold {self.threshold:.3g} eV/A, novelty {self.novelty:.3g}"
+        ratios, errors, limits = self.limits.ratios(self.errors), self.errors, self.limits
+        numbers = {
+            "forces": ("expected force error", errors.force, limits.force, 1.0, "eV/A"),
+            "energy": ("expected energy error", errors.energy, limits.energy, MILLI, "meV/atom"),
+            "stress": ("expected stress error", errors.stress, limits.stress, GIGAPASCAL, "GPa"),
+        }
+        said = []
+        for kind in sorted(ratios, key=lambda kind: -ratios[kind]):
+            name, value, limit, one, unit = numbers[kind]
+            said.append(f"{name} {value / one:.3g} {unit} (limit {limit / one:.3g})")
+        return f"{', '.join(said)}, novelty {self.novelty:.3g}"
+
+
+def look_after(n_tested: int, first: float = LOOK) -> float:
+    """Displacement, A, at which a model that this many labels have tested is looked at."""
+    return first * 2**n_tested if n_tested < LOOKS else np.inf
 
 
 def decide(rules: Rules, history: History, now: Situation) -> Decision:
     """What to do with a prediction."""
     if now.expected is None or now.novelty is None:
         return _decision("label", "no model", now, None, rules)
-    threshold = rules.threshold_now(history)
+    limits = rules.limits(now.n_labels, now.use)
+    _, worst = limits.worst(now.expected)
     waited = now.since_label >= rules.min_interval
+    moved = now.moved
+    if moved is not None and moved < KNOWN:
+        return _decision("go on", "known", now, limits, rules)
     if now.novelty > rules.novelty:
-        return _decision("label", "novel", now, threshold, rules)
-    settled = min(now.since_label, now.since_check) >= SETTLING
-    if not history.recent and (settled or now.novelty > FAMILIAR):
-        return _decision("label", "untried", now, threshold, rules)
-    if now.expected > threshold:
-        if waited or now.expected > ALARM * threshold:
-            return _decision("label", "uncertain", now, threshold, rules)
-        return _decision("go on", "too soon", now, threshold, rules)
-    if rules.check_interval is not None and now.since_check >= rules.check_interval and not now.queued:
-        return _decision("queue", "check", now, threshold, rules)
-    if rules.soft_fraction is not None and now.expected > rules.soft_fraction * threshold and waited and not now.queued:
-        return _decision("queue", "soft", now, threshold, rules)
-    return _decision("go on", "certain", now, threshold, rules)
+        return _decision("label", "novel", now, limits, rules)
+    if moved is not None and moved > look_after(len(history.recent), now.use.look):
+        return _decision("label", "untried", now, limits, rules)
+    if worst > 1.0:
+        if waited or worst > ALARM * max(1.0, _just_learned(history, limits)):
+            return _decision("label", "uncertain", now, limits, rules)
+        return _decision("go on", "too soon", now, limits, rules)
+    if _is_check_due(rules, now) and not now.queued:
+        return _decision("queue", "check", now, limits, rules)
+    if rules.soft_fraction is not None and worst > rules.soft_fraction and waited and not now.queued:
+        return _decision("queue", "soft", now, limits, rules)
+    return _decision("go on", "certain", now, limits, rules)
 
 
-def _decision(action: Action, reason: str, now: Situation, threshold: float | None, rules: Rules) -> Decision:
+def _just_learned(history: History, limits: Limits) -> float:
+    """Expected errors over their limits at structures that have just been learned; 0 where no label has shown it yet."""
+    ratios = [limits.worst(o.after)[1] for o in history.recent[-JUST_LEARNED:]]
+    return float(np.median(ratios)) if ratios else 0.0
+
+
+def _is_check_due(rules: Rules, now: Situation) -> bool:
+    if rules.check_interval == "off":
+        return False
+    if rules.check_interval == "auto":
+        return min(now.since_check, now.since_label) >= now.check_interval
+    return now.since_check >= rules.check_interval
+
+
+def _decision(action: Action, reason: str, now: Situation, limits: Limits | None, rules: Rules) -> Decision:
     """A decision within the budget: without labels left a needed one stops the run, and a queued one is left out."""
     if action in ("label", "queue") and rules.are_spent(now.asked):
         action, reason = ("stop" if action == "label" else "go on"), "budget spent"
-    return Decision(action, reason, now.expected, now.novelty, threshold)
+    force = None if now.expected is None else now.expected.force
+    threshold = None if limits is None else limits.force
+    return Decision(action, reason, force, now.novelty, threshold, now.expected, limits)

@@ -114,8 +114,9 @@ class LeaveOut:
             own = slice(begin, begin := begin + len(arrays[3]))
             with single_blas_thread():
                 alone = self._errors(raw[own], hat[own, own], residual[own], noise[own])
-            both = (alone, tuple(values[own] for values in together))
-            results.append(LeftOut(*(self._compared(structure, *errors, noise[own]) for errors in both)))
+            error, deviation, members = (values[own] for values in together)
+            grouped = self._compared(structure, error, deviation, members, noise[own])
+            results.append(LeftOut(self._compared(structure, *alone, noise[own]), grouped))
         return results
 
     def _errors(

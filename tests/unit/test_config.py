@@ -172,7 +172,7 @@ def test_walkers_say_what_is_theirs(tmp_path):
             '[[walkers]]\nname = "a"\ntemperature = 3\n',
             r"walkers\[0\].temperature: unknown key; did you mean 'temperature_K'",
         ),
-        ("[learning]\nconverged_after = 100\n", "needs check_interval and target_error"),
+        ("[learning]\nconverged_after = 100\n", "needs target_error and check labels"),
         ("[learning]\nsoft_fraction = 1.5\n", "soft_fraction"),
     ],
 )

@@ -4,17 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import make_frames
 from learning_runs import CONFIG, TERMS
 
 import mlpot
 from mlpot.errors import ConfigError
-from mlpot.learning.learner import TARGET, Learner
-from mlpot.learning.policy import FIRST_SCALE, Rules
-from mlpot.models.prediction import least_certain
+from mlpot.learning.history import widening
+from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
+from mlpot.learning.pace import Pace
+from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
+from mlpot.models.prediction import expected_errors, least_certain
 from mlpot.models.settings import FitConfig
 
-NOW = {"since_label": 5, "since_check": 0}
+PACE = Pace(step=5)
+LOOSE = Rules(threshold=1e3, target_energy=1e3, target_stress=1e3, novelty=1e9, check_interval="off")
+"""Trusts everything that has been tested."""
 
 
 def from_nothing(rules=None):
@@ -25,28 +30,73 @@ def from_nothing(rules=None):
 
 def test_decisions():
     learner = from_nothing(Rules(max_labels=1, novelty=100.0))
-    assert learner.decide(None, **NOW).reason == "no model"
     first, far = make_frames(2, seed=3)
+    assert learner.decide(None, first, PACE).reason == "no model"
     learner.learn(first, None)
     learner.n_asked += 1
-    known = learner.model.predict(first, uncertainty=True)
-    learner.rules = replace(learner.rules, threshold=1.1 * least_certain(known.forces_std))
-    sure = learner.decide(known, **NOW)
-    assert sure.action == "go on" and sure.reason == "certain"
     far.positions[0] += [1.0, 0.5, 0.3]
     prediction = learner.model.predict(far, uncertainty=True)
-    unsure = learner.decide(prediction, **NOW)
+    unsure = learner.decide(prediction, far, PACE)
     assert unsure.expected == least_certain(prediction.forces_std) and unsure.novelty == prediction.novelty.max()
+    assert unsure.errors == expected_errors(prediction)
     assert unsure.action == "stop" and unsure.reason == "budget spent"
     learner.n_asked = 0
-    assert learner.decide(prediction, **NOW).action == "label"
+    assert learner.decide(prediction, far, PACE).action == "label"
+
+
+def test_a_structure_that_is_known_is_not_labelled_again():
+    """Whatever the model says of it, and wherever it is."""
+    learner = from_nothing(Rules(threshold=1e-9))
+    (first,) = make_frames(1, seed=3)
+    learner.learn(first, None)
+    known = learner.model.predict(first, uncertainty=True)
+    assert learner.decide(known, first, PACE).reason == "known"
+    first = first.copy()
+    first.positions += [0.3, 1.0, 2.0]
+    assert learner.decide(known, first, PACE).reason == "known"
+    first.positions[0, 0] += 0.01
+    assert learner.decide(known, first, PACE).action == "label"
+
+
+def test_a_new_model_is_looked_at_where_atoms_have_moved():
+    """Of any walker, from any labelled structure."""
+    learner = from_nothing(LOOSE)
+    (first,) = make_frames(1, seed=3)
+    learner.learn(first, None)
+    for shift, reason in ((0.8 * LOOK, "certain"), (1.2 * LOOK, "untried")):
+        moved = first.copy()
+        moved.positions[3, 1] += shift
+        prediction = learner.model.predict(moved, uncertainty=True)
+        assert learner.decide(prediction, moved, PACE).reason == reason
+    learner.learn(make_frames(2, seed=3)[1], learner.before(prediction, moved.numbers))
+    assert learner.decide(prediction, moved, PACE).reason == "certain"  # the second one at twice the distance
+
+
+def test_the_stress_counts_where_it_is_used_and_labels_have_it():
+    for stress in (True, False):
+        learner = from_nothing(replace(LOOSE, target_stress=1e-12))
+        first, far = make_frames(2, seed=3, stress=stress)
+        learner.learn(first, None)
+        learner.learn(far, learner.before(learner.model.predict(far, uncertainty=True), far.numbers))
+        learner.learn(*_and_before(learner, make_frames(3, seed=3, stress=stress)[2]))
+        far = far.copy()
+        far.positions[0, 0] += 0.01
+        prediction = learner.model.predict(far, uncertainty=True)
+        assert learner.can_learn_stress == stress
+        assert learner.decide(prediction, far, PACE).action == "go on"
+        asked = learner.decide(prediction, far, PACE, use=Use(stress=True))
+        assert asked.action == ("label" if stress else "go on")
+
+
+def _and_before(learner, atoms):
+    return atoms, learner.before(learner.model.predict(atoms, uncertainty=True), atoms.numbers)
 
 
 def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
     learner = from_nothing()
     learner.learn(frames[0], None)
     prediction = learner.model.predict(frames[1], uncertainty=True)
-    before, n_before = learner.before(prediction), learner.model.n_sparse
+    before, n_before = learner.before(prediction, frames[1].numbers), learner.model.n_sparse
     lesson = learner.learn(frames[1], before)
     assert lesson.expected == pytest.approx(least_certain(prediction.forces_std))
     assert lesson.expected_after < lesson.expected
@@ -56,15 +106,24 @@ def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
 
 
 def test_errors_seen_calibrate_the_uncertainty(frames):
-    """Deviations become the errors that occur: the same structure, a scale that has been learned."""
+    """Deviations become the errors that occur: the same structure, a factor that has been learned."""
     learner = from_nothing()
     learner.learn(frames[0], None)
     for atoms in frames[1:6]:
-        raw = learner.before(learner.model.predict(atoms, uncertainty=True))
         prediction = learner.model.predict(atoms, uncertainty=True)
-        np.testing.assert_allclose(prediction.forces_std, learner.history.scale * raw.raw_std, rtol=1e-12)
-        learner.learn(atoms, raw)
-    assert learner.history.scale != FIRST_SCALE
+        raw = learner.before(prediction, atoms.numbers)
+        factor = learner.calibration.of_elements[14]
+        np.testing.assert_allclose(prediction.forces_std, factor * raw.raw_std, rtol=1e-12)
+        own = learner.fit.model.predict(atoms, uncertainty=True)
+        np.testing.assert_allclose(raw.raw_std, own.forces_std, rtol=1e-12)
+        np.testing.assert_allclose(raw.stress_std, own.stress_std, rtol=1e-12)
+        lesson = learner.learn(atoms, raw)
+        assert lesson.energy_error == pytest.approx((prediction.energy - atoms.get_potential_energy()) / len(atoms))
+        differences = prediction.stress - atoms.get_stress(voigt=False)
+        assert lesson.stress_error == pytest.approx(np.abs(differences).max())
+        assert lesson.max_force_error == pytest.approx(np.abs(prediction.forces - atoms.get_forces()).max())
+        assert lesson.expected_rms == pytest.approx(np.sqrt(np.mean(prediction.forces_std**2)))
+    assert learner.calibration.of_elements[14] != pytest.approx(widening(6), rel=1e-3)
     errors, expected = [], []
     for atoms in frames[6:]:
         prediction = learner.model.predict(atoms, uncertainty=True)
@@ -73,11 +132,52 @@ def test_errors_seen_calibrate_the_uncertainty(frames):
     assert 0.3 < np.mean(errors) / np.mean(expected) < 3
 
 
+def test_an_element_of_few_structures_is_less_certain():
+    learner = Learner(CONFIG, (6, 14))
+    frames = [make_frames(1, numbers, seed)[0] for seed, numbers in enumerate([(14,), (14,), (14,), (6, 14)])]
+    learner.begin(frames, [])
+    factors = learner.calibration.of_elements
+    assert factors[6] == pytest.approx(widening(1)) and factors[14] == pytest.approx(widening(4))
+
+
+def test_check_labels_set_the_time_of_the_next(frames):
+    learner = from_nothing(Rules(target=10.0))
+    learner.learn(frames[0], None)
+    lesson = learner.learn(*_and_before(learner, frames[1]))
+    learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)))
+    assert learner.check_interval == 2 * FEWEST_BEFORE_CHECK == learner.state()["check_interval"]
+    again = from_nothing()
+    again.begin([], [], state=learner.state())
+    assert again.check_interval == 2 * FEWEST_BEFORE_CHECK
+    learner.checked(replace(lesson, forces_std=np.full((2, 3), 0.4 * lesson.force_error)))
+    assert learner.check_interval == FEWEST_BEFORE_CHECK
+
+
+def test_absurd_forces_are_doubted():
+    learner = from_nothing()
+    (first,) = make_frames(1)
+    largest = np.sqrt((first.get_forces() ** 2).sum(axis=1)).max()
+
+    def with_force(size):
+        atoms = first.copy()
+        forces = np.zeros((len(atoms), 3))
+        forces[4, 2] = size
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces)
+        return atoms
+
+    assert learner.doubt(with_force(0.99 * ABSURD)) is None  # the first may be extreme
+    assert "force of 303 eV/A" in learner.doubt(with_force(1.01 * ABSURD))
+    learner.learn(first, None)
+    bound = max(UNUSUAL * largest, ORDINARY)
+    assert learner.doubt(with_force(0.99 * bound)) is None
+    assert f"the largest of all labels so far is {largest:.3g} eV/A" in learner.doubt(with_force(1.01 * bound))
+
+
 def test_the_model_is_a_function_of_the_labels(frames):
     """Learned one by one, or all at once after a restart: the same bits."""
     live = from_nothing()
     for k, atoms in enumerate(frames[:4]):
-        live.learn(atoms, None if k == 0 else live.before(live.model.predict(atoms, uncertainty=True)))
+        live.learn(*((atoms, None) if k == 0 else _and_before(live, atoms)))
     again = Learner(CONFIG, (14,))
     again.begin([], frames[:4], state=live.state())
     np.testing.assert_array_equal(again.model.weights, live.model.weights)

@@ -1,76 +1,72 @@
-"""Decisions on numbers alone: thresholds, budgets, decorrelation, convergence."""
+"""Decisions on numbers alone: limits, budgets, decorrelation, looks, checks, convergence."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpot.errors import ConfigError
+from mlpot.learning.history import History, Observation
 from mlpot.learning.policy import (
     ALARM,
-    FAMILIAR,
-    FIRST_SCALE,
-    GROWTH,
-    RECENT,
-    RESOLUTION,
-    SETTLING,
-    SLACK,
-    History,
-    Observation,
+    EARLY,
+    FEWEST_BEFORE_CHECK,
+    KNOWN,
+    LONGEST_CHECK,
+    LOOK,
+    LOOKS,
+    TARGET,
+    TARGET_ENERGY,
+    TARGET_STRESS,
     Rules,
     Situation,
+    Use,
     decide,
+    look_after,
 )
+from mlpot.models.prediction import ExpectedErrors
+from mlpot.units import GIGAPASCAL
 
-RULES = Rules(threshold=0.2, novelty=5.0)
-SURE = Situation(expected=0.1, novelty=0.5, since_label=1000, since_check=0)
-TRIED = History((Observation(0.4, 0.1, 0.2, 0.01),))
-
-
-def situation(**changes):
-    return Situation(**{**vars(SURE), **changes})
+RULES = Rules(threshold=0.2, novelty=5.0, check_interval="off")
+SURE = {"force": 0.1, "energy": 0.001, "stress": 0.1 * GIGAPASCAL}
 
 
-def test_the_scale_makes_deviations_the_errors_that_occur():
-    history = History()
-    assert history.scale == FIRST_SCALE
-    for _ in range(2 * RECENT):
-        history = history.observe(Observation(error=0.3, raw_rms=0.1, raw_max=0.2, raw_after=0.01))
-    assert len(history.recent) == RECENT
-    assert history.scale == pytest.approx(3.0, rel=0.02)
-    assert History.restore(history.state()) == history
-    worse = history.observe(Observation(error=0.9, raw_rms=0.1, raw_max=0.2, raw_after=0.01))
-    assert 3.5 < worse.scale < 9
-    for _ in range(RECENT):
-        worse = worse.observe(Observation(error=0.3, raw_rms=0.1, raw_max=0.2, raw_after=0.01))
-    assert worse.scale == pytest.approx(3.0, rel=0.02)
+def learned(force=0.01, energy=0.001, stress=0.0):
+    """What a label showed, the expected errors after which were these."""
+    return Observation(0.4, 0.1, 0.2, ExpectedErrors(force, energy, stress))
 
 
-def test_what_teaches_nothing_of_the_scale_is_left_out():
-    assert History().observe(Observation(0.3, 0.0, 0.0, 0.0)).scale == FIRST_SCALE
+TRIED = History((learned(),))
 
 
-def test_an_adaptive_threshold_tightens_and_relaxes():
-    rules = Rules(target=0.2, novelty=5.0)
-    assert rules.threshold_now(History()) == 0.2
-
-    def after(raw_max, raw_after):
-        history = History()
-        for _ in range(RECENT):
-            history = history.observe(Observation(0.4, 0.1, raw_max, raw_after))  # scale 4
-        return rules.threshold_now(history)
-
-    assert after(raw_max=0.5, raw_after=0.01) == pytest.approx(0.2)
-    assert after(raw_max=0.02, raw_after=0.01) == pytest.approx(GROWTH * 4 * 0.02)
-    assert after(raw_max=0.5, raw_after=0.06) == pytest.approx(RESOLUTION * 4 * 0.06)
-    assert after(raw_max=0.5, raw_after=0.4) == pytest.approx(SLACK * 0.2)
-    with pytest.raises(ConfigError, match="target"):
-        Rules().threshold_now(History())
-    assert Rules().aiming(0.3).target == 0.3 and rules.aiming(0.3).target == 0.2
+def situation(force=0.1, energy=0.001, stress=0.1 * GIGAPASCAL, **changes):
+    now = Situation(ExpectedErrors(force, energy, stress), novelty=0.5, since_label=1000, since_check=0, n_labels=10)
+    return replace(now, **changes)
 
 
-def test_a_fixed_threshold_stays():
-    history = History((Observation(9.0, 0.1, 0.1, 0.1),) * RECENT)
-    assert RULES.threshold_now(history) == 0.2
+def test_the_targets_of_a_user_who_says_nothing():
+    assert (TARGET, TARGET_ENERGY) == (0.2, 0.010) and pytest.approx(1.0 * GIGAPASCAL) == TARGET_STRESS
+    limits = Rules().limits(10, Use(stress=True))
+    assert (limits.force, limits.energy, limits.stress) == (TARGET, TARGET_ENERGY, TARGET_STRESS)
+    assert Rules().limits(10, Use()).stress is None
+
+
+def test_an_adaptive_threshold_comes_down_to_the_target_by_itself():
+    """With every label of the run, and whatever the model says of itself."""
+    found = [Rules(target=0.3).limits(n, Use(stress=True)) for n in range(1, 12)]
+    assert found[0].force == pytest.approx(EARLY * 0.3)
+    assert found[0].energy == pytest.approx(EARLY * TARGET_ENERGY) and found[0].stress > TARGET_STRESS
+    forces = [limits.force for limits in found]
+    assert forces == sorted(forces, reverse=True) and forces[2:] == [0.3] * 9
+    assert Rules(target=0.3).limits(1, Use(early=False)).force == 0.3
+    assert RULES.limits(1, Use()).force == 0.2  # a number is a number
+
+
+def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
+    unsure = History((learned(force=5.0),) * 10)
+    decision = decide(Rules(), unsure, situation(force=1.0, n_labels=20))
+    assert decision.threshold == TARGET and decision.action == "label"
 
 
 @pytest.mark.parametrize(
@@ -78,56 +74,116 @@ def test_a_fixed_threshold_stays():
     [
         ({}, {}, "go on", "certain"),
         ({}, {"expected": None, "novelty": None}, "label", "no model"),
-        ({}, {"expected": 0.21}, "label", "uncertain"),
+        ({}, {"force": 0.21}, "label", "uncertain"),
+        ({}, {"energy": 0.011}, "label", "uncertain"),
+        ({"target_energy": 0.02}, {"energy": 0.011}, "go on", "certain"),
+        ({}, {"stress": 1.1 * GIGAPASCAL}, "go on", "certain"),
+        ({}, {"stress": 1.1 * GIGAPASCAL, "use": Use(stress=True)}, "label", "uncertain"),
+        ({}, {"stress": None, "use": Use(stress=True)}, "go on", "certain"),
+        ({"target_stress": 2 * GIGAPASCAL}, {"stress": 1.1 * GIGAPASCAL, "use": Use(stress=True)}, "go on", "certain"),
+        ({}, {"force": 0.04, "use": Use(max_force=0.05)}, "go on", "certain"),
+        ({}, {"force": 0.06, "use": Use(max_force=0.05)}, "label", "uncertain"),
+        ({}, {"force": 0.21, "use": Use(max_force=5.0)}, "label", "uncertain"),
+        ({}, {"use": Use(stress=True, max_stress=0.05 * GIGAPASCAL)}, "label", "uncertain"),
         ({}, {"novelty": 5.1}, "label", "novel"),
-        ({"min_interval": 10}, {"expected": 0.21, "since_label": 9}, "go on", "too soon"),
-        ({"min_interval": 10}, {"expected": 0.21, "since_label": 10}, "label", "uncertain"),
-        ({"min_interval": 10}, {"expected": 0.2 * ALARM + 0.01, "since_label": 1}, "label", "uncertain"),
+        ({"min_interval": 10}, {"force": 0.21, "since_label": 9}, "go on", "too soon"),
+        ({"min_interval": 10}, {"energy": 0.011, "since_label": 9}, "go on", "too soon"),
+        ({"min_interval": 10}, {"force": 0.21, "since_label": 10}, "label", "uncertain"),
+        ({"min_interval": 10}, {"force": 0.2 * ALARM + 0.01, "since_label": 1}, "label", "uncertain"),
+        ({"min_interval": 10}, {"energy": 0.01 * ALARM + 0.001, "since_label": 1}, "label", "uncertain"),
         ({"min_interval": 10}, {"novelty": 5.1, "since_label": 1}, "label", "novel"),
+        ({}, {"force": 9.0, "novelty": 9.0, "moved": 0.9 * KNOWN}, "go on", "known"),
+        ({"max_labels": 1}, {"force": 9.0, "moved": 0.9 * KNOWN, "asked": 1}, "go on", "known"),
+        ({}, {"force": 9.0, "moved": 1.1 * KNOWN}, "label", "uncertain"),
         ({"soft_fraction": 0.4}, {}, "queue", "soft"),
+        ({"soft_fraction": 0.4}, {"force": 0.01, "energy": 0.005}, "queue", "soft"),
         ({"soft_fraction": 0.6}, {}, "go on", "certain"),
         ({"soft_fraction": 0.4}, {"queued": 1}, "go on", "certain"),
         ({"soft_fraction": 0.4, "min_interval": 10}, {"since_label": 5}, "go on", "certain"),
         ({"check_interval": 50}, {"since_check": 50}, "queue", "check"),
         ({"check_interval": 50}, {"since_check": 49}, "go on", "certain"),
         ({"check_interval": 50}, {"since_check": 50, "queued": 1}, "go on", "certain"),
-        ({"max_labels": 3}, {"expected": 0.3, "asked": 3}, "stop", "budget spent"),
-        ({"max_labels": 3}, {"expected": 0.3, "asked": 2}, "label", "uncertain"),
+        ({"check_interval": "auto"}, {"since_check": 70, "check_interval": 70}, "queue", "check"),
+        ({"check_interval": "auto"}, {"since_check": 69, "check_interval": 70}, "go on", "certain"),
+        ({"check_interval": "auto"}, {"since_check": 70, "since_label": 9, "check_interval": 70}, "go on", "certain"),
+        ({}, {"since_check": 10**9}, "go on", "certain"),
+        ({"max_labels": 3}, {"force": 0.3, "asked": 3}, "stop", "budget spent"),
+        ({"max_labels": 3}, {"force": 0.3, "asked": 2}, "label", "uncertain"),
         ({"max_labels": 3}, {"asked": 3}, "go on", "certain"),
         ({"max_labels": 3, "check_interval": 50}, {"since_check": 50, "asked": 3}, "go on", "budget spent"),
         ({"max_labels": 0}, {"expected": None, "novelty": None}, "stop", "budget spent"),
     ],
 )
 def test_decisions(rules, now, action, reason):
-    decision = decide(Rules(**{**vars(RULES), **rules}), TRIED, situation(**now))
+    decision = decide(replace(RULES, **rules), TRIED, situation(**now))
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.label == (action == "label")
 
 
-def test_a_model_of_one_structure_is_looked_at_soon():
-    """It may be sure of itself for want of knowing better."""
-    for history, steps, novelty, reason in (
-        (History(), SETTLING - 1, 0.0, "certain"),
-        (History(), SETTLING, 0.0, "untried"),
-        (TRIED, SETTLING, 0.0, "certain"),
-        (History(), 1, FAMILIAR, "certain"),
-        (History(), 1, FAMILIAR + 0.01, "untried"),
-        (TRIED, 1, FAMILIAR + 0.01, "certain"),
+def test_what_decided_is_said_first():
+    decision = decide(RULES, TRIED, situation(force=0.1, energy=0.02, stress=3 * GIGAPASCAL))
+    assert decision.kind == "energy" and decision.urgency == pytest.approx(2.0)
+    assert decision.why.startswith("expected energy error 20 meV/atom (limit 10)")
+    assert "expected force error 0.1 eV/A (limit 0.2)" in decision.why and "GPa" not in decision.why
+    decision = decide(RULES, TRIED, situation(stress=3 * GIGAPASCAL, use=Use(stress=True)))
+    assert decision.kind == "stress" and decision.why.startswith("expected stress error 3 GPa (limit 1)")
+    assert (decision.expected, decision.threshold) == (0.1, 0.2)
+    nothing = decide(RULES, TRIED, situation(expected=None, novelty=None))
+    assert nothing.urgency == np.inf and nothing.why == "there is no model yet"
+
+
+def test_a_label_right_after_another_is_of_no_use_where_the_model_remains_unsure():
+    """The last labels left expected errors of twice the limit: only the decorrelation time asks for more of them."""
+    rules, unsure = replace(RULES, min_interval=10), History((learned(force=0.4),) * 5)
+    soon = {"since_label": 2, "force": 2 * ALARM * 0.2 - 0.01}
+    assert decide(rules, TRIED, situation(**soon)).reason == "uncertain"
+    assert decide(rules, unsure, situation(**soon)).reason == "too soon"
+    assert decide(rules, unsure, situation(**{**soon, "since_label": 10})).reason == "uncertain"
+    assert decide(rules, unsure, situation(**{**soon, "force": 2 * ALARM * 0.2 + 0.01})).reason == "uncertain"
+
+
+def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved():
+    """It may be sure of itself for want of knowing better; not after a number of steps."""
+    for n_tested, moved, reason in (
+        (0, LOOK - 0.01, "certain"),
+        (0, LOOK + 0.01, "untried"),
+        (0, np.inf, "untried"),
+        (1, LOOK + 0.01, "certain"),
+        (1, 2 * LOOK + 0.01, "untried"),
+        (LOOKS, np.inf, "certain"),
     ):
-        now = situation(since_label=steps, since_check=steps, novelty=novelty)
-        assert decide(RULES, history, now).reason == reason
+        history = History((learned(),) * n_tested)
+        assert decide(RULES, history, situation(moved=moved, since_label=1)).reason == reason
+    assert decide(RULES, History(), situation(moved=0.5 * LOOK, since_label=10**6, since_check=10**6)).reason == "certain"
+    assert look_after(LOOKS) == np.inf
+    closely = situation(moved=0.01, use=Use(look=0.0))
+    assert [decide(RULES, h, closely).reason for h in (History(), History((learned(),) * LOOKS))] == ["untried", "certain"]
 
 
-def test_a_walker_that_begins_with_a_model_is_not_looked_at_before_it_has_gone_anywhere():
-    assert decide(RULES, History(), situation(since_label=10**9, since_check=0, novelty=0.0)).action == "go on"
+def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
+    rules = Rules(min_interval=100)
+    interval, seen = rules.first_check, []
+    assert interval == 100 and Rules().first_check == FEWEST_BEFORE_CHECK
+    for _ in range(12):
+        interval = rules.next_check(interval, error=0.05, expected=0.04)
+        seen.append(interval)
+    assert seen[:3] == [200, 400, 800] and seen[-1] == LONGEST_CHECK
+    assert sum(100 * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
+    assert rules.next_check(800, error=0.09, expected=0.04) == 100
+    assert rules.next_check(800, error=TARGET + 0.01, expected=0.3) == 100
+    assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3) == 1600
 
 
-@given(st.floats(0, 10), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))
-def test_nothing_unknown_is_ever_trusted(expected, novelty, since_label, asked):
+@given(
+    st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50)
+)
+def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_label, asked):
     """Whatever else is asked for: beyond the alarm, or in unknown territory, the simulation does not go on."""
     rules = Rules(0.2, novelty=5.0, soft_fraction=0.5, check_interval=20, min_interval=10, max_labels=25)
-    decision = decide(rules, TRIED, Situation(expected, novelty, since_label, since_label, 0, asked))
-    if novelty > 5.0 or expected > ALARM * 0.2:
+    now = Situation(ExpectedErrors(force, energy, stress), novelty, since_label, since_label, 0, asked, use=Use(True))
+    decision = decide(rules, TRIED, now)
+    beyond = force > ALARM * 0.2 or energy > ALARM * TARGET_ENERGY or stress > ALARM * TARGET_STRESS
+    if novelty > 5.0 or beyond:
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25

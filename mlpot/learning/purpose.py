@@ -1,0 +1,182 @@
+"""What a script uses the answers of a calculator for, as far as the structures that it asks for tell.
+
+    momenta                                            dynamics: the targets decide
+    one coordinate of an earlier structure moved       a force constant: from the difference of forces
+    one component of its strain changed                an elastic constant: from the difference of stresses
+    strained as a whole                                an equation of state or a cell filter: the stress is used
+    a small step from an earlier structure             an optimiser: forces below their expected error do not say where the minimum is
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+
+from ..models.prediction import Prediction
+from ..structures import stress_matrix
+from .distances import deformation_between
+from .policy import Use
+
+Purpose = Literal["dynamics", "differences", "auto"]
+PURPOSES: tuple[Purpose, ...] = ("dynamics", "differences", "auto")
+
+SMALL = 0.1
+"""A: a displacement of one coordinate by no more is that of a finite difference; such tools take 0.01 to 0.05 A."""
+STEP = 0.3
+"""A: what optimisers move an atom by in a step; ASE's allow 0.2 A."""
+SMALL_STRAIN, STEP_STRAIN = 0.03, 0.15
+"""Likewise of strains."""
+SAME = 1e-7
+"""A, and of strains: smaller differences are rounding."""
+PRECISION = 0.05
+"""Largest expected error of a difference of forces or stresses, as a part of that difference: of a force constant or elastic
+constant as well, which makes 2.5 % of a frequency."""
+NO_FORCE, NO_STRESS = 1e-6, 1e-9
+"""eV/A and eV/A^3: what is smaller is zero by symmetry, and no measure for an error."""
+REMEMBERED = 4
+"""Structures: that which others are displaced from, and the last ones."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A structure that was asked for, and the answer.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    forces : (n_atoms, 3) array
+        eV/A.
+    stress : array or None
+        As ASE gives it, eV/A^3.
+    """
+
+    atoms: Atoms
+    forces: np.ndarray
+    stress: np.ndarray | None
+
+
+Kind = Literal["same", "displaced", "strained in one component", "strained", "near"]
+
+
+class Memory:
+    """The structures that were asked for last.
+
+    One that others are displaced from stays, however many these are.
+    """
+
+    def __init__(self) -> None:
+        self._asked: list[Asked] = []
+        self._kind: Kind | None = None
+
+    def base_of(self, atoms: Atoms) -> tuple[Kind | None, Asked | None]:
+        """The structure that this one is derived from, and how: the most special of all relations to those remembered."""
+        order: list[Kind] = ["same", "displaced", "strained in one component", "strained", "near"]
+        found: list[tuple[int, Asked]] = []
+        for asked in self._asked:
+            kind = relation(asked.atoms, atoms, 2 if self._kind == "displaced" else 1)
+            if kind is not None:
+                found.append((order.index(kind), asked))
+        if not found:
+            return None, None
+        rank, base = min(found, key=lambda item: item[0])
+        return order[rank], base
+
+    def note(self, asked: Asked) -> None:
+        """Remember an answer, and keep what it was derived from."""
+        self._kind, base = self.base_of(asked.atoms)
+        others = [known for known in self._asked if known is not base]
+        if self._kind == "same":
+            base = None
+        self._asked = [*([] if base is None else [base]), asked, *others][:REMEMBERED]
+
+
+def relation(base: Atoms, atoms: Atoms, n_coordinates: int = 1) -> Kind | None:
+    """How one structure comes from another; `n_coordinates` may have moved in a displaced one."""
+    if not np.array_equal(base.numbers, atoms.numbers) or not np.array_equal(base.pbc, atoms.pbc):
+        return None
+    if not np.array_equal(base.cell.array, atoms.cell.array):
+        return _strained(base, atoms) if base.cell.rank == atoms.cell.rank > 0 else None
+    moved = np.abs(atoms.positions - base.positions)
+    coordinates = int((moved > SAME).sum())
+    if coordinates == 0:
+        return "same"
+    if coordinates <= n_coordinates and len(atoms) > 1 and moved.max() <= SMALL:
+        return "displaced"
+    return "near" if np.sqrt((moved**2).sum(axis=1).max()) <= STEP else None
+
+
+def _strained(base: Atoms, atoms: Atoms) -> Kind | None:
+    deformation = deformation_between(base, atoms)
+    strain = (deformation + deformation.T) / 2 - np.eye(3)
+    largest = np.abs(strain).max()
+    moved = np.abs(atoms.positions - base.positions @ deformation).max(initial=0.0)
+    if largest > STEP_STRAIN or moved > STEP:
+        return None
+    if moved > np.sqrt(SAME):
+        return "near"
+    single = int((np.abs(strain[np.triu_indices(3)]) > max(SAME, largest**2)).sum()) == 1
+    return "strained in one component" if single and largest <= SMALL_STRAIN else "strained"
+
+
+def use_of(
+    purpose: Purpose, memory: Memory, atoms: Atoms, prediction: Prediction | None, wants_stress: bool
+) -> tuple[Use, bool]:
+    """What an answer is used for, and whether by a simulation of dynamics.
+
+    Parameters
+    ----------
+    purpose : str
+        As the user said.
+    memory : Memory
+    atoms : ase.Atoms
+    prediction : Prediction or None
+    wants_stress : bool
+        Whether it has been asked for.
+    """
+    if purpose == "dynamics" or (purpose == "auto" and atoms.has("momenta") and np.any(atoms.get_momenta())):
+        return Use(stress=wants_stress), True
+    kind, base = memory.base_of(atoms)
+    stress = wants_stress or kind in ("strained", "strained in one component")
+    if prediction is None:
+        return Use(stress=stress, early=False), False
+    if purpose == "differences" or kind in ("displaced", "strained in one component"):
+        return _differences(kind, base, prediction, stress), False
+    if kind in ("near", "strained"):
+        force = _largest(_free(prediction.forces, atoms), NO_FORCE)
+        tension = _largest(prediction.stress, NO_STRESS) if stress else np.inf
+        return Use(stress, False, force, tension), False
+    return Use(stress=stress, early=False), False
+
+
+def _differences(kind: Kind | None, base: Asked | None, prediction: Prediction, stress: bool) -> Use:
+    """Limits that make differences precise; of a structure that no other is the base of, its own forces are the measure."""
+    forces, tension = prediction.forces, prediction.stress
+    if base is not None and kind != "same":
+        forces = forces - base.forces
+        if tension is not None and base.stress is not None:
+            tension = tension - stress_matrix(base.stress)
+    of_stress = kind == "strained in one component" or (stress and kind != "displaced")
+    return Use(
+        stress, False,
+        PRECISION * _largest(forces, NO_FORCE) if kind != "strained in one component" else np.inf,
+        PRECISION * _largest(tension, NO_STRESS) if of_stress else np.inf,
+        look=0.0,
+    )  # fmt: skip
+
+
+def _largest(values: np.ndarray | None, zero: float) -> float:
+    """Largest component; infinite where symmetry makes all of them zero."""
+    largest = 0.0 if values is None else float(np.abs(values).max(initial=0.0))
+    return largest if largest > zero else np.inf
+
+
+def _free(forces: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """Forces as an optimiser sees them: without those that constraints take."""
+    free = forces.copy()
+    for constraint in atoms.constraints:
+        constraint.adjust_forces(atoms, free)
+    return free
+

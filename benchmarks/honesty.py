@@ -36,7 +36,7 @@ from honesty_tools import TOOLS
 
 from mlpot.report.toml_text import toml_value
 
-QUICK_STEPS = {"CO/Cu(111)": 300, "CuAu": 200, "ethanol": 150}
+QUICK_STEPS = {"CO/Cu(111)": 200, "CuAu": 150, "ethanol": 120}
 QUICK_TOOLS = ("dimer",)
 COMMAND = (sys.executable, "-m", "mlpot")
 

@@ -238,5 +238,5 @@ SYSTEMS = {
 }
 SHIPPED = {
     shipped.name: shipped
-    for shipped in (Shipped("demo", 12, 30), Shipped("learn_si", 10, 10), Shipped("learn_water", 75, 100))
+    for shipped in (Shipped("demo", 12, 12), Shipped("learn_si", 10, 10), Shipped("learn_water", 75, 100))
 }

@@ -3,7 +3,7 @@
 With whitened rows A of a group of structures, divided by their noises, and B of all rows (see `posterior`), the residuals r become
 (1 - A B^-1 A')^-1 r when the group is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. The
 posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the
-ensemble would have said of structures that it does not know, times D^2 where the representatives are a part of all points.
+ensemble would have said of structures that it does not know.
 
 Labels are checked by leaving out single structures. Uncertainties are calibrated otherwise: consecutive frames of a trajectory know
 each other, and leaving out one of them flatters, so structures that follow each other with the same atoms and config_type are left
@@ -77,8 +77,8 @@ class LeaveOut:
         Their columns.
     part : (n, n) array
         R_s of these.
-    width : float
-        D.
+    share : float
+        M / M_s.
     """
 
     design: Design
@@ -88,7 +88,7 @@ class LeaveOut:
     noises: Mapping[Group, float]
     representatives: np.ndarray
     part: np.ndarray
-    width: float
+    share: float
 
     @classmethod
     def of(cls, design: Design, posterior: Posterior) -> LeaveOut:
@@ -97,7 +97,7 @@ class LeaveOut:
         variances = posterior.column_scales[choice.columns] ** 2
         return cls(
             design, posterior.lower, posterior.whitened, posterior.column_scales, dict(posterior.noises),
-            choice.columns, choice.factor(posterior.factor) / variances, choice.width,
+            choice.columns, choice.factor(posterior.factor) / variances, choice.share,
         )  # fmt: skip
 
     def compare(self, group: Sequence[LabelledStructure]) -> list[LeftOut]:
@@ -146,7 +146,7 @@ class LeaveOut:
         factor, failed = lapack.dpotrf(np.eye(len(known)) - known @ known.T, lower=1, clean=1)
         if failed:
             factor = np.full_like(factor, np.nan)
-        half = self.width * solve_triangular(factor, known, lower=True, check_finite=False)
+        half = np.sqrt(self.share) * solve_triangular(factor, known, lower=True, check_finite=False)
         return np.linalg.norm(half, axis=0), half.T @ draws(len(half))
 
     def _compared(

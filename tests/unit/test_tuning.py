@@ -8,7 +8,7 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 import mlpot
 from mlpot.errors import FitError
 from mlpot.models.design_matrix import Group
-from mlpot.models.hyperparameters import Folds, Hyperparameters, divided, most_likely
+from mlpot.models.hyperparameters import Folds, TermHyperparameters, divided, most_likely
 from mlpot.models.settings import FitConfig
 from mlpot.models.task import FitTask
 from mlpot.structures import all_labelled

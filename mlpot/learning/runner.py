@@ -13,8 +13,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from .calculator import BudgetSpent
 from .campaign import Campaign
+from .events import BudgetSpent
 from .journal import Journal, RunSettings
 from .record import TRAJECTORY, Step, frame_text
 from .walker import Walker

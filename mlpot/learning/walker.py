@@ -7,9 +7,11 @@ from dataclasses import asdict
 import numpy as np
 from ase import Atoms
 
-from .calculator import Event, LabelNeeded, Pace, WalkerCalculator
+from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign, Query
 from .dynamics import Dynamics, DynamicsPlan
+from .events import Event, LabelNeeded
+from .pace import Pace
 from .record import Step
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from .cli_driver import driver, ipi_pes
 from .cli_template import template
-from .errors import ConfigError, MlpotError
+from .errors import ConfigError, ExplodedError, MlpotError
 
 if TYPE_CHECKING:
     from .models.calibration import Calibration
@@ -227,19 +227,25 @@ def learn(
         keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
         run.observer = view.show
         started = time.perf_counter()
-        status = run.run()
-        n_labels, verdict = run.campaign.learner.n_labels, run.journal.convergence.verdict
+        status, exploded = "exploded", None
+        try:
+            status = run.run()
+        except ExplodedError as error:
+            exploded = error
+        n_labels, verdict = run.campaign.learner.n_labels, run.verdict
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     report = write_run_report(folder)
     if status == "budget":
         console.print(
             f"ended early: the budget of \\[learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
         )
-    if verdict == "stalled":
-        console.print("stalled, not converged: no label is asked for, yet check labels show errors above target_error")
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
+    if exploded is None:
+        console.print(verdict.text, style="green" if verdict.is_converged else "red", markup=False)
     for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
         console.print(f"{name + ':':12s}{file}")
+    if exploded is not None:
+        raise exploded
 
 
 @app.command("import-gap", epilog="Example:  mlpot import-gap gp_iter6_sparse9k.xml -o si.h5")

@@ -93,6 +93,8 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
         Before anything is written, where it can be told.
     """
     starts = [(name, _start(structure), dynamics.plan()) for name, structure, dynamics in settings.all_walkers()]
+    for name, atoms, plan in starts:
+        plan.check_start(name, atoms)
     with _campaign(settings, resume) as campaign:
         yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], settings.run_settings())
 
@@ -115,6 +117,8 @@ def _campaign(s: LearningFile, resume: bool) -> Campaign:
 
 
 def _start(structure: StructureSettings) -> Atoms:
-    atoms = read_structures(structure.file)[-1].repeat(structure.repeat)
+    atoms = read_structures(structure.file)[-1]
+    if structure.repeat != (1, 1, 1):  # of some constraints ASE cannot make copies
+        atoms = atoms.repeat(structure.repeat)
     atoms.calc = None
     return atoms

@@ -51,3 +51,7 @@ class ServerError(MlpotError, OSError):
 
 class EvaluationError(MlpotError, RuntimeError):
     """Energies, forces or virials came out that no simulation may go on with: not finite, of a wrong shape."""
+
+
+class ExplodedError(MlpotError, RuntimeError):
+    """A simulation has blown up: a temperature, a displacement or an atom that no simulation may go on with."""

@@ -14,7 +14,9 @@ from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.dynamics import DynamicsPlan
 from .learning.journal import RunSettings
-from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Convergence, Rules
+from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Rules
+from .learning.relaxation import RelaxationPlan
+from .learning.verdict import Convergence
 from .models.representatives import NOVEL
 from .models.settings import (
     FitConfig,
@@ -30,6 +32,7 @@ from .units import GIGAPASCAL
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 
+Ensemble = Literal["nve", "nvt", "npt", "relax"]
 Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
 """Temperatures, K."""
 
@@ -57,22 +60,36 @@ class StructureSettings(Settings):
 
 
 class DynamicsSettings(Settings):
-    """Molecular dynamics."""
+    """Molecular dynamics, or a relaxation."""
 
-    ensemble: Literal["nve", "nvt", "npt"] = Field("nvt", description="nve | nvt | npt")
+    ensemble: Ensemble = Field("nvt", description="nve | nvt | npt | relax")
     temperature_K: PositiveFloat | Ramp = Field(
         300.0, description="a number, or [start, end] for a linear ramp; [300, 300, 900] is held in the first half"
     )
     timestep_fs: PositiveFloat = Field(1.0, description="fs")
-    steps: PositiveInt = Field(2000, description="steps of the whole run")
+    steps: PositiveInt = Field(2000, description="steps of the whole run; of a relaxation the largest number of them")
     seed: int = Field(0, ge=0, description="of velocities and thermostat")
     thermostat_fs: PositiveFloat = Field(100.0, description="time constant of the Langevin thermostat, fs")
     pressure_GPa: float = Field(0.0, description="npt: external pressure")
     barostat_fs: PositiveFloat = Field(1000.0, description="npt: time constant of the barostat, fs")
     shape: Literal["volume", "cell"] = Field("volume", description="npt: what may change, the volume or the whole cell")
+    relax: Literal["positions", "cell"] = Field(
+        "positions", description="relax: positions alone or the cell too; temperatures and times are not used"
+    )
+    fmax: PositiveFloat = Field(0.02, description="relax: largest force at the end, eV/A, confirmed by a label")
 
-    def plan(self) -> DynamicsPlan:
+    @model_validator(mode="after")
+    def _relaxes_what_it_says(self) -> DynamicsSettings:
+        if self.relax == "cell" and self.ensemble != "relax":
+            raise ValueError(
+                f'relax = "cell" is for ensemble = "relax", and that is "{self.ensemble}"; change one of them'
+            )
+        return self
+
+    def plan(self) -> DynamicsPlan | RelaxationPlan:
         """As the runner takes it."""
+        if self.ensemble == "relax":
+            return RelaxationPlan(self.steps, self.fmax, self.relax == "cell")
         t = self.temperature_K
         return DynamicsPlan(
             ensemble=self.ensemble,
@@ -139,7 +156,9 @@ class LearningSettings(Settings):
     threshold: Literal["adaptive"] | PositiveFloat = Field(
         "adaptive", description='largest expected error of a force that is trusted, eV/A, or "adaptive"'
     )
-    target: PositiveFloat = Field(TARGET, description="eV/A: what an adaptive threshold comes down to")
+    target: PositiveFloat = Field(
+        TARGET, description="eV/A: what an adaptive threshold comes down to, and what the verdict compares errors with"
+    )
     target_energy: PositiveFloat = Field(
         TARGET_ENERGY, description="largest expected error of the energy that is trusted, eV/atom"
     )
@@ -195,7 +214,9 @@ class WalkerSettings(Settings):
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         None, description="copies along the cell vectors"
     )
-    ensemble: Literal["nve", "nvt", "npt"] | None = Field(None, description="nve | nvt | npt")
+    ensemble: Ensemble | None = Field(None, description="nve | nvt | npt | relax")
+    relax: Literal["positions", "cell"] | None = Field(None, description="positions | cell")
+    fmax: PositiveFloat | None = Field(None, description="eV/A")
     temperature_K: PositiveFloat | Ramp | None = Field(None, description="K")
     pressure_GPa: float | None = Field(None, description="GPa")
     timestep_fs: PositiveFloat | None = Field(None, description="fs")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +14,11 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
+from ..errors import ConfigError
 from ..units import FEMTOSECOND, GIGAPASCAL
+from . import guards
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,101 @@ class DynamicsPlan:
     pressure_GPa: float = 0.0
     whole_cell: bool = False
 
+    @property
+    def is_heated(self) -> bool:
+        """Whether the thermostat's temperature changes along the run."""
+        return self.ensemble != "nve" and len(set(self.ramp)) > 1
+
+    @property
+    def suspects(self) -> str:
+        """What to look at first when it blows up."""
+        return (
+            f'the time step (timestep_fs = {self.timestep_fs:g}, smaller?), the start (not relaxed? ensemble = "relax")'
+        )
+
+    def check_start(self, name: str, atoms: Atoms) -> None:
+        """ConfigError if a walker cannot start from these atoms."""
+        if self.ensemble == "npt":
+            require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"')
+
+
+def require_cell(name: str, atoms: Atoms, what: str, instead: str) -> None:
+    """ConfigError unless the atoms have a cell that is periodic in three dimensions, which `what` needs and `instead` does not."""
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise ConfigError(
+            f"walker {name}: {what} needs three periodic cell vectors, and the structure has pbc = {atoms.pbc.tolist()} and "
+            f"{atoms.cell.rank} cell vectors; use {instead}, or give the structure a cell"
+        )
+
+
+def require_stress(atoms: Atoms, what: str) -> None:
+    """ConfigError unless the results of the atoms' calculator have the stress that `what` needs."""
+    if "stress" not in atoms.calc.results:
+        raise ConfigError(f"{what} needs a stress, and the label has none; use a labeller.calculator that gives one")
+
+
+@dataclass(frozen=True)
+class Course:
+    """Temperatures and times of a run: those of its plan, unless the run was resumed with another plan.
+
+    What has begun stays as it was: a ramp keeps its first and last step when a run is resumed with more steps, and time goes on
+    from where it was when a run is resumed with another time step.
+
+    Parameters
+    ----------
+    ramp : tuple of float
+        See `DynamicsPlan`.
+    begin, end : int
+        First and last step of the ramp.
+    timestep_fs : float
+        Time step, fs, since ...
+    since_step, since_fs : int, float
+        ... this step, which was at this time.
+    """
+
+    ramp: tuple[float, ...]
+    begin: int
+    end: int
+    timestep_fs: float
+    since_step: int = 0
+    since_fs: float = 0.0
+
+    @classmethod
+    def of(cls, plan: DynamicsPlan) -> Course:
+        """Of a run that starts."""
+        return cls(plan.ramp, 0, plan.steps, plan.timestep_fs)
+
     def temperature(self, step: int) -> float:
-        """Temperature of the thermostat at a step, K."""
-        passed = min(step / self.steps, 1.0) * (len(self.ramp) - 1)
+        """Temperature of the thermostat at a step, K; after the ramp its last one."""
+        part = max(0.0, min((step - self.begin) / (self.end - self.begin), 1.0))
+        passed = part * (len(self.ramp) - 1)
         line = min(int(passed), len(self.ramp) - 2)
         start, end = self.ramp[line : line + 2]
         return start + (end - start) * (passed - line)
+
+    def time_fs(self, step: int) -> float:
+        """Time of a step, fs."""
+        return self.since_fs + (step - self.since_step) * self.timestep_fs
+
+    def resumed(self, plan: DynamicsPlan, step: int) -> Course:
+        """The course from a step on, where the run is resumed with this plan."""
+        course = self
+        if plan.ramp != self.ramp:
+            course = replace(course, ramp=plan.ramp, begin=step, end=max(plan.steps, step + 1))
+        if plan.timestep_fs != self.timestep_fs:
+            now = self.time_fs(step)
+            course = replace(course, timestep_fs=plan.timestep_fs, since_step=step, since_fs=now)
+        return course
+
+    def say_what_is_kept(self, plan: DynamicsPlan, step: int) -> None:
+        """Log what a plan that was changed means for a run that is resumed at a step, with this course from there on."""
+        if self.begin == step > 0 and plan.is_heated:
+            log.warning("the new temperature_K = %s is passed in the steps %d to %d", list(plan.ramp), step, self.end)
+        elif plan.is_heated and plan.steps > self.end:
+            log.warning(
+                "the ramp of temperatures ends at step %d, as it did when it began; %g K are held until step %d",
+                self.end, self.ramp[-1], plan.steps,
+            )  # fmt: skip
 
 
 class Dynamics:
@@ -65,6 +159,9 @@ class Dynamics:
 
     def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
+        self.course = Course.of(plan)
+        self.hottest = 0.0
+        """Highest temperature of the start and the thermostat so far, K."""
         self.rng = np.random.default_rng(plan.seed)
         self._integrator: VelocityVerlet | LangevinBAOAB | None = None
 
@@ -73,21 +170,49 @@ class Dynamics:
         """Whether the start has been calculated."""
         return self._integrator is not None
 
+    @property
+    def time_fs(self) -> float:
+        """Time of the present step, fs."""
+        return self.course.time_fs(self.step)
+
+    @property
+    def temperature_K(self) -> float:
+        """Of the atoms, K."""
+        return float(self.atoms.get_temperature())
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the present state may be the beginning of an explosion."""
+        return self.has_begun and guards.is_doubtful(self.atoms, self.hottest)
+
     def begin(self) -> None:
         """Draw velocities where there are none, and calculate the first step."""
         if not np.any(self.atoms.get_momenta()):
-            thermalize_momenta(self.atoms, temperature_K=self.plan.temperature(0), rng=self.rng)
+            thermalize_momenta(self.atoms, temperature_K=self.course.temperature(0), rng=self.rng)
             if len(self.atoms) > 1:
                 Stationary(self.atoms)
         self.atoms.get_forces()
+        if self.plan.ensemble == "npt":
+            require_stress(self.atoms, 'ensemble = "npt"')
+        self.hottest = max(self.course.temperature(0), self.temperature_K)
         self._integrator = self._make_integrator()
 
     def advance(self) -> None:
         """One step."""
         self.step += 1
         if isinstance(self._integrator, LangevinBAOAB):
-            self._integrator.set_temperature(self.plan.temperature(self.step))
+            temperature = self.course.temperature(self.step)
+            self.hottest = max(self.hottest, temperature)
+            self._integrator.set_temperature(temperature)
         self._integrator.step()
+
+    def trouble(self, before: dict, cutoff: float) -> str | None:
+        """What shows that the step from the state `before` blew up, or None; `cutoff` (A) is that of the model."""
+        return (
+            guards.jumped(before["positions"], before["cell"], self.atoms)
+            or guards.hot(self.atoms, self.hottest)
+            or guards.flown(self.atoms, self.hottest, cutoff)
+        )
 
     def _make_integrator(self) -> VelocityVerlet | LangevinBAOAB:
         plan, step = self.plan, self.plan.timestep_fs * FEMTOSECOND
@@ -103,19 +228,19 @@ class Dynamics:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using heuristic P_mass")  # ASE's own default, chosen on purpose
             return LangevinBAOAB(
-                self.atoms, step, temperature_K=plan.temperature(self.step), rng=self.rng,
+                self.atoms, step, temperature_K=self.course.temperature(self.step), rng=self.rng,
                 T_tau=plan.thermostat_fs * FEMTOSECOND, **barostat,
             )  # fmt: skip
 
     def state(self) -> dict:
-        """Positions, momenta, cell, results, random numbers and thermostat of the present step."""
+        """Positions, momenta, cell, results, random numbers, thermostat and course of the present step."""
         state = {
             "step": self.step,
-            "positions": self.atoms.positions.copy(),
+            **positions_state(self.atoms),
             "momenta": self.atoms.get_momenta(),
-            "cell": self.atoms.cell.array.copy(),
-            "results": dict(self.atoms.calc.results),
             "rng": self.rng.bit_generator.state,
+            "hottest": self.hottest,
+            "course": asdict(self.course),
         }
         for name in ("p_eps", "force_eps"):
             if hasattr(self._integrator, name):
@@ -124,16 +249,37 @@ class Dynamics:
 
     def restore(self, state: dict) -> None:
         """Stand where `state` was taken; nothing is calculated again."""
-        self.step = state["step"]
-        self.atoms.set_cell(state["cell"])
-        self.atoms.set_positions(state["positions"])
-        self.atoms.set_momenta(state["momenta"])
-        remember(self.atoms.calc, self.atoms, state["results"])
+        self.step, self.hottest = state["step"], state["hottest"]
+        self.course = Course(**{**state["course"], "ramp": tuple(state["course"]["ramp"])})
+        self.atoms.set_momenta(state["momenta"], apply_constraint=False)
+        restore_positions(self.atoms, state)
         self.rng.bit_generator.state = state["rng"]
         self._integrator = self._make_integrator()
         for name in ("p_eps", "force_eps"):
             if name in state:
                 setattr(self._integrator, name, copy(state[name]))
+
+    def resume(self, state: dict) -> None:
+        """Go on from `state` of an earlier process, whose plan may have had other steps, temperatures or another time step."""
+        self.restore(state)
+        self.course = self.course.resumed(self.plan, self.step)
+        self.course.say_what_is_kept(self.plan, self.step)
+        if isinstance(self._integrator, LangevinBAOAB):
+            self._integrator.set_temperature(self.course.temperature(self.step))
+
+
+def positions_state(atoms: Atoms) -> dict:
+    """Positions, cell and results of the atoms as they are, for `restore_positions`."""
+    return {
+        "positions": atoms.positions.copy(), "cell": atoms.cell.array.copy(), "results": dict(atoms.calc.results),
+    }  # fmt: skip
+
+
+def restore_positions(atoms: Atoms, state: dict) -> None:
+    """Put atoms where `positions_state` found them, constraints or not; nothing is calculated again."""
+    atoms.set_cell(state["cell"])
+    atoms.set_positions(state["positions"], apply_constraint=False)
+    remember(atoms.calc, atoms, state["results"])
 
 
 def remember(calculator: Calculator, atoms: Atoms, results: dict) -> None:

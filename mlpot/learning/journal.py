@@ -14,8 +14,8 @@ from typing import Any
 from ..units import HOUR
 from .campaign import Answer, Campaign
 from .folder import GrowingFile
-from .policy import Convergence
 from .record import LOG, LOG_COLUMNS, Step
+from .verdict import Convergence, Look, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +118,15 @@ class Journal:
         if answer.paid and answer.atoms is not None:
             seconds = self.campaign.source.store.seconds(answer.query.key)
             self.spent = replace(self.spent, labels=self.spent.labels + seconds)
-        error = None if answer.lesson is None else answer.lesson.force_error
-        if answer.query.reason == "check" and error is not None:
-            self.convergence = self.convergence.checked(error)
+        lesson = answer.lesson
+        if lesson is not None and lesson.force_error is not None:
+            look = Look(lesson.force_error, lesson.expected_after, answer.query.reason == "check")
+            self.convergence = self.convergence.looked(look)
         return answer
+
+    def conclude(self, heated: bool = False, wanted: bool = False) -> Verdict:
+        """The verdict if the run ended now; see `Convergence.conclude`."""
+        return self.convergence.conclude(self.campaign.learner.rules.target, heated, wanted)
 
     def is_out_of_time(self) -> bool:
         """Whether the budget of wall or processor time is spent."""
@@ -139,17 +144,29 @@ class Journal:
         """Whether the last checkpoint is too long ago."""
         return time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
 
-    def checkpoint(self, status: str, walkers: Sequence[dict[str, Any]]) -> None:
-        """Put everything on the disk: files first, then the state that refers to them."""
+    def checkpoint(self, status: str, walkers: Sequence[dict[str, Any]], verdict: Verdict | None = None) -> None:
+        """Put everything on the disk: files first, then the state that refers to them.
+
+        Parameters
+        ----------
+        status : str
+            "running", or why the run has ended.
+        walkers : sequence of dict
+            Their states.
+        verdict : Verdict or None
+            Of a run that has ended; by default what the labels say.
+        """
+        verdict = verdict or self.conclude()
+        is_over = status != "running"
         self.spent = self._spent_now()
         self._begin_clock()
         self.campaign.folder.save_state(
             {
                 "status": status,
-                "verdict": self.convergence.verdict,
+                "verdict": verdict.name if is_over else self.convergence.verdict,
                 "walkers": list(walkers),
                 "campaign": self.campaign.state(),
-                "convergence": self.convergence.state(),
+                "convergence": {**self.convergence.state(), **(verdict.state() if is_over else verdict.numbers)},
                 "spent": {
                     **asdict(self.spent),
                     "cores_per_label": self.settings.cores_per_label,
@@ -159,11 +176,12 @@ class Journal:
             }
         )
 
-    def mark(self, status: str) -> None:
-        """Note why the run ended, without touching the last finished checkpoint."""
+    def mark(self, status: str, verdict: Verdict) -> None:
+        """Note why the run ended, and the verdict, without touching the last finished checkpoint."""
         state = self.campaign.folder.load_state()
         if state is not None:
-            self.campaign.folder.save_state({**state, "status": status})
+            told = {**state["convergence"], **verdict.state()}
+            self.campaign.folder.save_state({**state, "status": status, "verdict": verdict.name, "convergence": told})
 
     def close(self) -> None:
         """Finish the files."""

@@ -7,7 +7,7 @@ are larger (`EARLY`), and they come down to the targets after a fixed number of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -37,8 +37,6 @@ FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
 TOO_LARGE = 2.0
 """A check label with an error of more than this multiple of the expected one begins the checks anew."""
-CHECKS = 3
-"""Check labels in a row that must be below the target error before a run counts as converged."""
 
 Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
@@ -308,48 +306,3 @@ def _decision(action: Action, reason: str, now: Situation, limits: Limits | None
     force = None if now.expected is None else now.expected.force
     threshold = None if limits is None else limits.force
     return Decision(action, reason, force, now.novelty, threshold, now.expected, limits)
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Whether a run has nothing more to learn; *stalled*, where no label is asked for but errors are too large, is not.
-
-    Parameters
-    ----------
-    after : int or None
-        Steps of all walkers without an uncertain prediction; None: never.
-    target : float
-        RMS force error that check labels must show, eV/A.
-    calm : int
-        Such steps so far.
-    errors : tuple of float
-        RMS force errors of the last check labels, eV/A.
-    """
-
-    after: int | None = None
-    target: float = 0.0
-    calm: int = 0
-    errors: tuple[float, ...] = ()
-
-    def stepped(self, n_steps: int, surprised: bool) -> Convergence:
-        """After steps of all walkers; `surprised` when one of them needed a label."""
-        return replace(self, calm=0 if surprised else self.calm + n_steps)
-
-    def checked(self, error: float) -> Convergence:
-        """After a check label."""
-        return replace(self, errors=(*self.errors, error)[-CHECKS:])
-
-    @property
-    def verdict(self) -> str:
-        """ "learning", "converged" or "stalled"."""
-        if self.after is None or self.calm < self.after or len(self.errors) < CHECKS:
-            return "learning"
-        return "converged" if max(self.errors) < self.target else "stalled"
-
-    def state(self) -> dict:
-        """For `restore`."""
-        return {"calm": self.calm, "errors": list(self.errors)}
-
-    def restore(self, state: dict) -> Convergence:
-        """The same after a restart."""
-        return replace(self, calm=state["calm"], errors=tuple(state["errors"]))

@@ -15,7 +15,10 @@ LOG, TRAJECTORY = "log.csv", "trajectory"
 LOG_COLUMNS = (
     "step", "time_fs", "temperature_K", "energy_eV", "max_energy_std_eV", "threshold", "labelled", "model_version", "seconds",
     "expected_error_eV_per_A", "force_error_eV_per_A", "novelty", "reason", "n_labels", "walker",
+    "expected_energy_error_eV_per_atom", "expected_stress_error_GPa", "max_force_eV_per_A",
 )  # fmt: skip
+LATER_COLUMNS = LOG_COLUMNS[-3:]
+"""Columns that logs of earlier versions lack."""
 WORDS = ("reason", "walker")
 """Columns of text."""
 QUEUED = ("soft", "check")
@@ -31,7 +34,7 @@ class Step:
     step, n_steps : int
         This one, and how many there will be, of this walker; a server does not tell its clients, which leaves n_steps None.
     time_fs, temperature_K : float or None
-        None when only the server knows.
+        None when only the server knows, and in a relaxation.
     energy_eV : float
         The potential energy; of several beads their mean.
     max_energy_std_eV : float or None
@@ -50,6 +53,10 @@ class Step:
     walker : str
     n_queued : int
         Labels under way that nobody waits for, of all walkers; not in log.csv.
+    expected_energy_error_eV_per_atom, expected_stress_error_GPa : float or None
+        Of the prediction; the stress without a three-dimensional cell is None.
+    max_force_eV_per_A : float or None
+        Largest force on an atom.
     """
 
     step: int
@@ -69,6 +76,9 @@ class Step:
     reason: str
     walker: str
     n_queued: int = 0
+    expected_energy_error_eV_per_atom: float | None = None
+    expected_stress_error_GPa: float | None = None
+    max_force_eV_per_A: float | None = None
 
     def row(self) -> str:
         """As a line of log.csv; empty where there is nothing to say."""
@@ -91,6 +101,9 @@ def frame_text(atoms: Atoms, results: Mapping, uncertainty: Mapping, info: Mappi
         comment["energy"] = results["energy"]
     if "stress" in results:
         comment["stress"] = stress_matrix(results["stress"])
+    for name in ("energy_std", "stress_std"):
+        if name in uncertainty:
+            comment[name] = uncertainty[name]
     if "forces" in results:
         columns["forces"] = ("R", results["forces"])
     for name in ("energies_std", "forces_std"):

@@ -12,11 +12,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from ..errors import ExplodedError
 from .campaign import Campaign
 from .events import BudgetSpent
 from .journal import Journal, RunSettings
 from .record import TRAJECTORY, Step, frame_text
+from .verdict import Verdict
 from .walker import Walker
 
 log = logging.getLogger(__name__)
@@ -46,24 +49,40 @@ class LearningRun:
         self.campaign, self.walkers, self.settings = campaign, tuple(walkers), settings or RunSettings()
         self.observer = observer
         self.journal = Journal(campaign, self.settings)
+        self.verdict: Verdict | None = None
+        """How far the run has come; None until it ends."""
 
     def run(self) -> str:
         """Run to the last step of all walkers, or to an earlier end; what that was.
 
         "finished"; "budget" when a label was needed that `max_labels` did not allow, or time was up; "converged" when there
-        was nothing more to learn.
+        was nothing more to learn, or all walkers were relaxations that have ended. `verdict` says what the result is worth.
+
+        Raises
+        ------
+        ExplodedError
+            If a simulation blows up: state.json then has the status "exploded" and is otherwise the last checkpoint.
         """
         try:
             self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
             status = self._rounds()
             self.journal.settle_queue(wait=True)
+            self.verdict = self._conclude()
             self._checkpoint(status)
             return status
         except BudgetSpent as end:
             log.warning("%s", end)
             self.campaign.wait_for_queue()
-            self.journal.mark("budget")
+            self.verdict = self._conclude(wanted=True)
+            self.journal.mark("budget", self.verdict)
             return "budget"
+        except ExplodedError as end:
+            log.warning("%s", end)
+            self.campaign.wait_for_queue()
+            told = self.journal.conclude()
+            self.verdict = Verdict("not converged", f"a simulation has blown up: {end}", "", told.numbers)
+            self.journal.mark("exploded", self.verdict)
+            raise
         finally:
             self.journal.close()
 
@@ -89,13 +108,23 @@ class LearningRun:
             n_labels = self.campaign.learner.n_labels
             self.journal.settle_queue(wait=not self.settings.asynchronous)
             self._round(active)
-            if self.journal.is_due or self.campaign.learner.n_labels > n_labels:
+            is_due = self.journal.is_due or self.campaign.learner.n_labels > n_labels
+            if is_due and not any(walker.dynamics.is_doubtful for walker in active):
                 self._checkpoint("running")
             if self.journal.convergence.verdict == "converged":
                 return "converged"
             if self.journal.is_out_of_time():
                 return "budget"
-        return "finished"
+        return "converged" if all(walker.is_relaxed for walker in self.walkers) else "finished"
+
+    def _conclude(self, wanted: bool = False) -> Verdict:
+        """The worst verdict on relaxations and on what labels show of dynamics, with the numbers of all labels."""
+        told = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
+        found = [walker.verdict() for walker in self.walkers if walker.relaxation is not None]
+        if len(found) < len(self.walkers):
+            found.append(told)
+        worst = min(found, key=lambda verdict: verdict.is_converged)
+        return replace(worst, numbers=told.numbers)
 
     def _round(self, active: Sequence[Walker]) -> None:
         """One step of each walker."""
@@ -151,6 +180,8 @@ class LearningRun:
         if walker.event.queued is not None:
             self.campaign.enqueue(walker.event.queued)
         self.observer(step)
+        if walker.trouble is not None:
+            raise walker.exploded(walker.trouble)
 
     def _checkpoint(self, status: str) -> None:
-        self.journal.checkpoint(status, [walker.state() for walker in self.walkers])
+        self.journal.checkpoint(status, [walker.state() for walker in self.walkers], self.verdict)

@@ -38,30 +38,36 @@ def extended(model: SparseGP, unseen: tuple[int, ...]) -> SparseGP:
         For an element beyond the table of properties.
     """
     known = model.fitted_species
-    closest = similarities(unseen, known).argmax(axis=1)
-    stand_ins = {z: known[k] for z, k in zip(unseen, closest, strict=True)}
+    alike = similarities(unseen, known)
+    stand_ins = {z: known[k] for z, k in zip(unseen, alike.argmax(axis=1), strict=True)}
+    noises = model.noises
+    for z, similarity in zip(unseen, alike.max(axis=1).tolist(), strict=True):
+        noises = noises.standing_in(z, stand_ins[z], similarity)
     energies = model.baseline.isolated_atom_energies
     energies = {z: energies[other] for z, other in stand_ins.items() if other in energies} | energies
     return replace(
         model,
         species=tuple(sorted({*model.species, *unseen})),
         stand_ins={**model.stand_ins, **stand_ins},
-        terms=tuple(_extended_term(term, unseen) for term in model.terms),
+        terms=tuple(_extended_term(term, stand_ins) for term in model.terms),
+        noises=noises,
         baseline=replace(model.baseline, isolated_atom_energies=energies),
     )
 
 
-def _extended_term(term: Term, unseen: tuple[int, ...]) -> Term:
-    """The term whose density has channels' weights for more elements, and no points at them."""
+def _extended_term(term: Term, stand_ins: dict[int, int]) -> Term:
+    """The term whose density has channels' weights for more elements, no points at them, and energy scales of their stand-ins."""
     if not isinstance(term, SoapTerm):
         return term
-    own = term.descriptor
+    own, unseen = term.descriptor, tuple(stand_ins)
     species = tuple(sorted({*own.species, *unseen}))
+    scales = dict(zip(own.species, term.energy_scales, strict=True))
     points = dict(zip(own.species, term.sparse_features, strict=True))
     none = np.empty((0, own.n_features))
     return replace(
         term,
         descriptor=_extended_descriptor(own, species, unseen),
+        energy_scales=tuple(scales[stand_ins.get(z, z)] for z in species),
         sparse_features=tuple(points.get(z, none) for z in species),
     )
 

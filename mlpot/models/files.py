@@ -104,7 +104,8 @@ def _noises(header: dict[str, Any]) -> Noises:
     """What the file says, or what a file of format 3 and older says in its calibration."""
     if "noises" in header:
         values = header["noises"]
-        return Noises(values["energy"], values["virial"], {int(z): noise for z, noise in values["forces"].items()})
+        forces, sizes = ({int(z): value for z, value in values[name].items()} for name in ("forces", "sizes"))
+        return Noises(values["energy"], values["virial"], forces, sizes)
     old = header.get("calibration", {})
     floor = old.get("force_floor", 0.0) / old.get("force_scale", 1.0)
     return Noises(forces=dict.fromkeys(header["species"], floor) if floor else {})

@@ -91,12 +91,13 @@ def fit(
         model = task.model(posterior, terms)
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
-    model = model.calibrated(calibration_of(left_out))
+    alone, grouped = [found.alone for found in left_out], [found.grouped for found in left_out]
+    model = model.calibrated(calibration_of(grouped))
     noises = model.noises.by_label()
     report = replace(
-        _report(task, model, posterior, left_out if config.check_labels else [], trials),
-        suspicious=suspicious_labels(left_out, noises) if config.check_labels else [],
-        coverage=covered(left_out, model.calibration),
+        _report(task, model, posterior, alone if config.check_labels else [], trials),
+        suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
+        coverage=covered(grouped, model.calibration),
         cpu_seconds=time.process_time() - started,
     )
     return replace(model, report=report)

@@ -340,7 +340,7 @@ class Fit:
             jitter=self.config.jitter,
             config=self.config,
             provenance=provenance(self.structures),
-            noises=Noises.of(posterior.noises),
+            noises=Noises.of(posterior),
         )
 
 

@@ -2,11 +2,12 @@
 
 With whitened rows A of a group of structures, divided by their noises, and B of all rows (see `posterior`), the residuals r become
 (1 - A B^-1 A')^-1 r when the group is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. The
-posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U, with R^-T D A' for the outer U where
-the representatives are a part of all points: what the ensemble would have said of structures that it does not know.
+posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the
+ensemble would have said of structures that it does not know.
 
-Consecutive frames of a trajectory know each other, and leaving out one of them flatters: structures that follow each other with the
-same atoms and config_type are left out together, as far as there is room for their rows.
+Labels are checked by leaving out single structures. Uncertainties are calibrated otherwise: consecutive frames of a trajectory know
+each other, and leaving out one of them flatters, so structures that follow each other with the same atoms and config_type are left
+out together, as far as there is room for their rows.
 """
 
 from __future__ import annotations
@@ -43,6 +44,22 @@ MOST_ROWS, MOST_TOGETHER, FEWEST_GROUPS = 1200, 10, 8
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What the fit to other structures makes of one.
+
+    Parameters
+    ----------
+    alone : Comparison
+        By the fit to all others.
+    grouped : Comparison
+        By the fit to all but its group.
+    """
+
+    alone: Comparison
+    grouped: Comparison
+
+
+@dataclass(frozen=True)
 class LeaveOut:
     """What predicts structures without themselves.
 
@@ -60,8 +77,8 @@ class LeaveOut:
         Their columns.
     part : (n, n) array
         R_s of these.
-    widths : (n,) array
-        D.
+    share : float
+        M / M_s.
     """
 
     design: Design
@@ -71,7 +88,7 @@ class LeaveOut:
     noises: Mapping[Group, float]
     representatives: np.ndarray
     part: np.ndarray
-    widths: np.ndarray
+    share: float
 
     @classmethod
     def of(cls, design: Design, posterior: Posterior) -> LeaveOut:
@@ -80,25 +97,37 @@ class LeaveOut:
         variances = posterior.column_scales[choice.columns] ** 2
         return cls(
             design, posterior.lower, posterior.whitened, posterior.column_scales, dict(posterior.noises),
-            choice.columns, choice.factor(posterior.factor) / variances, choice.widths,
+            choice.columns, choice.factor(posterior.factor) / variances, choice.share,
         )  # fmt: skip
 
-    def compare(self, group: Sequence[LabelledStructure]) -> list[Comparison]:
-        """Errors of structures when all of them are left out of the fit."""
+    def compare(self, group: Sequence[LabelledStructure]) -> list[LeftOut]:
+        """Errors of structures when each of them, and when all of them are left out of the fit."""
         with single_blas_thread():
             found = [self._rows(structure) for structure in group]
             raw, whitened, residual, noise = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
             scaled = (whitened * self.column_scales).T
             known = solve_triangular(self.lower, scaled, lower=True, check_finite=False)
-            error = -noise * np.linalg.solve(np.eye(len(noise)) - known.T @ known, residual)
-            exact, members = self._spread(raw)
+            hat = known.T @ known
+            together = self._errors(raw, hat, residual, noise)
+        results, begin = [], 0
+        for structure, arrays in zip(group, found, strict=True):
+            own = slice(begin, begin := begin + len(arrays[3]))
+            with single_blas_thread():
+                alone = self._errors(raw[own], hat[own, own], residual[own], noise[own])
+            error, deviation, members = (values[own] for values in together)
+            grouped = self._compared(structure, error, deviation, members, noise[own])
+            results.append(LeftOut(self._compared(structure, *alone, noise[own]), grouped))
+        return results
+
+    def _errors(
+        self, raw: np.ndarray, hat: np.ndarray, residual: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Errors (n,), deviations (n,) and values of members (n, N_MEMBERS) of rows that are left out together."""
+        error = -noise * np.linalg.solve(np.eye(len(noise)) - hat, residual)
+        exact, members = self._spread(raw)
         if not np.all(np.isfinite(error)) or not np.all(np.isfinite(exact)):
-            raise FitError(
-                f"{group[0].name}: the fit is not determined without this structure; increase energy_noise or force_noise"
-            )
-        ends = np.cumsum([len(arrays[3]) for arrays in found])[:-1]
-        splits = (np.split(values, ends) for values in (error, noise * exact, noise[:, None] * members, noise))
-        return [self._compared(s, *values) for s, *values in zip(group, *splits, strict=True)]
+            raise FitError("the fit is not determined without one of its structures; increase energy_noise or force_noise")
+        return error, noise * exact, noise[:, None] * members
 
     def _rows(self, structure: LabelledStructure) -> tuple[np.ndarray, ...]:
         """Rows over the representatives, whitened rows (n, M), and residuals (n,), all divided by the noises (n,)."""
@@ -113,11 +142,11 @@ class LeaveOut:
     def _spread(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Deviations (n,) of whitened rows (n, n_representatives) when these are left out, and values (n, N_MEMBERS) of the
         ensemble."""
-        known, wide = (solve_upper(self.part, scaled.T, transposed=True) for scaled in (rows, rows * self.widths))
+        known = solve_upper(self.part, rows.T, transposed=True)
         factor, failed = lapack.dpotrf(np.eye(len(known)) - known @ known.T, lower=1, clean=1)
         if failed:
             factor = np.full_like(factor, np.nan)
-        half = solve_triangular(factor, wide, lower=True, check_finite=False)
+        half = np.sqrt(self.share) * solve_triangular(factor, known, lower=True, check_finite=False)
         return np.linalg.norm(half, axis=0), half.T @ draws(len(half))
 
     def _compared(
@@ -174,11 +203,11 @@ def leave_out(
     structures: Sequence[LabelledStructure],
     progress: Progress,
     executor: Executor | None,
-) -> list[Comparison]:
-    """Errors of every structure when its group is left out of the fit; costs as much as making all rows once more."""
+) -> list[LeftOut]:
+    """Errors of every structure when it, and when its group is left out of the fit; costs as much as making all rows again."""
     check = LeaveOut.of(design, posterior)
     groups = groups_of(structures)
-    comparisons: list[Comparison] = []
+    comparisons: list[LeftOut] = []
     for found in map_blocks(executor, partial(LeaveOut.compare, check), groups):
         comparisons += found
         progress("leaving structures out", len(comparisons), len(structures))

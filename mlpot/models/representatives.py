@@ -2,13 +2,14 @@
 
 The fit of all data to a part s of the sparse points has the factor R_s of R[:, s], as R carries the squares of all rows. All radii
 of pair terms are in it, and of M points of the many-body terms M_s. With K_ss + jitter = L L' and the covariances k of a local
-energy with s, those with many-body points times D = (M / M_s)^(1/2),
+energy with s,
 
-    posterior variance    |R_s^-T k|^2              what the data leave open
-    unexplained           k_ii - |L^-1 k|^2         what no data could tell through the many-body points
-    members               w_m = D R_s^-1 z_m,       z_m ~ N(0, 1)
+    posterior variance    (M / M_s) |R_s^-T k|^2              what the data leave open
+    unexplained           k_ii - |L^-1 k|^2                   what no data could tell through the many-body points
+    members               w_m = (M / M_s)^(1/2) R_s^-1 z_m,   z_m ~ N(0, 1)
 
-A posterior variance adds up over the points that it has: D makes that of a part as large as that of all.
+A posterior variance adds up over the points that it has: the factor M / M_s makes that of a part as large as that of all. It is the
+same for all columns, as contributions of pairs and of environments cancel where the data know their sum.
 Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), for the posterior of the weights.
 """
 
@@ -79,11 +80,6 @@ class Choice:
     n_pair: int
     share: float
     unseen: dict[int, float]
-
-    @property
-    def widths(self) -> np.ndarray:
-        """D (n,)."""
-        return np.where(np.arange(len(self.columns)) < self.n_pair, 1.0, np.sqrt(self.share))
 
     def factor(self, upper: np.ndarray) -> np.ndarray:
         """R_s of R (M, M)."""
@@ -160,7 +156,7 @@ class Representatives:
     ----------
     choice : Choice
     upper : (n, n) array
-        R_s D^-1.
+        R_s (M / M_s)^(-1/2).
     jitter : float
         Addition to the diagonal of K_ss in units of the squared energy scales.
     noises : Noises

@@ -208,7 +208,7 @@ class SparseGP:
         if self.factor is None:
             raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
         with single_blas_thread():
-            upper = self.choice.factor(self.factor) / self.choice.widths
+            upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
             return Representatives(self.choice, upper, self.jitter, self.noises)
 
     def _variances(self, pairs: Pairs) -> Variances:

@@ -80,7 +80,19 @@ class EnsembleSpread:
         """See `Spread`."""
         total, posterior, unexplained, members = self._observe(pairs, energies, pair_gradients)
         variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
+        if np.any(variances.unexplained > 0):  # of which the members' energies know nothing
+            members = self._potentials(pairs)
         return variances, self.representatives.deviations(pairs, total, members)
+
+    def _potentials(self, pairs: Pairs) -> np.ndarray:
+        """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without what the points do not explain."""
+        members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        for table in self.pair_members:
+            table.add_gradients(pairs, members)
+        for term, models in zip(self.terms, self.models, strict=True):
+            term.evaluate(pairs, energies, gradients, models, member_gradients=members)
+        return members
 
     def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         """Add energies and pair gradients; what `Representatives.summary` is made from."""

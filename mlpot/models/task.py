@@ -75,7 +75,7 @@ class FitTask:
             jitter=self.config.jitter,
             config=self.config,
             provenance=provenance(self.structures),
-            noises=Noises.of(posterior.noises),
+            noises=Noises.of(posterior),
         )
 
 

@@ -16,7 +16,9 @@ th { font-weight: 600; border-bottom: 1px solid #bbb; } td { font-variant-numeri
 .wide { overflow-x: auto; margin: 0.8rem 0; } img { max-width: 100%; height: auto; } p { max-width: 46rem; }
 figure { margin: 0.8rem 0; } figcaption { color: #555; font-size: 0.9rem; max-width: 46rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); gap: 0.5rem; }
-nav a { margin-right: 1rem; } .warning { background: #fdecea; border-left: 4px solid #c0392b; padding: 0.4rem 0.8rem; }
+nav a { margin-right: 1rem; } .warning, .good { padding: 0.4rem 0.8rem; }
+.warning { background: #fdecea; border-left: 4px solid #c0392b; }
+.good { background: #e9f7ef; border-left: 4px solid #1e8449; }
 @media screen and (max-width: 40rem) {
   body { margin: 0.5rem auto; } figure { overflow-x: auto; } figure img { max-width: none; width: 42rem; }
 }
@@ -45,9 +47,19 @@ def grid(items: Iterable[str]) -> str:
     return f'<div class="grid">{"".join(items)}</div>'
 
 
-def warning(text: str) -> str:
-    """Plain text that must not be overlooked."""
-    return f'<p class="warning">{escape(text)}</p>'
+def warning(text: str, name: str = "") -> str:
+    """Plain text that must not be overlooked; `name` finds it in the page."""
+    return _box("warning", text, name)
+
+
+def good_news(text: str, name: str = "") -> str:
+    """Plain text that says that all is well; `name` finds it in the page."""
+    return _box("good", text, name)
+
+
+def _box(kind: str, text: str, name: str) -> str:
+    own = f' id="{escape(name)}"' if name else ""
+    return f'<p class="{kind}"{own}>{escape(text)}</p>'
 
 
 def section(title: str, *content: str) -> str:

@@ -89,7 +89,7 @@ class LiveView:
         queued = f" (+{step.n_queued} under way)" if step.n_queued else ""
         error = "" if step.force_error_eV_per_A is None else f", force error was {step.force_error_eV_per_A:.3f} eV/A"
         return (
-            f"{name}step {step.step:6d}/{step.n_steps}  {step.temperature_K:7.1f} K  {step.energy_eV:14.4f} eV  "
+            f"{name}step {step.step:6d}/{step.n_steps}  {_course(step)}  {step.energy_eV:14.4f} eV  "
             f"expected error {_shown(step.expected_error_eV_per_A)} of {_shown(step.threshold)} eV/A  "
             f"labels {step.n_labels:4d}{queued}  {rate:6.1f} steps/s  left {left}"
             + (f"  {step.reason}: labelled{error}" if step.labelled else "")
@@ -109,11 +109,18 @@ class LiveView:
         for name, step in self._last.items():
             label = self._last_label.get(name)
             table.add_row(
-                name, str(step.step), f"{step.temperature_K:.0f}", f"{step.energy_eV:.2f}",
+                name, str(step.step), "-" if step.temperature_K is None else f"{step.temperature_K:.0f}", f"{step.energy_eV:.2f}",
                 _shown(step.expected_error_eV_per_A), _shown(step.threshold), rates[name][1],
                 "-" if label is None else f"{label.reason} {label.step}",
             )  # fmt: skip
         return table
+
+
+def _course(step: Step) -> str:
+    """Temperature of dynamics, largest force of a relaxation."""
+    if step.temperature_K is None:
+        return f"force {step.max_force_eV_per_A:.3f} eV/A"
+    return f"{step.temperature_K:7.1f} K"
 
 
 def _clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from ..errors import RunFolderError
-from ..learning.record import LOG_COLUMNS, WORDS
+from ..learning.record import LATER_COLUMNS, LOG_COLUMNS, WORDS
 
 CHUNK = 2000
 """Rows that are text at a time: few enough for the processor's caches."""
@@ -39,14 +39,15 @@ def _chunks(handle: TextIO, file: Path) -> Iterator[dict[str, np.ndarray]]:
     # a line without an end is being written right now
     reader = csv.reader(line for line in handle if line.endswith("\n"))
     heads = next(reader, list(LOG_COLUMNS))
-    if missing := [name for name in LOG_COLUMNS if name not in heads]:
+    if missing := [name for name in LOG_COLUMNS if name not in heads and name not in LATER_COLUMNS]:
         raise RunFolderError(
             f"{file}: lacks the columns {missing}; it is of another version of mlpot, or no log of a run"
         )
     while rows := list(islice(reader, CHUNK)):
         columns = dict(zip(heads, zip(*rows, strict=True), strict=True))
+        absent = ("",) * len(rows)
         yield {
-            name: np.array(columns[name] if name in WORDS else [float(cell or "nan") for cell in columns[name]])
+            name: np.array(columns[name] if name in WORDS else [float(x or "nan") for x in columns.get(name, absent)])
             for name in LOG_COLUMNS
         }
 

@@ -230,19 +230,15 @@ def in_words(run: Run) -> str:
         return (
             f"running (process {run.holder['pid']} on {run.holder['host']}); this page is of the moment it was written"
         )
-    status, verdict = run.state.get("status"), run.state.get("verdict")
+    status = run.state.get("status")
     if status is None or status == "running":
         return "interrupted: no process is at it; with --resume it goes on from the last checkpoint"
-    words = {
+    return {
         "finished": "finished: every walker made all its steps, or the server needed no more",
         "budget": "ended early: the budget of labels, wall or processor time was spent; raise it and --resume",
-        "converged": "converged: no label was needed for long, and check labels confirm the errors",
+        "converged": "ended early: there was nothing more to learn, or all relaxations have ended",
+        "exploded": "stopped: a simulation has blown up; --resume goes on from the last checkpoint",
     }[status]
-    if verdict == "stalled":
-        words += (
-            "; stalled, which is not converged: no label is asked for, yet check labels show errors above target_error"
-        )
-    return words
 
 
 def element_counts(labels: Sequence[RunLabel]) -> dict[int, tuple[int, int]]:

@@ -23,6 +23,7 @@ KINDS = {
     "soft": ("#e08e0b", "v", "soft"),
     "check": ("#1e8449", "^", "check"),
     "found": ("#2e86c1", "p", "found after a kill"),
+    "confirm": ("#117864", "*", "end of a relaxation"),
     "failed": (GREY, "x", "failed"),
 }
 """Reasons of labels: colour, marker, name; one look in all figures."""

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from ..models.sparse_gp import SparseGP
 from ..units import HOUR
 from .costs import Costs, costs_of
-from .html import captioned, contents, grid, paragraph, section, table, warning, write_page
+from .html import captioned, contents, grid, paragraph, section, table, write_page
 from .origin_plots import costs_figure
 from .origin_sections import check_section, map_section, origin_section, radial_section
 from .plots import image
@@ -20,6 +20,7 @@ from .ring_polymers import kinetic_section
 from .run_data import Run, in_words, read_run
 from .run_plots import timeline_figure
 from .taught_sections import calibration_section, label_section, learning_section
+from .verdict_sections import expected_section, verdict_box
 
 SPENT = 90.0
 """Minutes from which on times are told in hours."""
@@ -50,6 +51,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
         ("Timeline", _timeline(run)),
         ("Learning curve", learning_section(run)),
         ("Calibration", calibration_section(run)),
+        ("Energies and stress", expected_section(run)),
         ("Fresh labels", check_section(run)),
         ("Where the labels came from", origin_section(run)),
         ("Map of environments", map_section(run)),
@@ -81,8 +83,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
         ("core hours", _saved(costs)),
     ]
     content = [table(rows, name="summary"), table(_walker_rows(run), WALKER_HEADS, "walkers")]
-    if run.state.get("verdict") == "stalled":
-        content.insert(0, warning("Stalled is not converged: see the check labels in the learning curve."))
+    content = [*verdict_box(run), *content]
     if run.failures:
         heads = ("label", "formula", "why it failed")
         failed = [(f["key"][:12], f.get("structure", {}).get("symbols", "-"), f["failure"]) for f in run.failures]

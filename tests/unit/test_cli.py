@@ -93,6 +93,7 @@ def test_learn_and_resume(work):
     for name in ("labels.db", "model.h5", "state.json", "trajectory.xyz", "log.csv", "report.html", "run.log"):
         assert (work / "run" / name).exists(), name
     assert "finished" in result.output and "report.html" in result.output
+    assert "converged: " in result.output and json.loads((work / "run" / "state.json").read_text())["verdict"]
     refused = run("learn", "learn.toml")
     assert refused.exit_code == 1 and "--resume" in refused.output
     calls = (work / "calls").read_text()
@@ -165,6 +166,46 @@ def test_wrong_data_and_structures(work):
     result = run("learn", "learn.toml")
     assert result.exit_code == 2 and "faulty has no 'Nothing'" in result.output
     assert not (work / "run" / "owner.json").exists()
+
+
+def test_a_run_that_blows_up_fails_with_a_reason_and_a_report(work):
+    text = (work / "learn.toml").read_text()
+    (work / "learn.toml").write_text(text.replace("timestep_fs = 2.0", "timestep_fs = 80.0"))
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 1 and "time step (timestep_fs = 80" in result.output and "--resume" in result.output
+    assert "blown up" in (work / "run" / "report.html").read_text()
+    (work / "learn.toml").write_text(text)
+    assert run("learn", "learn.toml", "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("dynamics", "message"),
+    [
+        ('ensemble = "npt"', "needs three periodic cell vectors"),
+        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors"),
+        ('ensemble = "nvt"\nrelax = "cell"', 'is for ensemble = "relax"'),
+    ],
+)
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_what_needs_a_cell_is_refused_before_anything_is_written(work, dynamics, message, pbc):
+    start = make_frames(1)[0]
+    start.calc, start.pbc = None, pbc
+    ase.io.write("start.xyz", start)
+    text = (work / "learn.toml").read_text()
+    (work / "learn.toml").write_text(text.replace("[dynamics]\n", f"[dynamics]\n{dynamics}\n"))
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
+    assert not (work / "run").exists() and not (work / "calls").exists()
+
+
+def test_a_relaxation(work):
+    text = (work / "learn.toml").read_text().replace("steps = 15", 'steps = 300\nensemble = "relax"')
+    (work / "learn.toml").write_text(text)
+    result = run("learn", "learn.toml")
+    assert result.exit_code == 0, result.output
+    assert "converged: main: the largest force of the label of the final structure" in result.output
+    assert ",confirm," in (work / "run" / "log.csv").read_text()
+    assert run("report", "run").exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "check", "learn", "report", "export", "template", "bench"])

@@ -9,6 +9,7 @@ import mlpot
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.labellers.plan import LabellingPlan
+from mlpot.learning.dynamics import Course
 from mlpot.schema import DriverFile, FitFile, LearnFile, WalkerSettings
 from mlpot.templates import template
 
@@ -118,10 +119,10 @@ def test_ramps(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 1200]\nsteps = 100\n")
     plan = read_config(file, LearnFile).dynamics.plan()
-    assert [plan.temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
+    assert [Course.of(plan).temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 300, 300, 1200]\nsteps = 300\n")
     plan = read_config(file, LearnFile).dynamics.plan()
-    assert [plan.temperature(k) for k in (0, 100, 200, 250, 300, 301)] == [300, 300, 300, 750, 1200, 1200]
+    assert [Course.of(plan).temperature(k) for k in (0, 100, 200, 250, 300, 301)] == [300, 300, 300, 750, 1200, 1200]
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300]\n")
     with pytest.raises(ConfigError, match="temperature_K"):
         read_config(file, LearnFile)

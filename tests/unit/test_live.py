@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -53,6 +54,12 @@ def test_plain_lines(tmp_path):
     assert text == (tmp_path / "run.log").read_text()
     assert "hot-walker-3: step      0/1000000" in text and "labels   42 (+2 under way)" in text
     assert "uncertain: labelled, force error was 0.020 eV/A" in text
+
+
+def test_a_relaxation_has_no_temperature(tmp_path):
+    relaxed = replace(step(3, "slab"), temperature_K=None, time_fs=None, max_force_eV_per_A=0.0123)
+    assert "force 0.012 eV/A" in shown(tmp_path, [relaxed], terminal=False)
+    assert "slab" in shown(tmp_path, [relaxed], terminal=True)
 
 
 def test_days_are_left(tmp_path, monkeypatch):

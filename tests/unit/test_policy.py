@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mlpot.learning.history import History, Observation
 from mlpot.learning.policy import (
     ALARM,
-    CHECKS,
     EARLY,
     FEWEST_BEFORE_CHECK,
     KNOWN,
@@ -20,7 +19,6 @@ from mlpot.learning.policy import (
     TARGET,
     TARGET_ENERGY,
     TARGET_STRESS,
-    Convergence,
     Rules,
     Situation,
     Use,
@@ -192,17 +190,3 @@ def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_l
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25
-
-
-def test_converged_is_not_stalled():
-    convergence = Convergence(after=100, target=0.1)
-    assert convergence.stepped(1000, False).verdict == "learning"  # nobody has looked at the true error
-    for _ in range(CHECKS):
-        convergence = convergence.checked(0.05)
-    assert convergence.verdict == "learning"
-    calm = convergence.stepped(60, False).stepped(60, False)
-    assert calm.verdict == "converged"
-    assert calm.checked(0.2).verdict == "stalled"
-    assert calm.stepped(1, True).verdict == "learning"
-    assert Convergence(None, 0.1).checked(0.0).stepped(10**6, False).verdict == "learning"
-    assert Convergence(100, 0.1).restore(calm.state()) == calm

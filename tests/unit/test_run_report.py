@@ -1,6 +1,7 @@
 """The report of a run says what log.csv and labels.db hold; it reads only, whatever state the run is in."""
 
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import ase.io
@@ -12,8 +13,9 @@ from learning_runs import campaign, do_run, plan
 from mlpot.errors import DataError, RunFolderError, StructureError
 from mlpot.learning.folder import RunFolder
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import LABEL_REASONS, Convergence, Rules
+from mlpot.learning.policy import LABEL_REASONS, Rules
 from mlpot.learning.store import read_rows
+from mlpot.learning.verdict import Convergence
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model
 from mlpot.report.log_file import extremes, read_log
@@ -86,8 +88,16 @@ def rms(values):
 def test_summary(run, tables, labels, page):
     summary = dict(tables["summary"])
     log = read_log(run / "log.csv")
-    assert summary["status"].startswith("finished") and "stalled, which is not converged" in summary["status"]
-    assert "Stalled is not converged" in page
+    assert summary["status"].startswith("finished")
+    state = RunFolder(run, resume=True).load_state()
+    told = state["convergence"]
+    assert state["verdict"] == "stalled" and f'class="warning" id="verdict">Stalled: {escape(told["reason"])}' in page
+    evidence = dict(tables["evidence"])
+    checks = [row.force_error for row in labels if row.reason == "check"][-5:]
+    assert int(evidence["check labels among them"]) == len(checks) > 0
+    assert float(evidence["RMS force error of the last labels eV/Å"]) == pytest.approx(
+        told["rms_error_of_last_labels"], rel=1e-3
+    )
     assert summary["steps"].startswith(f"{len(log['step']) - 2} of 2 walkers")
     assert f"{100 * (1 - log['labelled'].mean()):.2f} %" in summary["steps"]
     reasons = [row.reason for row in labels]
@@ -169,6 +179,35 @@ def test_origins(tables, labels):
         assert cells == {reason: own.count(reason) for reason in cells}
     told = sum("force_error" in row.key_value_pairs for row in labels)
     assert tables["elements"][1] == ["Si", str(told), "100 %", "100 %"]
+
+
+def test_expected_errors_of_energies_and_stress(run, tables, labels):
+    log = read_log(run / "log.csv")
+    rows = {row[0]: row for row in tables["expected"][1:]}
+    for name in ("w0", "w1"):
+        own = log["walker"] == name
+        energy = 1e3 * log["expected_energy_error_eV_per_atom"][own]
+        stress = log["expected_stress_error_GPa"][own]
+        known = [f(v) for v in (energy, stress) for f in (np.nanmedian, np.nanmax, lambda v: v[-1])]
+        assert [float(cell) for cell in rows[name][1:]] == pytest.approx(known, rel=6e-3)
+    number, error, expected = tables["energy-errors"][1]
+    told = [row for row in labels if "force_error" in row.key_value_pairs]
+    assert int(number) == len(told)
+    errors = [1e3 * (row.data["predicted_energy"] - row.energy) / 32 for row in told]
+    assert float(error) == pytest.approx(rms(errors), abs=6e-3) and float(expected) > 0
+
+
+def test_a_log_of_an_earlier_version(run, tmp_path):
+    """It lacks the last columns; the page has no section on them."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("labels.db", "model.h5", "state.json", "trajectory_w0.xyz", "trajectory_w1.xyz"):
+        (folder / name).symlink_to(run / name)
+    lines = (run / "log.csv").read_text().splitlines()
+    (folder / "log.csv").write_text("".join(line.rsplit(",", 3)[0] + "\n" for line in lines))
+    assert np.isnan(read_log(folder / "log.csv")["max_force_eV_per_A"]).all()
+    found = Tables(write_run_report(folder).read_text()).found
+    assert "expected" not in found and "labels" in found
 
 
 def test_costs(run, tables, labels):
@@ -268,7 +307,7 @@ def test_a_million_steps(run, tmp_path):
     for name in ("labels.db", "model.h5", "state.json", "trajectory_w0.xyz", "trajectory_w1.xyz"):
         (folder / name).symlink_to(run / name)
     head, *lines = (run / "log.csv").read_text().splitlines()
-    predicted = [line.split(",", 2)[2] for line in lines if line.endswith("w0")][-20:]
+    predicted = [line.split(",", 2)[2] for line in lines if ",w0," in line][-20:]
     with open(folder / "log.csv", "w") as log:
         log.write(head + "\n")
         for k in range(1_000_000):

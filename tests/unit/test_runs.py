@@ -1,21 +1,26 @@
 """Runs: continued after any interruption, logged, ended cleanly; labels cost nothing."""
 
 import re
+from dataclasses import replace
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from learning_runs import crystal, do_run, plan, without_seconds
 
 import mlpot
-from mlpot.errors import LabelError, RunFolderError
+from mlpot.errors import ExplodedError, LabelError, RunFolderError
 from mlpot.labellers.faulty import calls
-from mlpot.learning.folder import RunFolder
+from mlpot.learning.dynamics import Course
+from mlpot.learning.folder import RunFolder, read_state
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import Convergence, Rules
+from mlpot.learning.policy import Rules
 from mlpot.learning.store import LabelStore
+from mlpot.learning.verdict import Convergence
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
+from mlpot.units import BOLTZMANN
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,130 @@ def test_check_labels_show_the_true_error_and_end_a_run_that_has_converged(tmp_p
         assert [row.force_error for row in checks][-3:] == pytest.approx(list(run.journal.convergence.errors))
         assert run.journal.convergence.verdict == ("converged" if status == "converged" else "stalled")
     assert run.walkers[0].dynamics.step == 80
+
+
+def test_a_ramp_is_not_bent_by_more_steps(tmp_path, caplog):
+    """Steps of a run that is resumed with more are those of a run that was never interrupted; then the last temperature is held."""
+    do_run(tmp_path / "long", tmp_path / "calls", plan(steps=30))
+    rows = without_seconds(tmp_path / "long")
+    first = plan_temperatures(tmp_path / "long", 30)
+    status, run = do_run(tmp_path / "long", tmp_path / "calls", plan(steps=60), resume=True)
+    assert status == "finished" and "held until step 60" in caplog.text
+    assert without_seconds(tmp_path / "long")[: len(rows)] == rows
+    course = run.walkers[0].dynamics.course
+    assert [course.temperature(step) for step in range(31)] == first
+    assert {course.temperature(step) for step in range(30, 61)} == {500.0}
+    # cut off in the middle of the ramp: what is left of it is what it would have been
+    do_run(tmp_path / "cut", tmp_path / "calls", plan(steps=30), stop_after=20)
+    do_run(tmp_path / "cut", tmp_path / "calls", plan(steps=60), resume=True)
+    assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "long")
+
+
+def plan_temperatures(folder, last):
+    course = Course(**RunFolder(folder, resume=True).load_state()["walkers"][0]["dynamics"]["course"])
+    return [course.temperature(step) for step in range(last + 1)]
+
+
+def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20))
+    other = plan(steps=40, ramp=(500.0, 100.0))
+    do_run(tmp_path / "run", tmp_path / "calls", other, resume=True, stop_after=8)
+    assert "is passed in the steps 20 to 40" in caplog.text
+    _, run = do_run(tmp_path / "run", tmp_path / "calls", other, resume=True)
+    course = run.walkers[0].dynamics.course
+    assert [course.temperature(step) for step in (20, 30, 40)] == [500.0, 300.0, 100.0]
+
+
+def test_time_goes_on_with_another_time_step(tmp_path):
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=10))
+    do_run(tmp_path / "run", tmp_path / "calls", replace(plan(steps=20), timestep_fs=0.5), resume=True)
+    time = read_log(tmp_path / "run" / "log.csv")["time_fs"]
+    np.testing.assert_allclose(time, [*2.0 * np.arange(11), *20.0 + 0.5 * np.arange(1, 11)])
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
+def test_a_run_that_blows_up_stops_and_can_go_on(tmp_path, ensemble):
+    """With a reason, and the checkpoint from before: with a smaller time step it is the run that it would have been."""
+    rules = Rules(threshold=1e3, novelty=1e9)
+    good = plan(steps=60, ensemble=ensemble, ramp=(300.0, 300.0))
+    settings = RunSettings(interval=5, checkpoint_seconds=0.0)
+    do_run(tmp_path / "run", tmp_path / "calls", replace(good, steps=20), rules=rules, settings=settings)
+    with pytest.raises(ExplodedError, match="time step"):
+        wild = replace(good, timestep_fs=60.0)
+        do_run(tmp_path / "run", tmp_path / "calls", wild, True, rules=rules, settings=settings)
+    state = read_state(tmp_path / "run")
+    assert state["status"] == "exploded" and state["verdict"] == "not converged"
+    assert "blown up" in state["convergence"]["reason"] and "timestep_fs = 60" in state["convergence"]["reason"]
+    known = state["walkers"][0]["dynamics"]
+    speeds = known["momenta"] / crystal().get_masses()[:, None]
+    assert np.sum(known["momenta"] * speeds) / (3 * 32 * BOLTZMANN) < 10 * 300
+    assert "Not converged: a simulation has blown up" in write_run_report(tmp_path / "run").read_text()
+    n_labels = len(LabelStore(tmp_path / "run"))
+    status, _ = do_run(tmp_path / "run", tmp_path / "calls", good, True, rules=rules, settings=settings)
+    assert status == "finished" and len(LabelStore(tmp_path / "run")) >= n_labels
+    finished = calls(tmp_path / "calls", "end")
+    assert len(finished) == len(set(finished))
+
+
+def test_no_checkpoint_is_made_of_what_may_be_the_beginning_of_an_explosion(tmp_path, monkeypatch):
+    settings = RunSettings(checkpoint_seconds=0.0)
+    monkeypatch.setattr("mlpot.learning.guards.DOUBTFUL", 0.0)
+    do_run(tmp_path / "run", tmp_path / "calls", plan(), stop_after=10, settings=settings)
+    assert read_state(tmp_path / "run") is None and len(LabelStore(tmp_path / "run")) > 0
+    monkeypatch.setattr("mlpot.learning.guards.DOUBTFUL", 1.0)
+    do_run(tmp_path / "run", tmp_path / "calls", plan(), True, stop_after=10, settings=settings)
+    assert read_state(tmp_path / "run")["walkers"][0]["dynamics"]["step"] == 9
+
+
+def test_no_label_is_paid_for_a_step_that_led_nowhere(tmp_path):
+    """An atom that is fired at the others jumps farther than any step may."""
+    start = crystal()
+    start.set_momenta(np.zeros((32, 3)))
+    momenta = start.get_momenta()
+    momenta[0] = [3000.0, 0.0, 0.0]
+    start.set_momenta(momenta)
+    with pytest.raises(ExplodedError, match=r"atom 0 \(Si\) has moved"):
+        do_run(tmp_path / "run", tmp_path / "calls", plan(), starts=[start], rules=Rules(threshold=1e-9))
+    assert len(calls(tmp_path / "calls", "start")) == 1
+
+
+def test_the_verdict_is_in_the_state_of_every_run_that_ends(tmp_path):
+    """Whichever way; the numbers are those of the labels."""
+    ends = {
+        "finished": (plan(steps=30), {}),
+        "budget": (plan(steps=30), {"rules": Rules(threshold=1e-5, max_labels=3)}),
+        "time": (plan(steps=300), {"settings": RunSettings(max_wall_hours=1e-9)}),
+    }
+    for name, (the_plan, options) in ends.items():
+        status, run = do_run(tmp_path / name, tmp_path / f"calls_{name}", the_plan, **options)
+        state = RunFolder(tmp_path / name, resume=True).load_state()
+        told = state["convergence"]
+        assert state["status"] == status == ("budget" if name == "time" else name)
+        assert state["verdict"] == run.verdict.name and told["reason"] == run.verdict.reason
+        errors = [row.force_error for row in LabelStore(tmp_path / name).rows() if "force_error" in row.key_value_pairs]
+        assert told["target"] == run.campaign.learner.rules.target and told["n"] == len(errors[-5:])
+        if errors:
+            assert told["rms_error_of_last_labels"] == pytest.approx(np.sqrt(np.mean(np.square(errors[-5:]))))
+    assert "raise max_labels" in RunFolder(tmp_path / "budget", resume=True).load_state()["convergence"]["advice"]
+
+
+def test_frames_say_how_sure_the_model_was(tmp_path):
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=12))
+    log = read_log(tmp_path / "run" / "log.csv")
+    frames = ase.io.read(tmp_path / "run" / "trajectory.xyz", ":")
+    assert len(frames) >= 3
+    for frame in frames:
+        assert frame.arrays["forces_std"].shape == (32, 3) and frame.arrays["energies_std"].shape == (32,)
+        assert frame.info["stress_std"].shape == (3, 3)
+        if not frame.info["labelled"]:
+            row = frame.info["step"]
+            per_atom = log["expected_energy_error_eV_per_atom"][row]
+            assert frame.info["energy_std"] == pytest.approx(32 * per_atom)
+            assert frame.info["stress_std"].max() * 160.21766 == pytest.approx(
+                log["expected_stress_error_GPa"][row], rel=1e-4
+            )
+            largest = np.linalg.norm(frame.get_forces(), axis=1).max()
+            assert log["max_force_eV_per_A"][row] == pytest.approx(largest, abs=1e-6)
 
 
 def test_isolated_molecules_learn_too(tmp_path):

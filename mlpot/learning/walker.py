@@ -139,9 +139,8 @@ class Walker:
 
     @property
     def doubt(self) -> float:
-        """Expected error of the least certain force of the step that needs a label, eV/A; infinite without a model."""
-        expected = self._needed.decision.expected
-        return np.inf if expected is None else expected
+        """Largest expected error of the step that needs a label, over its limit; infinite without a model."""
+        return self._needed.decision.urgency
 
     def query(self) -> Query:
         """Ask for the label that the step needs."""

@@ -90,6 +90,7 @@ def fit(
     alone, grouped = [found.alone for found in left_out], [found.grouped for found in left_out]
     model = model.calibrated(calibration_of(grouped))
     noises = model.noises.by_label()
+    noises["energy"] = min(noises["energy"], task.config.energy_noise or np.inf)  # wrong labels raise it
     report = replace(
         _report(task, model, posterior, alone if config.check_labels else [], trials),
         suspicious=suspicious_labels(alone, noises) if config.check_labels else [],

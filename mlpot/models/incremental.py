@@ -18,7 +18,7 @@ from ..threads import n_threads, single_blas_thread
 from .adaptation import STEPS, Freedom, Hyperparameters, adapted
 from .baseline import Baseline
 from .descriptor_tables import Tables
-from .design_matrix import Design, noise_of
+from .design_matrix import Design, noise_of, parts_of
 from .fit import default_energy_scale, empty_term, make_baseline, open_blocks
 from .gather import bounded_map
 from .growing_system import GrowingSystem
@@ -188,9 +188,16 @@ class Fit:
             known["terms"] = [
                 {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
             ]
-        self.config = FitConfig.model_validate({**known, **settings})
+        before, self.config = self.config, FitConfig.model_validate({**known, **settings})
         with single_blas_thread():
+            if set(self.config.config_type_noise) != set(before.config_type_noise):
+                self._regroup()
             self._settle()
+
+    def _regroup(self) -> None:
+        """Rows of other config_types have noises of their own now."""
+        types = frozenset(self.config.config_type_noise)
+        self.system.regroup((part.group, len(part.rows)) for s in self.structures for part in parts_of(s, types))
 
     def save(self, file: str | Path) -> None:
         """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""

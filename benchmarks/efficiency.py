@@ -26,9 +26,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlpot.config import learning_run, read_config
 from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.learning.history import History
 from mlpot.learning.learner import Learner
-from mlpot.learning.policy import FIRST_SCALE, History
 from mlpot.learning.store import LabelStore
+from mlpot.models.calibration import UNCALIBRATED
 from mlpot.models.settings import FitConfig
 from mlpot.schema import LearnFile
 
@@ -90,12 +91,12 @@ CAMPAIGNS = (
 
 
 def learn(campaign: Campaign, folder: Path, seed: int, threshold: str | float, most: int) -> Path:
-    """A run; its folder. A fixed threshold knows no calibration: the scale stays that of the beginning."""
+    """A run; its folder. A fixed threshold is used with the model's own deviations."""
     file = folder.with_suffix(".toml")
     file.write_text(campaign.configuration(folder, seed, threshold, most))
     with ExitStack() as stack:
         if threshold != ADAPTIVE:
-            stack.enter_context(patch.object(History, "scale", FIRST_SCALE))
+            stack.enter_context(patch.object(History, "calibration", lambda self, structures: UNCALIBRATED))
         stack.enter_context(learning_run(read_config(file, LearnFile), resume=False)).run()
     return folder
 
@@ -150,7 +151,7 @@ def compare(campaign: Campaign, scratch: Path, seeds: int, most: int, goal: floa
         labels = LabelStore(own).frames()
         report(name + "mlpot learn", [curve(labels, config, test)], goal)
         for value in FIXED:
-            plain = learn(campaign, scratch / f"fixed{seed}_{value}", seed, value * FIRST_SCALE, most)
+            plain = learn(campaign, scratch / f"fixed{seed}_{value}", seed, value, most)
             errors = curve(LabelStore(plain).frames(), config, test)
             report(name + f"fixed, {value} eV/A uncalibrated", [errors], goal)
         rng = np.random.default_rng(seed)

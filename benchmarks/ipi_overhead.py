@@ -70,7 +70,9 @@ def predict_once(*arguments):
 beads.predict_bead = predict_once
 beads.BeadNeighbours.update = lambda self, atoms, update=beads.BeadNeighbours.update: None if kept else update(self, atoms)
 with learning_evaluator(settings, resume=False) as evaluator, evaluator.serving():
-    evaluator.campaign.learner.rules = evaluator.campaign.learner.rules.__class__(threshold=1e9, novelty=1e9)
+    evaluator.campaign.learner.rules = evaluator.campaign.learner.rules.__class__(
+        threshold=1e9, target_energy=1e9, novelty=1e9, check_interval="off"
+    )
     from mlpot.drivers.ipi_socket import Address
     IpiClient(Address(path=sys.argv[1]), evaluator.template, evaluator).run()
 """

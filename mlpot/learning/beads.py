@@ -26,8 +26,8 @@ from ..drivers.ipi_protocol import Evaluation
 from ..errors import RunFolderError
 from ..structures import bare_structure, volume_of
 from .bead_step import WALKER, BeadStep, Version, View, have_come
-from .calculator import BudgetSpent
 from .campaign import Answer, Campaign
+from .events import BudgetSpent
 from .folder import Slate
 from .journal import Journal, RunSettings
 from .pace import Pace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,45 +21,13 @@ from ..neighbours import NeighbourList
 from ..structures import stress_voigt, volume_of
 from .campaign import Answer, Campaign, Query
 from .confirmation import Confirmation, confirmation, trust
+from .events import BudgetSpent, Event, LabelNeeded
 from .pace import Pace
 from .policy import Decision, Rules, Use
 from .purpose import PURPOSES, Asked, Memory, Purpose, use_of
 
 log = logging.getLogger(__name__)
 CONFIRM = "confirm"
-
-
-class BudgetSpent(LabelError):
-    """A label is needed and `max_labels` allows no more: the run ends here, cleanly."""
-
-
-class LabelNeeded(Exception):
-    """A walker cannot finish its step before it has a label; whoever runs it gets one and repeats the step."""
-
-    def __init__(self, decision: Decision, prediction: Prediction | None, atoms: Atoms):
-        super().__init__(decision.reason)
-        self.decision, self.prediction, self.atoms = decision, prediction, atoms
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened in one calculation.
-
-    Parameters
-    ----------
-    decision : Decision
-    prediction : Prediction or None
-        That it was about.
-    answer : Answer or None
-        What came of a label.
-    queued : Query or None
-        A label that nobody waits for.
-    """
-
-    decision: Decision
-    prediction: Prediction | None
-    answer: Answer | None = None
-    queued: Query | None = None
 
 
 class CampaignCalculator(Calculator):

@@ -240,7 +240,9 @@ class Campaign:
                 raise LabelError(f"{outcome.failure}; see {record}, and delete it to ask again with --resume")
             log.warning("going on without a label: %s", outcome.failure)
             return Answer(query, None, None, outcome.paid, outcome.failure)
-        if query.key in self.learned_keys or query.key in self.set_aside:  # an optimiser that comes back to where it was
+        if (
+            query.key in self.learned_keys or query.key in self.set_aside
+        ):  # an optimiser that comes back to where it was
             return Answer(query, outcome.atoms, None, outcome.paid, None)
         doubt = self.learner.doubt(outcome.atoms)
         if doubt is not None:
@@ -250,7 +252,9 @@ class Campaign:
 
     def _set_aside(self, query: Query, doubt: str) -> None:
         """Keep a label that is not learned; LabelError where there is nothing else to go on with."""
-        self.source.store.annotate(query.key, reason=query.reason, walker=query.walker, walker_step=query.step, set_aside=doubt)
+        self.source.store.annotate(
+            query.key, reason=query.reason, walker=query.walker, walker_step=query.step, set_aside=doubt
+        )
         if self.learner.model is None:
             raise LabelError(f"label {query.key[:12]} is not learned: {doubt}; start from another structure")
         self.set_aside.append(query.key)
@@ -283,7 +287,11 @@ class Campaign:
         if lesson.observation is not None:
             numbers |= {"force_error": lesson.force_error, "expected_error": lesson.expected}
             seen = lesson.observation
-            numbers |= {"expected_rms": lesson.expected_rms, SEEN + "raw_rms": seen.raw_rms, SEEN + "raw_max": seen.raw_max}
+            numbers |= {
+                "expected_rms": lesson.expected_rms,
+                SEEN + "raw_rms": seen.raw_rms,
+                SEEN + "raw_max": seen.raw_max,
+            }
             data |= {"predicted_forces_std": lesson.forces_std, OBSERVATION: seen.state()}
         self.source.store.annotate(query.key, data=data, **numbers)
 

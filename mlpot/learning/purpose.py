@@ -1,10 +1,10 @@
 """What a script uses the answers of a calculator for, as far as the structures that it asks for tell.
 
-    momenta                                            dynamics: the targets decide
-    one coordinate of an earlier structure moved       a force constant: from the difference of forces
-    one component of its strain changed                an elastic constant: from the difference of stresses
-    strained as a whole                                an equation of state or a cell filter: the stress is used
-    a small step from an earlier structure             an optimiser: forces below their expected error do not say where the minimum is
+momenta                                            dynamics: the targets decide
+one coordinate of an earlier structure moved       a force constant: from the difference of forces
+one component of its strain changed                an elastic constant: from the difference of stresses
+strained as a whole                                an equation of state or a cell filter: the stress is used
+a small step from an earlier structure             an optimiser: forces below their expected error do not say where the minimum is
 """
 
 from __future__ import annotations
@@ -179,4 +179,3 @@ def _free(forces: np.ndarray, atoms: Atoms) -> np.ndarray:
     for constraint in atoms.constraints:
         constraint.adjust_forces(atoms, free)
     return free
-

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import ExplodedError
-from .calculator import BudgetSpent
 from .campaign import Campaign
+from .events import BudgetSpent
 from .journal import Journal, RunSettings
 from .record import TRAJECTORY, Step, frame_text
 from .verdict import Verdict

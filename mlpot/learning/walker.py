@@ -12,9 +12,11 @@ from ..drivers.ase import ase_results
 from ..errors import ExplodedError, StructureError
 from ..models.prediction import expected_errors
 from ..units import GIGAPASCAL
-from .calculator import Event, LabelNeeded, Pace, WalkerCalculator
+from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign, Query
 from .dynamics import Dynamics, DynamicsPlan
+from .events import Event, LabelNeeded
+from .pace import Pace
 from .record import Step
 from .relaxation import Relaxation, RelaxationPlan
 from .verdict import Verdict
@@ -137,9 +139,8 @@ class Walker:
 
     @property
     def doubt(self) -> float:
-        """Expected error of the least certain force of the step that needs a label, eV/A; infinite without a model."""
-        expected = self._needed.decision.expected
-        return np.inf if expected is None else expected
+        """Largest expected error of the step that needs a label, over its limit; infinite without a model."""
+        return self._needed.decision.urgency
 
     def query(self) -> Query:
         """Ask for the label that the step needs."""

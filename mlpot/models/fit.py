@@ -42,6 +42,7 @@ from .task import FitTask
 from .terms import FittedTerm
 from .tuning import tune
 
+
 def fit(
     frames: Iterable[Atoms],
     config: FitConfig | None = None,

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ from mlpot.learning.beads import LearningEvaluator
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.folder import read_state
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import Rules
+from mlpot.learning.policy import LOOK, Rules
 from mlpot.learning.record import LOG
 from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
 
 N_BEADS = 3
 STRICT = Rules(target=0.005)
+LOOSE = Rules(threshold=1e3, target_energy=1e3, check_interval="off")
+"""Only novelty, and where the atoms of a new model have moved, asks for labels."""
 
 
 def beads_of(step, n_beads=N_BEADS):
@@ -118,7 +121,7 @@ def test_forces_are_those_of_the_labels(tmp_path):
     assert np.mean(errors[N_BEADS:]) < 0.05
 
 
-@pytest.mark.parametrize("order", [lambda step: range(N_BEADS), lambda step: np.roll(range(N_BEADS), step).tolist()])
+@pytest.mark.parametrize("order", [lambda step: (0, 2, 1), lambda step: np.roll(range(N_BEADS), step).tolist()])
 def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
     """But for those that it cannot be trusted with; what these taught is there for all from the next step on."""
     server, answers = Server(tmp_path), []
@@ -137,7 +140,7 @@ def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
 
 def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_path, monkeypatch):
     """The server knows what was answered, so the driver has to know it too."""
-    first = Server(tmp_path, rules=Rules(threshold=1e3))  # only novelty asks for labels
+    first = Server(tmp_path, rules=LOOSE)
 
     def interrupted(query):
         raise SystemExit(143)
@@ -148,11 +151,11 @@ def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_pat
                 first.evaluator.evaluate([atoms], k)
         version = first.campaign.learner.model_version
         monkeypatch.setattr(first.campaign, "settle", interrupted)
-        quiet, far = beads_of(2)[0], beads_of(80)[1]
+        quiet, far = beads_of(2)[0], beads_of(30)[1]
         (answer,) = first.evaluator.evaluate([quiet], 0)
         assert versions([answer]) == [version] and not answer.extras["learned"]
         first.evaluator.evaluate([far], 1)
-    second = Server(tmp_path, resume=True, rules=Rules(threshold=1e3))
+    second = Server(tmp_path, resume=True, rules=LOOSE)
     with second.campaign, second.evaluator.serving():
         (labelled,) = second.evaluator.evaluate([far], 1)
         (last,) = second.evaluator.evaluate(beads_of(0)[:1], 2)  # well known to every version
@@ -186,11 +189,44 @@ def test_calibration_of_beads_that_come_one_by_one(tmp_path):
     rows = [row for row in server.campaign.source.store.rows() if "seen_raw_rms" in row]
     steps = [row.walker_step for row in rows]
     assert len(steps) > len(set(steps)) and len(rows) > 4
-    fit_scale = server.campaign.learner.history.scale
-    assert 0.1 < fit_scale < 20
+    assert server.campaign.learner.calibration.of_elements[14] != pytest.approx(1.0, rel=0.01)
     for row in rows:
         deviation = np.sqrt(np.mean(row.data["predicted_forces_std"] ** 2))
         assert row.expected_error / row.seen_raw_max == pytest.approx(deviation / row.seen_raw_rms, rel=1e-6)
+
+
+def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
+    """By the distance of each bead from the labelled structures, not by steps."""
+    server = Server(tmp_path, rules=LOOSE)
+    with server.campaign, server.evaluator.serving():
+        for _ in range(60):
+            server.evaluator.evaluate(beads_of(0), 7)
+        assert server.campaign.learner.n_labels == 1
+        moved = beads_of(0)
+        moved[1].positions[5] += [0.0, 1.3 * LOOK, 0.0]
+        server.evaluator.evaluate(moved, 7)
+    rows = server.campaign.source.store.rows()
+    assert [row.reason for row in rows] == ["no model", "untried"]
+    np.testing.assert_array_equal(rows[1].positions, moved[1].positions)
+
+
+def test_the_stress_counts_where_the_cell_changes(tmp_path):
+    """A server does not say whether it uses the virial; a restarted driver remembers."""
+    rules = replace(LOOSE, target_stress=1e-12)
+    server = Server(tmp_path, rules=rules)
+    with server.campaign, server.evaluator.serving():
+        for seed in range(4):
+            server.evaluator.evaluate([crystal(seed)], 7)
+        n_labels = server.campaign.learner.n_labels
+        server.evaluator.evaluate([crystal(9)], 7)
+        assert server.campaign.learner.n_labels == n_labels and not server.evaluator.wants_stress
+        squeezed = crystal(9)
+        squeezed.set_cell(squeezed.cell.array * 0.999, scale_atoms=True)
+        server.evaluator.evaluate([squeezed], 7)
+        assert server.campaign.learner.n_labels == n_labels + 1
+    second = Server(tmp_path, resume=True, rules=rules)
+    with second.campaign, second.evaluator.serving():
+        assert second.evaluator.wants_stress
 
 
 def killed_during_a_label(tmp_path):

@@ -83,7 +83,8 @@ def test_factors_are_bounded():
 
 def test_energy_and_stress_have_factors_of_their_own():
     labels = [
-        observation({29: 1.0}, seed=k, energy=Seen(1, 1.0, 1.0, 16.0), stress=Seen(6, 1.0, 1.0, 0.3)) for k in range(RECENT)
+        observation({29: 1.0}, seed=k, energy=Seen(1, 1.0, 1.0, 16.0), stress=Seen(6, 1.0, 1.0, 0.3))
+        for k in range(RECENT)
     ]
     calibration = history(*labels).calibration(MANY)
     assert 1.5 < calibration.energy_scale < 4.0 and calibration.stress_scale < 0.8

@@ -1,6 +1,7 @@
 """Calculators that learn, in scripts of any kind: dynamics, optimisers, bands; labels cost nothing."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,16 @@ from ase.constraints import FixAtoms
 from ase.mep import NEB
 from ase.optimize import BFGS
 from conftest import FAULTY, faulty_parameters, lennard_jones
-from learning_runs import TERMS, calculator, crystal, do_run, plan
+from learning_runs import STRICT, TERMS, calculator, crystal, do_run, plan
 
-from mlpot.errors import LabelError, MlpotError
+from mlpot.errors import ConfigError, LabelError, MlpotError
+from mlpot.labellers.faulty import calls
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.calculator import BudgetSpent
+from mlpot.learning.campaign import SET_ASIDE
 from mlpot.learning.learner import Learner
+from mlpot.learning.policy import Rules
+from mlpot.learning.store import LabelStore
 from mlpot.models.settings import FitConfig
 
 
@@ -136,3 +141,193 @@ def test_a_label_that_fails_stops_the_script_or_does_not(tmp_path, on_failure):
         atoms.positions[0, 0] += 0.01
         atoms.get_forces()
         assert calc.learner.n_labels == 2
+
+
+LOOSE = Rules(target_energy=1e3, target_stress=1e3, novelty=1e9, check_interval="off")
+"""With threshold = 1e3 it trusts everything that two labels have tested."""
+ANYTHING = {"rules": LOOSE, "threshold": 1e3}
+
+
+def taught(calc, n=3):
+    """Structures whose labels a calculator has learned: the first, and those that tested it."""
+    seen = []
+    for seed in range(n):
+        atoms = crystal()
+        atoms.rattle(0.06 * seed, seed=seed)
+        atoms.calc = calc
+        atoms.get_forces()
+        seen.append(atoms)
+    assert calc.learner.n_labels == n
+    return seen
+
+
+def test_the_stress_is_decided_on_when_it_is_asked_for(tmp_path, monkeypatch):
+    rules = replace(LOOSE, target_stress=1e-12)
+    events, predicted = [], []
+    with calculator(tmp_path / "run", tmp_path / "calls", rules=rules, threshold=1e3, observe=events.append) as calc:
+        taught(calc)
+        atoms = crystal(7)
+        atoms.calc = calc
+        predict = type(calc).predict
+        monkeypatch.setattr(type(calc), "predict", lambda self: predicted.append(1) or predict(self))
+        forces = atoms.get_forces()
+        assert "stress" not in calc.results and events[-1].answer is None and len(predicted) == 1
+        step = calc.pace.step
+        atoms.get_stress()
+        assert events[-1].answer.paid and len(predicted) == 1 and calc.pace.step == step
+        assert np.abs(atoms.get_forces() - forces).max() > 0  # those of the label now
+        # from now on it counts at once
+        other = crystal(8)
+        other.calc = calc
+        other.get_forces()
+        assert events[-1].answer.paid and "stress" in calc.results
+
+
+def test_a_small_difference_is_labelled_unless_it_is_known_precisely(tmp_path):
+    """The same displacement of one atom, which dynamics can trust."""
+    for purpose, n_labels in (("dynamics", 3), ("auto", 4), ("differences", 4)):
+        folder = tmp_path / purpose
+        with calculator(folder, tmp_path / f"calls{purpose}", purpose=purpose, **ANYTHING) as calc:
+            *_, last = taught(calc) if purpose != "differences" else [*taught(calc, 2), crystal()]
+            moved = last.copy()
+            moved.positions[3, 1] += 0.01
+            moved.calc = calc
+            before = calc.learner.n_labels
+            moved.get_forces()
+            assert calc.learner.n_labels - before == n_labels - 3
+    with pytest.raises(ConfigError, match="purpose"):
+        calculator(tmp_path / "run", tmp_path / "calls", purpose="phonons")
+
+
+def test_an_optimiser_does_not_end_where_forces_are_below_their_expected_error(tmp_path):
+    """Targets that everything is within; the last structure is labelled all the same."""
+    with calculator(tmp_path / "run", tmp_path / "calls", **ANYTHING) as calc:
+        atoms = crystal()
+        atoms.rattle(0.05, seed=2)
+        atoms.calc = calc
+        BFGS(atoms, logfile=None).run(fmax=1e-3, steps=100)
+        assert calc.campaign.known(atoms) is not None
+    atoms.calc = lennard_jones()
+    assert np.sqrt((atoms.get_forces() ** 2).sum(axis=1).max()) < 2e-3
+
+
+def test_confirming_a_structure(tmp_path, caplog):
+    with calculator(tmp_path / "run", tmp_path / "calls", **ANYTHING) as calc:
+        taught(calc)
+        atoms = crystal(7)
+        atoms.calc = calc
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        true = atoms.copy()
+        true.calc = lennard_jones()
+        found = calc.confirm(atoms)
+        assert found.energy_error == pytest.approx((energy - true.get_potential_energy()) / 32)
+        differences = forces - true.get_forces()
+        assert found.force_error == pytest.approx(np.sqrt(np.mean(differences**2)))
+        assert found.max_force_error == pytest.approx(np.abs(differences).max())
+        assert found.stress_error > 0 and not found.changed
+        np.testing.assert_array_equal(atoms.get_forces(), true.get_forces())
+        assert calc.learner.n_labels == 4 and LabelStore(tmp_path / "run").rows()[-1].reason == "confirm"
+        again = calc.confirm()
+        assert (again.energy_error, again.force_error, again.changed) == (0.0, 0.0, False)
+        assert len(calls(tmp_path / "calls", "end")) == 4
+        calc.learner.rules = replace(calc.learner.rules, target_energy=1e-9, max_labels=5)
+        atoms.rattle(0.05)
+        assert calc.confirm(atoms).changed
+        atoms.rattle(0.05)
+        with pytest.raises(BudgetSpent, match="max_labels"):
+            calc.confirm(atoms)
+    assert "confirm(atoms)" not in caplog.text  # the last answer was a label's
+
+
+@pytest.mark.parametrize("momenta", [False, True])
+def test_an_answer_that_nobody_confirmed(tmp_path, caplog, momenta):
+    """Its expected errors are said at the end, but not of dynamics."""
+    with calculator(tmp_path / "run", tmp_path / "calls", **ANYTHING) as calc:
+        taught(calc)
+        atoms = crystal(7)
+        if momenta:
+            atoms.set_momenta(np.ones((32, 3)))
+        atoms.calc = calc
+        atoms.get_forces()
+        errors = calc.uncertainty["energy_std"] / 32, np.sqrt((calc.uncertainty["forces_std"] ** 2).mean(axis=1).max())
+    said = f"expected errors {1e3 * errors[0]:.2g} meV/atom, {errors[1]:.2g} eV/A; call confirm(atoms) to check it"
+    assert (said in caplog.text) == (not momenta)
+
+
+def test_a_structure_that_was_labelled_is_answered_by_its_label(tmp_path):
+    with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9, max_labels=2) as calc:
+        atoms = crystal()
+        atoms.calc = calc
+        forces = atoms.get_forces()
+        other = crystal(5)
+        other.calc = calc
+        other.get_forces()
+        atoms.calc.reset()
+        np.testing.assert_array_equal(atoms.get_forces(), forces)
+        assert calc.learner.n_asked == 2
+
+
+def test_a_lone_atom_is_labelled_once(tmp_path):
+    """Wherever it flies."""
+    with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9) as calc:
+        for x in (0.0, 0.1, 7.0):
+            atom = Atoms("Si", positions=[[x, 0, 0]])
+            atom.calc = calc
+            atom.get_forces()
+        assert calc.learner.n_labels == 1
+
+
+def test_a_label_with_absurd_forces_is_kept_and_not_learned(tmp_path, caplog):
+    close = Atoms("Si2", positions=[[0, 0, 0], [1.3, 0, 0]])
+    with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9) as calc:
+        atoms = crystal()
+        atoms.calc = calc
+        atoms.get_forces()
+        close.calc = calc
+        true = close.copy()
+        true.calc = lennard_jones()
+        np.testing.assert_array_equal(close.get_forces(), true.get_forces())  # the script goes on from it
+        assert calc.learner.n_labels == 1 and len(calc.campaign.set_aside) == 1
+    assert "is kept but not learned: a force of" in caplog.text
+    rows = LabelStore(tmp_path / "run").rows()
+    assert len(rows) == 2 and "a force of" in rows[1][SET_ASIDE]
+    with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9, resume=True) as calc:
+        close.calc = calc
+        np.testing.assert_array_equal(close.get_forces(), true.get_forces())
+        assert calc.learner.n_labels == 1 and len(calls(tmp_path / "calls", "end")) == 2
+    with calculator(tmp_path / "new", tmp_path / "calls", threshold=1e-9) as calc:
+        close.calc = calc
+        with pytest.raises(LabelError, match="not learned: a force of"):
+            close.get_forces()
+
+
+def test_another_script_goes_on_with_what_labels_showed(tmp_path):
+    """The calibration and the time of the next check are in labels.db."""
+    rules = replace(STRICT, target=1e3, target_energy=1e3)
+    with calculator(tmp_path / "run", tmp_path / "calls", rules=rules) as calc:
+        taught(calc)
+        for seed in range(40):
+            atoms = crystal(seed)
+            atoms.calc = calc
+            atoms.get_forces()
+        learner = calc.learner
+        assert learner.check_interval > rules.first_check and learner.history.recent
+    with calculator(tmp_path / "run", tmp_path / "calls", rules=rules, resume=True) as calc:
+        calc.prepare([14])
+        assert calc.learner.history == learner.history and calc.learner.check_interval == learner.check_interval
+        assert calc.learner.model.calibration == learner.model.calibration
+
+
+def test_a_script_gets_the_same_labels_every_time(tmp_path):
+    """However long they take: queued ones are learned before the next calculation."""
+    rules = replace(STRICT, target=0.5, target_energy=1e3, soft_fraction=0.01)
+    found = []
+    for name, seconds in (("fast", 0.0), ("slow", 0.2)):
+        parameters = {**faulty_parameters(tmp_path / f"calls{name}"), "seconds": seconds}
+        with calculator(tmp_path / name, "", rules=rules, labelling=LabellingPlan(FAULTY, parameters)) as calc:
+            for seed in range(8):
+                atoms = crystal(seed)
+                atoms.calc = calc
+                atoms.get_forces()
+        found.append([(row.reason, row.walker_step, row.energy) for row in LabelStore(tmp_path / name).rows()])
+    assert found[0] == found[1] and "soft" in {reason for reason, *_ in found[0]}

@@ -154,10 +154,15 @@ def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved
     ):
         history = History((learned(),) * n_tested)
         assert decide(RULES, history, situation(moved=moved, since_label=1)).reason == reason
-    assert decide(RULES, History(), situation(moved=0.5 * LOOK, since_label=10**6, since_check=10**6)).reason == "certain"
+    assert (
+        decide(RULES, History(), situation(moved=0.5 * LOOK, since_label=10**6, since_check=10**6)).reason == "certain"
+    )
     assert look_after(LOOKS) == np.inf
     closely = situation(moved=0.01, use=Use(look=0.0))
-    assert [decide(RULES, h, closely).reason for h in (History(), History((learned(),) * LOOKS))] == ["untried", "certain"]
+    assert [decide(RULES, h, closely).reason for h in (History(), History((learned(),) * LOOKS))] == [
+        "untried",
+        "certain",
+    ]
 
 
 def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
@@ -174,9 +179,7 @@ def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
     assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3) == 1600
 
 
-@given(
-    st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50)
-)
+@given(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))
 def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_label, asked):
     """Whatever else is asked for: beyond the alarm, or in unknown territory, the simulation does not go on."""
     rules = Rules(0.2, novelty=5.0, soft_fraction=0.5, check_interval=20, min_interval=10, max_labels=25)

@@ -155,6 +155,38 @@ def test_walkers_of_different_compositions(tmp_path):
     assert {row.formula for row in LabelStore(tmp_path / "run").rows()} == {"Si32", "C32"}
 
 
+@pytest.mark.parametrize(("ensemble", "more"), [("nvt", 0), ("npt", 1)])
+def test_the_stress_counts_at_constant_pressure(tmp_path, ensemble, more):
+    rules = Rules(threshold=1e3, target_energy=1e3, target_stress=1e-12, novelty=1e9, check_interval="off")
+    with campaign(tmp_path / "run", tmp_path / "calls", rules) as shared:
+        walker = Walker(shared, "w", crystal(), plan(steps=5, ensemble=ensemble))
+        shared.prepare((14,), state={})
+        for seed in (1, 5, 6):  # the first model, and two that test it
+            walker.atoms.positions = crystal().positions
+            walker.atoms.rattle(0.1 * (seed > 1), seed=seed)
+            if not walker.advance():
+                walker.repeat(shared.settle(walker.query()))
+        before = shared.learner.n_labels
+        assert before == 3
+        walker.advance()
+        assert (walker._needed is not None and walker._needed.decision.reason == "uncertain") == bool(more)
+
+
+def test_check_labels_come_ever_more_rarely(tmp_path):
+    """Of all walkers together, as long as they find what is expected; a run that goes on knows when the next one is due."""
+    rules = Rules(threshold=0.5, target_energy=1e3, novelty=1e9, min_interval=10)
+    steps = [plan(steps=150, ramp=(50.0, 50.0), seed=seed) for seed in range(2)]
+    assert do_run(tmp_path / "whole", tmp_path / "calls1", steps, rules=rules)[0] == "finished"
+    checks = [row for row in LabelStore(tmp_path / "whole").rows() if row.reason == "check"]
+    gaps = np.diff([0, *sorted({row.walker_step for row in checks})])
+    assert 2 <= len(checks) <= 10 and gaps[-1] > gaps[0]
+    assert checks[-1].check_interval > checks[0].check_interval
+    do_run(tmp_path / "parts", tmp_path / "calls2", steps, stop_after=2 * 70, rules=rules)
+    status, run = do_run(tmp_path / "parts", tmp_path / "calls2", steps, True, rules=rules)
+    assert status == "finished" and without_seconds(tmp_path / "parts") == without_seconds(tmp_path / "whole")
+    assert run.campaign.learner.check_interval == checks[-1].check_interval
+
+
 def test_another_walker_in_its_place_is_refused(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", PLANS[:2])
     with pytest.raises(RunFolderError, match="its run has"):

@@ -28,15 +28,12 @@ that for the second. Deviations of such a model are a guess. 0.1 A is a thermal 
 crystal's model there is 0.1 to 1 eV/A, which is seen, and not yet dangerous."""
 KNOWN = 1e-4
 """A: a structure this close to a labelled one is not labelled again: at the stiffest bonds its forces differ by 0.005 eV/A."""
-ALARM = 2.0
-"""Above this multiple of its limit, or in unknown territory, a label does not wait for the decorrelation time: unless structures
-that have just been learned are as uncertain, for then a label at once cannot help."""
 JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
 TOO_LARGE = 2.0
-"""A check label with an error of more than this multiple of the expected one begins the checks anew."""
+"""A label with an error of more than this multiple of the expected one begins the checks anew."""
 
 Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
@@ -115,7 +112,8 @@ class Rules:
         Steps of each walker between labels that only show the true error, whatever the uncertainty says; "auto": steps since the
         last label of any kind, first `first_check`, then twice as many after every check that found what was expected.
     min_interval : int
-        Steps between two labels of one walker: the decorrelation time. `ALARM` overrides it.
+        Steps between two labels of one walker: the decorrelation time. An expected error of r times its limit waits for 1 / r^2
+        of it, as the harm is that of the squared error times the steps.
     max_labels : int or None
         After so many no more are asked for.
     """
@@ -152,11 +150,11 @@ class Rules:
         """Steps before the first automatic check: the decorrelation time."""
         return max(self.min_interval, FEWEST_BEFORE_CHECK)
 
-    def next_check(self, interval: int, error: float, expected: float) -> int:
-        """Steps to the next automatic check after one that found an RMS force error where another was expected, eV/A."""
+    def next_check(self, interval: int, error: float, expected: float, is_check: bool) -> int:
+        """Steps to the next automatic check after a label that found an RMS force error where another was expected, eV/A."""
         if error > self.aim or error > TOO_LARGE * expected:
             return self.first_check
-        return min(2 * interval, LONGEST_CHECK)
+        return min(2 * interval, LONGEST_CHECK) if is_check else interval
 
 
 @dataclass(frozen=True)
@@ -266,7 +264,6 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
         return _decision("label", "no model", now, None, rules)
     limits = rules.limits(now.n_labels, now.use)
     _, worst = limits.worst(now.expected)
-    waited = now.since_label >= rules.min_interval
     moved = now.moved
     if moved is not None and moved < KNOWN:
         return _decision("go on", "known", now, limits, rules)
@@ -275,18 +272,23 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     if moved is not None and moved > look_after(len(history.recent), now.use.look):
         return _decision("label", "untried", now, limits, rules)
     if worst > 1.0:
-        if waited or worst > ALARM * max(1.0, _just_learned(history, limits)):
+        excess = max(worst / max(1.0, _just_learned(history, limits)), 1.0)
+        if now.since_label * excess**2 >= rules.min_interval:
             return _decision("label", "uncertain", now, limits, rules)
         return _decision("go on", "too soon", now, limits, rules)
     if _is_check_due(rules, now) and not now.queued:
         return _decision("queue", "check", now, limits, rules)
+    waited = now.since_label >= rules.min_interval
     if rules.soft_fraction is not None and worst > rules.soft_fraction and waited and not now.queued:
         return _decision("queue", "soft", now, limits, rules)
     return _decision("go on", "certain", now, limits, rules)
 
 
 def _just_learned(history: History, limits: Limits) -> float:
-    """Expected errors over their limits at structures that have just been learned; 0 where no label has shown it yet."""
+    """Expected errors over their limits at structures that have just been learned: a label at once cannot help below that.
+
+    0 where no label has shown it yet.
+    """
     ratios = [limits.worst(o.after)[1] for o in history.recent[-JUST_LEARNED:]]
     return float(np.median(ratios)) if ratios else 0.0
 

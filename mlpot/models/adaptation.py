@@ -11,7 +11,8 @@ which decide where there is little data. No covariance is computed again.
 Every block (term and element, or pair of elements) has a scale, and forces on every element have a noise of their own. That noise is
 the model's discrepancy, not that of the labels: the part of the forces that these features and sparse points cannot explain.
 Energies and virials only let it fall below what was given: residuals of a structure are correlated, and a likelihood that takes them
-for independent asks for an energy noise that doubles the error of energies of surfaces.
+for independent asks for an energy noise that doubles the error of energies of surfaces. Residuals far beyond (`BEYOND`) are another
+matter: a label in a wrong unit, or a model too poor for the data, would otherwise drive all energy scales and the noise of forces up.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SHARPEST = 10.0
 """A noise falls by at most so large a factor: labels without any would leave a fit without digits."""
 BLUNTEST = 30.0
 """... and that of forces rises by at most so large a one."""
+BEYOND = 3.0
+"""Noises of energies and virials stay what was given up to residuals so many times larger, and then grow with them."""
 WIDEST = 1e3
 """A scale changes by at most so large a factor."""
 
@@ -108,7 +111,7 @@ def _step(posterior: Posterior, now: Hyperparameters, freedom: Freedom) -> Hyper
         given = start.noises[group]
         left = posterior.groups[group].n_rows - posterior.leverage(group) + NOISE_COUNTS
         wanted = np.sqrt((squares + NOISE_COUNTS * given**2) / left)
-        largest = BLUNTEST * given if group.label == "forces" else given
+        largest = BLUNTEST * given if group.label == "forces" else max(given, wanted / BEYOND)
         noises[group] = float(np.clip(wanted, given / SHARPEST, largest))
     wanted = np.sqrt((posterior.sizes + SCALE_COUNTS * start.scales**2) / (posterior.determined + SCALE_COUNTS))
     wanted = np.clip(wanted, start.scales / WIDEST, start.scales * WIDEST)

@@ -7,7 +7,7 @@ new columns and for residuals that are exact: 8 bytes for every row and sparse p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.linalg import blas, solve_triangular
@@ -127,6 +127,21 @@ class GrowingSystem:
         self.group_of = np.concatenate([self.group_of, np.full(len(rows), self.names.index(group))])
         if len(rows) and self.n_columns:
             self.grams[group] = blas.dsyrk(1.0, whitened.T, beta=1.0, c=self.grams[group], lower=1, overwrite_c=1)
+
+    def regroup(self, parts: Iterable[tuple[Group, int]]) -> None:
+        """Other groups for the rows that are there: (group, number of rows), in the order of the rows."""
+        self.names, group_of = [], []
+        for group, n_rows in parts:
+            if group not in self.names:
+                self.names.append(group)
+            group_of.append(np.full(n_rows, self.names.index(group)))
+        self.group_of = np.concatenate([np.zeros(0, int), *group_of])
+        self.grams = {}
+        for k, name in enumerate(self.names):
+            equations = NormalEquations.empty(self.n_columns)
+            rows = np.ascontiguousarray(self.rows(self.group_of == k))
+            equations.absorb(rows, np.zeros(len(rows)))
+            self.grams[name] = equations.gram
 
     def equations(self, combination: np.ndarray) -> dict[Group, NormalEquations]:
         """Normal equations for right-hand sides combined with (n_right,) factors."""

@@ -18,7 +18,7 @@ from ..threads import n_threads, single_blas_thread
 from .adaptation import STEPS, Freedom, Hyperparameters, adapted
 from .baseline import Baseline
 from .descriptor_tables import Tables
-from .design_matrix import Design, noise_of
+from .design_matrix import Design, noise_of, parts_of
 from .fit import default_energy_scale, empty_term, make_baseline, open_blocks
 from .gather import bounded_map
 from .growing_system import GrowingSystem
@@ -31,7 +31,6 @@ from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettin
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
-from .surroundings import ENOUGH, nearby
 from .task import provenance, with_scales
 from .terms import FittedTerm
 
@@ -135,12 +134,8 @@ class Fit:
             room = settings.most_sparse(z) - len(known)
             most = min(max(int(SHARE * room), FEWEST), room)
             found = descriptor.compute(pairs, centres)
-            new = found[extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)]
-            every = np.concatenate([known, new])
-            most = min(ENOUGH, settings.most_sparse(z)) - len(every)
-            rng = np.random.default_rng([len(self.structures), k, z])
-            copies = nearby(every, [atoms], z, descriptor, settings.zeta, most, rng)
-            points[k, z] = np.concatenate([coming, new, copies])
+            new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
+            points[k, z] = np.concatenate([coming, found[new]])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
         """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.
@@ -193,9 +188,16 @@ class Fit:
             known["terms"] = [
                 {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
             ]
-        self.config = FitConfig.model_validate({**known, **settings})
+        before, self.config = self.config, FitConfig.model_validate({**known, **settings})
         with single_blas_thread():
+            if set(self.config.config_type_noise) != set(before.config_type_noise):
+                self._regroup()
             self._settle()
+
+    def _regroup(self) -> None:
+        """Rows of other config_types have noises of their own now."""
+        types = frozenset(self.config.config_type_noise)
+        self.system.regroup((part.group, len(part.rows)) for s in self.structures for part in parts_of(s, types))
 
     def save(self, file: str | Path) -> None:
         """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""

@@ -69,7 +69,7 @@ class Choice:
     n_pair : int
         How many of the columns, the first ones, belong to pair terms; 0 where there are no others.
     share : float
-        M / M_s of the other terms.
+        M / M_s.
     unseen : dict of int to float
         Largest part of the prior variance, in units of that, that they leave at any sparse point of an element, eV^2.
     """
@@ -110,8 +110,8 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
                     unseen[number] += float(left) * scale**2
     found = np.concatenate([np.empty(0, int), *chosen]).astype(int)
     n_pair = sum(terms[k].n_sparse for k in pairs) if many_body else 0
-    n_all = sum(terms[k].n_sparse for k in many_body or pairs)
-    return Choice(tuple(chosen_terms), found, all_kept, n_pair, n_all / max(len(found) - n_pair, 1), unseen)
+    share = sum(terms[k].n_sparse for k in with_points) / max(len(found), 1)
+    return Choice(tuple(chosen_terms), found, all_kept, n_pair, share, unseen)
 
 
 def _representatives(term: SoapTerm) -> list[np.ndarray]:
@@ -254,20 +254,23 @@ class Representatives:
         for term, part in zip(self.terms, columns(self.terms), strict=True):
             for weights, own in zip(self.members[part].T, gradients, strict=True):
                 term.predict(pairs, np.ascontiguousarray(weights), energies, own)
-        self._add_residual(pairs, unexplained, gradients)
-        return np.moveaxis(gradients, 0, 2)
+        gradients = np.moveaxis(gradients, 0, 2)
+        self.add_residual(pairs, unexplained, gradients, set(pairs.numbers.tolist()))
+        return gradients
 
-    def _add_residual(self, pairs: Pairs, unexplained: np.ndarray, gradients: np.ndarray) -> None:
+    def add_residual(self, pairs: Pairs, unexplained: np.ndarray, gradients: np.ndarray, numbers: set[int]) -> None:
+        """Add to the members' pair gradients (n_pairs, 3, N_MEMBERS), eV/A, what the points leave of these elements' atoms, from
+        unexplained variances (n_atoms,) in eV^2."""
         term = self.terms[-1]
         if not isinstance(term, SoapTerm):
             return
         cotangents = np.zeros((N_MEMBERS, pairs.n_atoms, term.descriptor.n_features))
-        for number in np.unique(pairs.numbers).tolist():
+        for number in numbers:
             own = pairs.numbers == number
             residual = cast(Residual, self.residual(number))
             amplitudes = np.sqrt(np.maximum(unexplained[own] - residual.expected, 0.0))
             cotangents[:, own] = amplitudes[:, None] * residual.slopes.T[:, None, :]
-        for cotangent, own in zip(cotangents, gradients, strict=True):
+        for cotangent, own in zip(cotangents, np.moveaxis(gradients, 2, 0), strict=True):
             own += term.descriptor.vjp(pairs, np.ascontiguousarray(cotangent))
 
     def summary(

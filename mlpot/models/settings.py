@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeGuard
 
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ..errors import ConfigError
 from .base_settings import Settings
@@ -15,7 +15,6 @@ from .reduction_settings import ReductionSettings
 PresetName = Literal["fast", "balanced", "accurate"]
 SparseCount = PositiveInt | Literal["auto"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
-ForceNoise = PositiveFloat | dict[str, PositiveFloat]
 
 NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 """Key of the noise of every kind of label."""
@@ -113,12 +112,23 @@ class SoapTermSettings(OrderSettings, ReductionSettings):
         return self.max_sparse if count == "auto" else count
 
 
+def _checked_force_noise(value: Any) -> Any:
+    """One message in place of those of a number and of a table."""
+    if value is None:
+        return None
+    for noise in value.values() if isinstance(value, dict) and value else [value]:
+        if not (isinstance(noise, int | float) and noise > 0):
+            raise ValueError("must be a positive number of eV/A, or a table of these by chemical symbol")
+    return value
+
+
 def _checked_step(term):
     if term.cutoff_width > term.cutoff:
         raise ValueError(f"cutoff_width = {term.cutoff_width} A exceeds cutoff = {term.cutoff} A; lower cutoff_width")
     return term
 
 
+ForceNoise = Annotated[PositiveFloat | dict[str, PositiveFloat] | None, BeforeValidator(_checked_force_noise)]
 TermSettings = Annotated[PairTermSettings | SoapTermSettings, Field(discriminator="type")]
 
 
@@ -170,7 +180,7 @@ class NoiseSettings(Settings):
     """Standard deviations of the labels of one config_type; a missing one falls back to the general noise."""
 
     energy_noise: PositiveFloat | None = Field(None, description="eV/atom")
-    force_noise: ForceNoise | None = Field(None, description="eV/A, or a table of these by symbol")
+    force_noise: ForceNoise = Field(None, description="eV/A, or a table of these by symbol")
     virial_noise: PositiveFloat | None = Field(None, description="eV/atom")
 
 
@@ -180,7 +190,7 @@ class FitSettings(Settings):
     energy_noise: PositiveFloat | None = Field(
         None, description="eV/atom; from the data when left out, at most the preset's"
     )
-    force_noise: ForceNoise | None = Field(
+    force_noise: ForceNoise = Field(
         None, description="eV/A, or a table by symbol; from the data, for every element, when left out"
     )
     virial_noise: PositiveFloat | None = Field(

@@ -112,7 +112,14 @@ class EnsembleSpread:
             self._observe_many_body(pairs, energies, pair_gradients, covariances, explained, members)
             prior = np.sum([term.variances(pairs) for term in self.terms], axis=0)
         self._rest(pairs, covariances, explained)
-        return covariances.sum(axis=0), explained[:, 1], prior - explained[:, 0], members
+        unexplained = prior - explained[:, 0]
+        if without_points := self._without_points(pairs):
+            self.representatives.add_residual(pairs, unexplained, members, without_points)
+        return covariances.sum(axis=0), explained[:, 1], unexplained, members
+
+    def _without_points(self, pairs: Pairs) -> set[int]:
+        """The elements of a structure that have no points in a last many-body term."""
+        return set(pairs.numbers.tolist()) - {part.number for part in self.terms[-1].parts} if self.terms else set()
 
     def _observe_many_body(
         self,
@@ -140,8 +147,7 @@ class EnsembleSpread:
 
     def _rest(self, pairs: Pairs, covariances: np.ndarray, explained: np.ndarray) -> None:
         """|G k|^2 of the elements that have no points in a last many-body term."""
-        served = {part.number for part in self.terms[-1].parts} if self.terms else set()
-        for number in set(pairs.numbers.tolist()) - served:
+        for number in self._without_points(pairs) if self.terms else set(pairs.numbers.tolist()):
             centres = centres_of(pairs, number)
             own = self._before(number) if self.terms else self.representatives.columns_of(number)
             for k, triangle in enumerate(self._triangles_of[number]):

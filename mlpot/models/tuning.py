@@ -62,7 +62,8 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
         for s, scale in zip(task.config.terms, best.scales, strict=True)
     ]
     noises = {NOISE_OF_LABEL[label]: noise for label, noise in best.noises.items()}
-    config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False})
+    adapt = tuple(key for key in task.config.adapt or () if key not in noises)  # what was found stays
+    config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False, "adapt": adapt})
     scaled = tuple(_replaced(term, energy_scales=s) for term, s in zip(terms, best.scales, strict=True))
     return Tuned(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
 

@@ -36,6 +36,9 @@ def agree(ours, exact, atol=1e-8):
     np.testing.assert_allclose(ours.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
     assert ours.energy_std == pytest.approx(exact.energy_std, rel=1e-4, abs=1e-7)
     np.testing.assert_allclose(ours.novelty, exact.novelty, rtol=1e-4, atol=1e-6)
+    assert (ours.stress_std is None) == (exact.stress_std is None)
+    if ours.stress_std is not None:
+        np.testing.assert_allclose(ours.stress_std, exact.stress_std, rtol=0.05, atol=0.05 * exact.stress_std.max())
     # the ensemble sees the features that give its gradients to 2 %
     close = np.abs(ours.forces_std - exact.forces_std) <= 0.05 * np.linalg.norm(exact.forces_std, axis=1, keepdims=True)
     assert close.all()
@@ -116,7 +119,7 @@ def test_a_calculation_is_repeated_only_when_something_changed(model, frames):
     assert atoms.calc.check_state(atoms) == []
     atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
     assert atoms.calc.check_state(atoms) == []
-    assert set(atoms.calc.uncertainty) == {"energies_std", "energy_std", "forces_std", "novelty"}
+    assert set(atoms.calc.uncertainty) == {"energies_std", "energy_std", "forces_std", "stress_std", "novelty"}
     atoms.positions[0, 0] += 1e-14 + np.spacing(atoms.positions[0, 0])
     assert atoms.calc.check_state(atoms) == ["positions"]
     assert np.abs(atoms.get_forces() - forces).max() < 1e-9

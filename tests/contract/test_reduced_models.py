@@ -88,7 +88,7 @@ def test_a_growing_fit_equals_one_from_scratch(fitted, two_species_frames):
         found = {(1, z): f[k::4] for z, f in zip((6, 14), fitted.terms[1].sparse_features, strict=True)}
         fit.update([frame], found)
     model = fit.model
-    other = fit_terms(fit.structures, fit.species, model.terms, model.baseline, fit.config)
+    other = fit_terms(fit.structures, fit.species, model.terms, model.baseline, fit.config, fit.levels.noises)
     a, b = (m.predict(two_species_frames[5], True) for m in (model, other))
     np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
     np.testing.assert_allclose(a.energies_std, b.energies_std, rtol=1e-5, atol=1e-6)

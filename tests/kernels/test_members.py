@@ -55,12 +55,21 @@ def all_features(monkeypatch):
 
 def members_of(model, pairs):
     """Pair gradients (n_pairs, 3, N_MEMBERS) as the core computes them."""
-    spread = model.compile()._spread
-    out, unused = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32), np.zeros(pairs.n_atoms)
-    for term, models in zip(spread.terms, spread.models, strict=True):
-        covariances = np.zeros((pairs.n_atoms, sum(part.known.n for part in term.parts)))
-        term.evaluate(pairs, unused, np.zeros((pairs.n_pairs, 3)), models, None, None, covariances, out)
-    return out
+    return model.compile()._spread._observe(pairs, np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3)))[3]
+
+
+def potentials_of(model, pairs):
+    """Of the members as potentials, without what the points do not explain."""
+    return model.compile()._spread._potentials(pairs)
+
+
+def twin_of(model, pairs):
+    """Both by the formulas."""
+    rep = model.representatives
+    variances = rep.variances(pairs)
+    nothing = np.zeros(pairs.n_atoms)
+    everything = variances.unexplained + np.array([rep.expected[z] for z in pairs.numbers.tolist()])
+    return rep.member_gradients(pairs, everything), rep.member_gradients(pairs, nothing)
 
 
 @pytest.mark.parametrize("level", range(3))
@@ -73,8 +82,10 @@ def test_equal_their_twin(fitted, all_features, level):
         assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
         for structure in some:
             pairs = find_pairs(structure, model.cutoff)
-            exact = model.representatives.member_gradients(pairs)
-            np.testing.assert_allclose(members_of(model, pairs), exact, atol=3e-5 * np.abs(exact).max(initial=0))
+            for found, exact in zip(
+                (members_of(model, pairs), potentials_of(model, pairs)), twin_of(model, pairs), strict=True
+            ):
+                np.testing.assert_allclose(found, exact, atol=3e-5 * np.abs(exact).max(initial=0))
     finally:
         use_instructions(-1)
 
@@ -82,7 +93,7 @@ def test_equal_their_twin(fitted, all_features, level):
 def test_fewer_features_to_the_tolerance(fitted):
     model, frames = fitted
     pairs = find_pairs(frames[5], model.cutoff)
-    exact = model.representatives.member_gradients(pairs)
+    exact, _ = twin_of(model, pairs)
     error = members_of(model, pairs) - exact
     assert np.linalg.norm(error) < 5 * compiled_members.MEMBER_ERROR * np.linalg.norm(exact)
 
@@ -92,7 +103,7 @@ def test_forces_of_members_are_slopes_of_their_energies(fitted, all_features):
     model, frames = fitted
     atoms, rep = frames[5][:6], model.representatives
     pairs = find_pairs(atoms, model.cutoff)
-    forces = pairs.forces(members_of(model, pairs))
+    forces = pairs.forces(potentials_of(model, pairs))
     scale = np.abs(forces).max()
     assert scale > 0
     for member in (0, 5):
@@ -102,6 +113,12 @@ def test_forces_of_members_are_slopes_of_their_energies(fitted, all_features):
             return float(np.concatenate([t.covariances(near) for t in rep.terms], axis=1).sum(axis=0) @ weights)
 
         np.testing.assert_allclose(forces[:, :, member], -position_gradient(energy, atoms), atol=1e-4 * scale)
+
+
+def raw_forces_std(model, numbers, forces_std):
+    """Of the ensemble, without calibration and the model's discrepancy."""
+    stated = forces_std / model.calibration.element_factors(numbers)[:, None]
+    return np.sqrt(np.maximum(stated**2 - model.noises.of_forces(numbers)[:, None] ** 2, 0.0))
 
 
 def test_symmetries(fitted):
@@ -124,7 +141,7 @@ def test_symmetries(fitted):
         np.testing.assert_allclose(values[0], found.forces_std[where], rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(values[1], found.novelty[where], rtol=1e-6, atol=1e-9)
     turned.set_cell(atoms.cell.array @ Rotation.random(rng=np.random.default_rng(0)).as_matrix(), scale_atoms=True)
-    raw = [model.calibration.raw_forces_std(std) for std in (of(turned)[0], found.forces_std)]
+    raw = [raw_forces_std(model, other.numbers, std) for other, std in ((turned, of(turned)[0]), (atoms, found.forces_std))]
     # a direction's variance is the geometric mean of its own and the atom's: the squares add up to the same
     np.testing.assert_allclose(*(np.sum(std**4, axis=1) for std in raw), rtol=1e-2)
 
@@ -144,5 +161,4 @@ def test_what_symmetry_makes_zero_stays_zero(fitted):
     crystal = frames[0].copy()
     crystal.set_scaled_positions(np.round(crystal.get_scaled_positions() * 4) / 4)
     crystal.numbers[:] = 14
-    raw = model.calibration.raw_forces_std(model.predict(crystal, True).forces_std)
-    assert raw.max() < 1e-6
+    assert model.predict(crystal, True).forces_std.max() < 1e-6

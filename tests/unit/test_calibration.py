@@ -11,16 +11,20 @@ from scipy.linalg import solve_triangular
 
 import mlpot
 from mlpot.models.calibration import (
+    BEYOND,
     SYMMETRIC,
     UNCALIBRATED,
+    WIDTH,
     Calibration,
+    ErrorsAndDeviations,
     coverage,
     expected_normalised_error,
     fit_calibration,
 )
+from mlpot.models.design_matrix import columns
 from mlpot.models.evaluate import evaluate
-from mlpot.models.fit import fit_terms
-from mlpot.models.label_check import leave_one_out, some_structures
+from mlpot.models.fit import adapted_fit, fit_terms
+from mlpot.models.label_check import leave_out, some_structures
 from mlpot.models.report import force_errors
 from mlpot.models.representatives import LEAST_STRANGE, MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose, strangest
 from mlpot.models.task import FitTask
@@ -29,56 +33,110 @@ from mlpot.neighbours import find_pairs
 from mlpot.structures import all_labelled
 
 SOAP = SMALL_TERMS[1:]
-NO_ENERGIES = (np.empty(0), np.empty(0))
+NOTHING = ErrorsAndDeviations(np.empty(0), np.empty(0), None, 0)
 
 
-def made_up(n=4000, scale=7.0, floor=0.02, seed=0):
+def made_up(n=4000, scale=3.0, seed=0):
+    """Errors (n, 3), and deviations that are too small by a factor."""
     rng = np.random.default_rng(seed)
-    raw = np.exp(rng.normal(np.log(0.01), 1.0, (n, 3)))
-    return np.sqrt((scale * raw) ** 2 + floor**2) * rng.normal(size=raw.shape), raw
+    stated = np.exp(rng.normal(np.log(0.01), 1.0, (n, 3)))
+    return scale * stated * rng.normal(size=stated.shape), stated
 
 
-def test_scale_and_floor_are_found():
-    errors, raw = made_up()
+def kind(errors, deviations, numbers=None, n_structures=500):
+    return ErrorsAndDeviations(np.ravel(errors), np.ravel(deviations), numbers, n_structures)
+
+
+def test_scales_are_found():
+    errors, stated = made_up()
     rng = np.random.default_rng(1)
-    energy_std = rng.uniform(0.1, 1.0, 2000)
-    found = fit_calibration(errors, raw, 3.0 * energy_std * rng.normal(size=2000), energy_std)
+    energy_std, stress_std = rng.uniform(0.1, 1.0, (2, 2000))
+    energies, stresses = 0.5 * energy_std * rng.normal(size=2000), 7.0 * stress_std * rng.normal(size=2000)
+    found = fit_calibration(kind(errors, stated), kind(energies, energy_std), kind(stresses, stress_std))
     # errors beyond two deviations count less than a normal distribution asks for
-    assert found.force_scale == pytest.approx(7.0, rel=0.1)
-    assert found.force_floor == pytest.approx(0.02, rel=0.15)
-    assert found.energy_scale == pytest.approx(3.0, rel=0.1)
-    assert (found.n_forces, found.n_energies) == (12000, 2000)
-    std = found.forces_std(raw)
+    assert found.force_scale == pytest.approx(3.0, rel=0.1)
+    assert found.energy_scale == pytest.approx(0.5, rel=0.1)
+    assert found.stress_scale == pytest.approx(7.0, rel=0.1)
+    assert (found.n_forces, found.n_energies, found.of_elements) == (12000, 2000, {})
+    std = found.forces_std(stated, np.full(len(stated), 14))
     assert coverage(errors, std, 1) == pytest.approx(0.68, abs=0.04)
     assert coverage(errors, std, 2) == pytest.approx(0.95, abs=0.02)
     assert expected_normalised_error(errors.ravel(), std.ravel()) < 0.12
-    np.testing.assert_allclose(found.raw_forces_std(std), raw, rtol=1e-6)
+
+
+def test_elements_have_factors_of_their_own():
+    """Where there are enough of them; the others have the factor of all."""
+    (errors, stated), (few_errors, few) = made_up(4000, 3.0), made_up(5, 1.0)
+    numbers = np.repeat([1, 8], [6000, 6000])
+    errors.reshape(-1)[6000:] *= 0.25
+    found = fit_calibration(
+        kind(
+            np.concatenate([errors, few_errors]), np.concatenate([stated, few]),
+            np.concatenate([numbers, np.full(15, 14)]),
+        ), NOTHING, NOTHING,
+    )  # fmt: skip
+    assert found.of_elements[1] == pytest.approx(3.0, rel=0.1)
+    assert found.of_elements[8] == pytest.approx(0.75, rel=0.1)
+    np.testing.assert_array_equal(
+        found.forces_std(np.ones((3, 3)), np.array([8, 1, 79]))[:, 0],
+        [found.of_elements[8], found.of_elements[1], found.force_scale],
+    )
+    assert found.element_factors(np.array([14])) == pytest.approx(found.force_scale, rel=1.0)
+
+
+def test_one_structure_says_little():
+    """Errors that are three times or a tenth of what was stated, all from one structure: a factor of less than two; however
+    wrong it is, of exp(w^2 (k^2 - 1))."""
+    errors, stated = made_up(scale=1e6)
+    limit = np.exp(WIDTH**2 * (BEYOND**2 - 1))
+    assert fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING).force_scale == pytest.approx(limit, rel=1e-3)
+    for factor in (3.0, 0.1):
+        errors, stated = made_up(scale=factor)
+        found = fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING)
+        assert 0.5 < found.force_scale < 2.0
+        more = fit_calibration(kind(errors, stated, n_structures=100), NOTHING, NOTHING)
+        assert abs(np.log(more.force_scale / factor)) < 0.2
+
+
+def test_it_is_the_most_likely_factor():
+    """The formula on a grid, errors within and beyond what counts fully."""
+    errors, stated = made_up(50, 4.0)
+    ratios, n_structures = np.abs(errors / stated).ravel(), 3
+    factors = np.exp(np.linspace(-3, 3, 60001))
+    surprise = []
+    for factor in factors[::10]:
+        z = ratios / factor
+        losses = np.where(z < BEYOND, z**2 / 2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
+        surprise.append(n_structures * (np.log(factor) + losses.mean()) + np.log(factor) ** 2 / (2 * WIDTH**2))
+    found = fit_calibration(kind(errors, stated, n_structures=n_structures), NOTHING, NOTHING)
+    assert found.force_scale == pytest.approx(factors[::10][np.argmin(surprise)], rel=2e-3)
 
 
 def test_a_few_wrong_labels_change_little():
-    errors, raw = made_up()
-    right = fit_calibration(errors, raw, *NO_ENERGIES)
+    errors, stated = made_up()
+    right = fit_calibration(kind(errors, stated), NOTHING, NOTHING)
     errors[:4] += 50.0
-    wrong = fit_calibration(errors, raw, *NO_ENERGIES)
+    wrong = fit_calibration(kind(errors, stated), NOTHING, NOTHING)
     assert wrong.force_scale == pytest.approx(right.force_scale, rel=0.05)
-    assert wrong.energy_scale == wrong.force_scale and wrong.n_energies == 0
+    assert wrong.energy_scale == wrong.stress_scale == wrong.force_scale and wrong.n_energies == 0
 
 
 def test_what_symmetry_makes_zero_is_left_out():
-    errors, raw = made_up(1000)
+    errors, stated = made_up(1000)
     zeros = np.zeros((500, 3))
-    some = fit_calibration(errors, raw, *NO_ENERGIES)
+    some = fit_calibration(kind(errors, stated), NOTHING, NOTHING)
     more = fit_calibration(
-        np.concatenate([errors, zeros]), np.concatenate([raw, zeros + 0.1 * SYMMETRIC]), *NO_ENERGIES
+        kind(np.concatenate([errors, zeros]), np.concatenate([stated, zeros + 0.1 * SYMMETRIC])), NOTHING, NOTHING
     )
     assert more == some
 
 
 def test_few_errors_calibrate_nothing():
-    assert fit_calibration(np.ones((2, 3)), np.ones((2, 3)), np.ones(3), np.ones(3)) == UNCALIBRATED
-    only = fit_calibration(np.empty((0, 3)), np.empty((0, 3)), 2.0 * np.ones(12), np.ones(12))
+    few, many = np.ones(3), np.ones(12)
+    assert fit_calibration(kind(few, few), kind(few, few), NOTHING) == UNCALIBRATED
+    only = fit_calibration(NOTHING, kind(2.0 * many, many), NOTHING)
     assert only.force_scale == only.energy_scale == pytest.approx(2.0, rel=0.01) and only.n_forces == 0
-    assert fit_calibration(np.empty((0, 3)), np.empty((0, 3)), np.ones(12), np.zeros(12)) == UNCALIBRATED
+    assert fit_calibration(NOTHING, kind(many, np.zeros(12)), NOTHING) == UNCALIBRATED
 
 
 def test_expected_normalised_error_by_hand():
@@ -100,13 +158,12 @@ def left_out(request):
     for all."""
     frames = make_frames(5)
     structures = all_labelled(frames)
-    whole = mlpot.fit(frames, mlpot.FitConfig(terms=[{**SOAP[0], "n_sparse": request.param}], jitter=1e-6, **NOISES))
+    terms = [{**SOAP[0], "n_sparse": request.param, "energy_scale": 1.0}]
+    whole = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6, **NOISES))
     task = FitTask(structures, whole.species, whole.baseline, whole.config)
-    (found, *_) = leave_one_out(
-        task.posterior(task.evidence(whole.terms), whole.terms), structures, task.progress, None
-    )
+    (found, *_) = leave_out(task.design(whole.terms), adapted_fit(task, whole.terms), structures, task.progress, None)
     without = fit_terms(structures[1:], whole.species, whole.terms, whole.baseline, whole.config)
-    return found, without, structures[0]
+    return found.alone, without, structures[0]
 
 
 def open_to(model, chosen, covariances):
@@ -122,7 +179,8 @@ def test_deviations_of_a_structure_left_out(left_out):
     chosen = without.choice.columns
     total = without.terms[0].covariances(pairs).sum(axis=0)[chosen]
     share = without.n_sparse / len(chosen)
-    assert found.energy_std == pytest.approx(np.sqrt(share * open_to(without, chosen, total[None])[0]), rel=1e-4)
+    variance = share * open_to(without, chosen, total[None])[0] + 32 * NOISES["energy_noise"] ** 2
+    assert found.energy_std == pytest.approx(np.sqrt(variance), rel=1e-4)
     p = without.predict(structure.atoms, True)
     np.testing.assert_allclose(found.forces, p.forces - structure.forces, atol=1e-5)
     size, theirs = (np.sqrt(np.mean(std**2)) for std in (found.forces_std, p.forces_std))
@@ -133,10 +191,10 @@ def test_members_have_the_deviation_of_the_posterior(model, frames):
     """Force rows times the factor: exact, where 8 members err by a quarter."""
     rep, pairs = model.representatives, find_pairs(frames[3], model.cutoff)
     rows, energy = np.zeros((96, len(rep.upper))), np.zeros(len(rep.upper))
-    for term in rep.terms:
-        term.add_rows(pairs, energy, rows, None)
-    exact = rep.choice.share * np.sum(solve_triangular(rep.upper, rows.T, trans="T") ** 2, axis=0)
-    drawn = np.mean(pairs.forces(rep.member_gradients(pairs)) ** 2, axis=2)
+    for term, part in zip(rep.terms, columns(rep.terms), strict=True):
+        term.add_rows(pairs, energy[part], rows[:, part], None)
+    exact = np.sum(solve_triangular(rep.upper, rows.T, trans="T") ** 2, axis=0)
+    drawn = np.mean(pairs.forces(rep.member_gradients(pairs, np.zeros(32))) ** 2, axis=2)
     assert np.mean(drawn) == pytest.approx(np.mean(exact), rel=0.5)
     assert np.std(np.log(drawn.ravel() / exact)) < 0.8
 
@@ -158,13 +216,14 @@ def test_a_sample_of_many_structures(frames):
 
 def test_another_calibration_costs_nothing(model, frames):
     before = model.predict(frames[2], True)
-    other = model.calibrated(Calibration(3.0, 0.5, 2.0))
+    other = model.calibrated(Calibration(3.0, 2.0, 5.0))
     after = other.predict(frames[2], True)
     assert other.compiled.terms is model.compiled.terms and other.compiled._spread is model.compiled._spread
     raw = model.calibrated(UNCALIBRATED).predict(frames[2], True)
-    np.testing.assert_allclose(after.forces_std, np.sqrt(9 * raw.forces_std**2 + 0.25))
+    np.testing.assert_allclose(after.forces_std, 3 * raw.forces_std)
+    np.testing.assert_allclose(after.stress_std, 5 * raw.stress_std)
     np.testing.assert_array_equal(after.forces, before.forces)
-    same = replace(model, calibration=Calibration(3.0, 0.5, 2.0)).predict(frames[2], True)
+    same = replace(model, calibration=Calibration(3.0, 2.0, 5.0)).predict(frames[2], True)
     np.testing.assert_array_equal(same.energies_std, after.energies_std)
 
 
@@ -200,7 +259,7 @@ def test_what_is_strange_is_measured_by_the_reach_of_the_kernel(frames):
 def test_some_points_stand_for_all(frames):
     """Every number from its formula, by explicit inverses."""
     terms = [{**SOAP[0], "n_sparse": 200, "energy_scale": 2.0, "zeta": 4}]
-    model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6)).calibrated(Calibration(1.0, 0.0, 3.0))
+    model = mlpot.fit(frames, mlpot.FitConfig(terms=terms, jitter=1e-6)).calibrated(Calibration(1.0, 3.0))
     choice = choose(model.terms, model.species)
     chosen = choice.columns
     assert len(set(chosen)) == MOST_REPRESENTATIVES < 200
@@ -219,11 +278,13 @@ def test_some_points_stand_for_all(frames):
     beyond = np.maximum(unexplained - expected, 0.0)
     assert 0 < np.count_nonzero(beyond) < len(strange)
     p = model.predict(strange, True)
-    np.testing.assert_allclose(p.energies_std**2, 9 * share * open_to(model, chosen, k) + beyond, rtol=1e-3)
-    total = open_to(model, chosen, k.sum(axis=0)[None])[0]
-    assert p.energy_std**2 == pytest.approx(9 * share * total + beyond.sum(), rel=1e-3)
+    noise = model.noises.energy**2
+    expected = 9 * (share * open_to(model, chosen, k) + noise) + beyond
+    np.testing.assert_allclose(p.energies_std**2, expected, rtol=1e-3)
+    total = share * open_to(model, chosen, k.sum(axis=0)[None])[0] + len(strange) * noise
+    assert p.energy_std**2 == pytest.approx(9 * total + beyond.sum(), rel=1e-3)
     np.testing.assert_allclose(p.novelty, np.sqrt(unexplained / known), rtol=1e-2)
-    drawn = model.representatives.upper @ model.representatives.members
+    drawn = choice.factor(model.factor) @ model.representatives.members
     assert np.mean(drawn**2) == pytest.approx(share, rel=0.15)
 
 
@@ -234,7 +295,7 @@ def test_novelty(model, frames):
     torn = frames[0].copy()
     torn.set_cell(1.7 * torn.cell.array, scale_atoms=True)
     for strange in (Atoms("Si"), Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.4]]), torn):
-        for calibration in (UNCALIBRATED, Calibration(1e3, 0.0, 1e3)):
+        for calibration in (UNCALIBRATED, Calibration(1e3, 1e3)):
             assert model.calibrated(calibration).predict(strange, True).novelty.min() > NOVEL
 
 

@@ -11,8 +11,8 @@ import mlpot
 from mlpot.errors import DataError, FitError, MlpotError
 from mlpot.models.baseline import Baseline, zbl
 from mlpot.models.calibration import UNCALIBRATED
-from mlpot.models.design_matrix import Design, noise_of
-from mlpot.models.factor import TriangularFactor, prior_factor
+from mlpot.models.design_matrix import Design
+from mlpot.models.factor import prior_factor
 from mlpot.models.fit import fit_terms
 from mlpot.models.presets import PRESETS, resolve
 from mlpot.models.settings import FitConfig
@@ -24,19 +24,30 @@ def dense(model, frames):
     """Everything held at once: whitened rows, whitened labels, K_mm."""
     rows, labels = zip(*(whitened(model, structure) for structure in all_labelled(frames)), strict=True)
     shifted = [
-        block + model.jitter * term.energy_scale**2 * np.eye(len(block))
+        block + model.jitter * scale**2 * np.eye(len(block))
         for term in model.terms
-        for block in term.prior()
+        for block, scale in zip(term.prior(), scales_with_points(term), strict=True)
     ]
     return np.concatenate(rows), np.concatenate(labels), block_diag(*shifted)
 
 
+def scales_with_points(term):
+    return [scale for scale, points in zip(term.energy_scales, term.points, strict=True) if len(points)]
+
+
+def noise_in(model, group):
+    """What the model says of the labels of a group; without config_types of their own."""
+    return model.noises.forces[group.number] if group.label == "forces" else getattr(model.noises, group.label)
+
+
 def whitened(model, structure):
     """Covariances (n_rows, M) of a structure's labels with the sparse points, and labels minus baseline, by their noises."""
-    design = Design(model.terms, model.baseline, model.species, frozenset(model.config.config_type_noise))
-    scales = np.concatenate([np.full(term.n_sparse, term.energy_scale**2) for term in model.terms])
+    design = Design(model.terms, model.baseline, model.species)
+    scales = np.concatenate(
+        [np.full(len(p), s**2) for term in model.terms for s, p in zip(term.energy_scales, term.points, strict=True)]
+    )
     energies = [model.baseline.isolated_atom_energies[z] for z in model.species]
-    groups = {group: rows / noise_of(model.config, group) for group, rows in design.rows(structure).items()}
+    groups = {group: rows / noise_in(model, group) for group, rows in design.rows(structure).items()}
     rows = np.concatenate(list(groups.values()))
     n = len(scales)
     return rows[:, :n] * scales, rows[:, n] - rows[:, n + 1 :] @ energies
@@ -54,14 +65,17 @@ def test_weights_equal_a_dense_least_squares_solution(which, request):
 
 
 def test_uncertainty_equals_a_dense_gaussian_process(frames):
-    """var = k_ii - k K_mm^-1 k + k (K_mm + K_mn Sigma^-1 K_nm)^-1 k, all by explicit inverses."""
-    model = mlpot.fit(frames[:3], FitConfig(terms=SMALL_TERMS[1:], jitter=1e-4, **NOISES)).calibrated(UNCALIBRATED)
+    """var = k_ii - k K_mm^-1 k + k (K_mm + K_mn Sigma^-1 K_nm)^-1 k + the model's discrepancy, all by explicit inverses."""
+    terms = [{**SMALL_TERMS[1], "energy_scale": 0.05}]
+    noises = {**NOISES, "energy_noise": 0.02}
+    model = mlpot.fit(frames[:3], FitConfig(terms=terms, jitter=1e-4, **noises)).calibrated(UNCALIBRATED)
     rows, _, prior = dense(model, frames[:3])
     pairs = find_pairs(frames[5], model.cutoff)
     k = np.concatenate([term.covariances(pairs) for term in model.terms], axis=1)
     own = sum(term.variances(pairs) for term in model.terms)
     middle = np.linalg.inv(prior) - np.linalg.inv(prior + rows.T @ rows)
-    expected = np.sqrt(own - np.einsum("as,st,at->a", k, middle, k))
+    expected = np.sqrt(own - np.einsum("as,st,at->a", k, middle, k) + noises["energy_noise"] ** 2)
+    assert expected.min() < 2 * noises["energy_noise"]
     np.testing.assert_allclose(model.predict(frames[5], uncertainty=True).energies_std, expected, rtol=1e-5)
 
 
@@ -71,7 +85,7 @@ def test_prior_variance_of_the_pair_term(model, frames):
     term = model.terms[0]
     distances = pairs.distances[pairs.offsets[3] : pairs.offsets[4]]
     distances = distances[distances < term.cutoff]
-    by_hand = 0.25 * term.covariance(distances, distances)[0].sum()
+    by_hand = 0.25 * term.covariance(distances, distances, term.energy_scales[0])[0].sum()
     assert by_hand > 0
     np.testing.assert_allclose(term.variances(pairs)[3], by_hand)
 
@@ -125,26 +139,6 @@ def test_missing_labels_per_structure(frames):
     assert report.n_atoms == 8 * 32
     with pytest.raises(DataError, match="no energy"):
         mlpot.fit([*mixed, frames[0].copy()], FitConfig(terms=SMALL_TERMS))
-
-
-def test_blocks_of_any_size_give_the_same_factor(frames):
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(500, 31))
-    factors = []
-    for size in (1, 7, 500):
-        factor = TriangularFactor(31)
-        for begin in range(0, 500, size):
-            factor.absorb(rows[begin : begin + size])
-        factors.append(factor)
-    merged = TriangularFactor(31)
-    for part in (rows[:7] / 3, rows[7:300] / 3, rows[300:] / 3):
-        other = TriangularFactor(31)
-        other.absorb(part)
-        merged.merge(other, 3.0)
-    for factor in (*factors, merged):
-        assert factor.n_rows == 500
-        np.testing.assert_allclose(factor.triangle.T @ factor.triangle, rows.T @ rows, rtol=1e-10, atol=1e-10)
-        assert np.all(np.tril(factor.triangle, -1) == 0)
 
 
 def test_isolated_atom_energies_given_and_fitted(two_species_frames):

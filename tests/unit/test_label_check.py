@@ -1,16 +1,20 @@
 """Leaving structures out without fitting again, and the labels that are found by it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
-from mlpot.models.fit import fit_terms
-from mlpot.models.label_check import suspicious_labels
+from mlpot.models.calibration import UNCALIBRATED
+from mlpot.models.fit import adapted_fit, fit_terms
+from mlpot.models.label_check import groups_of, leave_out, suspicious_labels
 from mlpot.models.report import FitReport, SuspiciousLabel, compare
 from mlpot.models.settings import FitConfig
-from mlpot.models.task import FitTask
+from mlpot.models.task import FitTask, with_scales
+from mlpot.neighbours import find_pairs
 from mlpot.structures import all_labelled
 
 
@@ -23,25 +27,63 @@ def with_results(atoms, **changes):
 @pytest.fixture(scope="module")
 def many():
     """Thirty structures of one element, none of them with far shorter distances than the others."""
-    return make_frames(30, seed=24)
+    return make_frames(30, seed=42)
 
 
-def test_it_equals_a_fit_without_the_structure(two_species_frames):
-    from mlpot.models.label_check import leave_one_out
+@pytest.fixture(scope="module")
+def fitted():
+    """Three frames of one family, then three of another, all with the same elements; a fit to them, and fits to others."""
+    frames = sorted(make_frames(6, numbers=(6, 14), seed=1), key=lambda atoms: atoms.info["config_type"])
+    for atoms in frames:
+        atoms.numbers = frames[0].numbers
+    model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"energy_noise": 0.02}}, **NOISES))
+    task = FitTask(all_labelled(frames), model.species, model.baseline, model.config)
+    posterior = adapted_fit(task, model.terms)
 
-    config = FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"energy_noise": 0.02}}, **NOISES)
-    model = mlpot.fit(two_species_frames, config)
-    structures = all_labelled(two_species_frames)
-    task = FitTask(structures, model.species, model.baseline, model.config)
-    posterior = task.posterior(task.evidence(model.terms), model.terms)
-    found = leave_one_out(posterior, structures, lambda *_: None, None)
-    for k in (0, 3):
-        others = structures[:k] + structures[k + 1 :]
-        without = fit_terms(others, model.species, model.terms, model.baseline, model.config)
-        expected = compare(without, structures[k])
-        assert found[k].energy_per_atom == pytest.approx(expected.energy_per_atom, rel=1e-5)
-        np.testing.assert_allclose(found[k].forces, expected.forces, atol=1e-6)
-        np.testing.assert_allclose(found[k].stress, expected.stress, atol=1e-8)
+    def to(others):
+        return fit_terms(others, model.species, with_scales(model.terms, posterior.scales), model.baseline, model.config)
+
+    return task, task.design(model.terms), posterior, to
+
+
+def assert_predicted(found, model, structure):
+    """Errors exactly, the deviation of the energy as well; those of forces and stress are drawn, and as large on the whole."""
+    model = model.calibrated(UNCALIBRATED)
+    expected, root = compare(model, structure, uncertainty=True), np.sqrt(structure.n_atoms)
+    assert found.energy_per_atom == pytest.approx(expected.energy_per_atom, rel=1e-4)
+    np.testing.assert_allclose(found.forces, expected.forces, atol=1e-5)
+    np.testing.assert_allclose(found.stress, expected.stress, atol=1e-7)
+    variances = model.representatives.variances(find_pairs(structure.atoms, model.cutoff))
+    noise = 0.02 if structure.config_type == "odd" else NOISES["energy_noise"]
+    assert found.energy_std == pytest.approx(np.hypot(np.sqrt(variances.total), root * noise), rel=1e-4)
+    for own, other in ((found.forces_std, expected.forces_std), (found.stress_std, expected.stress_std)):
+        assert np.sqrt(np.mean(own**2)) == pytest.approx(np.sqrt(np.mean(other**2)), rel=0.35)
+
+
+def test_it_equals_fits_without_the_structure_and_without_its_group(fitted, monkeypatch):
+    task, design, posterior, to = fitted
+    monkeypatch.setattr("mlpot.models.label_check.FEWEST_GROUPS", 2)
+    structures = list(task.structures)
+    assert [len(group) for group in groups_of(structures)] == [3, 3]
+    found = leave_out(design, posterior, structures, task.progress, None)
+    for k in (0, 4):
+        assert_predicted(found[k].alone, to(structures[:k] + structures[k + 1 :]), structures[k])
+    for part, others in ((slice(0, 3), structures[3:]), (slice(3, 6), structures[:3])):
+        without = to(others)
+        for own, structure in zip(found[part], structures[part], strict=True):
+            assert_predicted(own.grouped, without, structure)
+            assert own.alone.energy_per_atom != own.grouped.energy_per_atom
+
+
+def test_groups_are_consecutive_frames_with_the_same_atoms(many, monkeypatch):
+    structures = all_labelled(many[:24])
+    assert [len(group) for group in groups_of(structures)] == [1] * 24  # families take turns
+    same = [replace(s, config_type="one") for s in structures]
+    assert [len(group) for group in groups_of(same)] == [3] * 8
+    monkeypatch.setattr("mlpot.models.label_check.MOST_ROWS", 2 * same[0].n_rows)
+    assert [len(group) for group in groups_of(same)] == [2] * 12
+    assert [len(group) for group in groups_of(same[:5])] == [1] * 5
+    assert [s for group in groups_of(same) for s in group] == same
 
 
 def test_clean_labels_raise_no_suspicion(many):

@@ -8,7 +8,8 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 import mlpot
 from mlpot.errors import FitError
 from mlpot.models.design_matrix import Group
-from mlpot.models.hyperparameters import Folds, Hyperparameters, divided, most_likely
+from mlpot.models.fit import fit_terms
+from mlpot.models.hyperparameters import Folds, TermHyperparameters, divided, most_likely
 from mlpot.models.settings import FitConfig
 from mlpot.models.task import FitTask
 from mlpot.structures import all_labelled
@@ -64,8 +65,8 @@ def test_the_configuration_says_what_was_found(tuned, tmp_path):
     assert mlpot.load_model(tmp_path / "tuned.h5").report.trials == model.report.trials
 
 
-def test_noises_that_nobody_gave_fall_where_labels_are_good(frames):
-    """Smooth labels without noise: better errors on new data; what was given, and what the data does not allow, stays."""
+def test_noises_that_nobody_gave_follow_the_data(frames):
+    """Smooth labels without noise: better errors on new data. What was given stays, and noisy forces raise their noise."""
     unseen = make_frames(5, seed=8)
 
     def fitted(data, **noises):
@@ -75,13 +76,14 @@ def test_noises_that_nobody_gave_fall_where_labels_are_good(frames):
 
     (free, free_error), (given, given_error) = fitted(frames), fitted(frames, **NOISES)
     assert given.report.noises == {"energy": 0.002, "forces": 0.05, "virial": 0.02}
-    assert given.config.force_noise == 0.05 and 0.002 <= free.config.force_noise < 0.018
-    assert free.report.noises["forces"] == free.config.force_noise
+    assert given.noises.forces == {14: 0.05} and 0.002 <= free.noises.forces[14] < 0.018
+    assert free.report.force_noises == free.noises.forces and free.report.noises["forces"] == free.noises.forces[14]
     assert free_error < given_error
     noisy_model, _ = fitted(noisy(make_frames(16, seed=7), 0.3))
-    assert noisy_model.config.force_noise == 0.02
+    assert noisy_model.noises.forces[14] == pytest.approx(0.3, rel=0.1)
+    assert noisy_model.noises.energy <= noisy_model.config.energy_noise
     partly, _ = fitted(frames, force_noise=0.016)
-    assert partly.config.force_noise == 0.016
+    assert partly.noises.forces == {14: 0.016}
 
 
 def test_noises_of_config_types_stay(frames):
@@ -106,22 +108,18 @@ def test_cross_validation_is_what_it_says(frames):
     model = mlpot.fit(frames, FitConfig(terms=SMALL_TERMS, check_labels=False, **NOISES))
     task = FitTask(all_labelled(frames), model.species, model.baseline, model.config)
     parts = divided(task.structures, np.random.default_rng(0))
-    folds = Folds.of([task.evidence(model.terms, part) for part in parts], task.isolated_atom_energies, {})
-    given = Hyperparameters(
-        {"energy": 0.002, "forces": 0.05, "virial": 0.02}, tuple(t.energy_scale for t in model.terms)
-    )
+    design = task.design(model.terms)
+    folds = Folds.of(design.prior, (1, 1), [task.gathered(design, part) for part in parts], {})
+    noises = {"energy": 0.002, "forces": 0.05, "virial": 0.02}
+    given = TermHyperparameters(noises, tuple(max(t.energy_scales) for t in model.terms))
     errors = []
     for k, part in enumerate(parts):
-        others = FitTask([s for n, p in enumerate(parts) if n != k for s in p], *_rest(task))
-        fitted = others.model(others.posterior(others.evidence(model.terms), model.terms), model.terms)
+        others = [s for n, p in enumerate(parts) if n != k for s in p]
+        fitted = fit_terms(others, model.species, model.terms, model.baseline, model.config)
         errors += [fitted.predict(s.atoms).forces - s.forces for s in part]
     trial = folds.trial("given", given)
     assert trial.errors["forces"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-4)
     likely = most_likely(folds, given)
     values = [folds.posterior(folds.everything, p).log_likelihood[0] for p in (given, likely)]
     assert values[1] > values[0]
-    assert Group("forces", "") in folds.everything.groups
-
-
-def _rest(task):
-    return task.species, task.baseline, task.config
+    assert Group("forces", "", 14) in folds.everything

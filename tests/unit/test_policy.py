@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlpot.learning.history import History, Observation
 from mlpot.learning.policy import (
+    ALARM,
     EARLY,
     FEWEST_BEFORE_CHECK,
     KNOWN,
@@ -88,10 +89,8 @@ def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
         ({"min_interval": 10}, {"force": 0.21, "since_label": 9}, "go on", "too soon"),
         ({"min_interval": 10}, {"energy": 0.0102, "since_label": 9}, "go on", "too soon"),
         ({"min_interval": 10}, {"force": 0.21, "since_label": 10}, "label", "uncertain"),
-        ({"min_interval": 90}, {"force": 0.6, "since_label": 9}, "go on", "too soon"),
-        ({"min_interval": 90}, {"force": 0.6001, "since_label": 10}, "label", "uncertain"),
-        ({"min_interval": 90}, {"energy": 0.03001, "since_label": 10}, "label", "uncertain"),
-        ({"min_interval": 100}, {"force": 2.01, "since_label": 1}, "label", "uncertain"),
+        ({"min_interval": 10}, {"force": 0.2 * ALARM + 0.01, "since_label": 1}, "label", "uncertain"),
+        ({"min_interval": 10}, {"energy": 0.01 * ALARM + 0.001, "since_label": 1}, "label", "uncertain"),
         ({"min_interval": 10}, {"novelty": 5.1, "since_label": 1}, "label", "novel"),
         ({}, {"force": 9.0, "novelty": 9.0, "moved": 0.9 * KNOWN}, "go on", "known"),
         ({"max_labels": 1}, {"force": 9.0, "moved": 0.9 * KNOWN, "asked": 1}, "go on", "known"),
@@ -135,12 +134,12 @@ def test_what_decided_is_said_first():
 
 def test_a_label_right_after_another_is_of_no_use_where_the_model_remains_unsure():
     """The last labels left expected errors of twice the limit: only the decorrelation time asks for more of them."""
-    rules, unsure = replace(RULES, min_interval=100), History((learned(force=0.4),) * 5)
-    soon = {"since_label": 26, "force": 0.4}
+    rules, unsure = replace(RULES, min_interval=10), History((learned(force=0.4),) * 5)
+    soon = {"since_label": 2, "force": 2 * ALARM * 0.2 - 0.01}
     assert decide(rules, TRIED, situation(**soon)).reason == "uncertain"
     assert decide(rules, unsure, situation(**soon)).reason == "too soon"
-    assert decide(rules, unsure, situation(**{**soon, "since_label": 100})).reason == "uncertain"
-    assert decide(rules, unsure, situation(**{**soon, "force": 0.81})).reason == "uncertain"
+    assert decide(rules, unsure, situation(**{**soon, "since_label": 10})).reason == "uncertain"
+    assert decide(rules, unsure, situation(**{**soon, "force": 2 * ALARM * 0.2 + 0.01})).reason == "uncertain"
 
 
 def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved():
@@ -184,13 +183,12 @@ def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
 
 @given(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))
 def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_label, asked):
-    """Whatever else is asked for: the simulation does not go on in unknown territory, nor where an expected error is too large
-    for the time since the last label."""
+    """Whatever else is asked for: beyond the alarm, or in unknown territory, the simulation does not go on."""
     rules = Rules(0.2, novelty=5.0, soft_fraction=0.5, check_interval=20, min_interval=10, max_labels=25)
     now = Situation(ExpectedErrors(force, energy, stress), novelty, since_label, since_label, 0, asked, use=Use(True))
     decision = decide(rules, TRIED, now)
     worst = max(force / 0.2, energy / TARGET_ENERGY, stress / TARGET_STRESS)
-    if novelty > 5.0 or (worst > 1 and since_label * worst**2 > 10):
+    if novelty > 5.0 or worst > ALARM:
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25

@@ -47,6 +47,8 @@ class CampaignCalculator(Calculator):
     pace : Pace
     wants_stress : bool
         Whether the stress is used, so that its expected error counts.
+    early : bool
+        Whether the first answers of a run may be less certain than later ones; see `Use`.
 
     Notes
     -----
@@ -61,7 +63,7 @@ class CampaignCalculator(Calculator):
         super().__init__(**kwargs)
         self.campaign, self.walker, self.observe = campaign, walker, observe
         self.uncertainty = Uncertainty()
-        self.pace, self.wants_stress = Pace(), False
+        self.pace, self.wants_stress, self.early = Pace(), False, True
         self._neighbours: NeighbourList | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -115,7 +117,7 @@ class CampaignCalculator(Calculator):
 
     def _use_of(self, prediction: Prediction | None) -> Use:
         """What the answer is used for."""
-        return Use(stress=self.wants_stress)
+        return Use(stress=self.wants_stress, early=self.early)
 
     def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
         before = self.campaign.learner.before(prediction, atoms.numbers)

@@ -263,8 +263,7 @@ class Campaign:
     def _learn(self, query: Query, atoms: Atoms) -> Lesson:
         started = time.monotonic()
         lesson = self.learner.learn(atoms, query.before)
-        if query.reason == "check":
-            self.learner.checked(lesson)
+        self.learner.checked(lesson, query.reason == "check")
         seconds = time.monotonic() - started
         self._unsaved_seconds += seconds
         self.learned_keys.append(query.key)

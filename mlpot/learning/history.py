@@ -6,9 +6,9 @@ With z = error / deviation as the model itself says it (Calibration() of factors
 
 so that single components do not decide, and over all labels, the newest of weight 1,
 
-    f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
+    f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
-with n_k components in label k, and M the median of the z2_k and of g^2, so that single labels do not decide either. g is what is
+with n_k components in label k, and M_k the same mean without that label, so that no single label decides either. g is what is
 believed before: for the forces on atoms of one element the factor of those of all others, for energy and stress that of all, and
 for all of them 1. This is the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed.
 (2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
@@ -28,13 +28,13 @@ from ..models.prediction import ExpectedErrors
 RECENT = 30
 """Labels that are remembered; older ones would have a weight below exp(-3)."""
 FADING = 10.0
-"""Labels after which the weight of one has fallen to 1/e: the model changes with every label, and 10 of them are enough for a
-factor known to about 20 %."""
-PRIOR = 3.0
+"""Labels after which the weight of one has fallen to 1/e: the model changes with every label, and is less sure of itself without
+reason at the beginning than later."""
+PRIOR = 2.0
 """Labels that the prior belief counts as: the model's own deviations are expected to be about right, and the ratio of one label
 scatters by a factor of two."""
-FEW = 6.0
-"""Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 1/3."""
+FEW = 3.0
+"""Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 2/3."""
 WILD = 3.0
 """Errors beyond this multiple of what is usual count as that: among normal ones 0.3 % are."""
 NORMAL_MEDIAN = 0.6745
@@ -154,9 +154,9 @@ class History:
             return before
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
-        usual = np.sort([before**2, *squares])[len(squares) // 2]  # the lower one of two in the middle
-        squares = np.minimum(squares, WILD**2 * usual)
-        factor = np.sqrt((PRIOR * before**2 + weights @ squares) / (PRIOR + weights.sum()))
+        total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
+        squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
+        factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)
         return float(np.clip(factor, LEAST, MOST))
 
     def state(self) -> list[dict[str, Any]]:

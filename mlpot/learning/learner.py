@@ -314,10 +314,11 @@ class Learner:
             energy_error, float(np.abs(errors).max()), stress_error,
         )  # fmt: skip
 
-    def checked(self, lesson: Lesson) -> None:
-        """Take note of what a check label showed: when the next one is due."""
-        if lesson.force_error is not None and lesson.expected_rms is not None:
-            self.check_interval = self.rules.next_check(self.check_interval, lesson.force_error, lesson.expected_rms)
+    def checked(self, lesson: Lesson, is_check: bool) -> None:
+        """Take note of what a label showed, on purpose or not: when the next check is due."""
+        error, expected = lesson.force_error, lesson.expected_rms
+        if error is not None and expected is not None:
+            self.check_interval = self.rules.next_check(self.check_interval, error, expected, is_check)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""

@@ -38,7 +38,8 @@ class Walker:
     def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan | RelaxationPlan):
         self.campaign, self.name, self.plan = campaign, name, plan
         self.calculator = WalkerCalculator(campaign, name, self._remember)
-        self.calculator.wants_stress = plan.ensemble == "npt"
+        self.calculator.wants_stress = plan.ensemble in ("npt", "relax cell")
+        self.calculator.early = isinstance(plan, DynamicsPlan)
         atoms.calc = self.calculator
         self.relaxation = Relaxation(atoms, plan) if isinstance(plan, RelaxationPlan) else None
         self.dynamics = Dynamics(atoms, plan) if isinstance(plan, DynamicsPlan) else self.relaxation

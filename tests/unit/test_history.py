@@ -5,7 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from mlpot.learning.history import LEAST, MOST, PRIOR, RECENT, History, Observation, Seen, compared, pooled, widening
+from mlpot.learning.history import (
+    FEW,
+    LEAST,
+    MOST,
+    PRIOR,
+    RECENT,
+    WILD,
+    History,
+    Observation,
+    Seen,
+    compared,
+    pooled,
+    widening,
+)
 from mlpot.models.prediction import ExpectedErrors
 
 MANY = {6: 10**9, 29: 10**9}
@@ -50,10 +63,10 @@ def test_an_element_of_which_little_was_seen_follows_the_others():
 
 
 def test_factors_follow_what_the_last_labels_showed():
-    seen = history(*(observation({29: 3.0}, seed=k) for k in range(30)))
+    seen = history(*(observation({29: 3.0}, seed=k) for k in range(2 * RECENT)))
     assert len(seen.recent) == RECENT
     before = seen.calibration(MANY).of_elements[29]
-    seen = history(*seen.recent, *(observation({29: 1.0}, seed=k) for k in range(20)))
+    seen = history(*seen.recent, *(observation({29: 1.0}, seed=k) for k in range(40)))
     assert seen.calibration(MANY).of_elements[29] < 0.6 * before
 
 
@@ -92,7 +105,8 @@ def test_energy_and_stress_have_factors_of_their_own():
     # a single number says less than a hundred, which is said by the formula of the module
     one = history(observation({29: 1.0}, energy=Seen(1, 1.0, 1.0, 9.0)))
     common = one._factor([pooled(o.elements) for o in one.recent], 1.0)
-    expected = np.sqrt((PRIOR * common**2 + min(9.0, 9.0 * common**2) / 7) / (PRIOR + 1 / 7))
+    weight = 1 / (1 + FEW)
+    expected = np.sqrt((PRIOR * common**2 + weight * min(9.0, WILD**2 * common**2)) / (PRIOR + weight))
     assert one.calibration(MANY).energy_scale == pytest.approx(expected)
 
 

@@ -87,7 +87,7 @@ def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
         ({}, {"use": Use(stress=True, max_stress=0.05 * GIGAPASCAL)}, "label", "uncertain"),
         ({}, {"novelty": 5.1}, "label", "novel"),
         ({"min_interval": 10}, {"force": 0.21, "since_label": 9}, "go on", "too soon"),
-        ({"min_interval": 10}, {"energy": 0.011, "since_label": 9}, "go on", "too soon"),
+        ({"min_interval": 10}, {"energy": 0.0102, "since_label": 9}, "go on", "too soon"),
         ({"min_interval": 10}, {"force": 0.21, "since_label": 10}, "label", "uncertain"),
         ({"min_interval": 10}, {"force": 0.2 * ALARM + 0.01, "since_label": 1}, "label", "uncertain"),
         ({"min_interval": 10}, {"energy": 0.01 * ALARM + 0.001, "since_label": 1}, "label", "uncertain"),
@@ -170,13 +170,15 @@ def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
     interval, seen = rules.first_check, []
     assert interval == 100 and Rules().first_check == FEWEST_BEFORE_CHECK
     for _ in range(12):
-        interval = rules.next_check(interval, error=0.05, expected=0.04)
+        interval = rules.next_check(interval, error=0.05, expected=0.04, is_check=True)
         seen.append(interval)
     assert seen[:3] == [200, 400, 800] and seen[-1] == LONGEST_CHECK
     assert sum(100 * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
-    assert rules.next_check(800, error=0.09, expected=0.04) == 100
-    assert rules.next_check(800, error=TARGET + 0.01, expected=0.3) == 100
-    assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3) == 1600
+    for is_check in (True, False):  # any label may show that the model is worse than it says
+        assert rules.next_check(800, error=0.09, expected=0.04, is_check=is_check) == 100
+        assert rules.next_check(800, error=TARGET + 0.01, expected=0.3, is_check=is_check) == 100
+    assert rules.next_check(800, error=0.05, expected=0.04, is_check=False) == 800
+    assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3, is_check=True) == 1600
 
 
 @given(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))
@@ -185,8 +187,8 @@ def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_l
     rules = Rules(0.2, novelty=5.0, soft_fraction=0.5, check_interval=20, min_interval=10, max_labels=25)
     now = Situation(ExpectedErrors(force, energy, stress), novelty, since_label, since_label, 0, asked, use=Use(True))
     decision = decide(rules, TRIED, now)
-    beyond = force > ALARM * 0.2 or energy > ALARM * TARGET_ENERGY or stress > ALARM * TARGET_STRESS
-    if novelty > 5.0 or beyond:
+    worst = max(force / 0.2, energy / TARGET_ENERGY, stress / TARGET_STRESS)
+    if novelty > 5.0 or worst > ALARM:
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25

@@ -84,9 +84,10 @@ class Observation:
 
     Parameters
     ----------
-    error, raw_rms, raw_max : float
-        eV/A: root mean square error of the force components before the label was learned, that of the model's own deviations,
-        and their value for the least certain atom.
+    error, worst : float
+        eV/A: root mean square error of the force components before the label was learned, and that of the worst atom.
+    raw_rms, raw_max : float
+        eV/A: likewise of the model's own deviations, and for the least certain atom.
     after : ExpectedErrors
         Of the same structure after the label was learned.
     elements : mapping of int to Seen
@@ -96,6 +97,7 @@ class Observation:
     """
 
     error: float
+    worst: float
     raw_rms: float
     raw_max: float
     after: ExpectedErrors

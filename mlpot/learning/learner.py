@@ -303,7 +303,8 @@ class Learner:
         energy_error, energy = _compared_energy(before, structure)
         stress_error, stress = _compared_stress(before, structure)
         seen = Observation(
-            float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
+            float(np.sqrt(np.mean(errors**2))), least_certain(errors),
+            float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
             expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress,
         )  # fmt: skip
         self.history = self.history.observe(seen)

@@ -32,7 +32,7 @@ def observation(ratios, n_atoms=32, seed=0, energy=None, stress=None):
     raw = rng.uniform(0.05, 0.2, size=(len(numbers), 3))
     factors = np.array([ratios[z] for z in numbers.tolist()])[:, None]
     errors = factors * raw * rng.normal(size=raw.shape)
-    return Observation(1.0, 0.1, 0.2, AFTER, compared(errors, raw, numbers), energy, stress)
+    return Observation(1.0, 2.0, 0.1, 0.2, AFTER, compared(errors, raw, numbers), energy, stress)
 
 
 def history(*observations):

@@ -32,9 +32,9 @@ RULES = Rules(threshold=0.2, novelty=5.0, check_interval="off")
 SURE = {"force": 0.1, "energy": 0.001, "stress": 0.1 * GIGAPASCAL}
 
 
-def learned(force=0.01, energy=0.001, stress=0.0):
+def learned(force=0.01, energy=0.001, stress=0.0, worst=0.6):
     """What a label showed, the expected errors after which were these."""
-    return Observation(0.4, 0.1, 0.2, ExpectedErrors(force, energy, stress))
+    return Observation(0.4, worst, 0.1, 0.2, ExpectedErrors(force, energy, stress))
 
 
 TRIED = History((learned(),))
@@ -140,6 +140,16 @@ def test_a_label_right_after_another_is_of_no_use_where_the_model_remains_unsure
     assert decide(rules, unsure, situation(**soon)).reason == "too soon"
     assert decide(rules, unsure, situation(**{**soon, "since_label": 10})).reason == "uncertain"
     assert decide(rules, unsure, situation(**{**soon, "force": 2 * ALARM * 0.2 + 0.01})).reason == "uncertain"
+
+
+def test_a_label_that_found_its_prediction_right_is_trusted_for_a_while():
+    """What was expected to be off by twice the limit, and was not, need not be labelled again at the next turn."""
+    rules, right = replace(RULES, min_interval=10), History((learned(), learned(worst=0.19)))
+    soon = {"since_label": 2, "force": 0.2 * ALARM**2 - 0.01}
+    assert decide(rules, History((learned(worst=0.19), learned())), situation(**soon)).reason == "uncertain"
+    assert decide(rules, right, situation(**soon)).reason == "too soon"
+    assert decide(rules, right, situation(**{**soon, "since_label": 10})).reason == "uncertain"
+    assert decide(rules, right, situation(**{**soon, "force": 0.2 * ALARM**2 + 0.01})).reason == "uncertain"
 
 
 def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved():

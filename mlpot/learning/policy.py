@@ -30,18 +30,13 @@ KNOWN = 1e-4
 """A: a structure this close to a labelled one is not labelled again: at the stiffest bonds its forces differ by 0.005 eV/A."""
 ALARM = 2.0
 """Above this multiple of its limit, or in unknown territory, a label does not wait for the decorrelation time: unless structures
-<<<<<<< HEAD
-that have just been learned are as uncertain, for then a label at once cannot help. Waiting the longer the smaller the excess is
-(1 / r^2 of the decorrelation time) saves labels, and CO on Cu(111) at 500 K blew up with it."""
-DOUBTFUL = 0.5
-"""An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
-unexplained is part of the expected errors, and where forces do not depend on it, it does not matter."""
-=======
 that have just been learned are as uncertain, for then a label at once cannot help. Where the last label found its prediction
 within the limit although it was not expected to be, the square of this multiple counts: a molecule that vibrates is expected
 to be wrong at every turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
 and CO on Cu(111) at 500 K blew up with it."""
->>>>>>> w2/main
+DOUBTFUL = 0.5
+"""An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
+unexplained is part of the expected errors, and where forces do not depend on it, it does not matter."""
 TELLING = 0.1
 """A: nearer than this to a labelled structure no alarm is raised: a label would tell the same once more. On CO/Cu(111), where a bond
 breaks, alarms at every other step took 79 and 90 labels."""
@@ -295,7 +290,8 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
         return _decision("label", "untried", now, limits, rules)
     waited = now.since_label >= rules.min_interval
     if worst > 1.0:
-        if waited or worst > _alarm(history, limits):
+        is_other = moved is None or moved > TELLING
+        if waited or (is_other and worst > _alarm(history, limits)):
             return _decision("label", "uncertain", now, limits, rules)
         return _decision("go on", "too soon", now, limits, rules)
     if _is_check_due(rules, now) and not now.queued:

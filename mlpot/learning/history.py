@@ -35,6 +35,9 @@ PRIOR = 2.0
 scatters by a factor of two."""
 FEW = 3.0
 """Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 2/3."""
+CHOSEN = 0.25
+"""Weight of a label that was asked for where deviations were large, if it found smaller errors: of deviations that scatter, a maximum
+is too large more often than not. Larger errors than were expected count in full."""
 WILD = 3.0
 """Errors beyond this multiple of what is usual count as that: among normal ones 0.3 % are."""
 NORMAL_MEDIAN = 0.6745
@@ -94,6 +97,8 @@ class Observation:
         Of the forces on the atoms of each element.
     energy, stress : Seen or None
         Of the energy per atom (eV) and of the stress (eV/A^3).
+    is_chosen : bool
+        Whether the label was asked for because the model was not sure of the structure.
     """
 
     error: float
@@ -104,6 +109,7 @@ class Observation:
     elements: Mapping[int, Seen] = field(default_factory=dict)
     energy: Seen | None = None
     stress: Seen | None = None
+    is_chosen: bool = False
 
     def state(self) -> dict[str, Any]:
         """For `restore`: numbers by strings."""
@@ -156,6 +162,7 @@ class History:
             return before
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
+        weights *= np.where(np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s]) & (squares < 1), CHOSEN, 1)
         total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
         squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
         factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)

@@ -51,6 +51,9 @@ Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
 """Why a label was asked for; found: by a run that was killed before it could learn it; confirm: where a relaxation has ended."""
 
+CHOSEN_REASONS = ("uncertain", "soft", "novel")
+"""Those of labels at structures that the model was not sure of."""
+
 
 @dataclass(frozen=True)
 class Use:

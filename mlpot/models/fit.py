@@ -43,7 +43,6 @@ from .task import FitTask
 from .terms import FittedTerm
 from .tuning import tune
 
-
 MOST_COPIED = 20
 """Structures of which strained and rattled copies give sparse points, where there are few environments."""
 

@@ -34,6 +34,9 @@ that have just been learned are as uncertain, for then a label at once cannot he
 within the limit although it was not expected to be, the square of this multiple counts: a molecule that vibrates is expected
 to be wrong at every turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
 and CO on Cu(111) at 500 K blew up with it."""
+DOUBTFUL = 0.5
+"""An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
+unexplained is part of the expected errors, and where forces do not depend on it, it does not matter."""
 JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
@@ -79,15 +82,20 @@ class Limits:
         eV/A and eV/atom.
     stress : float or None
         eV/A^3; None where no stress is wanted.
+    whole : bool
+        Whether the model's discrepancy counts, or only what a label could take away. Dynamics go on with a discrepancy beyond the
+        target, as more labels do not help, and the verdict says so; an answer that is of no use with it is labelled.
     """
 
     force: float
     energy: float
     stress: float | None = None
+    whole: bool = False
 
     def ratios(self, expected: ExpectedErrors) -> dict[str, float]:
         """Expected errors over their limits."""
-        ratios = {"forces": expected.force / self.force, "energy": expected.energy / self.energy}
+        force = expected.force if self.whole or expected.learnable is None else expected.learnable
+        ratios = {"forces": force / self.force, "energy": expected.energy / self.energy}
         if self.stress is not None and expected.stress is not None:
             ratios["stress"] = expected.stress / self.stress
         return ratios
@@ -148,7 +156,8 @@ class Rules:
         if self.threshold == "adaptive" and use.early:
             early = max(EARLY * EARLY_DECAY ** (n_labels - 1), 1.0)
         stress = min(early * self.target_stress, use.max_stress) if use.stress else None
-        return Limits(min(early * self.aim, use.max_force), early * self.target_energy, stress)
+        whole = use.max_force < np.inf or not use.early
+        return Limits(min(early * self.aim, use.max_force), early * self.target_energy, stress, whole)
 
     @property
     def first_check(self) -> int:
@@ -272,7 +281,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     moved = now.moved
     if moved is not None and moved < KNOWN:
         return _decision("go on", "known", now, limits, rules)
-    if now.novelty > rules.novelty:
+    if now.novelty > rules.novelty and worst > DOUBTFUL:
         return _decision("label", "novel", now, limits, rules)
     if moved is not None and moved > look_after(len(history.recent), now.use.look):
         return _decision("label", "untried", now, limits, rules)

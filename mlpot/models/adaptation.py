@@ -38,8 +38,9 @@ BLUNTEST = 30.0
 """... and that of forces rises by at most so large a one."""
 BEYOND = 3.0
 """Noises of energies and virials stay what was given up to residuals so many times larger, and then grow with them."""
-WIDEST = 1e3
-"""A scale changes by at most so large a factor."""
+SMALLEST, LARGEST = 1e-3, 10.0
+"""Factors on the initial scale between which scales stay. A pair potential that data see over a tenth of an angstrom only is as well
+explained by any large scale, and without a bound that of the C-O bond on Cu(111) ends at 1000 eV, with forces to match elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +115,5 @@ def _step(posterior: Posterior, now: Hyperparameters, freedom: Freedom) -> Hyper
         largest = BLUNTEST * given if group.label == "forces" else max(given, wanted / BEYOND)
         noises[group] = float(np.clip(wanted, given / SHARPEST, largest))
     wanted = np.sqrt((posterior.sizes + SCALE_COUNTS * start.scales**2) / (posterior.determined + SCALE_COUNTS))
-    wanted = np.clip(wanted, start.scales / WIDEST, start.scales * WIDEST)
+    wanted = np.clip(wanted, start.scales * SMALLEST, start.scales * LARGEST)
     return Hyperparameters(noises, np.where(freedom.blocks, wanted, now.scales))

@@ -34,6 +34,9 @@ class Prediction:
         Of the total energy, eV, with the correlations of all atoms; None unless asked for.
     forces_std : (n_atoms, 3) array or None
         Of the forces, eV/A; None unless asked for, and from an imported model.
+    forces_discrepancy : (n_atoms, 3) array or None
+        The part of `forces_std` (in squares) that labels of these atoms would not take away, eV/A: what this kind of model cannot
+        explain. None where that is.
     stress_std : (3, 3) array or None
         Of the stress, eV/A^3; None unless asked for, without a three-dimensional cell, and from an imported model.
     novelty : (n_atoms,) array or None
@@ -50,6 +53,7 @@ class Prediction:
     energies_std: np.ndarray | None = None
     energy_std: float | None = None
     forces_std: np.ndarray | None = None
+    forces_discrepancy: np.ndarray | None = None
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
 
@@ -92,18 +96,25 @@ class ExpectedErrors:
         Of the energy per atom, eV/atom.
     stress : float or None
         Of the least certain component of the stress, eV/A^3; None without a three-dimensional cell.
+    learnable : float or None
+        As `force`, without the model's discrepancy, eV/A: what a label could take away; None where that is not known.
     """
 
     force: float
     energy: float
     stress: float | None
+    learnable: float | None = None
 
 
 def expected_errors(prediction: Prediction) -> ExpectedErrors:
     """Expected errors of a prediction that was made with its uncertainty."""
     stress = prediction.stress_std
+    open_squares = prediction.forces_std**2
+    if prediction.forces_discrepancy is not None:
+        open_squares = np.maximum(open_squares - prediction.forces_discrepancy**2, 0.0)
     return ExpectedErrors(
         force=least_certain(prediction.forces_std),
+        learnable=least_certain(np.sqrt(open_squares)),
         energy=prediction.energy_std / len(prediction.energies),
         stress=None if stress is None else float(stress.max()),
     )
@@ -125,6 +136,7 @@ def make_prediction(
             "energies_std": deviations.energies_std,
             "energy_std": deviations.energy_std,
             "forces_std": deviations.forces_std,
+            "forces_discrepancy": deviations.discrepancy,
             "stress_std": None if volume is None or virial_std is None else virial_std / volume,
             "novelty": deviations.novelty,
         }

@@ -23,6 +23,7 @@ class Deviations:
     energies_std: np.ndarray
     energy_std: float
     forces_std: np.ndarray | None
+    discrepancy: np.ndarray | None
     virial_std: np.ndarray | None
     novelty: np.ndarray | None
 
@@ -66,17 +67,19 @@ class Variances:
     def calibrated(self, calibration: Calibration, numbers: np.ndarray) -> Deviations:
         """Standard deviations for atoms of these elements (n_atoms,); the unexplained part is the prior's and not scaled."""
         scale, n_atoms = calibration.energy_scale**2, len(numbers)
-        noises, forces_std, virial_std = self.noises, None, None
+        noises, forces_std, discrepancy, virial_std = self.noises, None, None, None
         if self.forces is not None:
             # what symmetry makes zero has no discrepancy either
-            own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None] ** 2, 0.0)
-            forces_std = calibration.forces_std(np.sqrt(self.forces + own), numbers)
+            own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None], 0.0)
+            forces_std = calibration.forces_std(np.hypot(np.sqrt(self.forces), own), numbers)
+            discrepancy = calibration.forces_std(own, numbers)
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
         return Deviations(
             energies_std=np.sqrt(scale * (self.posterior + noises.energy**2) + self.unexplained),
             energy_std=float(np.sqrt(scale * (self.total + n_atoms * noises.energy**2) + self.unexplained.sum())),
             forces_std=forces_std,
+            discrepancy=discrepancy,
             virial_std=virial_std,
             novelty=self.novelty,
         )

@@ -6,6 +6,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+from conftest import SMALL_TERMS
 
 import mlpot
 from mlpot.durable import atomic_write
@@ -19,8 +20,9 @@ def test_a_model_comes_back_bit_for_bit(name, request, tmp_path, frames, two_spe
     model.save(tmp_path / "m.h5")
     back = mlpot.load_model(tmp_path / "m.h5")
     old, new = model.predict(atoms, uncertainty=True), back.predict(atoms, uncertainty=True)
-    for field in ("energy", "energies", "forces", "virial", "energies_std", "energy_std", "forces_std", "novelty"):
+    for field in ("energy", "energies", "forces", "virial", "energies_std", "energy_std", "forces_std", "stress_std", "novelty"):
         np.testing.assert_array_equal(getattr(old, field), getattr(new, field))
+    assert back.noises == model.noises and back.calibration == model.calibration
     assert back.config == model.config
     assert back.report == model.report
     assert back.baseline == model.baseline
@@ -66,6 +68,37 @@ def test_files_of_the_future(model, tmp_path):
         h5.attrs["format_version"] = 99
     with pytest.raises(ModelFileError, match="upgrade"):
         mlpot.load_model(file)
+
+
+def test_files_of_format_3(two_species_frames, tmp_path):
+    """One energy scale for all blocks, a floor of the calibration in place of noises."""
+    terms = [{**term, "energy_scale": scale} for term, scale in zip(SMALL_TERMS, (1.5, 0.5), strict=True)]
+    model = mlpot.fit(two_species_frames, mlpot.FitConfig(terms=terms, check_labels=False))
+    file = tmp_path / "m.h5"
+    model.save(file)
+    with h5py.File(file, "a") as h5:
+        h5.attrs["format_version"] = 3
+        header = json.loads(h5.attrs["header"])
+        for term, scale in zip(header["terms"], (1.5, 0.5), strict=True):
+            assert set(term.pop("energy_scales")) == {scale}
+            term["energy_scale"] = scale
+        del header["noises"]
+        header["calibration"] = {
+            "force_scale": 2.0, "force_floor": 0.3, "energy_scale": 3.0, "n_forces": 500, "n_energies": 6
+        }  # fmt: skip
+        del header["config"]["adapt"], header["report"]["force_noises"]
+        header["report"]["energy_scales"] = [1.5, 0.5]
+        h5.attrs["header"] = json.dumps(header)
+    back, atoms = mlpot.load_model(file), two_species_frames[1]
+    assert [term.energy_scales for term in back.terms] == [(1.5,) * 3, (0.5,) * 2]
+    old, new = model.predict(atoms, True), back.predict(atoms, True)
+    np.testing.assert_array_equal(old.forces, new.forces)
+    # sigma^2 = (2 s)^2 + 0.3^2, s of the ensemble alone
+    own = (old.forces_std / model.calibration.element_factors(atoms.numbers)[:, None]) ** 2
+    own -= model.noises.of_forces(atoms.numbers)[:, None] ** 2
+    np.testing.assert_allclose(new.forces_std, np.sqrt(4 * own + 0.09), rtol=1e-6)
+    back.save(tmp_path / "again.h5")
+    np.testing.assert_array_equal(mlpot.load_model(tmp_path / "again.h5").predict(atoms, True).forces_std, new.forces_std)
 
 
 def test_an_unknown_term_says_so(model, tmp_path):

@@ -141,7 +141,7 @@ def test_relaxations_beside_dynamics(tmp_path):
 class Spring(Calculator):
     """Atoms at springs; while it is the `model`, forces are wrong by a constant."""
 
-    implemented_properties = ["energy", "forces"]
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
     is_model = True
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):

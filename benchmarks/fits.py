@@ -31,9 +31,9 @@ from mlpot.bench import median_seconds
 from mlpot.bench_peers import gap_fit_program
 from mlpot.models.design_matrix import Design
 from mlpot.models.evaluate import evaluate
-from mlpot.models.factor import TriangularFactor
 from mlpot.models.fit import fit_terms
 from mlpot.models.incremental import Fit
+from mlpot.models.posterior import NormalEquations
 from mlpot.neighbours import find_pairs
 from mlpot.processes import worker_pool
 from mlpot.structures import all_labelled
@@ -165,9 +165,11 @@ def growth(args):
             some = places[int(share * a) : int(share * b)]
             new = {(1, z): points[z][[k for other, k in some if other == z]] for z in {z for z, _ in some}}
             _, spent = timed(fit.update, frames[a:b], new)
-        again, scratch = timed(fit_terms, fit.structures, fit.species, fit.model.terms, fit.model.baseline, fit.config)
+        again, scratch = timed(
+            fit_terms, fit.structures, fit.species, fit.model.terms, fit.model.baseline, fit.config, fit.levels.noises
+        )
         row = {"structures": end, "points": fit.model.n_sparse, "new_points": len(some), "atoms": len(frames[end - 1])}
-        costs = {"update_cpu_s": round(spent, 3), "scratch_cpu_s": round(scratch, 2), "loss": fit.loss}
+        costs = {"update_cpu_s": round(spent, 3), "scratch_cpu_s": round(scratch, 2)}
         print({**row, **costs, **compared(fit.model, again, test)}, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         _, saving = timed(fit.save, Path(folder, "fit.h5"))
@@ -214,12 +216,12 @@ def single(args):
         model, seconds = timed(mlpot.fit, frames, config)
         errors = evaluate(model, test).overall
         row = {"tuned": tune, "cpu_s": round(seconds, 1), "e_mae": errors.energy_mae_mev_per_atom}
-        noises = model.config.energy_noise, model.config.force_noise
+        noises = model.noises.by_label()
         print({**row, "f_mae": errors.force_mae_ev_per_ang, "noises": noises}, flush=True)
 
 
 def rate(args):
-    """Floating-point operations per second of the design matrix and of its factorisation, beside DGEMM's in the same minute."""
+    """Floating-point operations per second of the design matrix and of its normal equations, beside DGEMM's in the same minute."""
     frames = read(args.file, ":")
     model = mlpot.fit(frames, mlpot.FitConfig(terms=SILICON, check_labels=False))
     structures = all_labelled(frames)[::11]
@@ -229,14 +231,13 @@ def rate(args):
     n_atoms, n_pairs = sum(p.n_atoms for p in all_pairs), sum(p.n_pairs for p in all_pairs)
     flop = 2 * own.core.n_features * len(model.terms[1].sparse_features[0]) * (n_atoms + 3 * n_pairs)
     square = np.asfortranarray(np.random.default_rng(0).normal(size=(1000, 1000)))
-    factor = TriangularFactor(design.n_columns)
-    rows = np.random.default_rng(1).normal(size=(1024, design.n_columns))
-    factor.absorb(rows), factor.absorb(rows)  # a triangle by now
+    equations = NormalEquations.empty(design.n_sparse)
+    rows, labels = np.random.default_rng(1).normal(size=(1024, design.n_sparse)), np.zeros(1024)
     with single_blas_thread():
-        soap, all_rows, folding, dgemm = median_seconds([
+        soap, all_rows, absorbing, dgemm = median_seconds([
             lambda: [soap_rows(design.unit_terms[1], p) for p in all_pairs],
             lambda: [design.rows(s) for s in structures],
-            lambda: factor.absorb(rows),
+            lambda: equations.absorb(design.prior.whitened(rows), labels),
             lambda: blas.dgemm(1.0, square, square),
         ])  # fmt: skip
     speed = 2e-9 * 1000**3 / dgemm
@@ -252,11 +253,11 @@ def rate(args):
                 }
             }
         )
-    rate = 2e-9 * rows.shape[0] * rows.shape[1] ** 2 / folding
+    rate = 2e-9 * rows.shape[0] * rows.shape[1] ** 2 / absorbing  # whitening and Z'Z, both triangular
     print(
         {
-            "folding": {
-                "us_per_row": round(1e6 * folding / len(rows), 1),
+            "whitening, normal equations": {
+                "us_per_row": round(1e6 * absorbing / len(rows), 1),
                 "gflops": round(rate, 1),
                 "of_dgemm": round(rate / speed, 2),
             }

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from conftest import SMALL_TERMS
 from finite_differences import position_gradient
-from mlpot._ext.density import INSTRUCTION_SETS, N_MEMBERS, use_instructions
+from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 from scipy.spatial.transform import Rotation
 
 import mlpot
@@ -141,7 +141,9 @@ def test_symmetries(fitted):
         np.testing.assert_allclose(values[0], found.forces_std[where], rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(values[1], found.novelty[where], rtol=1e-6, atol=1e-9)
     turned.set_cell(atoms.cell.array @ Rotation.random(rng=np.random.default_rng(0)).as_matrix(), scale_atoms=True)
-    raw = [raw_forces_std(model, other.numbers, std) for other, std in ((turned, of(turned)[0]), (atoms, found.forces_std))]
+    raw = [
+        raw_forces_std(model, other.numbers, std) for other, std in ((turned, of(turned)[0]), (atoms, found.forces_std))
+    ]
     # a direction's variance is the geometric mean of its own and the atom's: the squares add up to the same
     np.testing.assert_allclose(*(np.sum(std**4, axis=1) for std in raw), rtol=1e-2)
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 import mlpot
 from mlpot.models import adaptation
-from mlpot.models.adaptation import BEYOND, BLUNTEST, SHARPEST, WIDEST, Freedom, Hyperparameters, adapted
+from mlpot.models.adaptation import BEYOND, BLUNTEST, LARGEST, SHARPEST, SMALLEST, Freedom, Hyperparameters, adapted
 from mlpot.models.design_matrix import Group
 from mlpot.models.posterior import NormalEquations
 from mlpot.models.prior import Prior
@@ -128,11 +128,16 @@ def test_noises_of_energies_fall_freely_and_rise_for_what_is_far_off(times, expe
 
 
 def test_bounds():
-    data = Data({ON_C: 1000, ON_SI: 1000}, true=replace(TRUE, noises={ON_C: 0.0, ON_SI: 1e3}, scales=np.array([1e-9, 1e9])))
+    data = Data(
+        {ON_C: 1000, ON_SI: 1000}, true=replace(TRUE, noises={ON_C: 0.0, ON_SI: 1e3}, scales=np.array([1e9, 1e9]))
+    )
     start = Hyperparameters({ON_C: 0.2, ON_SI: 0.2}, START.scales)
     _, found = adapted(data.posterior(start), replace(EVERYTHING, start=start), 100)
     assert found.noises[ON_C] >= 0.2 / SHARPEST * (1 - 1e-12) and found.noises[ON_SI] <= 0.2 * BLUNTEST * (1 + 1e-12)
-    assert np.all(found.scales <= WIDEST) and np.all(found.scales >= 1 / WIDEST)
+    np.testing.assert_allclose(found.scales, LARGEST)
+    small = Data({ON_C: 1000, ON_SI: 1000}, true=replace(TRUE, scales=np.array([1e-9, 1e-9])))
+    _, found = adapted(small.posterior(start), replace(EVERYTHING, start=start), 100)
+    assert np.all(found.scales >= SMALLEST) and np.all(found.scales < 0.5)
 
 
 def noisy_frames(on_c, on_si):
@@ -182,6 +187,9 @@ def test_configured_numbers_are_left_alone(two_noises):
     assert model.noises.forces == {6: 0.05, 14: 0.05} and model.noises.energy == NOISES["energy_noise"]
     assert model.terms[1].energy_scales == (0.7, 0.7) and len(set(model.terms[0].energy_scales)) == 3
     table = {**NOISES, "force_noise": {"C": 0.04, "Si": 0.25}}
-    assert mlpot.fit(two_noises, FitConfig(terms=terms, check_labels=False, **table)).noises.forces == {6: 0.04, 14: 0.25}
+    assert mlpot.fit(two_noises, FitConfig(terms=terms, check_labels=False, **table)).noises.forces == {
+        6: 0.04,
+        14: 0.25,
+    }
     follows = FitConfig(terms=terms, check_labels=False, adapt=["force_noise"], **table)
     assert mlpot.fit(two_noises, follows).noises.forces[14] == pytest.approx(0.3, rel=0.1)

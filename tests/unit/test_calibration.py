@@ -89,7 +89,9 @@ def test_one_structure_says_little():
     wrong it is, of exp(w^2 (k^2 - 1))."""
     errors, stated = made_up(scale=1e6)
     limit = np.exp(WIDTH**2 * (BEYOND**2 - 1))
-    assert fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING).force_scale == pytest.approx(limit, rel=1e-3)
+    assert fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING).force_scale == pytest.approx(
+        limit, rel=1e-3
+    )
     for factor in (3.0, 0.1):
         errors, stated = made_up(scale=factor)
         found = fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING)

@@ -116,7 +116,9 @@ def test_the_residual_is_the_slope_of_a_linear_draw(small):
     unexplained = rep.variances(pairs).unexplained + np.array([rep.expected[z] for z in pairs.numbers.tolist()])
     assert unexplained.max() > 1e-3
     added = rep.member_gradients(pairs, unexplained) - rep.member_gradients(pairs, np.zeros(len(atoms)))
-    amplitudes = np.sqrt([max(u - rep.expected[z], 0.0) for u, z in zip(unexplained, pairs.numbers.tolist(), strict=True)])
+    amplitudes = np.sqrt(
+        [max(u - rep.expected[z], 0.0) for u, z in zip(unexplained, pairs.numbers.tolist(), strict=True)]
+    )
     slopes = {z: rep.residual(z).slopes for z in model.species}
     scale = np.abs(pairs.forces(added)).max()
     for member in (0, 3):
@@ -155,7 +157,9 @@ def labelled_copper(atoms):
 @pytest.fixture(scope="module", params=["fast", "balanced"])
 def one_crystal(request):
     """All that a model knows: copper, perfect."""
-    return mlpot.fit([labelled_copper(bulk("Cu", a=3.6) * (3, 3, 3))], mlpot.FitConfig(preset=request.param, cutoff=4.5))
+    return mlpot.fit(
+        [labelled_copper(bulk("Cu", a=3.6) * (3, 3, 3))], mlpot.FitConfig(preset=request.param, cutoff=4.5)
+    )
 
 
 @pytest.mark.parametrize("distance", [0.02, 0.2, 0.5])

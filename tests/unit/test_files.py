@@ -20,7 +20,17 @@ def test_a_model_comes_back_bit_for_bit(name, request, tmp_path, frames, two_spe
     model.save(tmp_path / "m.h5")
     back = mlpot.load_model(tmp_path / "m.h5")
     old, new = model.predict(atoms, uncertainty=True), back.predict(atoms, uncertainty=True)
-    for field in ("energy", "energies", "forces", "virial", "energies_std", "energy_std", "forces_std", "stress_std", "novelty"):
+    for field in (
+        "energy",
+        "energies",
+        "forces",
+        "virial",
+        "energies_std",
+        "energy_std",
+        "forces_std",
+        "stress_std",
+        "novelty",
+    ):
         np.testing.assert_array_equal(getattr(old, field), getattr(new, field))
     assert back.noises == model.noises and back.calibration == model.calibration
     assert back.config == model.config
@@ -98,7 +108,9 @@ def test_files_of_format_3(two_species_frames, tmp_path):
     own -= model.noises.of_forces(atoms.numbers)[:, None] ** 2
     np.testing.assert_allclose(new.forces_std, np.sqrt(4 * own + 0.09), rtol=1e-6)
     back.save(tmp_path / "again.h5")
-    np.testing.assert_array_equal(mlpot.load_model(tmp_path / "again.h5").predict(atoms, True).forces_std, new.forces_std)
+    np.testing.assert_array_equal(
+        mlpot.load_model(tmp_path / "again.h5").predict(atoms, True).forces_std, new.forces_std
+    )
 
 
 def test_an_unknown_term_says_so(model, tmp_path):

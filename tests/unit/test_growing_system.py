@@ -92,9 +92,7 @@ def test_growth_in_any_portions_equals_one_step(steps, seed):
         np.testing.assert_allclose(equations.right, other.right, atol=1e-7)
         assert (equations.n_rows, np.round(equations.square, 9)) == (other.n_rows, np.round(other.square, 9))
     a, b = fitted(found.system), fitted(found.at_once())
-    np.testing.assert_allclose(
-        found.system.refined(a, COMBINATION), found.at_once().refined(b, COMBINATION), atol=1e-7
-    )
+    np.testing.assert_allclose(found.system.refined(a, COMBINATION), found.at_once().refined(b, COMBINATION), atol=1e-7)
 
 
 @settings(max_examples=30, deadline=None)
@@ -159,6 +157,8 @@ def test_a_prior_that_grows_is_the_prior():
         prior = prior.with_points([whole[:begin, begin:end], np.empty((0, 0))], [new, np.empty((0, 0))])
     np.testing.assert_allclose(prior.factors[0], np.linalg.cholesky(whole), atol=1e-9)
     rows = rng.normal(size=(5, 9))
-    np.testing.assert_allclose(prior.whitened(rows) @ prior.whitened(rows).T, rows @ np.linalg.solve(whole, rows.T), rtol=1e-5)
+    np.testing.assert_allclose(
+        prior.whitened(rows) @ prior.whitened(rows).T, rows @ np.linalg.solve(whole, rows.T), rtol=1e-5
+    )
     u = rng.normal(size=9)
     np.testing.assert_allclose(rows @ prior.coefficients(u), prior.whitened(rows) @ u, rtol=1e-6)

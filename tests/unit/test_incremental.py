@@ -82,7 +82,9 @@ def test_new_noises_and_scales_need_no_covariances(case, monkeypatch):
     monkeypatch.undo()
     assert fit.config.force_noise == 0.2
     assert [set(term.energy_scales) for term in fit.model.terms] == [{2.0}, {3.0}]
-    [own] = [noise for group, noise in fit.levels.noises.items() if (group.label, group.config_type) == ("energy", "even")]
+    [own] = [
+        noise for group, noise in fit.levels.noises.items() if (group.label, group.config_type) == ("energy", "even")
+    ]
     assert own == 0.5
     given = {group: noise for group, noise in fit.levels.noises.items() if group.config_type != "even"}
     assert {noise for group, noise in given.items() if group.label == "forces"} == {0.2}

@@ -41,7 +41,9 @@ def fitted():
     posterior = adapted_fit(task, model.terms)
 
     def to(others):
-        return fit_terms(others, model.species, with_scales(model.terms, posterior.scales), model.baseline, model.config)
+        return fit_terms(
+            others, model.species, with_scales(model.terms, posterior.scales), model.baseline, model.config
+        )
 
     return task, task.design(model.terms), posterior, to
 

@@ -20,6 +20,7 @@ from mlpot.learning.policy import (
     TARGET,
     TARGET_ENERGY,
     TARGET_STRESS,
+    TELLING,
     Rules,
     Situation,
     Use,
@@ -162,6 +163,15 @@ def test_a_label_that_found_its_prediction_right_is_trusted_for_a_while():
     assert decide(rules, right, situation(**soon)).reason == "too soon"
     assert decide(rules, right, situation(**{**soon, "since_label": 10})).reason == "uncertain"
     assert decide(rules, right, situation(**{**soon, "force": 0.2 * ALARM**2 + 0.01})).reason == "uncertain"
+
+
+def test_no_alarm_is_raised_near_a_labelled_structure():
+    """Its label would tell the same once more; the decorrelation time still asks for one."""
+    rules = replace(RULES, min_interval=10)
+    soon = {"since_label": 2, "force": 0.2 * ALARM + 0.01}
+    assert decide(rules, TRIED, situation(**soon, moved=0.9 * TELLING)).reason == "too soon"
+    assert decide(rules, TRIED, situation(**soon, moved=1.1 * TELLING)).reason == "uncertain"
+    assert decide(rules, TRIED, situation(**{**soon, "since_label": 10}, moved=0.9 * TELLING)).reason == "uncertain"
 
 
 def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved():

@@ -108,7 +108,9 @@ def test_groups_of_labels(small):
 def test_weights_and_factor(small, dense):
     posterior, _, _ = small
     ours, theirs = dense.k_nm @ posterior.weights, dense.k_nm @ dense.weights
-    np.testing.assert_allclose(ours / dense.sigma, theirs / dense.sigma, atol=1e-5 * np.abs(dense.y / dense.sigma).max())
+    np.testing.assert_allclose(
+        ours / dense.sigma, theirs / dense.sigma, atol=1e-5 * np.abs(dense.y / dense.sigma).max()
+    )
     found, expected = posterior.factor.T @ posterior.factor, dense.precision
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
     assert np.all(np.tril(posterior.factor, -1) == 0)
@@ -209,7 +211,7 @@ def test_scales_and_noises_need_no_new_rows(frames):
 def test_noises_that_are_too_small_are_a_clear_error(small):
     posterior, _, _ = small
     tiny = replace(posterior, noises=dict.fromkeys(posterior.noises, 1e-170))
-    with pytest.raises(FitError, match="finite|increase energy_noise"):
+    with pytest.raises(FitError, match=r"finite|increase energy_noise"):
         _ = tiny.weights
 
 

@@ -261,7 +261,7 @@ class Decision:
             return "there is no model yet"
         ratios, errors, limits = self.limits.ratios(self.errors), self.errors, self.limits
         numbers = {
-            "forces": ("expected force error", errors.force, limits.force, 1.0, "eV/A"),
+            "forces": ("expected force error", ratios["forces"] * limits.force, limits.force, 1.0, "eV/A"),
             "energy": ("expected energy error", errors.energy, limits.energy, MILLI, "meV/atom"),
             "stress": ("expected stress error", errors.stress, limits.stress, GIGAPASCAL, "GPa"),
         }

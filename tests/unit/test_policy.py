@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlpot.learning.history import History, Observation
 from mlpot.learning.policy import (
     ALARM,
+    DOUBTFUL,
     EARLY,
     EXTREME,
     FEWEST_BEFORE_CHECK,
@@ -87,13 +88,14 @@ def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
         ({}, {"force": 0.06, "use": Use(max_force=0.05)}, "label", "uncertain"),
         ({}, {"force": 0.21, "use": Use(max_force=5.0)}, "label", "uncertain"),
         ({}, {"use": Use(stress=True, max_stress=0.05 * GIGAPASCAL)}, "label", "uncertain"),
-        ({}, {"novelty": 5.1}, "label", "novel"),
+        ({}, {"novelty": 5.1, "force": 0.11}, "label", "novel"),
+        ({}, {"novelty": 5.1, "force": 0.09}, "go on", "certain"),
         ({"min_interval": 10}, {"force": 0.21, "since_label": 9}, "go on", "too soon"),
         ({"min_interval": 10}, {"energy": 0.0102, "since_label": 9}, "go on", "too soon"),
         ({"min_interval": 10}, {"force": 0.21, "since_label": 10}, "label", "uncertain"),
         ({"min_interval": 10}, {"force": 0.2 * ALARM + 0.01, "since_label": 1}, "label", "uncertain"),
         ({"min_interval": 10}, {"energy": 0.01 * ALARM + 0.001, "since_label": 1}, "label", "uncertain"),
-        ({"min_interval": 10}, {"novelty": 5.1, "since_label": 1}, "label", "novel"),
+        ({"min_interval": 10}, {"novelty": 5.1, "force": 0.11, "since_label": 1}, "label", "novel"),
         ({}, {"force": 9.0, "novelty": 9.0, "moved": 0.9 * KNOWN}, "go on", "known"),
         ({"max_labels": 1}, {"force": 9.0, "moved": 0.9 * KNOWN, "asked": 1}, "go on", "known"),
         ({}, {"force": 9.0, "moved": 1.1 * KNOWN}, "label", "uncertain"),
@@ -120,6 +122,16 @@ def test_decisions(rules, now, action, reason):
     decision = decide(replace(RULES, **rules), TRIED, situation(**now))
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.label == (action == "label")
+
+
+def test_dynamics_go_on_with_what_labels_do_not_take_away():
+    """The model's own discrepancy is beyond the target: the verdict says so, and more labels do not help."""
+    expected = ExpectedErrors(0.5, 0.001, None, learnable=0.1)
+    assert decide(RULES, TRIED, situation(expected=expected)).reason == "certain"
+    for use in (Use(early=False), Use(max_force=0.3)):
+        assert decide(RULES, TRIED, situation(expected=expected, use=use)).reason == "uncertain"
+    unsure = ExpectedErrors(0.5, 0.001, None, learnable=0.3)
+    assert decide(RULES, TRIED, situation(expected=unsure)).reason == "uncertain"
 
 
 def test_what_decided_is_said_first():
@@ -152,6 +164,15 @@ def test_a_label_that_found_its_prediction_right_is_trusted_for_a_while():
     assert decide(rules, right, situation(**soon)).reason == "too soon"
     assert decide(rules, right, situation(**{**soon, "since_label": 10})).reason == "uncertain"
     assert decide(rules, right, situation(**{**soon, "force": 0.2 * ALARM**2 + 0.01})).reason == "uncertain"
+
+
+def test_no_alarm_is_raised_near_a_labelled_structure():
+    """Its label would tell the same once more; the decorrelation time still asks for one."""
+    rules = replace(RULES, min_interval=10)
+    soon = {"since_label": 2, "force": 0.2 * ALARM + 0.01}
+    assert decide(rules, TRIED, situation(**soon, moved=0.9 * TELLING)).reason == "too soon"
+    assert decide(rules, TRIED, situation(**soon, moved=1.1 * TELLING)).reason == "uncertain"
+    assert decide(rules, TRIED, situation(**{**soon, "since_label": 10}, moved=0.9 * TELLING)).reason == "uncertain"
 
 
 def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved():
@@ -200,7 +221,7 @@ def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_l
     now = Situation(ExpectedErrors(force, energy, stress), novelty, since_label, since_label, 0, asked, use=Use(True))
     decision = decide(rules, TRIED, now)
     worst = max(force / 0.2, energy / TARGET_ENERGY, stress / TARGET_STRESS)
-    if novelty > 5.0 or worst > ALARM:
+    if (novelty > 5.0 and worst > DOUBTFUL) or worst > ALARM:
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25

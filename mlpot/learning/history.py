@@ -8,10 +8,11 @@ so that single components do not decide, and over all labels, the newest of weig
 
     f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
-(a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same mean without that label, so that no single label decides either. g is what is
-believed before: for the forces on atoms of one element the factor of those of all others, for energy and stress that of all, and
-for all of them 1. This is the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed.
-(2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
+(a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same
+mean without that label, so that no single label decides either. g is what is believed before: for the forces on atoms of one
+element the factor of those of all others, for energy and stress that of all, and for all of them 1. This is the mean of a scaled
+inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
+Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ that have just been learned are as uncertain, for then a label at once cannot he
 within the limit although it was not expected to be, the square of this multiple counts: a molecule that vibrates is expected
 to be wrong at every turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
 and CO on Cu(111) at 500 K blew up with it."""
+DOUBTFUL = 0.5
+"""An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
+unexplained is part of the expected errors, and where forces do not depend on it, it does not matter."""
 TELLING = 0.1
 """A: nearer than this to a labelled structure no alarm is raised: a label would tell the same once more. On CO/Cu(111), where a bond
 breaks, alarms at every other step took 79 and 90 labels."""
@@ -286,7 +289,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     moved = now.moved
     if moved is not None and moved < KNOWN:
         return _decision("go on", "known", now, limits, rules)
-    if now.novelty > rules.novelty:
+    if now.novelty > rules.novelty and worst > DOUBTFUL:
         return _decision("label", "novel", now, limits, rules)
     if moved is not None and moved > look_after(len(history.recent), now.use.look):
         return _decision("label", "untried", now, limits, rules)

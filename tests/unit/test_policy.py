@@ -230,7 +230,8 @@ def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_l
 def test_alarms_near_a_labelled_structure_wait_unless_they_are_extreme():
     rules = Rules(min_interval=100)
     history = History((learned(),) * 3)
-    for moved, ratio, label in ((TELLING / 2, 2 * ALARM**2, False), (2 * TELLING, 2 * ALARM**2, True), (TELLING / 2, 2 * EXTREME, True)):
+    near, far, alarm = TELLING / 2, 2 * TELLING, 2 * ALARM**2
+    for moved, ratio, label in ((near, alarm, False), (far, alarm, True), (near, 2 * EXTREME, True)):
         now = situation(force=0.2 * ratio, since_label=1, moved=moved)
         assert decide(rules, history, now).label == label
 

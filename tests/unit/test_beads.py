@@ -4,64 +4,21 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from bead_server import LOOSE, N_BEADS, Server, beads_of
 from conftest import lennard_jones
-from learning_runs import campaign, crystal, without_seconds
+from learning_runs import crystal, without_seconds
 
 from mlpot.errors import ConfigError, LabelError, RunFolderError
-from mlpot.learning.beads import LearningEvaluator
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.folder import read_state
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import LOOK, Rules
+from mlpot.learning.policy import Rules
 from mlpot.learning.record import LOG
 from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
-
-N_BEADS = 3
-STRICT = Rules(target=0.005)
-LOOSE = Rules(threshold=1e3, target_energy=1e3, check_interval="off")
-"""Only novelty, and where the atoms of a new model have moved, asks for labels."""
-
-
-def beads_of(step, n_beads=N_BEADS):
-    """A ring polymer that spreads and gets warmer."""
-    beads = [crystal() for _ in range(n_beads)]
-    for k, atoms in enumerate(beads):
-        atoms.rattle(0.004 * (step + 1) * (1 + 0.3 * k), seed=10 + k)
-    return beads
-
-
-class Server:
-    """Asks for steps, all beads at a time or one by one, and remembers the answers."""
-
-    def __init__(self, tmp_path, resume=False, rules=STRICT, settings=None, committee="none", **kwargs):
-        self.folder, self.calls = tmp_path / "run", tmp_path / "calls"
-        self.campaign = campaign(self.folder, self.calls, rules=rules, resume=resume, **kwargs)
-        settings = settings or RunSettings(interval=2, checkpoint_seconds=1e9)
-        self.evaluator = LearningEvaluator(self.campaign, crystal(), settings, committee)
-
-    def run(self, steps, order=None, after=lambda step, found: None):
-        """All beads at a time, or in the order of a step one by one."""
-        with self.campaign, self.evaluator.serving():
-            for step in steps:
-                beads = beads_of(step)
-                if order is None:
-                    found = self.evaluator.evaluate(beads, 7)
-                else:
-                    found = [self.evaluator.evaluate([beads[k]], k)[0] for k in order(step)]
-                after(step, found)
-
-    @property
-    def paid(self):
-        return [line.split()[1] for line in self.calls.read_text().splitlines() if line.startswith("end")]
-
-    @property
-    def n_rows(self):
-        return len((self.folder / LOG).read_text().splitlines()) - 1
 
 
 def versions(found):
@@ -193,40 +150,6 @@ def test_calibration_of_beads_that_come_one_by_one(tmp_path):
     for row in rows:
         deviation = np.sqrt(np.mean(row.data["predicted_forces_std"] ** 2))
         assert row.expected_error / row.seen_raw_max == pytest.approx(deviation / row.seen_raw_rms, rel=1e-6)
-
-
-def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
-    """By the distance of each bead from the labelled structures, not by steps."""
-    server = Server(tmp_path, rules=LOOSE)
-    with server.campaign, server.evaluator.serving():
-        for _ in range(60):
-            server.evaluator.evaluate(beads_of(0), 7)
-        assert server.campaign.learner.n_labels == 1
-        moved = beads_of(0)
-        moved[1].positions[5] += [0.0, 1.3 * LOOK, 0.0]
-        server.evaluator.evaluate(moved, 7)
-    rows = server.campaign.source.store.rows()
-    assert [row.reason for row in rows] == ["no model", "untried"]
-    np.testing.assert_array_equal(rows[1].positions, moved[1].positions)
-
-
-def test_the_stress_counts_where_the_cell_changes(tmp_path):
-    """A server does not say whether it uses the virial; a restarted driver remembers."""
-    rules = replace(LOOSE, target_stress=1e-12)
-    server = Server(tmp_path, rules=rules)
-    with server.campaign, server.evaluator.serving():
-        for seed in range(4):
-            server.evaluator.evaluate([crystal(seed)], 7)
-        n_labels = server.campaign.learner.n_labels
-        server.evaluator.evaluate([crystal(9)], 7)
-        assert server.campaign.learner.n_labels == n_labels and not server.evaluator.wants_stress
-        squeezed = crystal(9)
-        squeezed.set_cell(squeezed.cell.array * 0.999, scale_atoms=True)
-        server.evaluator.evaluate([squeezed], 7)
-        assert server.campaign.learner.n_labels == n_labels + 1
-    second = Server(tmp_path, resume=True, rules=rules)
-    with second.campaign, second.evaluator.serving():
-        assert second.evaluator.wants_stress
 
 
 def killed_during_a_label(tmp_path):

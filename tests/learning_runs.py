@@ -19,7 +19,7 @@ from mlpot.models.settings import FitConfig
 
 TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
 CONFIG = FitConfig(terms=TERMS)
-STRICT = Rules(target=0.01)
+STRICT = Rules(target=0.01, check_interval="off")
 """A potential as smooth as that of the tests is soon known to a few hundredths of an eV/A."""
 
 

@@ -1,4 +1,4 @@
-"""What the tests of learning drivers share: a ring polymer, and a server that asks for its steps."""
+"""What the tests of beads share: a server's steps with a potential that costs nothing."""
 
 from learning_runs import campaign, crystal
 
@@ -48,3 +48,7 @@ class Server:
     @property
     def n_rows(self):
         return len((self.folder / LOG).read_text().splitlines()) - 1
+
+
+def versions(found):
+    return [evaluation.extras["model_version"] for evaluation in found]

@@ -19,7 +19,7 @@ from ..models.incremental import Fit
 from ..models.settings import FitConfig
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
-from .policy import Rules
+from .policy import CHOSEN_REASONS, Rules
 from .source import Outcome, opened_source
 from .store import speaking
 
@@ -262,7 +262,7 @@ class Campaign:
 
     def _learn(self, query: Query, atoms: Atoms) -> Lesson:
         started = time.monotonic()
-        lesson = self.learner.learn(atoms, query.before)
+        lesson = self.learner.learn(atoms, query.before, query.reason in CHOSEN_REASONS)
         self.learner.checked(lesson, query.reason == "check")
         seconds = time.monotonic() - started
         self._unsaved_seconds += seconds

@@ -8,10 +8,11 @@ so that single components do not decide, and over all labels, the newest of weig
 
     f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
-with n_k components in label k, and M_k the same mean without that label, so that no single label decides either. g is what is
-believed before: for the forces on atoms of one element the factor of those of all others, for energy and stress that of all, and
-for all of them 1. This is the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed.
-(2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
+(a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same
+mean without that label, so that no single label decides either. g is what is believed before: for the forces on atoms of one
+element the factor of those of all others, for energy and stress that of all, and for all of them 1. This is the mean of a scaled
+inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
+Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ PRIOR = 2.0
 scatters by a factor of two."""
 FEW = 3.0
 """Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 2/3."""
+CHOSEN = 0.25
+"""Weight of a label that was asked for where deviations were large, if it found smaller errors: of deviations that scatter, a maximum
+is too large more often than not. Larger errors than were expected count in full."""
 WILD = 3.0
 """Errors beyond this multiple of what is usual count as that: among normal ones 0.3 % are."""
 NORMAL_MEDIAN = 0.6745
@@ -94,6 +98,8 @@ class Observation:
         Of the forces on the atoms of each element.
     energy, stress : Seen or None
         Of the energy per atom (eV) and of the stress (eV/A^3).
+    is_chosen : bool
+        Whether the label was asked for because the model was not sure of the structure.
     """
 
     error: float
@@ -104,6 +110,7 @@ class Observation:
     elements: Mapping[int, Seen] = field(default_factory=dict)
     energy: Seen | None = None
     stress: Seen | None = None
+    is_chosen: bool = False
 
     def state(self) -> dict[str, Any]:
         """For `restore`: numbers by strings."""
@@ -156,6 +163,7 @@ class History:
             return before
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
+        weights *= np.where(np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s]) & (squares < 1), CHOSEN, 1)
         total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
         squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
         factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)

@@ -290,8 +290,10 @@ class Learner:
             return channels_of(saved.terms)
         return learn_channels([labelled(atoms) for atoms in data], self.config, self.species)
 
-    def learn(self, atoms: Atoms, before: Before | None) -> Lesson:
-        """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty."""
+    def learn(self, atoms: Atoms, before: Before | None, is_chosen: bool = False) -> Lesson:
+        """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty.
+
+        `is_chosen` tells that the label was asked for because the model was not sure of it."""
         structure = labelled(atoms, f"label {self.n_labels}")
         calibration = self.calibration
         n_new = self._absorb(atoms)
@@ -305,7 +307,7 @@ class Learner:
         seen = Observation(
             float(np.sqrt(np.mean(errors**2))), least_certain(errors),
             float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
-            expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress,
+            expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress, is_chosen,
         )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None

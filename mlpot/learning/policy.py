@@ -40,6 +40,8 @@ unexplained is part of the expected errors, and where forces do not depend on it
 TELLING = 0.1
 """A: nearer than this to a labelled structure no alarm is raised: a label would tell the same once more. On CO/Cu(111), where a bond
 breaks, alarms at every other step took 79 and 90 labels."""
+EXTREME = 10.0
+"""Above this multiple of its limit an alarm is raised however near the labelled structure is: the next steps would lead anywhere."""
 JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
@@ -50,6 +52,9 @@ TOO_LARGE = 2.0
 Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
 """Why a label was asked for; found: by a run that was killed before it could learn it; confirm: where a relaxation has ended."""
+
+CHOSEN_REASONS = ("uncertain", "soft", "novel")
+"""Those of labels at structures that the model was not sure of."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
         return _decision("label", "untried", now, limits, rules)
     waited = now.since_label >= rules.min_interval
     if worst > 1.0:
-        is_other = moved is None or moved > TELLING
+        is_other = moved is None or moved > TELLING or worst > EXTREME
         if waited or (is_other and worst > _alarm(history, limits)):
             return _decision("label", "uncertain", now, limits, rules)
         return _decision("go on", "too soon", now, limits, rules)

@@ -38,9 +38,14 @@ from .report import Comparison, FitReport, errors_per_config_type, residuals
 from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .surroundings import ENOUGH, nearby
 from .task import FitTask
 from .terms import FittedTerm
 from .tuning import tune
+
+MOST_COPIED = 20
+"""Structures of which strained and rattled copies give sparse points, where there are few environments."""
+
 
 
 def fit(
@@ -244,9 +249,14 @@ def _soap_term(
     rng: np.random.Generator,
 ) -> SoapTerm:
     term = _without_points(task, settings, energy_scale, others)
-    points = [
-        choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress) for z in task.species
-    ]
+    points = []
+    for z in task.species:
+        own = choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress)
+        most = min(ENOUGH, settings.most_sparse(z)) - len(own)
+        if most > 0:
+            frames = [s.atoms for s in task.structures[:MOST_COPIED]]
+            own = np.concatenate([own, nearby(own, frames, z, term.descriptor, settings.zeta, most, rng)])
+        points.append(own)
     return term.with_points(tuple(points))
 
 

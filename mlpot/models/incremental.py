@@ -31,6 +31,7 @@ from .settings import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettin
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
 from .sparse_points import extend_by_variance
+from .surroundings import ENOUGH, nearby
 from .task import provenance, with_scales
 from .terms import FittedTerm
 
@@ -134,8 +135,12 @@ class Fit:
             room = settings.most_sparse(z) - len(known)
             most = min(max(int(SHARE * room), FEWEST), room)
             found = descriptor.compute(pairs, centres)
-            new = extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)
-            points[k, z] = np.concatenate([coming, found[new]])
+            new = found[extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)]
+            every = np.concatenate([known, new])
+            most = min(ENOUGH, settings.most_sparse(z)) - len(every)
+            rng = np.random.default_rng([len(self.structures), k, z])
+            copies = nearby(every, [atoms], z, descriptor, settings.zeta, most, rng)
+            points[k, z] = np.concatenate([coming, new, copies])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
         """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.

@@ -108,6 +108,7 @@ def fit_toml(model: SparseGP, data: Sequence[str], labels: str, config_types: It
     for term in config.terms:
         sections.append(toml_section("[[model.terms]]", term.model_dump(mode="json")))
     values = {name: getattr(config, name) for name in ("energy_noise", "force_noise", "virial_noise", "jitter", "seed")}
+    values["adapt"] = list(config.adapt or ())
     sections.append(toml_section("[fit]", values | {"config_type_noise": _noises(config, config_types) or None}))
     sections.append(toml_section("[output]", {"model": "model_from_scratch.h5"}))
     return "\n".join(sections)

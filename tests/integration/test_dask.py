@@ -11,7 +11,7 @@ from mlpot.models.settings import FitConfig
 
 def test_a_fit_on_a_dask_cluster(frames, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr(gather, "LEAST", 100)
+    monkeypatch.setattr(gather, "ROWS_AT_ONCE", 100)
     config = FitConfig(terms=SMALL_TERMS)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,

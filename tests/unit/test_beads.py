@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from bead_server import LOOSE, N_BEADS, Server, beads_of
+from bead_server import LOOSE, N_BEADS, Server, beads_of, versions
 from conftest import lennard_jones
 from learning_runs import crystal, without_seconds
 
@@ -15,14 +16,10 @@ from mlpot.errors import ConfigError, LabelError, RunFolderError
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.folder import read_state
 from mlpot.learning.journal import RunSettings
-from mlpot.learning.policy import Rules
+from mlpot.learning.policy import LOOK, Rules
 from mlpot.learning.record import LOG
 from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
-
-
-def versions(found):
-    return [evaluation.extras["model_version"] for evaluation in found]
 
 
 def test_all_beads_are_answered_by_one_version(tmp_path):
@@ -150,6 +147,40 @@ def test_calibration_of_beads_that_come_one_by_one(tmp_path):
     for row in rows:
         deviation = np.sqrt(np.mean(row.data["predicted_forces_std"] ** 2))
         assert row.expected_error / row.seen_raw_max == pytest.approx(deviation / row.seen_raw_rms, rel=1e-6)
+
+
+def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
+    """By the distance of each bead from the labelled structures, not by steps."""
+    server = Server(tmp_path, rules=LOOSE)
+    with server.campaign, server.evaluator.serving():
+        for _ in range(60):
+            server.evaluator.evaluate(beads_of(0), 7)
+        assert server.campaign.learner.n_labels == 1
+        moved = beads_of(0)
+        moved[1].positions[5] += [0.0, 1.3 * LOOK, 0.0]
+        server.evaluator.evaluate(moved, 7)
+    rows = server.campaign.source.store.rows()
+    assert [row.reason for row in rows] == ["no model", "untried"]
+    np.testing.assert_array_equal(rows[1].positions, moved[1].positions)
+
+
+def test_the_stress_counts_where_the_cell_changes(tmp_path):
+    """A server does not say whether it uses the virial; a restarted driver remembers."""
+    rules = replace(LOOSE, target_stress=1e-12)
+    server = Server(tmp_path, rules=rules)
+    with server.campaign, server.evaluator.serving():
+        for seed in range(4):
+            server.evaluator.evaluate([crystal(seed)], 7)
+        n_labels = server.campaign.learner.n_labels
+        server.evaluator.evaluate([crystal(9)], 7)
+        assert server.campaign.learner.n_labels == n_labels and not server.evaluator.wants_stress
+        squeezed = crystal(9)
+        squeezed.set_cell(squeezed.cell.array * 0.999, scale_atoms=True)
+        server.evaluator.evaluate([squeezed], 7)
+        assert server.campaign.learner.n_labels == n_labels + 1
+    second = Server(tmp_path, resume=True, rules=rules)
+    with second.campaign, second.evaluator.serving():
+        assert second.evaluator.wants_stress
 
 
 def killed_during_a_label(tmp_path):

@@ -1,6 +1,7 @@
 """What labels taught about deviations, and the calibration that follows; numbers alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,3 +134,14 @@ def test_it_comes_back_bit_for_bit():
     again = History.restore(json.loads(json.dumps(seen.state())))
     assert again == seen and again.calibration(MANY) == seen.calibration(MANY)
     assert History.restore([[0.1, 0.2, 0.3, 0.4]]) == History()  # of an earlier version
+
+
+def test_labels_that_were_chosen_for_large_deviations_do_not_lower_them_much():
+    """Deviations scatter, and the largest are too large; larger errors than were expected count in full."""
+    for ratio in (0.5, 3.0):
+        found = [
+            history(*(replace(observation({29: ratio}, seed=k), is_chosen=chosen) for k in range(3))).calibration(MANY)
+            for chosen in (False, True)
+        ]
+        plain, chosen = (calibration.of_elements[29] for calibration in found)
+        assert plain < chosen < 1.0 if ratio < 1 else chosen == plain > 1.0

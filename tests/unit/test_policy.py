@@ -12,6 +12,7 @@ from mlpot.learning.policy import (
     ALARM,
     DOUBTFUL,
     EARLY,
+    EXTREME,
     FEWEST_BEFORE_CHECK,
     KNOWN,
     LONGEST_CHECK,
@@ -224,3 +225,21 @@ def test_nothing_unknown_is_ever_trusted(force, energy, stress, novelty, since_l
         assert decision.action in ("label", "stop")
     if decision.action in ("label", "queue"):
         assert asked < 25
+
+
+def test_alarms_near_a_labelled_structure_wait_unless_they_are_extreme():
+    rules = Rules(min_interval=100)
+    history = History((learned(),) * 3)
+    near, far, alarm = TELLING / 2, 2 * TELLING, 2 * ALARM**2
+    for moved, ratio, label in ((near, alarm, False), (far, alarm, True), (near, 2 * EXTREME, True)):
+        now = situation(force=0.2 * ratio, since_label=1, moved=moved)
+        assert decide(rules, history, now).label == label
+
+
+def test_dynamics_go_on_with_a_discrepancy_that_no_label_takes_away():
+    errors = ExpectedErrors(force=0.5, energy=0.0, stress=None, learnable=0.1)
+    history = History((learned(),) * 3)
+    now = replace(situation(since_label=1000), expected=errors)
+    assert not decide(Rules(), history, now).label
+    differences = replace(now, use=Use(early=False, max_force=0.3))
+    assert decide(Rules(), history, differences).label

@@ -1,5 +1,7 @@
 """Relaxations that learn: confirmed by a label, continued after any interruption; labels cost nothing."""
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from conftest import lennard_jones
 from learning_runs import campaign, crystal, do_run, plan, without_seconds
 
 from mlpot.labellers.faulty import calls
+from mlpot.learning import policy
 from mlpot.learning.folder import read_state
 from mlpot.learning.policy import Rules
 from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, RelaxationPlan
@@ -65,9 +68,10 @@ def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     assert "Converged: w0: the largest force of the label" in page
 
 
-def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path):
+def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
     """The first model knows one structure only: where it ends, the label disagrees, and the relaxation goes on."""
-    rules = Rules(threshold=100.0, novelty=1e9)
+    monkeypatch.setattr(policy, "LOOKS", 0)
+    rules = Rules(threshold=100.0, target_energy=100.0, novelty=1e9, check_interval="off")
     start = Atoms("Si4", [[0, 0, 0], [2.6, 0, 0], [0, 2.8, 0], [0.3, 0.2, 2.7]])
     status, _ = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(500), starts=[start], rules=rules)
     assert status == "converged"
@@ -107,14 +111,16 @@ def test_a_relaxation_that_runs_out_of_steps_goes_on_with_more(tmp_path):
     assert read_log(tmp_path / "run" / "log.csv")["max_force_eV_per_A"][-1] <= 0.005
 
 
-def test_what_cannot_be_confirmed_is_not_converged(tmp_path):
+def test_what_cannot_be_confirmed_is_not_converged(tmp_path, monkeypatch):
     """The last label is not to be had: for want of budget, or because it fails."""
+    monkeypatch.setattr(policy, "LOOKS", 0)
     options = {"starts": [strained()]}
-    rules = Rules(threshold=100.0, novelty=1e9, max_labels=1)
+    trusting = Rules(threshold=100.0, target_energy=100.0, novelty=1e9, check_interval="off")
+    rules = replace(trusting, max_labels=1)
     status, run = do_run(tmp_path / "a", tmp_path / "calls_a", RelaxationPlan(500), rules=rules, **options)
     assert status == "budget" and run.verdict.name == "not converged" and "no label has confirmed" in run.verdict.reason
     status, run = do_run(
-        tmp_path / "b", tmp_path / "calls_b", RelaxationPlan(500), rules=Rules(threshold=100.0, novelty=1e9),
+        tmp_path / "b", tmp_path / "calls_b", RelaxationPlan(500), rules=trusting,
         plan_of_faults={"fail": ["", "nan", "nan"]}, on_failure="go on", **options,
     )  # fmt: skip
     assert status == "finished" and run.verdict.name == "not converged"

@@ -109,8 +109,7 @@ def test_summary(run, tables, labels, page):
     assert failed and int(summary["failed labels"]) == len(failed) == len(tables["failures"]) - 1
     assert {row[0] for row in tables["failures"][1:]} == {file.stem[:12] for file in failed}
     assert all("not finite" in row[2] and row[1] == "Si32" for row in tables["failures"][1:])
-    scale = load_model(run / "model.h5").calibration.force_scale
-    assert summary["calibration"].endswith(f"{scale:.3g}")
+    assert summary["calibration"].endswith(load_model(run / "model.h5").calibration.described())
     walkers = {row[0]: row for row in tables["walkers"][1:]}
     assert walkers["w0"][1:6] == ["32", "Si32", "nvt", "60", "0.120"]
     assert int(walkers["w1"][6]) == sum(row.walker == "w1" for row in labels)

@@ -303,7 +303,7 @@ def test_a_label_with_absurd_forces_is_kept_and_not_learned(tmp_path, caplog):
 
 def test_another_script_goes_on_with_what_labels_showed(tmp_path):
     """The calibration and the time of the next check are in labels.db."""
-    rules = replace(STRICT, target=1e3, target_energy=1e3)
+    rules = replace(STRICT, target=1e3, target_energy=1e3, check_interval="auto")
     with calculator(tmp_path / "run", tmp_path / "calls", rules=rules) as calc:
         taught(calc)
         for seed in range(40):

@@ -59,9 +59,14 @@ def test_log_labels_and_report(tmp_path):
     rows = LabelStore(tmp_path / "run").rows()
     assert len(rows) == log["labelled"].sum() == run.campaign.learner.n_labels
     labelled = log["labelled"] > 0
-    over = log["expected_error_eV_per_A"] > log["threshold"]
-    novel = log["novelty"] > run.campaign.learner.rules.novelty
-    np.testing.assert_array_equal(labelled[1:], (over | novel)[1:])
+    np.testing.assert_array_equal(labelled, np.isin(log["reason"], ["no model", "untried", "uncertain", "novel"]))
+    rules = run.campaign.learner.rules
+    early = log["threshold"] / rules.target
+    over = (log["expected_error_eV_per_A"] > log["threshold"]) | (
+        log["expected_energy_error_eV_per_atom"] > early * rules.target_energy
+    )
+    assert over[log["reason"] == "uncertain"].all()  # what labels would not take away may be over where it is certain
+    assert {"untried", "uncertain", "certain"} < set(log["reason"])
     np.testing.assert_allclose(log["energy_eV"][labelled], [row.energy for row in rows])
     np.testing.assert_allclose(log["force_error_eV_per_A"][labelled][1:], [row.force_error for row in rows[1:]])
     assert set(log["walker"]) == {"w0"} and log["reason"][0] == "no model"

@@ -244,10 +244,14 @@ def repeated_crystal(config_type):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_perfect_crystals_do_not_make_it_singular(method, tiny_chunks):
-    """Many equal environments: the sparse set holds one of them."""
+    """Many equal environments: the sparse set holds one of them, beside those of strained and rattled copies."""
     frames = repeated_crystal("crystal")
     model = mlpot.fit(frames, FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": 8, "sparse_method": method}]))
-    assert model.n_sparse == 1
+    points, descriptor = model.terms[0].sparse_features[0], model.terms[0].descriptor
+    own = descriptor.compute(find_pairs(frames[0], descriptor.cutoff))[0]
+    assert np.sum(points @ own > 1 - 1e-9) == 1
+    overlaps = points @ points.T - 2 * np.eye(len(points))
+    assert len(points) <= 8 and overlaps.max() < 1 - 1e-9
     assert abs(model.predict(frames[0]).energy + 100.0) < 0.1
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from .design_matrix import Group
 from .posterior import Posterior
@@ -66,11 +65,6 @@ class Noises:
         """ "energy" and "virial" in eV/atom, "forces" in eV/A as the root mean square over the elements."""
         forces = float(np.sqrt(np.mean(np.square(list(self.forces.values()))))) if self.forces else 0.0
         return {"energy": self.energy, "forces": forces, "virial": self.virial}
-
-    def described(self) -> str:
-        """For people."""
-        forces = ", ".join(f"{chemical_symbols[z]} {noise:.3g}" for z, noise in self.forces.items())
-        return f"energies {self.energy:.3g} eV/atom, forces on {forces} eV/A, virials {self.virial:.3g} eV/atom"
 
 
 def left_open(config: FitConfig, groups: Iterable[Group]) -> frozenset[Group]:

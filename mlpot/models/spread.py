@@ -194,9 +194,10 @@ class IndependentSpread:
                 continue
             explained = np.zeros((pairs.n_atoms, 1))
             term.evaluate(pairs, energies, pair_gradients, self.models[k], explained)
+            prior = term.variances(pairs) + self.regularisation
             for part in term.parts:
                 centres = centres_of(pairs, part.number)
-                variances[centres] += term.variances(pairs)[centres] + self.regularisation - explained[centres, 0]
+                variances[centres] += prior[centres] - explained[centres, 0]
         return Variances.of_instances(variances)
 
     def predict_members(

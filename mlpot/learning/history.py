@@ -1,6 +1,7 @@
 """What labels showed of the predicted deviations, by element and kind, and the calibration that follows from it.
 
-With z = error / deviation as the model itself says it (Calibration() of factors 1), label k says of one kind of number
+With z = error / deviation as the model itself says it (factors of 1, the usual share of its discrepancy), label k says of one kind
+of number
 
     z2_k = mean of min(z^2, (WILD m)^2),   m = median |z| / 0.6745
 
@@ -10,7 +11,7 @@ so that single components do not decide, and over all labels, the newest of weig
 
 (a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same
 mean without that label, so that no single label decides either. g is what is believed before: for the forces on atoms of one
-element the factor of those of all others, for energy and stress that of all, and for all of them 1. This is the mean of a scaled
+element the factor of those of all others, for all forces a_0 = `OPEN`, for energy and stress that of all forces over a_0. This is the mean of a scaled
 inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
 Statistics (1981), section 1.7.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.calibration import SYMMETRIC, Calibration
+from ..models.calibration import OPEN, SYMMETRIC, Calibration
 from ..models.prediction import ExpectedErrors
 
 RECENT = 30
@@ -44,7 +45,7 @@ WILD = 3.0
 NORMAL_MEDIAN = 0.6745
 """Median of |z| of normal errors."""
 LEAST, MOST = 0.5, 10.0
-"""Bounds of a factor."""
+"""Bounds of a factor, relative to what is believed without labels."""
 WIDENING = 2.0
 """n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
 larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale."""
@@ -143,8 +144,9 @@ class History:
             In how many labelled structures an element occurs.
         """
         factors = {z: self._of_element(z) * widening(n) for z, n in sorted(structures.items())}
-        common = self._factor([pooled(o.elements) for o in self.recent], 1.0)
+        common = self._factor([pooled(o.elements) for o in self.recent], OPEN, OPEN) / OPEN
         return Calibration(
+            force_scale=OPEN * common,
             energy_scale=self._factor([o.energy for o in self.recent], common),
             stress_scale=self._factor([o.stress for o in self.recent], common),
             of_elements=factors,
@@ -153,21 +155,21 @@ class History:
     def _of_element(self, z: int) -> float:
         """The factor of the forces on atoms of an element."""
         others = [pooled({other: seen for other, seen in o.elements.items() if other != z}) for o in self.recent]
-        return self._factor([o.elements.get(z) for o in self.recent], self._factor(others, 1.0))
+        return self._factor([o.elements.get(z) for o in self.recent], self._factor(others, OPEN, OPEN), OPEN)
 
-    def _factor(self, seen: Sequence[Seen | None], before: float) -> float:
-        """The factor of one kind of number; `before` is what is believed without labels."""
+    def _factor(self, seen: Sequence[Seen | None], before: float, usual: float = 1.0) -> float:
+        """The factor of one kind of number; `before` is what is believed without labels of it, `usual` without any."""
         n_labels = len(self.recent)
         found = [(s, np.exp(-(n_labels - 1 - k) / FADING)) for k, s in enumerate(seen) if s is not None]
         if not found:
             return before
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
-        weights *= np.where(np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s]) & (squares < 1), CHOSEN, 1)
+        weights *= np.where(np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s]) & (squares < usual**2), CHOSEN, 1)
         total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
         squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
         factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)
-        return float(np.clip(factor, LEAST, MOST))
+        return float(np.clip(factor, LEAST * usual, MOST * usual))
 
     def state(self) -> list[dict[str, Any]]:
         """For `restore`: plain numbers."""

@@ -97,7 +97,9 @@ def _read(h5: h5py.File) -> SparseGP:
 def _calibration(values: dict[str, Any]) -> Calibration:
     of_elements = {int(z): factor for z, factor in values.get("of_elements", {}).items()}
     known = {key: value for key, value in values.items() if key != "force_floor"}
-    return Calibration(**{**known, "of_elements": of_elements})
+    # files from before the share of the discrepancy: all of it counted, and nothing was calibrated beyond what is there
+    whole = {"force_scale": 1.0, "discrepancy_share": 1.0}
+    return Calibration(**{**whole, **known, "of_elements": of_elements})
 
 
 def _noises(header: dict[str, Any]) -> Noises:

@@ -28,7 +28,7 @@ from .design_matrix import Design, Group, parts_of
 from .factor import solve_upper
 from .gather import Progress, map_blocks
 from .posterior import Posterior
-from .report import Comparison, SuspiciousLabel, energy_errors, force_errors, force_numbers, stress_errors
+from .report import Comparison, SuspiciousLabel, energy_errors, force_discrepancies, force_errors, force_numbers, stress_errors
 from .representatives import choose, draws
 from .task import with_scales
 from .variances import force_variances
@@ -160,7 +160,7 @@ class LeaveOut:
         """From errors, deviations and noises (n_rows,) and values of members (n_rows, N_MEMBERS) of all rows of a structure."""
         found = Comparison(structure, None, None, None, None, None)
         root, begin = float(np.sqrt(structure.n_atoms)), 0
-        forces, spread = np.empty((structure.n_atoms, 3)), np.empty((structure.n_atoms, 3))
+        forces, left_open, own_noise = np.empty((3, structure.n_atoms, 3))
         for part in parts_of(structure, self.design.config_types):
             rows = slice(begin, begin := begin + len(part.rows))
             if part.group.label == "energy":
@@ -169,9 +169,9 @@ class LeaveOut:
             elif part.group.label == "forces":
                 atoms = np.unique((part.rows - 1) // 3)
                 forces[atoms] = error[rows].reshape(-1, 3)
-                own = force_variances(members[rows].reshape(-1, 3, members.shape[1]))
-                spread[atoms] = np.sqrt(own + noise[rows].reshape(-1, 3) ** 2)
-                found = replace(found, forces=forces, forces_std=spread)
+                left_open[atoms] = np.sqrt(force_variances(members[rows].reshape(-1, 3, members.shape[1])))
+                own_noise[atoms] = noise[rows].reshape(-1, 3)
+                found = replace(found, forces=forces, forces_std=left_open, forces_discrepancy=own_noise)
             else:
                 own = np.sqrt(np.mean(members[rows] ** 2, axis=1) + noise[rows] ** 2)
                 stress, std = (symmetric_matrix(v) * root / structure.atoms.get_volume() for v in (error[rows], own))
@@ -222,12 +222,13 @@ def some_structures(structures: Sequence[LabelledStructure], seed: int) -> list[
 
 
 def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
-    """From errors and stated standard deviations of structures that the model did not know."""
-    forces, forces_std = force_errors(comparisons)
+    """From errors and deviations of structures that the model did not know; those of forces without its discrepancy."""
+    forces, left_open = force_errors(comparisons)
     numbers, stresses = np.repeat(force_numbers(comparisons), 3), stress_errors(comparisons)
     n, n_energies = len(comparisons), len(energy_errors(comparisons)[0])
+    discrepancies = force_discrepancies(comparisons).ravel()
     return fit_calibration(
-        ErrorsAndDeviations(forces.ravel(), forces_std.ravel(), numbers, n),
+        ErrorsAndDeviations(forces.ravel(), left_open.ravel(), numbers, n, discrepancies),
         ErrorsAndDeviations(*energy_errors(comparisons), None, n_energies),
         ErrorsAndDeviations(stresses[0].ravel(), stresses[1].ravel(), None, len(stresses[0])),
     )
@@ -235,10 +236,10 @@ def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
 
 def covered(comparisons: Sequence[Comparison], calibration: Calibration) -> dict[str, float]:
     """Parts of the errors within one and two calibrated standard deviations, for `FitReport.coverage`."""
-    forces, stated = force_errors(comparisons)
+    forces, left_open = force_errors(comparisons)
     energies, energy_std = energy_errors(comparisons)
-    told = stated > SYMMETRIC
-    forces_std = calibration.forces_std(stated, force_numbers(comparisons))
+    told = left_open > SYMMETRIC
+    forces_std = calibration.forces_std(left_open, force_discrepancies(comparisons), force_numbers(comparisons))
     kinds = {
         "force": (forces[told], forces_std[told]),
         "energy": (energies, calibration.energy_scale * energy_std),

@@ -142,7 +142,11 @@ class FitReport:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predicted minus labelled for one structure; None where there was no label."""
+    """Predicted minus labelled for one structure; None where there was no label.
+
+    Of structures left out of a fit, `forces_std` is what the data leave open, before calibration, and `forces_discrepancy` what the
+    calibration may add to it.
+    """
 
     structure: LabelledStructure
     energy_per_atom: float | None
@@ -153,6 +157,7 @@ class Comparison:
     forces_std: np.ndarray | None = None
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
+    forces_discrepancy: np.ndarray | None = None
 
 
 def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
@@ -169,6 +174,7 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
         forces_std=p.forces_std,
         stress_std=p.stress_std if has_stress else None,
         novelty=p.novelty,
+        forces_discrepancy=p.forces_discrepancy,
     )
 
 
@@ -179,6 +185,12 @@ def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndar
     return np.concatenate([nothing, *(c.forces for c in known)]), np.concatenate(
         [nothing, *(c.forces_std for c in known)]
     )
+
+
+def force_discrepancies(comparisons: Sequence[Comparison]) -> np.ndarray:
+    """The model's discrepancies (n, 3) of `force_errors`, eV/A."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    return np.concatenate([np.empty((0, 3)), *(c.forces_discrepancy for c in known)])
 
 
 def energy_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:

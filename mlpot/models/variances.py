@@ -71,8 +71,8 @@ class Variances:
         if self.forces is not None:
             # what symmetry makes zero has no discrepancy either
             own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None], 0.0)
-            forces_std = calibration.forces_std(np.hypot(np.sqrt(self.forces), own), numbers)
-            discrepancy = calibration.forces_std(own, numbers)
+            forces_std = calibration.forces_std(np.sqrt(self.forces), own, numbers)
+            discrepancy = calibration.forces_std(np.zeros_like(own), own, numbers)
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
         return Deviations(

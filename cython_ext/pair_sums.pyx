@@ -29,6 +29,7 @@ cdef extern from "pair_sums.h" nogil:
         const int32_t *first
         const int64_t *map_of
         const double *maps
+        const double *growth
 
     int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                         double *energies, double *pair_gradients, double *covariances, int64_t stride,
@@ -93,10 +94,11 @@ cdef class PairSums:
         const int32_t[::1] first,  # IN (n_kinds + 1)
         const int64_t[::1] map_of,  # IN (n_kinds)
         const double[::1] maps,  # IN (rank, padded columns) of each kind, one after the other
+        const double[:, ::1] growth,  # IN (n_kinds, 2) or None
     ):
         cdef const double[::1] knots = aligned_copy(np.asarray(features).ravel())
         cdef const double[::1] rows = aligned_copy(maps)
-        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows)
+        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows, growth)
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
@@ -115,6 +117,7 @@ cdef class PairSums:
         self.term.first = &first[0]
         self.term.map_of = &map_of[0]
         self.term.maps = &rows[0]
+        self.term.growth = NULL if growth is None else &growth[0, 0]
 
     def add(
         self,

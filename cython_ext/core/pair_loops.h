@@ -68,6 +68,12 @@ MLPOT_INLINE mlpot_vector instances(const mlpot_pair_term *term, const lanes *of
     return weighted(at.weight, data);
 }
 
+MLPOT_INLINE double growth(const mlpot_pair_term *term, int kind, double distance)
+{
+    if (!term->growth) return 1.0;
+    return 1.0 + exp(term->growth[2 * kind] - term->growth[2 * kind + 1] * distance * distance);
+}
+
 /* Features of the neighbours, added to the sums (n_kinds of this centre: a row per species of neighbour, rank). */
 MLPOT_INLINE void add_features(const mlpot_pair_term *term, const mlpot_pairs *p, const lanes *of, int64_t begin,
                                double *sums)
@@ -78,10 +84,11 @@ MLPOT_INLINE void add_features(const mlpot_pair_term *term, const mlpot_pairs *p
         if (of->kind[lane] < 0) continue;
         const double *knots = term->features + 3 * (int64_t)at.knot[lane] * rank;
         double *sum = sums + (int64_t)p->species[p->j[begin + lane]] * rank;
+        const double grown = growth(term, of->kind[lane], of->distance[lane]);
         for (int m = 0; m < rank; m += MLPOT_LANES) {
             mlpot_vector value = {0};
             for (int a = 0; a < 6; ++a) value += at.weight[a][lane] * *(const mlpot_vector *)(knots + a * rank + m);
-            *(mlpot_vector *)(sum + m) += value;
+            *(mlpot_vector *)(sum + m) += grown * value;
         }
     }
 }

@@ -1,7 +1,7 @@
 """The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
 
 Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel,
-k(r, r') = phi(r) . phi(r') s^2 with the energy scale s of a pair of elements, summed over the neighbours of an atom: a double
+k(r, r') = phi(r) . phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: a double
 sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r) then
 errs by at most e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
 """
@@ -59,6 +59,10 @@ class CompiledPairTerm:
         phi_m(r), of energy scale 1.
     sparse_features : (n_sparse, rank) array
         phi_m(r_s).
+    contacts : tuple of float
+        As of `PairTerm`; features of a pair of elements are multiplied by its a(r).
+    repulsion_length : float
+        A.
     """
 
     species: tuple[int, ...]
@@ -69,6 +73,8 @@ class CompiledPairTerm:
     instances: RadialTable | None
     features: RadialTable
     sparse_features: np.ndarray
+    contacts: tuple[float, ...] = ()
+    repulsion_length: float = 0.0
 
     @property
     def n_sparse(self) -> int:
@@ -135,7 +141,16 @@ class CompiledPairTerm:
             first=first.astype(np.int32),
             map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
             maps=np.concatenate([part.ravel() for part in maps]),
+            growth=self._growth,
         )
+
+    @property
+    def _growth(self) -> np.ndarray | None:
+        """(c / (2 length), 1 / (2 c length)) of every pair of elements that has sparse radii."""
+        if not self.contacts:
+            return None
+        contacts = np.array([c for c, n in zip(self.contacts, self.n_sparse_of, strict=True) if n])
+        return np.stack([contacts, 1.0 / contacts], axis=1) / (2.0 * self.repulsion_length)
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_core"}
@@ -169,6 +184,8 @@ def compile_pair_term(
         instances=instances,
         features=table,
         sparse_features=at_radii,
+        contacts=term.contacts,
+        repulsion_length=term.repulsion_length,
     )
 
 

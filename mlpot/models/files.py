@@ -143,7 +143,7 @@ def _header(model: SparseGP) -> dict[str, Any]:
     }
 
 
-PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales")
+PAIR_SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales", "contacts", "repulsion_length")
 THREE_BODY_SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
 DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_species", "constant")
 
@@ -182,7 +182,8 @@ def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[st
     if kind in ("pair", "soap") and "energy_scale" in values:  # format 3 and older: one for all blocks
         values["energy_scales"] = values.pop("energy_scale")
     if kind == "pair":
-        return PairTerm(**{**values, "species": tuple(values["species"])}, sparse_radii=tuple(arrays))
+        values |= {name: tuple(values.get(name, ())) for name in ("species", "contacts")}
+        return PairTerm(**values, sparse_radii=tuple(arrays))
     if kind == "three_body":
         lengths, coordinates, cutoffs = arrays
         values |= {name: tuple(values[name]) for name in ("species", "neighbours")}

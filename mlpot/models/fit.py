@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, covalent_radii
 
 from ..descriptors.contractions import make_contractions
 from ..descriptors.density import SoapDescriptor
@@ -286,12 +286,21 @@ def empty_term(
     if isinstance(settings, PairTermSettings):
         nothing = tuple(np.empty(0) for _ in species_pairs(species))
         scales = (energy_scale,) * len(nothing)
-        return PairTerm(species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing)
+        contacts = _contacts(species) if settings.repulsion_length else ()
+        return PairTerm(
+            species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing, contacts,
+            settings.repulsion_length,
+        )  # fmt: skip
     descriptor = make_descriptor(settings, species)
     if tables is not None:
         descriptor = replace(descriptor, **tables)
     empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
     return SoapTerm(descriptor, settings.zeta, (energy_scale,) * len(species), empty)
+
+
+def _contacts(species: tuple[int, ...]) -> tuple[float, ...]:
+    """Sums of covalent radii of every pair of elements, A. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j."""
+    return tuple(float(covalent_radii[a] + covalent_radii[b]) for a, b in species_pairs(species))
 
 
 @lru_cache(maxsize=32)

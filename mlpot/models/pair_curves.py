@@ -25,7 +25,7 @@ REACH = 8.0
 
 
 def bare_covariances(term: PairTerm, distances: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
-    """Cov(u(r), u(r_s)) with its first two derivatives in r, f_c(r) left out: (3, n, n_sparse)."""
+    """Cov(u(r), u(r_s) / a(r_s)) with its first two derivatives in r, f_c(r) a(r) left out: (3, n, n_sparse)."""
     at_radii = cosine_cutoff(radii, term.cutoff, term.cutoff_width)[0]
     values = squared_exponential(distances, radii, energy_scale, term.length_scale) * at_radii
     pull = -(distances[:, None] - radii) / term.length_scale**2
@@ -60,26 +60,30 @@ class PotentialCurves(TermCurves):
         return len(self._columns)
 
     @cached_property
-    def _columns(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """Sparse radii, weights and energy scale of each pair of elements."""
+    def _columns(self) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+        """Sparse radii, weights, energy scale and contact of each pair of elements."""
         ends = np.cumsum([len(radii) for radii in self.term.sparse_radii])
         parts = np.split(self.weights, ends[:-1])
         columns = zip(self.term.sparse_radii, parts, self.term.energy_scales, strict=True)
-        return [(radii, part, scale) for radii, part, scale in columns if len(radii)]
+        return [(*of, self.term.contact(kind)) for kind, of in enumerate(columns) if len(of[0])]
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Values, slopes, curvatures (3, n, n_max, 1)."""
         curves = [
-            0.5 * (bare_covariances(self.term, distances, radii, scale) @ part) for radii, part, scale in self._columns
+            times_cutoff(
+                0.5 * (bare_covariances(self.term, distances, radii, scale) @ part),
+                self.term.envelope(distances, contact),
+            )
+            for radii, part, scale, contact in self._columns
         ]
-        step = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
-        return times_cutoff(np.stack(curves, axis=2)[..., None], step)
+        return np.stack(curves, axis=2)[..., None]
 
     def summands(self, distances: np.ndarray) -> float:
         """Largest sum of the sizes of the terms of u / 2: what its rounding errors are relative to."""
         terms = [
-            np.abs(bare_covariances(self.term, distances, radii, scale)[0]) @ np.abs(part)
-            for radii, part, scale in self._columns
+            self.term.envelope(distances, contact)[0]
+            * (np.abs(bare_covariances(self.term, distances, radii, scale)[0]) @ np.abs(part))
+            for radii, part, scale, contact in self._columns
         ]
         return 0.5 * float(np.max(terms))
 
@@ -89,7 +93,7 @@ class InstanceCurves(TermCurves):
     """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, as QUIP's
     local_gap_variance counts it, in eV^2; with d = energy_scale / 2 and s = regularisation in eV:
 
-        v(r) = f_c(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
+        v(r) = f_c(r)^2 a(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
 
     k_s(r) = d^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
     """
@@ -105,25 +109,28 @@ class InstanceCurves(TermCurves):
         return replace(self.term, energy_scales=tuple(0.5 * scale for scale in self.term.energy_scales))
 
     @cached_property
-    def _factors(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """Sparse radii, the Cholesky factor of K + s^2 1, and d of each pair of elements."""
-        present = [(r, d) for r, d in zip(self._share.sparse_radii, self._share.energy_scales, strict=True) if len(r)]
-        return [
-            (r, cholesky(self._share.covariance(r, r, d)[0] + self.regularisation**2 * np.eye(len(r)), lower=True), d)
-            for r, d in present
-        ]
+    def _factors(self) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+        """Sparse radii, the Cholesky factor of K + s^2 1, d and the contact of each pair of elements."""
+        found, noise = [], self.regularisation**2
+        for kind, (r, d) in enumerate(zip(self._share.sparse_radii, self._share.energy_scales, strict=True)):
+            if len(r):
+                factor = cholesky(self._share.covariance(r, r, d)[0] + noise * np.eye(len(r)), lower=True)
+                found.append((r, factor, d, self.term.contact(kind)))
+        return found
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
         """Values, slopes, curvatures (3, n, n_max, 1)."""
-        curves = [self._bare(distances, *factors) for factors in self._factors]
-        f0, f1, f2 = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
-        squared = np.array([f0**2, 2 * f0 * f1, 2 * (f1**2 + f0 * f2)])
-        return times_cutoff(np.stack(curves, axis=2)[..., None], squared)
+        curves = []
+        for radii, factor, scale, contact in self._factors:
+            f0, f1, f2 = self.term.envelope(distances, contact)
+            squared = np.array([f0**2, 2 * f0 * f1, 2 * (f1**2 + f0 * f2)])
+            curves.append(times_cutoff(self._bare(distances, radii, factor, scale), squared))
+        return np.stack(curves, axis=2)[..., None]
 
     def summands(self, distances: np.ndarray) -> float:
         """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
         largest = 0.0
-        for radii, factor, scale in self._factors:
+        for radii, factor, scale, _ in self._factors:
             covariances = bare_covariances(self._share, distances, radii, scale)[0]
             parts = covariances * cho_solve((factor, True), covariances.T).T
             largest = max(largest, float(np.abs(parts).sum(axis=1).max()))

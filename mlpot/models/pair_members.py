@@ -57,11 +57,11 @@ def pair_members(term: PairTerm, weights: np.ndarray) -> PairMembers:
     radii = np.maximum(np.linspace(0.0, term.cutoff, N_KNOTS), SHORTEST)
     radii = np.append(radii, term.cutoff)
     tables, begin = [], 0
-    for points, scale in zip(term.sparse_radii, term.energy_scales, strict=True):
+    for kind, (points, scale) in enumerate(zip(term.sparse_radii, term.energy_scales, strict=True)):
         own = weights[begin : begin + len(points)]
         begin += len(points)
         if len(points):
-            slopes = term.covariance(radii, points, scale)[1] @ own
+            slopes = term.covariance(radii, points, scale, term.contact(kind))[1] @ own
             tables.append(0.5 * slopes / radii[:, None])
     along = np.array(tables, np.float32).reshape(len(tables), N_KNOTS + 1, weights.shape[1])
     return PairMembers(term.species, term.cutoff, kinds_of(term.species, [len(r) for r in term.sparse_radii]), along)

@@ -1,7 +1,9 @@
 """Two-body term of a model: GAP's distance_2b, a squared-exponential kernel in the distance times a cutoff function.
 
 The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
-energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r'), independent for every pair of elements.
+energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP a = 1;
+here it may grow where atoms touch, as repulsion does (see `short_range_growth`), so that a model is unsure of distances shorter than
+any in its data. What is known at a sparse radius is u(r_s) / a(r_s): covariances of sparse radii are GAP's.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..descriptors.density import species_indices
-from ..descriptors.radial_basis import cosine_cutoff
+from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .compiled_pair import CompiledPairTerm, compile_pair_term
-from .kernels import expanded, squared_exponential
+from .kernels import expanded, short_range_growth, squared_exponential
 from .pair_curves import InstanceCurves
 
 MARGIN = 0.8
@@ -44,6 +46,10 @@ class PairTerm:
         Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
     sparse_radii : tuple of (n_sparse,) arrays
         One per entry of `species_pairs(species)`, A.
+    contacts : tuple of float
+        Distances c, A, of a(r) for every pair of elements; empty: a = 1.
+    repulsion_length : float
+        Of a(r), A.
     """
 
     species: tuple[int, ...]
@@ -52,6 +58,8 @@ class PairTerm:
     length_scale: float
     energy_scales: tuple[float, ...]
     sparse_radii: tuple[np.ndarray, ...]
+    contacts: tuple[float, ...] = ()
+    repulsion_length: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
@@ -66,8 +74,13 @@ class PairTerm:
         kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
         return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
 
-    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float]]:
-        """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale) of every pair of elements present."""
+    def contact(self, kind: int) -> float:
+        """c of a pair of elements, an index into `species_pairs`, A; 0: a = 1."""
+        return self.contacts[kind] if self.contacts else 0.0
+
+    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float, float]]:
+        """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale, contact) of every pair of elements
+        present."""
         kinds = self.pair_kinds(pairs)
         begin = 0
         for kind, radii in enumerate(self.sparse_radii):
@@ -75,7 +88,7 @@ class PairTerm:
             begin += len(radii)
             members = np.flatnonzero(kinds == kind)
             if len(members) and len(radii):
-                yield columns, members, radii, self.energy_scales[kind]
+                yield columns, members, radii, self.energy_scales[kind], self.contact(kind)
 
     def pair_kinds(self, pairs: Pairs) -> np.ndarray:
         """Index into `species_pairs` (n_pairs,), -1 beyond the cutoff."""
@@ -87,14 +100,19 @@ class PairTerm:
         return np.where(pairs.distances < self.cutoff, lookup[index[pairs.i], index[pairs.j]], -1)
 
     def covariance(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cov(u(r), u(r_s)) (n, m) in eV^2 and its slope in r (n, m) in eV^2/A."""
-        step, slope, _ = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
+        """Cov(u(r), u(r_s) / a(r_s)) (n, m) in eV^2 and its slope in r (n, m) in eV^2/A."""
+        step, slope, _ = self.envelope(distances, contact)
         at_radii = cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
         bare = squared_exponential(distances, radii, energy_scale, self.length_scale) * at_radii
         pull = -(distances[:, None] - radii) / self.length_scale**2
         return bare * step[:, None], bare * (slope[:, None] + pull * step[:, None])
+
+    def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
+        """f_c(r) a(r) with its first two derivatives, (3, n)."""
+        growth = short_range_growth(distances, contact, self.repulsion_length)
+        return times_cutoff(growth, cosine_cutoff(distances, self.cutoff, self.cutoff_width))
 
     @property
     def points(self) -> tuple[np.ndarray, ...]:
@@ -127,8 +145,8 @@ class PairTerm:
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
-        for columns, members, radii, scale in self._blocks(pairs):
-            values, slopes = self.covariance(pairs.distances[members], radii, scale)
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale, contact)
             energy[columns] += 0.5 * values.sum(axis=0)
             if forces is None and virial is None:
                 continue
@@ -143,15 +161,15 @@ class PairTerm:
     def covariances(self, pairs: Pairs) -> np.ndarray:
         """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
         out = np.zeros((pairs.n_atoms, self.n_sparse))
-        for columns, members, radii, scale in self._blocks(pairs):
-            values = 0.5 * self.covariance(pairs.distances[members], radii, scale)[0]
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values = 0.5 * self.covariance(pairs.distances[members], radii, scale, contact)[0]
             out[:, columns] = sum_by_centre(values, pairs.i[members], pairs.n_atoms)
         return out
 
     def variances(self, pairs: Pairs) -> np.ndarray:
         """Prior variances (n_atoms,) of the local energies, eV^2: a double sum over the neighbours of each atom."""
         out = np.zeros(pairs.n_atoms)
-        for _, members, _, scale in self._blocks(pairs):
+        for _, members, _, scale, contact in self._blocks(pairs):
             centres = pairs.i[members]
             begins = np.searchsorted(centres, np.arange(pairs.n_atoms + 1))
             # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
@@ -159,19 +177,19 @@ class PairTerm:
             table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
             for begin in range(0, pairs.n_atoms, VARIANCE_CHUNK):
                 part = slice(begin, begin + VARIANCE_CHUNK)
-                out[part] += 0.25 * scale**2 * self._double_sums(table[part])
+                out[part] += 0.25 * scale**2 * self._double_sums(table[part], contact)
         return out
 
-    def _double_sums(self, distances: np.ndarray) -> np.ndarray:
+    def _double_sums(self, distances: np.ndarray, contact: float) -> np.ndarray:
         """Sums of Cov(u(r), u(r')) for an energy scale of 1 eV over all pairs of distances in each row (n, m)."""
-        steps = cosine_cutoff(distances.ravel(), self.cutoff, self.cutoff_width)[0].reshape(distances.shape)
+        steps = self.envelope(distances.ravel(), contact)[0].reshape(distances.shape)
         apart = (distances[:, :, None] - distances[:, None, :]) / self.length_scale
         return np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
 
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
-        for columns, members, radii, scale in self._blocks(pairs):
-            values, slopes = self.covariance(pairs.distances[members], radii, scale)
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale, contact)
             energies += sum_by_centre(0.5 * (values @ weights[columns]), pairs.i[members], pairs.n_atoms)
             along = 0.5 * (slopes @ weights[columns]) / pairs.distances[members]
             pair_gradients[members] += along[:, None] * pairs.vectors[members]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeGuard
 
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ..errors import ConfigError
 from .base_settings import Settings
@@ -28,6 +28,9 @@ class PairTermSettings(Settings):
     cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
     n_sparse: PositiveInt = Field(20, description="sparse radii per pair of elements")
     length_scale: PositiveFloat = Field(0.3, description="distance over which the pair potential varies, A")
+    repulsion_length: NonNegativeFloat = Field(
+        0.33, description="the prior std grows by e over this distance where atoms touch, as repulsion does, A; 0: as in GAP"
+    )
     energy_scale: PositiveFloat | None = Field(
         None, description="prior std of the pair potential, eV (GAP: delta); from the data, for every pair, when left out"
     )

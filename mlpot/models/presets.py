@@ -143,9 +143,7 @@ def _check_noises(config: FitConfig, species: Sequence[int]) -> None:
 
 def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:
     shared = {"atom_sigma": default_atom_sigma(species), "zeta": preset.zeta, **_mixing(preset, species, extrapolate)}
-    terms: list[TermSettings] = [
-        PairTermSettings(cutoff=cutoff, cutoff_width=default_cutoff_width(cutoff, species), n_sparse=20)
-    ]
+    terms: list[TermSettings] = [PairTermSettings(cutoff=cutoff, cutoff_width=default_cutoff_width(cutoff, species))]
     for density in preset.densities:
         reach = round(density.farther * cutoff, 1)
         keys: dict[str, Any] = {

@@ -26,8 +26,8 @@ class PairTermSettings(Settings):
     type: Literal["pair"] = "pair"
     cutoff: PositiveFloat = Field(5.0, description="A")
     cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
-    n_sparse: PositiveInt = Field(20, description="sparse radii per pair of elements")
-    length_scale: PositiveFloat = Field(0.3, description="distance over which the pair potential varies, A")
+    n_sparse: PositiveInt = Field(30, description="sparse radii per pair of elements; apart by less than length_scale")
+    length_scale: PositiveFloat = Field(0.25, description="distance over which the pair potential varies, A")
     repulsion_length: NonNegativeFloat = Field(
         0.33, description="the prior std grows by e over this distance where atoms touch, as repulsion does, A; 0: as in GAP"
     )

@@ -12,6 +12,8 @@ from scipy.linalg import solve_triangular
 import mlpot
 from mlpot.models.calibration import (
     BEYOND,
+    OPEN,
+    SHARE,
     SYMMETRIC,
     UNCALIBRATED,
     WIDTH,
@@ -43,8 +45,13 @@ def made_up(n=4000, scale=3.0, seed=0):
     return scale * stated * rng.normal(size=stated.shape), stated
 
 
-def kind(errors, deviations, numbers=None, n_structures=500):
-    return ErrorsAndDeviations(np.ravel(errors), np.ravel(deviations), numbers, n_structures)
+def kind(errors, deviations, numbers=None, n_structures=500, discrepancies=None):
+    return ErrorsAndDeviations(np.ravel(errors), np.ravel(deviations), numbers, n_structures, discrepancies)
+
+
+def calibrated(found, stated, numbers):
+    """Deviations without discrepancy, calibrated."""
+    return found.forces_std(stated, np.zeros_like(stated), numbers)
 
 
 def test_scales_are_found():
@@ -58,7 +65,7 @@ def test_scales_are_found():
     assert found.energy_scale == pytest.approx(0.5, rel=0.1)
     assert found.stress_scale == pytest.approx(7.0, rel=0.1)
     assert (found.n_forces, found.n_energies, found.of_elements) == (12000, 2000, {})
-    std = found.forces_std(stated, np.full(len(stated), 14))
+    std = calibrated(found, stated, np.full(len(stated), 14))
     assert coverage(errors, std, 1) == pytest.approx(0.68, abs=0.04)
     assert coverage(errors, std, 2) == pytest.approx(0.95, abs=0.02)
     assert expected_normalised_error(errors.ravel(), std.ravel()) < 0.12
@@ -78,26 +85,26 @@ def test_elements_have_factors_of_their_own():
     assert found.of_elements[1] == pytest.approx(3.0, rel=0.1)
     assert found.of_elements[8] == pytest.approx(0.75, rel=0.1)
     np.testing.assert_array_equal(
-        found.forces_std(np.ones((3, 3)), np.array([8, 1, 79]))[:, 0],
+        calibrated(found, np.ones((3, 3)), np.array([8, 1, 79]))[:, 0],
         [found.of_elements[8], found.of_elements[1], found.force_scale],
     )
     assert found.element_factors(np.array([14])) == pytest.approx(found.force_scale, rel=1.0)
 
 
 def test_one_structure_says_little():
-    """Errors that are three times or a tenth of what was stated, all from one structure: a factor of less than two; however
+    """Errors that are three times or a tenth of what was expected, all from one structure: a factor of less than two; however
     wrong it is, of exp(w^2 (k^2 - 1))."""
     errors, stated = made_up(scale=1e6)
     limit = np.exp(WIDTH**2 * (BEYOND**2 - 1))
     assert fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING).force_scale == pytest.approx(
-        limit, rel=1e-3
+        OPEN * limit, rel=1e-3
     )
     for factor in (3.0, 0.1):
-        errors, stated = made_up(scale=factor)
+        errors, stated = made_up(scale=OPEN * factor)
         found = fit_calibration(kind(errors, stated, n_structures=1), NOTHING, NOTHING)
-        assert 0.5 < found.force_scale < 2.0
+        assert 0.5 < found.force_scale / OPEN < 2.0
         more = fit_calibration(kind(errors, stated, n_structures=100), NOTHING, NOTHING)
-        assert abs(np.log(more.force_scale / factor)) < 0.2
+        assert abs(np.log(more.force_scale / (OPEN * factor))) < 0.2
 
 
 def test_it_is_the_most_likely_factor():
@@ -109,9 +116,28 @@ def test_it_is_the_most_likely_factor():
     for factor in factors[::10]:
         z = ratios / factor
         losses = np.where(z < BEYOND, z**2 / 2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
-        surprise.append(n_structures * (np.log(factor) + losses.mean()) + np.log(factor) ** 2 / (2 * WIDTH**2))
+        surprise.append(n_structures * (np.log(factor) + losses.mean()) + np.log(factor / OPEN) ** 2 / (2 * WIDTH**2))
     found = fit_calibration(kind(errors, stated, n_structures=n_structures), NOTHING, NOTHING)
     assert found.force_scale == pytest.approx(factors[::10][np.argmin(surprise)], rel=2e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_the_discrepancy_that_counts(share):
+    """Errors made of what the data leave open, three times too small, and of a part of the discrepancy."""
+    (_, left_open), rng = made_up(), np.random.default_rng(2)
+    discrepancies = np.full_like(left_open, 0.03)
+    errors = 3.0 * np.hypot(left_open, share * discrepancies) * rng.normal(size=left_open.shape)
+    found = fit_calibration(kind(errors, left_open, discrepancies=discrepancies.ravel()), NOTHING, NOTHING)
+    assert found.discrepancy_share == pytest.approx(share, rel=0.15, abs=0.03)
+    assert found.force_scale == pytest.approx(3.0, rel=0.1)
+    std = found.forces_std(left_open, discrepancies, np.full(len(left_open), 14))
+    for part in (left_open < 0.01, left_open > 0.03):  # at every size
+        assert coverage(errors[part], std[part], 1) == pytest.approx(0.68, abs=0.05)
+
+
+def test_without_errors_the_discrepancy_counts_little():
+    std = UNCALIBRATED.forces_std(np.array([[3.0]]), np.array([[40.0]]), np.array([14]))
+    assert std[0, 0] == pytest.approx(OPEN * np.hypot(3.0, 40.0 * SHARE))
 
 
 def test_a_few_wrong_labels_change_little():
@@ -120,7 +146,7 @@ def test_a_few_wrong_labels_change_little():
     errors[:4] += 50.0
     wrong = fit_calibration(kind(errors, stated), NOTHING, NOTHING)
     assert wrong.force_scale == pytest.approx(right.force_scale, rel=0.05)
-    assert wrong.energy_scale == wrong.stress_scale == wrong.force_scale and wrong.n_energies == 0
+    assert wrong.energy_scale == wrong.stress_scale == wrong.force_scale / OPEN and wrong.n_energies == 0
 
 
 def test_what_symmetry_makes_zero_is_left_out():
@@ -137,7 +163,7 @@ def test_few_errors_calibrate_nothing():
     few, many = np.ones(3), np.ones(12)
     assert fit_calibration(kind(few, few), kind(few, few), NOTHING) == UNCALIBRATED
     only = fit_calibration(NOTHING, kind(2.0 * many, many), NOTHING)
-    assert only.force_scale == only.energy_scale == pytest.approx(2.0, rel=0.01) and only.n_forces == 0
+    assert only.force_scale / OPEN == only.energy_scale == pytest.approx(2.0, rel=0.01) and only.n_forces == 0
     assert fit_calibration(NOTHING, kind(many, np.zeros(12)), NOTHING) == UNCALIBRATED
 
 
@@ -185,7 +211,8 @@ def test_deviations_of_a_structure_left_out(left_out):
     assert found.energy_std == pytest.approx(np.sqrt(variance), rel=1e-4)
     p = without.predict(structure.atoms, True)
     np.testing.assert_allclose(found.forces, p.forces - structure.forces, atol=1e-5)
-    size, theirs = (np.sqrt(np.mean(std**2)) for std in (found.forces_std, p.forces_std))
+    stated = UNCALIBRATED.forces_std(found.forces_std, found.forces_discrepancy, structure.atoms.numbers)
+    size, theirs = (np.sqrt(np.mean(std**2)) for std in (stated, p.forces_std))
     assert size == pytest.approx(theirs, rel=0.3)
 
 
@@ -222,7 +249,7 @@ def test_another_calibration_costs_nothing(model, frames):
     after = other.predict(frames[2], True)
     assert other.compiled.terms is model.compiled.terms and other.compiled._spread is model.compiled._spread
     raw = model.calibrated(UNCALIBRATED).predict(frames[2], True)
-    np.testing.assert_allclose(after.forces_std, 3 * raw.forces_std)
+    np.testing.assert_allclose(after.forces_std, 3 / OPEN * raw.forces_std)
     np.testing.assert_allclose(after.stress_std, 5 * raw.stress_std)
     np.testing.assert_array_equal(after.forces, before.forces)
     same = replace(model, calibration=Calibration(3.0, 2.0, 5.0)).predict(frames[2], True)
@@ -240,7 +267,7 @@ def test_old_files_are_not_calibrated(model, tmp_path):
         header = json.loads(h5.attrs["header"])
         del header["calibration"]
         h5.attrs["header"] = json.dumps(header)
-    assert mlpot.load_model(tmp_path / "m.h5").calibration == UNCALIBRATED
+    assert mlpot.load_model(tmp_path / "m.h5").calibration == Calibration(1.0, discrepancy_share=1.0)
 
 
 def test_what_is_strange_is_measured_by_the_reach_of_the_kernel(frames):

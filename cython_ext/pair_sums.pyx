@@ -29,7 +29,8 @@ cdef extern from "pair_sums.h" nogil:
         const int32_t *first
         const int64_t *map_of
         const double *maps
-        const double *growth
+        double cutoff_width
+        const double *contact
 
     int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                         double *energies, double *pair_gradients, double *covariances, int64_t stride,
@@ -94,11 +95,12 @@ cdef class PairSums:
         const int32_t[::1] first,  # IN (n_kinds + 1)
         const int64_t[::1] map_of,  # IN (n_kinds)
         const double[::1] maps,  # IN (rank, padded columns) of each kind, one after the other
-        const double[:, ::1] growth,  # IN (n_kinds, 2) or None
+        double cutoff_width,
+        const double[:, ::1] contact,  # IN (n_kinds, 4) or None
     ):
         cdef const double[::1] knots = aligned_copy(np.asarray(features).ravel())
         cdef const double[::1] rows = aligned_copy(maps)
-        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows, growth)
+        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows, contact)
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
@@ -117,7 +119,10 @@ cdef class PairSums:
         self.term.first = &first[0]
         self.term.map_of = &map_of[0]
         self.term.maps = &rows[0]
-        self.term.growth = NULL if growth is None else &growth[0, 0]
+        self.term.cutoff_width = cutoff_width
+        self.term.contact = NULL
+        if contact is not None:
+            self.term.contact = &contact[0, 0]
 
     def add(
         self,

@@ -68,10 +68,15 @@ MLPOT_INLINE mlpot_vector instances(const mlpot_pair_term *term, const lanes *of
     return weighted(at.weight, data);
 }
 
-MLPOT_INLINE double growth(const mlpot_pair_term *term, int kind, double distance)
+/* Where the features of a pair at this distance are found, and what multiplies them. */
+MLPOT_INLINE double coordinate(const mlpot_pair_term *term, int kind, double r, double *envelope)
 {
-    if (!term->growth) return 1.0;
-    return 1.0 + exp(term->growth[2 * kind] - term->growth[2 * kind + 1] * distance * distance);
+    *envelope = 1.0;
+    if (!term->contact) return r;
+    const double *c = term->contact + 4 * kind, inside = r - term->cutoff + term->cutoff_width;
+    if (inside > 0.0) *envelope = 0.5 * (1.0 + cos(M_PI * inside / term->cutoff_width));
+    *envelope *= 1.0 + exp(c[2] - c[3] * r * r);
+    return c[1] * asinh(r / c[0]);
 }
 
 /* Features of the neighbours, added to the sums (n_kinds of this centre: a row per species of neighbour, rank). */
@@ -79,16 +84,19 @@ MLPOT_INLINE void add_features(const mlpot_pair_term *term, const mlpot_pairs *p
                                double *sums)
 {
     const int rank = term->rank;
-    const place at = place_of(&term->feature_grid, of->distance);
+    double envelope[MLPOT_LANES];
+    mlpot_vector places = {0};
+    for (int lane = 0; lane < of->n; ++lane)
+        if (of->kind[lane] >= 0) places[lane] = coordinate(term, of->kind[lane], of->distance[lane], envelope + lane);
+    const place at = place_of(&term->feature_grid, places);
     for (int lane = 0; lane < of->n; ++lane) {
         if (of->kind[lane] < 0) continue;
         const double *knots = term->features + 3 * (int64_t)at.knot[lane] * rank;
         double *sum = sums + (int64_t)p->species[p->j[begin + lane]] * rank;
-        const double grown = growth(term, of->kind[lane], of->distance[lane]);
         for (int m = 0; m < rank; m += MLPOT_LANES) {
             mlpot_vector value = {0};
             for (int a = 0; a < 6; ++a) value += at.weight[a][lane] * *(const mlpot_vector *)(knots + a * rank + m);
-            *(mlpot_vector *)(sum + m) += grown * value;
+            *(mlpot_vector *)(sum + m) += envelope[lane] * value;
         }
     }
 }

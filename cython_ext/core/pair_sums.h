@@ -1,7 +1,7 @@
 /* Sums over neighbours of functions of the distance alone: a compiled two-body term (mlpot/models/compiled_pair.py).
  *
  *   e_i = sum_j u[kind(i,j)](r_ij) / 2                              energy, and its gradient
- *   F_im[kind] = sum_{j of kind} a_kind(r_ij) phi_m(r_ij) / 2       features: k(r, r') = s_kind^2 a a' phi(r) . phi(r')
+ *   F_im[kind] = sum_{j of kind} phi_m(r_ij) / 2                    features: k(r, r') = s_kind^2 phi(r) . phi(r')
  *   cov(e_i, u(r_s)) = s_kind^2 F_i[kind(s)] . phi(r_s),  var(e_i) = sum_kind s_kind^2 |F_i[kind]|^2 */
 #ifndef MLPOT_PAIR_SUMS_H
 #define MLPOT_PAIR_SUMS_H
@@ -25,7 +25,9 @@ typedef struct {
     const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
     const int64_t *map_of;      /* (n_kinds) where a kind's map begins */
     const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) s^2 of each kind, eV^2; aligned */
-    const double *growth;       /* (n_kinds, 2) x, y of a(r) = 1 + exp(x - y r^2), which multiplies phi; NULL: a = 1 */
+    double cutoff_width;        /* A */
+    const double *contact;      /* (n_kinds, 4) s, k, x, y: phi is a function of k asinh(r / s) and multiplied by
+                                   f_c(r) (1 + exp(x - y r^2)); NULL: phi is a function of r */
 } mlpot_pair_term;
 
 /* ADDS to energies (n_atoms), pair_gradients (n_pairs, 3) and variances (n_atoms); WRITES covariances[centre * stride +

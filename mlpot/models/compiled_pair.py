@@ -21,6 +21,7 @@ from ..descriptors.radial_table import RadialTable, tabulate
 from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..threads import n_threads
+from .kernels import bend_of, bent
 from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ FEATURE_TOLERANCE = 1e-10
 """Error of the features' table, relative to the largest feature."""
 INSTANCE_TOLERANCE = 1e-6
 """Error of a bond's variance, relative to the smallest it can be far from the cutoff: the regularisation squared."""
+BEYOND = 1.0
+"""A, of coordinates: how far the features' table reaches beyond them."""
 CROWD = 32
 """Neighbours whose errors may add up in an atom's energy."""
 EPSILON = float(np.finfo(float).eps)
@@ -56,13 +59,14 @@ class CompiledPairTerm:
     instances : RadialTable or None
         Variance of a bond, eV^2, of the same; None: variances are those of the prior.
     features : RadialTable
-        phi_m(r), of energy scale 1.
+        phi_m(r), of energy scale 1; where there are contacts phi_m(x), without f_c(r) a(r).
     sparse_features : (n_sparse, rank) array
         phi_m(r_s).
-    contacts : tuple of float
-        As of `PairTerm`; features of a pair of elements are multiplied by its a(r).
-    repulsion_length : float
+    cutoff_width : float
         A.
+    contacts : tuple of float
+    repulsion_length : float
+        As of `PairTerm`.
     """
 
     species: tuple[int, ...]
@@ -73,6 +77,7 @@ class CompiledPairTerm:
     instances: RadialTable | None
     features: RadialTable
     sparse_features: np.ndarray
+    cutoff_width: float
     contacts: tuple[float, ...] = ()
     repulsion_length: float = 0.0
 
@@ -141,16 +146,22 @@ class CompiledPairTerm:
             first=first.astype(np.int32),
             map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
             maps=np.concatenate([part.ravel() for part in maps]),
-            growth=self._growth,
+            cutoff_width=self.cutoff_width,
+            contact=self._touching,
         )
 
     @property
-    def _growth(self) -> np.ndarray | None:
-        """(c / (2 length), 1 / (2 c length)) of every pair of elements that has sparse radii."""
+    def _touching(self) -> np.ndarray | None:
+        """What the core needs of x(r) and a(r) for every pair of elements that has sparse radii."""
         if not self.contacts:
             return None
-        contacts = np.array([c for c, n in zip(self.contacts, self.n_sparse_of, strict=True) if n])
-        return np.stack([contacts, 1.0 / contacts], axis=1) / (2.0 * self.repulsion_length)
+        length = self.repulsion_length
+        return np.array(
+            [
+                (*bend_of(c), c / (2 * length), 1 / (2 * c * length)) if length else (*bend_of(c), -np.inf, 0.0)
+                for c, n in zip(self.contacts, self.n_sparse_of, strict=True) if n
+            ]
+        )  # fmt: skip
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_core"}
@@ -169,8 +180,10 @@ def compile_pair_term(
     term: PairTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
 ) -> CompiledPairTerm:
     """See `PairTerm.compile`."""
-    table = _kernel_table(term.cutoff, term.cutoff_width, term.length_scale)
-    basis = KernelFeatures(term.cutoff, term.cutoff_width, term.length_scale)
+    ends = term.cutoff, term.cutoff_width
+    if term.contacts:  # features of coordinates, constant ones where f_c is 1
+        ends = max(float(bent(np.array([term.cutoff]), c)[0, 0]) for c in term.contacts) + BEYOND, BEYOND
+    table, basis = _kernel_table(*ends, term.length_scale), KernelFeatures(*ends, term.length_scale)
     at_radii = basis.evaluate(np.concatenate(term.sparse_radii))[0, :, :, 0]
     instances = None
     if regularisation is not None and term.n_sparse:
@@ -184,6 +197,7 @@ def compile_pair_term(
         instances=instances,
         features=table,
         sparse_features=at_radii,
+        cutoff_width=term.cutoff_width,
         contacts=term.contacts,
         repulsion_length=term.repulsion_length,
     )

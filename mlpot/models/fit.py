@@ -286,10 +286,10 @@ def empty_term(
     if isinstance(settings, PairTermSettings):
         nothing = tuple(np.empty(0) for _ in species_pairs(species))
         scales = (energy_scale,) * len(nothing)
-        contacts = _contacts(species) if settings.repulsion_length else ()
+        contacts = _contacts(species) if settings.bent else ()
         return PairTerm(
             species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing, contacts,
-            settings.repulsion_length,
+            settings.repulsion_length if settings.bent else 0.0,
         )  # fmt: skip
     descriptor = make_descriptor(settings, species)
     if tables is not None:

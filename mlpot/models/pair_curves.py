@@ -13,7 +13,6 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
-from .kernels import squared_exponential
 
 if TYPE_CHECKING:
     from .pair_term import PairTerm
@@ -22,14 +21,6 @@ FEATURE_ERROR = 1e-13
 """Largest error of the kernel at equal distances, relative to energy_scale^2, from features left out."""
 REACH = 8.0
 """Where exp(-x^2 / 2) counts as zero: 1e-14."""
-
-
-def bare_covariances(term: PairTerm, distances: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
-    """Cov(u(r), u(r_s) / a(r_s)) with its first two derivatives in r, f_c(r) a(r) left out: (3, n, n_sparse)."""
-    at_radii = cosine_cutoff(radii, term.cutoff, term.cutoff_width)[0]
-    values = squared_exponential(distances, radii, energy_scale, term.length_scale) * at_radii
-    pull = -(distances[:, None] - radii) / term.length_scale**2
-    return np.array([values, values * pull, values * (pull**2 - term.length_scale**-2)])
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ class PotentialCurves(TermCurves):
         """Values, slopes, curvatures (3, n, n_max, 1)."""
         curves = [
             times_cutoff(
-                0.5 * (bare_covariances(self.term, distances, radii, scale) @ part),
+                0.5 * (self.term.bare_covariances(distances, radii, scale, contact) @ part),
                 self.term.envelope(distances, contact),
             )
             for radii, part, scale, contact in self._columns
@@ -82,7 +73,7 @@ class PotentialCurves(TermCurves):
         """Largest sum of the sizes of the terms of u / 2: what its rounding errors are relative to."""
         terms = [
             self.term.envelope(distances, contact)[0]
-            * (np.abs(bare_covariances(self.term, distances, radii, scale)[0]) @ np.abs(part))
+            * (np.abs(self.term.bare_covariances(distances, radii, scale, contact)[0]) @ np.abs(part))
             for radii, part, scale, contact in self._columns
         ]
         return 0.5 * float(np.max(terms))
@@ -114,7 +105,7 @@ class InstanceCurves(TermCurves):
         found, noise = [], self.regularisation**2
         for kind, (r, d) in enumerate(zip(self._share.sparse_radii, self._share.energy_scales, strict=True)):
             if len(r):
-                factor = cholesky(self._share.covariance(r, r, d)[0] + noise * np.eye(len(r)), lower=True)
+                factor = cholesky(d**2 * self._share.between(r, r) + noise * np.eye(len(r)), lower=True)
                 found.append((r, factor, d, self.term.contact(kind)))
         return found
 
@@ -124,20 +115,22 @@ class InstanceCurves(TermCurves):
         for radii, factor, scale, contact in self._factors:
             f0, f1, f2 = self.term.envelope(distances, contact)
             squared = np.array([f0**2, 2 * f0 * f1, 2 * (f1**2 + f0 * f2)])
-            curves.append(times_cutoff(self._bare(distances, radii, factor, scale), squared))
+            curves.append(times_cutoff(self._bare(distances, radii, factor, scale, contact), squared))
         return np.stack(curves, axis=2)[..., None]
 
     def summands(self, distances: np.ndarray) -> float:
         """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
         largest = 0.0
-        for radii, factor, scale, _ in self._factors:
-            covariances = bare_covariances(self._share, distances, radii, scale)[0]
+        for radii, factor, scale, contact in self._factors:
+            covariances = self._share.bare_covariances(distances, radii, scale, contact)[0]
             parts = covariances * cho_solve((factor, True), covariances.T).T
             largest = max(largest, float(np.abs(parts).sum(axis=1).max()))
         return max(self._share.energy_scales) ** 2 + self.regularisation**2 + largest
 
-    def _bare(self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray, scale: float) -> np.ndarray:
-        covariances = bare_covariances(self._share, distances, radii, scale)
+    def _bare(
+        self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray, scale: float, contact: float
+    ) -> np.ndarray:
+        covariances = self._share.bare_covariances(distances, radii, scale, contact)
         k0, k1, k2 = (solve_triangular(factor, c.T, lower=True) for c in covariances)
         values = scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
         return np.array([values, -2 * np.sum(k0 * k1, axis=0), -2 * np.sum(k1**2 + k0 * k2, axis=0)])
@@ -145,7 +138,8 @@ class InstanceCurves(TermCurves):
 
 @dataclass(frozen=True)
 class KernelFeatures:
-    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff.
+    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff, of distances
+    or of coordinates.
 
     A Gaussian repeated with a period that its copies do not notice is a Fourier series with positive coefficients,
     so cosines and sines are exact features. A rotation to their principal axes keeps all products and leaves as few

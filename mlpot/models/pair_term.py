@@ -1,9 +1,10 @@
 """Two-body term of a model: GAP's distance_2b, a squared-exponential kernel in the distance times a cutoff function.
 
 The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
-energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP a = 1;
-here it may grow where atoms touch, as repulsion does (see `short_range_growth`), so that a model is unsure of distances shorter than
-any in its data. What is known at a sparse radius is u(r_s) / a(r_s): covariances of sparse radii are GAP's.
+energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP x = r
+and a = 1. A term that knows where atoms touch may resolve short distances better than long ones (`bent`), and its prior grows there
+as repulsion does (`short_range_growth`), so that a model is unsure of distances shorter than any in its data. Its sparse points are
+then coordinates x_s, and what they stand for is u / (f_c a) there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .compiled_pair import CompiledPairTerm, compile_pair_term
-from .kernels import expanded, short_range_growth, squared_exponential
+from .kernels import bent, expanded, short_range_growth, squared_exponential
 from .pair_curves import InstanceCurves
 
 MARGIN = 0.8
@@ -45,11 +46,11 @@ class PairTerm:
     energy_scales : tuple of float
         Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
     sparse_radii : tuple of (n_sparse,) arrays
-        One per entry of `species_pairs(species)`, A.
+        One per entry of `species_pairs(species)`, A: coordinates x where there are contacts.
     contacts : tuple of float
-        Distances c, A, of a(r) for every pair of elements; empty: a = 1.
+        Distances c, A, at which the atoms of every pair of elements touch; empty: x = r, a = 1.
     repulsion_length : float
-        Of a(r), A.
+        Of a(r), A; 0: a = 1.
     """
 
     species: tuple[int, ...]
@@ -102,16 +103,29 @@ class PairTerm:
     def covariance(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cov(u(r), u(r_s) / a(r_s)) (n, m) in eV^2 and its slope in r (n, m) in eV^2/A."""
+        """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
         step, slope, _ = self.envelope(distances, contact)
-        at_radii = cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
-        bare = squared_exponential(distances, radii, energy_scale, self.length_scale) * at_radii
-        pull = -(distances[:, None] - radii) / self.length_scale**2
-        return bare * step[:, None], bare * (slope[:, None] + pull * step[:, None])
+        bare, pull, _ = self.bare_covariances(distances, radii, energy_scale, contact)
+        return bare * step[:, None], bare * slope[:, None] + pull * step[:, None]
+
+    def bare_covariances(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+    ) -> np.ndarray:
+        """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
+        x, stretch, bend = (part[:, None] for part in bent(distances, contact))
+        values = self.between_coordinates(x[:, 0], radii, energy_scale)
+        pull = -(x - radii) / self.length_scale**2
+        curvature = (pull**2 - self.length_scale**-2) * stretch**2 + pull * bend
+        return np.array([values, values * pull * stretch, values * curvature])
+
+    def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
+        """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""
+        known = squared_exponential(first, radii, energy_scale, self.length_scale)
+        return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
 
     def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
         """f_c(r) a(r) with its first two derivatives, (3, n)."""
-        growth = short_range_growth(distances, contact, self.repulsion_length)
+        growth = short_range_growth(distances, contact if self.repulsion_length else 0.0, self.repulsion_length)
         return times_cutoff(growth, cosine_cutoff(distances, self.cutoff, self.cutoff_width))
 
     @property
@@ -130,13 +144,21 @@ class PairTerm:
             pairs = find_pairs(structure.atoms, self.cutoff)
             kinds = self.pair_kinds(pairs)
             np.minimum.at(shortest, kinds[kinds >= 0], MARGIN * pairs.distances[kinds >= 0])
-        return [
-            radii_down_to(r, known, self.cutoff, n_sparse) for r, known in zip(shortest, self.sparse_radii, strict=True)
-        ]
+        new = []
+        for kind, (nearest, known) in enumerate(zip(shortest, self.sparse_radii, strict=True)):
+            if not np.isfinite(nearest):
+                new.append(np.empty(0))
+                continue
+            first, last = bent(np.array([nearest, self.cutoff]), self.contact(kind))[0]
+            new.append(radii_down_to(float(first), known, float(last), n_sparse))
+        return new
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
-        return self.covariance(first, second, 1.0)[0]
+        known = self.between_coordinates(first, second, 1.0)
+        if self.contacts:
+            return known
+        return known * cosine_cutoff(first, self.cutoff, self.cutoff_width)[0][:, None]
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
@@ -183,7 +205,8 @@ class PairTerm:
     def _double_sums(self, distances: np.ndarray, contact: float) -> np.ndarray:
         """Sums of Cov(u(r), u(r')) for an energy scale of 1 eV over all pairs of distances in each row (n, m)."""
         steps = self.envelope(distances.ravel(), contact)[0].reshape(distances.shape)
-        apart = (distances[:, :, None] - distances[:, None, :]) / self.length_scale
+        x = bent(distances.ravel(), contact)[0].reshape(distances.shape)
+        apart = (x[:, :, None] - x[:, None, :]) / self.length_scale
         return np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
 
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
@@ -234,7 +257,7 @@ def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: i
 
     The first are equally spaced up to the cutoff, later ones continue them downwards.
     """
-    if not np.isfinite(shortest) or (len(known) and shortest >= known.min()):
+    if len(known) and shortest >= known.min():
         return np.empty(0)
     if not len(known):
         # at the cutoff itself the covariance vanishes and a sparse radius would be void

@@ -26,10 +26,11 @@ class PairTermSettings(Settings):
     type: Literal["pair"] = "pair"
     cutoff: PositiveFloat = Field(5.0, description="A")
     cutoff_width: PositiveFloat = Field(1.0, description="width of the smooth step at the cutoff, A")
-    n_sparse: PositiveInt = Field(30, description="sparse radii per pair of elements; apart by less than length_scale")
+    n_sparse: PositiveInt = Field(24, description="sparse radii per pair of elements; apart by less than length_scale")
     length_scale: PositiveFloat = Field(0.25, description="distance over which the pair potential varies, A")
+    bent: bool = Field(True, description="length_scale holds where atoms touch and grows with the distance; false: as in GAP")
     repulsion_length: NonNegativeFloat = Field(
-        0.33, description="the prior std grows by e over this distance where atoms touch, as repulsion does, A; 0: as in GAP"
+        0.33, description="where bent, the prior std grows by e over this distance as atoms touch, A; 0: it does not"
     )
     energy_scale: PositiveFloat | None = Field(
         None, description="prior std of the pair potential, eV (GAP: delta); from the data, for every pair, when left out"

@@ -24,6 +24,9 @@ def radii(n, start=1.6):
 
 TERMS = {
     "one element": PairTerm((14,), CUTOFF, 1.0, 0.5, 2.0, (radii(20),)),
+    "bent": PairTerm((14,), CUTOFF, 1.0, 0.25, 2.0, (radii(24),), (2.22,), 0.33),
+    "bent, two elements": PairTerm((6, 14), CUTOFF, 0.8, 0.4, (1.0, 0.3, 2.0), (radii(9, 1.0), radii(3), radii(20)),
+                                   (1.5, 1.9, 2.2)),
     "wide step": PairTerm((14,), CUTOFF, CUTOFF + 0.5, 1.0, 0.3, (radii(5),)),
     "short": PairTerm((14,), CUTOFF, 0.5, 0.2, 1.0, (radii(12),)),
     "two elements": PairTerm((6, 14), CUTOFF, 1.0, 0.5, (1.0, 0.3, 2.0), (radii(9, 1.0), radii(3), radii(20))),

@@ -168,12 +168,16 @@ class Posterior:
 
     def leverage(self, group: Group) -> float:
         """How many of a group's labels the fit knows beforehand: the trace of Z S B^-1 S Z' / sigma^2."""
-        s = self.column_scales
-        scaled = self.inverse * s
-        scaled *= s[:, None]
-        gram = self.groups[group].gram
-        whole = 2 * float(np.vdot(scaled, gram)) - float(np.diagonal(scaled) @ np.diagonal(gram))
+        covariance, gram = self._covariance, self.groups[group].gram
+        whole = 2 * float(np.vdot(covariance, gram)) - float(np.diagonal(covariance) @ np.diagonal(gram))
         return whole / self.noises[group] ** 2
+
+    @cached_property
+    def _covariance(self) -> np.ndarray:
+        """S B^-1 S (M, M), lower triangle; zeros above."""
+        scaled = self.inverse * self.column_scales
+        scaled *= self.column_scales[:, None]
+        return scaled
 
     @property
     def determined(self) -> np.ndarray:

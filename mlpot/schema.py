@@ -104,6 +104,14 @@ class DynamicsSettings(Settings):
         )
 
 
+class TlsSettings(Settings):
+    """Certificates of a client of a Dask scheduler."""
+
+    ca: str = Field(description="file of the authority that both sides trust, PEM")
+    certificate: str = Field(description="file of this client's certificate, PEM")
+    key: str = Field(description="file of its key, PEM")
+
+
 class LabellerSettings(Settings):
     """The electronic-structure code."""
 
@@ -119,6 +127,7 @@ class LabellerSettings(Settings):
     executor: Literal["local", "dask", "slurm"] = Field("local", description="where: local | dask | slurm")
     workers: PositiveInt = Field(1, description="labels at a time: processes, or jobs of Slurm")
     scheduler: str | None = Field(None, description="dask: the address of its scheduler")
+    tls: TlsSettings | None = Field(None, description="dask: certificates, without which whoever reaches the scheduler is you")
     cores: PositiveInt = Field(1, description="of one label, for the budget and the account of costs")
     slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
 
@@ -126,7 +135,8 @@ class LabellerSettings(Settings):
     def _executor_is_complete(self) -> LabellerSettings:
         if self.executor == "dask" and not self.scheduler:
             raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
-        for key, value, executor in (("scheduler", self.scheduler, "dask"), ("slurm", self.slurm, "slurm")):
+        owners = (("scheduler", self.scheduler, "dask"), ("tls", self.tls, "dask"), ("slurm", self.slurm, "slurm"))
+        for key, value, executor in owners:
             if value and self.executor != executor:
                 raise ValueError(
                     f'{key}: is for executor = "{executor}", and that is "{self.executor}"; remove one of them'
@@ -146,6 +156,7 @@ class LabellerSettings(Settings):
             executor=self.executor,
             workers=self.workers,
             scheduler=self.scheduler,
+            tls={} if self.tls is None else self.tls.model_dump(),
             slurm=self.slurm or {},
         )
 

@@ -79,7 +79,8 @@ CONTENTS: dict[TemplateKind, Contents] = {
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
     "adapt": '["force_noise"]',
-    "scheduler": '"tcp://node1:8786"', "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',
+    "scheduler": '"tcp://node1:8786"', "tls": '{ ca = "ca.pem", certificate = "client.pem", key = "client-key.pem" }',
+    "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',
     "soft_fraction": "0.6", "max_wall_hours": "24.0", "max_cpu_hours": "240.0",
     "converged_after": "5000", "target_error": "0.1", "timeout_s": "3600.0", "max_labels": "60",
     "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',

@@ -3,6 +3,9 @@
 A worker of the cluster runs each label in a process of its own, as the local executor does, so that a crash costs that label
 and a hang is ended; it needs mlpot installed, and the run folder under the same path. A label whose worker dies, because its
 job was cancelled or its node failed, is given to another by Dask, and found in the inbox if it was finished.
+
+Who reaches a scheduler's port can have code run by everybody who is connected to it. The scheduler of Slurm's jobs therefore takes
+only connections with a certificate that was made for this run (TLS on both sides), listens on one address, and serves no web pages.
 """
 
 from __future__ import annotations
@@ -22,12 +25,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..durable import private_folder
 from ..errors import ConfigError
 from ..processes import identity
 from .executor import run_alone
 from .job_watch import JobWatch
 
-PACKAGES = {"distributed": "distributed", "dask_jobqueue": "dask-jobqueue"}
+PACKAGES = {"dask": "distributed", "distributed": "distributed", "dask_jobqueue": "dask-jobqueue", "cryptography": "cryptography"}
+NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": []}
+"""Dask starts an HTTP server whatever it is told; here it has nothing to serve, at a port of this machine alone."""
+CERTIFICATES = ("ca", "certificate", "key")
 CONNECT_SECONDS = 30.0
 EAGER = "0.1s"
 """Dask asks for as many workers as finish what waits in this time; it does not know that labels take hours."""
@@ -35,6 +43,8 @@ IDLE_CHECKS = 60
 """A job ends when it was idle in so many checks, one a second: labels come in bursts."""
 GUARDIAN = "MLPOT_GUARDIAN"
 """The pid of the process that a job's labels do not outlive, in the environment of its workers."""
+SECRETS = "certificates"
+"""Folder beside the output of the jobs that only its owner reads; made anew by every run."""
 CLUSTER_KEYS = {"scheduler_options", "shared_temp_directory"}
 OWN_KEYS = {
     "self", "args", "kwargs", "base_class_kwargs", "scheduler", "name", "processes", "worker_command", "nanny", "python",
@@ -96,8 +106,19 @@ def run_on_worker(task: bytes, path: list[str], timeout: float | None, keep_fail
     return run_alone(task, path, timeout, keep_failed, identity(guardian))
 
 
-def dask_executor(address: str, timeout: float | None, keep_failed: Path | None) -> ClusterExecutor:
+def dask_executor(
+    address: str, timeout: float | None, keep_failed: Path | None, certificates: Mapping[str, Path] | None = None
+) -> ClusterExecutor:
     """An executor on a Dask cluster that is running.
+
+    Parameters
+    ----------
+    address : str
+        Of its scheduler, "tcp://node1:8786" or, with certificates, "tls://node1:8786".
+    timeout, keep_failed
+        As of `ClusterExecutor`.
+    certificates : mapping of str to Path, optional
+        Files in PEM format: "ca", the authority that both sides trust, "certificate" and "key" of this client.
 
     Raises
     ------
@@ -105,8 +126,11 @@ def dask_executor(address: str, timeout: float | None, keep_failed: Path | None)
         If `distributed` is not installed, or nobody answers at the address.
     """
     distributed = _imported("distributed", "dask")
+    security = None if certificates is None else _security(distributed, certificates)
+    if security is None:
+        log.warning("labeller.scheduler = %r: whoever reaches this port can run programs as you; see labeller.tls", address)
     try:
-        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"labeller.scheduler = {address!r}: no Dask scheduler answers there ({error}); start one with `dask scheduler`, "
@@ -115,6 +139,15 @@ def dask_executor(address: str, timeout: float | None, keep_failed: Path | None)
     resources = ExitStack()
     resources.callback(client.close)
     return ClusterExecutor(client, timeout, keep_failed, resources)
+
+
+def _security(distributed: ModuleType, certificates: Mapping[str, Path]) -> Any:
+    """TLS for a client; ConfigError naming a file that is not there."""
+    for name in CERTIFICATES:
+        if not certificates[name].is_file():
+            raise ConfigError(f"labeller.tls.{name} = {str(certificates[name])!r}: no such file; give a file in PEM format")
+    ca, certificate, key = (str(certificates[name]) for name in CERTIFICATES)
+    return distributed.Security(require_encryption=True, tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key)
 
 
 def slurm_executor(
@@ -141,17 +174,21 @@ def slurm_executor(
         If dask-jobqueue is not installed, or does not take the settings.
     """
     distributed, jobqueue = _imported("distributed", "slurm"), _imported("dask_jobqueue", "slurm")
+    dask, _ = _imported("dask", "slurm"), _imported("cryptography", "slurm")  # the latter makes the certificates
     given = checked_slurm(settings)
     cores = int(given.pop("cores", 1))
     # Dask's nanny would say 1; what the environment or the submitting process says is not for this job
     given["job_script_prologue"] = [f"export OMP_NUM_THREADS={cores}", *given.get("job_script_prologue", ())]
     given = {"log_directory": str(logs), "job_cpu": cores, **given}
-    given["scheduler_options"] = {"dashboard_address": None, **given.get("scheduler_options", {})}
+    given["scheduler_options"] = _scheduler_options(distributed, given)
+    given = {"shared_temp_directory": str(private_folder(logs / SECRETS)), **given}
     resources = ExitStack()
     try:
-        cluster = jobqueue.SLURMCluster(
-            cores=1, processes=1, worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR, **given
-        )
+        with dask.config.set(NO_ROUTES):
+            cluster = jobqueue.SLURMCluster(
+                cores=1, processes=1, worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR,
+                security=True, **given,
+            )  # fmt: skip
         resources.callback(cluster.close)
         _check_job(cluster.job_script())
         cluster.adapt(minimum_jobs=0, maximum_jobs=max_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
@@ -163,6 +200,14 @@ def slurm_executor(
         resources.close()
         raise ConfigError(f"labeller.slurm = {dict(settings)!r}: no cluster can be made of it: {error}") from error
     return executor
+
+
+def _scheduler_options(distributed: ModuleType, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the scheduler: without pages, and at one address, that of the `interface` or the one this machine has to the outside."""
+    options = {**NO_PAGES, **given.get("scheduler_options", {})}
+    if "interface" not in given and not options.keys() & {"host", "interface"}:
+        options["host"] = distributed.utils.get_ip()
+    return options
 
 
 def _check_job(script: str) -> None:

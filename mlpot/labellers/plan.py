@@ -42,6 +42,8 @@ class LabellingPlan:
         Labels at a time; on a Dask cluster its workers decide.
     scheduler : str or None
         Address of the Dask scheduler.
+    tls : dict
+        Files "ca", "certificate" and "key" with which it is talked to; empty: openly.
     slurm : dict
         Keyword arguments of dask_jobqueue.SLURMCluster.
     """
@@ -56,6 +58,7 @@ class LabellingPlan:
     executor: Literal["local", "dask", "slurm"] = "local"
     workers: int = 1
     scheduler: str | None = None
+    tls: dict[str, str] = field(default_factory=dict)
     slurm: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,5 +101,6 @@ class LabellingPlan:
             If there is no such cluster, or a package for it is missing.
         """
         if self.executor == "dask":
-            return dask_executor(self.scheduler, self.timeout, folder / FAILED)
+            certificates = {name: Path(file).expanduser() for name, file in self.tls.items()} or None
+            return dask_executor(self.scheduler, self.timeout, folder / FAILED, certificates)
         return slurm_executor(self.slurm, self.workers, self.timeout, folder / FAILED, folder / JOB_LOGS)

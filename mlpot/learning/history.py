@@ -11,9 +11,9 @@ so that single components do not decide, and over all labels, the newest of weig
 
 (a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same
 mean without that label, so that no single label decides either. g is what is believed before: for the forces on atoms of one
-element the factor of those of all others, for all forces a_0 = `OPEN`, for energy and stress that of all forces over a_0. This is the mean of a scaled
-inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
-Statistics (1981), section 1.7.
+element the factor of those of all others, for all forces a_0 = `OPEN`, for energy and stress that of all forces over a_0. This is
+the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised
+means: Huber, Robust Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ class History:
             return before
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
-        weights *= np.where(np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s]) & (squares < usual**2), CHOSEN, 1)
+        chosen = np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s])
+        weights *= np.where(chosen & (squares < usual**2), CHOSEN, 1)
         total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
         squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
         factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)

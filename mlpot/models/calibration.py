@@ -13,9 +13,10 @@ structure hardly anything. Force components that symmetry makes zero are left ou
 Rows of one structure share what the model cannot explain, so p, which takes them for independent, is too small by a_0, and the
 misfit is where the data leave much open rather than everywhere. Errors of fits to 5 to 60 labels on later frames of their runs (Cu,
 CuAu, AlNi, NaCl, CO and H2O on metals, ethanol, water, HCOOH dimer, Si surface) make a = 1.1 to 3.9 and a c of 0 to 0.3 the most
-likely, in 36 of 38 cases; the atoms beyond three deviations are 1 to 3 % then, 4 to 15 % with a = c = 1. Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732;
-variance scaling of ensembles: Musil, Willatt, Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019),
-doi:10.1021/acs.jctc.8b00959.
+likely, in 36 of 38 cases; the atoms beyond three deviations are 1 to 3 % then, 4 to 15 % with a = c = 1.
+
+Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil,
+Willatt, Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
 
-Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel,
-k(r, r') = phi(r) . phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: a double
-sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r) then
-errs by at most e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
+Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel, k(r, r') = phi(r) .
+phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: a
+double sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r)
+then errs by at most e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
 """
 
 from __future__ import annotations

@@ -28,7 +28,15 @@ from .design_matrix import Design, Group, parts_of
 from .factor import solve_upper
 from .gather import Progress, map_blocks
 from .posterior import Posterior
-from .report import Comparison, SuspiciousLabel, energy_errors, force_discrepancies, force_errors, force_numbers, stress_errors
+from .report import (
+    Comparison,
+    SuspiciousLabel,
+    energy_errors,
+    force_discrepancies,
+    force_errors,
+    force_numbers,
+    stress_errors,
+)
 from .representatives import choose, draws
 from .task import with_scales
 from .variances import force_variances

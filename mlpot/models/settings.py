@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeGuard
 
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import ConfigError
 from .base_settings import Settings

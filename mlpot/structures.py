@@ -229,8 +229,8 @@ def bare_structure(atoms: Atoms) -> Atoms:
 
 
 def volume_of(atoms: Atoms) -> float | None:
-    """Volume in A^3 of a cell that is periodic in three dimensions, None otherwise."""
-    return abs(triple_product(atoms.cell.array)) if atoms.pbc.all() else None
+    """Volume in A^3 of a cell of three vectors, periodic along them or not, as ASE's stress refers to it; None otherwise."""
+    return abs(triple_product(atoms.cell.array)) or None
 
 
 def triple_product(vectors: np.ndarray) -> float:

@@ -71,7 +71,7 @@ def radial_distributions(
     counted: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     for atoms in frames:
         volume = volume_of(atoms)
-        if volume is None:
+        if volume is None or not atoms.pbc.all():
             raise StructureError(
                 f"pbc = {atoms.pbc.tolist()}: a radial distribution needs a cell that is periodic in three dimensions"
             )

@@ -20,6 +20,7 @@ from .ipi_evaluator import Evaluator
 from .ipi_guard import BEGINNING, FREE, TELLING, TOLD
 from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
+from .ipi_template import Template
 
 PATIENCE = 300.0
 """Seconds that a client waits for a server, unless told otherwise."""
@@ -78,6 +79,7 @@ class IpiClient:
         self.address, self.template, self.evaluator, self.patience = address, template, evaluator, patience
         self.n_served = 0
         self._beads: list[Atoms] = []
+        self._places, self._is_known = Template(template), False
         self._options: Mapping[str, str] | None = None
         self._chunk = bytearray(CHUNK)
 
@@ -141,7 +143,10 @@ class IpiClient:
         self._beads += [bare_structure(self.template) for _ in range(n - len(self._beads))]
         for atoms, cell, positions in zip(self._beads[:n], structures.cells, structures.positions, strict=False):
             atoms.cell[:] = cell
-            atoms.positions[:] = positions
+            atoms.positions[:] = self._places.mended(cell, positions)
+        if not self._is_known:
+            self._places.check(self._beads[0])
+            self._is_known = True
         session.deliver(self.evaluator.evaluate(self._beads[:n], structures.request))
         self.n_served += n
 

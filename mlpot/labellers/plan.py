@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,12 @@ from ..errors import ConfigError
 from .calculator import DEFAULT_CALCULATOR, CalculatorLabeller
 from .cluster import checked_slurm, dask_executor, slurm_executor
 from .executor import SubprocessExecutor
+from .given import GivenLabeller, InThisProcess, why_not_elsewhere
 from .protocol import NET_FORCE_TOLERANCE
 
 FAILED, JOB_LOGS = "failed", "jobs"
 """In the run folder: records of labels that failed, and what Slurm jobs print."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class LabellingPlan:
         Files "ca", "certificate" and "key" with which it is talked to; empty: openly.
     slurm : dict
         Keyword arguments of dask_jobqueue.SLURMCluster.
+    given : ase.calculators.calculator.Calculator or None
+        Made already; `calculator` is the path of its class then.
     """
 
     calculator: str = DEFAULT_CALCULATOR
@@ -60,10 +65,13 @@ class LabellingPlan:
     scheduler: str | None = None
     tls: dict[str, str] = field(default_factory=dict)
     slurm: dict[str, Any] = field(default_factory=dict)
+    given: Any = None
 
     @property
     def labeller(self) -> CalculatorLabeller:
         """Makes the first try."""
+        if self.given is not None:
+            return GivenLabeller(self.calculator, {}, self.net_force_tolerance, self.given)
         return CalculatorLabeller(self.calculator, self.parameters, self.net_force_tolerance)
 
     @property
@@ -88,8 +96,12 @@ class LabellingPlan:
         for labeller in filter(None, (self.labeller, self.fallback_labeller)):
             labeller.check()
 
-    def local_executor(self, folder: Path) -> SubprocessExecutor:
-        """Processes on this machine; nothing is written into the run folder unless a task fails."""
+    def local_executor(self, folder: Path) -> Executor:
+        """Processes on this machine; nothing is written into the run folder unless a task fails. This process itself where a
+        calculator that was given can live nowhere else."""
+        if self.given is not None and (why := why_not_elsewhere(self.given)):
+            log.warning("labels are made in this process, without a time-out: the calculator cannot go elsewhere (%s)", why)
+            return InThisProcess()
         return SubprocessExecutor(self.workers, self.timeout, self.labeller.modules, folder / FAILED)
 
     def cluster_executor(self, folder: Path) -> Executor:

@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ..drivers.ase import ase_results, changes
 from ..errors import ConfigError, LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR
+from ..labellers.given import named
 from ..labellers.plan import LabellingPlan
 from ..models.prediction import Prediction, Uncertainty, expected_errors
 from ..models.settings import FitConfig
@@ -194,10 +195,11 @@ class LearningCalculator(CampaignCalculator):
     ----------
     folder : str or Path
         Run folder for labels.db and model.h5; new or empty unless `resume`.
-    calculator : str
-        Import path of the ASE calculator that makes labels, by default GFN1-xTB of tblite.
+    calculator : str, class, callable or ase.calculators.calculator.Calculator
+        The ASE calculator that makes labels, by default GFN1-xTB of tblite: its import path, its class, a function that makes it,
+        or itself; one that cannot be pickled makes labels in this process.
     parameters : dict
-        Its keyword arguments.
+        Keyword arguments of the class or function.
     species : iterable of int
         Atomic numbers that will occur; those of the first structure by default.
     config : FitConfig
@@ -235,7 +237,7 @@ class LearningCalculator(CampaignCalculator):
     def __init__(
         self,
         folder: str | Path,
-        calculator: str = DEFAULT_CALCULATOR,
+        calculator: Any = DEFAULT_CALCULATOR,
         parameters: dict[str, Any] | None = None,
         *,
         species: Iterable[int] | None = None,
@@ -256,7 +258,8 @@ class LearningCalculator(CampaignCalculator):
     ):
         if purpose not in PURPOSES:
             raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
-        plan = labelling or LabellingPlan(calculator, parameters or {}, timeout, tries)
+        path, given = named(calculator, parameters or {})
+        plan = labelling or LabellingPlan(path, parameters or {}, timeout, tries, given=given)
         campaign = Campaign(
             folder, plan, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
             frames=frames, start_model=start_model, resume=resume,

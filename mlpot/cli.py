@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Sparse-kernel interatomic potentials that learn while the simulation runs.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ase import Atoms
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from .errors import ConfigError
 from .learning.beads import LearningEvaluator
 from .learning.campaign import Campaign
 from .learning.runner import LearningRun
 from .learning.walker import Walker
+from .models.base_settings import explained
 from .models.settings import Settings
-from .schema import TERM_TYPES, DriverFile, LearnFile, LearningFile, StructureSettings
+from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
 from .structures import read_structures
 
 
@@ -41,46 +41,7 @@ def read_config(file: str | Path, schema: type[Settings]) -> Any:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{file}: {_explain(problem, schema)}" for problem in error.errors())) from error
-
-
-def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
-    """`model.terms[0].nmax: unknown key; did you mean 'n_max'?`"""
-    path = [part for part in problem["loc"] if part not in TERM_TYPES]
-    name = _path(path)
-    if problem["type"] == "extra_forbidden":
-        tag = next((part for part in problem["loc"] if part in TERM_TYPES), None)
-        near = difflib.get_close_matches(str(path[-1]), _known_keys(schema, path[:-1], tag), n=1, cutoff=0.5)
-        return f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    if problem["type"] == "missing":
-        return f"{name}: missing; add it"
-    if problem["type"].startswith("union_tag"):
-        given = problem["input"].get("type") if isinstance(problem["input"], dict) else problem["input"]
-        return f"{name}.type = {given!r}: must be one of {sorted(TERM_TYPES)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], dict):
-        return f"{name}: {message}" if name else message
-    return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _path(parts: list[Any]) -> str:
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _known_keys(schema: type[BaseModel], path: list[Any], tag: str | None) -> list[str]:
-    """Keys that may stand where the unknown one stood."""
-    if "terms" in path and tag:
-        return list(TERM_TYPES[tag].model_fields)
-    for part in path:
-        field = schema.model_fields.get(part) if isinstance(part, str) else None
-        if field is None:
-            continue
-        kinds = [field.annotation, *get_args(field.annotation)]
-        schema = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), schema)
-    return list(schema.model_fields)
+        raise ConfigError("\n".join(f"{file}: {line}" for line in explained(error, schema))) from error
 
 
 @contextmanager

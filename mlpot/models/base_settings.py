@@ -1,9 +1,85 @@
-"""What all settings have in common."""
+"""What all settings have in common, and errors in them for people."""
 
-from pydantic import BaseModel, ConfigDict
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:  # the one that it is, wherever it is kept
+    ModelMetaclass = type(BaseModel)
+
+TAGS: dict[str, type[BaseModel]] = {}
+"""Kinds of settings that a key `type` chooses, by its value."""
 
 
-class Settings(BaseModel):
-    """Base of all settings: immutable, unknown keys are errors."""
+class _Explaining(ModelMetaclass):
+    """Settings made in Python say what is wrong with them as those in files do."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    def __call__(cls, *args, **kwargs):
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValidationError as error:
+            raise ConfigError("\n".join(f"{cls.__name__}: {line}" for line in explained(error, cast(type[BaseModel], cls)))) from error
+
+
+class Settings(BaseModel, metaclass=_Explaining):
+    """Base of all settings: immutable, unknown keys are errors (ConfigError)."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Note what `type` chooses."""
+        kind = cls.model_fields.get("type")
+        if kind is not None and isinstance(kind.default, str):
+            TAGS[kind.default] = cls
+
+
+def explained(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """A line for each thing that is wrong, such as `model.terms[0].nmax: unknown key; did you mean 'n_max'?`."""
+    return [_explain(problem, schema) for problem in error.errors()]
+
+
+def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    path = [part for part in problem["loc"] if part not in TAGS]
+    name = _path(path)
+    if problem["type"] == "extra_forbidden":
+        tag = next((part for part in problem["loc"] if part in TAGS), None)
+        near = difflib.get_close_matches(str(path[-1]), _known_keys(schema, path[:-1], tag), n=1, cutoff=0.5)
+        return f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if problem["type"] == "missing":
+        return f"{name}: missing; add it"
+    if problem["type"].startswith("union_tag"):
+        given = problem["input"].get("type") if isinstance(problem["input"], dict) else problem["input"]
+        return f"{name}.type = {given!r}: must be one of {sorted(TAGS)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):
+        return f"{name}: {message}" if name else message
+    return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _path(parts: list[Any]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _known_keys(schema: type[BaseModel], path: list[Any], tag: str | None) -> list[str]:
+    """Keys that may stand where the unknown one stood."""
+    if "terms" in path and tag:
+        return list(TAGS[tag].model_fields)
+    for part in path:
+        field = schema.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        kinds = [field.annotation, *get_args(field.annotation)]
+        schema = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), schema)
+    return list(schema.model_fields)

@@ -3,7 +3,6 @@
 import tomllib
 
 import pytest
-from pydantic import ValidationError
 
 import mlpot
 from mlpot.config import read_config
@@ -203,9 +202,9 @@ def test_templates_are_complete_and_valid(tmp_path, kind, schema):
 
 
 def test_python_settings():
-    with pytest.raises(ValidationError, match="nmax"):
+    with pytest.raises(ConfigError, match="nmax"):
         mlpot.FitConfig(terms=[{"type": "soap", "nmax": 4}])
-    with pytest.raises(ValidationError, match="not both"):
+    with pytest.raises(ConfigError, match="not both"):
         mlpot.FitConfig(preset="fast", terms=[{"type": "soap"}])
-    with pytest.raises(ValidationError, match="chemical symbols"):
+    with pytest.raises(ConfigError, match="chemical symbols"):
         mlpot.FitConfig(isolated_atom_energies={"Silicon": 1.0})

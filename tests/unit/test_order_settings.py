@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
+from mlpot.errors import ConfigError
 from mlpot.models.fit import make_descriptor
 from mlpot.models.settings import SoapTermSettings
 
@@ -49,5 +49,5 @@ def test_weights_are_powers_of_the_weight():
     "keys", [{"order": 5}, {"order": 3, "order_l_max": 0}, {"order_channels": 0}, {"order_weight": 0}]
 )
 def test_what_is_refused(keys):
-    with pytest.raises(ValidationError, match=next(reversed(keys))):
+    with pytest.raises(ConfigError, match=next(reversed(keys))):
         SoapTermSettings(**keys)

@@ -1,7 +1,6 @@
 """Keys of a term that reduce its power spectrum: in files and in Python."""
 
 import pytest
-from pydantic import ValidationError
 
 from mlpot.config import read_config
 from mlpot.descriptors.mixing import Mixing
@@ -71,5 +70,5 @@ def test_what_is_wrong_is_named(tmp_path, lines, message):
 
 
 def test_python_refuses_as_files_do():
-    with pytest.raises(ValidationError, match="says how to mix"):
+    with pytest.raises(ConfigError, match="says how to mix"):
         SoapTermSettings(symmetric=True)

@@ -10,7 +10,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import SMALL_TERMS, make_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 import mlpot
 from mlpot.descriptors.density import SoapDescriptor
@@ -266,11 +265,11 @@ def test_quotas_that_cannot_be_met(frames, tmp_path):
         ConfigError, match=r"no structure has config_type \['surface'\]; the data has \['even', 'odd'\]"
     ):
         choose(frames, config_type_n_sparse={"surface": 3})
-    with pytest.raises(ValidationError, match="12 points in all exceed n_sparse = 10 of every element; lower"):
+    with pytest.raises(ConfigError, match="12 points in all exceed n_sparse = 10 of every element; lower"):
         soap(config_type_n_sparse={"odd": 6, "even": 6})
-    with pytest.raises(ValidationError, match="exceed n_sparse = 5 of C"):
+    with pytest.raises(ConfigError, match="exceed n_sparse = 5 of C"):
         soap(config_type_n_sparse={"odd": 6}, n_sparse={"Si": 8, "C": 5})
-    with pytest.raises(ValidationError, match=r"n_sparse = auto of every element \(max_sparse = 4\)"):
+    with pytest.raises(ConfigError, match=r"n_sparse = auto of every element \(max_sparse = 4\)"):
         soap(config_type_n_sparse={"odd": 6}, n_sparse="auto", max_sparse=4)
 
 

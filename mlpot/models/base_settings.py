@@ -26,7 +26,8 @@ class _Explaining(ModelMetaclass):
         try:
             return super().__call__(*args, **kwargs)
         except ValidationError as error:
-            raise ConfigError("\n".join(f"{cls.__name__}: {line}" for line in explained(error, cast(type[BaseModel], cls)))) from error
+            lines = explained(error, cast(type[BaseModel], cls))
+            raise ConfigError("\n".join(f"{cls.__name__}: {line}" for line in lines)) from error
 
 
 class Settings(BaseModel, metaclass=_Explaining):

@@ -22,6 +22,8 @@ from .posterior import NormalEquations, Posterior
 from .prior import Prior
 
 N_FOLDS = 4
+HOPELESS = 1e30
+"""Minus the logarithm of a likelihood that nothing is worth."""
 LIKELIHOOD_STEPS = 40
 WIDEST = 1e3
 """A noise or scale may change by so large a factor."""
@@ -151,7 +153,11 @@ class Folds:
         squares: dict[str, float] = {}
         counts: dict[str, int] = {}
         for part, others in zip(self.parts, self.others, strict=True):
-            for group, found in self.posterior(others, parameters).square_sums(part).items():
+            try:
+                sums = self.posterior(others, parameters).square_sums(part)
+            except FitError:  # it has lost all digits
+                sums = dict.fromkeys(part, np.inf)
+            for group, found in sums.items():
                 squares[group.label] = squares.get(group.label, 0.0) + found
                 counts[group.label] = counts.get(group.label, 0) + part[group].n_rows
         return Trial(name, parameters, {label: float(np.sqrt(squares[label] / counts[label])) for label in squares})
@@ -185,7 +191,10 @@ def most_likely(folds: Folds, start: TermHyperparameters, fixed: Sequence[str] =
         return TermHyperparameters(noises, tuple(values[len(free) :]))
 
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood
+        try:
+            value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood
+        except FitError:  # noises too small for the scales: a fit without digits is not likely
+            return HOPELESS, np.zeros(len(x))
         slopes = [sum(v for g, v in by_noise.items() if g.label == label and g not in folds.fixed) for label in free]
         return -value, -np.array([*slopes, *folds.by_term(by_scale)])
 

@@ -52,7 +52,7 @@ def test_compiled_says_what_the_formulas_say(fitted, two_species_frames):
         np.testing.assert_allclose(ours.forces, exact.forces, rtol=0, atol=1e-6)
         np.testing.assert_allclose(ours.energies_std, exact.energies_std, rtol=1e-4, atol=1e-7)
         size = np.linalg.norm(exact.forces_std, axis=1, keepdims=True)
-        assert (np.abs(ours.forces_std - exact.forces_std) <= 0.05 * size).all()
+        assert (np.abs(ours.forces_std - exact.forces_std) <= 0.1 * size).all()
     single = fitted.compile(precision="float32").predict(atoms)
     np.testing.assert_allclose(single.forces, fitted.predict(atoms).forces, atol=2e-3)
 

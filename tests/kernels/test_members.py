@@ -118,7 +118,8 @@ def test_forces_of_members_are_slopes_of_their_energies(fitted, all_features):
 def raw_forces_std(model, numbers, forces_std):
     """Of the ensemble, without calibration and the model's discrepancy."""
     stated = forces_std / model.calibration.element_factors(numbers)[:, None]
-    return np.sqrt(np.maximum(stated**2 - model.noises.of_forces(numbers)[:, None] ** 2, 0.0))
+    discrepancy = model.calibration.discrepancy_share * model.noises.of_forces(numbers)[:, None]
+    return np.sqrt(np.maximum(stated**2 - discrepancy**2, 0.0))
 
 
 def test_symmetries(fitted):

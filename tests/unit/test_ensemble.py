@@ -14,7 +14,7 @@ from scipy.linalg import solve_triangular
 
 import mlpot
 from mlpot.models import representatives
-from mlpot.models.calibration import UNCALIBRATED
+from mlpot.models.calibration import OPEN, SHARE, UNCALIBRATED
 from mlpot.models.design_matrix import columns
 from mlpot.models.variances import force_variances
 from mlpot.neighbours import find_pairs
@@ -101,7 +101,7 @@ def test_known_structures_have_no_residual(small):
     assert np.all(unexplained >= 0)
     p = model.predict_directly(atoms, True)
     own = force_variances(pairs.forces(rep.member_gradients(pairs, unexplained)))
-    expected = np.sqrt(own + model.noises.of_forces(atoms.numbers)[:, None] ** 2)
+    expected = OPEN * np.sqrt(own + (SHARE * model.noises.of_forces(atoms.numbers)[:, None]) ** 2)
     np.testing.assert_allclose(p.forces_std, expected, rtol=1e-9)
     virial = np.mean(pairs.virial(rep.member_gradients(pairs, unexplained)) ** 2, axis=-1)
     stress = np.sqrt(virial + len(atoms) * model.noises.virial**2) / atoms.get_volume()
@@ -169,7 +169,7 @@ def test_a_model_of_one_crystal_does_not_know_displaced_atoms(one_crystal, dista
     moved = labelled_copper(moved)
     p = one_crystal.predict(moved, True)
     error = np.abs(p.forces - moved.get_forces())[0].max()
-    assert error / 5 < p.forces_std[0].max() < 5 * error
+    assert error < p.forces_std[0].max() < 15 * error  # unknown, not certain; more careful than one crystal asks for
 
 
 @pytest.mark.parametrize("scale", [0.97, 1.03])

@@ -14,6 +14,7 @@ from mlpot.models.calibration import UNCALIBRATED
 from mlpot.models.design_matrix import Design
 from mlpot.models.factor import prior_factor
 from mlpot.models.fit import fit_terms
+from mlpot.models.kernels import bent
 from mlpot.models.presets import PRESETS, resolve
 from mlpot.models.settings import FitConfig
 from mlpot.neighbours import find_pairs
@@ -85,7 +86,9 @@ def test_prior_variance_of_the_pair_term(model, frames):
     term = model.terms[0]
     distances = pairs.distances[pairs.offsets[3] : pairs.offsets[4]]
     distances = distances[distances < term.cutoff]
-    by_hand = 0.25 * term.covariance(distances, distances, term.energy_scales[0])[0].sum()
+    contact = term.contact(0)
+    to_bare = term.covariance(distances, bent(distances, contact)[0], term.energy_scales[0], contact)[0]
+    by_hand = 0.25 * (to_bare * term.envelope(distances, contact)[0]).sum()
     assert by_hand > 0
     np.testing.assert_allclose(term.variances(pairs)[3], by_hand)
 

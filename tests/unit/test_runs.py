@@ -66,7 +66,7 @@ def test_log_labels_and_report(tmp_path):
         log["expected_energy_error_eV_per_atom"] > early * rules.target_energy
     )
     assert over[log["reason"] == "uncertain"].all()  # what labels would not take away may be over where it is certain
-    assert {"untried", "uncertain", "certain"} < set(log["reason"])
+    assert {"uncertain", "certain"} < set(log["reason"])
     np.testing.assert_allclose(log["energy_eV"][labelled], [row.energy for row in rows])
     np.testing.assert_allclose(log["force_error_eV_per_A"][labelled][1:], [row.force_error for row in rows[1:]])
     assert set(log["walker"]) == {"w0"} and log["reason"][0] == "no model"

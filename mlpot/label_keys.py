@@ -229,14 +229,14 @@ def _unused(atoms: Atoms, keys: LabelKeys, taken: set[str]) -> dict[str, str]:
         if key in taken or plain(key) in NOT_LABELS or (known is not None and known[0] not in given):
             continue
         array = as_array(value)
-        if array.dtype.kind == "f" and (text := _shape_of_a_label(array, len(atoms))):
+        if array.dtype.kind == "f" and (text := _shape_of_a_label(key, array, len(atoms))):
             found[key] = text
     return found
 
 
-def _shape_of_a_label(array: np.ndarray, n_atoms: int) -> str:
+def _shape_of_a_label(key: str, array: np.ndarray, n_atoms: int) -> str:
     if array.shape == (n_atoms, 3):
-        return "3 per atom"
+        return "3 per atom, a gradient is minus the forces" if "grad" in plain(key) else "3 per atom"
     if array.shape in ((6,), (9,), (3, 3)):
         return f"{array.size} numbers"
     return "a number" if array.shape == () else ""

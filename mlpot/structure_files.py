@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ase.db
 import ase.io
@@ -20,7 +21,21 @@ from .errors import DataError
 
 Files = str | Path | Sequence[str | Path]
 DATABASES = ("db", "json", "aselmdb")
-ENDINGS = (".xyz", ".extxyz", ".traj", ".db", ".aselmdb", ".json", ".xml", ".out", ".cif", ".vasp", ".gz", ".xz", ".bz2")
+ENDINGS = (
+    ".xyz",
+    ".extxyz",
+    ".traj",
+    ".db",
+    ".aselmdb",
+    ".json",
+    ".xml",
+    ".out",
+    ".cif",
+    ".vasp",
+    ".gz",
+    ".xz",
+    ".bz2",
+)
 """What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
 TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
@@ -51,7 +66,7 @@ def read_files(files: Files) -> list[tuple[str, list[Atoms]]]:
 
 def _expanded(name: str) -> list[tuple[str, int | slice]]:
     """The files behind one name, sorted, and which of their frames are meant."""
-    path, index = name, slice(None)
+    path, index = name, cast("int | slice", slice(None))
     if "@" in Path(name).name and not Path(name).exists():
         path, text = name.rsplit("@", 1)
         index = _index(name, text)
@@ -74,10 +89,9 @@ def _expanded(name: str) -> list[tuple[str, int | slice]]:
 
 def _index(name: str, text: str) -> int | slice:
     """The frames behind an @."""
-    try:
+    index: int | slice | str = text
+    with suppress(ValueError):
         index = string2index(text)
-    except ValueError:
-        index = text
     if isinstance(index, str):
         raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
     return index
@@ -114,8 +128,9 @@ def _frames(file: str) -> Iterator[Atoms]:
     k = 0
     try:
         kind = _kind(file)
-        for k, atoms in enumerate(_database(file) if kind in DATABASES else _plain(file, kind), start=1):
+        for atoms in _database(file) if kind in DATABASES else _plain(file, kind):
             yield atoms
+            k += 1
     except Exception as error:  # ase.io raises whatever its many parsers happen to
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"{file}[{k}]: cannot be read as a structure: {text}; repair the file") from error

@@ -89,7 +89,8 @@ def take_labels(atoms: Atoms, keys: LabelKeys, name: str) -> Taken:
     chosen["stress"] = _chosen_stress(atoms, keys, name)
     taken = {kind: choice[0] for kind, choice in chosen.items() if choice is not None}
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    if any(key not in OWN[kind] for kind, key in taken.items()) or keys.given():
+    in_place = {key for key in results if key != "free_energy" or "energy" in results}
+    if keys.given() or not in_place.issuperset(taken.values()):
         for key in ("energy", "free_energy", "forces", "stress"):
             results.pop(key, None)
         results |= {kind: choice[1] for kind, choice in chosen.items() if choice is not None}

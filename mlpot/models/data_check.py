@@ -21,6 +21,20 @@ SAME_ENERGY = 0.01
 """eV: up to this difference two energies of an isolated atom are one, rounded."""
 
 
+def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> FitConfig:
+    """The configuration for a fit to structures that have been looked at: with the energies of isolated atoms among them.
+
+    Raises
+    ------
+    StructureError, ConfigError, DataError
+        See `check_structures`, `check_config_types`, `with_isolated_atoms`.
+    """
+    check_structures(structures)
+    warn_of_overlooked(structures)
+    check_config_types(config, structures)
+    return with_isolated_atoms(config, structures, species)
+
+
 def check_structures(structures: Iterable[LabelledStructure]) -> None:
     """StructureError with the name of a structure whose atoms overlap, or whose cell or positions cannot be used."""
     for s in structures:

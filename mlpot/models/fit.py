@@ -24,7 +24,7 @@ from ..threads import single_blas_thread
 from .adaptation import Freedom, adapted
 from .baseline import Baseline, fit_isolated_atom_energies
 from .candidates import choose_sparse_points
-from .data_check import check_config_types, check_structures, warn_of_overlooked, with_isolated_atoms
+from .data_check import fitting
 from .descriptor_tables import Tables, channels_of
 from .design_matrix import Group, noise_of
 from .factor import condition
@@ -75,21 +75,15 @@ def fit(
     ------
     DataError
         Labels that are missing everywhere, not finite, or of other atoms than those they are attached to.
-    StructureError
-        Structures without atoms, with overlapping ones, or with a cell that cannot be used.
-    ConfigError
-        A config_type that no structure has, an isolated-atom energy that the data contradicts.
+    StructureError, ConfigError
+        Structures that cannot be used; names and energies in `config` that the data contradict.
     FitError
         A singular covariance, a worker that died.
     """
     started = time.process_time()
     structures = all_labelled(frames)
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    check_structures(structures)
-    warn_of_overlooked(structures)
-    config = config or FitConfig()
-    check_config_types(config, structures)
-    config = resolve(with_isolated_atoms(config, structures, species), species)
+    config = resolve(fitting(config or FitConfig(), structures, species), species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)

@@ -29,7 +29,7 @@ from .descriptor_tables import Tables, channels_of
 from .design_matrix import Group, noise_of
 from .factor import condition
 from .gather import Progress, silent
-from .label_check import calibration_of, covered, leave_out, some_structures, suspicious_labels
+from .label_check import LeftOut, calibration_of, covered, leave_out, some_structures, suspicious_labels
 from .learned_mixing import learn_mixing
 from .noises import left_open
 from .pair_term import PairTerm, species_pairs
@@ -95,15 +95,23 @@ def fit(
         model = task.model(posterior, terms)
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
+    model = _with_report(task, model, posterior, left_out, trials)
+    return replace(model, report=replace(model.report, cpu_seconds=time.process_time() - started))
+
+
+def _with_report(
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
+) -> SparseGP:
+    """A model calibrated by the structures that were left out, and what the fit found of itself and of the labels."""
+    config = task.config
     alone, grouped = [found.alone for found in left_out], [found.grouped for found in left_out]
     model = model.calibrated(calibration_of(grouped))
     noises = model.noises.by_label()
-    noises["energy"] = min(noises["energy"], task.config.energy_noise or np.inf)  # wrong labels raise it
+    noises["energy"] = min(noises["energy"], config.energy_noise or np.inf)  # wrong labels raise it
     report = replace(
         _report(task, model, posterior, alone if config.check_labels else [], trials),
         suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
         coverage=covered(grouped, model.calibration),
-        cpu_seconds=time.process_time() - started,
     )
     return replace(model, report=report)
 

@@ -15,6 +15,7 @@ from ..neighbours import SHORTEST_DISTANCE, find_pairs
 from ..structures import DEFAULT_CONFIG_TYPE, LabelledStructure, is_isolated_atom, is_said_isolated
 from .baseline import fit_isolated_atom_energies
 from .settings import FitConfig
+from .unit_check import unit_doubts
 
 log = logging.getLogger(__name__)
 SAME_ENERGY = 0.01
@@ -24,6 +25,8 @@ SAME_ENERGY = 0.01
 def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> FitConfig:
     """The configuration for a fit to structures that have been looked at: with the energies of isolated atoms among them.
 
+    Labels that look wrong without being unusable are said by warnings.
+
     Raises
     ------
     StructureError, ConfigError, DataError
@@ -32,6 +35,8 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
     check_structures(structures)
     warn_of_overlooked(structures)
     check_config_types(config, structures)
+    for doubt in unit_doubts(structures):
+        log.warning("%s", doubt)
     return with_isolated_atoms(config, structures, species)
 
 

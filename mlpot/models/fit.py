@@ -19,7 +19,7 @@ from ..descriptors.density_core import Y_00
 from ..descriptors.mixing import make_reduction
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
-from ..structures import LabelledStructure, all_labelled
+from ..structures import LabelledStructure, all_labelled, is_isolated_atom
 from ..threads import single_blas_thread
 from .adaptation import Freedom, adapted
 from .baseline import Baseline, fit_isolated_atom_energies
@@ -104,12 +104,15 @@ def _with_report(
 ) -> SparseGP:
     """A model calibrated by the structures that were left out, and what the fit found of itself and of the labels."""
     config = task.config
-    alone, grouped = [found.alone for found in left_out], [found.grouped for found in left_out]
+    alone = [found.alone for found in left_out]
+    # nothing else says what the energy of a free atom is, so that leaving it out says nothing of the fit
+    bound = [found for found in left_out if not is_isolated_atom(found.alone.structure.atoms)] or left_out
+    grouped = [found.grouped for found in bound]
     model = model.calibrated(calibration_of(grouped))
     noises = model.noises.by_label()
     noises["energy"] = min(noises["energy"], config.energy_noise or np.inf)  # wrong labels raise it
     report = replace(
-        _report(task, model, posterior, alone if config.check_labels else [], trials),
+        _report(task, model, posterior, [found.alone for found in bound] if config.check_labels else [], trials),
         suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
         coverage=covered(grouped, model.calibration),
     )

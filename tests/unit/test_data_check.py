@@ -142,3 +142,10 @@ def test_isolated_atoms_that_are_none():
     crystal.info["config_type"] = "isolated_atom"
     with pytest.raises(DataError, match=r"structure 0: config_type = 'isolated_atom', but 32 atoms"):
         isolated_atoms(all_labelled([crystal]))
+
+
+def test_isolated_atoms_are_not_suspected_for_being_alone():
+    frames = [*make_frames(6), lone("Si", -1.5)]
+    report = mlpot.fit(frames, mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES)).report
+    assert "structure 6" not in [s.name for s in report.suspicious]
+    assert {name: errors.n_structures for name, errors in report.left_out.items()} == {"even": 3, "odd": 3}

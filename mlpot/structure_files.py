@@ -133,7 +133,8 @@ def _frames(file: str) -> Iterator[Atoms]:
             k += 1
     except Exception as error:  # ase.io raises whatever its many parsers happen to
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{file}[{k}]: cannot be read as a structure: {text}; repair the file") from error
+        where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
+        raise DataError(f"{where}: cannot be read as a structure file: {text}; repair or remove it") from error
 
 
 def _kind(file: str) -> str:

@@ -167,7 +167,7 @@ def test_a_key_that_some_structures_have(tmp_path, three):
         ("REF_energy=none", r"\[0\]: REF_energy = none: the energy must be a number"),
         ('REF_virial="1 2 3"', r"\[0\]: REF_virial = \[1 2 3\]: the virial must be 6 .* or 9 numbers"),
         ('stress="1 2 3 4"', r"\[0\]: stress = .1. 2. 3. 4..: the stress must be 6"),
-        ("stress=abc", r"\[0\]: cannot be read .*'abc'"),
+        ("stress=abc", r"a\.xyz: cannot be read .*'abc'"),
     ],
 )
 def test_labels_that_are_none(tmp_path, three, extra, message):

@@ -88,7 +88,9 @@ def test_labels_that_nobody_attached_are_said(caplog):
     frames[0].info["virial"] = np.eye(3)
     with caplog.at_level(logging.WARNING, "mlpot"):
         fitting(CONFIG, all_labelled(frames), [14])
-    assert caplog.messages == ["labels in info or arrays are not used: 'virial' (1 of 2); mlpot.read(file) attaches them"]
+    assert caplog.messages == [
+        "labels in info or arrays are not used: 'virial' (1 of 2); mlpot.read(file) attaches them"
+    ]
 
 
 def test_config_types_that_no_structure_has():
@@ -121,7 +123,10 @@ def test_a_crystal_of_one_atom_is_not_isolated():
 
 def test_elements_without_an_isolated_atom_are_fitted_beside_those_with():
     """Energies of ideal mixtures: 2 and 3 eV an atom; one of them is known."""
-    mixtures = [with_results(Atoms(f"C{n}Si{6 - n}", np.eye(6)[:, :3] * 9 + np.arange(6)[:, None]), energy=12.0 + n) for n in (1, 2)]
+    mixtures = [
+        with_results(Atoms(f"C{n}Si{6 - n}", np.eye(6)[:, :3] * 9 + np.arange(6)[:, None]), energy=12.0 + n)
+        for n in (1, 2)
+    ]
     config = with_isolated_atoms(mlpot.FitConfig(), all_labelled([*mixtures, lone("C", 3.0)]), [6, 14])
     assert config.isolated_atom_energies == pytest.approx({"C": 3.0, "Si": 2.0})
 
@@ -131,7 +136,9 @@ def test_energies_that_were_given_go_before_but_not_against_the_data():
     config = mlpot.FitConfig(isolated_atom_energies={"C": -3.251})
     assert with_isolated_atoms(config, structures, [6, 14]).isolated_atom_energies == {"C": -3.251, "Si": -1.5}
     config = mlpot.FitConfig(isolated_atom_energies={"C": -3.0, "Si": -1.5})
-    with pytest.raises(ConfigError, match=r"isolated_atom_energies\.C = -3 eV, but structure 0 .* -3\.25 eV; remove one"):
+    with pytest.raises(
+        ConfigError, match=r"isolated_atom_energies\.C = -3 eV, but structure 0 .* -3\.25 eV; remove one"
+    ):
         with_isolated_atoms(config, structures, [6, 14])
 
 

@@ -52,7 +52,9 @@ def assert_labels(found, frames, stress=False):
             assert "stress" not in atoms.calc.results
 
 
-@pytest.mark.parametrize("energy", ["REF_energy", "dft_energy", "Energy", "TotEnergy", "total_energy", "free_energy", "energy_ref"])
+@pytest.mark.parametrize(
+    "energy", ["REF_energy", "dft_energy", "Energy", "TotEnergy", "total_energy", "free_energy", "energy_ref"]
+)
 @pytest.mark.parametrize("forces", ["force", "REF_forces", "dft_forces", "forces"])
 def test_well_known_names_are_found_and_said(tmp_path, three, energy, forces):
     file = write(tmp_path / "a.xyz", three, energy, forces)
@@ -111,7 +113,9 @@ def test_what_looks_like_a_label_and_is_not_used_is_named(tmp_path, three, caplo
 
 def test_two_energies_that_differ_are_an_error_that_names_them(tmp_path, three):
     file = write(tmp_path / "a.xyz", three, extra="dft_energy=-7.25")
-    with pytest.raises(DataError, match=r"a\.xyz\[0\]: energy under two names .*'energy' \(.*'dft_energy' \(-7.25\).*energy_key"):
+    with pytest.raises(
+        DataError, match=r"a\.xyz\[0\]: energy under two names .*'energy' \(.*'dft_energy' \(-7.25\).*energy_key"
+    ):
         mlpot.read(file)
     data = read_labelled(file, LabelKeys(energy="dft_energy"))
     assert [atoms.get_potential_energy() for atoms in data.frames] == [-7.25] * 3
@@ -149,7 +153,9 @@ def test_a_stress_and_a_virial_must_say_the_same(tmp_path, three):
 
 def test_a_key_that_no_structure_has(tmp_path, three):
     file = write(tmp_path / "a.xyz", three, forces="my_forces")
-    with pytest.raises(ConfigError, match=r"forces_key = 'my_force': no structure has such a key; did you mean 'my_forces'\?"):
+    with pytest.raises(
+        ConfigError, match=r"forces_key = 'my_force': no structure has such a key; did you mean 'my_forces'\?"
+    ):
         mlpot.read(file, forces_key="my_force")
     assert_labels(mlpot.read(file, forces_key="my_forces"), three)
 

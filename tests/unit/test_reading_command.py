@@ -35,7 +35,15 @@ def test_a_fit_says_what_it_has_and_what_it_takes(work):
     result = run("fit", "fit.toml")
     assert result.exit_code == 0, result.output
     row = next(line for line in result.output.splitlines() if "train.xyz" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["train.xyz", "4", "4", "4", "0", "even 2, odd 2", "Si"]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "train.xyz",
+        "4",
+        "4",
+        "4",
+        "0",
+        "even 2, odd 2",
+        "Si",
+    ]
     assert "train.xyz: energy from 'my_energy' (4 of 4), forces from 'my_forces' (4 of 4)" in result.output
     model = mlpot.load_model("model.h5")
     assert model.report.n_energies == 4 and model.report.n_force_components == 4 * 32 * 3
@@ -55,7 +63,11 @@ def test_evaluate_takes_keys(work):
 @pytest.mark.parametrize(
     "before, after, message",
     [
-        ('"my_energy"', '"my_enrgy"', "energy_key = 'my_enrgy': no structure has such a key; did you mean 'my_energy'?"),
+        (
+            '"my_energy"',
+            '"my_enrgy"',
+            "energy_key = 'my_enrgy': no structure has such a key; did you mean 'my_energy'?",
+        ),
         ("energy_key", "enrgy_key", "data.enrgy_key: unknown key; did you mean 'energy_key'?"),
         ("[output]", "[fit.config_type_noise.evn]\nenergy_noise = 0.1\n[output]", "did you mean 'even'?"),
     ],

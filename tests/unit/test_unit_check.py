@@ -63,7 +63,12 @@ def test_forces(structures, factor, looks):
 
 @pytest.mark.parametrize(
     "factor, looks",
-    [(-1, "eV/A^3 with the sign turned;"), (10 / GPa, "kBar;"), (1 / GPa, "GPa;"), (-10 / GPa, "kBar with the sign turned;")],
+    [
+        (-1, "eV/A^3 with the sign turned;"),
+        (10 / GPa, "kBar;"),
+        (1 / GPa, "GPa;"),
+        (-10 / GPa, "kBar with the sign turned;"),
+    ],
 )
 def test_stresses(structures, factor, looks):
     (doubt,) = unit_doubts(with_factors(structures, stress=factor))

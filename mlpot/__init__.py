@@ -15,6 +15,7 @@ _HOMES = {
     "SparseGP": "models.sparse_gp",
     "fit": "models.fit",
     "load_model": "models.files",
+    "read": "reading",
     "read_gap": "interop.gap_xml",
     "validate_model": "checks",
     "MlpotCalculator": "drivers.ase",

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .cli_data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 from .cli_driver import driver, ipi_pes
 from .cli_template import template
 from .errors import ConfigError, ExplodedError, MlpotError
@@ -82,18 +83,24 @@ def fit(
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
     from .processes import worker_pool
+    from .reading import read_labelled
     from .schema import FitFile
-    from .structures import all_labelled, read_structures
+    from .structures import all_labelled
 
     settings = read_config(config, FitFile)
     output = Path(settings.output.model)
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{config}: output.model = {str(output)!r}: its folder does not exist; create it")
     fit_config = settings.fit_config()
-    frames = read_structures(settings.data.train)
-    test = all_labelled(read_structures(settings.data.test), "test") if settings.data.test else None
+    data = read_labelled(settings.data.train, settings.data.keys())
+    say_data(console, "Training data", data)
+    test = None
+    if settings.data.test:
+        test_data = read_labelled(settings.data.test, settings.data.keys())
+        say_data(console, "Test data", test_data)
+        test = all_labelled(test_data.frames, "test")
     with worker_pool(workers) as pool, _bars() as bars:
-        model = fit_model(frames, fit_config, _progress(bars), pool)
+        model = fit_model(data.frames, fit_config, _progress(bars), pool)
     model.save(output)
     evaluation = evaluate_model(model, test) if test else None
     _say_how_it_went(model.report, model.calibration, evaluation)
@@ -125,7 +132,7 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
     console.print(_table("Errors per config_type", ERROR_HEADS, error_rows(rows)))
     if report.trials:
         console.print(_table("Hyper-parameters, the chosen ones first", TRIAL_HEADS, trial_rows(report.trials)))
-    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given"
+    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given, or of isolated atoms"
     energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
     console.print(f"isolated-atom energies ({how}): {energies} eV")
     console.print(
@@ -151,16 +158,24 @@ def evaluate(
     structures: Annotated[Path, typer.Argument(help="Labelled structures, anything ase.io reads.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted against labelled into this file.")] = None,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
+    virial_key: VirialKey = None,
 ) -> None:
     """Errors of a model on labelled structures, and how its uncertainty compares with them."""
     from .durable import write_text
+    from .label_keys import LabelKeys
     from .models.evaluate import evaluate as evaluate_model
     from .models.files import load_model
+    from .reading import read_labelled
     from .report.tables import ERROR_HEADS, error_rows
-    from .structures import all_labelled, read_structures
+    from .structures import all_labelled
 
     potential = load_model(model)
-    evaluation = evaluate_model(potential, all_labelled(read_structures(structures), str(structures)))
+    data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
+    say_data(console, "Data", data)
+    evaluation = evaluate_model(potential, all_labelled(data.frames, str(structures)))
     rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
     console.print(_table(str(structures), ERROR_HEADS, error_rows(rows)))
     for name, value in evaluation.calibration.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from ase.data import atomic_numbers
 from pydantic import ValidationError
 
 from .errors import ConfigError
@@ -17,9 +18,11 @@ from .learning.campaign import Campaign
 from .learning.runner import LearningRun
 from .learning.walker import Walker
 from .models.base_settings import explained
-from .models.settings import Settings
+from .models.data_check import isolated_atoms, with_isolated_atoms
+from .models.settings import FitConfig, Settings
+from .reading import read_and_warn
 from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
-from .structures import read_structures
+from .structures import all_labelled, read_structures
 
 
 def read_config(file: str | Path, schema: type[Settings]) -> Any:
@@ -56,7 +59,7 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     starts = [(name, _start(structure), dynamics.plan()) for name, structure, dynamics in settings.all_walkers()]
     for name, atoms, plan in starts:
         plan.check_start(name, atoms)
-    with _campaign(settings, resume) as campaign:
+    with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign:
         yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], settings.run_settings())
 
 
@@ -64,17 +67,28 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
 def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningEvaluator]:
     """What answers i-PI as a configuration describes, its folder held until the end of the block. Raises as `learning_run`."""
     template = _start(settings.structure)
-    with _campaign(settings, resume) as campaign:
+    with _campaign(settings, [template], resume) as campaign:
         run, driver = settings.run_settings(), settings.driver
         yield LearningEvaluator(campaign, template, run, driver.committee, driver.temperature_K)
 
 
-def _campaign(s: LearningFile, resume: bool) -> Campaign:
-    frames = read_structures(s.data.train) if s.data.train else []
+def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaign:
+    frames = read_and_warn(s.data.train, s.data.keys()) if s.data.train else []
+    config = _with_isolated_atoms(s.fit_config(), frames, starts)
     return Campaign(
-        s.output.folder, s.labeller.plan(), config=s.fit_config(), rules=s.learning.rules(), frames=frames,
+        s.output.folder, s.labeller.plan(), config=config, rules=s.learning.rules(), frames=frames,
         start_model=s.learning.model, resume=resume,
     )  # fmt: skip
+
+
+def _with_isolated_atoms(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms]) -> FitConfig:
+    """With the isolated-atom energies of the data, if these have all elements: what is fitted changes with every label."""
+    structures = all_labelled(frames) if frames else []
+    species = {int(z) for atoms in (*frames, *starts) for z in atoms.numbers}
+    given = {atomic_numbers[symbol] for symbol in config.isolated_atom_energies or {}}
+    if not species <= given | set(isolated_atoms(structures)):
+        return config
+    return with_isolated_atoms(config, structures, sorted(species))
 
 
 def _start(structure: StructureSettings) -> Atoms:

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from .drivers.ipi import PATIENCE
 from .drivers.ipi_evaluator import Committee
 from .drivers.ipi_socket import PREFIX, Address
+from .label_keys import LabelKeys
 from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.dynamics import DynamicsPlan
@@ -40,9 +41,19 @@ Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
 class DataSettings(Settings):
     """Labelled structures."""
 
-    train: str | list[str] = Field([], description="a file or a list of files with labelled structures")
+    train: str | list[str] = Field([], description='files, globs, folders or "file@0:100" of labelled structures')
     test: str | list[str] | None = Field(None, description="errors on these are in the closing table")
-    isolated_atom_energies: dict[str, float] | None = Field(None, description="eV by symbol; fitted when left out")
+    isolated_atom_energies: dict[str, float] | None = Field(
+        None, description="eV by symbol; when left out those of isolated atoms in the data, or fitted"
+    )
+    energy_key: str | None = Field(None, description="of total energies, eV; well-known names are found and said")
+    forces_key: str | None = Field(None, description="of forces, eV/A; likewise")
+    stress_key: str | None = Field(None, description="of stresses, eV/A^3 in ASE's sign; likewise")
+    virial_key: str | None = Field(None, description="of virials, -stress * volume, eV; likewise")
+
+    def keys(self) -> LabelKeys:
+        """The names of labels that were given."""
+        return LabelKeys(self.energy_key, self.forces_key, self.stress_key, self.virial_key)
 
     @model_validator(mode="after")
     def _real_elements(self) -> DataSettings:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str
 
 from .durable import atomic_write
-from .errors import DataError
+from .errors import DataError, StructureError
+from .structure_files import Files, read_files
 
 DEFAULT_CONFIG_TYPE = "default"
+BELONGING = {"positions", "numbers", "cell", "pbc"}
+"""What labels belong to; ASE's check also compares charges and moments that a calculation starts from."""
+SAME_PLACE = 1e-8
+"""A: rounding of structure files, not a displacement."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +68,88 @@ class LabelledStructure:
 def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     """The labels that `atoms.calc` holds; nothing is calculated.
 
+    A stress of zeros without three cell vectors says nothing, and is not taken.
+
     Raises
     ------
+    StructureError
+        If there are no atoms.
     DataError
-        If there is no label at all, or one has the wrong shape or is not finite.
+        If there is no label at all, if they belong to other atoms, or one has the wrong shape or is not finite.
     """
+    if not len(atoms):
+        raise StructureError(f"{name}: holds no atoms; remove this structure")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     # the forces are the derivative of the free energy, where a code's smearing makes the two differ
     energy = results.get("free_energy", results.get("energy"))
     forces, stress = results.get("forces"), results.get("stress")
     if energy is None and forces is None and stress is None:
         raise DataError(f"{name}: no energy, forces or stress attached; run a calculator or read labelled data")
+    _check_they_are_its_own(atoms, name)
     for key, value, sizes in (
         ("energy", energy, (1,)),
         ("forces", forces, (3 * len(atoms),)),
         ("stress", stress, (6, 9)),
     ):
-        if value is not None and (np.size(value) not in sizes or not np.all(np.isfinite(value))):
-            raise DataError(
-                f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it"
-            )
+        if value is not None:
+            _check_label(f"{name}: {key}", value, sizes)
+    if stress is not None and atoms.cell.rank < 3:
+        if np.any(stress):
+            raise DataError(f"{name}: a stress without three cell vectors; give the cell, or remove the stress")
+        stress = None
+        if energy is None and forces is None:
+            raise DataError(f"{name}: no label but a stress without three cell vectors; remove this structure")
     config_type = str(atoms.info.get("config_type", DEFAULT_CONFIG_TYPE))
     return LabelledStructure(
         atoms=atoms,
-        energy=None if energy is None else float(energy),
+        energy=None if energy is None else float(np.reshape(energy, ())),
         forces=None if forces is None else np.asarray(forces, float).reshape(-1, 3),
         virial=None if stress is None else -stress_matrix(stress) * atoms.get_volume(),
         config_type=config_type,
         name=name,
+    )
+
+
+def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
+    """DataError where a calculator was last asked about other atoms, or the atoms have moved since: ASE's own check."""
+    if getattr(atoms.calc, "atoms", None) is None or not hasattr(atoms.calc, "check_state"):
+        return
+    changed = sorted(BELONGING.intersection(atoms.calc.check_state(atoms, tol=SAME_PLACE)))
+    if changed:
+        raise DataError(
+            f"{name}: its calculator holds labels of other {' and '.join(changed)}: it has been used for another structure "
+            "since, or this one was changed; keep labels with atoms.calc = SinglePointCalculator(atoms, **atoms.calc.results) "
+            "right after they are calculated"
+        )
+
+
+def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
+    """DataError unless a label is so many finite real numbers."""
+    array = np.asarray(value)
+    if array.dtype.kind in "iuf" and array.size in sizes and np.all(np.isfinite(array)):
+        return
+    numbers = " or ".join(map(str, sizes))
+    if array.dtype.kind == "c":
+        problem = "holds complex numbers"
+    elif array.dtype.kind not in "iuf":
+        problem = f"= {str(value)[:60]!r} is not a number" if sizes == (1,) else "does not hold numbers"
+    elif array.size in sizes:
+        problem = f"= {value} is not finite" if array.size == 1 else "is not finite everywhere"
+    else:
+        problem = f"has {array.size} components, not {numbers}"
+    raise DataError(f"{what} {problem}; repair or remove it")
+
+
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """Whether a structure is one atom alone: nothing is periodic, or its config_type says so (isolated_atom, IsolatedAtom)."""
+    return len(atoms) == 1 and (not atoms.pbc.any() or is_said_isolated(atoms))
+
+
+def is_said_isolated(atoms: Atoms) -> bool:
+    """Whether the config_type is isolated_atom, in any spelling."""
+    return str(atoms.info.get("config_type", "")).lower().replace("_", "").replace("-", "") in (
+        "isolatedatom",
+        "isolatedatoms",
     )
 
 
@@ -127,31 +185,22 @@ def stress_voigt(stress: np.ndarray) -> np.ndarray:
 
 
 def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:
-    """`labelled` for each of the frames, numbered from 0; DataError when there are none."""
-    structures = [labelled(atoms, f"{name} {k}") for k, atoms in enumerate(frames)]
+    """`labelled` for each of the frames, named by `info["frame"]` or numbered from 0; DataError when there are none."""
+    structures = [labelled(atoms, name_of(atoms, f"{name} {k}")) for k, atoms in enumerate(frames)]
     if not structures:
         raise DataError(f"{name}: no structures; give at least one labelled structure")
     return structures
 
 
-def read_structures(files: str | Path | Sequence[str | Path]) -> list[Atoms]:
-    """All frames of one file or of several, anything that ase.io reads; DataError names a file that cannot be read."""
-    frames: list[Atoms] = []
-    for file in [files] if isinstance(files, str | Path) else files:
-        if not Path(file).is_file():
-            raise DataError(
-                f"{file}: no such file; give the path of a structure file relative to the working directory"
-            )
-        try:
-            found = ase.io.read(file, index=":")
-        except Exception as error:  # ase.io raises whatever its many parsers happen to
-            raise DataError(f"{file}: cannot be read as a structure file: {error}") from error
-        for k, atoms in enumerate(found):
-            atoms.info.setdefault("frame", f"{file}[{k}]")
-        frames.extend(found)
-    if not frames:
-        raise DataError(f"{files}: holds no structures")
-    return frames
+def name_of(atoms: Atoms, otherwise: str) -> str:
+    """Where a structure is from, for messages: file and frame of those that were read."""
+    frame = atoms.info.get("frame")
+    return frame if isinstance(frame, str) else otherwise
+
+
+def read_structures(files: Files) -> list[Atoms]:
+    """All frames that `read_files` finds, in one list; labels under ASE's names only. Raises as it does."""
+    return [atoms for _, frames in read_files(files) for atoms in frames]
 
 
 def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:

@@ -78,6 +78,7 @@ CONTENTS: dict[TemplateKind, Contents] = {
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
+    "energy_key": '"REF_energy"', "forces_key": '"REF_forces"', "stress_key": '"REF_stress"', "virial_key": '"REF_virial"',
     "adapt": '["force_noise"]',
     "scheduler": '"tcp://node1:8786"', "tls": '{ ca = "ca.pem", certificate = "client.pem", key = "client-key.pem" }',
     "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("structures", "neighbours"),
+    ("structure_files", "structures", "label_keys", "reading", "neighbours"),
     ("descriptors",),
     ("models",),
     ("checks", "interop", "drivers", "labellers"),
@@ -25,6 +25,7 @@ LAYERS = [
         "templates",
         "templates_ipi",
         "cli",
+        "cli_data",
         "cli_driver",
         "cli_template",
         "__main__",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -117,13 +117,19 @@ def switch(distances: np.ndarray, bonds: np.ndarray) -> tuple[np.ndarray, np.nda
     return 1 - t**3 * (10 - 15 * t + 6 * t**2), -30 * t**2 * (1 - t) ** 2 / width
 
 
-def fit_isolated_atom_energies(structures: Sequence[LabelledStructure], species: Sequence[int]) -> dict[int, float]:
-    """Least-squares energies per element, eV, for data that give none (minimum norm where compositions do not vary)."""
+def fit_isolated_atom_energies(
+    structures: Sequence[LabelledStructure], species: Sequence[int], known: Mapping[int, float] | None = None
+) -> dict[int, float]:
+    """Least-squares energies per element, eV, for data that give none (minimum norm where compositions do not vary); those that
+    are `known`, by atomic number, stay."""
+    known = known or {}
     with_energy = [s for s in structures if s.energy is not None]
     if not with_energy:
-        return dict.fromkeys(species, 0.0)
+        return dict.fromkeys(species, 0.0) | dict(known)
     counts = np.array([[np.count_nonzero(s.atoms.numbers == z) for z in species] for s in with_energy], float)
     weights = 1 / counts.sum(axis=1)
-    target = np.array([s.energy for s in with_energy])
-    solution = np.linalg.lstsq(counts * weights[:, None], target * weights, rcond=None)[0]
-    return dict(zip(species, solution.tolist(), strict=True))
+    fixed = np.array([known.get(z, 0.0) for z in species])
+    is_open = np.array([z not in known for z in species])
+    target = np.array([s.energy for s in with_energy]) - counts @ fixed
+    fixed[is_open] = np.linalg.lstsq(counts[:, is_open] * weights[:, None], target * weights, rcond=None)[0]
+    return dict(zip(species, fixed.tolist(), strict=True))

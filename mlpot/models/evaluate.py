@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from ..structures import LabelledStructure
 from .calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
+from .data_check import check_structures
 from .report import (
     Comparison,
     Errors,
@@ -43,6 +44,7 @@ class Evaluation:
 
 def evaluate(model: SparseGP, structures: Sequence[LabelledStructure]) -> Evaluation:
     """Predict every structure with its uncertainty and compare."""
+    check_structures(structures)
     comparisons = [compare(model, structure, uncertainty=True) for structure in structures]
     return Evaluation(
         overall=errors(comparisons),

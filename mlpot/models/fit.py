@@ -19,16 +19,17 @@ from ..descriptors.density_core import Y_00
 from ..descriptors.mixing import make_reduction
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
-from ..structures import LabelledStructure, all_labelled
+from ..structures import LabelledStructure, all_labelled, is_isolated_atom
 from ..threads import single_blas_thread
 from .adaptation import Freedom, adapted
 from .baseline import Baseline, fit_isolated_atom_energies
 from .candidates import choose_sparse_points
+from .data_check import fitting
 from .descriptor_tables import Tables, channels_of
 from .design_matrix import Group, noise_of
 from .factor import condition
 from .gather import Progress, silent
-from .label_check import calibration_of, covered, leave_out, some_structures, suspicious_labels
+from .label_check import LeftOut, calibration_of, covered, leave_out, some_structures, suspicious_labels
 from .learned_mixing import learn_mixing
 from .noises import left_open
 from .pair_term import PairTerm, species_pairs
@@ -73,14 +74,16 @@ def fit(
     Raises
     ------
     DataError
-        Labels that are missing everywhere, or not finite.
+        Labels that are missing everywhere, not finite, or of other atoms than those they are attached to.
+    StructureError, ConfigError
+        Structures that cannot be used; names and energies in `config` that the data contradict.
     FitError
         A singular covariance, a worker that died.
     """
     started = time.process_time()
     structures = all_labelled(frames)
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    config = resolve(config or FitConfig(), species)
+    config = resolve(fitting(config or FitConfig(), structures, species), species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)
@@ -92,15 +95,26 @@ def fit(
         model = task.model(posterior, terms)
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
-    alone, grouped = [found.alone for found in left_out], [found.grouped for found in left_out]
+    model = _with_report(task, model, posterior, left_out, trials)
+    return replace(model, report=replace(model.report, cpu_seconds=time.process_time() - started))
+
+
+def _with_report(
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
+) -> SparseGP:
+    """A model calibrated by the structures that were left out, and what the fit found of itself and of the labels."""
+    config = task.config
+    alone = [found.alone for found in left_out]
+    # nothing else says what the energy of a free atom is, so that leaving it out says nothing of the fit
+    bound = [found for found in left_out if not is_isolated_atom(found.alone.structure.atoms)] or left_out
+    grouped = [found.grouped for found in bound]
     model = model.calibrated(calibration_of(grouped))
     noises = model.noises.by_label()
-    noises["energy"] = min(noises["energy"], task.config.energy_noise or np.inf)  # wrong labels raise it
+    noises["energy"] = min(noises["energy"], config.energy_noise or np.inf)  # wrong labels raise it
     report = replace(
-        _report(task, model, posterior, alone if config.check_labels else [], trials),
+        _report(task, model, posterior, [found.alone for found in bound] if config.check_labels else [], trials),
         suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
         coverage=covered(grouped, model.calibration),
-        cpu_seconds=time.process_time() - started,
     )
     return replace(model, report=report)
 

@@ -13,10 +13,11 @@ from ase import Atoms
 from ..descriptors.density import SoapDescriptor, species_indices
 from ..errors import ConfigError, FitError
 from ..neighbours import find_pairs
-from ..structures import LabelledStructure, labelled
+from ..structures import LabelledStructure, labelled, name_of
 from ..threads import n_threads, single_blas_thread
 from .adaptation import STEPS, Freedom, Hyperparameters, adapted
 from .baseline import Baseline
+from .data_check import check_structures
 from .descriptor_tables import Tables
 from .design_matrix import Design, noise_of, parts_of
 from .fit import default_energy_scale, empty_term, make_baseline, open_blocks
@@ -157,7 +158,10 @@ class Fit:
         DataError, StructureError, ConfigError, FitError
             For labels or points that cannot be used; the fit is left as it was.
         """
-        structures = [labelled(a, f"structure {len(self.structures) + k}") for k, a in enumerate(new_structures)]
+        structures = [
+            labelled(a, name_of(a, f"structure {len(self.structures) + k}")) for k, a in enumerate(new_structures)
+        ]
+        check_structures(structures)
         for structure in structures:
             species_indices(structure.atoms.numbers, self.species)
             find_pairs(structure.atoms, max(term.cutoff for term in self.terms))

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from ..errors import FitError
-from ..structures import LabelledStructure, symmetric_matrix
+from ..structures import LabelledStructure, is_isolated_atom, symmetric_matrix
 from ..threads import single_blas_thread
 from .calibration import SYMMETRIC, Calibration, ErrorsAndDeviations, coverage, fit_calibration
 from .design_matrix import Design, Group, parts_of
@@ -269,6 +269,8 @@ def suspicious_labels(comparisons: Sequence[Comparison], noises: Mapping[str, fl
         sizes, atoms = np.array([size for size, _ in found_sizes]), [atom for _, atom in found_sizes]
         families = np.array([c.structure.config_type for c in comparisons])
         for k in np.flatnonzero(np.isfinite(sizes)).tolist():
+            if is_isolated_atom(comparisons[k].structure.atoms):  # no other structure could confirm it
+                continue
             typical = _typical(sizes, families == families[k])
             if sizes[k] > SUSPICIOUS * max(typical, noises.get(label, 0.0)):
                 own = comparisons[k].structure

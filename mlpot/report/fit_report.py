@@ -58,7 +58,7 @@ def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
     r = model.report
     if r is None:
         return rows
-    how = "fitted, as none were given" if r.isolated_atom_energies_fitted else "given"
+    how = "fitted, as none were given" if r.isolated_atom_energies_fitted else "given, or of isolated atoms"
     energies = ", ".join(f"{chemical_symbols[z]} {e:.6f} eV" for z, e in r.isolated_atom_energies.items())
     return [
         *rows,

@@ -14,7 +14,8 @@ from ase.data import chemical_symbols
 from ..errors import DataError
 from ..models.evaluate import evaluate
 from ..models.soap_term import SoapTerm
-from ..structures import all_labelled, read_structures
+from ..reading import read_labelled
+from ..structures import all_labelled
 from .environment_map import environment_map
 from .frames import sampled_frames
 from .html import captioned, table, warning
@@ -103,7 +104,7 @@ def check_section(run: Run) -> list[str]:
     if run.model is None or not file.exists():
         return []
     try:
-        structures = all_labelled(read_structures(file), str(file))
+        structures = all_labelled(read_labelled(file).frames, str(file))
     except DataError as error:  # the page is about the run; this file is somebody else's
         return [warning(str(error))]
     found = evaluate(run.model, [replace(s, config_type=CHECK_FILE) for s in structures])

@@ -1,0 +1,122 @@
+"""What is looked at before a fit begins: structures that no model can take, names that no structure has, isolated atoms."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from ase.data import chemical_symbols
+
+from ..errors import ConfigError, DataError, StructureError
+from ..label_keys import overlooked
+from ..neighbours import SHORTEST_DISTANCE, find_pairs
+from ..structures import DEFAULT_CONFIG_TYPE, LabelledStructure, is_isolated_atom, is_said_isolated
+from .baseline import fit_isolated_atom_energies
+from .settings import FitConfig
+from .unit_check import unit_doubts
+
+log = logging.getLogger(__name__)
+SAME_ENERGY = 0.01
+"""eV: up to this difference two energies of an isolated atom are one, rounded."""
+
+
+def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> FitConfig:
+    """The configuration for a fit to structures that have been looked at: with the energies of isolated atoms among them.
+
+    Labels that look wrong without being unusable are said by warnings.
+
+    Raises
+    ------
+    StructureError, ConfigError, DataError
+        See `check_structures`, `check_config_types`, `with_isolated_atoms`.
+    """
+    check_structures(structures)
+    warn_of_overlooked(structures)
+    check_config_types(config, structures)
+    for doubt in unit_doubts(structures):
+        log.warning("%s", doubt)
+    return with_isolated_atoms(config, structures, species)
+
+
+def check_structures(structures: Iterable[LabelledStructure]) -> None:
+    """StructureError with the name of a structure whose atoms overlap, or whose cell or positions cannot be used."""
+    for s in structures:
+        try:
+            find_pairs(s.atoms, SHORTEST_DISTANCE)
+        except StructureError as error:
+            raise type(error)(f"{s.name}: {error}") from error
+
+
+def warn_of_overlooked(structures: Sequence[LabelledStructure]) -> None:
+    """A warning for labels under well-known names in info or arrays: a fit takes what calculators hold."""
+    found = Counter(key for s in structures for key in overlooked(s.atoms))
+    if found:
+        named = ", ".join(f"{key!r} ({n} of {len(structures)})" for key, n in found.items())
+        log.warning("labels in info or arrays are not used: %s; mlpot.read(file) attaches them", named)
+
+
+def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure]) -> None:
+    """ConfigError for a name in `config_type_noise` that no structure has; "default" may be without any."""
+    present = {s.config_type for s in structures}
+    for name in sorted(set(config.config_type_noise) - present - {DEFAULT_CONFIG_TYPE}):
+        near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]!r}?" if near else f"the data has {sorted(present)}"
+        raise ConfigError(f"config_type_noise.{name}: no structure has this config_type; {remedy}")
+
+
+def isolated_atoms(structures: Iterable[LabelledStructure]) -> dict[int, LabelledStructure]:
+    """By atomic number a structure that is one atom alone, with an energy.
+
+    Raises
+    ------
+    DataError
+        A config_type isolated_atom of several atoms, or two atoms of an element with different energies.
+    """
+    found: dict[int, LabelledStructure] = {}
+    for s in structures:
+        if is_said_isolated(s.atoms) and s.n_atoms > 1:
+            raise DataError(f"{s.name}: config_type = {s.config_type!r}, but {s.n_atoms} atoms; rename its config_type")
+        if s.energy is None or not is_isolated_atom(s.atoms):
+            continue
+        first = found.setdefault(int(s.atoms.numbers[0]), s)
+        if abs(first.energy - s.energy) > SAME_ENERGY:
+            raise DataError(
+                f"{s.name}: an isolated {s.atoms.symbols[0]} of {s.energy:.8g} eV, but {first.energy:.8g} eV in {first.name}; "
+                "keep one of them"
+            )
+    return found
+
+
+def with_isolated_atoms(
+    config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]
+) -> FitConfig:
+    """With the energies that isolated atoms in the data have, where the configuration gives none.
+
+    Elements without one are fitted beside them. Without any isolated atom the configuration is returned as it is.
+
+    Raises
+    ------
+    ConfigError
+        An energy that was given and is not that of the isolated atom in the data.
+    DataError
+        See `isolated_atoms`.
+    """
+    atoms = isolated_atoms(structures)
+    given = config.isolated_atom_energies or {}
+    for number, s in atoms.items():
+        symbol = chemical_symbols[number]
+        if symbol in given and abs(given[symbol] - s.energy) > SAME_ENERGY:
+            raise ConfigError(
+                f"isolated_atom_energies.{symbol} = {given[symbol]:.8g} eV, but {s.name} is an isolated {symbol} of "
+                f"{s.energy:.8g} eV; remove one of them"
+            )
+    found = {number: s.energy for number, s in atoms.items() if chemical_symbols[number] not in given}
+    if not found:
+        return config
+    energies = {chemical_symbols[number]: energy for number, energy in found.items()} | given
+    if config.isolated_atom_energies is None and not set(species) <= set(found):
+        fitted = fit_isolated_atom_energies(structures, species, found)
+        energies = {chemical_symbols[number]: energy for number, energy in fitted.items()}
+    return config.model_copy(update={"isolated_atom_energies": energies})

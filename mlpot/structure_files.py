@@ -1,0 +1,180 @@
+"""Structure files as people name them: one, several, a glob, a folder, some frames of one; whatever ase.io reads."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import ase.db
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
+from ase.io.formats import UnknownFileTypeError, filetype, string2index
+
+from .errors import DataError
+
+Files = str | Path | Sequence[str | Path]
+DATABASES = ("db", "json", "aselmdb")
+ENDINGS = (
+    ".xyz",
+    ".extxyz",
+    ".traj",
+    ".db",
+    ".aselmdb",
+    ".json",
+    ".xml",
+    ".out",
+    ".cif",
+    ".vasp",
+    ".gz",
+    ".xz",
+    ".bz2",
+)
+"""What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
+BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
+TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
+HIDDEN = "mlpot_tensor_"
+
+
+def read_files(files: Files) -> list[tuple[str, list[Atoms]]]:
+    """Every file that `files` names, and its frames; `info["frame"]` says where a frame is from.
+
+    Parameters
+    ----------
+    files : str, Path or sequence of them
+        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, not those of folders in it), or some frames of a file
+        in ASE's way: "file.xyz@0:100:5".
+
+    Raises
+    ------
+    DataError
+        A name without a file, a file that cannot be read (with the frame, where that can be told), or no structure at all.
+    """
+    found: list[tuple[str, list[Atoms]]] = []
+    for name in [files] if isinstance(files, str | Path) else files:
+        found += [(file, _read(file, index)) for file, index in _expanded(str(name))]
+    if not any(frames for _, frames in found):
+        raise DataError(f"{files}: holds no structures")
+    return found
+
+
+def _expanded(name: str) -> list[tuple[str, int | slice]]:
+    """The files behind one name, sorted, and which of their frames are meant."""
+    path, index = name, cast("int | slice", slice(None))
+    if "@" in Path(name).name and not Path(name).exists():
+        path, text = name.rsplit("@", 1)
+        index = _index(name, text)
+    if Path(path).is_file():
+        return [(path, index)]
+    if Path(path).is_dir():
+        files = sorted(str(file) for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file))
+        if not files:
+            raise DataError(f"{name}: no structure file in this folder; name files, or a glob such as {path}/*.xyz")
+    else:
+        files = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        if not files and glob.has_magic(path):
+            raise DataError(f"{name}: no file matches; give a glob relative to the working directory")
+        if not files:
+            raise DataError(
+                f"{name}: no such file; give the path of a structure file relative to the working directory"
+            )
+    return [(file, index) for file in files]
+
+
+def _index(name: str, text: str) -> int | slice:
+    """The frames behind an @."""
+    index: int | slice | str = text
+    with suppress(ValueError):
+        index = string2index(text)
+    if isinstance(index, str):
+        raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
+    return index
+
+
+def _is_of_structures(file: Path) -> bool:
+    return not file.name.startswith(".") and (file.suffix in ENDINGS or file.name.startswith(BEGINNINGS))
+
+
+def _read(file: str, index: int | slice) -> list[Atoms]:
+    """The frames of one file that an index means, numbered as in the whole file."""
+    frames = _frames(file)
+    if isinstance(index, slice) and _counts_from_the_start(index):
+        numbered = list(islice(enumerate(frames), index.start, index.stop, index.step))
+    else:
+        numbered = list(enumerate(frames))
+        try:
+            numbered = numbered[index] if isinstance(index, slice) else [numbered[index]]
+        except IndexError as error:
+            raise DataError(f"{file}@{index}: the file has {len(numbered)} frames; choose one of them") from error
+    for k, atoms in numbered:
+        if isinstance(atoms.info.get("frame", ""), str):  # a number of the user's own stays
+            atoms.info["frame"] = f"{file}[{k}]"
+    return [atoms for _, atoms in numbered]
+
+
+def _counts_from_the_start(index: slice) -> bool:
+    """Whether frames behind the last one meant need not be read."""
+    return (index.start or 0) >= 0 and (index.stop is None or index.stop >= 0) and (index.step or 1) > 0
+
+
+def _frames(file: str) -> Iterator[Atoms]:
+    """Frame by frame, so that an error says where it is."""
+    k = 0
+    try:
+        kind = _kind(file)
+        for atoms in _database(file) if kind in DATABASES else _plain(file, kind):
+            yield atoms
+            k += 1
+    except Exception as error:  # ase.io raises whatever its many parsers happen to
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
+        raise DataError(f"{where}: cannot be read as a structure file: {text}; repair or remove it") from error
+
+
+def _kind(file: str) -> str:
+    """ASE's name of the format; extended XYZ also where atoms of a lone frame are none."""
+    try:
+        return filetype(file)
+    except UnknownFileTypeError:
+        return "extxyz" if file.endswith(("xyz", ".xyz.gz")) else ""
+
+
+def _plain(file: str, kind: str) -> Iterator[Atoms]:
+    if kind == "extxyz":
+        return ase.io.iread(file, index=":", format=kind, properties_parser=comment_line)
+    return ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
+
+
+def _database(file: str) -> Iterator[Atoms]:
+    """Rows of an ASE database; key-value pairs and data, which ase.io leaves out, are in info."""
+    with ase.db.connect(file, serial=True) as rows:
+        for row in rows.select():
+            atoms = row.toatoms()
+            atoms.info.update({**row.get("data", {}), **row.key_value_pairs})
+            yield atoms
+
+
+def comment_line(text: str) -> dict[str, Any]:
+    """The comment line of extended XYZ as ASE reads it, but a stress or virial may have six numbers, xx yy zz yz xz xy.
+
+    ASE refuses all but nine there, with an error that names no frame. What has neither six nor nine numbers is left as it is for
+    those who know the frame.
+    """
+    values = key_val_str_to_dict(TENSORS.sub(HIDDEN + r"\1", text))
+    for key in ("stress", "virial"):
+        if HIDDEN + key in values:
+            values[key] = _tensor(values.pop(HIDDEN + key))
+    return values
+
+
+def _tensor(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.shape == (9,):
+        return array.reshape(3, 3, order="F")
+    return array

@@ -40,6 +40,8 @@ from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
 FORMAT = Format("mlpot-model", 4, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+ROUNDING = 1e-6
+"""Of features."""
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -208,7 +210,8 @@ def _term(header: TermHeader, stored: Stored, place: str) -> Term:
     tables = read_tables(stored, place, own.species, basis.n_max, basis.l_max)
     descriptor = SoapDescriptor(**own.model_dump(exclude={"basis"}), basis=basis, **tables)
     shape = (None, descriptor.n_features)
-    points = tuple(stored.floats(f"{sparse}/{n}", shape) for n in range(header.n_arrays))
+    most = max(1.0, own.constant) + ROUNDING  # features are of norm 1, but for the constant
+    points = tuple(stored.floats(f"{sparse}/{n}", shape, -most, most) for n in range(header.n_arrays))
     if descriptor.table.knots.size and not np.all(np.isfinite(descriptor.table.knots)):
         raise ValueError(f"{place}: radial functions of these parameters are not finite")
     return SoapTerm(descriptor, values["zeta"], values["energy_scales"], points)
@@ -217,7 +220,7 @@ def _term(header: TermHeader, stored: Stored, place: str) -> Term:
 def _three_body_term(header: ThreeBodyHeader, stored: Stored, sparse: str) -> ThreeBodyTerm:
     lengths = stored.positive(f"{sparse}/0", (3,))
     check_lengths(header.cutoff, **{f"{sparse}/0, {axis}": lengths[k] for k, axis in ((0, "first"), (2, "third"))})
-    coordinates = stored.floats(f"{sparse}/1", (None, 3))
+    coordinates = stored.floats(f"{sparse}/1", (None, 3), -LONGEST_COORDINATE**2, LONGEST_COORDINATE**2)
     cutoffs = stored.floats(f"{sparse}/2", (len(coordinates),), 0.0, 1.0)
     values = header.model_dump(exclude={"type", "n_arrays"})
     return ThreeBodyTerm(**values, length_scales=lengths, sparse_coordinates=coordinates, sparse_cutoffs=cutoffs)

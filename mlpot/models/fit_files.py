@@ -23,7 +23,7 @@ from .headers import LONGEST_COORDINATE, FitHeader, checked_config, parsed
 from .pair_term import PairTerm
 from .settings import SoapTermSettings
 from .soap_term import SoapTerm
-from .stored import LARGEST, Stored
+from .stored import Stored
 from .terms import FittedTerm
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT = Format("mlpot-fit", 3, "fit", "`Fit.save`", "make it anew from the data")
 
+ROUNDING = 1e-6
+"""Of features, which are of norm 1."""
 MOST_ATOMS = 10_000_000
 
 
@@ -108,7 +110,7 @@ def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarra
     """Sparse points of every block of every term."""
     found = []
     for k, term in enumerate(terms):
-        low, high = (0.0, LONGEST_COORDINATE) if isinstance(term, PairTerm) else (-LARGEST, LARGEST)
+        low, high = (0.0, LONGEST_COORDINATE) if isinstance(term, PairTerm) else (-1 - ROUNDING, 1 + ROUNDING)
         names = [f"points/{k}/{n}" for n in range(len(term.points))]
         shapes = [(None, *block.shape[1:]) for block in term.points]
         found.append(tuple(stored.floats(name, shape, low, high) for name, shape in zip(names, shapes, strict=True)))

@@ -20,8 +20,8 @@ DEEPEST = 4
 """Levels of names, as in terms/0/contractions/kept."""
 MOST_OBJECTS = 50_000
 """Data sets and groups; the terms of forty elements need a thousand."""
-LARGEST = 1e100
-"""Numbers beyond are not of this world, and their squares not of this machine."""
+LARGEST = 1e30
+"""Numbers beyond are not of this world, and products of a few of them not of this machine."""
 LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS)
 Size = int | None
 """Of one axis; None: any."""

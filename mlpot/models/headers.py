@@ -249,11 +249,11 @@ def parsed(schema: type[Said], text: str, place: str = "header") -> Said:
 def first_problem(error: ValidationError) -> str:
     """Key, value and what is wrong with it."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    key = quoted(".".join(str(part) for part in problem["loc"]), 80).strip("'")
     said = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("missing", "value_error"):
-        return f"{quoted(key, 80)}: {said}" if key else said
-    return f"{quoted(key, 80)} = {quoted(problem['input'])}: {said}"
+        return f"{key}: {said}" if key else said
+    return f"{key} = {quoted(problem['input'])}: {said}"
 
 
 def checked_config(values: Mapping[str, Any]) -> FitConfig:

@@ -98,12 +98,17 @@ def work(name: str, folder: Path, begin: int, end: int) -> None:
         for file, data in kept.items():
             file.write_bytes(data)
         what = target.damage(folder, np.random.default_rng([number, 7]))
-        print(json.dumps([number, "begun", what]), flush=True)
+        _say([number, "begun", what])
         started = time.monotonic()
         said, detail = outcome(target, folder, good)
         if time.monotonic() - started > 0.5 * SECONDS_EACH:
             said = "hang"
-        print(json.dumps([number, said, detail[:300]]), flush=True)
+        _say([number, said, detail[:300]])
+
+
+def _say(line: list) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def fuzz(name: str, folder: Path, n_inputs: int, first: int = 0) -> tuple[Counter, list[str]]:

@@ -117,7 +117,8 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     ------
     StructureError
         Empty structure, positions or cell that are not finite, no volume along periodic directions, atoms
-        closer than `SHORTEST_DISTANCE`, more than `MOST_NEIGHBOURS` neighbours of an atom on average, or a cutoff that is not a positive number.
+        closer than `SHORTEST_DISTANCE`, more than `MOST_NEIGHBOURS` neighbours of an atom on average, or a cutoff that is not
+        a positive number.
     """
     _check_structure(atoms)
     return _pairs(atoms, _candidates(atoms, _checked_cutoff(cutoff)), cutoff)

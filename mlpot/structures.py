@@ -80,6 +80,8 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
         ("forces", forces, (3 * len(atoms),)),
         ("stress", stress, (6, 9)),
     ):
+        if np.iscomplexobj(value):
+            raise DataError(f"{name}: {key} is complex; labels are real numbers: attach its real part, if the rest is zero")
         if value is not None and (np.size(value) not in sizes or not np.all(np.isfinite(value))):
             raise DataError(
                 f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it"

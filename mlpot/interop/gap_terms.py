@@ -247,8 +247,8 @@ def _soap_elements(coordinate: Coordinate, species: tuple[int, ...]) -> tuple[li
         centres = list(species)
     if sorted(order) != list(species) or not set(centres) <= set(species):
         raise UnsupportedPotentialError(
-            f"{options.place}: species_Z = {quoted(options.text('species_Z', '0'))}, Z = {quoted(options.text('Z', '0'))}: mlpot computes "
-            f"descriptors that see all elements of the potential, {list(species)}; evaluate this potential with QUIP"
+            f"{options.place}: species_Z = {quoted(options.text('species_Z', '0'))}, Z = {quoted(options.text('Z', '0'))}: mlpot "
+            f"computes descriptors that see all elements of the potential, {list(species)}; evaluate this potential with QUIP"
         )
     return order, centres
 

@@ -86,6 +86,8 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
             raise DataError(
                 f"{name}: {key} = {value} is not finite or not of {sizes[0]} components; repair or remove it"
             )
+    if stress is not None and atoms.cell.rank < 3:
+        raise DataError(f"{name}: has a stress but a cell without volume, {atoms.cell.array.tolist()}; remove it, or give the cell")
     config_type = str(atoms.info.get("config_type", DEFAULT_CONFIG_TYPE))
     return LabelledStructure(
         atoms=atoms,

@@ -91,7 +91,9 @@ class PairHeader(Shaped):
         _check_scales(self.energy_scales, self.energy_scale)
         n_kinds = len(self.species) * (len(self.species) + 1) // 2
         if self.n_arrays != n_kinds or len(self.contacts) not in (0, n_kinds):
-            raise ValueError(f"n_arrays = {self.n_arrays}, {len(self.contacts)} contacts: there are {n_kinds} pairs of elements")
+            raise ValueError(
+                f"n_arrays = {self.n_arrays}, {len(self.contacts)} contacts: there are {n_kinds} pairs of elements"
+            )
         if self.repulsion_length and self.repulsion_length < 0.01:
             raise ValueError(f"repulsion_length = {self.repulsion_length} A: must be 0 or at least 0.01 A")
         return self

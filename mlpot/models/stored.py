@@ -60,7 +60,9 @@ def _check_link(group: h5py.Group, name: str, place: str, n_objects: int) -> Non
         raise ValueError(f"{quoted(place)}: no such thing is in files of mlpot")
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{place}: is a {type(link).__name__}, which leads elsewhere; only what the file holds is read")
+        raise ValueError(
+            f"{place}: is a {type(link).__name__}, which leads elsewhere; only what the file holds is read"
+        )
     if group.get(name, getclass=True) not in (h5py.Group, h5py.Dataset):
         raise ValueError(f"{place}: is neither a data set nor a group")
 

@@ -77,8 +77,8 @@ def outcome(target: Target, folder: Path, good: Any) -> tuple[str, str]:
 def equal(first: Any, second: Any) -> bool:
     if isinstance(first, tuple) and isinstance(second, tuple):
         return len(first) == len(second) and all(map(equal, first, second))
-    if isinstance(first, np.ndarray):
-        return np.array_equal(first, second, equal_nan=True)
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        return first is not None and second is not None and np.array_equal(first, second, equal_nan=True)
     return first == second
 
 

@@ -102,7 +102,9 @@ def _edit_array(h5: h5py.File, name: str, kind: int, rng: np.random.Generator) -
         return f"{name} is a link"
     if kind == 6:
         what, new = _reshaped(np.asarray(value), rng)
-        h5.create_dataset(name, data=new, **({"chunks": True, "compression": "gzip"} if new.ndim and rng.random() < 0.1 else {}))
+        h5.create_dataset(
+            name, data=new, **({"chunks": True, "compression": "gzip"} if new.ndim and rng.random() < 0.1 else {})
+        )
         return f"{name} {what}"
     new = np.array(value, copy=True)
     place = tuple(int(rng.integers(size)) for size in new.shape) if new.size else ()

@@ -31,7 +31,8 @@ XML = """<GAP_made><Potential label="GAP_made" init_args="IP GAP label=GAP_made"
 <permutation i="1">1 </permutation><sparseX i="1" alpha="0.5" sparseCutoff="1.0"/><sparseX i="2" alpha="-.25" sparseCutoff="1.0"/>
 </gpCoordinates></gpSparse></GAP_params></GAP_made>
 """
-TOML = """output = "model.h5"
+TOML = """[output]
+model = "model.h5"
 [data]
 train = ["train.xyz"]
 [model]
@@ -53,7 +54,7 @@ def damage(folder: Path, rng: np.random.Generator) -> str:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     file = files[int(rng.integers(len(files)))]
     data = file.read_bytes()
-    if rng.random() < 0.5:
+    if rng.random() < 0.2:  # most random bytes are no text at all
         damaged, what = flipped(data, rng)
     else:
         begin = int(rng.integers(len(data)))
@@ -109,7 +110,9 @@ def _text(name: str, text: str) -> Callable[[Path], None]:
     return make
 
 
-STATE_TEXT = json.dumps({"version": 1, "walkers": [{"name": "a", "steps": 12, "energy": -1.5}], "learner": {"labels": [1, 2]}})
+STATE_TEXT = json.dumps(
+    {"version": 1, "walkers": [{"name": "a", "steps": 12, "energy": -1.5}], "learner": {"labels": [1, 2]}}
+)
 ENVIRONMENT_TEXT = json.dumps([{"mlpot": "0.1", "python": "3.11"}], indent=1)
 
 

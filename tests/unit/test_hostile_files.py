@@ -1,7 +1,9 @@
 """Files that somebody made to do harm, or that a disk has damaged: refused at load, in one line that says what is wrong."""
 
 import json
+import os
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -10,7 +12,7 @@ from conftest import make_frames
 from h5_edits import edited
 
 import mlpot
-from mlpot.errors import ModelFileError, StructureError, quoted
+from mlpot.errors import DataError, ModelFileError, StructureError, quoted
 from mlpot.neighbours import find_pairs
 from mlpot.report.fit_report import write_fit_report
 
@@ -231,6 +233,49 @@ def test_atoms_that_have_collapsed_are_an_error_before_memory_is_gone():
     cloud.set_cell(cloud.cell.array / 12, scale_atoms=True)
     with pytest.raises(StructureError, match="neighbours per atom"):
         find_pairs(cloud, 6.0)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x1", "..", "a/b", "x\x1b", ""])
+def test_sparse_points_lie_beside_the_xml(name, tmp_path):
+    from text_targets import make_gap
+
+    make_gap(tmp_path)
+    xml = tmp_path / "gp.xml"
+    element = ElementTree.fromstring(xml.read_text())
+    element.find(".//gpCoordinates").set("sparseX_filename", name)
+    text = ElementTree.tostring(element, encoding="unicode").replace("\x1b", "&#9;")
+    xml.write_text(text)
+    with pytest.raises(ModelFileError, match="plain name of a file beside the XML"):
+        mlpot.read_gap(xml)
+
+
+def test_sparse_points_are_a_regular_file_of_the_expected_size(tmp_path):
+    from text_targets import make_gap
+
+    make_gap(tmp_path)
+    sparse = tmp_path / "x1"
+    sparse.write_text("secret of the machine " * 100)
+    with pytest.raises(ModelFileError, match="bytes long, at most 256"):
+        mlpot.read_gap(tmp_path / "gp.xml")
+    sparse.write_text("y" * 250)
+    with pytest.raises(ModelFileError) as caught:
+        mlpot.read_gap(tmp_path / "gp.xml")
+    assert "y" * 50 in str(caught.value) and "y" * 60 not in str(caught.value)
+    sparse.unlink()
+    os.mkfifo(sparse)
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        mlpot.read_gap(tmp_path / "gp.xml")
+    sparse.unlink()
+    sparse.symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        mlpot.read_gap(tmp_path / "gp.xml")
+
+
+def test_labels_are_real():
+    atoms = make_frames(1)[0]
+    atoms.calc.results["forces"] = atoms.calc.results["forces"] + 1e-3j
+    with pytest.raises(DataError, match="forces is complex"):
+        mlpot.fit([atoms], mlpot.FitConfig(terms=TERMS))
 
 
 def test_markup_stays_text(small, tmp_path):

@@ -25,6 +25,8 @@ cdef struct Hits:
     Hit *items
     int64_t n
     int64_t room
+    int64_t most  # refused beyond
+    bint too_many
 
 
 cdef struct Grid:
@@ -52,6 +54,9 @@ cdef bint make_room(Hits *hits, int64_t extra) noexcept nogil:
     cdef Hit *grown
     if room <= hits.room:
         return True
+    if room > hits.most:
+        hits.too_many = True
+        return False
     room += room // 2
     grown = <Hit *> realloc(hits.items, room * sizeof(Hit))
     if grown is NULL:
@@ -259,10 +264,12 @@ def find_candidates(
     const double[:, ::1] cell,  # IN (3, 3) A, never flat
     tuple periodic,  # IN (3) bool
     double radius,
+    int64_t most_neighbours,  # of an atom, on average: more are not looked for
 ):
     """Offsets (n_atoms + 1), j (n_pairs), shifts (n_pairs, 3) of all pairs within `radius`, canonical order.
 
-    None if atoms are more than 1e7 cells away from the origin, or the radius spans more than 30000 cells.
+    None if atoms are more than 1e7 cells away from the origin, or the radius spans more than 30000 cells. OverflowError, before
+    memory is taken for them, if there are more neighbours than that.
     """
     cdef int64_t n_atoms = positions.shape[0], n_bins, atom
     cdef double[:, :, ::1] places = np.empty((3, n_atoms, 3))
@@ -271,7 +278,7 @@ def find_candidates(
     cdef int32_t[::1] starts, j
     cdef int32_t[:, ::1] shifts
     cdef Grid grid
-    cdef Hits hits = [NULL, 0, 0]
+    cdef Hits hits = [NULL, 0, 0, most_neighbours * n_atoms, False]
     cdef int k, found
     for k in range(3):
         grid.periodic[k] = periodic[k]
@@ -289,6 +296,8 @@ def find_candidates(
             found = search_all(&grid, &hits, &bounds[0, 0], &bounds[1, 1])
             for atom in range(n_atoms):
                 bounds[1, atom + 1] += bounds[1, atom]
+        if hits.too_many:
+            raise OverflowError(f"more than {most_neighbours} neighbours per atom")
         if not found:
             raise MemoryError(f"no memory for the neighbours of {n_atoms} atoms within {radius} A")
         offsets = np.array(bounds[1])

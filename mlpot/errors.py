@@ -1,8 +1,31 @@
 """The family of errors that mlpot raises on purpose; each message names the culprit, its value and the remedy."""
 
+import unicodedata
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of characters that steer a terminal or a reader instead of being seen."""
+
+
+def printable(text: str) -> str:
+    """A text whose control characters are escaped, line ends apart: a file's content cannot steer a terminal through a message."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def quoted(value: object, most: int = 60) -> str:
+    """A value out of a file as one short line for a message, its control characters and line ends escaped."""
+    text = printable(repr(value[: most + 1]) if isinstance(value, str) else str(value)).replace("\n", "\\n")
+    return text if len(text) <= most else text[: most - 3] + "..."
+
 
 class MlpotError(Exception):
     """Base of the family: catch it to catch everything that mlpot raises on purpose."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(MlpotError, ValueError):

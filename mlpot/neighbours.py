@@ -17,6 +17,9 @@ SHORTEST_DISTANCE = 0.1
 """Atoms nearer than this (A) are an error in the structure, not a close encounter."""
 DEFAULT_SKIN = 0.7
 """Verlet skin in A; 0.5 to 0.7 is best in solids and liquids alike for cutoffs from 4 to 6.5 A."""
+MOST_NEIGHBOURS = 5000
+"""Of an atom, on average: twice those of diamond within 15 A. Atoms that have more have collapsed, and their pairs would take all
+memory before the shortest of them is looked at."""
 FARTHEST = 1e8
 """Coordinates beyond this (A) have lost the digits that a distance needs."""
 ROUNDING = 1e-6
@@ -114,7 +117,8 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
     ------
     StructureError
         Empty structure, positions or cell that are not finite, no volume along periodic directions, atoms
-        closer than `SHORTEST_DISTANCE`, or a cutoff that is not a positive number.
+        closer than `SHORTEST_DISTANCE`, more than `MOST_NEIGHBOURS` neighbours of an atom on average, or a cutoff that is not
+        a positive number.
     """
     _check_structure(atoms)
     return _pairs(atoms, _candidates(atoms, _checked_cutoff(cutoff)), cutoff)
@@ -229,7 +233,14 @@ def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np
                 f"cell vector {vector} is shorter than {SHORTEST_DISTANCE} A: atoms overlap their images; "
                 "correct the cell or switch pbc off"
             )
-    candidates = find_candidates(np.ascontiguousarray(atoms.positions), cell, tuple(periodic), radius)
+    positions = np.ascontiguousarray(atoms.positions)
+    try:
+        candidates = find_candidates(positions, cell, tuple(periodic), radius, MOST_NEIGHBOURS)
+    except OverflowError as error:
+        raise StructureError(
+            f"{error} within {radius:g} A of {len(atoms)} atoms in a cell of lengths {atoms.cell.lengths().round(3).tolist()} A: "
+            "the atoms have collapsed, or the unit is not A; correct the cell, or shorten the cutoff"
+        ) from error
     if candidates is None:
         raise StructureError(
             f"cell = {cell.tolist()}: atoms are more than 1e7 cells from the origin, or the cutoff of "

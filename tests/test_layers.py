@@ -39,7 +39,7 @@ DISK_USERS = {
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
     "drivers/ase", "config", "cli", "cli_template",
-    "bench_peers", "interop/gap_xml", "interop/gap_coordinates",
+    "bench_peers", "interop/quip_text",
 }  # fmt: skip
 
 

@@ -73,12 +73,13 @@ def tabulate(basis: RadialBasis, tolerance: float = 1e-10) -> RadialTable:
     """
     intervals_in_step = 4
     while True:
-        table = _tabulate(basis, intervals_in_step)
-        if len(table.knots) > MAX_KNOTS:
+        # before there are any: functions too sharp would take all memory
+        if basis.cutoff / basis.cutoff_width * intervals_in_step > MAX_KNOTS:
             raise ConfigError(
                 f"radial functions with cutoff = {basis.cutoff} A, cutoff_width = {basis.cutoff_width} A are too sharp "
                 "to tabulate; raise cutoff_width or atom_sigma"
             )
+        table = _tabulate(basis, intervals_in_step)
         if _spline_error(basis, table) < tolerance:
             return table
         intervals_in_step = int(np.ceil(intervals_in_step * 1.25))

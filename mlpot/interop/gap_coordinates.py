@@ -13,11 +13,13 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from ..errors import ModelFileError, UnsupportedPotentialError
-from .quip_text import Arguments, attribute, child, flag, integer, number, numbers, positive
+from ..errors import ModelFileError, UnsupportedPotentialError, quoted
+from .quip_text import Arguments, attribute, child, flag, integer, number, numbers, positive, read_regular
 
 SQUARED_EXPONENTIAL, DOT_PRODUCT = 1, 2
 """QUIP's numbers of covariance types."""
+WORD = 64
+"""Bytes of a number in a text at most; QUIP writes 24."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ def read_coordinate(element: Element, file: Path) -> Coordinate:
     UnsupportedPotentialError
         Not sparsified, or with permutations.
     """
-    place = f"{file}: gpCoordinates {element.get('label', '')!r}"
+    place = f"{file}: gpCoordinates {quoted(element.get('label', ''))}"
     text = child(element, "descriptor", place).text or ""
     options = Arguments.parse(text, f"{place}, descriptor")
     if not options.words:
-        raise ModelFileError(f"{place}: <descriptor> is {text.strip()!r} and names no descriptor; restore the file")
+        raise ModelFileError(f"{place}: <descriptor> is {quoted(text.strip())} and names no descriptor; restore the file")
     if not flag(attribute(element, "sparsified", place), f"{place}: sparsified"):
         raise UnsupportedPotentialError(f"{place}: sparsified = F: a full Gaussian process; fit it with sparse points")
     n_dimensions, n_sparse = (integer(attribute(element, key, place), f"{place}: {key}") for key in _COUNTS)
@@ -138,13 +140,8 @@ def _sparse_points(
     name = element.get("sparseX_filename")
     if name is None:
         return np.array([_inline(point, shape[1], place) for point in points]).reshape(shape)
-    source = file.parent / name
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise ModelFileError(
-            f"{source}: cannot be read ({error.strerror}), but {place} needs its sparse points; put it beside the XML"
-        ) from error
+    source = file.parent / _plain_name(name, place)
+    data = read_regular(source, f"{place} needs its sparse points; put it beside the XML", shape[0] * shape[1] * WORD)
     values = numbers(data, str(source))
     if len(values) != shape[0] * shape[1]:
         raise ModelFileError(
@@ -159,6 +156,15 @@ def _sparse_points(
             "potential: restore it"
         )
     return values.reshape(shape)
+
+
+def _plain_name(name: str, place: str) -> str:
+    """The name of a file beside the XML; ModelFileError for a path that leads elsewhere."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise ModelFileError(
+            f"{place}: sparseX_filename = {quoted(name)}: must be the plain name of a file beside the XML; put it there"
+        )
+    return name
 
 
 def _inline(point: Element, n_dimensions: int, place: str) -> np.ndarray:

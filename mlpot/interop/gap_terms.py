@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import GapRadialBasis, cosine_cutoff
-from ..errors import MlpotError, ModelFileError, UnsupportedPotentialError
+from ..errors import MlpotError, ModelFileError, UnsupportedPotentialError, quoted
 from ..models.pair_term import PairTerm, species_pairs
 from ..models.soap_term import SoapTerm
 from ..models.terms import Term
@@ -94,7 +94,7 @@ def terms_of(coordinates: Sequence[Coordinate], version: int) -> tuple[tuple[int
     for coordinate in coordinates:
         if coordinate.kind not in _PARTS:
             raise UnsupportedPotentialError(
-                f"{coordinate.place}: descriptor {coordinate.kind!r}: mlpot computes {', '.join(_PARTS)}; evaluate this "
+                f"{coordinate.place}: descriptor {quoted(coordinate.kind)}: mlpot computes {', '.join(_PARTS)}; evaluate this "
                 "potential with QUIP"
             )
     species = tuple(sorted({z for coordinate in coordinates for z in _named_elements(coordinate)}))
@@ -239,7 +239,7 @@ def _soap_elements(coordinate: Coordinate, species: tuple[int, ...]) -> tuple[li
         if len(found) != options.integer(key, "1"):
             name = {"n_species": "species_Z", "n_Z": "Z"}[key]
             raise ModelFileError(
-                f"{options.place}: {name} = {options.text(name, '')!r}, but {key} = {options.text(key, '1')}; restore the file"
+                f"{options.place}: {name} = {quoted(options.text(name, ''))}, but {key} = {options.text(key, '1')}; restore the file"
             )
     if order == [0] and len(species) == 1:
         order = list(species)
@@ -247,8 +247,8 @@ def _soap_elements(coordinate: Coordinate, species: tuple[int, ...]) -> tuple[li
         centres = list(species)
     if sorted(order) != list(species) or not set(centres) <= set(species):
         raise UnsupportedPotentialError(
-            f"{options.place}: species_Z = {options.text('species_Z', '0')!r}, Z = {options.text('Z', '0')!r}: mlpot computes "
-            f"descriptors that see all elements of the potential, {list(species)}; evaluate this potential with QUIP"
+            f"{options.place}: species_Z = {quoted(options.text('species_Z', '0'))}, Z = {quoted(options.text('Z', '0'))}: mlpot "
+            f"computes descriptors that see all elements of the potential, {list(species)}; evaluate this potential with QUIP"
         )
     return order, centres
 

@@ -8,14 +8,16 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from .. import __version__
-from ..errors import ModelFileError, UnsupportedPotentialError
+from ..errors import ModelFileError, UnsupportedPotentialError, quoted
 from ..models.baseline import Baseline
 from ..models.sparse_gp import SparseGP
 from .gap_coordinates import Coordinate, read_coordinate
 from .gap_terms import terms_of
 from .glue_xml import read_glue
-from .quip_text import Arguments, attribute, child, flag, integer, number
+from .quip_text import Arguments, attribute, child, flag, integer, number, read_regular
 
+LARGEST_XML = 2**30
+"""Bytes; published potentials with all their training data inside have a tenth of it."""
 REGULARISATION = 1e-3
 """eV: QUIP adds its square to the variances of the sparse points, and to those of environments (gap_variance_regularisation)."""
 
@@ -51,7 +53,7 @@ def read_gap(file: str | Path) -> SparseGP:
     file = Path(file)
     root, digest = _parse(file)
     parameters, glue_element = _parts(root, file)
-    place = f"{file}: GAP_params {parameters.get('label', '')!r}"
+    place = f"{file}: GAP_params {quoted(parameters.get('label', ''))}"
     version = integer(parameters.get("gap_version", "0"), f"{place}: gap_version")
     coordinates = _coordinates(parameters, file, place)
     species, terms, weights = terms_of(coordinates, version)
@@ -76,10 +78,7 @@ def read_gap(file: str | Path) -> SparseGP:
 
 def _parse(file: Path) -> tuple[Element, str]:
     """The root of the XML and the hash of the file."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be read ({error.strerror}); give the path of a GAP's XML file") from error
+    data = read_regular(file, "a GAP's XML file is; give its path", LARGEST_XML)
     try:
         return ElementTree.fromstring(data), hashlib.sha256(data).hexdigest()
     except ElementTree.ParseError as error:
@@ -96,7 +95,7 @@ def _parts(root: Element, file: Path) -> tuple[Element, Element | None]:
         potentials = [potential for potential, label in zip(potentials, labels, strict=True) if label == root.tag]
         if len(potentials) != 1:
             raise UnsupportedPotentialError(
-                f"{file}: holds {len(labels)} potentials {labels}, not one of them alone with label {root.tag!r}; keep one "
+                f"{file}: holds {len(labels)} potentials {labels}, not one of them alone with label {quoted(root.tag)}; keep one "
                 "<Potential>"
             )
     text = attribute(potentials[0], "init_args", str(file)) if potentials else "IP GAP"
@@ -105,14 +104,14 @@ def _parts(root: Element, file: Path) -> tuple[Element, Element | None]:
         kind = " ".join(summand.words).lower()
         if kind not in _PARAMETERS or kind in found:
             raise UnsupportedPotentialError(
-                f"{summand.place} = {text!r}: mlpot reads one IP GAP, alone or summed with one IP Glue; evaluate this "
+                f"{summand.place} = {quoted(text)}: mlpot reads one IP GAP, alone or summed with one IP Glue; evaluate this "
                 "potential with QUIP"
             )
         summand.refuse_others(("label",), {"E_scale": "1", "r_scale": "1"})
         found[kind] = _labelled(root, _PARAMETERS[kind], summand.values.get("label"), file)
     if "ip gap" not in found:
         raise UnsupportedPotentialError(
-            f"{file}: Potential, init_args = {text!r}: holds no IP GAP; give a GAP potential"
+            f"{file}: Potential, init_args = {quoted(text)}: holds no IP GAP; give a GAP potential"
         )
     data = found["ip gap"].find("GAP_data")
     if "ip glue" not in found and data is not None and flag(data.get("do_core", "F"), f"{file}: GAP_data, do_core"):
@@ -141,7 +140,7 @@ def _labelled(root: Element, tag: str, label: str | None, file: Path) -> Element
     found = [element for element in every if label in (None, "", element.get("label"))]
     if len(found) != 1:
         labels = [element.get("label", "") for element in every]
-        wanted = f" with label {label!r}" if label else ""
+        wanted = f" with label {quoted(label)}" if label else ""
         raise ModelFileError(f"{file}: must hold one <{tag}>{wanted}, but has {labels}; restore the file")
     return found[0]
 

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from ..errors import ModelFileError, UnsupportedPotentialError
+from ..errors import ModelFileError, UnsupportedPotentialError, quoted
 from ..models.glue import Glue, Table
 from .quip_text import attribute, child, integer, number
 
@@ -23,7 +23,7 @@ def read_glue(element: Element, file: str) -> Glue:
     UnsupportedPotentialError
         An embedding energy given by distances (`<potential_neighbours>`).
     """
-    place = f"{file}: Glue_params {element.get('label', '')!r}"
+    place = f"{file}: Glue_params {quoted(element.get('label', ''))}"
     atoms, numbers = {}, {}
     for data in element.iter("per_type_data"):
         kind = integer(attribute(data, "type", place), f"{place}: type")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from ..errors import ModelFileError, UnsupportedPotentialError
+from ..errors import ModelFileError, UnsupportedPotentialError, quoted
 
 TRUE, FALSE = ("t", "true", ".true.", "1"), ("f", "false", ".false.", "0")
 
@@ -81,26 +84,26 @@ class Arguments:
                 continue
             allowed = f"mlpot computes {only[key]} only" if key in only else "mlpot does not know this option"
             raise UnsupportedPotentialError(
-                f"{self.place}: {key} = {value!r}: {allowed}; evaluate this potential with QUIP, or fit one without it"
+                f"{self.place}: {key} = {quoted(value)}: {allowed}; evaluate this potential with QUIP, or fit one without it"
             )
 
 
 def _split(text: str, place: str) -> list[str]:
     """Words between blanks that stand outside braces and quotes."""
-    words, word, depth, quoted = [], "", 0, False
+    words, word, depth, inside = [], "", 0, False
     for character in [*text.replace("\n", " ").replace("\t", " "), " "]:
         if character == '"' and not depth:
-            quoted = not quoted
+            inside = not inside
         depth += (character == "{") - (character == "}")
-        if character == " " and not depth and not quoted:
+        if character == " " and not depth and not inside:
             words += [word] if word else []
             word = ""
         else:
             word += character
         if depth < 0:
             break
-    if depth or quoted:
-        raise ModelFileError(f"{place}: braces or quotes do not match in {text.strip()!r}; restore the file")
+    if depth or inside:
+        raise ModelFileError(f"{place}: braces or quotes do not match in {quoted(text.strip())}; restore the file")
     return words
 
 
@@ -120,6 +123,30 @@ def _same(value: str, wanted: str) -> bool:
         return value == wanted
 
 
+def read_regular(file: Path, why: str, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes: no device or pipe, neither of which ends.
+
+    Raises
+    ------
+    ModelFileError
+        For anything else, with the reason why it is needed and what to do.
+    """
+    try:
+        # a pipe would wait for somebody to write
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as handle:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFileError(f"{file}: is not a regular file, but {why}")
+            if status.st_size > most:
+                raise ModelFileError(f"{file}: is {status.st_size} bytes long, at most {most} are expected; {why}")
+            return handle.read(most)
+    except OSError as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{file}: cannot be read ({error.strerror}), but {why}") from error
+
+
 def number(text: str, place: str) -> float:
     """A finite number as Fortran writes it; ModelFileError naming the place otherwise."""
     try:
@@ -127,7 +154,7 @@ def number(text: str, place: str) -> float:
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise ModelFileError(f"{place} = {text!r}: must be a finite number; restore the file")
+        raise ModelFileError(f"{place} = {quoted(text)}: must be a finite number; restore the file")
     return value
 
 
@@ -135,7 +162,7 @@ def positive(text: str, place: str) -> float:
     """A finite number above zero; ModelFileError naming the place otherwise."""
     value = number(text, place)
     if value <= 0:
-        raise ModelFileError(f"{place} = {text!r}: must be positive; restore the file")
+        raise ModelFileError(f"{place} = {quoted(text)}: must be positive; restore the file")
     return value
 
 
@@ -154,15 +181,17 @@ def numbers(data: bytes | str, place: str) -> np.ndarray:
 def integer(text: str, place: str) -> int:
     """A whole number; ModelFileError naming the place otherwise."""
     try:
+        if len(text) > 20:
+            raise ValueError
         return int(text)
     except ValueError as error:
-        raise ModelFileError(f"{place} = {text!r}: must be a whole number; restore the file") from error
+        raise ModelFileError(f"{place} = {quoted(text)}: must be a whole number; restore the file") from error
 
 
 def flag(text: str, place: str) -> bool:
     """T or F; ModelFileError naming the place otherwise."""
     if text.lower() not in TRUE + FALSE:
-        raise ModelFileError(f"{place} = {text!r}: must be T or F; restore the file")
+        raise ModelFileError(f"{place} = {quoted(text)}: must be T or F; restore the file")
     return text.lower() in TRUE
 
 

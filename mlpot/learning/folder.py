@@ -114,7 +114,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     try:
         with speaking(file):
             state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunFolderError(
             f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
             "run then begins again and uses the labels that it has"

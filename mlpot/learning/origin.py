@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..durable import write_text
+from ..errors import RunFolderError
 from .store import speaking
 
 CONFIG, ENVIRONMENT = "config.toml", "environment.json"
@@ -57,9 +58,21 @@ def configurations(folder: Path) -> list[Path]:
 
 
 def environments(folder: Path) -> list[dict[str, Any]]:
-    """Versions with which the run of a folder was started and continued; none where it was not by `mlpot learn`."""
+    """Versions with which the run of a folder was started and continued; none where it was not by `mlpot learn`.
+
+    Raises
+    ------
+    RunFolderError
+        If the file cannot be read, or is no list of tables.
+    """
     file = folder / ENVIRONMENT
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"{file}: cannot be read: {error}; delete it, the run does not need it") from error
+    if not isinstance(found, list) or not all(isinstance(start, dict) for start in found):
+        raise RunFolderError(f"{file}: is not a list of tables; delete it, the run does not need it")
+    return found
 
 
 def environment(calculators: Iterable[str]) -> dict[str, Any]:

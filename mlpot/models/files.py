@@ -7,28 +7,41 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 from ase.data import chemical_symbols
+from pydantic import TypeAdapter, ValidationError
 
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
-from ..errors import ConfigError, ModelFileError
+from ..errors import ConfigError
 from .baseline import Baseline
 from .calibration import Calibration
 from .descriptor_tables import read_tables, tables_of
-from .glue import Glue
+from .glue_header import GlueHeader
 from .h5 import Format
+from .headers import (
+    LONGEST_COORDINATE,
+    ModelHeader,
+    PairHeader,
+    TermHeader,
+    ThreeBodyHeader,
+    check_lengths,
+    checked_config,
+    first_problem,
+    parsed,
+)
 from .noises import Noises
 from .pair_term import PairTerm
 from .report import FitReport
-from .settings import FitConfig
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
+from .stored import Stored
 from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
 FORMAT = Format("mlpot-model", 4, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+ROUNDING = 1e-6
+"""Of features."""
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
 
 
@@ -61,64 +74,70 @@ def load_model(file: str | Path) -> SparseGP:
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, not a model, or written by a newer version of mlpot.
+        If the file is missing, truncated, changed, not a model, written by a newer version of mlpot, or holds anything that
+        a model cannot: the first such thing is named with its value.
     """
-    with FORMAT.reading(file) as h5:
-        return _read(h5)
+    with FORMAT.reading(file) as stored:
+        return _read(stored)
 
 
-def _read(h5: h5py.File) -> SparseGP:
-    header = json.loads(h5.attrs["header"])
-    weights = h5["weights"][()]
-    terms = tuple(
-        _term(
-            description,
-            [h5[f"terms/{k}/sparse/{n}"][()] for n in range(description.pop("n_arrays"))],
-            read_tables(h5[f"terms/{k}"]),
-        )
-        for k, description in enumerate(header["terms"])
-    )
+def _read(stored: Stored) -> SparseGP:
+    """Everything is held against the header, and the header against what can be computed: nothing is left to fail later."""
+    header = parsed(ModelHeader, stored.attribute("header"))
+    species = header.species
+    terms = tuple(_term(term, stored, f"terms/{k}") for k, term in enumerate(header.terms))
+    n_sparse = sum(term.n_sparse for term in terms)
+    config = None if header.config is None else checked_config(header.config)
+    if config is not None and config.extrapolate:
+        _check_extrapolates(terms)
     return SparseGP(
-        species=tuple(header["species"]),
+        species=species,
         terms=terms,
-        weights=weights,
-        baseline=_baseline(header["baseline"], h5["glue"].asstr()[()] if "glue" in h5 else None),
-        factor=_unpacked(h5["factor"][()], len(weights)) if header.get("has_factor", True) else None,
-        jitter=header["jitter"],
-        config=None if header["config"] is None else FitConfig.model_validate(header["config"]),
-        report=None if header["report"] is None else FitReport.from_dict(header["report"]),
-        provenance=header["provenance"],
-        regularisation=header.get("regularisation", 0.0),
-        calibration=_calibration(header.get("calibration", {})),
+        weights=stored.floats("weights", (n_sparse,)),
+        baseline=_baseline(header, stored),
+        factor=_factor(stored, n_sparse) if header.has_factor else None,
+        jitter=header.jitter,
+        config=config,
+        report=None if header.report is None else _report(header.report),
+        provenance=header.provenance,
+        regularisation=header.regularisation,
+        calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
     )
 
 
-def _calibration(values: dict[str, Any]) -> Calibration:
-    of_elements = {int(z): factor for z, factor in values.get("of_elements", {}).items()}
-    known = {key: value for key, value in values.items() if key != "force_floor"}
-    # files from before the share of the discrepancy: all of it counted, and nothing was calibrated beyond what is there
-    whole = {"force_scale": 1.0, "discrepancy_share": 1.0}
-    return Calibration(**{**whole, **known, "of_elements": of_elements})
+def _check_extrapolates(terms: tuple[Term, ...]) -> None:
+    if not any(isinstance(term, SoapTerm) and term.descriptor.reduction is not None for term in terms):
+        raise ValueError("config.extrapolate = True: no term mixes elements")
+    if any(isinstance(term, SoapTerm) and term.descriptor.reduction is None for term in terms):
+        raise ValueError("config.extrapolate = True: a many-body term does not mix elements")
 
 
-def _noises(header: dict[str, Any]) -> Noises:
+def _report(values: dict[str, Any]) -> FitReport:
+    try:
+        return TypeAdapter(FitReport).validate_python(FitReport.from_dict(values).to_dict())
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        said = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise ValueError(f"header: report: {said}") from error
+
+
+def _noises(header: ModelHeader) -> Noises:
     """What the file says, or what a file of format 3 and older says in its calibration."""
-    if "noises" in header:
-        values = header["noises"]
-        forces, sizes = ({int(z): value for z, value in values[name].items()} for name in ("forces", "sizes"))
-        return Noises(values["energy"], values["virial"], forces, sizes)
-    old = header.get("calibration", {})
-    floor = old.get("force_floor", 0.0) / old.get("force_scale", 1.0)
-    return Noises(forces=dict.fromkeys(header["species"], floor) if floor else {})
+    if header.noises is not None:
+        return Noises(**header.noises.model_dump())
+    old = header.calibration
+    floor = old.force_floor / old.force_scale if old.force_floor else 0.0
+    return Noises(forces=dict.fromkeys(header.species, floor) if floor else {})
 
 
-def _baseline(values: dict[str, Any], glue: str | None) -> Baseline:
-    return Baseline(
-        {int(z): energy for z, energy in values["isolated_atom_energies"].items()},
-        values["repulsion"],
-        None if glue is None else Glue.from_dict(json.loads(glue)),
-    )
+def _baseline(header: ModelHeader, stored: Stored) -> Baseline:
+    values = header.baseline
+    glue = None
+    if "glue" in stored:
+        glue = parsed(GlueHeader, stored.text("glue"), "glue").glue()
+        if not set(header.species) <= set(glue.species):
+            raise ValueError(f"glue: species {list(glue.species)} lack some of the model, {list(header.species)}")
+    return Baseline(dict(values.isolated_atom_energies), values.repulsion, glue)
 
 
 def _header(model: SparseGP) -> dict[str, Any]:
@@ -176,25 +195,42 @@ def _arrays(term: Term) -> tuple[np.ndarray, ...]:
     return term.sparse_radii if isinstance(term, PairTerm) else cast(SoapTerm, term).sparse_features
 
 
-def _term(description: dict[str, Any], arrays: list[np.ndarray], tables: dict[str, Any]) -> Term:
-    values = dict(description)
-    kind = values.pop("type")
-    if kind in ("pair", "soap") and "energy_scale" in values:  # format 3 and older: one for all blocks
-        values["energy_scales"] = values.pop("energy_scale")
-    if kind == "pair":
-        values |= {name: tuple(values.get(name, ())) for name in ("species", "contacts")}
-        return PairTerm(**values, sparse_radii=tuple(arrays))
-    if kind == "three_body":
-        lengths, coordinates, cutoffs = arrays
-        values |= {name: tuple(values[name]) for name in ("species", "neighbours")}
-        return ThreeBodyTerm(**values, length_scales=lengths, sparse_coordinates=coordinates, sparse_cutoffs=cutoffs)
-    if kind != "soap":
-        raise ModelFileError(f"term type {kind!r} is unknown to this version; upgrade mlpot")
-    options = dict(values["descriptor"])
-    basis_options = dict(options.pop("basis"))
-    basis = RADIAL_BASES[basis_options.pop("type")](**basis_options)
-    descriptor = SoapDescriptor(**{**options, "species": tuple(options["species"])}, basis=basis, **tables)
-    return SoapTerm(descriptor, values["zeta"], values["energy_scales"], tuple(arrays))
+def _term(header: TermHeader, stored: Stored, place: str) -> Term:
+    sparse = f"{place}/sparse"
+    if isinstance(header, ThreeBodyHeader):
+        return _three_body_term(header, stored, sparse)
+    values = header.model_dump(exclude={"type", "n_arrays", "energy_scale", "descriptor"})
+    values["energy_scales"] = header.energy_scale if header.energy_scales is None else header.energy_scales
+    if isinstance(header, PairHeader):
+        radii = [stored.floats(f"{sparse}/{n}", (None,), 0.0, LONGEST_COORDINATE) for n in range(header.n_arrays)]
+        return PairTerm(**values, sparse_radii=tuple(radii))
+    own = header.descriptor
+    options = own.basis.model_dump()
+    basis = RADIAL_BASES[options.pop("type")](**options)
+    tables = read_tables(stored, place, own.species, basis.n_max, basis.l_max)
+    descriptor = SoapDescriptor(**own.model_dump(exclude={"basis"}), basis=basis, **tables)
+    shape = (None, descriptor.n_features)
+    most = max(1.0, own.constant) + ROUNDING  # features are of norm 1, but for the constant
+    points = tuple(stored.floats(f"{sparse}/{n}", shape, -most, most) for n in range(header.n_arrays))
+    if descriptor.table.knots.size and not np.all(np.isfinite(descriptor.table.knots)):
+        raise ValueError(f"{place}: radial functions of these parameters are not finite")
+    return SoapTerm(descriptor, values["zeta"], values["energy_scales"], points)
+
+
+def _three_body_term(header: ThreeBodyHeader, stored: Stored, sparse: str) -> ThreeBodyTerm:
+    lengths = stored.positive(f"{sparse}/0", (3,))
+    check_lengths(header.cutoff, **{f"{sparse}/0, {axis}": lengths[k] for k, axis in ((0, "first"), (2, "third"))})
+    coordinates = stored.floats(f"{sparse}/1", (None, 3), -LONGEST_COORDINATE**2, LONGEST_COORDINATE**2)
+    cutoffs = stored.floats(f"{sparse}/2", (len(coordinates),), 0.0, 1.0)
+    values = header.model_dump(exclude={"type", "n_arrays"})
+    return ThreeBodyTerm(**values, length_scales=lengths, sparse_coordinates=coordinates, sparse_cutoffs=cutoffs)
+
+
+def _factor(stored: Stored, n_sparse: int) -> np.ndarray:
+    upper = _unpacked(stored.floats("factor", (n_sparse * (n_sparse + 1) // 2,)), n_sparse)
+    if not np.all(np.diag(upper)):
+        raise ValueError("factor: has a zero on its diagonal")
+    return upper
 
 
 def _packed(upper: np.ndarray) -> np.ndarray:

@@ -8,23 +8,32 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from ase import Atoms
 
+from ..errors import quoted
+from ..neighbours import FARTHEST
 from ..structures import LabelledStructure
 from .adaptation import Hyperparameters
 from .descriptor_tables import read_tables, tables_of
 from .design_matrix import Group
 from .growing_system import GrowingSystem
 from .h5 import Format
-from .settings import FitConfig
+from .headers import LONGEST_COORDINATE, FitHeader, checked_config, parsed
+from .pair_term import PairTerm
+from .settings import SoapTermSettings
 from .soap_term import SoapTerm
+from .stored import Stored
+from .terms import FittedTerm
 
 if TYPE_CHECKING:
     from .incremental import Fit
 
 FORMAT = Format("mlpot-fit", 3, "fit", "`Fit.save`", "make it anew from the data")
+
+ROUNDING = 1e-6
+"""Of features, which are of norm 1."""
+MOST_ATOMS = 10_000_000
 
 
 def save_fit(fit: Fit, file: str | Path) -> None:
@@ -62,27 +71,92 @@ def load_fit(file: str | Path) -> Fit:
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, not a fit, or written by a newer version of mlpot.
+        If the file is missing, truncated, changed, not a fit, written by a newer version of mlpot, or holds anything that
+        a fit cannot: the first such thing is named with its value.
     """
-    with FORMAT.reading(file) as h5:
-        return _read(h5)
+    with FORMAT.reading(file) as stored:
+        return _read(stored)
 
 
-def _read(h5: h5py.File) -> Fit:
+def _read(stored: Stored) -> Fit:
+    """Everything is held against the header, and the header against what can be computed: nothing is left to fail later."""
     from .incremental import Fit
 
-    header = json.loads(h5["header"].asstr()[()])
-    arrays = {name: item[()] for name, item in h5.items() if name not in ("header", "points", "tables")}
-    tables = {int(k): read_tables(group) for k, group in h5["tables"].items()} if "tables" in h5 else {}
-    fit = Fit(FitConfig.model_validate(header["config"]), header["species"], tables)
-    points = [tuple(h5[f"points/{k}/{n}"][()] for n in range(len(term.points))) for k, term in enumerate(fit.terms)]
-    fit.restore(
-        list(structures_of(arrays, header["names"], header["config_types"])),
-        points,
-        Hyperparameters({Group(*name): noise for *name, noise in header["noises"]}, np.array(header["scales"])),
-        GrowingSystem.of_arrays(arrays, [Group(*name) for name in header["groups"]]),
-    )
+    header = parsed(FitHeader, stored.text("header"))
+    config = checked_config(header.config)
+    if not config.terms:
+        raise ValueError("config.terms: is empty; a fit that goes on has every choice written out")
+    tables = {
+        k: read_tables(stored, f"tables/{k}", header.species, term.n_max, term.l_max)
+        for k, term in enumerate(config.terms)
+        if isinstance(term, SoapTermSettings)
+    }
+    fit = Fit(config, header.species, tables)
+    points = _points(fit.terms, stored)
+    sizes = [len(block) for blocks in points for block in blocks]
+    structures = _structures(header, stored)
+    n_rows = sum(s.n_rows for s in structures)
+    system = GrowingSystem.of_arrays(_system_arrays(stored, header, sizes, n_rows), [Group(*g) for g in header.groups])
+    if len(header.scales) != len(sizes):
+        raise ValueError(f"header: scales: {len(header.scales)} for {len(sizes)} blocks of sparse points")
+    noises = {Group(*entry[:3]): entry[3] for entry in header.noises}
+    if structures and not set(system.names) <= set(noises):
+        raise ValueError(f"header: noises: none for {quoted(sorted(set(system.names) - set(noises))[0])}")
+    fit.restore(structures, points, Hyperparameters(noises, np.array(header.scales)), system)
     return fit
+
+
+def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarray, ...]]:
+    """Sparse points of every block of every term."""
+    found = []
+    for k, term in enumerate(terms):
+        low, high = (0.0, LONGEST_COORDINATE) if isinstance(term, PairTerm) else (-1 - ROUNDING, 1 + ROUNDING)
+        names = [f"points/{k}/{n}" for n in range(len(term.points))]
+        shapes = [(None, *block.shape[1:]) for block in term.points]
+        found.append(tuple(stored.floats(name, shape, low, high) for name, shape in zip(names, shapes, strict=True)))
+    return found
+
+
+def _system_arrays(stored: Stored, header: FitHeader, sizes: list[int], n_rows: int) -> dict[str, np.ndarray]:
+    """Those of `GrowingSystem.arrays`: whitened rows, factors and products of blocks of so many sparse points."""
+    n_columns, n_groups = sum(sizes), len(header.groups)
+    found = {
+        "right": stored.floats("right", (n_rows, 1 + len(header.species))),
+        "group_of": stored.integers("group_of", (n_rows,), 0, n_groups - 1),
+    }
+    for k, size in enumerate(sizes):
+        factor = stored.floats(f"factor_{k}", (size, size))
+        if np.any(np.triu(factor, 1)) or np.any(np.diag(factor) <= 0):
+            raise ValueError(f"factor_{k}: must be lower triangular with a positive diagonal")
+        found |= {f"factor_{k}": factor, f"rows_{k}": stored.floats(f"rows_{k}", (n_rows, size))}
+    for k in range(n_groups):
+        gram = found[f"gram_{k}"] = stored.floats(f"gram_{k}", (n_columns, n_columns))
+        if np.any(np.triu(gram, 1)) or np.any(np.diag(gram) < 0):
+            raise ValueError(f"gram_{k}: must be lower triangular with nothing negative on its diagonal")
+    return found
+
+
+def _structures(header: FitHeader, stored: Stored) -> list[LabelledStructure]:
+    """The structures of a file, whose arrays must fit each other."""
+    n = len(header.names)
+    if len(header.config_types) != n:
+        raise ValueError(f"header: config_types: {len(header.config_types)} for {n} structures")
+    n_atoms = stored.integers("n_atoms", (n,), 1, MOST_ATOMS)
+    total = int(n_atoms.sum())
+    arrays = {
+        "n_atoms": n_atoms,
+        "numbers": stored.integers("numbers", (total,), 1, 118),
+        "positions": stored.floats("positions", (total, 3), -FARTHEST, FARTHEST),
+        "cells": stored.floats("cells", (n, 3, 3), -FARTHEST, FARTHEST),
+        "pbc": stored.flags("pbc", (n, 3)),
+        "energies": stored.floats("energies", (n,), missing=True),
+        "forces": stored.floats("forces", (total, 3), missing=True),
+        "virials": stored.floats("virials", (n, 3, 3), missing=True),
+    }
+    unknown = sorted(set(arrays["numbers"].tolist()) - set(header.species))
+    if unknown:
+        raise ValueError(f"numbers = {unknown[0]}: is not one of species {list(header.species)}")
+    return list(structures_of(arrays, header.names, header.config_types))
 
 
 def structure_arrays(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]:

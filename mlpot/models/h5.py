@@ -1,7 +1,8 @@
-"""HDF5 files that are whole or not there, and errors that say what is wrong with one."""
+"""HDF5 files that are whole or not there, sealed by a checksum, and errors that say what is wrong with one."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,16 @@ from pathlib import Path
 import h5py
 
 from ..durable import atomic_write
-from ..errors import ModelFileError
+from ..errors import ModelFileError, quoted
+from .stored import Stored, harmless
+
+SEAL = b"mlpot sha256 "
+"""First bytes of a sealed file; the digest of everything after the first `SEAL_SIZE` bytes follows."""
+SEAL_SIZE = 512
+"""HDF5's smallest user block: other programs pass over it."""
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+UNREADABLE = (OSError, LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, MemoryError)
+"""What h5py, JSON and our own checks raise for content that cannot be right."""
 
 
 @dataclass(frozen=True)
@@ -45,38 +55,72 @@ class Format:
             If the folder is missing, read-only or full; an older file is left as it was.
         """
         try:
-            with atomic_write(file) as temporary, h5py.File(temporary, "w") as h5:
-                h5.attrs["format"] = self.name
-                h5.attrs["format_version"] = self.version
-                yield h5
+            with atomic_write(file) as temporary:
+                with h5py.File(temporary, "w", userblock_size=SEAL_SIZE) as h5:
+                    h5.attrs["format"] = self.name
+                    h5.attrs["format_version"] = self.version
+                    yield h5
+                seal(temporary)
         except OSError as error:
             raise ModelFileError(f"{file}: cannot be written: {error}") from error
 
     @contextmanager
-    def reading(self, file: str | Path) -> Iterator[h5py.File]:
-        """A file to read.
+    def reading(self, file: str | Path) -> Iterator[Stored]:
+        """What a file holds. Whatever is found wrong while it is read, also by the block, is an error of the file.
 
         Raises
         ------
         ModelFileError
-            If the file is missing, truncated, of another kind, or written by a newer version of mlpot.
+            If the file is missing, truncated, changed since it was written, of another kind, written by a newer version of
+            mlpot, or not as mlpot writes it.
         """
         if not Path(file).is_file():
             raise ModelFileError(f"{file}: no such file; give the path of a file written by {self.source}")
         try:
+            check_seal(Path(file))
             with h5py.File(file, "r") as h5:
                 self._check(h5, file)
-                yield h5
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+                stored = Stored(harmless(h5, Path(file).stat().st_size), h5.attrs)
+                yield stored
+                stored.refuse_unread()
+        except UNREADABLE as error:
             if isinstance(error, ModelFileError):
                 raise
-            raise ModelFileError(f"{file}: is not a readable {self.what} file ({error}); {self.remedy}") from error
+            said = quoted(error, 300)
+            raise ModelFileError(f"{file}: is not a readable {self.what} file ({said}); {self.remedy}") from error
 
     def _check(self, h5: h5py.File, file: str | Path) -> None:
-        if h5.attrs.get("format") != self.name:
+        if "format" not in h5.attrs or h5.attrs["format"] != self.name:
             raise ModelFileError(f"{file}: is an HDF5 file but not a {self.what} of mlpot")
         version = int(h5.attrs["format_version"])
         if version > self.version:
             raise ModelFileError(
                 f"{file}: has format version {version}, newer than {self.version}; upgrade mlpot to read it"
             )
+        if version < 1:
+            raise ValueError(f"format_version = {version}: must be positive")
+
+
+def seal(file: Path) -> None:
+    """Write the checksum of a closed file into its user block."""
+    text = SEAL + _digest(file) + b"\n"
+    with open(file, "r+b") as handle:
+        handle.write(text.ljust(SEAL_SIZE, b"\0"))
+
+
+def check_seal(file: Path) -> None:
+    """ValueError for a file that is not what was sealed; HDF5 files without a seal, those of older versions, pass."""
+    with open(file, "rb") as handle:
+        head = handle.read(SEAL_SIZE)
+    if head.startswith(SIGNATURE):
+        return
+    if not head.startswith(SEAL):
+        raise ValueError(f"it begins with {quoted(head[:16])}, not as an HDF5 file")
+    if not head.startswith(SEAL + _digest(file) + b"\n"):
+        raise ValueError("its sha256 is not what was written: bytes have changed since")
+
+
+def _digest(file: Path) -> bytes:
+    with open(file, "rb") as handle:
+        handle.seek(SEAL_SIZE)
+        return hashlib.file_digest(handle, "sha256").hexdigest().encode()

@@ -24,8 +24,8 @@ from .pair_curves import InstanceCurves
 
 MARGIN = 0.8
 """Sparse radii reach down to this part of the shortest distance in the data: nearer than that the potential is not certain."""
-VARIANCE_CHUNK = 256
-"""Atoms whose neighbours' mutual covariances are held at a time."""
+VARIANCE_CHUNK = 2**20
+"""Mutual covariances of neighbours that are held at a time: those of 256 atoms with 64 of them."""
 
 
 def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -197,8 +197,9 @@ class PairTerm:
             # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
             table = np.full((pairs.n_atoms, int(np.diff(begins).max())), self.cutoff)
             table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
-            for begin in range(0, pairs.n_atoms, VARIANCE_CHUNK):
-                part = slice(begin, begin + VARIANCE_CHUNK)
+            chunk = max(VARIANCE_CHUNK // table.shape[1] ** 2, 1)
+            for begin in range(0, pairs.n_atoms, chunk):
+                part = slice(begin, begin + chunk)
                 out[part] += 0.25 * scale**2 * self._double_sums(table[part], contact)
         return out
 

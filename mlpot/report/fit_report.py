@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from ..models.report import Comparison, FitReport
 from ..models.sparse_gp import SparseGP
-from .html import paragraph, section, table, write_page
+from .html import paragraph, preformatted, section, table, write_page
 from .plots import image, parity_figure
 from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows, uncertainty_line
 
@@ -26,7 +26,7 @@ def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) ->
         sections.append(section("Test structures", image(parity_figure(test))))
     if model.config:
         settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
-        sections.append(section("Settings", f"<pre>{settings}</pre>"))
+        sections.append(section("Settings", preformatted(settings)))
     write_page(file, "mlpot: fit", sections)
 
 

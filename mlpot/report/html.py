@@ -82,6 +82,11 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def preformatted(text: str) -> str:
+    """Plain text whose lines stay as they are."""
+    return f"<pre>{escape(text)}</pre>"
+
+
 def write_page(file: Path, title: str, sections: Iterable[str]) -> None:
     """Write the page atomically."""
     write_text(

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import numpy as np
 
-from ..errors import RunFolderError
+from ..errors import RunFolderError, quoted
 from ..learning.record import LATER_COLUMNS, LOG_COLUMNS, WORDS
 
 CHUNK = 2000
@@ -23,13 +23,19 @@ def read_log(file: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     RunFolderError
-        If there is no log, it lacks a column, or holds no steps yet.
+        If there is no log, it lacks a column, holds no steps yet, or a cell that is no number.
     """
     try:
         with open(file, newline="", encoding="utf-8") as handle:
             chunks = list(_chunks(handle, file))
     except FileNotFoundError as error:
         raise RunFolderError(f"{file.parent}: holds no {file.name}; name the folder of a learning run") from error
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, RunFolderError):
+            raise
+        raise RunFolderError(
+            f"{file}: cannot be read: {quoted(error)}; restore it, or delete what follows the last whole line and --resume"
+        ) from error
     if not chunks:
         raise RunFolderError(f"{file}: holds no steps yet; wait for the first label")
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in LOG_COLUMNS}

@@ -259,11 +259,11 @@ def test_another_calibration_costs_nothing(model, frames):
 def test_old_files_are_not_calibrated(model, tmp_path):
     import json
 
-    import h5py
+    from h5_edits import edited
 
     model.save(tmp_path / "m.h5")
     assert mlpot.load_model(tmp_path / "m.h5").calibration == model.calibration
-    with h5py.File(tmp_path / "m.h5", "r+") as h5:
+    with edited(tmp_path / "m.h5") as h5:
         header = json.loads(h5.attrs["header"])
         del header["calibration"]
         h5.attrs["header"] = json.dumps(header)

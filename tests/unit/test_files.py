@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import SMALL_TERMS
+from h5_edits import edited
 
 import mlpot
 from mlpot.durable import atomic_write
@@ -74,7 +75,7 @@ def test_other_files(tmp_path):
 def test_files_of_the_future(model, tmp_path):
     file = tmp_path / "m.h5"
     model.save(file)
-    with h5py.File(file, "a") as h5:
+    with edited(file) as h5:
         h5.attrs["format_version"] = 99
     with pytest.raises(ModelFileError, match="upgrade"):
         mlpot.load_model(file)
@@ -86,7 +87,7 @@ def test_files_of_format_3(two_species_frames, tmp_path):
     model = mlpot.fit(two_species_frames, mlpot.FitConfig(terms=terms, check_labels=False))
     file = tmp_path / "m.h5"
     model.save(file)
-    with h5py.File(file, "a") as h5:
+    with edited(file) as h5:
         h5.attrs["format_version"] = 3
         header = json.loads(h5.attrs["header"])
         for term, scale in zip(header["terms"], (1.5, 0.5), strict=True):
@@ -116,7 +117,7 @@ def test_files_of_format_3(two_species_frames, tmp_path):
 def test_an_unknown_term_says_so(model, tmp_path):
     file = tmp_path / "m.h5"
     model.save(file)
-    with h5py.File(file, "a") as h5:
+    with edited(file) as h5:
         header = json.loads(h5.attrs["header"])
         header["terms"][0]["type"] = "bispectrum"
         h5.attrs["header"] = json.dumps(header)

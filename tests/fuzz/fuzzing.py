@@ -1,0 +1,182 @@
+"""Fuzzers: damaged inputs of every kind, read in a process of their own, so that a crash or a hang is a finding.
+
+A kind of input is a `Target`: it writes a good input, damages it in many ways, and says what reading gives. The outcome of a damaged
+input must be an error of mlpot in one line, or what the good input gives. Mutations that a user could have meant (another number in a
+text file) are not silent differences; a target says which of its damages must not change the answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlpot.errors import MlpotError
+
+MODULES = ("h5_targets", "text_targets")
+SECONDS_EACH = 60.0
+"""A process that says nothing for so long hangs."""
+MEMORY = 6 * 2**30
+"""Bytes of address space: a damaged size must not ask for more."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of input.
+
+    Parameters
+    ----------
+    make : callable
+        Writes a good input into a folder.
+    damage : callable
+        (folder, random generator) -> what was done, for people; the folder holds a fresh good input.
+    read : callable
+        Folder -> numbers that the input stands for.
+    same : bool
+        Whether damage that is not noticed must leave the answer as it was.
+    """
+
+    make: Callable[[Path], None]
+    damage: Callable[[Path, np.random.Generator], str]
+    read: Callable[[Path], Any]
+    same: bool
+
+
+def targets() -> dict[str, Target]:
+    """All kinds by name."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    return {name: target for module in MODULES for name, target in importlib.import_module(module).TARGETS.items()}
+
+
+def outcome(target: Target, folder: Path, good: Any) -> tuple[str, str]:
+    """What reading a damaged input comes to: "error", "same", "other answer", or what is wrong, with details."""
+    try:
+        found = target.read(folder)
+    except MlpotError as error:
+        text = str(error)
+        if any(ord(c) < 32 for c in text.replace("\n", "")):
+            return "unescaped message", repr(text)
+        return "error", text
+    except Exception as error:
+        return "other exception", f"{type(error).__name__}: {error}"
+    if equal(found, good):
+        return "same", ""
+    return ("silent difference" if target.same else "other answer"), ""
+
+
+def equal(first: Any, second: Any) -> bool:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        return first is not None and second is not None and np.array_equal(first, second, equal_nan=True)
+    return first == second
+
+
+def work(name: str, folder: Path, begin: int, end: int) -> None:
+    """In the process: damage and read inputs begin .. end, a line for each."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    target = targets()[name]
+    target.make(folder)
+    kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    good = target.read(folder)
+    for number in range(begin, end):
+        for file in folder.rglob("*"):
+            if (file.is_file() or file.is_symlink()) and file not in kept:
+                file.unlink()
+        for file, data in kept.items():
+            file.write_bytes(data)
+        what = target.damage(folder, np.random.default_rng([number, 7]))
+        _say([number, "begun", what])
+        started = time.monotonic()
+        said, detail = outcome(target, folder, good)
+        if time.monotonic() - started > 0.5 * SECONDS_EACH:
+            said = "hang"
+        _say([number, said, detail[:300]])
+
+
+def _say(line: list) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def fuzz(name: str, folder: Path, n_inputs: int, first: int = 0) -> tuple[Counter, list[str]]:
+    """Counts of outcomes of so many damaged inputs, and every finding."""
+    counts, findings, begin, end = Counter[str](), list[str](), first, first + n_inputs
+    while begin < end:
+        done, last, failure = _run(name, folder, begin, end)
+        for number, said, detail in done:
+            counts[said] += 1
+            if said not in ("error", "same", "other answer"):
+                findings.append(f"{name} {number}: {said}: {detail}")
+        if failure:
+            counts[failure] += 1
+            findings.append(f"{name} {last}: {failure}")
+        begin = (begin if not done else done[-1][0] + 1) + bool(failure)
+        if failure and last is None:
+            break  # it does not even begin
+    return counts, findings
+
+
+def _run(name: str, folder: Path, begin: int, end: int) -> tuple[list[list], Any, str]:
+    """Outcomes of one process, what it was at when it ended, and how it failed."""
+    command = [sys.executable, __file__, name, str(folder), str(begin), str(end)]
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    log = folder.parent / f"{folder.name}.log"
+    folder.mkdir(exist_ok=True)
+    with open(log, "w") as out, open(f"{log}.err", "w") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+        size, since, hangs = 0, time.monotonic(), False
+        while process.poll() is None:
+            time.sleep(0.05)
+            if log.stat().st_size != size:
+                size, since = log.stat().st_size, time.monotonic()
+            elif time.monotonic() - since > SECONDS_EACH:
+                process.kill()
+                process.wait()
+                hangs = True
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("]")]
+    done = [line for line in lines if line[1] != "begun"]
+    last = lines[-1] if lines else None
+    if hangs:
+        return done, last, "hang"
+    if process.returncode:
+        said = Path(f"{log}.err").read_text().strip().splitlines()[-1:]
+        return done, last, f"crash with status {process.returncode} {said}"
+    return done, last, ""
+
+
+def flipped(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
+    """Bytes with one to eight of them changed, cut off, repeated or inserted."""
+    kind, changed = rng.integers(6), bytearray(data)
+    place = int(rng.integers(len(data)))
+    if kind == 0:
+        return bytes(changed[:place]), f"cut at {place}"
+    if kind == 1:
+        length = int(rng.integers(1, 64))
+        changed[place:place] = rng.bytes(length)
+        return bytes(changed), f"{length} bytes inserted at {place}"
+    if kind == 2:
+        changed[place] ^= 1 << int(rng.integers(8))
+        return bytes(changed), f"one bit at {place}"
+    places = rng.integers(len(data), size=int(rng.integers(1, 9)))
+    for p in places.tolist():
+        changed[p] = int(rng.choice([0, 255, 127, 128, int(rng.integers(256))]))
+    return bytes(changed), f"bytes at {places.tolist()}"
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..descriptors.density import MAX_L
 from ..errors import quoted
+from .order_settings import HIGHEST_DEGREE
 from .settings import FitConfig, PairTermSettings, SoapTermSettings
 
 MOST_REACH = 100.0
@@ -21,8 +22,6 @@ SHARPEST = 500.0
 LONGEST_COORDINATE = 1e3
 """A: of a sparse radius."""
 MOST_FUNCTIONS, MOST_CHANNELS = 128, 4096
-HIGHEST_DEGREE = {3: 6, 4: 5}
-"""By order, of contractions: beyond, finding the invariants takes longer than anybody waits."""
 HIGHEST_POWER = 100.0
 """Of zeta."""
 LARGEST_ENERGY = 1e12

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from .base_settings import Settings
+
+HIGHEST_DEGREE = {3: 6, 4: 5}
+"""By order: beyond, finding the invariants takes longer than anybody waits (order 4 of degree 5 two minutes, of 6 over ten)."""
 
 
 class OrderSettings(Settings):
@@ -20,3 +23,10 @@ class OrderSettings(Settings):
     order_weight: PositiveFloat = Field(
         0.1, description="their weight beside the power spectrum, for each density more"
     )
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> OrderSettings:
+        highest = HIGHEST_DEGREE.get(self.order)
+        if highest is not None and self.order_l_max > highest:
+            raise ValueError(f"order_l_max = {self.order_l_max}: at most {highest} with order = {self.order}")
+        return self

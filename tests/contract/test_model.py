@@ -112,9 +112,27 @@ def test_stresses_of_atoms(model, frames):
     assert np.abs(apart[2]).max() > 1e-6
 
 
-def test_no_stress_without_a_three_dimensional_cell(model):
+def test_the_stress_of_a_slab(model):
+    """As ASE's calculators have it, of any cell of three vectors: by differences, in plane and across."""
     atoms = small()
     atoms.pbc = [True, True, False]
+    stress, step = model.predict(atoms).stress, 1e-5
+    for a, b in ((0, 0), (0, 1), (2, 2)):
+        energies = []
+        for h in (step, -step):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * h
+            strain[b, a] += 0.5 * h
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+            energies.append(model.predict(strained).energy)
+        assert stress[a, b] == pytest.approx((energies[0] - energies[1]) / (2 * step) / atoms.get_volume(), rel=1e-5, abs=1e-8)
+
+
+def test_no_stress_without_three_cell_vectors(model):
+    atoms = small()
+    atoms.pbc = [True, True, False]
+    atoms.cell[2] = 0.0
     assert model.predict(atoms).stress is None
     atoms.calc = mlpot.MlpotCalculator(model)
     atoms.get_forces()

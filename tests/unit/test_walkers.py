@@ -75,7 +75,7 @@ def test_the_least_certain_walker_is_labelled_first_and_the_others_look_again(tm
     asked, paid = {}, {}
     for at_once in (1, 3):
         folder, settings = tmp_path / f"{at_once}", RunSettings(interval=5, at_once=at_once)
-        do_run(folder, tmp_path / f"calls{at_once}", PLANS, settings=settings, rules=Rules(threshold=0.1))
+        do_run(folder, tmp_path / f"calls{at_once}", PLANS, settings=settings, rules=Rules(threshold=0.2))
         log = read_log(folder / "log.csv")
         asked[at_once] = [log["labelled"][log["step"] == step].sum() for step in range(41)]
         paid[at_once] = len(LabelStore(folder))

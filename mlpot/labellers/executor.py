@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 class _Worker:
     """A process that has imported what it needs and waits for its one task.
 
-    It is a new program, never a fork: OpenMP does not survive that.
+    It is a new program, never a fork: OpenMP does not survive that. It begins in the folder `home`, by default the present one.
     """
 
-    def __init__(self, preload: tuple[str, ...], path: Sequence[str] = sys.path):
+    def __init__(self, preload: tuple[str, ...], path: Sequence[str] = sys.path, home: str | None = None):
         source, self._tasks = os.pipe()
         self._answers, sink = os.pipe()
         self._log = tempfile.TemporaryFile()  # has no name: nothing is left when this process is killed
@@ -47,6 +47,7 @@ class _Worker:
                 [sys.executable, "-c", BOOT, json.dumps(list(path)), str(os.getpid()), str(source), str(sink),
                 *preload], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
                 pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: str(os.getpid())},
+                cwd=home,
             )  # fmt: skip
         except OSError:
             os.close(self._tasks)
@@ -203,9 +204,11 @@ class SubprocessExecutor(Executor):
     ):
         self._timeout, self._preload = timeout, tuple(preload)
         self._keep_failed = None if keep_failed is None else Path(keep_failed).absolute()
+        # a worker that starts while a script is in a scratch folder of its own must not begin there
+        self._home = os.getcwd()
         self._slots = threading.Semaphore(max_workers)
         self._lock = threading.Lock()
-        self._spare: _Worker | None = _Worker(self._preload)
+        self._spare: _Worker | None = _Worker(self._preload, home=self._home)
         self._busy: set[_Worker] = set()
         self._futures: set[Future] = set()
         self._threads: list[threading.Thread] = []
@@ -255,10 +258,10 @@ class SubprocessExecutor(Executor):
             if worker is not None and worker.process.poll() is not None:
                 worker.dismiss()  # died while idle, which is no fault of the task
                 worker = None
-            worker = worker or _Worker(self._preload)
+            worker = worker or _Worker(self._preload, home=self._home)
             self._busy.add(worker)
             if not self._closed:
-                self._spare = _Worker(self._preload)
+                self._spare = _Worker(self._preload, home=self._home)
             return worker
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

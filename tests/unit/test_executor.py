@@ -199,3 +199,18 @@ def test_an_idle_worker_leaves_with_its_parent():
 
 
 # ---------------------------------------------------------------- inbox and claims
+
+
+def test_workers_begin_where_the_executor_was_made(tmp_path, monkeypatch):
+    """Not in the scratch folder that a script is in when the next one is made ready, and which is gone when its task comes."""
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    for folder in (home, scratch):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    with SubprocessExecutor(1) as executor:
+        monkeypatch.chdir(scratch)
+        found = [executor.submit(os.getcwd).result() for _ in range(3)]
+        monkeypatch.chdir(home)
+        scratch.rmdir()
+        found.append(executor.submit(os.getcwd).result())
+    assert found == [str(home)] * 4

@@ -113,7 +113,7 @@ def _temporary(file: Path) -> Iterator[Path]:
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder, made anew: empty, and for nobody but its owner."""
+    """Create an empty folder that only its owner can access; an existing one is deleted first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     return folder

@@ -1,8 +1,8 @@
-"""What a server's structures are held against: the template, of which the protocol itself tells nothing.
+"""Checks of a server's structures against the template, and repair of molecules that the server wrapped into its cell.
 
-i-PI sends numbers without elements. Its first structure is the one that it starts from, as is the template: where all atoms lie on
-places of the template, they must lie on those of their own elements. i-PI also puts atoms back into its cell unless it is told
-`pbc='false'`, which tears a molecule that is not periodic for the model: it is put together again along the shortest distances of the
+i-PI sends positions without elements. Its first structure is usually the one in the template. If every atom lies on a site of the
+template, the elements of these sites must be those that the template gives the atoms. i-PI also wraps atoms into its cell unless
+`pbc='false'` is set, which splits a molecule that is not periodic for the model: it is unwrapped along the shortest distances of the
 template.
 """
 
@@ -76,12 +76,15 @@ class Template:
         if not open_ends.any() or abs(np.linalg.det(cell)) == 0.0 or len(positions) < 2:
             return positions
         order, parents = self._tree
+        children, before = order[1:], parents[order[1:]]
         places = np.linalg.solve(cell.T, positions.T).T
+        across = np.round(places[children] - places[before]) * open_ends
+        if not across.any():
+            return positions
         jumps = np.zeros_like(places)
-        for atom in order[1:].tolist():
-            parent = parents[atom]
-            jumps[atom] = jumps[parent] + np.round(places[atom] - places[parent]) * open_ends
-        return positions - jumps @ cell if jumps.any() else positions
+        for atom, parent, own in zip(children.tolist(), before.tolist(), across, strict=True):
+            jumps[atom] = jumps[parent] + own
+        return positions - jumps @ cell
 
     @cached_property
     def _tree(self) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class CalculatorLabeller:
         if not module or not name or module.startswith("."):
             raise ConfigError(f"{here}: must be an import path such as {DEFAULT_CALCULATOR!r}")
         try:
-            found = getattr(import_module(module), name)
+            found = imported(self.calculator)
         except ImportError as error:
             hint = INSTALL_HINTS.get(module.split(".")[0], f"install the package that provides {module}")
             raise ConfigError(f"{here}: cannot be imported ({error}); {hint}, or check the spelling") from error
@@ -158,6 +159,12 @@ def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
 def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     both = {name for name in changes if isinstance(changes[name], dict) and isinstance(table.get(name), dict)}
     return {**table, **changes, **{name: _merged(table[name], changes[name]) for name in both}}
+
+
+def imported(path: str) -> Any:
+    """The object at an import path; ImportError or AttributeError where there is none."""
+    module, name = _split(path)
+    return attrgetter(name)(import_module(module))
 
 
 def _split(path: str) -> tuple[str, str]:

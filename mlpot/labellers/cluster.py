@@ -34,7 +34,7 @@ from .job_watch import JobWatch
 PACKAGES = {"dask": "distributed", "distributed": "distributed", "dask_jobqueue": "dask-jobqueue", "cryptography": "cryptography"}
 NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": []}
-"""Dask starts an HTTP server whatever it is told; here it has nothing to serve, at a port of this machine alone."""
+"""Dask always starts an HTTP server. With these options it has no pages and listens on the loopback interface only."""
 CERTIFICATES = ("ca", "certificate", "key")
 CONNECT_SECONDS = 30.0
 EAGER = "0.1s"
@@ -44,7 +44,7 @@ IDLE_CHECKS = 60
 GUARDIAN = "MLPOT_GUARDIAN"
 """The pid of the process that a job's labels do not outlive, in the environment of its workers."""
 SECRETS = "certificates"
-"""Folder beside the output of the jobs that only its owner reads; made anew by every run."""
+"""Folder for certificates beside the output of the jobs. Only its owner can read it; every run creates it again."""
 CLUSTER_KEYS = {"scheduler_options", "shared_temp_directory"}
 OWN_KEYS = {
     "self", "args", "kwargs", "base_class_kwargs", "scheduler", "name", "processes", "worker_command", "nanny", "python",

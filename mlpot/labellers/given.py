@@ -10,11 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from ..errors import ConfigError
-from .calculator import CalculatorLabeller
+from .calculator import CalculatorLabeller, imported
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +107,12 @@ def why_not_elsewhere(instance: Any) -> str | None:
 
 def _imports(path: str) -> Any:
     """What another process finds under an import path, or None."""
-    module, _, name = path.partition(":")
-    if module == "__main__" or "<" in name:
+    if path.startswith("__main__:") or "<" in path:
         return None
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+    try:
+        return imported(path)
+    except (ImportError, AttributeError):
+        return None
 
 
 def _is_plain(value: Any) -> bool:

@@ -86,3 +86,14 @@ def test_one_that_cannot_be_pickled_labels_here(tmp_path, caplog):
 def test_what_is_no_calculator(tmp_path, calculator, more, words):
     with pytest.raises(ConfigError, match=words):
         forces(tmp_path / "run", calculator, **more)
+
+
+class Outer:
+    class Nested(EMT):
+        """Found by a dotted name in its module."""
+
+
+def test_a_nested_class_is_found_by_other_processes(tmp_path):
+    forces(tmp_path / "run", Outer.Nested)
+    (row,) = LabelStore(tmp_path / "run").rows()
+    assert row.data["settings"]["calculator"].endswith(":Outer.Nested")

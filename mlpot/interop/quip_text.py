@@ -124,7 +124,7 @@ def _same(value: str, wanted: str) -> bool:
 
 
 def read_regular(file: Path, why: str, most: int) -> bytes:
-    """The content of a regular file of at most so many bytes: no device or pipe, neither of which ends.
+    """The content of a regular file, limited in size. Devices and pipes are refused, as reading them may never end.
 
     Raises
     ------

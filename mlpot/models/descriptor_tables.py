@@ -52,7 +52,7 @@ def read_tables(stored: Stored, place: str, species: tuple[int, ...], n_max: int
     place : str
         As "terms/0".
     species, n_max, l_max
-        Of the descriptor: every index and shape is held against them.
+        Of the descriptor: every index and shape is checked against them.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def load_model(file: str | Path) -> SparseGP:
 
 
 def _read(stored: Stored) -> SparseGP:
-    """Everything is held against the header, and the header against what can be computed: nothing is left to fail later."""
+    """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
     header = parsed(ModelHeader, stored.attribute("header"))
     species = header.species
     terms = tuple(_term(term, stored, f"terms/{k}") for k, term in enumerate(header.terms))

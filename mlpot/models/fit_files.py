@@ -79,7 +79,7 @@ def load_fit(file: str | Path) -> Fit:
 
 
 def _read(stored: Stored) -> Fit:
-    """Everything is held against the header, and the header against what can be computed: nothing is left to fail later."""
+    """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
     from .incremental import Fit
 
     header = parsed(FitHeader, stored.text("header"))

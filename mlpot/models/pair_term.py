@@ -105,18 +105,25 @@ class PairTerm:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
         step, slope, _ = self.envelope(distances, contact)
-        bare, pull, _ = self.bare_covariances(distances, radii, energy_scale, contact)
-        return bare * step[:, None], bare * slope[:, None] + pull * step[:, None]
+        bare, along = self._bare(distances, radii, energy_scale, contact)
+        return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
+
+    def _bare(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariances (n, m) without f_c(r) a(r), eV^2, and the slopes of their logarithms in r (n, m), 1/A."""
+        x, stretch, _ = bent(distances, contact)
+        values = self.between_coordinates(x, radii, energy_scale)
+        return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
 
     def bare_covariances(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> np.ndarray:
         """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
-        x, stretch, bend = (part[:, None] for part in bent(distances, contact))
-        values = self.between_coordinates(x[:, 0], radii, energy_scale)
-        pull = -(x - radii) / self.length_scale**2
-        curvature = (pull**2 - self.length_scale**-2) * stretch**2 + pull * bend
-        return np.array([values, values * pull * stretch, values * curvature])
+        values, along = self._bare(distances, radii, energy_scale, contact)
+        _, stretch, bend = (part[:, None] for part in bent(distances, contact))
+        curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
+        return np.array([values, values * along, values * curvature])
 
     def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
         """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""

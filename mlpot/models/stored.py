@@ -87,7 +87,7 @@ def _checked_size(item: h5py.Dataset, place: str) -> int:
 
 
 class Stored:
-    """Data sets of a file, taken out one by one and held against what is expected of them.
+    """Data sets of a file, read one by one and checked against what is expected of them.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ class LearningEvaluator:
         pairs = self._neighbours.update(atoms)
         prediction, members = predict_bead(version.model.compiled, pairs, volume_of(atoms), self.committee)
         decision = learner.decide(prediction, atoms, self.pace, n_queued, use)
-        before = learner.before(prediction, atoms.numbers) if decision.action in ("label", "queue") else None
+        before = learner.before(prediction) if decision.action in ("label", "queue") else None
         return View(atoms, decision, version, prediction, members, before)
 
     def _label(self, view: View) -> Answer:

@@ -121,7 +121,7 @@ class CampaignCalculator(Calculator):
         return Use(stress=self.wants_stress, early=self.early)
 
     def _query(self, decision: Decision, prediction: Prediction | None, atoms: Atoms) -> Query:
-        before = self.campaign.learner.before(prediction, atoms.numbers)
+        before = self.campaign.learner.before(prediction)
         query = self.campaign.ask(atoms, before, decision.reason, self.walker, self.pace.step)
         self.pace.last_label = self.pace.step
         return query

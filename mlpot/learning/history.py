@@ -1,31 +1,34 @@
 """What labels showed of the predicted deviations, by element and kind, and the calibration that follows from it.
 
-With z = error / deviation as the model itself says it (factors of 1, the usual share of its discrepancy), label k says of one kind
-of number
+Forces. With s what the model itself says of components in one bin of one label, and e their errors (root mean squares), a factor a,
+a floor b and a growth c for each element are the most likely ones (`models.calibration.likeliest_law`),
 
-    z2_k = mean of min(z^2, (WILD m)^2),   m = median |z| / 0.6745
+    sigma^2 = (a s)^2 + b^2 + (c f^3)^2,   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
-so that single components do not decide, and over all labels, the newest of weight 1,
+with f the strongest force between the atom and a neighbour, n_k the components of label k, whose weight w_k its bins share, and
+a_0 = `OPEN` or what the other elements say. Most labels are asked for where s is large. Errors hardly grow with it there, and are not
+small where it is small: a factor alone would be too large for the one or too small for the other.
 
-    f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k),   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
+Energy and stress. With z = error / deviation of label k,
 
-(a quarter of that for small errors where deviations were large, see `CHOSEN`) with n_k components in label k, and M_k the same
-mean without that label, so that no single label decides either. g is what is believed before: for the forces on atoms of one
-element the factor of those of all others, for all forces a_0 = `OPEN`, for energy and stress that of all forces over a_0. This is
-the mean of a scaled inverse chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised
-means: Huber, Robust Statistics (1981), section 1.7.
+    f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k)
+
+(a quarter of the weight for small errors where deviations were large, see `CHOSEN`), M_k the same mean without that label, so that no
+single label decides, and g = a / a_0 of the forces of all elements. This is the mean of a scaled inverse chi-squared posterior:
+Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..models.calibration import OPEN, SYMMETRIC, Calibration
+from ..models.calibration import OPEN, Calibration, Law, Stated, likeliest_law
 from ..models.prediction import ExpectedErrors
+from .seen import WILD, Seen, SeenForces
 
 RECENT = 30
 """Labels that are remembered; older ones would have a weight below exp(-3)."""
@@ -38,49 +41,15 @@ scatters by a factor of two."""
 FEW = 3.0
 """Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 2/3."""
 CHOSEN = 0.25
-"""Weight of a label that was asked for where deviations were large, if it found smaller errors: of deviations that scatter, a maximum
-is too large more often than not. Larger errors than were expected count in full."""
-WILD = 3.0
-"""Errors beyond this multiple of what is usual count as that: among normal ones 0.3 % are."""
-NORMAL_MEDIAN = 0.6745
-"""Median of |z| of normal errors."""
+"""Weight of the energy or stress of a label that was asked for where deviations were large, if it found smaller errors: of deviations
+that scatter, a maximum is too large more often than not. Larger errors than were expected count in full."""
 LEAST, MOST = 0.5, 10.0
-"""Bounds of a factor, relative to what is believed without labels."""
+"""Bounds of a factor on energy or stress."""
 WIDENING = 2.0
 """n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
-larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Errors of one kind of number in one label against the model's own deviations.
-
-    Parameters
-    ----------
-    n : int
-        Components that no symmetry makes zero.
-    error, deviation : float
-        Root mean squares, in the unit of the number.
-    z2 : float
-        Robust mean square of error / deviation.
-    """
-
-    n: int
-    error: float
-    deviation: float
-    z2: float
-
-    @classmethod
-    def of(cls, errors: np.ndarray, deviations: np.ndarray, least: float = 0.0) -> Seen | None:
-        """Of components with deviations above `least`; None where there are none."""
-        told = deviations > least
-        if not told.any():
-            return None
-        errors, deviations = errors[told], deviations[told]
-        z = np.abs(errors / deviations)
-        cap = WILD * np.median(z) / NORMAL_MEDIAN
-        rms = float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(deviations**2)))
-        return cls(len(z), *rms, float(np.mean(np.minimum(z, cap) ** 2)))
+larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. No more than `FADING` of them count."""
+TAILS = float(__import__("os").environ.get("MLT", 1.2))
+"""Factor on the deviations of forces for the tails of errors, which a likelihood that wild labels cannot bend does not see."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +59,12 @@ class Observation:
     Parameters
     ----------
     error, worst : float
-        eV/A: root mean square error of the force components before the label was learned, and that of the worst atom.
+        eV/A: error of the force components before the label was learned, root mean square and as `counted_error` counts.
     raw_rms, raw_max : float
-        eV/A: likewise of the model's own deviations, and for the least certain atom.
+        eV/A: likewise of the model's own deviations.
     after : ExpectedErrors
         Of the same structure after the label was learned.
-    elements : mapping of int to Seen
+    elements : mapping of int to SeenForces
         Of the forces on the atoms of each element.
     energy, stress : Seen or None
         Of the energy per atom (eV) and of the stress (eV/A^3).
@@ -108,7 +77,7 @@ class Observation:
     raw_rms: float
     raw_max: float
     after: ExpectedErrors
-    elements: Mapping[int, Seen] = field(default_factory=dict)
+    elements: Mapping[int, SeenForces] = field(default_factory=dict)
     energy: Seen | None = None
     stress: Seen | None = None
     is_chosen: bool = False
@@ -121,7 +90,7 @@ class Observation:
     def restore(cls, state: Mapping[str, Any]) -> Observation:
         """Inverse of `state`."""
         kinds = {kind: state[kind] and Seen(**state[kind]) for kind in ("energy", "stress")}
-        elements = {int(z): Seen(**seen) for z, seen in state["elements"].items()}
+        elements = {int(z): SeenForces.restore(seen) for z, seen in state["elements"].items()}
         return cls(**{**state, **kinds, "elements": elements, "after": ExpectedErrors(**state["after"])})
 
 
@@ -136,29 +105,46 @@ class History:
         return History((*self.recent, observation)[-RECENT:])
 
     def calibration(self, structures: Mapping[int, int]) -> Calibration:
-        """Factors on the model's own deviations.
+        """Factors on the model's own deviations, and floors.
 
         Parameters
         ----------
         structures : mapping of int to int
             In how many labelled structures an element occurs.
         """
-        factors = {z: self._of_element(z) * widening(n) for z, n in sorted(structures.items())}
-        common = self._factor([pooled(o.elements) for o in self.recent], OPEN, OPEN) / OPEN
+        found = {z: self._of_element(z) for z in sorted(structures)}
+        wider = {z: TAILS * widening(structures[z]) for z in found}
+        everything = self._of_forces(lambda z: True, OPEN).factor
         return Calibration(
-            force_scale=OPEN * common,
-            energy_scale=self._factor([o.energy for o in self.recent], common),
-            stress_scale=self._factor([o.stress for o in self.recent], common),
-            of_elements=factors,
+            force_scale=everything,
+            energy_scale=self._factor([o.energy for o in self.recent], everything / OPEN),
+            stress_scale=self._factor([o.stress for o in self.recent], everything / OPEN),
+            of_elements={z: law.factor * wider[z] for z, law in found.items()},
+            floors={z: law.floor * wider[z] for z, law in found.items()},
+            growths={z: law.growth * wider[z] for z, law in found.items()},
         )
 
-    def _of_element(self, z: int) -> float:
-        """The factor of the forces on atoms of an element."""
-        others = [pooled({other: seen for other, seen in o.elements.items() if other != z}) for o in self.recent]
-        return self._factor([o.elements.get(z) for o in self.recent], self._factor(others, OPEN, OPEN), OPEN)
+    def _of_element(self, z: int) -> Law:
+        """Of the forces on atoms of an element."""
+        others = self._of_forces(lambda other: other != z, OPEN)
+        return self._of_forces(lambda other: other == z, others.factor)
 
-    def _factor(self, seen: Sequence[Seen | None], before: float, usual: float = 1.0) -> float:
-        """The factor of one kind of number; `before` is what is believed without labels of it, `usual` without any."""
+    def _of_forces(self, is_meant: Callable[[int], bool], before: float) -> Law:
+        """The likeliest one of the elements that are meant; `before` is the factor without labels of them."""
+        columns: list[tuple[float, float, float]] = []
+        weights: list[float] = []
+        for age, observation in enumerate(reversed(self.recent)):
+            bins = [seen for z, seen in observation.elements.items() if is_meant(z)]
+            sizes = np.array([size for seen in bins for size in seen.sizes], float)
+            shares = sizes / (sizes + FEW)
+            n = sizes.sum()
+            weights += (np.exp(-age / FADING) * n / (n + FEW) * shares / max(shares.sum(), 1e-300)).tolist()
+            columns += [bin for seen in bins for bin in zip(seen.errors, seen.deviations, seen.strongest, strict=True)]
+        errors, deviations, strongest = np.array(columns).reshape(-1, 3).T
+        return likeliest_law(Stated(errors, deviations, strongest, np.array(weights)), before)
+
+    def _factor(self, seen: Sequence[Seen | None], before: float) -> float:
+        """The factor on energy or stress; `before` is what is believed without labels of it."""
         n_labels = len(self.recent)
         found = [(s, np.exp(-(n_labels - 1 - k) / FADING)) for k, s in enumerate(seen) if s is not None]
         if not found:
@@ -166,11 +152,11 @@ class History:
         squares = np.array([s.z2 for s, _ in found])
         weights = np.array([weight * s.n / (s.n + FEW) for s, weight in found])
         chosen = np.array([o.is_chosen for o, s in zip(self.recent, seen, strict=True) if s])
-        weights *= np.where(chosen & (squares < usual**2), CHOSEN, 1)
+        weights *= np.where(chosen & (squares < 1.0), CHOSEN, 1)
         total, weight = PRIOR * before**2 + weights @ squares, PRIOR + weights.sum()
         squares = np.minimum(squares, WILD**2 * (total - weights * squares) / (weight - weights))
         factor = np.sqrt((PRIOR * before**2 + weights @ squares) / weight)
-        return float(np.clip(factor, LEAST * usual, MOST * usual))
+        return float(np.clip(factor, LEAST, MOST))
 
     def state(self) -> list[dict[str, Any]]:
         """For `restore`: plain numbers."""
@@ -179,28 +165,14 @@ class History:
     @classmethod
     def restore(cls, state: list[Any]) -> History:
         """The same history after a restart; what an earlier version of mlpot left is not read."""
-        return cls(tuple(Observation.restore(values) for values in state[-RECENT:] if isinstance(values, dict)))
+        return cls(tuple(Observation.restore(values) for values in state[-RECENT:] if _is_current(values)))
 
 
 def widening(n_structures: int) -> float:
     """Factor on the deviations of an element that this many labelled structures contain; see `WIDENING`."""
-    return float(np.sqrt(1.0 + WIDENING / max(n_structures, 1)))
+    return float(np.sqrt(1.0 + WIDENING / min(max(n_structures, 1), FADING)))
 
 
-def pooled(seen: Mapping[int, Seen]) -> Seen | None:
-    """What a label showed of several elements together."""
-    if not seen:
-        return None
-    counts = np.array([s.n for s in seen.values()])
-    squares = np.array([[s.error**2, s.deviation**2, s.z2] for s in seen.values()])
-    error, deviation, z2 = (counts @ squares / counts.sum()).tolist()
-    return Seen(int(counts.sum()), float(np.sqrt(error)), float(np.sqrt(deviation)), z2)
-
-
-def compared(errors: np.ndarray, deviations: np.ndarray, numbers: np.ndarray) -> dict[int, Seen]:
-    """Force errors (n_atoms, 3) against deviations (n_atoms, 3), eV/A, of the atoms of each element."""
-    found = {
-        z: Seen.of(errors[numbers == z].ravel(), deviations[numbers == z].ravel(), SYMMETRIC)
-        for z in np.unique(numbers).tolist()
-    }
-    return {z: seen for z, seen in found.items() if seen is not None}
+def _is_current(values: Any) -> bool:
+    """Whether an observation was written by this version: forces in bins."""
+    return isinstance(values, dict) and all("strongest" in seen for seen in values["elements"].values())

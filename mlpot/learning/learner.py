@@ -13,16 +13,17 @@ from ..models.calibration import Calibration
 from ..models.descriptor_tables import Tables, channels_of
 from ..models.fit import learn_channels
 from ..models.incremental import Fit
-from ..models.prediction import Prediction, expected_errors, least_certain
+from ..models.prediction import Prediction, counted_error, expected_errors
 from ..models.presets import resolve
 from ..models.settings import FitConfig, is_learned
 from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
 from ..structures import LabelledStructure, agrees, labelled
 from .distances import nearest
-from .history import History, Observation, Seen, compared
+from .history import History, Observation
 from .pace import Pace
-from .policy import LOOKS, Decision, Rules, Situation, Use, decide
+from .policy import HOTTER, LOOKS, Decision, Rules, Situation, Use, decide
+from .seen import Seen, compared
 
 ABSURD = 300.0
 """eV/A: larger forces are those of nuclei that overlap, or of a calculation that went wrong; no such label is learned."""
@@ -43,7 +44,11 @@ class Before:
     energy : float
         eV.
     forces, raw_std : (n_atoms, 3) arrays
-        eV/A.
+        eV/A; the deviations are those of every atom by itself.
+    said_std : (n_atoms, 3) array
+        Deviations of the forces as they were said, eV/A.
+    strongest : (n_atoms,) array
+        See `Prediction`, eV/A.
     energy_std : float or None
         eV.
     stress, stress_std : (3, 3) arrays or None
@@ -53,6 +58,8 @@ class Before:
     energy: float
     forces: np.ndarray
     raw_std: np.ndarray
+    said_std: np.ndarray
+    strongest: np.ndarray
     energy_std: float | None = None
     stress: np.ndarray | None = None
     stress_std: np.ndarray | None = None
@@ -67,7 +74,7 @@ class Lesson:
     force_error : float or None
         RMS error of the forces predicted before, eV/A; None where there was no model.
     expected : float or None
-        Expected error of the least certain force before, eV/A.
+        Expected error of the forces before, eV/A, as `counted_error` counts.
     expected_after : float
         The same after.
     after : Prediction
@@ -77,7 +84,7 @@ class Lesson:
     observation : Observation or None
         What the calibration remembers of it; None where there was no model.
     forces_std : (n_atoms, 3) array or None
-        Deviations of the forces predicted before, eV/A, as the calibration had them.
+        Deviations of the forces predicted before, eV/A, as they were said.
     energy_error, max_force_error, stress_error : float or None
         Of the energy per atom (eV), the largest of a force component (eV/A), and of a stress component (eV/A^3).
     """
@@ -126,7 +133,7 @@ class Learner:
         self.n_asked = 0
         self._n_data = 0
         self._occurrences = Counter[int]()
-        self._largest_force = 0.0
+        self._largest_force = self._largest_rms = 0.0
         self._model: SparseGP | None = None
 
     @property
@@ -164,13 +171,15 @@ class Learner:
         if use.stress and not self.can_learn_stress:
             use = replace(use, stress=False)
         expected = novelty = moved = None
+        is_hotter = False
         if prediction is not None:
             expected, novelty = expected_errors(prediction), float(prediction.novelty.max())
+            is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
             if len(self.history.recent) < LOOKS:
                 moved = self.distance(atoms)
         now = Situation(
             expected, novelty, pace.since_label, pace.since_check, queued, self.n_asked, self.n_labels, moved,
-            self.check_interval, use,
+            self.check_interval, use, bool(is_hotter),
         )  # fmt: skip
         decision = decide(self.rules, self.history, now)
         if prediction is not None and moved is None and decision.action in ("label", "stop"):
@@ -181,14 +190,15 @@ class Learner:
         """Displacement from the nearest labelled structure, A; see `distances.distance`."""
         return nearest(atoms, (structure.atoms for structure in self.fit.structures))
 
-    def before(self, prediction: Prediction | None, numbers: np.ndarray) -> Before | None:
-        """What to keep of a prediction for atoms of these elements until its label has come."""
+    def before(self, prediction: Prediction | None) -> Before | None:
+        """What to keep of a prediction until its label has come."""
         if prediction is None:
             return None
         calibration, stress_std = self.calibration, prediction.stress_std
         return Before(
             prediction.energy, prediction.forces,
-            prediction.forces_std / calibration.element_factors(numbers)[:, None],
+            prediction.forces_stated_std,
+            prediction.forces_std, prediction.strongest,
             prediction.energy_std / calibration.energy_scale,
             prediction.stress, None if stress_std is None else stress_std / calibration.stress_scale,
         )  # fmt: skip
@@ -295,25 +305,24 @@ class Learner:
 
         `is_chosen` tells that the label was asked for because the model was not sure of it."""
         structure = labelled(atoms, f"label {self.n_labels}")
-        calibration = self.calibration
         n_new = self._absorb(atoms)
         after = self.model.predict(structure.atoms, uncertainty=True)
-        expected_after = least_certain(after.forces_std)
+        expected_after = counted_error(after.forces_std)
         if before is None or structure.forces is None:
             return Lesson(None, None, expected_after, after, n_new, None)
         errors, numbers = before.forces - structure.forces, structure.atoms.numbers
         energy_error, energy = _compared_energy(before, structure)
         stress_error, stress = _compared_stress(before, structure)
         seen = Observation(
-            float(np.sqrt(np.mean(errors**2))), least_certain(errors),
-            float(np.sqrt(np.mean(before.raw_std**2))), least_certain(before.raw_std),
-            expected_errors(after), compared(errors, before.raw_std, numbers), energy, stress, is_chosen,
+            float(np.sqrt(np.mean(errors**2))), counted_error(errors),
+            float(np.sqrt(np.mean(before.raw_std**2))), counted_error(before.raw_std),
+            expected_errors(after), compared(errors, before.raw_std, before.strongest, numbers), energy, stress, is_chosen,
         )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None
-        said = calibration.element_factors(numbers)[:, None] * before.raw_std
+        said = before.said_std
         return Lesson(
-            seen.error, least_certain(said), expected_after, after, n_new, seen, said,
+            seen.error, counted_error(said), expected_after, after, n_new, seen, said,
             energy_error, float(np.abs(errors).max()), stress_error,
         )  # fmt: skip
 
@@ -336,6 +345,7 @@ class Learner:
         self._occurrences.update(set(structure.atoms.numbers.tolist()))
         if structure.forces is not None:
             self._largest_force = max(self._largest_force, float(np.sqrt((structure.forces**2).sum(axis=1).max())))
+            self._largest_rms = max(self._largest_rms, float(np.sqrt(np.mean(structure.forces**2))))
 
     def state(self) -> dict:
         """What `begin` needs besides the labels to stand here again: plain numbers."""

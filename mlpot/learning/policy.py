@@ -1,8 +1,9 @@
 """When to ask for a label, when a run may stop: pure decisions on expected errors and on errors that were seen.
 
-A prediction is trusted when the expected errors of what is asked for are within their limits: the force on the least certain atom,
-the energy per atom, and the stress where it is used. The limits are the targets of the user; at the very beginning of a run they
-are larger (`EARLY`), and they come down to the targets after a fixed number of labels, whatever the model says.
+A prediction is trusted when the expected errors of what is asked for are within their limits: the forces (all together, and that on
+the least certain atom; see `counted_error`), the energy per atom, and the stress where it is used. The limits are the targets of the
+user; at the very beginning of a run they are larger (`EARLY`), and they come down to the targets after a fixed number of labels,
+whatever the model says.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..units import GIGAPASCAL, MILLI
 from .history import History
 
 TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
-"""Default targets: eV/A, for the least certain atom, whose expected error is about twice the RMS error of all; eV/atom; eV/A^3."""
+"""Default targets: eV/A, as `counted_error` counts; eV/atom; eV/A^3."""
 EARLY, EARLY_DECAY = 4.0, 0.5
 """Limits of the first model over the targets, and the factor on that with every label: the third label ends it. A model of one
 structure is unsure of everything; labels at once would be of structures that hardly differ."""
@@ -46,6 +47,10 @@ JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
+HOTTER = 1.25
+"""Forces beyond this multiple of those in any labelled structure (root mean squares) make an automatic check due: they grow with the
+square root of the temperature, and what checks have shown of a cold crystal says little of a melt. A copper crystal that is heated
+through melting was not checked for half of its run before, while checks doubled their distance."""
 TOO_LARGE = 2.0
 """A label with an error of more than this multiple of the expected one begins the checks anew."""
 
@@ -202,6 +207,8 @@ class Situation:
     check_interval : int
         Steps to the next automatic check.
     use : Use
+    is_hotter : bool
+        Whether forces are larger than in all labelled structures, see `HOTTER`.
     """
 
     expected: ExpectedErrors | None
@@ -214,6 +221,7 @@ class Situation:
     moved: float | None = None
     check_interval: int = FEWEST_BEFORE_CHECK
     use: Use = Use()
+    is_hotter: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +235,7 @@ class Decision:
     reason : str
         One of `LABEL_REASONS`, or "certain", "known", "too soon" or "budget spent".
     expected, novelty, threshold : float or None
-        Expected error of the least certain force and its limit, eV/A; of the strangest environment.
+        Expected error of the forces and its limit, eV/A; novelty of the strangest environment.
     errors : ExpectedErrors or None
         Of everything.
     limits : Limits or None
@@ -326,7 +334,8 @@ def _is_check_due(rules: Rules, now: Situation) -> bool:
     if rules.check_interval == "off":
         return False
     if rules.check_interval == "auto":
-        return min(now.since_check, now.since_label) >= now.check_interval
+        due = rules.first_check if now.is_hotter else now.check_interval
+        return min(now.since_check, now.since_label) >= due
     return now.since_check >= rules.check_interval
 
 

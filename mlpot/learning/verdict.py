@@ -37,7 +37,7 @@ class Look:
     error : float
         RMS force error of the prediction before the label was learned, eV/A.
     expected_after : float
-        Expected error of the least certain force of the same structure after the label was learned, eV/A.
+        Expected error of the forces on the same structure after the label was learned, eV/A.
     is_check : bool
         Whether it was a check label, taken whatever the model said.
     """

@@ -33,6 +33,8 @@ SYMMETRIC = 1e-6
 BEYOND = 2.0
 """Errors of more deviations count as these do. With 2, errors of structures left out lie within one deviation as often as normal
 ones: forces 0.68 (Si) and 0.67 (Mo), total energies 0.69 and 0.70."""
+POWER = 3
+"""See `Law`."""
 WIDTH = 0.7
 """w: without errors a model's own deviations are right within a factor of two."""
 OPEN, SHARE = 2.0, 0.15
@@ -62,6 +64,10 @@ class Calibration:
         Errors that it was fitted to: force components, total energies. 0: not calibrated.
     discrepancy_share : float
         c: the share of a model's discrepancy that counts for forces.
+    floors : mapping of int to float
+        Least deviations of forces on atoms of an element, eV/A, that are added in squares; none by default.
+    growths : mapping of int to float
+        Likewise deviations over the third power of the strongest force between the atom and a neighbour, (A/eV)^2; see `Law`.
     """
 
     force_scale: float = OPEN
@@ -71,11 +77,30 @@ class Calibration:
     n_forces: int = 0
     n_energies: int = 0
     discrepancy_share: float = SHARE
+    floors: Mapping[int, float] = field(default_factory=dict)
+    growths: Mapping[int, float] = field(default_factory=dict)
 
-    def forces_std(self, left_open: np.ndarray, discrepancies: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    def forces_std(
+        self, left_open: np.ndarray, discrepancies: np.ndarray, numbers: np.ndarray, strongest: np.ndarray | None = None
+    ) -> np.ndarray:
         """Calibrated deviations (n_atoms, 3), eV/A, of atoms of these elements (n_atoms,), from what the data leave open and the
-        discrepancies (n_atoms, 3), eV/A."""
-        return np.hypot(left_open, self.discrepancy_share * discrepancies) * self.element_factors(numbers)[:, None]
+        discrepancies (n_atoms, 3), eV/A; what symmetry makes zero has no floor either.
+
+        `strongest` are the strongest forces between each atom and a neighbour (n_atoms,), eV/A; needed where there are `growths`.
+        """
+        scaled = self.stated(left_open, discrepancies) * self.element_factors(numbers)[:, None]
+        others = self._of_atoms(self.floors, numbers)
+        if self.growths:
+            others = np.hypot(others, self._of_atoms(self.growths, numbers) * strongest**POWER)
+        return np.hypot(scaled, np.where(scaled > SYMMETRIC, others[:, None], 0.0))
+
+    def stated(self, left_open: np.ndarray, discrepancies: np.ndarray) -> np.ndarray:
+        """What the model itself says (n_atoms, 3), eV/A: what the data leave open, and the share of the discrepancies."""
+        return np.hypot(left_open, self.discrepancy_share * discrepancies)
+
+    @staticmethod
+    def _of_atoms(of_elements: Mapping[int, float], numbers: np.ndarray) -> np.ndarray:
+        return np.array([of_elements.get(z, 0.0) for z in numbers.tolist()])
 
     def described(self) -> str:
         """For people."""
@@ -156,6 +181,67 @@ def fit_calibration(
         n_energies=len(energies.errors) if of_energies else 0,
         discrepancy_share=share,
     )
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Errors of forces beside what was stated of them, in bins.
+
+    Parameters
+    ----------
+    errors, deviations : (n,) arrays
+        Root mean squares, eV/A.
+    strongest : (n,) array
+        Strongest forces between an atom and a neighbour, eV/A.
+    weights : (n,) array
+        Labels that a bin counts as.
+    """
+
+    errors: np.ndarray
+    deviations: np.ndarray
+    strongest: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Law:
+    """How large errors of forces are: sigma^2 = (factor s)^2 + floor^2 + (growth f^3)^2, floor in eV/A, growth in (A/eV)^2.
+
+    f is the strongest force between the atom and a neighbour. Where atoms of a hot metal collide, few data are near, and what they
+    tell of a pair depends on what surrounds it: errors grow with f faster than s does. In copper above its melting point they are
+    1.0, 1.6, 3.7 and 6.4 times what is stated at f of less than 3, 3 to 4, 4 to 6 and 6 to 9 times its median.
+    """
+
+    factor: float
+    floor: float = 0.0
+    growth: float = 0.0
+
+
+def likeliest_law(seen: Stated, expected: float) -> Law:
+    """The law that makes errors the most likely; `expected` is its factor without any.
+
+        minimise  sum_k w_k (log sigma_k + rho(e_k / sigma_k)) + (log a / a_0)^2 / (2 w^2) + log(1 + (b / B)^2) + log(1 + (c / C)^2)
+
+    The priors of floor b and growth c are half-Cauchy ones, as is usual for scales (Gelman, Bayesian Anal. 1, 515 (2006),
+    doi:10.1214/06-BA117A), with B the median of the deviations and C that over the median of f^3.
+    """
+    if not len(seen.errors):
+        return Law(expected)
+    powers = seen.strongest**POWER
+    scales = float(np.median(seen.deviations)) / np.array([1.0, max(float(np.median(powers)), 1e-12)])
+
+    def surprise(logarithms: np.ndarray) -> float:
+        factor, *parts = np.exp(logarithms)
+        floor, growth = scales * parts
+        sigma = np.sqrt((factor * seen.deviations) ** 2 + floor**2 + (growth * powers) ** 2)
+        likely = float(seen.weights @ (np.log(sigma) + _loss(seen.errors / sigma)))
+        unlikely = 0.5 * ((logarithms[0] - np.log(expected)) / WIDTH) ** 2 + float(np.log1p(np.square(parts)).sum())
+        return likely + unlikely
+
+    start = np.log([expected, 0.5 * expected, 0.5 * expected])
+    found = minimize(surprise, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6, "maxiter": 1000})
+    factor, *parts = np.exp(found.x)
+    return Law(float(factor), *(scales * parts).tolist())
 
 
 def expected_normalised_error(errors: np.ndarray, deviations: np.ndarray) -> float:

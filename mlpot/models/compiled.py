@@ -80,11 +80,11 @@ class CompiledModel:
     def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
         if not uncertainty:
-            return make_prediction(pairs, volume, *self._energies(pairs), None)
+            return make_prediction(pairs, volume, *self._energies(pairs))
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
-        return make_prediction(pairs, volume, energies, gradients, variances.calibrated(self.source.calibration, pairs.numbers))
+        return make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration)
 
     def virials(self, pairs: Pairs) -> np.ndarray:
         """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV: what ASE's `stresses` are made of."""
@@ -115,7 +115,7 @@ class CompiledModel:
         variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
         self.source.baseline.predict(pairs, energies, gradients)
         calibration = self.source.calibration
-        p = make_prediction(pairs, volume, energies, gradients, variances.calibrated(calibration, pairs.numbers))
+        p = make_prediction(pairs, volume, energies, gradients, variances, calibration)
         scale = calibration.force_scale
         return p, Members(
             p.energy + scale * deviations.energies,

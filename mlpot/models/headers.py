@@ -179,6 +179,8 @@ class CalibrationHeader(Header):
     energy_scale: NotNegative = 1.0
     stress_scale: NotNegative = 1.0
     of_elements: dict[Element, NotNegative] = {}
+    floors: dict[Element, NotNegative] = {}
+    growths: dict[Element, NotNegative] = {}
     n_forces: Count = 0
     n_energies: Count = 0
     # files from before it: all of the discrepancy counted, and nothing was calibrated beyond what is there

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..neighbours import Pairs
-from .variances import Deviations
+from .calibration import UNCALIBRATED, Calibration
+from .variances import Variances
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Prediction:
         Of the total energy, eV, with the correlations of all atoms; None unless asked for.
     forces_std : (n_atoms, 3) array or None
         Of the forces, eV/A; None unless asked for, and from an imported model.
+    forces_stated_std : (n_atoms, 3) array or None
+        As the model itself states them, before calibration and without what the uncertain forces on neighbours add, eV/A.
     forces_discrepancy : (n_atoms, 3) array or None
         The part of `forces_std` (in squares) that labels of these atoms would not take away, eV/A: what this kind of model cannot
         explain. None where that is.
@@ -43,6 +46,9 @@ class Prediction:
         How far environments are from all sparse points: the prior's standard deviation that the sparse points do not explain
         over what they leave at environments that count as known. About 1 or less for known environments, whatever the
         calibration says; see `NOVEL`. None unless asked for, and from an imported model.
+    strongest : (n_atoms,) array or None
+        The strongest force between an atom and a neighbour, eV/A: twice what its own local energy contributes. None unless
+        uncertainties are asked for.
     """
 
     energy: float
@@ -53,9 +59,17 @@ class Prediction:
     energies_std: np.ndarray | None = None
     energy_std: float | None = None
     forces_std: np.ndarray | None = None
+    forces_stated_std: np.ndarray | None = None
     forces_discrepancy: np.ndarray | None = None
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
+    strongest: np.ndarray | None = None
+
+
+WORST = 2.0
+"""The least certain atom of a structure may be this much less certain than a target says, which is about the root mean square of all:
+that is what it is for about twenty atoms with normal errors. Counting the least certain atom itself, runs went on to ask for labels
+until they were three to eight times more accurate than their targets."""
 
 
 class Uncertainty(Mapping):
@@ -84,6 +98,14 @@ def least_certain(forces_std: np.ndarray) -> float:
     return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
 
 
+def counted_error(forces: np.ndarray) -> float:
+    """Error of forces as targets and thresholds count it, eV/A, from errors or deviations (n_atoms, 3).
+
+    The root mean square over all components, or the least certain atom's over `WORST`, whichever is larger.
+    """
+    return max(float(np.sqrt(np.mean(forces**2))), least_certain(forces) / WORST)
+
+
 @dataclass(frozen=True)
 class ExpectedErrors:
     """How far a prediction is expected to be off, as a user counts it.
@@ -91,7 +113,7 @@ class ExpectedErrors:
     Parameters
     ----------
     force : float
-        Of a component of the least certain atom's force, eV/A.
+        Of the forces, eV/A; see `counted_error`.
     energy : float
         Of the energy per atom, eV/atom.
     stress : float or None
@@ -113,11 +135,18 @@ def expected_errors(prediction: Prediction) -> ExpectedErrors:
     if prediction.forces_discrepancy is not None:
         open_squares = np.maximum(open_squares - prediction.forces_discrepancy**2, 0.0)
     return ExpectedErrors(
-        force=least_certain(prediction.forces_std),
-        learnable=least_certain(np.sqrt(open_squares)),
+        force=counted_error(prediction.forces_std),
+        learnable=counted_error(np.sqrt(open_squares)),
         energy=prediction.energy_std / len(prediction.energies),
         stress=None if stress is None else float(stress.max()),
     )
+
+
+def strongest_pair_forces(pairs: Pairs, pair_gradients: np.ndarray) -> np.ndarray:
+    """(n_atoms,), eV/A, see `Prediction`, of dE/dvectors (n_pairs, 3); 0 without neighbours."""
+    sizes = np.append(2.0 * np.sqrt(np.einsum("px,px->p", pair_gradients, pair_gradients)), 0.0)
+    has_neighbours = np.diff(pairs.offsets) > 0
+    return np.where(has_neighbours, np.maximum.reduceat(sizes, pairs.offsets[:-1]), 0.0)
 
 
 def make_prediction(
@@ -125,20 +154,25 @@ def make_prediction(
     volume: float | None,
     energies: np.ndarray,
     pair_gradients: np.ndarray,
-    deviations: Deviations | None,
+    variances: Variances | None = None,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Prediction:
     """A prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""
     virial = pairs.virial(pair_gradients)
     found: dict[str, Any] = {}
-    if deviations is not None:
+    if variances is not None:
+        strongest = strongest_pair_forces(pairs, pair_gradients)
+        deviations = variances.calibrated(calibration, pairs, strongest)
         virial_std = deviations.virial_std
         found = {
             "energies_std": deviations.energies_std,
             "energy_std": deviations.energy_std,
             "forces_std": deviations.forces_std,
+            "forces_stated_std": deviations.forces_stated_std,
             "forces_discrepancy": deviations.discrepancy,
             "stress_std": None if volume is None or virial_std is None else virial_std / volume,
             "novelty": deviations.novelty,
+            "strongest": strongest,
         }
     return Prediction(
         energy=float(energies.sum()),

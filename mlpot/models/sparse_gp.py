@@ -165,8 +165,8 @@ class SparseGP:
             model.baseline.predict(pairs, energies, gradients)
             for term, part in zip(model.terms, columns(model.terms), strict=True):
                 term.predict(known, model.weights[part], energies, gradients)
-            deviations = model._variances(known).calibrated(model.calibration, pairs.numbers) if uncertainty else None
-        return make_prediction(pairs, volume_of(atoms), energies, gradients, deviations)
+            variances = model._variances(known) if uncertainty else None
+        return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
         """The model for atoms (n_atoms,) of these elements: this one, or one that answers for elements that it does not know.

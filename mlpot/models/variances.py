@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..neighbours import Pairs
 from .calibration import SYMMETRIC, Calibration
 from .noises import Noises
+from .reaction import with_reactions
 
 NONE = Noises()
 
 
 @dataclass(frozen=True)
 class Deviations:
-    """Standard deviations as a prediction carries them; see `Prediction`."""
+    """Standard deviations as a prediction carries them; see `Prediction`.
+
+    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate.
+    """
 
     energies_std: np.ndarray
     energy_std: float
     forces_std: np.ndarray | None
+    forces_stated_std: np.ndarray | None
     discrepancy: np.ndarray | None
     virial_std: np.ndarray | None
     novelty: np.ndarray | None
@@ -64,21 +70,27 @@ class Variances:
         """Of an imported model: variances (n_atoms,) in eV^2 that are independent of each other and of any data."""
         return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None, None)
 
-    def calibrated(self, calibration: Calibration, numbers: np.ndarray) -> Deviations:
-        """Standard deviations for atoms of these elements (n_atoms,); the unexplained part is the prior's and not scaled."""
-        scale, n_atoms = calibration.energy_scale**2, len(numbers)
-        noises, forces_std, discrepancy, virial_std = self.noises, None, None, None
+    def calibrated(self, calibration: Calibration, pairs: Pairs, strongest: np.ndarray) -> Deviations:
+        """Standard deviations of the structure of these pairs; `strongest` (n_atoms,) as in `Prediction`.
+
+        The unexplained part is the prior's and not scaled.
+        """
+        scale, n_atoms, numbers = calibration.energy_scale**2, pairs.n_atoms, pairs.numbers
+        noises, stated, forces_std, discrepancy, virial_std = self.noises, None, None, None, None
         if self.forces is not None:
             # what symmetry makes zero has no discrepancy either
             own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None], 0.0)
-            forces_std = calibration.forces_std(np.sqrt(self.forces), own, numbers)
-            discrepancy = calibration.forces_std(np.zeros_like(own), own, numbers)
+            left_open = np.sqrt(self.forces)
+            stated = calibration.stated(left_open, own)
+            forces_std = with_reactions(calibration.forces_std(left_open, own, numbers, strongest), pairs)
+            discrepancy = with_reactions(calibration.forces_std(np.zeros_like(own), own, numbers, strongest), pairs)
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
         return Deviations(
             energies_std=np.sqrt(scale * (self.posterior + noises.energy**2) + self.unexplained),
             energy_std=float(np.sqrt(scale * (self.total + n_atoms * noises.energy**2) + self.unexplained.sum())),
             forces_std=forces_std,
+            forces_stated_std=stated,
             discrepancy=discrepancy,
             virial_std=virial_std,
             novelty=self.novelty,

@@ -12,18 +12,17 @@ from mlpot.learning.history import (
     MOST,
     PRIOR,
     RECENT,
-    WILD,
+    TAILS,
     History,
     Observation,
-    Seen,
-    compared,
-    pooled,
     widening,
 )
-from mlpot.models.calibration import OPEN
+from mlpot.learning.seen import WILD, Seen, compared
+from mlpot.models.calibration import BEYOND, OPEN, POWER, WIDTH
 from mlpot.models.prediction import ExpectedErrors
 
 MANY = {6: 10**9, 29: 10**9}
+WIDER = TAILS * widening(10**9)
 AFTER = ExpectedErrors(0.01, 0.001, None)
 
 
@@ -34,12 +33,12 @@ def observation(ratios, n_atoms=32, seed=0, energy=None, stress=None):
     raw = rng.uniform(0.05, 0.2, size=(len(numbers), 3))
     factors = np.array([ratios[z] for z in numbers.tolist()])[:, None]
     errors = OPEN * factors * raw * rng.normal(size=raw.shape)
-    return Observation(1.0, 2.0, 0.1, 0.2, AFTER, compared(errors, raw, numbers), energy, stress)
+    return Observation(1.0, 2.0, 0.1, 0.2, AFTER, compared(errors, raw, np.ones(len(raw)), numbers), energy, stress)
 
 
 def relative(seen, structures=MANY):
     """Factors of elements over what is believed without labels."""
-    return {z: factor / OPEN for z, factor in seen.calibration(structures).of_elements.items()}
+    return {z: factor / (OPEN * WIDER) for z, factor in seen.calibration(structures).of_elements.items()}
 
 
 def history(*observations):
@@ -51,7 +50,7 @@ def history(*observations):
 
 def test_nothing_seen_leaves_deviations_as_the_model_has_them():
     calibration = History().calibration(MANY)
-    assert calibration.of_elements == pytest.approx({6: OPEN, 29: OPEN})
+    assert calibration.of_elements == pytest.approx(dict.fromkeys((6, 29), OPEN * WIDER))
     assert (calibration.force_scale, calibration.energy_scale, calibration.stress_scale) == (OPEN, 1.0, 1.0)
 
 
@@ -66,7 +65,7 @@ def test_an_element_of_which_little_was_seen_follows_the_others():
     factors = relative(seen)
     assert factors[6] == pytest.approx(factors[29], rel=0.15) and factors[6] > 2
     single = relative(history(*seen.recent, observation({6: 0.5}, n_atoms=1)))
-    assert single[6] > 1.5
+    assert single[6] > 1.2
 
 
 def test_factors_follow_what_the_last_labels_showed():
@@ -80,25 +79,18 @@ def test_factors_follow_what_the_last_labels_showed():
 def test_one_wild_label_does_not_set_the_factor():
     calm = [observation({29: 1.0}, seed=k) for k in range(10)]
     wild = observation({29: 50.0})
-    for labels in ([wild], [*calm, wild], [*calm[:5], wild, *calm[5:]]):
-        assert relative(history(*labels))[29] < 2.2
+    for labels in ([*calm, wild], [*calm[:5], wild, *calm[5:]]):
+        assert relative(history(*labels))[29] < 1.5
+    # alone it can do no more than what the prior lets it
+    assert relative(history(wild))[29] < np.exp(WIDTH**2 * (BEYOND**2 - 1))
     assert relative(history(wild, wild, wild))[29] > 5
-
-
-def test_one_wild_component_does_not_set_a_label():
-    raw = np.full(30, 0.1)
-    errors = 0.1 * np.random.default_rng(0).normal(size=30)
-    calm = Seen.of(errors, raw)
-    errors[3] = 100.0
-    assert Seen.of(errors, raw).z2 < calm.z2 + 1.0
-    assert calm.z2 == pytest.approx(np.mean(errors[np.arange(30) != 3] ** 2) / 0.01, rel=0.25)
 
 
 def test_factors_are_bounded():
     for ratio, bound in ((0.0, LEAST), (1e3, MOST)):
-        labels = [observation({29: ratio}, energy=Seen(1, 1.0, 1.0, ratio**2), seed=k) for k in range(RECENT)]
-        calibration = history(*labels).calibration(MANY)
-        assert calibration.of_elements[29] == pytest.approx(OPEN * bound) and LEAST <= calibration.energy_scale <= MOST
+        labels = [observation({29: 1.0}, energy=Seen(1, 1.0, 1.0, ratio**2), seed=k) for k in range(RECENT)]
+        assert history(*labels).calibration(MANY).energy_scale == pytest.approx(bound, rel=0.5)
+        assert LEAST <= history(*labels).calibration(MANY).energy_scale <= MOST
 
 
 def test_energy_and_stress_have_factors_of_their_own():
@@ -108,10 +100,10 @@ def test_energy_and_stress_have_factors_of_their_own():
     ]
     calibration = history(*labels).calibration(MANY)
     assert 1.5 < calibration.energy_scale < 4.0 and calibration.stress_scale < 0.8
-    assert calibration.of_elements[29] == pytest.approx(OPEN, rel=0.15)
+    assert calibration.of_elements[29] / WIDER == pytest.approx(OPEN, rel=0.15)
     # a single number says less than a hundred, which is said by the formula of the module
     one = history(observation({29: 1.0}, energy=Seen(1, 1.0, 1.0, 9.0)))
-    common = one._factor([pooled(o.elements) for o in one.recent], OPEN, OPEN) / OPEN
+    common = one.calibration(MANY).force_scale / OPEN
     weight = 1 / (1 + FEW)
     expected = np.sqrt((PRIOR * common**2 + weight * min(9.0, WILD**2 * common**2)) / (PRIOR + weight))
     assert one.calibration(MANY).energy_scale == pytest.approx(expected)
@@ -119,35 +111,70 @@ def test_energy_and_stress_have_factors_of_their_own():
 
 def test_an_element_seen_in_one_structure_is_not_trusted_like_one_seen_in_fifty():
     factors = relative(History(), {6: 1, 29: 50})
-    assert factors[6] == pytest.approx(np.sqrt(3.0)) and factors[29] == pytest.approx(1.0, abs=0.03)
+    assert factors[6] == pytest.approx(np.sqrt(3.0 / 1.2)) and factors[29] == pytest.approx(1.0)
     assert widening(2) == pytest.approx(np.sqrt(2.0)) and widening(0) == widening(1)
-
-
-def test_what_symmetry_makes_zero_teaches_nothing():
-    raw = np.array([[0.1, 0.0, 1e-9]])
-    (seen,) = compared(np.array([[0.1, 1e-8, 1e-8]]), raw, np.array([29])).values()
-    assert seen.n == 1 and seen.z2 == pytest.approx(1.0)
-    assert compared(raw, np.zeros((1, 3)), np.array([29])) == {}
-
-
-def test_elements_are_pooled_by_their_components():
-    both = pooled({6: Seen(3, 1.0, 2.0, 4.0), 29: Seen(9, 3.0, 4.0, 8.0)})
-    assert both == Seen(12, np.sqrt(7.0), np.sqrt(13.0), 7.0) and pooled({}) is None
 
 
 def test_it_comes_back_bit_for_bit():
     seen = history(observation({6: 3.0, 29: 1.0}, energy=Seen(1, 0.1, 0.3, 1 / 3), stress=None), observation({29: 0.7}))
     again = History.restore(json.loads(json.dumps(seen.state())))
     assert again == seen and again.calibration(MANY) == seen.calibration(MANY)
-    assert History.restore([[0.1, 0.2, 0.3, 0.4]]) == History()  # of an earlier version
+    old = {**seen.recent[0].state(), "elements": {"29": {"n": 3, "error": 1.0, "deviation": 1.0, "z2": 1.0}}}
+    assert History.restore([[0.1, 0.2, 0.3, 0.4], old]) == History()  # of earlier versions
 
 
-def test_labels_that_were_chosen_for_large_deviations_do_not_lower_them_much():
+def chosen_labels(rng, n, floor, slope, n_atoms=2):
+    """Labels whose deviations vary by a factor of 100, and whose errors are (slope s)^2 + floor^2 in squares."""
+    labels = []
+    for s in np.exp(rng.uniform(np.log(0.01), 0.0, n)):
+        raw = np.full((n_atoms, 3), s)
+        errors = np.hypot(slope * raw, floor) * rng.normal(size=raw.shape)
+        seen = compared(errors, raw, np.ones(n_atoms), np.full(n_atoms, 6))
+        labels.append(Observation(1.0, 2.0, 0.1, 0.2, AFTER, seen, is_chosen=True))
+    return labels
+
+
+def test_errors_that_hardly_grow_with_deviations_have_a_floor():
+    """As those of C and O of a molecule on a metal, most of whose labels are asked for where deviations are large."""
+    found = [history(*chosen_labels(np.random.default_rng(k), 24, 0.15, 1.0)).calibration({6: 10**9}) for k in range(8)]
+    assert 0.06 < np.median([c.floors[6] for c in found]) / WIDER < 0.2
+    assert 0.6 < np.median([c.of_elements[6] for c in found]) / WIDER < 1.6
+    none = [history(*chosen_labels(np.random.default_rng(k), 24, 0.0, 1.0)).calibration({6: 10**9}) for k in range(8)]
+    assert np.median([c.floors[6] for c in none]) < 0.02
+
+
+def test_errors_that_grow_where_atoms_collide():
+    """In a hot metal, at places that are as near to sparse points as all others."""
+    rng, found = np.random.default_rng(5), History()
+    for _ in range(15):
+        raw, strongest = np.full((60, 3), 0.01), np.exp(rng.normal(0.0, 0.6, 60))
+        sigma = np.hypot(0.01, 0.003 * strongest**POWER)[:, None]
+        errors = sigma * rng.normal(size=raw.shape)
+        seen = compared(errors, raw, strongest, np.full(60, 29))
+        found = found.observe(Observation(1.0, 2.0, 0.1, 0.2, AFTER, seen))
+    calibration = found.calibration({29: 10**9})
+    assert calibration.growths[29] / WIDER == pytest.approx(0.003, rel=0.4)
+    std = calibration.forces_std(raw, np.zeros_like(raw), np.full(60, 29), strongest)
+    for part in (strongest < 1.0, strongest > 1.5):
+        assert 0.6 < np.mean(np.abs(errors) < std, where=part[:, None]) < 0.96
+    assert np.all(calibration.forces_std(0.0 * raw, 0.0 * raw, np.full(60, 29), strongest) == 0.0)  # by symmetry
+    calm = history(*(observation({29: 1.0}, seed=k) for k in range(15))).calibration(MANY)
+    assert calm.growths[29] < 0.03
+
+
+def test_a_floor_is_wider_where_few_structures_have_the_element():
+    seen = history(*chosen_labels(np.random.default_rng(0), 24, 0.15, 1.0))
+    few, many = seen.calibration({6: 1}), seen.calibration({6: 10**9})
+    assert few.floors[6] == pytest.approx(widening(1) / widening(10**9) * many.floors[6])
+
+
+def test_energies_that_were_chosen_for_large_deviations_do_not_lower_their_factor_much():
     """Deviations scatter, and the largest are too large; larger errors than were expected count in full."""
     for ratio in (0.5, 3.0):
-        found = [
-            relative(history(*(replace(observation({29: ratio}, seed=k), is_chosen=chosen) for k in range(3))))
-            for chosen in (False, True)
-        ]
-        plain, chosen = (factors[29] for factors in found)
-        assert plain < chosen < 1.0 if ratio < 1 else chosen == plain > 1.0
+        energy = Seen(1, ratio, 1.0, ratio**2)
+        plain, chosen = (
+            history(*(replace(observation({29: 1.0}, seed=k, energy=energy), is_chosen=c) for k in range(3)))
+            .calibration(MANY).energy_scale
+            for c in (False, True)
+        )  # fmt: skip
+        assert plain < chosen < 1.05 if ratio < 1 else chosen == plain > 1.0

@@ -10,12 +10,12 @@ from learning_runs import CONFIG, TERMS
 
 import mlpot
 from mlpot.errors import ConfigError
-from mlpot.learning.history import widening
+from mlpot.learning.history import TAILS, widening
 from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
 from mlpot.learning.pace import Pace
 from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
 from mlpot.models.calibration import OPEN
-from mlpot.models.prediction import expected_errors, least_certain
+from mlpot.models.prediction import counted_error, expected_errors
 from mlpot.models.settings import FitConfig
 
 PACE = Pace(step=5)
@@ -38,7 +38,7 @@ def test_decisions():
     far.positions[0] += [1.0, 0.5, 0.3]
     prediction = learner.model.predict(far, uncertainty=True)
     unsure = learner.decide(prediction, far, PACE)
-    assert unsure.expected == least_certain(prediction.forces_std) and unsure.novelty == prediction.novelty.max()
+    assert unsure.expected == counted_error(prediction.forces_std) and unsure.novelty == prediction.novelty.max()
     assert unsure.errors == expected_errors(prediction)
     assert unsure.action == "stop" and unsure.reason == "budget spent"
     learner.n_asked = 0
@@ -69,7 +69,7 @@ def test_a_new_model_is_looked_at_where_atoms_have_moved():
         moved.positions[3, 1] += shift
         prediction = learner.model.predict(moved, uncertainty=True)
         assert learner.decide(prediction, moved, PACE).reason == reason
-    learner.learn(make_frames(2, seed=3)[1], learner.before(prediction, moved.numbers))
+    learner.learn(make_frames(2, seed=3)[1], learner.before(prediction))
     assert learner.decide(prediction, moved, PACE).reason == "certain"  # the second one at twice the distance
 
 
@@ -78,7 +78,7 @@ def test_the_stress_counts_where_it_is_used_and_labels_have_it():
         learner = from_nothing(replace(LOOSE, target_stress=1e-12))
         first, far = make_frames(2, seed=3, stress=stress)
         learner.learn(first, None)
-        learner.learn(far, learner.before(learner.model.predict(far, uncertainty=True), far.numbers))
+        learner.learn(far, learner.before(learner.model.predict(far, uncertainty=True)))
         learner.learn(*_and_before(learner, make_frames(3, seed=3, stress=stress)[2]))
         far = far.copy()
         far.positions[0, 0] += 0.01
@@ -90,16 +90,16 @@ def test_the_stress_counts_where_it_is_used_and_labels_have_it():
 
 
 def _and_before(learner, atoms):
-    return atoms, learner.before(learner.model.predict(atoms, uncertainty=True), atoms.numbers)
+    return atoms, learner.before(learner.model.predict(atoms, uncertainty=True))
 
 
 def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
     learner = from_nothing()
     learner.learn(frames[0], None)
     prediction = learner.model.predict(frames[1], uncertainty=True)
-    before, n_before = learner.before(prediction, frames[1].numbers), learner.model.n_sparse
+    before, n_before = learner.before(prediction), learner.model.n_sparse
     lesson = learner.learn(frames[1], before)
-    assert lesson.expected == pytest.approx(least_certain(prediction.forces_std))
+    assert lesson.expected == pytest.approx(counted_error(prediction.forces_std))
     assert lesson.expected_after < lesson.expected
     assert lesson.force_error == pytest.approx(np.sqrt(np.mean((prediction.forces - frames[1].get_forces()) ** 2)))
     assert learner.model.n_sparse == n_before + lesson.n_new_points
@@ -112,7 +112,7 @@ def test_errors_seen_calibrate_the_uncertainty(frames):
     learner.learn(frames[0], None)
     for atoms in frames[1:6]:
         prediction = learner.model.predict(atoms, uncertainty=True)
-        raw = learner.before(prediction, atoms.numbers)
+        raw = learner.before(prediction)
         factor = learner.calibration.of_elements[14]
         np.testing.assert_allclose(prediction.forces_std, factor * raw.raw_std, rtol=1e-12)
         own = learner.fit.model.predict(atoms, uncertainty=True)
@@ -138,7 +138,7 @@ def test_an_element_of_few_structures_is_less_certain():
     frames = [make_frames(1, numbers, seed)[0] for seed, numbers in enumerate([(14,), (14,), (14,), (6, 14)])]
     learner.begin(frames, [])
     factors = {z: factor / OPEN for z, factor in learner.calibration.of_elements.items()}
-    assert factors[6] == pytest.approx(widening(1)) and factors[14] == pytest.approx(widening(4))
+    assert factors[6] == pytest.approx(TAILS * widening(1)) and factors[14] == pytest.approx(TAILS * widening(4))
 
 
 def test_check_labels_set_the_time_of_the_next(frames):

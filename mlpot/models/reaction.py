@@ -1,0 +1,54 @@
+"""Who pays for an uncertain force: by Newton's third law, the atoms that the uncertain one touches.
+
+The error of a force on atom j is paid back by its neighbours. If it comes from pairs, and pairs err independently of each other,
+its variance s_j^2 is divided among them, and an atom i has at least what its neighbours of other elements leave there:
+
+    s_i^2  <-  max(s_i^2, sum_j w_ij / max(1, sum_k w_kj) s_j^2),     w_ij = exp(-2 max(r_ij - R_i - R_j, 0) / L)
+
+with covalent radii R. Neighbours of the same element share their calibration, and are left out of the first sum. Without this the
+metal atoms under a molecule, a few among many that are well known, err by two to three times what is said of their element.
+
+L = 0.8 A, measured on frames of eleven learning runs (CO, H2O and N on metals, alloys, NaCl, molecules): runs with the worst atom
+beyond three deviations in more than 5 % of their frames fell from 7 to 1, while the part of the components within one deviation
+stayed between 0.66 and 0.83; 0.5 and 1.2 A leave 2 and 3 such runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import covalent_radii
+
+from ..neighbours import Pairs
+from .calibration import SYMMETRIC
+
+DECAY = 0.8
+"""L, A."""
+REACH = 4.0
+"""Lengths L beyond contact at which nothing is left: exp(-8)."""
+
+
+def with_reactions(forces_std: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Deviations (n_atoms, 3) of forces of which no atom has less than the reactions to its neighbours'.
+
+    Parameters
+    ----------
+    forces_std : (n_atoms, 3) array
+        Of every atom by itself, eV/A.
+    pairs : Pairs
+        That reach `REACH` `DECAY` beyond contact, as far as the model's cutoff does.
+    """
+    numbers = pairs.numbers
+    if np.all(numbers == numbers[:1]):
+        return forces_std
+    near = np.flatnonzero(pairs.distances < 2.0 * covalent_radii[numbers].max() + REACH * DECAY)
+    i, j = pairs.i[near], pairs.j[near]
+    gaps = pairs.distances[near] - covalent_radii[numbers[i]] - covalent_radii[numbers[j]]
+    weights = np.exp(-2.0 * np.maximum(gaps, 0.0) / DECAY)
+    totals = np.maximum(np.bincount(j, weights, len(numbers)), 1.0)
+    own = np.mean(forces_std**2, axis=1)
+    shares = np.where(numbers[i] != numbers[j], weights * (own / totals)[j], 0.0)
+    reactions = np.bincount(i, shares, len(numbers))
+    # where symmetry makes a force zero it stays zero
+    told = own > SYMMETRIC**2
+    factors = np.sqrt(np.maximum(reactions / np.where(told, own, 1.0), 1.0))
+    return forces_std * np.where(told, factors, 1.0)[:, None]

@@ -1,0 +1,69 @@
+"""Atoms next to uncertain ones of another element are uncertain."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from ase.data import covalent_radii
+
+from mlpot.models.reaction import DECAY, with_reactions
+from mlpot.neighbours import find_pairs
+
+
+def shared(atoms, forces_std, cutoff=5.0):
+    return with_reactions(np.array(forces_std, float), find_pairs(atoms, cutoff))
+
+
+def test_the_formula_in_plain_numpy():
+    rng = np.random.default_rng(0)
+    atoms = molecule("CH3CH2OH", vacuum=4.0)
+    atoms.rattle(0.05, seed=1)
+    own = rng.uniform(0.01, 0.3, (len(atoms), 3))
+    distances, radii = atoms.get_all_distances(), covalent_radii[atoms.numbers]
+    variances = np.mean(own**2, axis=1)
+    expected = own.copy()
+    weights = np.exp(-2 * np.maximum(distances - radii[:, None] - radii[None], 0) / DECAY)
+    np.fill_diagonal(weights, 0.0)
+    for i in range(len(atoms)):
+        reaction = sum(
+            weights[i, j] / max(1.0, weights[:, j].sum()) * variances[j]
+            for j in range(len(atoms)) if atoms.numbers[j] != atoms.numbers[i]
+        )  # fmt: skip
+        expected[i] *= max(1.0, np.sqrt(reaction / variances[i]))
+    np.testing.assert_allclose(shared(atoms, own), expected, rtol=2e-4)  # what is farther than the reach is left out
+
+
+def test_two_atoms_have_forces_of_one_size():
+    """Of a molecule of two atoms the forces are opposite, and so are their errors."""
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
+    np.testing.assert_allclose(shared(atoms, [[0.0, 0.0, 0.3], [0.0, 0.0, 0.01]]), [[0, 0, 0.3], [0, 0, 0.3]])
+
+
+def test_the_metal_under_a_molecule_shares_its_uncertainty_and_the_rest_does_not():
+    slab = fcc111("Cu", (3, 3, 3), vacuum=8.0)
+    slab.append("C")
+    slab.positions[-1] = slab.positions[-3] + [0, 0, 1.9]
+    own = np.full((len(slab), 3), 0.005)
+    own[-1] = 0.3
+    found = shared(slab, own)
+    below = len(slab) - 3
+    assert found[below, 0] > 0.1
+    far = slab.get_all_distances(mic=True)[-1] > 5.0
+    assert far.sum() > 5 and np.all(found[far] == own[far]) and np.all(found[-1] == own[-1])
+    assert np.sum(found[:-1] ** 2) < 2 * np.sum(own**2)  # it is shared, not multiplied
+
+
+def test_one_element_and_symmetric_forces_are_left_alone():
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    assert np.all(shared(crystal, np.zeros((8, 3))) == 0.0)
+    own = np.zeros((8, 3))
+    own[0] = 0.1
+    assert np.all(shared(crystal, own)[1:] == 0.0)
+    metal = bulk("Cu", cubic=True)
+    assert np.all(shared(metal, np.diag([1.0, 2.0, 3.0])[[0, 1, 2, 0]]) == np.diag([1.0, 2.0, 3.0])[[0, 1, 2, 0]])
+
+
+def test_directions_without_uncertainty_stay_without():
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
+    found = shared(atoms, [[0.0, 0.0, 0.3], [0.0, 0.0, 0.01]])
+    assert np.all(found[:, :2] == 0.0) and found[1, 2] == pytest.approx(0.3)

@@ -83,7 +83,7 @@ def fit(
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
     from .processes import worker_pool
-    from .reading import read_labelled
+    from .reading import read_labelled, read_sources
     from .schema import FitFile
     from .structures import all_labelled
 
@@ -92,7 +92,7 @@ def fit(
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{config}: output.model = {str(output)!r}: its folder does not exist; create it")
     fit_config = settings.fit_config()
-    data = read_labelled(settings.data.train, settings.data.keys())
+    data = read_sources(settings.data.sources())
     say_data(console, "Training data", data)
     test = None
     if settings.data.test:

@@ -62,7 +62,7 @@ def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure
     present = {s.config_type for s in structures}
     for name in sorted(set(config.config_type_noise) - present - {DEFAULT_CONFIG_TYPE}):
         near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the data has {sorted(present)}"
+        remedy = f"did you mean {near[0]!r}?" if near else f"there is {sorted(present) or [DEFAULT_CONFIG_TYPE]}"
         raise ConfigError(f"config_type_noise.{name}: no structure has this config_type; {remedy}")
 
 

@@ -1,0 +1,41 @@
+"""Where the command line writes: results on standard output, progress and problems beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+problems = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain text."""
+    made = Table(*heads, title=escape(title))
+    for row in rows:
+        made.add_row(*map(escape, row))
+    return made
+
+
+def bars() -> Progress:
+    """Bars for `progress`."""
+    return Progress(
+        TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
+    )
+
+
+def progress(shown: Progress) -> Callable[[str, int, int], None]:
+    """A progress callback that keeps one bar per stage."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = shown.add_task(stage, total=total)
+        shown.update(tasks[stage], completed=done)
+
+    return show

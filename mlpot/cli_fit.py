@@ -31,6 +31,7 @@ def fit(
     from .config import read_config
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
+    from .models.quality import judgement
     from .processes import worker_pool
     from .reading import read_labelled, read_sources
     from .schema import FitFile
@@ -53,6 +54,8 @@ def fit(
     model.save(output)
     evaluation = evaluate_model(model, test) if test else None
     _say_how_it_went(model.report, model.calibration, evaluation)
+    for line in judgement(model.report, fit_config, evaluation.overall if evaluation else None):
+        console.print(line, markup=False)
     if settings.output.report:
         from .report.fit_report import write_fit_report
 

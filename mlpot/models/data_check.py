@@ -33,6 +33,11 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
         See `check_structures`, `check_config_types`, `with_isolated_atoms`.
     """
     check_structures(structures)
+    if sum(not is_isolated_atom(s.atoms) for s in structures) == 1:
+        log.warning(
+            "one structure is no data set: nothing can say how good the model is for any other; add structures, or let "
+            "`mlpot learn` choose them"
+        )
     warn_of_overlooked(structures)
     check_config_types(config, structures)
     for doubt in unit_doubts(structures):

@@ -17,6 +17,7 @@ from rich.table import Table
 from .cli_console import console, problems
 from .cli_driver import driver, ipi_pes
 from .cli_fit import evaluate, fit
+from .cli_study import compare, learning_curve
 from .cli_template import template
 from .errors import ConfigError, ExplodedError, MlpotError
 
@@ -64,6 +65,10 @@ app.command(epilog="Example:  mlpot fit inputs/fit_si.toml --workers 2")(reports
 app.command(
     epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png"
 )(reports_errors(evaluate))
+app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --json curve.json --plot curve.png")(
+    reports_errors(learning_curve)
+)
+app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .errors import ConfigError
+
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 problems = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -20,6 +24,24 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Ta
     for row in rows:
         made.add_row(*map(escape, row))
     return made
+
+
+def check_target(option: str, file: Path | None) -> None:
+    """ConfigError for a file that could not be written in the end."""
+    if file is None:
+        return
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"{option} {file}: its folder does not exist; create it")
+    if file.is_dir():
+        raise ConfigError(f"{option} {file}: is a folder; name a file in it")
+
+
+def check_plot(option: str, file: Path | None) -> None:
+    """ConfigError for a picture that could not be written in the end."""
+    check_target(option, file)
+    if file is None or file.suffix.lower() in PICTURES:
+        return
+    raise ConfigError(f"{option} {file}: unknown kind of picture; end its name with one of {' '.join(PICTURES)}")
 
 
 def bars() -> Progress:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import ase.data
 import typer
 
-from .cli_console import bars, console, progress, table
+from .cli_console import bars, check_plot, check_target, console, progress, table
 from .cli_data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
-from .errors import ConfigError
 
 if TYPE_CHECKING:
     from .models.calibration import Calibration
@@ -39,8 +38,8 @@ def fit(
 
     settings = read_config(config, FitFile)
     output = Path(settings.output.model)
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"{config}: output.model = {str(output)!r}: its folder does not exist; create it")
+    for key, file in (("model", output), ("report", settings.output.report)):
+        check_target(f"{config}: output.{key} =", None if file is None else Path(file))
     fit_config = settings.fit_config()
     data = read_sources(settings.data.sources())
     say_data("Training data", data)
@@ -122,6 +121,8 @@ def evaluate(
     from .report.tables import ERROR_HEADS, error_rows
     from .structures import all_labelled
 
+    check_target("--json", json_file)
+    check_plot("--plot", plot)
     potential = load_model(model)
     data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
     say_data("Data", data)

@@ -240,16 +240,16 @@ class RunOutput(Settings):
     checkpoint_s: NonNegativeFloat = Field(10.0, description="seconds between checkpoints; labels make one as well")
 
 
-class FitFile(Settings):
-    """A configuration for `mlpot fit`."""
+class DataFile(Settings):
+    """A configuration for commands that fit to find something out: [output] is for `mlpot fit`."""
 
     data: DataSettings = Field(description="[data] with train, or with [[data.sets]]")
     model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
-    output: FitOutput
+    output: FitOutput | None = None
 
     @model_validator(mode="after")
-    def _has_data(self) -> FitFile:
+    def _has_data(self) -> DataFile:
         if not self.data.is_given:
             raise ValueError("data.train: missing; name a file of labelled structures, or give [[data.sets]]")
         return self
@@ -257,6 +257,12 @@ class FitFile(Settings):
     def fit_config(self) -> FitConfig:
         """[model], [fit] and the isolated-atom energies as one."""
         return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+
+class FitFile(DataFile):
+    """A configuration for `mlpot fit`."""
+
+    output: FitOutput
 
 
 class LearningFile(Settings):

@@ -81,10 +81,21 @@ def fit(
     FitError
         A singular covariance, a worker that died.
     """
-    started = time.process_time()
     structures = all_labelled(frames)
+    species = sorted({int(z) for s in structures for z in s.atoms.numbers})
+    return fit_checked(structures, fitting(config or FitConfig(), structures, species), progress, executor)
+
+
+def fit_checked(
+    structures: Sequence[LabelledStructure],
+    config: FitConfig,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> SparseGP:
+    """`fit`, to structures that have been looked at, with what `fitting` has made of the configuration."""
+    started = time.process_time()
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    config = resolve(fitting(config or FitConfig(), structures, species), species)
+    config = resolve(config, species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)

@@ -44,6 +44,17 @@ def check_plot(option: str, file: Path | None) -> None:
     raise ConfigError(f"{option} {file}: unknown kind of picture; end its name with one of {' '.join(PICTURES)}")
 
 
+def check_predictions(option: str, file: Path | None, data: Path) -> None:
+    """ConfigError for a file that could not be written, that is no extended XYZ, or that the structures are read from."""
+    check_target(option, file)
+    if file is None:
+        return
+    if not file.name.endswith("xyz"):
+        raise ConfigError(f"{option} {file}: predictions are written as extended XYZ; end its name with .xyz")
+    if file.exists() and data.exists() and file.samefile(data):
+        raise ConfigError(f"{option} {file}: is the file with the labels; choose another name")
+
+
 def bars() -> Progress:
     """Bars for `progress`."""
     return Progress(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import ase.data
 import typer
 
-from .cli_console import bars, check_plot, check_target, console, progress, table
+from .cli_console import bars, check_plot, check_predictions, check_target, console, progress, table
 from .cli_data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
 if TYPE_CHECKING:
@@ -107,6 +107,12 @@ def evaluate(
     structures: Annotated[Path, typer.Argument(help="Labelled structures, anything ase.io reads.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted against labelled into this file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Write structures, labels, predictions and uncertainties to this extended-XYZ file."
+        ),
+    ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
@@ -123,6 +129,7 @@ def evaluate(
 
     check_target("--json", json_file)
     check_plot("--plot", plot)
+    check_predictions("--output", output, structures)
     potential = load_model(model)
     data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
     say_data("Data", data)
@@ -137,3 +144,8 @@ def evaluate(
         from .report.plots import parity_figure, save
 
         save(parity_figure(evaluation.comparisons), plot)
+    if output:
+        from .report.predictions import write_predictions
+
+        write_predictions(output, evaluation.comparisons)
+        console.print(f"predictions: {output}", markup=False)

@@ -42,7 +42,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
-    "drivers/ase", "config", "cli", "cli_fit", "cli_template",
+    "drivers/ase", "config", "cli", "cli_fit", "cli_study", "cli_template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip
 

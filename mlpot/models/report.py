@@ -12,6 +12,7 @@ from ..structures import LabelledStructure, stress_voigt
 from ..units import GIGAPASCAL, MILLI
 
 if TYPE_CHECKING:
+    from .prediction import Prediction
     from .sparse_gp import SparseGP
 
 
@@ -184,7 +185,7 @@ class Comparison:
     """Predicted minus labelled for one structure; None where there was no label.
 
     Of structures left out of a fit, `forces_std` is what the data leave open, before calibration, and `forces_discrepancy` what the
-    calibration may add to it.
+    calibration may add to it; there is no prediction of them.
     """
 
     structure: LabelledStructure
@@ -197,6 +198,7 @@ class Comparison:
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
     forces_discrepancy: np.ndarray | None = None
+    prediction: Prediction | None = None
 
 
 def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
@@ -214,6 +216,7 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
         stress_std=p.stress_std if has_stress else None,
         novelty=p.novelty,
         forces_discrepancy=p.forces_discrepancy,
+        prediction=p,
     )
 
 

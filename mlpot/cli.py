@@ -186,7 +186,7 @@ def report(
         console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
-        write_fit_report(load_model(run), [], target)
+        write_fit_report(load_model(run), None, target)
         console.print(str(target))
 
 

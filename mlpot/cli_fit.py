@@ -58,7 +58,7 @@ def fit(
     if settings.output.report:
         from .report.fit_report import write_fit_report
 
-        write_fit_report(model, evaluation.comparisons if evaluation else [], Path(settings.output.report))
+        write_fit_report(model, evaluation, Path(settings.output.report), fit_config)
         console.print(f"report: {settings.output.report}")
     console.print(f"model: {output}")
 

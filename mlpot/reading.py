@@ -13,7 +13,8 @@ from ase import Atoms
 
 from .errors import ConfigError, DataError
 from .label_keys import KINDS, OWN, LabelKeys, Taken, keys_of, take_labels
-from .structure_files import Files, read_files
+from .structure_files import Files, StructureFile, read_files
+from .structure_formats import UNCONVERGED
 from .structures import DEFAULT_CONFIG_TYPE, is_isolated_atom, name_of
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,8 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
     frames, contents, notes = list[Atoms](), list[FileContents](), list[tuple[str, str]]()
     seen: dict[str, str] = {}
     for source in sources:
-        for file, own in _read_source(source):
+        for found in _read_source(source):
+            file, own = found.name, _converged(found, notes)
             if source.where:
                 _check_they_are_new(own, source, seen)
             taken = [take_labels(atoms, source.keys, name_of(atoms, f"{file}[{k}]")) for k, atoms in enumerate(own)]
@@ -139,14 +141,26 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
             frames += own
             contents.append(contents_of(file, own))
             notes += [(file, note) for note in _notes(taken, source.keys)]
+    if sources and not frames:
+        raise DataError(f"no structure is left: {'; '.join(_merged(notes))}")
     return LabelledData(frames, contents, _merged(notes))
 
 
-def _read_source(source: DataSource) -> list[tuple[str, list[Atoms]]]:
+def _converged(file: StructureFile, notes: list[tuple[str, str]]) -> list[Atoms]:
+    """The frames of a file whose electronic steps have converged; what is left out is counted in the notes."""
+    kept = [atoms for atoms in file.frames if UNCONVERGED not in atoms.info]
+    counts = {"steps without electronic convergence": len(file.frames) - len(kept)} | file.skipped
+    said = " and ".join(f"{n} {what}" for what, n in counts.items() if n)
+    if said:
+        notes.append((file.name, f"left out: {said}"))
+    return kept
+
+
+def _read_source(source: DataSource) -> list[StructureFile]:
     """Its files with their frames; errors say which source it is."""
     try:
         found = read_files(source.files)
-        _check_keys([atoms for _, frames in found for atoms in frames], source.keys)
+        _check_keys([atoms for file in found for atoms in file.frames], source.keys)
     except (ConfigError, DataError) as error:
         if not source.where:
             raise

@@ -200,7 +200,7 @@ def name_of(atoms: Atoms, otherwise: str) -> str:
 
 def read_structures(files: Files) -> list[Atoms]:
     """All frames that `read_files` finds, in one list; labels under ASE's names only. Raises as it does."""
-    return [atoms for _, frames in read_files(files) for atoms in frames]
+    return [atoms for file in read_files(files) for atoms in file.frames]
 
 
 def exact_xyz(

@@ -28,6 +28,7 @@ def fit(
 ) -> None:
     """Fit a model to labelled structures."""
     from .config import read_config
+    from .models.data_check import copies
     from .models.evaluate import evaluate as evaluate_model
     from .models.fit import fit as fit_model
     from .models.quality import judgement
@@ -48,6 +49,8 @@ def fit(
         test_data = read_labelled(settings.data.test, settings.data.keys())
         say_data("Test data", test_data)
         test = all_labelled(test_data.frames, "test")
+        if said := copies(test, all_labelled(data.frames)):
+            console.print(f"{said}: errors on the test set are too small", markup=False)
     with worker_pool(workers) as pool, bars() as shown:
         model = fit_model(data.frames, fit_config, progress(shown), pool)
     model.save(output)

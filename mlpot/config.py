@@ -40,7 +40,8 @@ def read_config(file: str | Path, schema: type[Settings]) -> Any:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is not valid TOML: {error}") from error
+        remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
+        raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
     try:
         return schema.model_validate(values)
     except ValidationError as error:

@@ -90,6 +90,7 @@ def take_labels(atoms: Atoms, keys: LabelKeys, name: str) -> Taken:
     chosen = {kind: _chosen(kind, atoms, keys, name) for kind in ("energy", "forces")}
     chosen["stress"] = _chosen_stress(atoms, keys, name)
     taken = {kind: choice[0] for kind, choice in chosen.items() if choice is not None}
+    unused = _unused(atoms, keys, set(taken.values()))
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     in_place = {key for key in results if key != "free_energy" or "energy" in results}
     if keys.given() or not in_place.issuperset(taken.values()):
@@ -97,7 +98,7 @@ def take_labels(atoms: Atoms, keys: LabelKeys, name: str) -> Taken:
             results.pop(key, None)
         results |= {kind: choice[1] for kind, choice in chosen.items() if choice is not None}
         atoms.calc = SinglePointCalculator(atoms, **results) if results else None
-    return Taken(atoms, taken, _unused(atoms, keys, set(taken.values())))
+    return Taken(atoms, taken, unused)
 
 
 def _chosen(kind: str, atoms: Atoms, keys: LabelKeys, name: str) -> tuple[str, Any] | None:

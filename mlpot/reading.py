@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from os.path import abspath
 
+import numpy as np
 from ase import Atoms
 
 from .errors import ConfigError, DataError
@@ -234,9 +235,9 @@ def _notes(taken: Sequence[Taken], keys: LabelKeys) -> list[str]:
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         remedy = ", ".join(f"{kind}_key" for kind in KINDS)
         notes.append(f"not used: {', '.join(named[:MOST_NAMED])}{more}; if one is a label say so with {remedy}")
-    flat = sum(t.atoms.cell.rank < 3 and "stress" in t.keys for t in taken)
+    flat = sum(t.atoms.cell.rank < 3 and "stress" in t.keys and not np.any(t.atoms.calc.results["stress"]) for t in taken)
     if flat:
-        notes.append(f"the stress of {flat} structures without three cell vectors is not used")
+        notes.append(f"the stress, zero, of {flat} structures without three cell vectors is not used")
     return notes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
@@ -53,6 +55,13 @@ class DataSettings(Settings):
         (), description="more training data, where files differ in the names of their labels or are families"
     )
 
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _are_tables(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(isinstance(s, dict | DataSetSettings) for s in value):
+            raise ValueError('must be tables: a line [[data.sets]], and files = "..." below it')
+        return value
+
     @property
     def is_given(self) -> bool:
         """Whether there is anything to fit."""
@@ -64,7 +73,7 @@ class DataSettings(Settings):
 
     def sources(self) -> list[DataSource]:
         """The training data, file by file with the names of its labels."""
-        own = [DataSource(self.train, self.keys(), where="data")] if self.train else []
+        own = [DataSource(self.train, self.keys(), where="data.train")] if self.train else []
         return own + [
             DataSource(s.files, s.keys(self.keys()), s.config_type, f"data.sets[{k}]") for k, s in enumerate(self.sets)
         ]

@@ -153,9 +153,18 @@ def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
     except Exception as error:  # ase.io raises whatever its many parsers happen to
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = _said(error)
         where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
         raise DataError(f"{where}: cannot be read as a structure file: {text}; repair or remove it") from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, UnknownFileTypeError):
+        return "its format is not known"
+    if isinstance(error, KeyError):
+        return f"{error} is not known there (a chemical symbol?)"
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _kind(file: str) -> str:

@@ -39,6 +39,9 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
             "`mlpot learn` choose them"
         )
     warn_of_overlooked(structures)
+    warn_of_missing_kinds(structures)
+    if said := copies(structures):
+        log.warning("%s: they count twice, and errors of structures left out are too small", said)
     check_config_types(config, structures)
     for doubt in unit_doubts(structures):
         log.warning("%s", doubt)
@@ -60,6 +63,38 @@ def warn_of_overlooked(structures: Sequence[LabelledStructure]) -> None:
     if found:
         named = ", ".join(f"{key!r} ({n} of {len(structures)})" for key, n in found.items())
         log.warning("labels in info or arrays are not used: %s; mlpot.read(file) attaches them", named)
+
+
+def warn_of_missing_kinds(structures: Sequence[LabelledStructure]) -> None:
+    """A warning where no structure has an energy, or none has forces: it may be their names that are not known."""
+    missing = [
+        name
+        for name, is_there in (("energy", any(s.energy is not None for s in structures)),
+                               ("forces", any(s.forces is not None for s in structures)))
+        if not is_there
+    ]  # fmt: skip
+    if missing:
+        log.warning("no structure has %s; if they are there under another name, name it", " or ".join(missing))
+
+
+def copies(structures: Iterable[LabelledStructure], others: Iterable[LabelledStructure] | None = None) -> str:
+    """How many of the structures are there twice, or are among `others`, and one example; empty for none."""
+    seen: dict[tuple[bytes, ...], str] = {_geometry(s): s.name for s in others or ()}
+    found = list[str]()
+    for s in structures:
+        key = _geometry(s)
+        if key in seen:
+            found.append(f"{s.name} = {seen[key]}")
+        elif others is None:
+            seen[key] = s.name
+    where = "there twice" if others is None else "also in the training data"
+    return f"{len(found)} structure{'s are' if len(found) > 1 else ' is'} {where} ({found[0]})" if found else ""
+
+
+def _geometry(s: LabelledStructure) -> tuple[bytes, ...]:
+    atoms = s.atoms
+    arrays = (atoms.numbers, atoms.positions.round(6) + 0.0, atoms.cell.array.round(6) + 0.0, atoms.pbc)
+    return tuple(array.tobytes() for array in arrays)
 
 
 def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure]) -> None:

@@ -120,7 +120,10 @@ def judgement(report: FitReport, config: FitConfig, test: Errors | None = None) 
     main = next((q for kind in ("forces", "energy") for q in report.quality if q.kind == kind), None)
     if main is None or main.left_out is None:
         return [*lines, "what would lower the errors cannot be said: no structure was left out"]
-    return [*lines, _remedy(main, config), *_unlike(main, test)]
+    remedy = _remedy(main, config)
+    if main.left_out <= WORDS[0][0] * main.spread:
+        remedy = f"should that not be enough, {remedy}"
+    return [*lines, remedy, *_unlike(main, test)]
 
 
 def _line(quality: LabelQuality, test: Errors | None) -> str:

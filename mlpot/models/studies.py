@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +14,14 @@ from ase import Atoms
 
 from ..errors import DataError
 from ..structures import LabelledStructure, all_labelled, is_isolated_atom
-from .data_check import check_structures, fitting
+from .data_check import check_structures, copies, fitting
 from .fit import fit_checked
 from .label_check import groups_of
 from .report import Errors, compare, errors
 from .settings import FitConfig, PresetName
 from .sparse_gp import SparseGP
 
+log = logging.getLogger(__name__)
 PARTS = (0.1, 0.2, 0.4, 0.7, 1.0)
 HELD_OUT = 5
 """One of so many groups of every config_type is held out, where there is no test set."""
@@ -111,6 +113,8 @@ def study(
     if test is not None:
         held = all_labelled(test, "test")
         check_structures(held)
+        if said := copies(held, bound):
+            log.warning("%s: errors on the test set are too small", said)
         return Study(_shuffled(bound, rng), always, held, config)
     if len(bound) < FEWEST:
         raise DataError(
@@ -224,7 +228,8 @@ def few_words(task: Study) -> list[str]:
     """Whether what is held out says little."""
     if len(task.test) >= MANY:
         return []
-    return [f"only {len(task.test)} structures are held out: their errors are rough; give more data, or [data] test"]
+    n = len(task.test)
+    return [f"only {n} structure{'s are' if n > 1 else ' is'} held out: errors are rough; give more data, or [data] test"]
 
 
 def curve_words(rows: Sequence[StudyRow]) -> list[str]:

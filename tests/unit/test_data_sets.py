@@ -13,7 +13,7 @@ from mlpot.cli import app
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.label_keys import LabelKeys
-from mlpot.reading import read_sources
+from mlpot.reading import read_labelled, read_sources
 from mlpot.schema import FitFile
 
 SETS = """
@@ -98,7 +98,7 @@ def test_isolated_atoms_keep_their_family(work):
         ("files = [", "file = [", 2, "data.sets[0].file: unknown key; did you mean 'files'?"),
         ('["odd.xyz"]', "[]", 2, "data.sets[0].files = []: no file; name one"),
         ("odd.xyz", "odds.xyz", 1, "data.sets[0]: odds.xyz: no such file"),
-        ('"atom.xyz"', '"./train.xyz@:1"', 2, "data.sets[1]: ./train.xyz[0] was named in data already; name it once"),
+        ('"atom.xyz"', '"./train.xyz@:1"', 2, "data.sets[1]: ./train.xyz[0] was named in data.train already; name it once"),
         ('"atom.xyz"', '"odd.xyz"', 2, "data.sets[1]: odd.xyz[0] was named in data.sets[0] already; name it once"),
         ('config_type = "surface"', 'config_type = ""', 2, "data.sets[0].config_type = ''"),
         ("[[data.sets]]", "[data.sets]", 2, "cannot"),
@@ -151,3 +151,19 @@ def test_learning_starts_from_sets(work):
 def test_python_errors_name_the_set():
     with pytest.raises(ConfigError, match=r"files: missing"):
         FitFile(data={"sets": [{"energy_key": "E"}]}, output={"model": "m.h5"})
+
+
+@pytest.mark.parametrize("value", ['"odd.xyz"', '["odd.xyz"]', '{ files = "odd.xyz" }'])
+def test_sets_that_are_no_tables(work, value):
+    (work / "c.toml").write_text(f'[data]\nsets = {value}\n[output]\nmodel = "m.h5"\n')
+    with pytest.raises(ConfigError, match=r"data\.sets.*must be tables: a line \[\[data.sets\]\], and files"):
+        read_config(work / "c.toml", FitFile)
+
+
+def test_what_was_taken_under_a_name_is_not_said_to_be_unused(work):
+    frames = make_frames(2)
+    for atoms in frames:
+        atoms.info["mine"] = atoms.calc.results.pop("energy")
+    ase.io.write("other.xyz", frames)
+    data = read_labelled("other.xyz", LabelKeys(energy="mine"))
+    assert data.notes == ["other.xyz: energy from 'mine' (2 of 2)"]

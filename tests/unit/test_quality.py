@@ -81,6 +81,10 @@ def test_numbers_are_against_the_spread(model):
         assert said(model.report, quality(0.01, error))[0].startswith(f"forces: {word};")
 
 
+def test_a_very_good_fit_needs_nothing(model):
+    assert said(model.report, quality(0.01, 0.02))[1].startswith("should that not be enough, what helps most: more data")
+
+
 def test_more_data_where_most_of_the_error_is_of_what_was_not_seen(model):
     remedy = said(model.report, quality(0.02, 0.1))[1]
     assert remedy.startswith("what helps most: more data: twice as much") and "about 0.06 eV/A" in remedy

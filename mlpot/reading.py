@@ -131,9 +131,10 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
     """
     frames, contents, notes = list[Atoms](), list[FileContents](), list[tuple[str, str]]()
     seen: dict[str, str] = {}
+    left_out: dict[str, Counter[str]] = {}
     for source in sources:
         for found in _read_source(source):
-            file, own = found.name, _converged(found, notes)
+            file, own = found.name, _converged(found, left_out)
             if source.where:
                 _check_they_are_new(own, source, seen)
             taken = [take_labels(atoms, source.keys, name_of(atoms, f"{file}[{k}]")) for k, atoms in enumerate(own)]
@@ -142,19 +143,24 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
             frames += own
             contents.append(contents_of(file, own))
             notes += [(file, note) for note in _notes(taken, source.keys)]
+    said = _said_of(left_out)
     if sources and not frames:
-        raise DataError(f"no structure is left: {'; '.join(_merged(notes))}")
-    return LabelledData(frames, contents, _merged(notes))
+        raise DataError(f"no structure is left: {'; '.join(said)}")
+    return LabelledData(frames, contents, said + _merged(notes))
 
 
-def _converged(file: StructureFile, notes: list[tuple[str, str]]) -> list[Atoms]:
-    """The frames of a file whose electronic steps have converged; what is left out is counted in the notes."""
+def _converged(file: StructureFile, left_out: dict[str, Counter[str]]) -> list[Atoms]:
+    """The frames of a file whose electronic steps have converged; `left_out` counts the others by reason and file."""
     kept = [atoms for atoms in file.frames if UNCONVERGED not in atoms.info]
-    counts = {"steps without electronic convergence": len(file.frames) - len(kept)} | file.skipped
-    said = " and ".join(f"{n} {what}" for what, n in counts.items() if n)
-    if said:
-        notes.append((file.name, f"left out: {said}"))
+    counts = Counter({"steps without electronic convergence": len(file.frames) - len(kept)}) + file.skipped
+    for reason, n in counts.items():
+        left_out.setdefault(reason, Counter())[file.name] += n
     return kept
+
+
+def _said_of(left_out: dict[str, Counter[str]]) -> list[str]:
+    """A line for every reason."""
+    return [f"{_named(list(files))}: left out: {files.total()} {reason}" for reason, files in left_out.items()]
 
 
 def _read_source(source: DataSource) -> list[StructureFile]:
@@ -246,6 +252,8 @@ def _merged(notes: Iterable[tuple[str, str]]) -> list[str]:
     files: dict[str, list[str]] = {}
     for file, note in notes:
         files.setdefault(note, []).append(file)
-    return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}" for note, names in files.items()
-    ]
+    return [f"{_named(names)}: {note}" for note, names in files.items()]
+
+
+def _named(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"

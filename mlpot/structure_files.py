@@ -41,6 +41,7 @@ ENDINGS = (
 )
 """What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
+VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
 TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
 HIDDEN = "mlpot_tensor_"
 
@@ -89,7 +90,8 @@ def _expanded(name: str) -> list[tuple[str, int | slice]]:
     if Path(path).is_file() or is_deepmd(Path(path)):
         return [(path, index)]
     if Path(path).is_dir():
-        files = sorted(str(file) for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file))
+        names = {file.name for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file)}
+        files = sorted(str(Path(path) / name) for name in names - _repeated(names))
         if not files:
             raise DataError(f"{name}: no structure file in this folder; name files, or a glob such as {path}/*.xyz")
     else:
@@ -112,6 +114,12 @@ def _index(name: str, text: str) -> int | slice:
     if isinstance(index, str):
         raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
     return index
+
+
+def _repeated(names: set[str]) -> set[str]:
+    """Of the files of one VASP run those that say again, with fewer digits, what another one says."""
+    best = next((name for name in VASP_RUN if name in names), None)
+    return set(VASP_RUN) - {best}
 
 
 def _is_of_structures(file: Path) -> bool:

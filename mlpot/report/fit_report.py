@@ -20,7 +20,10 @@ PARITY = (
     "Predicted against labelled; every config_type has a colour where there are several. Below: errors of forces and energies "
     "against the standard deviations predicted for them, and the part of them within any number of these."
 )
-NO_TEST = "None were given; name some in [data] test. Errors above on structures left out are the next best thing."
+NO_TEST = (
+    "None are known here: `mlpot fit` with [data] test and [output] report shows them in its report; a model file does not keep "
+    "them. Errors on structures left out of the fit are the next best thing."
+)
 
 
 def write_fit_report(model: SparseGP, test: Evaluation | None, file: Path, config: FitConfig | None = None) -> None:

@@ -373,3 +373,22 @@ def test_ase_agrees_where_there_is_nothing_to_leave_out(tmp_path, three):
     for ours, theirs in zip(mlpot.read(tmp_path / "OUTCAR"), ase.io.read(tmp_path / "OUTCAR", ":"), strict=True):
         assert ours == theirs
         np.testing.assert_array_equal(ours.get_stress(), theirs.get_stress())
+
+
+def test_of_the_folder_of_a_run_every_step_is_read_once(tmp_path, three):
+    (tmp_path / "OUTCAR").write_text(HEADER + "".join(outcar_step(atoms, k) for k, atoms in enumerate(three)))
+    (tmp_path / "XDATCAR").write_text("no labels")
+    assert [file.name for file in read_labelled(tmp_path).files] == [str(tmp_path / "OUTCAR")]
+    vasprun(tmp_path / "vasprun.xml", *map(xml_step, three))
+    data = read_labelled(tmp_path)
+    assert [file.name for file in data.files] == [str(tmp_path / "vasprun.xml")]
+    assert_read(data.frames, three)
+
+
+def test_what_is_left_out_of_several_files_is_counted_together(tmp_path, three):
+    for k in range(3):
+        steps = outcar_step(three[0], 1, verdict=NOT_REACHED) * k + outcar_step(three[k], 2)
+        (tmp_path / f"OUTCAR_{k}").write_text(HEADER + steps)
+    data = read_labelled(tmp_path)
+    assert data.notes[0] == f"{tmp_path}/OUTCAR_1 and 1 more: left out: 3 steps without electronic convergence"
+    assert_read(data.frames, three)

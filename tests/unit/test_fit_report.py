@@ -84,7 +84,7 @@ def test_the_report_has_the_table_of_the_test_set(model, tmp_path):
     assert "How good it is" in text and "of a spread of" in text and "test " in text
     write_fit_report(model, None, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    assert "test-errors" not in text and "name some in [data] test" in text and "<img" not in text
+    assert "test-errors" not in text and "with [data] test" in text and "<img" not in text
 
 
 def test_the_command_writes_it(tmp_path, monkeypatch):

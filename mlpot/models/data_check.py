@@ -33,10 +33,11 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
         See `check_structures`, `check_config_types`, `with_isolated_atoms`.
     """
     check_structures(structures)
-    if sum(not is_isolated_atom(s.atoms) for s in structures) == 1:
+    if (n_bound := sum(not is_isolated_atom(s.atoms) for s in structures)) <= 1:
         log.warning(
-            "one structure is no data set: nothing can say how good the model is for any other; add structures, or let "
-            "`mlpot learn` choose them"
+            "%s no data set: nothing can say how good the model is for any other structure; add structures, or let `mlpot learn` "
+            "choose them",
+            "one structure is" if n_bound else "isolated atoms alone are",
         )
     warn_of_overlooked(structures)
     warn_of_missing_kinds(structures)

@@ -115,7 +115,8 @@ def judgement(report: FitReport, config: FitConfig, test: Errors | None = None) 
     if report.n_bound is None:  # of an earlier version
         return []
     if report.n_bound < 2:
-        return ["how good the model is cannot be said: one structure is no data set, and there is none to compare it with"]
+        what = "one structure is" if report.n_bound else "isolated atoms alone are"
+        return [f"how good the model is cannot be said: {what} no data set, and there is nothing to compare with"]
     lines = [_line(quality, test) for quality in report.quality]
     main = next((q for kind in ("forces", "energy") for q in report.quality if q.kind == kind), None)
     if main is None or main.left_out is None:

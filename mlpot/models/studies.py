@@ -31,6 +31,8 @@ MANY = 10
 """Structures held out, from which on their errors say something."""
 LAST = 3
 """Points of a learning curve that its slope is taken from."""
+STEEP = -0.25
+"""Slope beyond which it makes sense to say how much data half the error needs: at most 16 times as much."""
 TIMED_ATOMS = 500
 """Atoms of test structures that predictions are timed with."""
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
@@ -241,7 +243,7 @@ def curve_words(rows: Sequence[StudyRow]) -> list[str]:
             continue
         factor = 2.0**found
         text = f"{name}: twice the data would multiply the RMS error by about {factor:.2f}"
-        if found < -0.05:
+        if found < STEEP:
             text += f"; half the error needs about {2 ** (-1 / found):.3g} times the data"
         lines.append(f"{text} (as over the last {min(len(rows), LAST)} points)")
     return lines

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
@@ -148,3 +150,12 @@ def test_one_structure_is_no_data_set(caplog):
 def test_reports_of_earlier_versions_say_nothing(model):
     old = {key: value for key, value in model.report.to_dict().items() if key not in ("quality", "n_bound")}
     assert judgement(FitReport.from_dict(old), CONFIG) == []
+
+
+def test_isolated_atoms_alone_are_no_data_set(caplog):
+    alone = Atoms("Si")
+    alone.calc = SinglePointCalculator(alone, energy=-1.0)
+    with caplog.at_level(logging.WARNING, "mlpot"):
+        found = mlpot.fit([alone], mlpot.FitConfig(terms=SMALL_TERMS, **NOISES))
+    assert "isolated atoms alone are no data set" in caplog.text
+    assert "isolated atoms alone are no data set" in judgement(found.report, CONFIG)[0]

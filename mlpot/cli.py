@@ -1,31 +1,25 @@
-"""The command line. Only this file prints."""
+"""The command line: its commands, and how errors reach users."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import ase.data
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .cli_data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
+from .cli_console import console, problems
 from .cli_driver import driver, ipi_pes
+from .cli_fit import evaluate, fit
+from .cli_study import compare, learning_curve
 from .cli_template import template
 from .errors import ConfigError, ExplodedError, MlpotError
-
-if TYPE_CHECKING:
-    from .models.calibration import Calibration
-    from .models.evaluate import Evaluation
-    from .models.report import FitReport
 
 app = typer.Typer(
     add_completion=False,
@@ -34,9 +28,6 @@ app = typer.Typer(
     help="Sparse-kernel interatomic potentials that learn while the simulation runs.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-MOST_SUSPICIONS = 20
-problems = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -70,122 +61,14 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command(epilog="Example:  mlpot fit inputs/fit_si.toml --workers 2")
-@reports_errors
-def fit(
-    config: Annotated[Path, typer.Argument(help="A TOML file with [data], [model], [fit] and [output].")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that make the design matrix; threads of this one by default.")
-    ] = None,
-) -> None:
-    """Fit a model to labelled structures."""
-    from .config import read_config
-    from .models.evaluate import evaluate as evaluate_model
-    from .models.fit import fit as fit_model
-    from .processes import worker_pool
-    from .reading import read_labelled
-    from .schema import FitFile
-    from .structures import all_labelled
-
-    settings = read_config(config, FitFile)
-    output = Path(settings.output.model)
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"{config}: output.model = {str(output)!r}: its folder does not exist; create it")
-    fit_config = settings.fit_config()
-    data = read_labelled(settings.data.train, settings.data.keys())
-    say_data(console, "Training data", data)
-    test = None
-    if settings.data.test:
-        test_data = read_labelled(settings.data.test, settings.data.keys())
-        say_data(console, "Test data", test_data)
-        test = all_labelled(test_data.frames, "test")
-    with worker_pool(workers) as pool, _bars() as bars:
-        model = fit_model(data.frames, fit_config, _progress(bars), pool)
-    model.save(output)
-    evaluation = evaluate_model(model, test) if test else None
-    _say_how_it_went(model.report, model.calibration, evaluation)
-    if settings.output.report:
-        from .report.fit_report import write_fit_report
-
-        write_fit_report(model, evaluation.comparisons if evaluation else [], Path(settings.output.report))
-        console.print(f"report: {settings.output.report}")
-    console.print(f"model: {output}")
-
-
-def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Evaluation | None) -> None:
-    """The closing table of a fit, what it found of itself, and labels that nobody should trust."""
-    from .report.tables import (
-        ERROR_HEADS,
-        SUSPICION_HEADS,
-        TRIAL_HEADS,
-        error_rows,
-        suspicion_rows,
-        trial_rows,
-        uncertainty_line,
-    )
-
-    rows = [("train: " + name, errors) for name, errors in report.residuals.items()]
-    rows += [("left out: " + name, errors) for name, errors in report.left_out.items()]
-    if evaluation:
-        rows += [("test: " + name, errors) for name, errors in evaluation.per_config_type.items()]
-        rows.append(("test: all", evaluation.overall))
-    console.print(_table("Errors per config_type", ERROR_HEADS, error_rows(rows)))
-    if report.trials:
-        console.print(_table("Hyper-parameters, the chosen ones first", TRIAL_HEADS, trial_rows(report.trials)))
-    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given, or of isolated atoms"
-    energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
-    console.print(f"isolated-atom energies ({how}): {energies} eV")
-    console.print(
-        f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
-        f"energy scales {[[round(e, 3) for e in scales] for scales in report.energy_scales]} eV, "
-        f"condition number {report.condition:.1e}, noises {report.noises['energy']:.2g} eV/atom, "
-        f"{ {ase.data.chemical_symbols[z]: round(e, 4) for z, e in report.force_noises.items()} } eV/A, "
-        f"{report.noises['virial']:.2g} eV/atom (virials), "
-        f"{report.cpu_seconds:.1f} CPU s in this process"
-    )
-    console.print(uncertainty_line(calibration, report.coverage))
-    if report.suspicious:
-        title = f"{len(report.suspicious)} suspicious labels: the fit to all other structures does not confirm them"
-        console.print(_table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious[:MOST_SUSPICIONS])))
-    if len(report.suspicious) > MOST_SUSPICIONS:
-        console.print(f"these are the worst {MOST_SUSPICIONS}; `report.suspicious` of the model has them all")
-
-
-@app.command(epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png")
-@reports_errors
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
-    structures: Annotated[Path, typer.Argument(help="Labelled structures, anything ase.io reads.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw predicted against labelled into this file.")] = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    virial_key: VirialKey = None,
-) -> None:
-    """Errors of a model on labelled structures, and how its uncertainty compares with them."""
-    from .durable import write_text
-    from .label_keys import LabelKeys
-    from .models.evaluate import evaluate as evaluate_model
-    from .models.files import load_model
-    from .reading import read_labelled
-    from .report.tables import ERROR_HEADS, error_rows
-    from .structures import all_labelled
-
-    potential = load_model(model)
-    data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
-    say_data(console, "Data", data)
-    evaluation = evaluate_model(potential, all_labelled(data.frames, str(structures)))
-    rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
-    console.print(_table(str(structures), ERROR_HEADS, error_rows(rows)))
-    for name, value in evaluation.calibration.items():
-        console.print(f"{name}: {'-' if value is None else f'{value:.3g}'}")
-    if json_file:
-        write_text(json_file, json.dumps(evaluation.to_dict(), indent=1))
-    if plot:
-        from .report.plots import parity_figure, save
-
-        save(parity_figure(evaluation.comparisons), plot)
+app.command(epilog="Example:  mlpot fit inputs/fit_si.toml --workers 2")(reports_errors(fit))
+app.command(
+    epilog="Example:  mlpot evaluate si.h5 ../shared/data/Si_test.xyz --json errors.json --plot parity.png"
+)(reports_errors(evaluate))
+app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --json curve.json --plot curve.png")(
+    reports_errors(learning_curve)
+)
+app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")
@@ -303,7 +186,7 @@ def report(
         console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
-        write_fit_report(load_model(run), [], target)
+        write_fit_report(load_model(run), None, target)
         console.print(str(target))
 
 
@@ -363,28 +246,3 @@ app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")
 app.command(
     "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"
 )(reports_errors(ipi_pes))
-
-
-def _table(title: str, heads: Sequence[str], rows: list[list[str]]) -> Table:
-    table = Table(*heads, title=title)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
-    )
-
-
-def _progress(bars: Progress) -> Callable[[str, int, int], None]:
-    """A progress callback that keeps one bar per stage."""
-    tasks: dict[str, TaskID] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.update(tasks[stage], completed=done)
-
-    return show

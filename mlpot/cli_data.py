@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+from .cli_console import console, table
 
 if TYPE_CHECKING:
     from .reading import FileContents, LabelledData
@@ -22,12 +21,9 @@ StressKey = Annotated[str | None, typer.Option(help="Key of the stresses, eV/A^3
 VirialKey = Annotated[str | None, typer.Option(help="Key of the virials, -stress * volume in eV.")]
 
 
-def say_data(console: Console, title: str, data: LabelledData) -> None:
+def say_data(title: str, data: LabelledData) -> None:
     """A table of the files and what is in them, and what was taken or not used."""
-    table = Table(*HEADS, title=title)
-    for row in data.files[:MOST_FILES]:
-        table.add_row(*map(escape, _row(row)))
-    console.print(table)
+    console.print(table(title, HEADS, map(_row, data.files[:MOST_FILES])))
     if len(data.files) > MOST_FILES:
         console.print(f"and {len(data.files) - MOST_FILES} more files, {len(data.frames)} structures in all")
     for note in data.notes:

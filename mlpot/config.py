@@ -18,7 +18,7 @@ from .learning.campaign import Campaign
 from .learning.runner import LearningRun
 from .learning.walker import Walker
 from .models.base_settings import explained
-from .models.data_check import isolated_atoms, with_isolated_atoms
+from .models.data_check import check_config_types, isolated_atoms, with_isolated_atoms
 from .models.settings import FitConfig, Settings
 from .reading import read_and_warn
 from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
@@ -40,7 +40,8 @@ def read_config(file: str | Path, schema: type[Settings]) -> Any:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is not valid TOML: {error}") from error
+        remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
+        raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -73,17 +74,21 @@ def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningE
 
 
 def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaign:
-    frames = read_and_warn(s.data.train, s.data.keys()) if s.data.train else []
-    config = _with_isolated_atoms(s.fit_config(), frames, starts)
+    frames = read_and_warn(s.data.sources())
+    config = _for_data(s.fit_config(), frames, starts)
     return Campaign(
         s.output.folder, s.labeller.plan(), config=config, rules=s.learning.rules(), frames=frames,
         start_model=s.learning.model, resume=resume,
     )  # fmt: skip
 
 
-def _with_isolated_atoms(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms]) -> FitConfig:
-    """With the isolated-atom energies of the data, if these have all elements: what is fitted changes with every label."""
+def _for_data(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms]) -> FitConfig:
+    """With the isolated-atom energies of the data, if these have all elements: what is fitted changes with every label.
+
+    ConfigError for a family in `config_type_noise` that neither the data nor any label has.
+    """
     structures = all_labelled(frames) if frames else []
+    check_config_types(config, structures)
     species = {int(z) for atoms in (*frames, *starts) for z in atoms.numbers}
     given = {atomic_numbers[symbol] for symbol in config.isolated_atom_energies or {}}
     if not species <= given | set(isolated_atoms(structures)):

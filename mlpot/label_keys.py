@@ -33,6 +33,8 @@ KNOWN = {
 OWN = {"energy": ("free_energy", "energy"), "forces": ("forces",), "stress": ("stress",), "virial": ()}
 """ASE's names in the results of a calculator."""
 NOT_LABELS = {"positions", "numbers", "momenta", "velocities", "velo", "vel", "initial_magmoms", "masses"}
+PREDICTED = "mlpot_"
+"""Before names of what a model said, in files that mlpot writes: no labels."""
 SAME = {"energy": (1e-9, 1e-5), "forces": (1e-6, 1e-5), "stress": (1e-4, 1e-6)}
 """Relative and absolute difference (ASE's units) up to which two labels are one, rounded."""
 
@@ -88,6 +90,7 @@ def take_labels(atoms: Atoms, keys: LabelKeys, name: str) -> Taken:
     chosen = {kind: _chosen(kind, atoms, keys, name) for kind in ("energy", "forces")}
     chosen["stress"] = _chosen_stress(atoms, keys, name)
     taken = {kind: choice[0] for kind, choice in chosen.items() if choice is not None}
+    unused = _unused(atoms, keys, set(taken.values()))
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     in_place = {key for key in results if key != "free_energy" or "energy" in results}
     if keys.given() or not in_place.issuperset(taken.values()):
@@ -95,7 +98,7 @@ def take_labels(atoms: Atoms, keys: LabelKeys, name: str) -> Taken:
             results.pop(key, None)
         results |= {kind: choice[1] for kind, choice in chosen.items() if choice is not None}
         atoms.calc = SinglePointCalculator(atoms, **results) if results else None
-    return Taken(atoms, taken, _unused(atoms, keys, set(taken.values())))
+    return Taken(atoms, taken, unused)
 
 
 def _chosen(kind: str, atoms: Atoms, keys: LabelKeys, name: str) -> tuple[str, Any] | None:
@@ -227,7 +230,7 @@ def _unused(atoms: Atoms, keys: LabelKeys, taken: set[str]) -> dict[str, str]:
     found = {}
     for key, value in _candidates(atoms):
         known = KNOWN.get(plain(key))
-        if key in taken or plain(key) in NOT_LABELS or (known is not None and known[0] not in given):
+        if key in taken or plain(key) in NOT_LABELS or key.startswith(PREDICTED) or (known is not None and known[0] not in given):
             continue
         array = as_array(value)
         if array.dtype.kind == "f" and (text := _shape_of_a_label(key, array, len(atoms))):

@@ -6,14 +6,17 @@ import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os.path import abspath
 
+import numpy as np
 from ase import Atoms
 
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .label_keys import KINDS, OWN, LabelKeys, Taken, keys_of, take_labels
-from .structure_files import Files, read_files
-from .structures import DEFAULT_CONFIG_TYPE, name_of
+from .structure_files import Files, StructureFile, read_files
+from .structure_formats import UNCONVERGED
+from .structures import DEFAULT_CONFIG_TYPE, is_isolated_atom, name_of
 
 log = logging.getLogger(__name__)
 MOST_NAMED = 12
@@ -30,6 +33,27 @@ class FileContents:
     stresses: int
     config_types: dict[str, int]
     elements: list[str]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Files whose labels have the same names.
+
+    Parameters
+    ----------
+    files : str, Path or sequence of them
+        As for `read`.
+    keys : LabelKeys
+    config_type : str or None
+        The family of all their structures, in place of their own; isolated atoms keep theirs.
+    where : str
+        For messages: what a user calls it, such as "data.sets[0]".
+    """
+
+    files: Files
+    keys: LabelKeys = field(default_factory=LabelKeys)
+    config_type: str | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,12 +105,12 @@ def read(
     ConfigError
         A key that no structure has.
     """
-    return read_and_warn(files, LabelKeys(energy_key, forces_key, stress_key, virial_key))
+    return read_and_warn([DataSource(files, LabelKeys(energy_key, forces_key, stress_key, virial_key))])
 
 
-def read_and_warn(files: Files, keys: LabelKeys) -> list[Atoms]:
-    """As `read`."""
-    data = read_labelled(files, keys)
+def read_and_warn(sources: Sequence[DataSource]) -> list[Atoms]:
+    """As `read`, of several sources."""
+    data = read_sources(sources)
     for note in data.notes:
         log.warning("%s", note)
     return data.frames
@@ -94,14 +118,76 @@ def read_and_warn(files: Files, keys: LabelKeys) -> list[Atoms]:
 
 def read_labelled(files: Files, keys: LabelKeys = LabelKeys()) -> LabelledData:  # noqa: B008 (immutable)
     """As `read`, with a table of what there is and notes of what was taken."""
-    found = read_files(files)
-    _check_keys([atoms for _, frames in found for atoms in frames], keys)
-    contents, notes = [], list[tuple[str, str]]()
-    for file, frames in found:
-        taken = [take_labels(atoms, keys, name_of(atoms, f"{file}[{k}]")) for k, atoms in enumerate(frames)]
-        contents.append(contents_of(file, frames))
-        notes += [(file, note) for note in _notes(taken, keys)]
-    return LabelledData([atoms for _, frames in found for atoms in frames], contents, _merged(notes))
+    return read_sources([DataSource(files, keys)])
+
+
+def read_sources(sources: Sequence[DataSource]) -> LabelledData:
+    """As `read_labelled`, of files that differ in the names of their labels.
+
+    Raises
+    ------
+    ConfigError
+        A structure that two of them name, beside what `read` raises.
+    """
+    frames, contents, notes = list[Atoms](), list[FileContents](), list[tuple[str, str]]()
+    seen: dict[str, str] = {}
+    left_out: dict[str, Counter[str]] = {}
+    for source in sources:
+        for found in _read_source(source):
+            file, own = found.name, _converged(found, left_out)
+            if source.where:
+                _check_they_are_new(own, source, seen)
+            taken = [take_labels(atoms, source.keys, name_of(atoms, f"{file}[{k}]")) for k, atoms in enumerate(own)]
+            if source.config_type is not None:
+                _name_family(own, source.config_type)
+            frames += own
+            contents.append(contents_of(file, own))
+            notes += [(file, note) for note in _notes(taken, source.keys)]
+    said = _said_of(left_out)
+    if sources and not frames:
+        raise DataError(f"no structure is left: {'; '.join(said)}")
+    return LabelledData(frames, contents, said + _merged(notes))
+
+
+def _converged(file: StructureFile, left_out: dict[str, Counter[str]]) -> list[Atoms]:
+    """The frames of a file whose electronic steps have converged; `left_out` counts the others by reason and file."""
+    kept = [atoms for atoms in file.frames if UNCONVERGED not in atoms.info]
+    counts = Counter({"steps without electronic convergence": len(file.frames) - len(kept)}) + file.skipped
+    for reason, n in counts.items():
+        left_out.setdefault(reason, Counter())[file.name] += n
+    return kept
+
+
+def _said_of(left_out: dict[str, Counter[str]]) -> list[str]:
+    """A line for every reason."""
+    return [f"{_named(list(files))}: left out: {files.total()} {reason}" for reason, files in left_out.items()]
+
+
+def _read_source(source: DataSource) -> list[StructureFile]:
+    """Its files with their frames; errors say which source it is."""
+    try:
+        found = read_files(source.files)
+        _check_keys([atoms for file in found for atoms in file.frames], source.keys)
+    except (ConfigError, DataError) as error:
+        if not source.where:
+            raise
+        raise type(error)(f"{source.where}: {error}") from error
+    return found
+
+
+def _check_they_are_new(frames: Sequence[Atoms], source: DataSource, seen: dict[str, str]) -> None:
+    """ConfigError for a structure of a file that another source has named; `seen` has their names, and gets these."""
+    own = {abspath(name): name for atoms in frames if isinstance(name := atoms.info.get("frame"), str)}
+    for absolute, name in own.items():
+        if absolute in seen:
+            raise ConfigError(f"{source.where}: {name} was named in {seen[absolute]} already; name it once")
+    seen |= dict.fromkeys(own, source.where)
+
+
+def _name_family(frames: Iterable[Atoms], config_type: str) -> None:
+    for atoms in frames:
+        if not is_isolated_atom(atoms):
+            atoms.info["config_type"] = config_type
 
 
 def contents_of(name: str, frames: Iterable[Atoms]) -> FileContents:
@@ -155,9 +241,9 @@ def _notes(taken: Sequence[Taken], keys: LabelKeys) -> list[str]:
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         remedy = ", ".join(f"{kind}_key" for kind in KINDS)
         notes.append(f"not used: {', '.join(named[:MOST_NAMED])}{more}; if one is a label say so with {remedy}")
-    flat = sum(t.atoms.cell.rank < 3 and "stress" in t.keys for t in taken)
+    flat = sum(t.atoms.cell.rank < 3 and "stress" in t.keys and not np.any(t.atoms.calc.results["stress"]) for t in taken)
     if flat:
-        notes.append(f"the stress of {flat} structures without three cell vectors is not used")
+        notes.append(f"the stress, zero, of {flat} structures without three cell vectors is not used")
     return notes
 
 
@@ -166,6 +252,8 @@ def _merged(notes: Iterable[tuple[str, str]]) -> list[str]:
     files: dict[str, list[str]] = {}
     for file, note in notes:
         files.setdefault(note, []).append(file)
-    return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}" for note, names in files.items()
-    ]
+    return [f"{_named(names)}: {note}" for note, names in files.items()]
+
+
+def _named(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from ase.data import atomic_numbers
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from .drivers.ipi import PATIENCE
 from .drivers.ipi_evaluator import Committee
 from .drivers.ipi_socket import PREFIX, Address
-from .label_keys import LabelKeys
 from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
 from .learning.dynamics import DynamicsPlan
@@ -28,6 +26,7 @@ from .models.settings import (
     SoapTermSettings,
     is_learned,
 )
+from .schema_data import DataSettings
 from .units import GIGAPASCAL
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
@@ -36,31 +35,6 @@ NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 Ensemble = Literal["nve", "nvt", "npt", "relax"]
 Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
 """Temperatures, K."""
-
-
-class DataSettings(Settings):
-    """Labelled structures."""
-
-    train: str | list[str] = Field([], description='files, globs, folders or "file@0:100" of labelled structures')
-    test: str | list[str] | None = Field(None, description="errors on these are in the closing table")
-    isolated_atom_energies: dict[str, float] | None = Field(
-        None, description="eV by symbol; when left out those of isolated atoms in the data, or fitted"
-    )
-    energy_key: str | None = Field(None, description="of total energies, eV; well-known names are found and said")
-    forces_key: str | None = Field(None, description="of forces, eV/A; likewise")
-    stress_key: str | None = Field(None, description="of stresses, eV/A^3 in ASE's sign; likewise")
-    virial_key: str | None = Field(None, description="of virials, -stress * volume, eV; likewise")
-
-    def keys(self) -> LabelKeys:
-        """The names of labels that were given."""
-        return LabelKeys(self.energy_key, self.forces_key, self.stress_key, self.virial_key)
-
-    @model_validator(mode="after")
-    def _real_elements(self) -> DataSettings:
-        for symbol in self.isolated_atom_energies or ():
-            if symbol not in atomic_numbers:
-                raise ValueError(f"isolated_atom_energies: {symbol!r} is not a chemical symbol")
-        return self
 
 
 class StructureSettings(Settings):
@@ -266,23 +240,29 @@ class RunOutput(Settings):
     checkpoint_s: NonNegativeFloat = Field(10.0, description="seconds between checkpoints; labels make one as well")
 
 
-class FitFile(Settings):
-    """A configuration for `mlpot fit`."""
+class DataFile(Settings):
+    """A configuration for commands that fit to find something out: [output] is for `mlpot fit`."""
 
-    data: DataSettings = Field(description="[data] with train")
+    data: DataSettings = Field(description="[data] with train, or with [[data.sets]]")
     model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
-    output: FitOutput
+    output: FitOutput | None = None
 
     @model_validator(mode="after")
-    def _has_data(self) -> FitFile:
-        if not self.data.train:
-            raise ValueError("data.train: missing; name a file of labelled structures")
+    def _has_data(self) -> DataFile:
+        if not self.data.is_given:
+            raise ValueError("data.train: missing; name a file of labelled structures, or give [[data.sets]]")
         return self
 
     def fit_config(self) -> FitConfig:
         """[model], [fit] and the isolated-atom energies as one."""
         return join(self.model, self.fit, self.data.isolated_atom_energies)
+
+
+class FitFile(DataFile):
+    """A configuration for `mlpot fit`."""
+
+    output: FitOutput
 
 
 class LearningFile(Settings):
@@ -311,9 +291,9 @@ class LearningFile(Settings):
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> LearningFile:
-        if self.learning.model and not self.data.train:
+        if self.learning.model and not self.data.is_given:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
-        if not self.data.train and any(map(is_learned, self.model.terms)):
+        if not self.data.is_given and any(map(is_learned, self.model.terms)):
             raise ValueError(
                 'embedding = "learned" in model.terms needs data to learn from: name it in data.train, or set '
                 'embedding = "periodic" and leave embedding_start out'

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +20,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from ase.io.formats import UnknownFileTypeError, filetype, string2index
 
 from .errors import DataError
+from .structure_formats import is_deepmd, reader_of
 
 Files = str | Path | Sequence[str | Path]
 DATABASES = ("db", "json", "aselmdb")
@@ -38,29 +41,43 @@ ENDINGS = (
 )
 """What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
+VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
 TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
 HIDDEN = "mlpot_tensor_"
 
 
-def read_files(files: Files) -> list[tuple[str, list[Atoms]]]:
+@dataclass(frozen=True)
+class StructureFile:
+    """A file with its frames, and a count of steps by what they are instead of frames."""
+
+    name: str
+    frames: list[Atoms]
+    skipped: Counter[str]
+
+
+def read_files(files: Files) -> list[StructureFile]:
     """Every file that `files` names, and its frames; `info["frame"]` says where a frame is from.
+
+    Frames whose electronic steps have not converged have the key `UNCONVERGED` in info.
 
     Parameters
     ----------
     files : str, Path or sequence of them
-        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, not those of folders in it), or some frames of a file
-        in ASE's way: "file.xyz@0:100:5".
+        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, not those of folders in it), some frames of a file
+        in ASE's way ("file.xyz@0:100:5"), or the folder of a DeePMD system, which counts as a file.
 
     Raises
     ------
     DataError
         A name without a file, a file that cannot be read (with the frame, where that can be told), or no structure at all.
     """
-    found: list[tuple[str, list[Atoms]]] = []
+    found: list[StructureFile] = []
     for name in [files] if isinstance(files, str | Path) else files:
-        found += [(file, _read(file, index)) for file, index in _expanded(str(name))]
-    if not any(frames for _, frames in found):
-        raise DataError(f"{files}: holds no structures")
+        found += [_read(file, index) for file, index in _expanded(str(name))]
+    if not any(file.frames for file in found):
+        instead = sum((file.skipped for file in found), Counter[str]())
+        said = " and ".join(f"{n} {what}" for what, n in instead.items())
+        raise DataError(f"{files}: holds no structures" + (f" but {said}" if said else ""))
     return found
 
 
@@ -70,14 +87,16 @@ def _expanded(name: str) -> list[tuple[str, int | slice]]:
     if "@" in Path(name).name and not Path(name).exists():
         path, text = name.rsplit("@", 1)
         index = _index(name, text)
-    if Path(path).is_file():
+    if Path(path).is_file() or is_deepmd(Path(path)):
         return [(path, index)]
     if Path(path).is_dir():
-        files = sorted(str(file) for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file))
+        names = {file.name for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file)}
+        files = sorted(str(Path(path) / name) for name in names - _repeated(names))
         if not files:
             raise DataError(f"{name}: no structure file in this folder; name files, or a glob such as {path}/*.xyz")
     else:
-        files = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        found = glob.glob(path, recursive=True)
+        files = sorted(file for file in found if Path(file).is_file() or is_deepmd(Path(file)))
         if not files and glob.has_magic(path):
             raise DataError(f"{name}: no file matches; give a glob relative to the working directory")
         if not files:
@@ -97,13 +116,20 @@ def _index(name: str, text: str) -> int | slice:
     return index
 
 
+def _repeated(names: set[str]) -> set[str]:
+    """Of the files of one VASP run those that say again, with fewer digits, what another one says."""
+    best = next((name for name in VASP_RUN if name in names), None)
+    return set(VASP_RUN) - {best}
+
+
 def _is_of_structures(file: Path) -> bool:
     return not file.name.startswith(".") and (file.suffix in ENDINGS or file.name.startswith(BEGINNINGS))
 
 
-def _read(file: str, index: int | slice) -> list[Atoms]:
+def _read(file: str, index: int | slice) -> StructureFile:
     """The frames of one file that an index means, numbered as in the whole file."""
-    frames = _frames(file)
+    skipped = Counter[str]()
+    frames = _frames(file, skipped)
     if isinstance(index, slice) and _counts_from_the_start(index):
         numbered = list(islice(enumerate(frames), index.start, index.stop, index.step))
     else:
@@ -115,7 +141,7 @@ def _read(file: str, index: int | slice) -> list[Atoms]:
     for k, atoms in numbered:
         if isinstance(atoms.info.get("frame", ""), str):  # a number of the user's own stays
             atoms.info["frame"] = f"{file}[{k}]"
-    return [atoms for _, atoms in numbered]
+    return StructureFile(file, [atoms for _, atoms in numbered], skipped)
 
 
 def _counts_from_the_start(index: slice) -> bool:
@@ -123,22 +149,36 @@ def _counts_from_the_start(index: slice) -> bool:
     return (index.start or 0) >= 0 and (index.stop is None or index.stop >= 0) and (index.step or 1) > 0
 
 
-def _frames(file: str) -> Iterator[Atoms]:
+def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
     """Frame by frame, so that an error says where it is."""
     k = 0
     try:
         kind = _kind(file)
-        for atoms in _database(file) if kind in DATABASES else _plain(file, kind):
+        reader = reader_of(file, kind)
+        for atoms in reader(file, skipped) if reader else _database(file) if kind in DATABASES else _plain(file, kind):
             yield atoms
             k += 1
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     except Exception as error:  # ase.io raises whatever its many parsers happen to
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = _said(error)
         where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
         raise DataError(f"{where}: cannot be read as a structure file: {text}; repair or remove it") from error
 
 
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, UnknownFileTypeError):
+        return "its format is not known"
+    if isinstance(error, KeyError):
+        return f"{error} is not known there (a chemical symbol?)"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def _kind(file: str) -> str:
     """ASE's name of the format; extended XYZ also where atoms of a lone frame are none."""
+    if Path(file).is_dir():
+        return ""
     try:
         return filetype(file)
     except UnknownFileTypeError:

@@ -200,10 +200,12 @@ def name_of(atoms: Atoms, otherwise: str) -> str:
 
 def read_structures(files: Files) -> list[Atoms]:
     """All frames that `read_files` finds, in one list; labels under ASE's names only. Raises as it does."""
-    return [atoms for _, frames in read_files(files) for atoms in frames]
+    return [atoms for file in read_files(files) for atoms in file.frames]
 
 
-def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:
+def exact_xyz(
+    atoms: Atoms, info: Mapping[str, Any] | None = None, arrays: Mapping[str, np.ndarray] | None = None
+) -> str:
     """A structure and its results in extended XYZ with every digit: ASE reads the same numbers back, bit for bit.
 
     ASE's own writer rounds positions and forces to 1e-8, which is too much for a fit that is to be made again.
@@ -214,6 +216,8 @@ def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:
         Its results: energy (the one that forces are the derivative of), forces, stress.
     info : mapping
         Numbers and strings for the comment line, beside cell, pbc and results.
+    arrays : mapping
+        Numbers (n_atoms,) or (n_atoms, n) for further columns.
     """
     label = labelled(atoms)
     columns: dict[str, tuple[str, np.ndarray]] = {"pos": ("R", atoms.positions)}
@@ -222,6 +226,7 @@ def exact_xyz(atoms: Atoms, info: Mapping[str, Any] | None = None) -> str:
     for name in ("initial_charges", "initial_magmoms"):
         if atoms.has(name):
             columns[name] = ("R", atoms.get_array(name))
+    columns |= {name: ("R", array) for name, array in (arrays or {}).items()}
     results: dict[str, Any] = {}
     if label.energy is not None:
         results["energy"] = label.energy
@@ -262,10 +267,18 @@ def xyz_text(
     return "\n".join([str(len(atoms)), key_val_dict_to_str(comment), *lines]) + "\n"
 
 
-def write_exact_xyz(file: str | Path, frames: Iterable[Atoms], infos: Iterable[Mapping[str, Any]]) -> None:
+def write_exact_xyz(
+    file: str | Path,
+    frames: Iterable[Atoms],
+    infos: Iterable[Mapping[str, Any]],
+    arrays: Iterable[Mapping[str, np.ndarray]] | None = None,
+) -> None:
     """Write structures by `exact_xyz`, atomically."""
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        handle.writelines(exact_xyz(atoms, info) for atoms, info in zip(frames, infos, strict=True))
+        if arrays is None:
+            handle.writelines(exact_xyz(*both) for both in zip(frames, infos, strict=True))
+        else:
+            handle.writelines(exact_xyz(*all_three) for all_three in zip(frames, infos, arrays, strict=True))
 
 
 def bare_structure(atoms: Atoms) -> Atoms:

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from .models.settings import Settings
 from .report.toml_text import toml_value
 from .schema import DriverFile, FitFile, LearnFile
+from .schema_data import DataSetSettings
 
 TemplateKind = Literal["fit", "learn", "driver"]
 
@@ -30,13 +31,25 @@ def template(
         for key, entry in field.annotation.model_fields.items():
             if key in ("terms", "config_type_noise") or (section, key) in contents.without:
                 continue
+            if key == "sets":
+                lines += _sets(entry.description)
+                continue
             value = (dict(contents.given) | dict(given or {})).get((section, key), entry.default)
             text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else toml_value(value)
             text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
-            mark = "# " if value is None else ""
-            lines.append(f"{mark}{key} = {text}".ljust(44) + f"  # {entry.description}")
+            lines.append(_line("# " if value is None else "", key, text, entry.description))
         lines.append("")
     return "\n".join(lines + contents.closing.splitlines())
+
+
+def _line(mark: str, key: str, text: str, description: str) -> str:
+    return f"{mark}{key} = {text}".ljust(44) + f"  # {description}"
+
+
+def _sets(description: str) -> list[str]:
+    """[[data.sets]], as comments at the end of [data]."""
+    keys = DataSetSettings.model_fields.items()
+    return [f"# {description}:", "# [[data.sets]]", *(_line("# ", k, EXAMPLES[k], e.description) for k, e in keys)]
 
 
 FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
@@ -79,7 +92,7 @@ CONTENTS: dict[TemplateKind, Contents] = {
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
     "energy_key": '"REF_energy"', "forces_key": '"REF_forces"', "stress_key": '"REF_stress"', "virial_key": '"REF_virial"',
-    "adapt": '["force_noise"]',
+    "files": '"surface.xyz"', "config_type": '"surface"', "adapt": '["force_noise"]',
     "scheduler": '"tcp://node1:8786"', "tls": '{ ca = "ca.pem", certificate = "client.pem", key = "client-key.pem" }',
     "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',
     "soft_fraction": "0.6", "max_wall_hours": "24.0", "max_cpu_hours": "240.0",

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("structure_files", "structures", "label_keys", "reading", "neighbours"),
+    ("structure_formats", "structure_files", "structures", "label_keys", "reading", "neighbours"),
     ("descriptors",),
     ("models",),
     ("checks", "interop", "drivers", "labellers"),
@@ -22,11 +22,15 @@ LAYERS = [
         "bench_peers",
         "config",
         "schema",
+        "schema_data",
         "templates",
         "templates_ipi",
         "cli",
+        "cli_console",
         "cli_data",
         "cli_driver",
+        "cli_fit",
+        "cli_study",
         "cli_template",
         "__main__",
     ),
@@ -35,10 +39,10 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 COMPILED_USERS = {"descriptors", "neighbours", "models"}
 DISK_USERS = {
-    "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
+    "durable", "processes", "structures", "structure_formats", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
-    "drivers/ase", "config", "cli", "cli_template",
+    "drivers/ase", "config", "cli", "cli_fit", "cli_study", "cli_template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip
 

@@ -33,7 +33,16 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
         See `check_structures`, `check_config_types`, `with_isolated_atoms`.
     """
     check_structures(structures)
+    if (n_bound := sum(not is_isolated_atom(s.atoms) for s in structures)) <= 1:
+        log.warning(
+            "%s no data set: nothing can say how good the model is for any other structure; add structures, or let `mlpot learn` "
+            "choose them",
+            "one structure is" if n_bound else "isolated atoms alone are",
+        )
     warn_of_overlooked(structures)
+    warn_of_missing_kinds(structures)
+    if said := copies(structures):
+        log.warning("%s: they count twice, and errors of structures left out are too small", said)
     check_config_types(config, structures)
     for doubt in unit_doubts(structures):
         log.warning("%s", doubt)
@@ -57,12 +66,44 @@ def warn_of_overlooked(structures: Sequence[LabelledStructure]) -> None:
         log.warning("labels in info or arrays are not used: %s; mlpot.read(file) attaches them", named)
 
 
+def warn_of_missing_kinds(structures: Sequence[LabelledStructure]) -> None:
+    """A warning where no structure has an energy, or none has forces: it may be their names that are not known."""
+    missing = [
+        name
+        for name, is_there in (("energy", any(s.energy is not None for s in structures)),
+                               ("forces", any(s.forces is not None for s in structures)))
+        if not is_there
+    ]  # fmt: skip
+    if missing:
+        log.warning("no structure has %s; if they are there under another name, name it", " or ".join(missing))
+
+
+def copies(structures: Iterable[LabelledStructure], others: Iterable[LabelledStructure] | None = None) -> str:
+    """How many of the structures are there twice, or are among `others`, and one example; empty for none."""
+    seen: dict[tuple[bytes, ...], str] = {_geometry(s): s.name for s in others or ()}
+    found = list[str]()
+    for s in structures:
+        key = _geometry(s)
+        if key in seen:
+            found.append(f"{s.name} = {seen[key]}")
+        elif others is None:
+            seen[key] = s.name
+    where = "there twice" if others is None else "also in the training data"
+    return f"{len(found)} structure{'s are' if len(found) > 1 else ' is'} {where} ({found[0]})" if found else ""
+
+
+def _geometry(s: LabelledStructure) -> tuple[bytes, ...]:
+    atoms = s.atoms
+    arrays = (atoms.numbers, atoms.positions.round(6) + 0.0, atoms.cell.array.round(6) + 0.0, atoms.pbc)
+    return tuple(array.tobytes() for array in arrays)
+
+
 def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure]) -> None:
     """ConfigError for a name in `config_type_noise` that no structure has; "default" may be without any."""
     present = {s.config_type for s in structures}
     for name in sorted(set(config.config_type_noise) - present - {DEFAULT_CONFIG_TYPE}):
         near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the data has {sorted(present)}"
+        remedy = f"did you mean {near[0]!r}?" if near else f"there is {sorted(present) or [DEFAULT_CONFIG_TYPE]}"
         raise ConfigError(f"config_type_noise.{name}: no structure has this config_type; {remedy}")
 
 

@@ -35,7 +35,8 @@ from .noises import left_open
 from .pair_term import PairTerm, species_pairs
 from .posterior import Posterior
 from .presets import resolve
-from .report import Comparison, FitReport, errors_per_config_type, residuals
+from .quality import label_quality
+from .report import FitReport, compare_all, errors_per_config_type
 from .settings import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
 from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
@@ -80,10 +81,21 @@ def fit(
     FitError
         A singular covariance, a worker that died.
     """
-    started = time.process_time()
     structures = all_labelled(frames)
+    species = sorted({int(z) for s in structures for z in s.atoms.numbers})
+    return fit_checked(structures, fitting(config or FitConfig(), structures, species), progress, executor)
+
+
+def fit_checked(
+    structures: Sequence[LabelledStructure],
+    config: FitConfig,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> SparseGP:
+    """`fit`, to structures that have been looked at, with what `fitting` has made of the configuration."""
+    started = time.process_time()
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
-    config = resolve(fitting(config or FitConfig(), structures, species), species)
+    config = resolve(config, species)
     task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)
@@ -112,7 +124,7 @@ def _with_report(
     noises = model.noises.by_label()
     noises["energy"] = min(noises["energy"], config.energy_noise or np.inf)  # wrong labels raise it
     report = replace(
-        _report(task, model, posterior, [found.alone for found in bound] if config.check_labels else [], trials),
+        _report(task, model, posterior, bound, trials),
         suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
         coverage=covered(grouped, model.calibration),
     )
@@ -138,9 +150,11 @@ def open_blocks(config: FitConfig, terms: Sequence[FittedTerm]) -> np.ndarray:
 
 
 def _report(
-    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[Comparison], trials: list[dict[str, Any]]
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
 ) -> FitReport:
     structures, config = task.structures, task.config
+    trained = compare_all(model, structures, task.progress)
+    bound = [c for c in trained if not is_isolated_atom(c.structure.atoms)]
     return FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),
@@ -153,12 +167,14 @@ def _report(
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
         condition=condition(model.factor),
         log_likelihood=posterior.log_likelihood[0],
-        residuals=residuals(model, structures, task.progress),
-        left_out=errors_per_config_type(left_out),
+        residuals=errors_per_config_type(trained),
+        left_out=errors_per_config_type([found.alone for found in left_out] if config.check_labels else []),
         trials=trials,
         noises=model.noises.by_label(),
         force_noises=dict(model.noises.forces),
         cpu_seconds=0.0,
+        n_bound=len(bound),
+        quality=label_quality(bound, [found.grouped for found in left_out]) if len(bound) > 1 else [],
     )
 
 

@@ -12,6 +12,7 @@ from ..structures import LabelledStructure, stress_voigt
 from ..units import GIGAPASCAL, MILLI
 
 if TYPE_CHECKING:
+    from .prediction import Prediction
     from .sparse_gp import SparseGP
 
 
@@ -60,6 +61,38 @@ class SuspiciousLabel:
 
 
 @dataclass(frozen=True)
+class LabelQuality:
+    """How a fit does with one kind of label: energies per atom in meV, forces in eV/A, stresses in GPa.
+
+    Parameters
+    ----------
+    kind : str
+        "energy", "forces" or "stress".
+    spread : float
+        Root mean square of the labels, of energies without what the composition explains.
+    training, left_out : float or None
+        RMS error on the training data, and on structures left out in groups of consecutive frames.
+    n_left_out : int
+        Structures left out.
+    worst : str
+        The structure with the largest error of those.
+    worst_share : float
+        Share of the squared error that is in the worst twentieth of them.
+    others : float or None
+        RMS error of all others.
+    """
+
+    kind: str
+    spread: float
+    training: float
+    left_out: float | None
+    n_left_out: int
+    worst: str
+    worst_share: float
+    others: float | None
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What a fit used, what it left unexplained, and how well posed it was.
 
@@ -96,6 +129,10 @@ class FitReport:
         `evaluate.coverage`. Empty without errors to calibrate on.
     cpu_seconds : float
         Processor time of the whole fit.
+    n_bound : int or None
+        Structures that are no isolated atoms; None in files of earlier versions.
+    quality : list of LabelQuality
+        Errors of these against the spread of the labels.
     """
 
     n_structures: int
@@ -117,6 +154,8 @@ class FitReport:
     noises: dict[str, float] = field(default_factory=dict)
     force_noises: dict[int, float] = field(default_factory=dict)
     coverage: dict[str, float] = field(default_factory=dict)
+    n_bound: int | None = None
+    quality: list[LabelQuality] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for files."""
@@ -131,6 +170,7 @@ class FitReport:
                 "isolated_atom_energies": {int(z): e for z, e in values["isolated_atom_energies"].items()},
                 "force_noises": {int(z): noise for z, noise in values.get("force_noises", {}).items()},
                 "energy_scales": [s if isinstance(s, list) else [s] for s in values["energy_scales"]],
+                "quality": [LabelQuality(**found) for found in values.get("quality", [])],
                 "suspicious": [SuspiciousLabel(**label) for label in values.get("suspicious", [])],
                 **{
                     key: {name: Errors(**errors) for name, errors in values.get(key, {}).items()}
@@ -145,7 +185,7 @@ class Comparison:
     """Predicted minus labelled for one structure; None where there was no label.
 
     Of structures left out of a fit, `forces_std` is what the data leave open, before calibration, and `forces_discrepancy` what the
-    calibration may add to it.
+    calibration may add to it; there is no prediction of them.
     """
 
     structure: LabelledStructure
@@ -158,6 +198,7 @@ class Comparison:
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
     forces_discrepancy: np.ndarray | None = None
+    prediction: Prediction | None = None
 
 
 def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
@@ -175,6 +216,7 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
         stress_std=p.stress_std if has_stress else None,
         novelty=p.novelty,
         forces_discrepancy=p.forces_discrepancy,
+        prediction=p,
     )
 
 
@@ -230,15 +272,15 @@ def errors(comparisons: Sequence[Comparison]) -> Errors:
     )
 
 
-def residuals(
+def compare_all(
     model: SparseGP, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
-) -> dict[str, Errors]:
-    """Errors per config_type, sorted by name."""
+) -> list[Comparison]:
+    """`compare` of each structure."""
     comparisons = []
     for k, structure in enumerate(structures):
         comparisons.append(compare(model, structure))
         progress("residuals", k + 1, len(structures))
-    return errors_per_config_type(comparisons)
+    return comparisons
 
 
 def errors_per_config_type(comparisons: Sequence[Comparison]) -> dict[str, Errors]:

@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from ..models.report import Comparison, FitReport
+from ..models.evaluate import Evaluation
+from ..models.quality import judgement
+from ..models.report import FitReport
+from ..models.settings import FitConfig
 from ..models.sparse_gp import SparseGP
-from .html import paragraph, preformatted, section, table, write_page
+from .html import captioned, paragraph, preformatted, section, table, write_page
 from .plots import image, parity_figure
 from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows, uncertainty_line
 
+PARITY = (
+    "Predicted against labelled; every config_type has a colour where there are several. Below: errors of forces and energies "
+    "against the standard deviations predicted for them, and the part of them within any number of these."
+)
+NO_TEST = (
+    "None are known here: `mlpot fit` with [data] test and [output] report shows them in its report; a model file does not keep "
+    "them. Errors on structures left out of the fit are the next best thing."
+)
 
-def write_fit_report(model: SparseGP, test: Sequence[Comparison], file: Path) -> None:
-    """What was fitted to what, the residuals, and parity plots on test structures where there are any."""
+
+def write_fit_report(model: SparseGP, test: Evaluation | None, file: Path, config: FitConfig | None = None) -> None:
+    """What was fitted to what, how good it is, the residuals, and errors and parity plots of test structures where there are any.
+
+    Parameters
+    ----------
+    model : SparseGP
+    test : Evaluation or None
+        On structures of a test set.
+    file : Path
+        HTML; replaced.
+    config : FitConfig
+        As it was given; what the model remembers of it by default.
+    """
+    config = config or model.config
     sections = [section("Model", table(_model_rows(model)))]
+    if model.report and config:
+        judged = judgement(model.report, config, test.overall if test else None)
+        sections.append(section("How good it is", *map(paragraph, judged or ["The file is of an earlier version."])))
     if model.report:
         sections += _findings(model.report)
     else:
         sections.append(paragraph("This model was not made by `mlpot fit`; it has no record of residuals."))
     if test:
-        sections.append(section("Test structures", image(parity_figure(test))))
+        rows = [*test.per_config_type.items(), ("all", test.overall)]
+        picture = captioned(image(parity_figure(test.comparisons), "parity plots"), PARITY)
+        sections.append(section("Test structures", table(error_rows(rows), ERROR_HEADS, "test-errors"), picture))
+    else:
+        sections.append(section("Test structures", paragraph(NO_TEST)))
     if model.config:
         settings = json.dumps(model.config.model_dump(mode="json"), indent=1)
         sections.append(section("Settings", preformatted(settings)))

@@ -208,7 +208,10 @@ def test_a_relaxation(work):
     assert run("report", "run").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "check", "learn", "report", "export", "template", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    ["fit", "evaluate", "check", "learn", "report", "export", "template", "bench", "compare", "learning-curve"],
+)
 def test_help_has_an_example(command):
     assert "Example:" in run(command, "--help").output
 

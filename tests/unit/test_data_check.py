@@ -11,7 +11,7 @@ from conftest import NOISES, SMALL_TERMS, lennard_jones, make_frames
 
 import mlpot
 from mlpot.errors import ConfigError, DataError, StructureError
-from mlpot.models.data_check import fitting, isolated_atoms, with_isolated_atoms
+from mlpot.models.data_check import copies, fitting, isolated_atoms, with_isolated_atoms
 from mlpot.structures import all_labelled, labelled
 
 CONFIG = mlpot.FitConfig(terms=SMALL_TERMS[:1], check_labels=False, **NOISES)
@@ -156,3 +156,29 @@ def test_isolated_atoms_are_not_suspected_for_being_alone():
     report = mlpot.fit(frames, mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES)).report
     assert "structure 6" not in [s.name for s in report.suspicious]
     assert {name: errors.n_structures for name, errors in report.left_out.items()} == {"even": 3, "odd": 3}
+
+
+def test_structures_that_are_there_twice_are_said(caplog):
+    frames = make_frames(3)
+    with caplog.at_level(logging.WARNING, "mlpot"):
+        mlpot.fit(frames, CONFIG)
+        assert "twice" not in caplog.text
+        mlpot.fit([*frames, frames[1]], CONFIG)
+    assert "1 structure is there twice (structure 3 = structure 1): they count twice" in caplog.text
+    structures = all_labelled(frames)
+    assert (
+        copies(structures[1:], structures[:2]) == "1 structure is also in the training data (structure 1 = structure 1)"
+    )
+    assert copies(all_labelled(make_frames(2, seed=5)), structures) == "" == copies(structures)
+
+
+@pytest.mark.parametrize(
+    "kinds, message", [({"energy"}, "no structure has forces"), ({"stress"}, "no structure has energy or forces")]
+)
+def test_kinds_of_labels_that_nothing_has_are_said(caplog, kinds, message):
+    frames = make_frames(3)
+    for atoms in frames:
+        atoms.calc.results = {kind: value for kind, value in atoms.calc.results.items() if kind in kinds}
+    with caplog.at_level(logging.WARNING, "mlpot"):
+        mlpot.fit(frames, CONFIG)
+    assert message in caplog.text

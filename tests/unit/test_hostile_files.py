@@ -282,7 +282,7 @@ def test_markup_stays_text(small, tmp_path):
     bad = "</pre><script>alert(1)</script>"
     config = mlpot.FitConfig.model_validate({**small.config.model_dump(), "config_type_noise": {bad: {}}})
     report = replace(small.report, residuals={bad: next(iter(small.report.residuals.values()))})
-    write_fit_report(replace(small, config=config, report=report), [], tmp_path / "r.html")
+    write_fit_report(replace(small, config=config, report=report), None, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
 

@@ -10,7 +10,7 @@ from ase.db import connect
 from conftest import make_frames
 
 import mlpot
-from mlpot.errors import ConfigError, DataError
+from mlpot.errors import ConfigError, DataError, StructureError
 from mlpot.label_keys import KNOWN, LabelKeys, plain
 from mlpot.reading import read_labelled
 from mlpot.structures import all_labelled, labelled
@@ -222,3 +222,52 @@ def test_a_file_that_breaks_off_names_the_frame(tmp_path, three):
     file.write_text("\n".join(file.read_text().splitlines()[:-3]) + "\n")
     with pytest.raises(DataError, match=r"a\.xyz\[2\]: cannot be read"):
         mlpot.read(file)
+
+
+BAD_FRAMES = {
+    "empty": (["0", 'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 energy=1.0'], "holds no atoms; remove"),
+    "text": (["1", "Properties=species:S:1:pos:R:3 energy=unknown", "Si 0 0 0"], "energy = unknown: the energy must be a number"),
+    "stress without cell": (
+        ["1", 'Properties=species:S:1:pos:R:3 energy=1 stress="1 0 0 0 1 0 0 0 1"', "Si 0 0 0"],
+        "a stress without three cell vectors; give the cell, or remove the stress",
+    ),
+    "virial without cell": (
+        ["1", 'Properties=species:S:1:pos:R:3 energy=1 virial="1 0 0 0 1 0 0 0 1"', "Si 0 0 0"],
+        "virial without a cell",
+    ),
+    "overlap": (["2", "Properties=species:S:1:pos:R:3 energy=1", "Si 0 0 0", "Si 0 0 0"], "atoms 0 and 1 .* overlap"),
+    "five": (
+        ["1", 'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 energy=1 stress="1 2 3 4 5"', "Si 0 0 0"],
+        r"the stress must be 6 \(xx yy zz yz xz xy\) or 9 numbers",
+    ),
+    "nan": (["1", "Properties=species:S:1:pos:R:3 energy=nan", "Si 0 0 0"], "energy = nan is not finite"),
+    "symbol": (["1", "Properties=species:S:1:pos:R:3 energy=1", "Xq 0 0 0"], r"'Xq' is not known there \(a chemical symbol\?\)"),
+    "stars": (["1", "Properties=species:S:1:pos:R:3:forces:R:3 energy=1", "Si 0 0 0 **** **** ****"], "could not convert"),
+    "unlabelled": (["1", "Properties=species:S:1:pos:R:3 time=1", "Si 0 0 0"], "no energy, forces or stress attached"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_a_frame_that_cannot_be_used_is_named_with_its_file(tmp_path, three, name):
+    """From the file to the fit, on one line."""
+    frame, message = BAD_FRAMES[name]
+    good = open(write(tmp_path / "good.xyz", three[:2])).read()
+    (tmp_path / "a.xyz").write_text(good + "\n".join(frame) + "\n" + good)
+    with pytest.raises((DataError, StructureError), match=rf"^\S*a\.xyz\[2\]: .*{message}") as raised:
+        mlpot.fit(mlpot.read(tmp_path / "a.xyz"), mlpot.FitConfig(preset="fast"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_stress_of_zeros_without_a_cell_is_said_to_be_unused(tmp_path, three):
+    good = open(write(tmp_path / "good.xyz", three[:1])).read()
+    frame = '1\nProperties=species:S:1:pos:R:3 energy=1 stress="{0} 0 0 0 0 0 0 0 0"\nSi 0 0 0\n'
+    (tmp_path / "a.xyz").write_text(good + frame.format(0))
+    assert any("the stress, zero, of 1 structures" in note for note in read_labelled(tmp_path / "a.xyz").notes)
+    (tmp_path / "a.xyz").write_text(good + frame.format(1))
+    assert not any("is not used" in note for note in read_labelled(tmp_path / "a.xyz").notes)
+
+
+def test_files_of_no_known_format(tmp_path):
+    (tmp_path / "a.h5").write_bytes(bytes(100))
+    with pytest.raises(DataError, match=r"a\.h5: cannot be read as a structure file: its format is not known"):
+        mlpot.read(tmp_path / "a.h5")

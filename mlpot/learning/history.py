@@ -48,7 +48,7 @@ LEAST, MOST = 0.5, 10.0
 WIDENING = 2.0
 """n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
 larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. No more than `FADING` of them count."""
-TAILS = float(__import__("os").environ.get("MLT", 1.2))
+TAILS = float(__import__("os").environ.get("MLT", 1.1))
 """Factor on the deviations of forces for the tails of errors, which a likelihood that wild labels cannot bend does not see."""
 
 

@@ -76,10 +76,13 @@ def _timestep(with_hydrogen: bool, quantum: bool) -> float:
 def in_standard_cell(atoms: Atoms) -> Atoms:
     """The same structure, turned so that its first cell vector is along x and the second in the xy plane, as i-PI's are.
 
-    Labels and constraints are left behind. Cell vectors that are missing are made up where the atoms are not periodic; a
-    left-handed cell gets a third vector of the opposite direction, which spans the same lattice. Raises as `ipi_template`.
+    Labels and constraints are left behind, masses are kept. Cell vectors that are missing are made up where the atoms are not
+    periodic; a left-handed cell gets a third vector of the opposite direction, which spans the same lattice. Raises as
+    `ipi_template`.
     """
     start = bare_structure(atoms)
+    if atoms.has("masses"):
+        start.set_masses(atoms.get_masses())
     if not len(start):
         raise StructureError("the structure has no atoms; give the one that the simulation starts from")
     missing = ~start.cell.array.any(axis=1)

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("structure_files", "structures", "label_keys", "reading", "neighbours"),
+    ("ipi_xyz", "structure_files", "structures", "label_keys", "reading", "neighbours"),
     ("descriptors",),
     ("models",),
     ("checks", "interop", "drivers", "labellers"),

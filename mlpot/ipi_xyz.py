@@ -89,12 +89,12 @@ def _frame(lines: Iterator[str] | IO[str], unit: str, cell_unit: str) -> Atoms:
     named = [match for match in QUANTITY.finditer(comment) if match[1] in PLACES]
     if not named and (other := QUANTITY.search(comment)):
         raise DataError(f"holds {other[0]}, no positions; give a file that i-PI wrote for positions or x_centroid")
-    names, positions = [row[0] if row else "" for row in rows], np.array([_numbers(row[1:4], 3) for row in rows])
+    names, positions = [row[0] if row else "" for row in rows], np.array([numbers_of(row[1:4], 3) for row in rows])
     atoms = Atoms([_symbol(name) for name in names])
-    atoms.positions[:] = positions.reshape(-1, 3) * _length(named[0][2] if named else unit, "positions")
+    atoms.positions[:] = positions.reshape(-1, 3) * length_unit(named[0][2] if named else unit, "positions")
     if (cell := CELL.search(comment)) is not None:
         told = CELL_UNIT.search(comment)
-        _put_into(atoms, cell, _length(told[1] if told else cell_unit, "cell"))
+        _put_into(atoms, cell, length_unit(told[1] if told else cell_unit, "cell"))
     if ISOTOPES.keys() & set(names):
         masses = [ISOTOPES.get(name, ("", mass))[1] for name, mass in zip(names, atoms.get_masses(), strict=True)]
         atoms.set_masses(masses)
@@ -103,7 +103,7 @@ def _frame(lines: Iterator[str] | IO[str], unit: str, cell_unit: str) -> Atoms:
 
 def _put_into(atoms: Atoms, cell: re.Match, factor: float) -> None:
     """Give atoms their cell; those of a general one are turned with it, as i-PI does."""
-    kind, numbers = cell[1], _numbers(cell[2].split(), 6 if cell[1] == "abcABC" else 9)
+    kind, numbers = cell[1], numbers_of(cell[2].split(), 6 if cell[1] == "abcABC" else 9)
     if kind == "abcABC":
         own = cellpar_to_cell(numbers * [factor, factor, factor, 1, 1, 1])
     else:
@@ -122,8 +122,8 @@ def _put_into(atoms: Atoms, cell: re.Match, factor: float) -> None:
     atoms.pbc = True
 
 
-def _numbers(words: list[str], n: int) -> np.ndarray:
-    """(n,) finite numbers, the first of the words."""
+def numbers_of(words: list[str], n: int) -> np.ndarray:
+    """(n,) finite numbers, the first of the words; DataError where they are none."""
     with suppress(ValueError):
         numbers = np.array(words[:n], float)
         if numbers.shape == (n,) and np.isfinite(numbers).all():
@@ -139,7 +139,8 @@ def _symbol(name: str) -> str:
     return symbol
 
 
-def _length(unit: str, what: str) -> float:
+def length_unit(unit: str, what: str) -> float:
+    """A, of i-PI's name of a unit; DataError where there is none of that name."""
     if unit.lower() not in LENGTHS:
         known = ", ".join(filter(None, LENGTHS))
         raise DataError(f"{what} in {quoted(unit)}: not a unit of length; known are {known}")

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..neighbours import Pairs
+from ..units import GIGAPASCAL
 from .variances import Deviations
+
+TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
+"""Default targets: eV/A, for the least certain atom, whose expected error is about twice the RMS error of all; eV/atom; eV/A^3."""
 
 
 @dataclass(frozen=True)

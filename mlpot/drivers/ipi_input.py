@@ -209,7 +209,7 @@ class IpiInput:
         elif whole % socket.batch_size:
             found.append(f"batch_size = {socket.batch_size} does not divide the {whole} structures of a step")
         unknown = self.extras - SENT
-        if unknown and committee == "none" and not any(name.startswith(("committee_", "wb_")) for name in unknown):
+        if unknown and committee == "none" and not any(name.startswith(("committee_", "baseline_", "wb_")) for name in unknown):
             named = ", ".join(sorted(unknown))
             found.append(f"extra_type has {named}, which the driver does not send; there are {', '.join(sorted(SENT))}")
         return [f"{self.file}: {hint}" for hint in found]
@@ -263,11 +263,7 @@ def _systems(root: ElementTree.Element) -> list[ElementTree.Element]:
 
 
 def _sockets(root: ElementTree.Element, file: str | Path) -> Iterator[SocketInput]:
-    members = {
-        socket: len(committee.findall("ffsocket")) == 1 and _is_true(committee.findtext("parse_json", "false"))
-        for committee in root.iter("ffcommittee")
-        for socket in committee.findall("ffsocket")
-    }
+    readers = [name for committee in root.iter("ffcommittee") for name in _readers(committee)]
     for element in root.iter("ffsocket"):
         name = element.get("name", "")
         batch = _integer(element.findtext("batch_size", "1"), f"<batch_size> of {name}", file)
@@ -277,8 +273,15 @@ def _sockets(root: ElementTree.Element, file: str | Path) -> Iterator[SocketInpu
             address=element.findtext("address", DEFAULT_HOST).strip(),
             port=_integer(element.findtext("port", str(DEFAULT_PORT)), f"<port> of {name}", file),
             batch_size=batch,
-            reads_members=members.get(element, False),
+            reads_members=name in readers,
         )
+
+
+def _readers(committee: ElementTree.Element) -> list[str]:
+    """The socket that tells an `<ffcommittee>` all members at once: the only one, beside that of a baseline."""
+    baseline = committee.findtext("baseline_name", "").strip()
+    names = [name for s in committee.findall("ffsocket") if (name := s.get("name", "")) != baseline]
+    return names if len(names) == 1 and _is_true(committee.findtext("parse_json", "false")) else []
 
 
 def _integer(text: str, what: str, file: str | Path) -> int:

@@ -147,6 +147,9 @@ def test_a_committee_that_reads_members(work):
     with pytest.raises(ConfigError, match="--committee members"):
         told.check(told.structure(), told.socket())
     told.check(told.structure(), told.socket(), "std")
+    beside = SOCKET.replace("'f'", "'base'")
+    told = write(work, sockets=committee.replace("<ffsocket", f"<baseline_name> base </baseline_name>{beside}<ffsocket"))
+    assert {socket.name: socket.reads_members for socket in told.sockets} == {"base": False, "f": True}
 
 
 def test_hints(work):

@@ -61,6 +61,18 @@ class Prediction:
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self.energies)} atoms", f"energy {self.energy:.6g} eV"]
+        if self.energy_std is not None:
+            parts[-1] += f" +- {self.energy_std:.2g}"
+        if len(self.forces):
+            parts.append(f"largest force {np.sqrt(np.max(np.sum(self.forces**2, axis=1))):.3g} eV/A")
+            if self.forces_std is not None:
+                parts[-1] += f" (expected error {least_certain(self.forces_std):.2g})"
+            if self.novelty is not None:
+                parts.append(f"novelty {np.max(self.novelty):.2g}")
+        return f"Prediction({', '.join(parts)})"
+
 
 class Uncertainty(Mapping):
     """ "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A, "stress_std" (3, 3) in eV/A^3

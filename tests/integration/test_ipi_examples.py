@@ -45,7 +45,8 @@ def socket(name="f", mode="unix"):
 PHONONS = """<motion mode='vibrations'><vibrations mode='fd'><pos_shift> 0.01 </pos_shift><prefix> phonons </prefix>
 <asr> none </asr></vibrations></motion>"""
 INSTANTON = """<motion mode='instanton'><instanton mode='rate'><alt_out> 1 </alt_out><opt> nichols </opt><delta> 0.1 </delta>
-<hessian mode='file' shape='(18, 18)'> hessian.dat </hessian><hessian_update> powell </hessian_update><hessian_asr> none </hessian_asr>
+<hessian mode='file' shape='(18, 18)'> hessian.dat </hessian>
+<hessian_update> powell </hessian_update><hessian_asr> none </hessian_asr>
 <hessian_final> false </hessian_final></instanton></motion>"""
 REMD = "<smotion mode='remd'><remd><stride> 1 </stride></remd></smotion>"
 TREE = {

@@ -46,7 +46,7 @@ DRIVER = LEARN + "[driver]\n"
             'type = "sope"',
             "model.terms[0].type = 'sope': must be one of ['pair', 'soap']",
         ),
-        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: input should be greater than 0"),
+        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: must be greater than 0"),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),
         (FitFile, FIT, "n_max = 8", 'n_max = "eight"', "model.terms[0].n_max = 'eight'"),
         (FitFile, FIT, 'train = "train.xyz"', "", "data.train: missing"),

@@ -46,6 +46,12 @@ def has_fixed_bonds(atoms: Atoms) -> bool:
     return any(isinstance(constraint, FixBondLengths) for constraint in atoms.constraints)
 
 
+def plane_of(atoms: Atoms) -> np.ndarray:
+    """The projector (3, 3) on the cell vectors that are periodic."""
+    periodic = atoms.cell.array[atoms.pbc]
+    return np.linalg.pinv(periodic) @ periodic
+
+
 class BondedBAOAB(LangevinBAOAB):
     """Of atoms with fixed bonds."""
 
@@ -60,16 +66,16 @@ class PlaneBAOAB(LangevinBAOAB):
 
     Parameters
     ----------
+    plane : (3, 3) array
+        See `plane_of`.
     whole_cell : bool
         Whether the shape of what is periodic changes, or its size alone.
     """
 
     p_eps: Any
 
-    def __init__(self, atoms: Atoms, *args, whole_cell: bool, **kwargs):
-        periodic = atoms.cell.array[atoms.pbc]
-        self._plane = np.linalg.pinv(periodic) @ periodic
-        self._whole_cell = whole_cell
+    def __init__(self, atoms: Atoms, *args, plane: np.ndarray, whole_cell: bool, **kwargs):
+        self._plane, self._whole_cell = plane, whole_cell
         super().__init__(atoms, *args, hydrostatic=False, **kwargs)
         self.p_eps = np.zeros((3, 3))
 

@@ -25,6 +25,7 @@ from .constrained import (
     PlaneBAOAB,
     check_constraints,
     has_fixed_bonds,
+    plane_of,
     settle_bond_lengths,
 )
 
@@ -181,6 +182,7 @@ class Dynamics:
     def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
         settle_bond_lengths(atoms)
+        self._plane = plane_of(atoms)  # of the start: the same bits whatever has happened since
         self.course = Course.of(plan)
         self.hottest = 0.0
         """Highest temperature of the start and the thermostat so far, K."""
@@ -247,7 +249,8 @@ class Dynamics:
             if self.atoms.pbc.all():
                 options["hydrostatic"] = not plan.whole_cell
             else:
-                make, options["whole_cell"] = PlaneBAOAB, plan.whole_cell
+                make = PlaneBAOAB
+                options |= {"plane": self._plane, "whole_cell": plan.whole_cell}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using heuristic P_mass")  # ASE's own default, chosen on purpose
             warnings.filterwarnings("ignore", message="WARNING: LangevinBAOAB has not been tested")  # here it has

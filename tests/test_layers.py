@@ -22,6 +22,7 @@ LAYERS = [
         "bench_peers",
         "config",
         "schema",
+        "schema_dynamics",
         "templates",
         "templates_ipi",
         "cli",

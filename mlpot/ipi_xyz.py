@@ -81,7 +81,7 @@ def read_ipi_xyz(file: str, unit: str = "", cell_unit: str = "") -> Iterator[Ato
 
 def _frame(lines: Iterator[str] | IO[str], unit: str, cell_unit: str) -> Atoms:
     count = next(lines).strip()
-    if not count.isdigit():
+    if not re.fullmatch(r"[0-9]{1,12}", count):
         raise DataError(f"{quoted(count)} is where the number of atoms should be")
     comment, rows = next(lines, ""), [line.split() for _, line in zip(range(int(count)), lines, strict=False)]
     if len(rows) < int(count):

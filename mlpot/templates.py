@@ -89,8 +89,8 @@ class Contents:
 
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
-    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers"}), WALKERS),
-    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat")})),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
+    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat"), ("data", "test")})),
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",

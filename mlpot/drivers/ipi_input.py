@@ -225,11 +225,11 @@ def read_ipi_input(file: str | Path) -> IpiInput:
     """
     try:
         root = ElementTree.fromstring(Path(file).read_bytes())
-    except (OSError, ElementTree.ParseError) as error:
+        systems = _systems(root)
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # also of strange encodings
         raise ConfigError(f"{file}: cannot be read as i-PI's input: {error}; {WHICH}") from error
     if root.tag != "simulation":
         raise ConfigError(f"{file}: begins with {quoted(root.tag)}, i-PI's input with <simulation>; {WHICH}")
-    systems = _systems(root)
     first = systems[0] if systems else ElementTree.Element("system")
     start, beads, mode = first.find("initialize"), first.find("beads"), first.find("motion/dynamics")
     counted = start if start is not None else beads
@@ -255,7 +255,7 @@ def _systems(root: ElementTree.Element) -> list[ElementTree.Element]:
         labels, inner = _list(template.find("labels")), template.find("template/system")
         for instance in template.findall("instance") if inner is not None else []:
             text = ElementTree.tostring(inner, encoding="unicode")
-            for label, value in zip(labels, _list(instance), strict=False):
+            for label, value in zip(filter(None, labels), _list(instance), strict=False):
                 value = escape(value).replace("\\", r"\\")
                 text = re.sub(rf"\b{re.escape(label)}\b", value, text)
             found.append(ElementTree.fromstring(text))
@@ -286,7 +286,7 @@ def _readers(committee: ElementTree.Element) -> list[str]:
 
 def _integer(text: str, what: str, file: str | Path) -> int:
     """A positive one."""
-    if not text.strip().isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or int(text) < 1:
         raise ConfigError(f"{file}: {what} = {quoted(text.strip())}: must be a positive integer")
     return int(text)
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mlpot.cli import app
 from mlpot.drivers.ipi_input import read_ipi_input
-from mlpot.errors import ConfigError, DataError
+from mlpot.errors import ConfigError, DataError, MlpotError
 from mlpot.schema import DriverFile
 from mlpot.structures import read_structures
 from mlpot.units import BOHR
@@ -120,6 +120,26 @@ def test_what_cannot_be_is_one_line(work, change, problem):
         told.socket().where("input.xml")
         told.structure()
     assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_one_line(work):
+    """Bytes changed anywhere, in the input and in the structure: an error of ours, or an answer."""
+    write(work, beads=8)
+    rng = np.random.default_rng(0)
+    for name in ("input.xml", "init.xyz"):
+        good = (work / name).read_bytes()
+        for _ in range(300):
+            bad = bytearray(good)
+            for at in rng.integers(len(bad), size=rng.integers(1, 4)):
+                bad[at] = rng.choice(np.frombuffer(b"0<>/'9 \xb2\n-eE&;\x00a", np.uint8))
+            (work / name).write_bytes(bytes(bad))
+            try:
+                told = read_ipi_input(work / "input.xml")
+                told.socket().where("input.xml")
+                told.check(told.structure(), told.socket())
+            except MlpotError as error:
+                assert len(str(error).splitlines()) == 1
+        (work / name).write_bytes(good)
 
 
 @pytest.mark.parametrize("text", ["", "<simulation>", "<holder></holder>", "\x00"])

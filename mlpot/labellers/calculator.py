@@ -174,7 +174,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _stress(atoms: Atoms) -> np.ndarray | None:
-    """Stress (3, 3) in eV/A^3 where there is a three-dimensional cell and the calculator has it."""
+    """Stress (3, 3) in eV/A^3 where there are three cell vectors, periodic along one at least, and the calculator has it."""
     if atoms.cell.rank < 3 or not np.any(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
         return None
     try:

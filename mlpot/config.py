@@ -98,7 +98,14 @@ def _for_data(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms
 
 def _start(structure: StructureSettings) -> Atoms:
     atoms = read_structures(structure.file)[-1]
-    if structure.repeat != (1, 1, 1):  # of some constraints ASE cannot make copies
-        atoms = atoms.repeat(structure.repeat)
+    if structure.repeat != (1, 1, 1):
+        try:
+            atoms = atoms.repeat(structure.repeat)
+        except NotImplementedError as error:
+            kinds = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
+            raise ConfigError(
+                f"structure.repeat = {list(structure.repeat)}: {structure.file} has constraints of which ASE cannot make copies, "
+                f"among {kinds}; repeat the structure first and set them then"
+            ) from error
     atoms.calc = None
     return atoms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -11,10 +11,8 @@ from .drivers.ipi_evaluator import Committee
 from .drivers.ipi_socket import PREFIX, Address
 from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
-from .learning.dynamics import DynamicsPlan
 from .learning.journal import RunSettings
 from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Rules
-from .learning.relaxation import RelaxationPlan
 from .learning.verdict import Convergence
 from .models.representatives import NOVEL
 from .models.settings import (
@@ -27,14 +25,13 @@ from .models.settings import (
     is_learned,
 )
 from .schema_data import DataSettings
+from .schema_dynamics import DynamicsSettings, Ensemble, Ramp, idle
 from .units import GIGAPASCAL
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
+LOCALHOST = "localhost"
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 
-Ensemble = Literal["nve", "nvt", "npt", "relax"]
-Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
-"""Temperatures, K."""
 
 
 class StructureSettings(Settings):
@@ -42,51 +39,6 @@ class StructureSettings(Settings):
 
     file: str = Field(description="anything ase.io reads; its last frame is taken")
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), description="copies along the cell vectors")
-
-
-class DynamicsSettings(Settings):
-    """Molecular dynamics, or a relaxation."""
-
-    ensemble: Ensemble = Field("nvt", description="nve | nvt | npt | relax")
-    temperature_K: PositiveFloat | Ramp = Field(
-        300.0, description="a number, or [start, end] for a linear ramp; [300, 300, 900] is held in the first half"
-    )
-    timestep_fs: PositiveFloat = Field(1.0, description="fs")
-    steps: PositiveInt = Field(2000, description="steps of the whole run; of a relaxation the largest number of them")
-    seed: int = Field(0, ge=0, description="of velocities and thermostat")
-    thermostat_fs: PositiveFloat = Field(100.0, description="time constant of the Langevin thermostat, fs")
-    pressure_GPa: float = Field(0.0, description="npt: external pressure")
-    barostat_fs: PositiveFloat = Field(1000.0, description="npt: time constant of the barostat, fs")
-    shape: Literal["volume", "cell"] = Field("volume", description="npt: what may change, the volume or the whole cell")
-    relax: Literal["positions", "cell"] = Field(
-        "positions", description="relax: positions alone or the cell too; temperatures and times are not used"
-    )
-    fmax: PositiveFloat = Field(0.02, description="relax: largest force at the end, eV/A, confirmed by a label")
-
-    @model_validator(mode="after")
-    def _relaxes_what_it_says(self) -> DynamicsSettings:
-        if self.relax == "cell" and self.ensemble != "relax":
-            raise ValueError(
-                f'relax = "cell" is for ensemble = "relax", and that is "{self.ensemble}"; change one of them'
-            )
-        return self
-
-    def plan(self) -> DynamicsPlan | RelaxationPlan:
-        """As the runner takes it."""
-        if self.ensemble == "relax":
-            return RelaxationPlan(self.steps, self.fmax, self.relax == "cell")
-        t = self.temperature_K
-        return DynamicsPlan(
-            ensemble=self.ensemble,
-            ramp=t if isinstance(t, tuple) else (t, t),
-            timestep_fs=self.timestep_fs,
-            steps=self.steps,
-            seed=self.seed,
-            thermostat_fs=self.thermostat_fs,
-            barostat_fs=self.barostat_fs,
-            pressure_GPa=self.pressure_GPa,
-            whole_cell=self.shape == "cell",
-        )
 
 
 class TlsSettings(Settings):
@@ -118,6 +70,8 @@ class LabellerSettings(Settings):
 
     @model_validator(mode="after")
     def _executor_is_complete(self) -> LabellerSettings:
+        if self.fallback and self.tries == 1:
+            raise ValueError("fallback: is for the second try, and tries = 1; raise tries, or remove fallback")
         if self.executor == "dask" and not self.scheduler:
             raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
         owners = (("scheduler", self.scheduler, "dask"), ("tls", self.tls, "dask"), ("slurm", self.slurm, "slurm"))
@@ -291,6 +245,8 @@ class LearningFile(Settings):
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> LearningFile:
+        if self.data.test is not None:
+            raise ValueError("data.test: is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
         if not self.data.is_given and any(map(is_learned, self.model.terms)):
@@ -318,6 +274,20 @@ class LearnFile(LearningFile):
             raise ValueError(f"walkers: {twice[0]!r} occurs twice; give every walker a name of its own")
         return self
 
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> LearnFile:
+        """What a walker says is for its own ensemble; what [dynamics] says, for that of one walker at least."""
+        found = {name: dynamics for name, _, dynamics in self.all_walkers()}
+        for walker in self.walkers:
+            own = walker.over(self.dynamics)
+            for key in own.without_effect():
+                if getattr(walker, key, None) is not None:
+                    raise ValueError(f"walkers: {walker.name}: {idle(key, own)}")
+        for key in DynamicsSettings.model_fields:
+            if all(key in dynamics.without_effect() for dynamics in found.values()):
+                raise ValueError(idle(key, next(iter(found.values()))))
+        return self
+
     def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsSettings]]:
         """Name, start and dynamics of every walker, replicas written out."""
         if not self.walkers:
@@ -338,7 +308,7 @@ class DriverSettings(Settings):
 
     unix: str | None = Field(None, description="the <address> in i-PI's input, with mode='unix'")
     prefix: str = Field(PREFIX, description="of UNIX sockets, as in i-pi -S")
-    host: str = Field("localhost", description="instead of unix: the <address> with mode='inet'")
+    host: str = Field(LOCALHOST, description="instead of unix: the <address> with mode='inet'")
     port: int | None = Field(None, description="and the <port>")
     patience_s: NonNegativeFloat = Field(
         PATIENCE, description="seconds to wait for i-PI, at the beginning and when it is lost"
@@ -352,6 +322,10 @@ class DriverSettings(Settings):
     @model_validator(mode="after")
     def _one_address(self) -> DriverSettings:
         self.address()
+        if self.unix is not None and self.host != LOCALHOST:
+            raise ValueError(f"host = {self.host!r}: is for port, and unix = {self.unix!r} is given; remove one of them")
+        if self.port is not None and self.prefix != PREFIX:
+            raise ValueError(f"prefix = {self.prefix!r}: is for unix, and port = {self.port} is given; remove one of them")
         return self
 
     def address(self) -> Address:

@@ -1,4 +1,4 @@
-"""Structure files as people name them: one, several, a glob, a folder, some frames of one; whatever ase.io reads."""
+"""Structure files as people name them: one, several, a glob, a folder, some frames of one; whatever ase.io reads, and i-PI's xyz."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from ase.io.formats import UnknownFileTypeError, filetype, string2index
 
 from .errors import DataError
+from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
 from .structure_formats import is_deepmd, reader_of
 
 Files = str | Path | Sequence[str | Path]
@@ -186,6 +187,8 @@ def _kind(file: str) -> str:
 
 
 def _plain(file: str, kind: str) -> Iterator[Atoms]:
+    if kind in ("xyz", "extxyz") and is_ipi_xyz(file):
+        return read_ipi_xyz(file)
     if kind == "extxyz":
         return ase.io.iread(file, index=":", format=kind, properties_parser=comment_line)
     return ase.io.iread(file, index=":", do_not_split_by_at_sign=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 
+from .labellers.calculator import DEFAULT_CALCULATOR
 from .models.settings import Settings
 from .report.toml_text import toml_value
 from .schema import DriverFile, FitFile, LearnFile
@@ -23,6 +24,7 @@ def template(
     symbols = "-".join(chemical_symbols[z] for z in species).lower()
     energies = ", ".join(f"{chemical_symbols[z]} = 0.0" for z in species)
     contents = CONTENTS[kind]
+    values = {**contents.given, **labeller_for(species), **(given or {})}
     lines = [f"# mlpot {kind} THIS_FILE", ""]
     for section, field in sorted(contents.schema.model_fields.items(), key=lambda item: ORDER.index(item[0])):
         if section in contents.without:
@@ -34,7 +36,7 @@ def template(
             if key == "sets":
                 lines += _sets(entry.description)
                 continue
-            value = (dict(contents.given) | dict(given or {})).get((section, key), entry.default)
+            value = values.get((section, key), entry.default)
             text = {"isolated_atom_energies": f"{{ {energies} }}"}.get(key) if value is None else toml_value(value)
             text = text.replace("FILE", file).replace("NAME", symbols) if text else EXAMPLES[key]
             lines.append(_line("# " if value is None else "", key, text, entry.description))
@@ -52,11 +54,25 @@ def _sets(description: str) -> list[str]:
     return [f"# {description}:", "# [[data.sets]]", *(_line("# ", k, EXAMPLES[k], e.description) for k, e in keys)]
 
 
+def labeller_for(species: list[int]) -> dict[tuple[str, str], Any]:
+    """A calculator that has these elements: EMT for its metals alone, GFN1-xTB up to radon, else a name to be replaced."""
+    where = ("labeller", "calculator"), ("labeller", "parameters")
+    if set(species) <= EMT_METALS:
+        return dict(zip(where, ("ase.calculators.emt.EMT", {}), strict=True))
+    if max(species) <= LAST_OF_XTB:
+        return dict(zip(where, (DEFAULT_CALCULATOR, {"method": "GFN1-xTB", "verbosity": 0}), strict=True))
+    return dict(zip(where, (YOUR_CODE, {}), strict=True))
+
+
+EMT_METALS = {atomic_numbers[symbol] for symbol in ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")}
+"""Elements that ASE's EMT was made for; its H, C, N and O are for tests of programs."""
+LAST_OF_XTB = 86
+YOUR_CODE = "your_package.YourCalculator"
+"""In place of a calculator that nobody can guess."""
 FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
 LEARN_GIVEN = {
     ("structure", "file"): "FILE",
     ("model", "preset"): "balanced",
-    ("labeller", "parameters"): {"method": "GFN1-xTB", "verbosity": 0},
     ("output", "folder"): "runs/NAME",
 }
 WALKERS = """\
@@ -86,8 +102,8 @@ class Contents:
 
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
-    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers"}), WALKERS),
-    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat")})),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
+    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat"), ("data", "test")})),
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 
+from .drivers.ipi_input import IpiInput, SocketInput
 from .errors import ConfigError, StructureError
 from .structures import bare_structure
 from .templates import template
 
-INPUT, CONFIG, START = "input.xml", "learn.toml", "init.xyz"
+INPUT, CONFIG, START, TEMPLATE = "input.xml", "learn.toml", "init.xyz", "template.xyz"
 """Files of a start, all in one folder, in which both commands are run."""
 VACUUM = 10.0
 """A, on either side of atoms without a cell: i-PI wants one, of which the model sees nothing."""
+DIGITS = 6
+"""Of a socket's name, which say in which folder it belongs."""
 LONGEST_NAME = 40
 """Characters of a socket's name: paths of sockets have 107 at most."""
 
 
-def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 300.0) -> dict[str, str]:
+def ipi_template(
+    atoms: Atoms, name: str, beads: int = 1, temperature: float = 300.0, place: str = ""
+) -> dict[str, str]:
     """The contents of `INPUT`, `CONFIG` and `START`, which fit each other: address, atoms and their order, batches.
 
     Parameters
@@ -34,6 +41,8 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
         Of the ring polymers; 1 is classical dynamics.
     temperature : float
         K.
+    place : str
+        Where the files will be: it makes the address one that no other run has.
 
     Raises
     ------
@@ -46,6 +55,8 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
         raise ConfigError(f"beads = {beads}, temperature = {temperature} K: both must be positive")
     start = in_standard_cell(atoms)
     address = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:LONGEST_NAME] or "mlpot"
+    if place:
+        address += "_" + hashlib.sha256(place.encode()).hexdigest()[:DIGITS]
     quantum = beads > 1
     text = XML.format(
         address=address,
@@ -55,7 +66,7 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
         thermostat=PILE if quantum else LANGEVIN,
         properties=ESTIMATORS if quantum else "kinetic_md{electronvolt}",
         estimator="estimated twice; kinetic_cv fluctuates less" if quantum else "that of classical atoms",
-        positions="x_centroid" if quantum else "positions",
+        trajectory=CENTROIDS if quantum else POSITIONS,
         extras="energy_uncertainty,max_force_uncertainty,model_version,n_labelled",
         input=INPUT,
         config=CONFIG,
@@ -63,9 +74,35 @@ def ipi_template(atoms: Atoms, name: str, beads: int = 1, temperature: float = 3
     )
     known = {("driver", "unix"): address, ("driver", "temperature_K"): temperature if quantum else None}
     species = sorted({int(z) for z in start.numbers})
+    return {INPUT: text, CONFIG: template("driver", START, species, known) + "\n", START: _xyz(start)}
+
+
+def driver_template(told: IpiInput, socket: SocketInput) -> dict[str, str]:
+    """The contents of `CONFIG` and `TEMPLATE` for an input of i-PI that is there already.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the input cannot be served, or names no structure that can be read.
+    """
+    atoms, address = told.structure(), socket.where(str(told.file))
+    told.check(atoms, socket, committee := "members" if socket.reads_members else "none")
+    known: dict[tuple[str, str], Any] = {
+        ("driver", "unix"): socket.address if address.path else None,
+        ("driver", "port"): None if address.path else address.port,
+        ("driver", "committee"): committee,
+        ("driver", "temperature_K"): told.temperature if told.beads > 1 else None,
+    }
+    if not address.path:
+        known["driver", "host"] = address.host
+    species = sorted({int(z) for z in atoms.numbers})
+    return {CONFIG: template("driver", TEMPLATE, species, known) + "\n", TEMPLATE: _xyz(atoms)}
+
+
+def _xyz(atoms: Atoms) -> str:
     structure = io.StringIO()
-    ase.io.write(structure, start, format="extxyz")
-    return {INPUT: text, CONFIG: template("driver", START, species, known) + "\n", START: structure.getvalue()}
+    ase.io.write(structure, atoms, format="extxyz")
+    return structure.getvalue()
 
 
 def _timestep(with_hydrogen: bool, quantum: bool) -> float:
@@ -76,10 +113,13 @@ def _timestep(with_hydrogen: bool, quantum: bool) -> float:
 def in_standard_cell(atoms: Atoms) -> Atoms:
     """The same structure, turned so that its first cell vector is along x and the second in the xy plane, as i-PI's are.
 
-    Labels and constraints are left behind. Cell vectors that are missing are made up where the atoms are not periodic; a
-    left-handed cell gets a third vector of the opposite direction, which spans the same lattice. Raises as `ipi_template`.
+    Labels and constraints are left behind, masses are kept. Cell vectors that are missing are made up where the atoms are not
+    periodic; a left-handed cell gets a third vector of the opposite direction, which spans the same lattice. Raises as
+    `ipi_template`.
     """
     start = bare_structure(atoms)
+    if atoms.has("masses"):
+        start.set_masses(atoms.get_masses())
     if not len(start):
         raise StructureError("the structure has no atoms; give the one that the simulation starts from")
     missing = ~start.cell.array.any(axis=1)
@@ -105,6 +145,9 @@ PILE = """\
         <thermostat mode='pile_l'>
           <tau units='femtosecond'>100</tau>
         </thermostat>"""
+POSITIONS = "<trajectory filename='pos' stride='100' format='ase'> positions{ase} </trajectory>"
+CENTROIDS = """<!-- Of the centroids of the ring polymers, of which i-PI's format='ase' would have zeros. -->
+    <trajectory filename='pos' stride='100' format='xyz' cell_units='angstrom'> x_centroid{angstrom} </trajectory>"""
 ESTIMATORS = "kinetic_cv{electronvolt}, kinetic_td{electronvolt}"
 XML = """\
 <?start i-pi {input}?>
@@ -125,7 +168,7 @@ XML = """\
     <trajectory filename='learning' stride='10' extra_type='{extras}'>
       extras
     </trajectory>
-    <trajectory filename='pos' stride='100' format='ase'> {positions}{{ase}} </trajectory>
+    {trajectory}
     <!-- Everything but the model: `i-pi ipi.chk` goes on from here. -->
     <checkpoint filename='chk' stride='1000' overwrite='true'/>
   </output>

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("structure_formats", "structure_files", "structures", "label_keys", "reading", "neighbours"),
+    ("ipi_xyz", "structure_formats", "structure_files", "structures", "label_keys", "reading", "neighbours"),
     ("descriptors",),
     ("models",),
     ("checks", "interop", "drivers", "labellers"),
@@ -23,6 +23,7 @@ LAYERS = [
         "config",
         "schema",
         "schema_data",
+        "schema_dynamics",
         "templates",
         "templates_ipi",
         "cli",

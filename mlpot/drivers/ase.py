@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import threading
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from ..errors import ConfigError
 from ..models.compiled import CompiledModel
 from ..models.files import load_model
 from ..models.prediction import Prediction, Uncertainty
 from ..models.sparse_gp import SparseGP
 from ..neighbours import NeighbourList
 from ..structures import stress_voigt, volume_of
+
+ASE_KEYWORDS = {"restart", "ignore_bad_restart_file", "label", "atoms", "directory"}
+"""Of every ASE calculator."""
 
 
 def ase_results(p: Prediction) -> dict:
@@ -41,7 +48,37 @@ def changes(before: Atoms | None, now: Atoms) -> list[str]:
     return [name for name, (old, new) in pairs.items() if not (old == new).all()]
 
 
-class MlpotCalculator(Calculator):
+def check_keywords(kind: type[Calculator], kwargs: dict) -> None:
+    """ConfigError for a keyword that neither a calculator nor ASE has: ASE would keep it as a parameter, without effect."""
+    known = ASE_KEYWORDS | {*inspect.signature(kind).parameters} - {"kwargs"}
+    for key in sorted(kwargs.keys() - known):
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known - ASE_KEYWORDS))}"
+        raise ConfigError(f"{kind.__name__}: unknown keyword {key!r}; {hint}")
+
+
+class OneAtATime(Calculator):
+    """An ASE calculator that several threads may ask: one waits for the other, and each gets the answer to its own question."""
+
+    def __init__(self, **kwargs):
+        check_keywords(type(self), kwargs)
+        super().__init__(**kwargs)
+        self._lock = threading.RLock()
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
+        """As ASE's; this and no other question at a time."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+
+class MlpotCalculator(OneAtATime):
     """Energies, forces and stress of a model; their uncertainty in `uncertainty`.
 
     Parameters
@@ -56,8 +93,14 @@ class MlpotCalculator(Calculator):
     ------
     ModelFileError
         If the file cannot be read.
+    ConfigError
+        For an unknown keyword.
     StructureError
         On calculation, for structures that cannot be used; UnknownSpeciesError for unknown elements.
+
+    Notes
+    -----
+    Threads may share it; `uncertainty` is that of the last calculation, whoever asked for it.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
@@ -71,6 +114,9 @@ class MlpotCalculator(Calculator):
         self.uncertainty = Uncertainty()
         self._copy: Atoms | None = None
         self._neighbours = NeighbourList(self.model.cutoff)
+
+    def __repr__(self) -> str:
+        return f"MlpotCalculator({self.model!r}, uncertainty={self.with_uncertainty})"
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, of all that the energy depends on."""

@@ -26,6 +26,9 @@ PATIENCE = 300.0
 """Seconds that a client waits for a server, unless told otherwise."""
 FAREWELL = 2.0
 """Seconds that it waits for one after EXIT, which a server also says to a client that it dropped."""
+SUCCESSOR = 6.0
+"""Seconds that it waits for one where a server has closed its socket in good order without EXIT, as ASE's SocketIOCalculator does.
+A server that is killed leaves the file of its socket."""
 NEXT_HEADER = 0.5
 """Seconds within which a server says what it wants after POSDATA, whether or not it waits for an answer."""
 STALLED = 60.0
@@ -44,6 +47,11 @@ class Ending(Enum):
     SILENT = "the server said nothing"
     LOST = "the server is gone"
     EXIT = "the server needs this client no more"
+    CLOSED = "the server closed its socket and removed it"
+
+
+WAITS = {Ending.EXIT: FAREWELL, Ending.CLOSED: SUCCESSOR}
+"""Endings after which nobody need come, and how long one is waited for all the same."""
 
 
 class _Gone(Exception):
@@ -61,6 +69,8 @@ class IpiClient:
     evaluator : Evaluator
     patience : float
         Seconds to wait for a server, at the beginning and after one was lost.
+    once : bool
+        Whether to leave with the first server, however it ends.
 
     Attributes
     ----------
@@ -73,10 +83,13 @@ class IpiClient:
         If the template has no atoms.
     """
 
-    def __init__(self, address: Address, template: Atoms, evaluator: Evaluator, patience: float = PATIENCE):
+    def __init__(
+        self, address: Address, template: Atoms, evaluator: Evaluator, patience: float = PATIENCE, once: bool = False
+    ):
         if not len(template):
             raise StructureError("the template has no atoms; give the structure that i-PI starts from")
         self.address, self.template, self.evaluator, self.patience = address, template, evaluator, patience
+        self.once = once
         self.n_served = 0
         self._beads: list[Atoms] = []
         self._places, self._is_known = Template(template), False
@@ -84,7 +97,8 @@ class IpiClient:
         self._chunk = bytearray(CHUNK)
 
     def run(self) -> None:
-        """Serve until a server says EXIT and none takes its place within `FAREWELL`.
+        """Serve until a server says EXIT and none takes its place within `FAREWELL`, or closes its socket and none does within
+        `SUCCESSOR`; with `once` until the first one ends.
 
         Raises
         ------
@@ -105,11 +119,16 @@ class IpiClient:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(NEXT_HEADER)
-                continue
+                if not self.address.is_removed():
+                    continue
+            if now is not Ending.EXIT and self.address.is_removed(NEXT_HEADER):
+                now = Ending.CLOSED
             ending = now
             log.info("%s (%s); %d structures served", ending.value, self.address, self.n_served)
-            deadline = time.monotonic() + (FAREWELL if ending is Ending.EXIT else self.patience)
-        if ending is not Ending.EXIT:
+            if self.once:
+                return
+            deadline = time.monotonic() + WAITS.get(ending, self.patience)
+        if ending not in WAITS:
             raise ServerError(f"{self.address}: no server for {self.patience:g} s; start i-PI, or correct the address")
 
     def _serve(self, connection: socket.socket, stage: MutableSequence[int]) -> Ending:

@@ -17,6 +17,7 @@ from ..neighbours import NeighbourList, Pairs
 from ..structures import volume_of
 from ..units import BOHR, HARTREE
 from .ipi_protocol import Evaluation
+from .knowledge import Watch
 
 Committee = Literal["none", "std", "members"]
 """What `<ffcommittee>` is told: nothing, two members whose standard deviation is that of the energy and whose forces are the
@@ -45,7 +46,7 @@ def extras(
 ) -> dict[str, Any]:
     """What i-PI is told beside forces: always these keys, in atomic units; null for what a model does not know.
 
-    `max_force_uncertainty` is the deviation that thresholds of learning are about, see `least_certain`.
+    `max_force_uncertainty` is the deviation of the least certain force.
     """
     energy, forces = prediction.energy_std, prediction.forces_std
     return {
@@ -132,7 +133,7 @@ class BeadNeighbours:
 
 
 class ModelEvaluator:
-    """A fixed model.
+    """A fixed model, which warns when structures are beyond what it knows (see `knowledge`).
 
     Parameters
     ----------
@@ -155,6 +156,7 @@ class ModelEvaluator:
             raise ConfigError("an imported model knows nothing of its data: it has no members; take committee = 'std'")
         self.committee = committee
         self._serving, self._neighbours = self.model, BeadNeighbours(model.cutoff)
+        self._watch = Watch()
 
     def check(self, template: Atoms) -> None:
         """UnknownSpeciesError for elements that the model does not know: better said before a server waits."""
@@ -172,4 +174,6 @@ class ModelEvaluator:
     def _evaluation(self, atoms: Atoms) -> Evaluation:
         self._serve(atoms)
         pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
-        return evaluation_of(*predict_bead(self._serving, pairs, volume, self.committee))
+        prediction, members = predict_bead(self._serving, pairs, volume, self.committee)
+        self._watch.look(prediction)
+        return evaluation_of(prediction, members)

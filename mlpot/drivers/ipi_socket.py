@@ -78,6 +78,13 @@ class Address:
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
 
+    def is_removed(self, patience: float = 0.0) -> bool:
+        """Whether the file of a UNIX socket is gone, or goes within so many seconds; TCP has none."""
+        deadline = time.monotonic() + patience
+        while self.path and os.path.exists(self.path) and time.monotonic() < deadline:
+            time.sleep(SHORTEST_PAUSE)
+        return bool(self.path) and not os.path.exists(self.path)
+
     def connect(self, timeout: float) -> socket.socket:
         """A connection; OSError when nobody takes it, ServerError when nobody ever will."""
         if not self.path:

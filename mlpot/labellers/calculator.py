@@ -174,8 +174,8 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _stress(atoms: Atoms) -> np.ndarray | None:
-    """Stress (3, 3) in eV/A^3 where there is a three-dimensional cell and the calculator has it."""
-    if not np.all(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
+    """Stress (3, 3) in eV/A^3 where there are three cell vectors, periodic along one at least, and the calculator has it."""
+    if atoms.cell.rank < 3 or not np.any(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
         return None
     try:
         return voigt_6_to_full_3x3_stress(atoms.get_stress())

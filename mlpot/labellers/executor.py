@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabelError
+from ..errors import ConfigError, LabelError
 from ..processes import identity
 from . import failures, scratch
 
@@ -132,8 +132,8 @@ class _Worker:
 
 
 def _keep(worker: _Worker, error: BaseException, target: Path | None) -> None:
-    """Keep what a failed task left, and note on the error where."""
-    if target is None:
+    """Keep what a failed task left, and note on the error where; a configuration that is wrong has failed before it began."""
+    if target is None or isinstance(error, ConfigError):
         return
     try:
         folder = failures.keep(target, scratch.left_by(worker.process.pid), worker.output(LOG_KEPT), error)

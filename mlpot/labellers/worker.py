@@ -38,7 +38,8 @@ def main() -> None:
         # a program that the calculator starts must not hold the pipes open after this process is gone
         os.set_inheritable(descriptor, False)
     for module in sys.argv[4:]:
-        importlib.import_module(module)
+        with suppress(Exception):  # this saves time; what cannot be imported is an error of the task that needs it
+            importlib.import_module(module)
     # asked to end, as by a queue before it kills: give the claim up and leave no files
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with os.fdopen(source, "rb") as pipe:

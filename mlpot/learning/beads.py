@@ -33,6 +33,7 @@ from .journal import Journal, RunSettings
 from .pace import Pace
 from .policy import Decision, Use
 from .record import TRAJECTORY
+from .verdict import Verdict
 
 log = logging.getLogger(__name__)
 FILE, SLATE = f"{TRAJECTORY}.xyz", "answered"
@@ -93,6 +94,8 @@ class LearningEvaluator:
         self.wants_stress = False
         self._cell: np.ndarray | None = None
         self._is_changing = True
+        self.verdict: Verdict | None = None
+        """Of a run that has ended."""
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -105,8 +108,10 @@ class LearningEvaluator:
             self._checkpoint("running")
             with self._changing():
                 self.journal.settle_queue(wait=True)
+            self.verdict = self.journal.conclude()
             self._checkpoint("finished")
         except BudgetSpent:
+            self.verdict = self.journal.conclude(wanted=True)
             self._checkpoint("budget")
             self.campaign.wait_for_queue()
             raise
@@ -311,7 +316,7 @@ class LearningEvaluator:
         self.pace.last_label = self.pace.last_check = self.pace.step
 
     def _checkpoint(self, status: str) -> None:
-        self.journal.checkpoint(status, [self.state()])
+        self.journal.checkpoint(status, [self.state()], self.verdict)
 
 
 def _worst(views: Sequence[View], labelled: Labelled) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ..drivers.ase import ase_results, changes
+from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
 from ..errors import ConfigError, LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labellers.given import named
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 CONFIRM = "confirm"
 
 
-class CampaignCalculator(Calculator):
+class CampaignCalculator(OneAtATime):
     """A walker's view of a campaign: predicts, decides, and leaves it to a subclass how a label is come by.
 
     Parameters
@@ -170,11 +170,8 @@ class WalkerCalculator(CampaignCalculator):
         self._given = None
         Calculator.calculate(self, atoms, list(properties), system_changes)
         if changes(needed.atoms, self.atoms):
-            raise LabelError(
-                f"walker {self.walker}: a repeated step led elsewhere; the integrator keeps a state of its own"
-            )
-        self._finish(needed.decision, answer, needed.prediction)
-        return None
+            raise LabelError(f"walker {self.walker}: a repeated step led elsewhere; the integrator keeps a state of its own")
+        return self._finish(needed.decision, answer, needed.prediction)
 
     def _labelled(self, decision: Decision, prediction: Prediction | None) -> Answer:
         raise LabelNeeded(decision, prediction, self.atoms)
@@ -256,6 +253,7 @@ class LearningCalculator(CampaignCalculator):
         asynchronous: bool = False,
         **kwargs,
     ):
+        check_keywords(type(self), kwargs)
         if purpose not in PURPOSES:
             raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
         path, given = named(calculator, parameters or {})
@@ -271,6 +269,17 @@ class LearningCalculator(CampaignCalculator):
         self._prediction: Prediction | None = None
         self._is_dynamics = False
         self._is_predicted = False
+
+    def __repr__(self) -> str:
+        learned = "nothing learned" if self.learner is None else f"{self.learner.n_labels} labels, {self.learner.model!r}"
+        return f"LearningCalculator({str(self.campaign.folder.path)!r}, {self.campaign.plan.calculator}: {learned})"
+
+    def __reduce__(self):
+        """Refused, also to copy.deepcopy."""
+        raise ConfigError(
+            f"the LearningCalculator of {self.campaign.folder.path} cannot be copied: two would write one run folder. Use it for "
+            "all structures, one after the other or in threads, or copy mlpot.MlpotCalculator(calculator.learner.model)"
+        )
 
     @property
     def learner(self):
@@ -314,6 +323,10 @@ class LearningCalculator(CampaignCalculator):
         LabelError
             If the label failed, whatever the plan says of failures.
         """
+        with self._lock:
+            return self._confirm(atoms)
+
+    def _confirm(self, atoms: Atoms | None) -> Confirmation:
         if atoms is None and self.atoms is None:
             raise ConfigError("confirm: nothing has been calculated yet; pass the structure")
         is_same = self._is_predicted and (atoms is None or not changes(self.atoms, atoms))

@@ -6,6 +6,7 @@ import logging
 import warnings
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,6 +18,16 @@ from ase.md.verlet import VelocityVerlet
 from ..errors import ConfigError
 from ..units import FEMTOSECOND, GIGAPASCAL
 from . import guards
+from .constrained import (
+    DYNAMICS,
+    MOVING_CELL,
+    BondedBAOAB,
+    PlaneBAOAB,
+    check_constraints,
+    has_fixed_bonds,
+    plane_of,
+    settle_bond_lengths,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +75,26 @@ class DynamicsPlan:
 
     def check_start(self, name: str, atoms: Atoms) -> None:
         """ConfigError if a walker cannot start from these atoms."""
-        if self.ensemble == "npt":
-            require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"')
+        if self.ensemble != "npt":
+            check_constraints(name, atoms, DYNAMICS, f'ensemble = "{self.ensemble}"')
+            return
+        require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"', slabs=True)
+        check_constraints(name, atoms, MOVING_CELL, 'ensemble = "npt"')
+        if not atoms.pbc.all() and self.pressure_GPa:
+            raise ConfigError(
+                f"walker {name}: pressure_GPa = {self.pressure_GPa:g} with pbc = {atoms.pbc.tolist()}: the vacuum would bear a "
+                "part of it; set pressure_GPa = 0, or make the structure periodic in all directions"
+            )
 
 
-def require_cell(name: str, atoms: Atoms, what: str, instead: str) -> None:
-    """ConfigError unless the atoms have a cell that is periodic in three dimensions, which `what` needs and `instead` does not."""
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+def require_cell(name: str, atoms: Atoms, what: str, instead: str, slabs: bool = False) -> None:
+    """ConfigError unless the atoms have three cell vectors and are periodic along all of them, with `slabs` along one at least,
+    which `what` needs and `instead` does not."""
+    periodic = atoms.pbc.any() if slabs else atoms.pbc.all()
+    if not periodic or atoms.cell.rank < 3:
+        needs = "three cell vectors, periodic along one at least" if slabs else "three periodic cell vectors"
         raise ConfigError(
-            f"walker {name}: {what} needs three periodic cell vectors, and the structure has pbc = {atoms.pbc.tolist()} and "
+            f"walker {name}: {what} needs {needs}, and the structure has pbc = {atoms.pbc.tolist()} and "
             f"{atoms.cell.rank} cell vectors; use {instead}, or give the structure a cell"
         )
 
@@ -159,6 +181,8 @@ class Dynamics:
 
     def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
+        settle_bond_lengths(atoms)
+        self._plane = plane_of(atoms)  # of the start: the same bits whatever has happened since
         self.course = Course.of(plan)
         self.hottest = 0.0
         """Highest temperature of the start and the thermostat so far, K."""
@@ -218,18 +242,21 @@ class Dynamics:
         plan, step = self.plan, self.plan.timestep_fs * FEMTOSECOND
         if plan.ensemble == "nve":
             return VelocityVerlet(self.atoms, step)
-        barostat = {}
+        make: type[LangevinBAOAB] = BondedBAOAB if has_fixed_bonds(self.atoms) else LangevinBAOAB
+        options: dict[str, Any] = {}
         if plan.ensemble == "npt":
-            barostat = {
-                "externalstress": -plan.pressure_GPa * GIGAPASCAL,
-                "hydrostatic": not plan.whole_cell,
-                "P_tau": plan.barostat_fs * FEMTOSECOND,
-            }
+            options = {"externalstress": -plan.pressure_GPa * GIGAPASCAL, "P_tau": plan.barostat_fs * FEMTOSECOND}
+            if self.atoms.pbc.all():
+                options["hydrostatic"] = not plan.whole_cell
+            else:
+                make = PlaneBAOAB
+                options |= {"plane": self._plane, "whole_cell": plan.whole_cell}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using heuristic P_mass")  # ASE's own default, chosen on purpose
-            return LangevinBAOAB(
+            warnings.filterwarnings("ignore", message="WARNING: LangevinBAOAB has not been tested")  # here it has
+            return make(
                 self.atoms, step, temperature_K=self.course.temperature(self.step), rng=self.rng,
-                T_tau=plan.thermostat_fs * FEMTOSECOND, **barostat,
+                T_tau=plan.thermostat_fs * FEMTOSECOND, **options,
             )  # fmt: skip
 
     def state(self) -> dict:

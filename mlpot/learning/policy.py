@@ -13,13 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from ..models.prediction import ExpectedErrors
+from ..models.prediction import TARGET, TARGET_ENERGY, TARGET_STRESS, ExpectedErrors
 from ..models.representatives import NOVEL
 from ..units import GIGAPASCAL, MILLI
 from .history import History
 
-TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
-"""Default targets: eV/A, as `counted_error` counts; eV/atom; eV/A^3."""
 EARLY, EARLY_DECAY = 4.0, 0.5
 """Limits of the first model over the targets, and the factor on that with every label: the third label ends it. A model of one
 structure is unsure of everything; labels at once would be of structures that hardly differ."""

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 
+from .constrained import RELAXATION, RELAXED_CELL, check_constraints, settle_bond_lengths
 from .dynamics import positions_state, require_cell, require_stress, restore_positions
 
 LONGEST = 0.2
@@ -44,6 +45,8 @@ class RelaxationPlan:
         """ConfigError if a walker cannot start from these atoms."""
         if self.whole_cell:
             require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"')
+        known = RELAXED_CELL if self.whole_cell else RELAXATION
+        check_constraints(name, atoms, known, f'relax = "{"cell" if self.whole_cell else "positions"}"')
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Relaxation:
 
     def __init__(self, atoms: Atoms, plan: RelaxationPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
+        settle_bond_lengths(atoms)
         self._fire = Fire()
         self._first_cell = atoms.cell.array.copy()
         self._target: Atoms | FrechetCellFilter | None = None

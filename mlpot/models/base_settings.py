@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 else:  # the one that it is, wherever it is kept
     ModelMetaclass = type(BaseModel)
 
+WORDS = {"dictionary": "table", "tuple": "list", "boolean": "true or false", "a true or false": "true or false"}
+"""What files call it."""
 TAGS: dict[str, type[BaseModel]] = {}
 """Kinds of settings that a key `type` chooses, by its value."""
 
@@ -34,6 +37,12 @@ class Settings(BaseModel, metaclass=_Explaining):
     """Base of all settings: immutable, unknown keys are errors (ConfigError)."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """What is not left at its default."""
+        for name, field in type(self).model_fields.items():
+            if (value := getattr(self, name)) != field.get_default(call_default_factory=True):
+                yield name, value
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -60,10 +69,22 @@ def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
     if problem["type"].startswith("union_tag"):
         given = problem["input"].get("type") if isinstance(problem["input"], dict) else problem["input"]
         return f"{name}.type = {given!r}: must be one of {sorted(TAGS)}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _plain(problem["msg"])
     if isinstance(problem["input"], dict):
         return f"{name}: {message}" if name else message
     return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _plain(message: str) -> str:
+    """A message in our words: "input should be a valid integer, unable to parse ..." is "must be an integer"."""
+    text = message.removeprefix("Value error, ")
+    if not text.startswith("Input should "):
+        return text
+    text = re.sub(r", (unable to parse|got a number).*", "", text.removeprefix("Input should "))
+    text = "must " + text.replace("a valid ", "a ").replace("a integer", "an integer")
+    for theirs, ours in WORDS.items():
+        text = re.sub(rf"\b{theirs}\b", ours, text)
+    return text
 
 
 def _path(parts: list[Any]) -> str:

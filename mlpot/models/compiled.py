@@ -45,6 +45,9 @@ class CompiledModel:
     tolerance: float
     precision: str
 
+    def __repr__(self) -> str:
+        return f"CompiledModel({self.source!r}, tolerance {self.tolerance:g} eV, {self.precision})"
+
     @property
     def cutoff(self) -> float:
         """Largest distance at which atoms interact, A."""

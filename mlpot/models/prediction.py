@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..neighbours import Pairs
+from ..units import GIGAPASCAL
 from .calibration import UNCALIBRATED, Calibration
 from .variances import Variances
+
+TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
+"""Default targets: eV/A, as `counted_error` counts; eV/atom; eV/A^3."""
+WORST = 2.0
+"""The least certain atom of a structure may be this much less certain than a target says, which is about the root mean square of all:
+that is what it is for about twenty atoms with normal errors. Counting the least certain atom itself, runs went on to ask for labels
+until they were three to eight times more accurate than their targets."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,17 @@ class Prediction:
     novelty: np.ndarray | None = None
     strongest: np.ndarray | None = None
 
-
-WORST = 2.0
-"""The least certain atom of a structure may be this much less certain than a target says, which is about the root mean square of all:
-that is what it is for about twenty atoms with normal errors. Counting the least certain atom itself, runs went on to ask for labels
-until they were three to eight times more accurate than their targets."""
+    def __repr__(self) -> str:
+        parts = [f"{len(self.energies)} atoms", f"energy {self.energy:.6g} eV"]
+        if self.energy_std is not None:
+            parts[-1] += f" +- {self.energy_std:.2g}"
+        if len(self.forces):
+            parts.append(f"largest force {np.sqrt(np.max(np.sum(self.forces**2, axis=1))):.3g} eV/A")
+            if self.forces_std is not None:
+                parts[-1] += f" (expected error {counted_error(self.forces_std):.2g})"
+            if self.novelty is not None:
+                parts.append(f"novelty {np.max(self.novelty):.2g}")
+        return f"Prediction({', '.join(parts)})"
 
 
 class Uncertainty(Mapping):

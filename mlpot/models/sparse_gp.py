@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from ..descriptors.density import species_indices, unseen_among
 from ..errors import ConfigError
@@ -86,6 +87,11 @@ class SparseGP:
     calibration: Calibration = UNCALIBRATED
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        elements = " ".join(chemical_symbols[z] for z in self.species)
+        kinds = " + ".join(type(term).__name__.removesuffix("Term").lower() for term in self.terms)
+        return f"SparseGP({elements}: {kinds}, {self.n_sparse} sparse points, cutoff {self.cutoff:.3g} A)"
 
     @cached_property
     def cutoff(self) -> float:

@@ -1,5 +1,6 @@
 """The driver that learns under the real i-PI, and everything that may end while it waits for a label."""
 
+import json
 import os
 import shutil
 import signal
@@ -104,6 +105,8 @@ def test_a_ring_polymer_is_learned(work, name):
     assert np.ptp(ours) > 0.1
     page = (work / "run" / "report.html").read_text()
     assert 'id="kinetic"' in page and "of a classical atom" in page
+    verdict = json.loads((work / "run" / "state.json").read_text())["verdict"]
+    assert f"INFO: {verdict}: " in only.text and "eV/A" in only.text.split(f"INFO: {verdict}: ")[1].splitlines()[0]
 
 
 @pytest.mark.parametrize("clients", [1, 2, 4])
@@ -216,6 +219,7 @@ def test_the_budget_is_spent(work, name):
         with learner(work) as first:
             assert first.wait(60) == 1
             assert "all 3 of max_labels are spent" in first.text and "Traceback" not in first.text
+            assert "INFO: not converged: " in first.text or "INFO: stalled: " in first.text
             assert "the budget of labels" in (work / "run" / "report.html").read_text()
         prepare(work, name)
         finishes(work, ipi)

@@ -179,14 +179,15 @@ def test_a_run_that_blows_up_fails_with_a_reason_and_a_report(work):
 
 
 @pytest.mark.parametrize(
-    ("dynamics", "message"),
+    ("dynamics", "message", "pbc"),
     [
-        ('ensemble = "npt"', "needs three periodic cell vectors"),
-        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors"),
-        ('ensemble = "nvt"\nrelax = "cell"', 'is for ensemble = "relax"'),
+        ('ensemble = "npt"', "needs three cell vectors, periodic along one", False),
+        ('ensemble = "npt"\npressure_GPa = 1.0', "the vacuum would bear", (True, True, False)),
+        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors", False),
+        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors", (True, True, False)),
+        ('ensemble = "nvt"\nrelax = "cell"', 'is for ensemble = "relax"', False),
     ],
 )
-@pytest.mark.parametrize("pbc", [False, (True, True, False)])
 def test_what_needs_a_cell_is_refused_before_anything_is_written(work, dynamics, message, pbc):
     start = make_frames(1)[0]
     start.calc, start.pbc = None, pbc

@@ -46,7 +46,7 @@ DRIVER = LEARN + "[driver]\n"
             'type = "sope"',
             "model.terms[0].type = 'sope': must be one of ['pair', 'soap']",
         ),
-        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: input should be greater than 0"),
+        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: must be greater than 0"),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),
         (FitFile, FIT, "n_max = 8", 'n_max = "eight"', "model.terms[0].n_max = 'eight'"),
         (FitFile, FIT, 'train = "train.xyz"', "", "data.train: missing"),
@@ -148,7 +148,7 @@ def test_walkers_say_what_is_theirs(tmp_path):
     file.write_text(
         LEARN + "[dynamics]\nsteps = 70\nseed = 3\n"
         '[[walkers]]\nname = "cold"\ntemperature_K = 100\n[[walkers]]\nname = "hot"\nreplicas = 2\nsteps = 50\n'
-        'temperature_K = [300, 900]\nfile = "other.xyz"\n[[walkers]]\nname = "press"\nseed = 3\npressure_GPa = 5\n'
+        'temperature_K = [300, 900]\nfile = "other.xyz"\n[[walkers]]\nname = "press"\nseed = 3\nensemble = "npt"\npressure_GPa = 5\n'
     )
     found = read_config(file, LearnFile).all_walkers()
     assert [name for name, _, _ in found] == ["cold", "hot-0", "hot-1", "press"]
@@ -198,6 +198,8 @@ def test_templates_are_complete_and_valid(tmp_path, kind, schema):
             assert all(set(walker) <= set(WalkerSettings.model_fields) for walker in known[section])
             continue
         keys = set(field.annotation.model_fields) - {"terms", "config_type_noise"}
+        if kind == "learn" and section == "data":
+            keys -= {"test"}  # runs do not read it
         assert set(known[section]) == keys
 
 
@@ -208,3 +210,47 @@ def test_python_settings():
         mlpot.FitConfig(preset="fast", terms=[{"type": "soap"}])
     with pytest.raises(ConfigError, match="chemical symbols"):
         mlpot.FitConfig(isolated_atom_energies={"Silicon": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('[[walkers]]\nname = "a"\nrelax = "cell"\n', 'walkers: a: relax = "cell" is for ensemble = "relax", and that is "nvt"'),
+        ('[[walkers]]\nname = "a"\nensemble = "nve"\nfmax = 0.1\n', 'walkers: a: fmax = 0.1 is for ensemble = "relax"'),
+        ('[[walkers]]\nname = "a"\npressure_GPa = 2\n', 'walkers: a: pressure_GPa = 2 is for ensemble = "npt"'),
+        ("[dynamics]\npressure_GPa = 2\n", 'pressure_GPa = 2 is for ensemble = "npt", and that is "nvt"'),
+        ('[dynamics]\nshape = "cell"\n', 'shape = "cell" is for ensemble = "npt"'),
+        ('[dynamics]\nensemble = "nve"\nthermostat_fs = 50\n', 'thermostat_fs = 50 is for ensemble = "nvt" or "npt"'),
+        ('[dynamics]\nrelax = "cell"\n[[walkers]]\nname = "a"\n', 'relax = "cell" is for ensemble = "relax"'),
+        ('[data]\ntest = "a.xyz"\n', "data.test: is for `mlpot fit`"),
+        ("[labeller]\ntries = 1\nfallback = { a = 1 }\n", "fallback: is for the second try"),
+    ],
+)
+def test_keys_without_effect_are_errors(tmp_path, more, problem):
+    file = tmp_path / "learn.toml"
+    file.write_text('[structure]\nfile = "a.xyz"\n[output]\nfolder = "run"\n' + more)
+    with pytest.raises(ConfigError) as error:
+        read_config(file, LearnFile)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[dynamics]\npressure_GPa = 2\n[[walkers]]\nname = "a"\n[[walkers]]\nname = "b"\nensemble = "npt"\n',
+        '[dynamics]\nrelax = "cell"\n[[walkers]]\nname = "a"\nensemble = "relax"\n',
+        '[dynamics]\nfmax = 0.02\npressure_GPa = 0.0\nrelax = "positions"\n',
+    ],
+)
+def test_keys_that_one_walker_reads_or_that_change_nothing_are_none(tmp_path, more):
+    file = tmp_path / "learn.toml"
+    file.write_text('[structure]\nfile = "a.xyz"\n[output]\nfolder = "run"\n' + more)
+    read_config(file, LearnFile)
+
+
+@pytest.mark.parametrize(("key", "other"), [('unix = "a"', 'host = "b"'), ("port = 4000", 'prefix = "/tmp/mine_"')])
+def test_halves_of_two_addresses(tmp_path, key, other):
+    file = tmp_path / "driver.toml"
+    file.write_text(f'[structure]\nfile = "a.xyz"\n[driver]\n{key}\n{other}\n[output]\nfolder = "run"\n')
+    with pytest.raises(ConfigError, match=f"{other.split()[0]} = .*is given; remove one of them"):
+        read_config(file, DriverFile)

@@ -332,3 +332,31 @@ def test_order_of_species():
     long = order_of_species(bulk("NaCl", "rocksalt", a=5.6) * (20, 1, 1))
     assert long.endswith("Na ...") or long.endswith("Cl ...")
     assert len(long) < 110
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_server_that_closes_and_removes_its_socket_has_ended(path, monkeypatch, asked):
+    """As ASE's SocketIOCalculator, before or after it has asked for something."""
+    monkeypatch.setitem(ipi.WAITS, ipi.Ending.CLOSED, 0.3)
+
+    def conversation(connection):
+        path.unlink()
+        if asked:
+            begin(connection)
+
+    listener = Listener(path, conversation)
+    client = IpiClient(Address(path=str(path)), TEMPLATE, Recorder(), patience=SECONDS)
+    client.run()
+    listener.join()
+
+
+def test_one_that_is_killed_leaves_its_socket_and_is_waited_for(path):
+    with pytest.raises(ServerError, match=r"no server for 0\.7 s"):
+        serve(path, begin, patience=0.7)
+
+
+def test_once_is_enough(path):
+    """With `once` the client leaves with the first server, though its socket is still there."""
+    listener = Listener(path, begin)
+    IpiClient(Address(path=str(path)), TEMPLATE, Recorder(), patience=SECONDS, once=True).run()
+    listener.join()

@@ -49,7 +49,9 @@ def test_label_equals_the_calculator():
 def test_no_stress_without_a_three_dimensional_cell_or_without_it_in_the_calculator():
     assert CalculatorLabeller(LJ).label(molecule("H2O")).stress is None
     slab = crystal()
-    slab.pbc = (True, True, False)
+    slab.pbc = (True, True, False)  # with three cell vectors: its plane has a stress, as ASE has it
+    assert np.abs(CalculatorLabeller(LJ).label(slab).stress[:2, :2]).max() > 1e-6
+    slab.pbc = False
     assert CalculatorLabeller(LJ).label(slab).stress is None
     assert CalculatorLabeller("ase.calculators.morse.MorsePotential").label(molecule("N2")).stress is None
 

@@ -51,7 +51,7 @@ def test_the_configuration_is_that_of_a_driver():
     text = ipi_template(triclinic(), "start", 8, temperature=250.5)[CONFIG]
     driver = DriverFile.model_validate(tomllib.loads(text)).driver
     assert (driver.unix, driver.temperature_K) == ("start", 250.5)
-    every = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())
+    every = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [[") else line for line in text.splitlines())
     known = tomllib.loads(every)
     assert set(known) == set(DriverFile.model_fields)
     assert set(known["driver"]) == set(DriverSettings.model_fields)
@@ -115,7 +115,7 @@ def test_the_command_writes_them(work):
     assert result.exit_code == 0, result.output
     assert {file.name for file in (work / "new/run").iterdir()} == {INPUT, CONFIG, START}
     text = (work / "new/run" / INPUT).read_text()
-    assert re.search(r"nbeads='4'", text) and "350</temperature>" in text and "<address>water<" in text
+    assert re.search(r"nbeads='4'", text) and "350</temperature>" in text and re.search(r"<address>water_\w{6}<", text)
 
 
 @pytest.mark.parametrize("file", [INPUT, CONFIG, START])
@@ -137,3 +137,43 @@ def test_a_folder_that_cannot_be(work):
 def test_options_of_others(work):
     result = run("learn", "water.xyz", "--beads", 4)
     assert result.exit_code == 2 and "--beads: only for `mlpot template ipi`" in result.output
+
+
+def test_runs_of_two_folders_have_addresses_of_their_own(work):
+    """So that they can go on side by side; the same folder has the same address again."""
+    found = []
+    for folder in ("a", "b", "a"):
+        assert run("ipi", "water.xyz", "--output", folder, "--overwrite").exit_code == 0
+        text = (work / folder / INPUT).read_text()
+        found.append(ElementTree.fromstring(text).findtext("ffsocket/address"))
+        assert tomllib.loads((work / folder / CONFIG).read_text())["driver"]["unix"] == found[-1]
+        assert f"--unix {found[-1]}?>" in text
+    assert found[0] == found[2] != found[1]
+
+
+def test_isotopes_keep_their_masses(work):
+    """i-PI takes them from the column `masses` of a file that ASE reads."""
+    (work / "heavy.xyz").write_text("3\n# CELL(abcABC): 20 20 20 90 90 90\nO 0 0 0\nD 1 1 0\nT 1 -1 0\n")
+    assert run("ipi", "heavy.xyz").exit_code == 0
+    atoms = ase.io.read(work / START)
+    assert list(atoms.symbols) == ["O", "H", "H"]
+    np.testing.assert_allclose(atoms.get_masses()[1:], [2.0141, 3.016049])
+
+
+@pytest.mark.parametrize(
+    ("symbols", "calculator"),
+    [
+        ("CuAu", "ase.calculators.emt.EMT"),
+        ("Al", "ase.calculators.emt.EMT"),
+        ("CuH", "tblite.ase.TBLite"),
+        ("CO", "tblite.ase.TBLite"),
+        ("SiRn", "tblite.ase.TBLite"),
+        ("UO", "your_package.YourCalculator"),
+    ],
+)
+def test_the_calculator_is_one_that_has_the_elements(work, symbols, calculator):
+    """EMT for its metals, though it has parameters for H, C, N and O as well."""
+    ase.io.write("a.xyz", Atoms(symbols, positions=3.0 * np.arange(3 * len(Atoms(symbols))).reshape(-1, 3)))
+    told = tomllib.loads(run("learn", "a.xyz").stdout)["labeller"]
+    assert told["calculator"] == calculator
+    assert bool(told["parameters"]) == (calculator == "tblite.ase.TBLite")

@@ -38,6 +38,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
+    "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input",
     "drivers/ase", "config", "cli", "cli_template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip

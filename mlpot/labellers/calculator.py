@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import ConfigError, LabelError
+from . import last_words
 from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder
 
@@ -125,28 +126,37 @@ class CalculatorLabeller:
         work = atoms.copy()
         work.set_constraint()
         started = time.perf_counter()
-        with scratch_folder():
+        with scratch_folder() as folder:
             try:
                 work.calc = factory(**self.parameters)
                 label = self._ask(atoms, work, started)
             except (ConfigError, LabelError):
                 raise
             except Exception as error:  # whatever a calculator raises means that it did not deliver
-                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}") from error
+                said = last_words.of_folder(folder)
+                said = f"; {said}" if said else ""
+                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}{said}") from error
             check_label(atoms, label, self.net_force_tolerance)
         return label
 
     def _ask(self, sent: Atoms, atoms: Atoms, started: float) -> Label:
-        forces = np.array(atoms.get_forces(), float)
+        forces = _real("forces", atoms.get_forces())
         # at once: asked for more, a calculator that has moved the atoms starts again from where they were
         _check_unmoved(sent, atoms)
         # the forces are the derivative of the free energy, where smearing makes it differ from the energy
-        energy = float(atoms.calc.results.get("free_energy", atoms.get_potential_energy()))
+        energy = float(_real("energy", atoms.calc.results.get("free_energy", atoms.get_potential_energy())))
         stress = _stress(atoms)
         _check_unmoved(sent, atoms)
         code = getattr(atoms.calc, "code", None)
         settings = {**self.settings, "code": code} if isinstance(code, str) else self.settings
         return Label(energy, forces, stress, time.perf_counter() - started, settings)
+
+
+def _real(name: str, value: Any) -> np.ndarray:
+    """A result as real numbers; NumPy would drop imaginary parts with a warning that nobody sees."""
+    if np.iscomplexobj(value):
+        raise LabelError(f"label: {name} holds complex numbers; the calculator must return real ones")
+    return np.array(value, float)
 
 
 def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
@@ -178,6 +188,6 @@ def _stress(atoms: Atoms) -> np.ndarray | None:
     if not np.all(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
         return None
     try:
-        return voigt_6_to_full_3x3_stress(atoms.get_stress())
+        return voigt_6_to_full_3x3_stress(_real("stress", atoms.get_stress()))
     except NotImplementedError:  # some calculators list stress and have it for some of their methods only
         return None

@@ -15,6 +15,7 @@ from ase.io import read
 
 from ..durable import write_text
 from ..errors import ConfigError, LabelError
+from . import last_words
 from .espresso_density import Densities
 from .espresso_input import Setup, checked, checked_hubbard, input_text
 from .protocol import check_geometry
@@ -98,7 +99,10 @@ class _Template(EspressoTemplate):
         try:
             super().execute(directory, profile)
         except Exception as error:
-            raise LabelError(f"{profile.command}: {_last_words(Path(directory, self.outputname))} ({error})") from error
+            said = _last_words(Path(directory, self.outputname))
+            complaint = last_words.of_file(Path(directory, self.errorname))
+            complaint = f"; it complained: {complaint}" if complaint else ""
+            raise LabelError(f"{profile.command}: {said} ({error}){complaint}") from error
 
     def read_results(self, directory) -> dict[str, Any]:
         output = Path(directory, self.outputname)

@@ -80,7 +80,7 @@ class _Worker:
             raise LabelError(self._obituary(self._await_end())) from error
         if succeeded:
             return value
-        value.add_note(f"output of the labelling process:\n{self.output()}")
+        failures.note_output(value, self.output())
         raise value
 
     def _exchange(self, data: bytes) -> bytes:

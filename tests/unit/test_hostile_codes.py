@@ -73,3 +73,68 @@ def test_files_for_errors_come_first_and_empty_ones_do_not_count(tmp_path):
 def test_results_that_are_no_real_numbers_are_refused(how, words):
     with pytest.raises(LabelError, match=words):
         labeller(how).label(crystal())
+
+
+# ---------------------------------------------------------------- what it leaves
+
+
+def stayer(folder):
+    """Pid of the program that a code has started."""
+    end = time.monotonic() + 30
+    while not (folder / "pids").exists() or not (folder / "pids").read_text().endswith(" "):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (pid,) = map(int, (folder / "pids").read_text().split())
+    return pid
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux keeps track of what has left its session")
+@pytest.mark.parametrize("how", ["stays_and_hangs", "stays_and_crashes", "stays_and_succeeds"])
+def test_a_program_in_a_session_of_its_own_does_not_survive_its_label(tmp_path, how):
+    with SubprocessExecutor(timeout=10.0) as executor:
+        future = executor.submit(labeller(how, tmp_path / "pids").label, crystal())
+        pid = stayer(tmp_path)
+        assert not has_ended(pid, 0.0)
+        if how == "stays_and_succeeds":
+            assert future.result().energy
+        else:
+            with pytest.raises(LabelError, match="longer than|SIGSEGV"):
+                future.result()
+        assert has_ended(pid, 5.0)
+
+
+def test_the_end_of_an_executor_ends_programs_in_sessions_of_their_own(tmp_path):
+    with pytest.raises(KeyboardInterrupt), SubprocessExecutor() as executor:
+        executor.submit(labeller("stays_and_hangs", tmp_path / "pids").label, crystal())
+        pid = stayer(tmp_path)
+        raise KeyboardInterrupt
+    assert has_ended(pid, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("spews", "enough"),
+        ("closes_everything", "ended with status"),
+        ("stops_itself", "longer than 8.0 s"),
+        ("kills_its_group", "status 143|SIGTERM"),
+        ("exits", "ended with status|leaving"),
+        ("ignores_signals", "longer than 8.0 s"),
+        ("interrupts", "KeyboardInterrupt|ended with status"),
+        ("recurses", "RecursionError"),
+        ("removes_its_folder", None),
+        ("forks", None),
+        ("is_an_error_with_control_characters", r"\\x1b\]0;owned\\x07\\x9b2J\\u202e"),
+    ],
+)
+def test_a_hostile_code_costs_its_own_label_only(tmp_path, how, words):
+    with SubprocessExecutor(timeout=8.0, keep_failed=tmp_path / "failed") as executor:
+        future = executor.submit(labeller(how).label, crystal())
+        if words is None:
+            assert future.result(60).energy
+        else:
+            with pytest.raises(LabelError, match=words) as caught:
+                future.result(60)
+            line = failures.Try.of(caught.value, {}).error.splitlines()[0]
+            assert line.isprintable()
+        assert executor.submit(pow, 2, 3).result(60) == 8

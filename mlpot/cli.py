@@ -230,6 +230,7 @@ def learn(
 ) -> None:
     """A simulation that learns while it runs."""
     from .config import learning_run, read_config
+    from .learning.deadline import GO_ON
     from .learning.origin import keep_origin
     from .report.live import LiveView
     from .report.run_report import write_run_report
@@ -244,11 +245,15 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            status = run.run()
+            with run.settings.deadline.listening():
+                status = run.run()
         except ExplodedError as error:
             exploded = error
         n_labels, verdict = run.campaign.learner.n_labels, run.verdict
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
+    if status == "deadline":
+        console.print(f"stopped in time, with {n_labels} labels: --resume goes on (exit code {GO_ON})")
+        raise typer.Exit(GO_ON)
     report = write_run_report(folder)
     if status == "budget":
         console.print(

@@ -22,6 +22,7 @@ LAYERS = [
         "bench_peers",
         "config",
         "schema",
+        "schema_labeller",
         "templates",
         "templates_ipi",
         "cli",
@@ -38,7 +39,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
-    "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input",
+    "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "cli", "cli_template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from ..errors import ConfigError, LabelError
 from . import last_words
 from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
+from .queues import LAUNCHER
 from .scratch import scratch_folder
 
 DEFAULT_CALCULATOR = "tblite.ase.TBLite"
+PLACE = "{launcher}"
 INSTALL_HINTS = {"tblite": "pip install tblite", "gpaw": "pip install gpaw", "xtb": "pip install xtb"}
 
 
@@ -33,7 +36,7 @@ class CalculatorLabeller:
         "package.module.Class", or "package.module:function" for any function that returns a calculator.
     parameters : dict
         Its keyword arguments; plain numbers, strings, lists and tables. Paths in them must be absolute, since
-        each calculation runs in its own folder.
+        each calculation runs in its own folder. {launcher} in a string stands for the launcher of a batch job, else nothing.
     net_force_tolerance : float or None
         Largest net force of a label that is believed, eV/A per atom; None where something outside pulls at the atoms.
 
@@ -100,7 +103,7 @@ class CalculatorLabeller:
             raise ConfigError(f"{here}: only numbers, strings, lists and tables can be recorded ({error})") from error
         with scratch_folder():
             try:
-                made = factory(**self.parameters)
+                made = factory(**_launched(self.parameters))
             except ConfigError:
                 raise
             except Exception as error:  # constructors raise whatever they like
@@ -128,7 +131,7 @@ class CalculatorLabeller:
         started = time.perf_counter()
         with scratch_folder() as folder:
             try:
-                work.calc = factory(**self.parameters)
+                work.calc = factory(**_launched(self.parameters))
                 label = self._ask(atoms, work, started)
             except (ConfigError, LabelError):
                 raise
@@ -169,6 +172,15 @@ def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
 def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     both = {name for name in changes if isinstance(changes[name], dict) and isinstance(table.get(name), dict)}
     return {**table, **changes, **{name: _merged(table[name], changes[name]) for name in both}}
+
+
+def _launched(value: Any) -> Any:
+    """Parameters with the launcher of the job in place of {launcher}, which is no part of the level of theory."""
+    if isinstance(value, dict):
+        return {name: _launched(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_launched(inner) for inner in value]
+    return value.replace(PLACE, os.environ.get(LAUNCHER, "")).strip() if isinstance(value, str) and PLACE in value else value
 
 
 def imported(path: str) -> Any:

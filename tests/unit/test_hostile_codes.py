@@ -98,7 +98,7 @@ def test_a_program_in_a_session_of_its_own_does_not_survive_its_label(tmp_path, 
         if how == "stays_and_succeeds":
             assert future.result().energy
         else:
-            with pytest.raises(LabelError, match="longer than|SIGSEGV"):
+            with pytest.raises(LabelError, match=r"longer than|SIGSEGV"):
                 future.result()
         assert has_ended(pid, 5.0)
 

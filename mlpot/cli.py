@@ -20,7 +20,7 @@ from rich.table import Table
 from .cli_data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 from .cli_driver import driver, ipi_pes
 from .cli_template import template
-from .errors import ConfigError, ExplodedError, MlpotError
+from .errors import ConfigError, ExplodedError, MlpotError, system_trouble
 
 if TYPE_CHECKING:
     from .models.calibration import Calibration
@@ -54,6 +54,9 @@ def reports_errors(command: Callable) -> Callable:
         except MlpotError as error:
             problems.print(f"mlpot: {error}", style="red", markup=False)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        except (OSError, MemoryError) as error:
+            problems.print(f"mlpot: {system_trouble(error)}", style="red", markup=False)
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             problems.print("mlpot: interrupted", style="red")
             raise typer.Exit(130) from error

@@ -67,7 +67,8 @@ class LearningRun:
         """
         self.campaign.source.interrupt = self.settings.deadline.check
         try:
-            self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
+            with self.campaign.folder.taking_state():
+                self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
             status = self._rounds()
             if status != "deadline":
                 self.journal.settle_queue(wait=True)

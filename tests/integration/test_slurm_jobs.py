@@ -59,8 +59,13 @@ calculator = "mlpot.labellers.espresso:espresso"
 timeout_s = 300
 executor = "slurm"
 workers = 1
-slurm = {{ queue = "main", memory = "500MB", walltime = "00:10:00", tasks = 2, launcher = "/usr/bin/mpirun -np {{tasks}}", job_script_prologue = [
-    "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1" ] }}
+[labeller.slurm]
+queue = "main"
+memory = "500MB"
+walltime = "00:10:00"
+tasks = 2
+launcher = "/usr/bin/mpirun -np {{tasks}}"
+job_script_prologue = ["export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1"]
 [labeller.parameters]
 command = "{{launcher}} {pw}"
 pseudo_dir = "{pseudo}"

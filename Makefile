@@ -8,7 +8,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")
 # Threads that wait must not spin while the tests of other processes want the processor.
 PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test quick bench lint clean
+.PHONY: demo test test-all sanitize quick bench lint clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf runs/demo
@@ -16,6 +16,13 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(PYTEST) --durations=10
+
+# Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.
+sanitize: $(VENV)/test.stamp
+	.ci/sanitize $(BIN)/python gcc -n $(WORKERS) --dist load
+	if command -v clang >/dev/null; then .ci/sanitize $(BIN)/python clang -n $(WORKERS) --dist load; fi
+
+test-all: test sanitize
 
 quick: $(VENV)/test.stamp
 	$(PYTEST) -m "not slow"

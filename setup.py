@@ -13,6 +13,9 @@ from setuptools.command.build_ext import build_ext
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
 CORE_HEADERS = sorted(str(path) for path in (SOURCE / "core").glob("*.h"))
+SANITIZE = os.environ.get("MLPOT_SANITIZE") == "1"
+"""Extensions that stop the program at the first access out of bounds, and at undefined behaviour; see .ci/sanitize."""
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 DEBUG = os.environ.get("MLPOT_CYTHON_DEBUG") == "1"
 
 DIRECTIVES = {
@@ -54,10 +57,11 @@ class BuildExt(build_ext):
             "-Wno-psabi",
             "-Wno-maybe-uninitialized",
         ]
+        sanitizers = SANITIZERS if SANITIZE else []
         openmp = ["-fopenmp"] if self.accepts("-fopenmp") else []
         for ext in self.extensions:
-            ext.extra_compile_args = flags + openmp
-            ext.extra_link_args = openmp + ([] if platform.system() == "Darwin" else ["-lm"])
+            ext.extra_compile_args = flags + openmp + sanitizers
+            ext.extra_link_args = sanitizers[:1] + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
         super().build_extensions()
 
     def accepts(self, flag):

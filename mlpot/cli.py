@@ -19,7 +19,7 @@ from .cli_driver import driver, ipi_pes
 from .cli_fit import evaluate, fit
 from .cli_study import compare, learning_curve
 from .cli_template import template
-from .errors import ConfigError, ExplodedError, MlpotError
+from .errors import ConfigError, ExplodedError, MlpotError, system_trouble
 
 app = typer.Typer(
     add_completion=False,
@@ -45,6 +45,9 @@ def reports_errors(command: Callable) -> Callable:
         except MlpotError as error:
             problems.print(f"mlpot: {error}", style="red", markup=False)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        except (OSError, MemoryError) as error:
+            problems.print(f"mlpot: {system_trouble(error)}", style="red", markup=False)
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             problems.print("mlpot: interrupted", style="red")
             raise typer.Exit(130) from error
@@ -113,6 +116,7 @@ def learn(
 ) -> None:
     """A simulation that learns while it runs."""
     from .config import learning_run, read_config
+    from .learning.deadline import GO_ON
     from .learning.origin import keep_origin
     from .report.live import LiveView
     from .report.run_report import write_run_report
@@ -127,11 +131,15 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            status = run.run()
+            with run.settings.deadline.listening():
+                status = run.run()
         except ExplodedError as error:
             exploded = error
         n_labels, verdict = run.campaign.learner.n_labels, run.verdict
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
+    if status == "deadline":
+        console.print(f"stopped in time, with {n_labels} labels: --resume goes on (exit code {GO_ON})")
+        raise typer.Exit(GO_ON)
     report = write_run_report(folder)
     if status == "budget":
         console.print(

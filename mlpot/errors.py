@@ -1,9 +1,16 @@
 """The family of errors that mlpot raises on purpose; each message names the culprit, its value and the remedy."""
 
+import errno
 import unicodedata
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of characters that steer a terminal or a reader instead of being seen."""
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room and do it again, a run with --resume"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; allow more open files (ulimit -n 1024) and do it again, a run with --resume"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; give permission, or name another place"),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "; allow more processes or memory"),
+}
 
 
 def printable(text: str) -> str:
@@ -19,6 +26,15 @@ def quoted(value: object, most: int = 60) -> str:
     """A value out of a file as one short line for a message, its control characters and line ends escaped."""
     text = printable(repr(value[: most + 1]) if isinstance(value, str) else str(value)).replace("\n", "\\n")
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def system_trouble(error: OSError | MemoryError) -> str:
+    """What the system refuses, as one line with the remedy."""
+    if isinstance(error, MemoryError):
+        return "out of memory; take fewer structures, sparse points or threads, or a larger machine"
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    return printable(f"{where}{error.strerror or error}{remedy}").replace("\n", " ")
 
 
 class MlpotError(Exception):

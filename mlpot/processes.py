@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+SET_CHILD_SUBREAPER = 36
+"""Of prctl(2)."""
+ROUNDS, ROUND_SECONDS = 200, 0.01
+"""Looks for processes that do not end at once, or that start others, and the time between them."""
 
 
 def host() -> str:
@@ -44,6 +51,77 @@ def start_time(pid: int) -> str | None:
         return None if fields[0] in "ZX" else fields[19]
     found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def adopt_orphans() -> None:
+    """Let this process be the parent of all that its children leave behind, wherever these have gone (Linux; elsewhere nothing)."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of living children of a process, of their children, and so on."""
+    parents: dict[int, list[int]] = {}
+    for child, parent in _living():
+        parents.setdefault(parent, []).append(child)
+    found, new = list[int](), [pid]
+    while new:
+        new = [child for parent in new for child in parents.get(parent, ())]
+        found += new
+    return found
+
+
+def marked(line: str) -> list[int]:
+    """Pids of living processes of this user that began with a line, such as "NAME=value", in their environment."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if line.encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+        except OSError:  # of another user, or just gone
+            continue
+    return [pid for pid in found if pid != os.getpid() and start_time(pid) is not None]
+
+
+def end_descendants(pid: int) -> None:
+    """Kill all that a process has started, but not the process itself."""
+    _end(lambda: descendants(pid))
+
+
+def end_marked(line: str) -> None:
+    """Kill all processes that `marked` finds."""
+    _end(lambda: marked(line))
+
+
+def _end(find: Callable[[], list[int]]) -> None:
+    """Kill whoever is found until there is nobody: one may start another in the meantime, unless it has been stopped first."""
+    for _ in range(ROUNDS):
+        found = find()
+        if not found:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in found:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        time.sleep(ROUND_SECONDS)
+
+
+def _living() -> Iterator[tuple[int, int]]:
+    """Pid and parent's pid of all processes but zombies."""
+    if Path("/proc/self/stat").exists():
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in "ZX":
+                yield int(file.parent.name), int(parent)
+        return
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state="], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        pid, parent, state = line.split()[:3]
+        if not state.startswith("Z"):
+            yield int(pid), int(parent)
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from .drivers.ipi import PATIENCE
 from .drivers.ipi_evaluator import Committee
 from .drivers.ipi_socket import PREFIX, Address
-from .labellers.plan import LabellingPlan
-from .labellers.protocol import NET_FORCE_TOLERANCE
+from .learning.deadline import MARGIN, deadline_of
 from .learning.journal import RunSettings
 from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Rules
 from .learning.verdict import Convergence
@@ -26,6 +25,7 @@ from .models.settings import (
 )
 from .schema_data import DataSettings
 from .schema_dynamics import DynamicsSettings, Ensemble, Ramp, idle
+from .schema_labeller import LabellerSettings
 from .units import GIGAPASCAL
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}
@@ -33,71 +33,11 @@ LOCALHOST = "localhost"
 NO_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 
 
-
 class StructureSettings(Settings):
     """Where the simulation starts."""
 
     file: str = Field(description="anything ase.io reads; its last frame is taken")
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), description="copies along the cell vectors")
-
-
-class TlsSettings(Settings):
-    """Certificates of a client of a Dask scheduler."""
-
-    ca: str = Field(description="file of the authority that both sides trust, PEM")
-    certificate: str = Field(description="file of this client's certificate, PEM")
-    key: str = Field(description="file of its key, PEM")
-
-
-class LabellerSettings(Settings):
-    """The electronic-structure code."""
-
-    calculator: str = Field("tblite.ase.TBLite", description="any importable ASE calculator, package.module.Class")
-    parameters: dict[str, Any] = Field({}, description="its keyword arguments")
-    timeout_s: PositiveFloat | None = Field(None, description="give a calculation up after so many seconds")
-    tries: PositiveInt = Field(2, description="calculations before a label is given up")
-    fallback: dict[str, Any] = Field({}, description="parameters that replace these from the second try on")
-    on_failure: Literal["stop", "go on"] = Field("stop", description='when a label fails: "stop" | "go on"')
-    net_force_tolerance: PositiveFloat | Literal["off"] = Field(
-        NET_FORCE_TOLERANCE, description='forces must add up to less, eV/A per atom; "off" with an external field'
-    )
-    executor: Literal["local", "dask", "slurm"] = Field("local", description="where: local | dask | slurm")
-    workers: PositiveInt = Field(1, description="labels at a time: processes, or jobs of Slurm")
-    scheduler: str | None = Field(None, description="dask: the address of its scheduler")
-    tls: TlsSettings | None = Field(None, description="dask: certificates, without which whoever reaches the scheduler is you")
-    cores: PositiveInt = Field(1, description="of one label, for the budget and the account of costs")
-    slurm: dict[str, Any] | None = Field(None, description="slurm: queue, account, cores, memory, walltime, ...")
-
-    @model_validator(mode="after")
-    def _executor_is_complete(self) -> LabellerSettings:
-        if self.fallback and self.tries == 1:
-            raise ValueError("fallback: is for the second try, and tries = 1; raise tries, or remove fallback")
-        if self.executor == "dask" and not self.scheduler:
-            raise ValueError('scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"')
-        owners = (("scheduler", self.scheduler, "dask"), ("tls", self.tls, "dask"), ("slurm", self.slurm, "slurm"))
-        for key, value, executor in owners:
-            if value and self.executor != executor:
-                raise ValueError(
-                    f'{key}: is for executor = "{executor}", and that is "{self.executor}"; remove one of them'
-                )
-        return self
-
-    def plan(self) -> LabellingPlan:
-        """As the labellers take it."""
-        return LabellingPlan(
-            calculator=self.calculator,
-            parameters=self.parameters,
-            timeout=self.timeout_s,
-            tries=self.tries,
-            fallback=self.fallback,
-            on_failure=self.on_failure,
-            net_force_tolerance=None if self.net_force_tolerance == "off" else self.net_force_tolerance,
-            executor=self.executor,
-            workers=self.workers,
-            scheduler=self.scheduler,
-            tls={} if self.tls is None else self.tls.model_dump(),
-            slurm=self.slurm or {},
-        )
 
 
 class LearningSettings(Settings):
@@ -131,6 +71,10 @@ class LearningSettings(Settings):
     max_labels: PositiveInt | None = Field(None, description="the run ends cleanly when more would be needed")
     max_wall_hours: PositiveFloat | None = Field(None, description="budget over all restarts; a clean end as well")
     max_cpu_hours: PositiveFloat | None = Field(None, description="likewise, labels included")
+    deadline: str | None = Field(
+        None, description='a clean end after so long, such as "23:30:00"; "auto": when the batch job that the run is in ends'
+    )
+    deadline_margin_s: NonNegativeFloat = Field(MARGIN, description="s that it ends earlier")
     converged_after: PositiveInt | None = Field(
         None, description="end after so many steps without a label, if check labels are below target_error"
     )
@@ -241,6 +185,7 @@ class LearningFile(Settings):
             asynchronous=self.learning.asynchronous, convergence=self.learning.convergence(),
             max_cpu_hours=self.learning.max_cpu_hours, max_wall_hours=self.learning.max_wall_hours,
             cores_per_label=self.labeller.cores, at_once=self.labeller.workers,
+            deadline=deadline_of(self.learning.deadline, self.learning.deadline_margin_s),
         )  # fmt: skip
 
     @model_validator(mode="after")
@@ -344,6 +289,12 @@ class DriverFile(LearningFile):
 
     driver: DriverSettings
     output: DriverOutput
+
+    @model_validator(mode="after")
+    def _ends_with_its_server(self) -> DriverFile:
+        if self.learning.deadline is not None:
+            raise ValueError("learning.deadline: a driver ends when i-PI does; give total_time in i-PI's input instead")
+        return self
 
 
 def join(model: ModelSettings, fit: FitSettings, isolated_atom_energies: dict[str, float] | None) -> FitConfig:

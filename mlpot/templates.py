@@ -103,7 +103,13 @@ class Contents:
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
     "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
-    "driver": Contents(DriverFile, LEARN_GIVEN, frozenset({("structure", "repeat"), ("data", "test")})),
+    "driver": Contents(
+        DriverFile,
+        LEARN_GIVEN,
+        frozenset({
+            ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
+        }),
+    ),
 }
 EXAMPLES = {
     "test": '"test.xyz"', "cutoff": "5.0", "energy_noise": "0.002", "force_noise": "0.05", "virial_noise": "0.02",
@@ -111,6 +117,10 @@ EXAMPLES = {
     "files": '"surface.xyz"', "config_type": '"surface"', "adapt": '["force_noise"]',
     "scheduler": '"tcp://node1:8786"', "tls": '{ ca = "ca.pem", certificate = "client.pem", key = "client-key.pem" }',
     "slurm": '{ queue = "normal", cores = 16, memory = "32GB", walltime = "04:00:00" }',
+    "pbs": '{ queue = "normal", tasks = 16, memory = "32GB", walltime = "04:00:00" }',
+    "sge": '{ memory = "32GB", tasks = 16, job_extra_directives = ["-pe mpi 16"] }',
+    "lsf": '{ queue = "normal", tasks = 16, memory = "32GB", walltime = "04:00" }',
+    "deadline": '"auto"',
     "soft_fraction": "0.6", "max_wall_hours": "24.0", "max_cpu_hours": "240.0",
     "converged_after": "5000", "target_error": "0.1", "timeout_s": "3600.0", "max_labels": "60",
     "model": '"model.h5"', "report": '"report.html"', "preset": '"balanced"',

@@ -24,6 +24,7 @@ LAYERS = [
         "schema",
         "schema_data",
         "schema_dynamics",
+        "schema_labeller",
         "templates",
         "templates_ipi",
         "cli",
@@ -43,6 +44,7 @@ DISK_USERS = {
     "durable", "processes", "structures", "structure_formats", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
     "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
     "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
+    "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "cli", "cli_fit", "cli_study", "cli_template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip

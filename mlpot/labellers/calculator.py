@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,13 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import ConfigError, LabelError
+from . import last_words
 from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
+from .queues import LAUNCHER
 from .scratch import scratch_folder
 
 DEFAULT_CALCULATOR = "tblite.ase.TBLite"
+PLACE = "{launcher}"
 INSTALL_HINTS = {"tblite": "pip install tblite", "gpaw": "pip install gpaw", "xtb": "pip install xtb"}
 
 
@@ -32,7 +36,7 @@ class CalculatorLabeller:
         "package.module.Class", or "package.module:function" for any function that returns a calculator.
     parameters : dict
         Its keyword arguments; plain numbers, strings, lists and tables. Paths in them must be absolute, since
-        each calculation runs in its own folder.
+        each calculation runs in its own folder. {launcher} in a string stands for the launcher of a batch job, else nothing.
     net_force_tolerance : float or None
         Largest net force of a label that is believed, eV/A per atom; None where something outside pulls at the atoms.
 
@@ -99,7 +103,7 @@ class CalculatorLabeller:
             raise ConfigError(f"{here}: only numbers, strings, lists and tables can be recorded ({error})") from error
         with scratch_folder():
             try:
-                made = factory(**self.parameters)
+                made = factory(**_launched(self.parameters))
             except ConfigError:
                 raise
             except Exception as error:  # constructors raise whatever they like
@@ -125,28 +129,37 @@ class CalculatorLabeller:
         work = atoms.copy()
         work.set_constraint()
         started = time.perf_counter()
-        with scratch_folder():
+        with scratch_folder() as folder:
             try:
-                work.calc = factory(**self.parameters)
+                work.calc = factory(**_launched(self.parameters))
                 label = self._ask(atoms, work, started)
             except (ConfigError, LabelError):
                 raise
             except Exception as error:  # whatever a calculator raises means that it did not deliver
-                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}") from error
+                said = last_words.of_folder(folder)
+                said = f"; {said}" if said else ""
+                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}{said}") from error
             check_label(atoms, label, self.net_force_tolerance)
         return label
 
     def _ask(self, sent: Atoms, atoms: Atoms, started: float) -> Label:
-        forces = np.array(atoms.get_forces(), float)
+        forces = _real("forces", atoms.get_forces())
         # at once: asked for more, a calculator that has moved the atoms starts again from where they were
         _check_unmoved(sent, atoms)
         # the forces are the derivative of the free energy, where smearing makes it differ from the energy
-        energy = float(atoms.calc.results.get("free_energy", atoms.get_potential_energy()))
+        energy = float(_real("energy", atoms.calc.results.get("free_energy", atoms.get_potential_energy())))
         stress = _stress(atoms)
         _check_unmoved(sent, atoms)
         code = getattr(atoms.calc, "code", None)
         settings = {**self.settings, "code": code} if isinstance(code, str) else self.settings
         return Label(energy, forces, stress, time.perf_counter() - started, settings)
+
+
+def _real(name: str, value: Any) -> np.ndarray:
+    """A result as real numbers; NumPy would drop imaginary parts with a warning that nobody sees."""
+    if np.iscomplexobj(value):
+        raise LabelError(f"label: {name} holds complex numbers; the calculator must return real ones")
+    return np.array(value, float)
 
 
 def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
@@ -159,6 +172,15 @@ def _check_unmoved(sent: Atoms, atoms: Atoms) -> None:
 def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     both = {name for name in changes if isinstance(changes[name], dict) and isinstance(table.get(name), dict)}
     return {**table, **changes, **{name: _merged(table[name], changes[name]) for name in both}}
+
+
+def _launched(value: Any) -> Any:
+    """Parameters with the launcher of the job in place of {launcher}, which is no part of the level of theory."""
+    if isinstance(value, dict):
+        return {name: _launched(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_launched(inner) for inner in value]
+    return value.replace(PLACE, os.environ.get(LAUNCHER, "")).strip() if isinstance(value, str) and PLACE in value else value
 
 
 def imported(path: str) -> Any:
@@ -178,6 +200,6 @@ def _stress(atoms: Atoms) -> np.ndarray | None:
     if atoms.cell.rank < 3 or not np.any(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
         return None
     try:
-        return voigt_6_to_full_3x3_stress(atoms.get_stress())
+        return voigt_6_to_full_3x3_stress(_real("stress", atoms.get_stress()))
     except NotImplementedError:  # some calculators list stress and have it for some of their methods only
         return None

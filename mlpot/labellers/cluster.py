@@ -1,16 +1,15 @@
-"""Executors of labels on other machines: a Dask cluster that is there, or one that grows and shrinks as Slurm jobs.
+"""Executors of labels on other machines: a Dask cluster that is there, or one that grows and shrinks as batch jobs.
 
 A worker of the cluster runs each label in a process of its own, as the local executor does, so that a crash costs that label
 and a hang is ended; it needs mlpot installed, and the run folder under the same path. A label whose worker dies, because its
 job was cancelled or its node failed, is given to another by Dask, and found in the inbox if it was finished.
 
-Who reaches a scheduler's port can have code run by everybody who is connected to it. The scheduler of Slurm's jobs therefore takes
+Who reaches a scheduler's port can have code run by everybody who is connected to it. The scheduler of batch jobs therefore takes
 only connections with a certificate that was made for this run (TLS on both sides), listens on one address, and serves no web pages.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import pickle
@@ -19,8 +18,6 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,8 +27,9 @@ from ..errors import ConfigError
 from ..processes import identity
 from .executor import run_alone
 from .job_watch import JobWatch
+from .packages import imported_package
+from .queues import CLASSES, cluster_arguments
 
-PACKAGES = {"dask": "distributed", "distributed": "distributed", "dask_jobqueue": "dask-jobqueue", "cryptography": "cryptography"}
 NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": []}
 """Dask always starts an HTTP server. With these options it has no pages and listens on the loopback interface only."""
@@ -45,12 +43,6 @@ GUARDIAN = "MLPOT_GUARDIAN"
 """The pid of the process that a job's labels do not outlive, in the environment of its workers."""
 SECRETS = "certificates"
 """Folder for certificates beside the output of the jobs. Only its owner can read it; every run creates it again."""
-CLUSTER_KEYS = {"scheduler_options", "shared_temp_directory"}
-OWN_KEYS = {
-    "self", "args", "kwargs", "base_class_kwargs", "scheduler", "name", "processes", "worker_command", "nanny", "python",
-    "config_name", "security", "project", "extra", "env_extra", "job_extra", "header_skip",
-}  # fmt: skip
-"""Of SLURMCluster's: what mlpot decides, what TOML cannot say, what is deprecated there."""
 log = logging.getLogger(__name__)
 
 
@@ -125,7 +117,7 @@ def dask_executor(
     ConfigError
         If `distributed` is not installed, or nobody answers at the address.
     """
-    distributed = _imported("distributed", "dask")
+    distributed = imported_package("distributed", "dask")
     security = None if certificates is None else _security(distributed, certificates)
     if security is None:
         log.warning("labeller.scheduler = %r: whoever reaches this port can run programs as you; see labeller.tls", address)
@@ -150,19 +142,19 @@ def _security(distributed: ModuleType, certificates: Mapping[str, Path]) -> Any:
     return distributed.Security(require_encryption=True, tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key)
 
 
-def slurm_executor(
-    settings: Mapping[str, Any], max_jobs: int, timeout: float | None, keep_failed: Path | None, logs: Path
+def queue_executor(
+    kind: str, settings: Mapping[str, Any], max_labels: int, timeout: float | None, keep_failed: Path | None, logs: Path
 ) -> ClusterExecutor:
-    """An executor whose workers are Slurm jobs: none while there is nothing to do, one for each label up to `max_jobs`.
+    """An executor whose workers are batch jobs: none while there is nothing to do, as many as the labels need up to a limit.
 
     Parameters
     ----------
+    kind : "slurm", "pbs", "sge" or "lsf"
     settings : dict
-        Keyword arguments of dask_jobqueue.SLURMCluster: queue, account, cores, memory, walltime, job_script_prologue,
-        job_extra_directives, ... A job has one label at a time, which has all its cores: OMP_NUM_THREADS says how many,
-        unless the prologue sets it.
-    max_jobs : int
-        Jobs, and so labels, at a time.
+        Keys of `queues.JobShape`, and keyword arguments of dask_jobqueue's cluster: queue, account, memory, walltime,
+        job_script_prologue, job_extra_directives, ... OMP_NUM_THREADS is the cores of a task, unless the prologue sets it.
+    max_labels : int
+        Labels at a time.
     timeout, keep_failed
         As of `ClusterExecutor`.
     logs : Path
@@ -173,32 +165,29 @@ def slurm_executor(
     ConfigError
         If dask-jobqueue is not installed, or does not take the settings.
     """
-    distributed, jobqueue = _imported("distributed", "slurm"), _imported("dask_jobqueue", "slurm")
-    dask, _ = _imported("dask", "slurm"), _imported("cryptography", "slurm")  # the latter makes the certificates
-    given = checked_slurm(settings)
-    cores = int(given.pop("cores", 1))
-    # Dask's nanny would say 1; what the environment or the submitting process says is not for this job
-    given["job_script_prologue"] = [f"export OMP_NUM_THREADS={cores}", *given.get("job_script_prologue", ())]
-    given = {"log_directory": str(logs), "job_cpu": cores, **given}
-    given["scheduler_options"] = _scheduler_options(distributed, given)
+    distributed, jobqueue = imported_package("distributed", kind), imported_package("dask_jobqueue", kind)
+    dask, _ = imported_package("dask", kind), imported_package("cryptography", kind)  # the latter makes the certificates
+    given = cluster_arguments(kind, settings)
+    n_jobs = -(-max_labels // given["processes"])
+    given = {"log_directory": str(logs), **given, "scheduler_options": _scheduler_options(distributed, given)}
     given = {"shared_temp_directory": str(private_folder(logs / SECRETS)), **given}
     resources = ExitStack()
     try:
         with dask.config.set(NO_ROUTES):
-            cluster = jobqueue.SLURMCluster(
-                cores=1, processes=1, worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR,
-                security=True, **given,
-            )  # fmt: skip
+            cluster = getattr(jobqueue, CLASSES[kind])(
+                worker_command="mlpot.labellers.cluster_worker", silence_logs=logging.ERROR, security=True, **given
+            )
         resources.callback(cluster.close)
-        _check_job(cluster.job_script())
-        cluster.adapt(minimum_jobs=0, maximum_jobs=max_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
+        if kind == "slurm":
+            _check_job(cluster.job_script())
+        cluster.adapt(minimum_jobs=0, maximum_jobs=n_jobs, target_duration=EAGER, wait_count=IDLE_CHECKS)
         client = distributed.Client(cluster, set_as_default=False)
         resources.callback(client.close)
         executor = ClusterExecutor(client, timeout, keep_failed, resources)
-        resources.enter_context(JobWatch(cluster, executor.drop))
+        resources.enter_context(JobWatch(kind, cluster, executor.drop))
     except (OSError, ValueError, TypeError, RuntimeError, subprocess.SubprocessError) as error:
         resources.close()
-        raise ConfigError(f"labeller.slurm = {dict(settings)!r}: no cluster can be made of it: {error}") from error
+        raise ConfigError(f"labeller.{kind} = {dict(settings)!r}: no cluster can be made of it: {error}") from error
     return executor
 
 
@@ -216,34 +205,3 @@ def _check_job(script: str) -> None:
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=CONNECT_SECONDS)
     if done.returncode:
         raise RuntimeError(f"Slurm refuses such a job: {done.stderr.strip()}")
-
-
-def checked_slurm(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of SLURMCluster, if it knows them and mlpot leaves them to the user.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
-    """
-    job = _imported("dask_jobqueue", "slurm").SLURMCluster.job_cls
-    named = [name for kind in job.__mro__ for name in signature(kind.__init__).parameters]
-    known = sorted({*named, *CLUSTER_KEYS} - OWN_KEYS)
-    for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"labeller.slurm.{key}: unknown key; {hint}")
-    if "memory" not in settings:
-        raise ConfigError('labeller.slurm.memory: missing; add what a label needs, such as memory = "8GB"')
-    return dict(settings)
-
-
-def _imported(module: str, choice: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"labeller.executor = {choice!r}: {module} cannot be imported ({error}); "
-            f"pip install 'mlpot[cluster]' or pip install {PACKAGES[module]}"
-        ) from error

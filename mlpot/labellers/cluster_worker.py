@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from ..processes import marked
 from .cluster import GUARDIAN
 
 LOOK_SECONDS = 1.0
@@ -27,20 +27,9 @@ def main() -> None:
     status = subprocess.call(command, env={**os.environ, GUARDIAN: str(os.getpid())})
     looks = 0
     while looks < QUIET_LOOKS:
-        looks = 0 if _marked(mark.encode()) else looks + 1
+        looks = 0 if marked(mark) else looks + 1
         time.sleep(LOOK_SECONDS)
     sys.exit(status)
-
-
-def _marked(mark: bytes) -> bool:
-    """Whether a process that inherited a line of the environment is alive."""
-    for file in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in file.read_bytes().split(b"\0"):
-                return True
-        except OSError:  # of another user, or just gone
-            continue
-    return False
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from ase import Atoms
 from ase.calculators.espresso import Espresso, EspressoProfile, EspressoTemplate
 from ase.io import read
 
+from ..durable import write_text
 from ..errors import ConfigError, LabelError
+from . import last_words
+from .espresso_density import Densities
+from .espresso_input import Setup, checked, checked_hubbard, input_text
 from .protocol import check_geometry
 
-PROMISED = {"calculation": "scf", "tprnfor": True, "tstress": True}
+PREFIX = "mlpot"
 NOT_CONVERGED = "convergence NOT achieved"
 DONE = "JOB DONE."
 THRESHOLD = re.compile(r"scf convergence threshold\s*=\s*(\S+)")
@@ -33,6 +37,8 @@ def espresso(
     kpts: Sequence[int] | Sequence[Sequence[float]] | None = None,
     koffset: Sequence[int] = (0, 0, 0),
     input_data: Mapping[str, Any] | None = None,
+    hubbard: Mapping[str, Any] | None = None,
+    density_dir: str | None = None,
     command: str = "pw.x",
 ) -> Espresso:
     """An ASE calculator of energy, forces and stress, with nothing left to configuration files or the environment.
@@ -42,52 +48,61 @@ def espresso(
     pseudo_dir : str
         Absolute path of the folder with the pseudopotentials.
     pseudopotentials : dict
-        File name by chemical symbol.
+        File name by chemical symbol. Their order is what indices such as that of `Hubbard_U(1)` count.
     kpts : list
         [n1, n2, n3], a Monkhorst-Pack grid; or a list of [k1, k2, k3, weight] in crystal coordinates. There is no default:
         which is right depends on the cell.
     koffset : list
         0 or 1 for each direction: whether a grid is shifted by half a step.
     input_data : dict
-        Of the namelists of pw.x, flat or by section: ecutwfc (Ry) at least.
+        Of the namelists of pw.x, flat or by section: ecutwfc (Ry) at least. What counts species may be a table by symbol:
+        Hubbard_U = {"Fe": 4.6}, starting_magnetization = {"Fe": 0.5}. All of it reaches pw.x, or is an error.
+    hubbard : dict
+        The card HUBBARD of pw.x 7.1 and later: {"projectors": "ortho-atomic", "lines": ["U Fe-3d 4.6"]}. Lines of elements
+        that a structure does not have are left out there.
+    density_dir : str
+        Absolute path of a folder in which densities are kept; the SCF of a label starts from that of the nearest structure,
+        where one is near enough to be of use (relaxations, strains, phonons).
     command : str
         One process by default; "mpiexec -n 4 pw.x" for more.
+
+    Notes
+    -----
+    Spins begin as the moments of the structure (`initial_magmoms`, Bohr magnetons), or as starting_magnetization says.
 
     Raises
     ------
     ConfigError
-        For a parameter that is missing or cannot be right.
+        For a parameter that is missing or cannot be right; at a label also for what does not fit its structure.
     """
-    data = _flat(input_data or {})
-    if kpts is None:
-        raise ConfigError(
-            "labeller.parameters.kpts: missing; add a grid such as [3, 3, 3], or a list of [k1, k2, k3, weight]: energies and "
-            "forces depend on it"
-        )
-    if "ecutwfc" not in data:
-        raise ConfigError("labeller.parameters.input_data.ecutwfc: missing; add the cutoff of the plane waves, Ry")
-    for name, value in PROMISED.items():
-        if data.get(name, value) != value:
-            raise ConfigError(f"labeller.parameters.input_data.{name} = {data[name]!r}: must be {value!r} for a label")
+    symbols = list(pseudopotentials)
+    data = checked(input_data or {}, symbols)
     _check_files(command, pseudo_dir, pseudopotentials)
-    grid, offset = _kpoints(kpts, koffset)
-    return _Espresso(
-        profile=EspressoProfile(command, pseudo_dir),
-        pseudopotentials=dict(pseudopotentials),
-        input_data={**data, **PROMISED},
-        kpts=grid,
-        koffset=offset,
-    )
+    data["control"] |= {"outdir": "./", "prefix": PREFIX}  # else ESPRESSO_TMPDIR, which all labels would share
+    setup = Setup(pseudo_dir, dict(pseudopotentials), data, *_kpoints(kpts, koffset), checked_hubbard(hubbard, symbols))
+    return _Espresso(EspressoProfile(command, pseudo_dir), setup, _densities(density_dir, data))
 
 
 class _Template(EspressoTemplate):
     """pw.x that is believed only when it says that it has converged."""
 
+    def __init__(self, setup: Setup, densities: Densities | None):
+        super().__init__()
+        self.setup, self.densities = setup, densities
+
+    def write_input(self, profile, directory, atoms, parameters, properties) -> None:
+        taken = self.densities is not None and self.densities.take(self.setup, atoms, Path(directory, f"{PREFIX}.save"))
+        start = {"electrons": {"startingpot": "file"}} if taken else None
+        write_text(Path(directory, self.inputname), input_text(atoms, self.setup, start))
+
     def execute(self, directory, profile) -> None:
         try:
             super().execute(directory, profile)
         except Exception as error:
-            raise LabelError(f"{profile.command}: {_last_words(Path(directory, self.outputname))} ({error})") from error
+            said = _last_words(Path(directory, self.outputname))
+            complaint = last_words.of_file(Path(directory, self.errorname))
+            complaint = f"; it complained: {complaint}" if complaint else ""
+            raise LabelError(f"{profile.command}: {said} ({error}){complaint}") from error
 
     def read_results(self, directory) -> dict[str, Any]:
         output = Path(directory, self.outputname)
@@ -111,15 +126,17 @@ class _Espresso(Espresso):
 
     code: str | None = None
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.template = _Template()
+    def __init__(self, profile: EspressoProfile, setup: Setup, densities: Densities | None):
+        super().__init__(profile=profile)
+        self.template = _Template(setup, densities)
 
     def calculate(self, atoms: Atoms, properties, system_changes) -> None:
         """As ASE does, and compare the structure in the output with the one that was sent."""
         super().calculate(atoms, properties, system_changes)
         check_geometry(atoms, self.results.pop("structure"), "the output of pw.x")
         self.code = self.results.pop("code")
+        if self.template.densities is not None:
+            self.template.densities.keep(self.template.setup, atoms, Path(self.directory, f"{PREFIX}.save"))
 
 
 def _check_accuracy(text: str) -> None:
@@ -131,12 +148,15 @@ def _check_accuracy(text: str) -> None:
         raise LabelError(f"pw.x: {NOT_CONVERGED}: accuracy {accuracies[-1]} Ry, threshold {threshold[1]} Ry")
 
 
-def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Namelists without their sections."""
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        flat |= {k.lower(): v for k, v in value.items()} if isinstance(value, Mapping) else {name.lower(): value}
-    return flat
+def _densities(folder: str | None, data: Mapping[str, Mapping[str, Any]]) -> Densities | None:
+    if folder is None:
+        return None
+    here = f"labeller.parameters.density_dir = {folder!r}"
+    if not Path(folder).is_absolute():
+        raise ConfigError(f"{here}: must be an absolute path")
+    if "startingpot" in data["electrons"]:
+        raise ConfigError(f"{here}: decides how the SCF starts; remove input_data.startingpot, or density_dir")
+    return Densities(Path(folder))
 
 
 def _check_files(command: str, pseudo_dir: str, pseudopotentials: Mapping[str, str]) -> None:
@@ -154,7 +174,12 @@ def _check_files(command: str, pseudo_dir: str, pseudopotentials: Mapping[str, s
 
 
 def _kpoints(kpts: Any, koffset: Sequence[int]) -> tuple[Any, tuple[int, ...] | None]:
-    """Grid or list as ASE's writer takes them."""
+    """Grid and shift; or points and None."""
+    if kpts is None:
+        raise ConfigError(
+            "labeller.parameters.kpts: missing; add a grid such as [3, 3, 3], or a list of [k1, k2, k3, weight]: energies and "
+            "forces depend on it"
+        )
     grid = np.asarray(kpts, float)
     if grid.shape == (3,) and np.all(grid == grid.astype(int)) and np.all(grid > 0):
         return tuple(int(n) for n in grid), tuple(int(n) for n in koffset)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, LabelError
-from ..processes import identity
+from ..processes import end_descendants, end_marked, identity
 from . import failures, scratch
 
 PRELOADED = ("mlpot.labellers.calculator", "mlpot.labellers.inbox")
 LOG_TAIL, LOG_KEPT = 1500, 1_000_000
 """Bytes of a failed worker's output that its error carries, and that are kept when failures are kept."""
+MARK = "MLPOT_LABEL"
+"""Which worker a process belongs to, in the environment of all that it starts."""
 EXIT_SECONDS = 5.0
 """How long a worker that has answered may take to end."""
 # The import path goes in by hand: PYTHONPATH would reach every Python program that a calculator starts.
@@ -42,12 +45,13 @@ class _Worker:
         self._answers, sink = os.pipe()
         self._log = tempfile.TemporaryFile()  # has no name: nothing is left when this process is killed
         self._end = ""
+        self._mark = f"{MARK}={os.getpid()}-{secrets.token_hex(8)}"
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, json.dumps(list(path)), str(os.getpid()), str(source), str(sink),
                 *preload], stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-                pass_fds=(source, sink), start_new_session=True, env={**os.environ, scratch.OWNED: str(os.getpid())},
-                cwd=home,
+                pass_fds=(source, sink), start_new_session=True, cwd=home,
+                env={**os.environ, scratch.OWNED: str(os.getpid()), MARK: self._mark.partition("=")[2]},
             )  # fmt: skip
         except OSError:
             os.close(self._tasks)
@@ -80,7 +84,7 @@ class _Worker:
             raise LabelError(self._obituary(self._await_end())) from error
         if succeeded:
             return value
-        value.add_note(f"output of the labelling process:\n{self.output()}")
+        failures.note_output(value, self.output())
         raise value
 
     def _exchange(self, data: bytes) -> bytes:
@@ -115,10 +119,16 @@ class _Worker:
         return os.pread(self._log.fileno(), n_bytes, max(0, size - n_bytes)).decode(errors="replace").strip()
 
     def kill(self, why: str) -> None:
-        """End the process and its children at once."""
+        """End the process and all that it has started at once, also what has left its session.
+
+        As long as the worker lives it is the parent of all of it; what a worker that has crashed has left is found by its mark.
+        """
         self._end = self._end or why
+        if self.process.returncode is None:
+            end_descendants(self.process.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        end_marked(self._mark)
 
     def dismiss(self) -> None:
         """Let a worker go, idle or done."""

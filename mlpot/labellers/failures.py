@@ -19,11 +19,12 @@ from typing import Any
 from ase import Atoms
 
 from ..durable import write_text
+from . import last_words
 
 KEPT_BYTES = 20_000_000
 """Of the scratch files of a try: inputs, outputs and logs; wave functions and densities are larger."""
 UNNAMED = "failed-"
-FILES, PROCESS = "files: ", "process: "
+FILES, PROCESS, OUTPUT = "files: ", "process: ", "output of the labelling process:\n"
 """What notes on an error begin with; notes travel with it from host to host."""
 LOG_BYTES = 6000
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Try:
         files = files_of(error)
         notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith((FILES, PROCESS))]
         said = str(error) or type(error).__name__
+        printed = last_words.tail(_note(error, OUTPUT) or "")
+        said += f"; it printed: {printed}" if printed else ""
         return cls(said, settings, "\n".join(notes)[-LOG_BYTES:], None if files is None else str(files))
 
 
@@ -95,6 +98,11 @@ def files_of(error: BaseException) -> Path | None:
     """Where the files of a failed task are, if they were kept."""
     note = _note(error, FILES)
     return None if note is None else Path(note)
+
+
+def note_output(error: BaseException, output: str) -> None:
+    """Let an error say what the process that raised it has printed."""
+    error.add_note(f"{OUTPUT}{output}")
 
 
 def note_process(error: BaseException, process: dict) -> None:

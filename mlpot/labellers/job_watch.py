@@ -8,14 +8,35 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
+import re
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+LISTS = {
+    "slurm": ["squeue", "--user={uid}", "--noheader", "--format=%A %T %r"],
+    "pbs": ["qstat", "-u", "{user}"],
+    "sge": ["qstat", "-u", "{user}"],
+    "lsf": ["bjobs", "-noheader", "-o", "jobid"],
+}
+"""Commands whose lines begin with the numbers of this user's jobs."""
+NEVER = {
+    "PartitionTimeLimit": "walltime", "PartitionNodeLimit": "nodes", "QOSMaxWallDurationPerJobLimit": "walltime",
+    "AssocMaxWallDurationPerJobLimit": "walltime", "BadConstraints": "constraint", "InvalidQOS": "qos", "InvalidAccount": "account",
+    "QOSMaxNodePerJobLimit": "nodes", "QOSMaxCpuPerJobLimit": "tasks", "QOSMaxMemoryPerJob": "memory", "QOSMaxGRESPerJob": "gpus",
+    "AssocMaxNodePerJobLimit": "nodes", "AssocMaxCpuPerJobLimit": "tasks", "QOSNotAllowed": "qos",
+    "PartitionConfig": "walltime, nodes or memory",
+    "JobHeldAdmin": "", "JobHeldUser": "", "launch_failed_requeued_held": "job_script_prologue",
+}  # fmt: skip
+"""Slurm's reasons for which a job waits for ever, and which key would have to be another."""
+LOOKS_IN_VAIN = 3
+"""In a row, in which no worker is there and all jobs wait for ever, before the cluster is given up."""
 LOOK_SECONDS, COMMAND_SECONDS = 15.0, 60.0
 MOST_LOST = 10
 """Jobs that end before their worker is there, one after the other, before the cluster is given up."""
+JOB = re.compile(r"\s*(\d+)\S*\s*(.*)")
 log = logging.getLogger(__name__)
 
 
@@ -24,14 +45,16 @@ class JobWatch:
 
     Parameters
     ----------
-    cluster : dask_jobqueue.SLURMCluster
+    kind : "slurm", "pbs", "sge" or "lsf"
+    cluster : dask_jobqueue.JobQueueCluster
     give_up : callable
         Called when jobs do nothing but end.
     """
 
-    def __init__(self, cluster: Any, give_up: Callable[[], None]):
-        self._cluster, self._give_up = cluster, give_up
-        self._n_lost = 0
+    def __init__(self, kind: str, cluster: Any, give_up: Callable[[], None]):
+        self._kind, self._cluster, self._give_up = kind, cluster, give_up
+        self._n_lost = self._in_vain = 0
+        self._told: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -51,9 +74,12 @@ class JobWatch:
             try:
                 self.look()
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                log.warning("Slurm does not do what it should; trying again: %s", error)
+                log.warning("the queue does not do what it should; trying again: %s", error)
             if self._n_lost > MOST_LOST:
                 log.error("%d jobs ended before their worker was there; see what they printed", self._n_lost)
+                return self._give_up()
+            if self._in_vain >= LOOKS_IN_VAIN:
+                log.error("no job can start; change the settings of labeller.%s and --resume", self._kind)
                 return self._give_up()
 
     def look(self) -> None:
@@ -62,29 +88,40 @@ class JobWatch:
         Raises
         ------
         OSError, RuntimeError, subprocess.SubprocessError
-            If Slurm's commands fail.
+            If the commands of the queue fail.
         """
         seen = dict(self._cluster.workers)  # before the queue is read: a job submitted after that is not lost
-        listed = subprocess.run(
-            ["squeue", f"--user={os.getuid()}", "--noheader", "--format=%A"],
-            capture_output=True, text=True, check=True, timeout=COMMAND_SECONDS,
-        )  # fmt: skip
-        self._cluster.sync(self._replace, seen, set(listed.stdout.split()))
+        user = {"uid": os.getuid(), "user": pwd.getpwuid(os.getuid()).pw_name}
+        command = [word.format(**user) for word in LISTS[self._kind]]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_SECONDS)
+        queue = {found[1]: found[2].split() for line in listed.stdout.splitlines() if (found := JOB.match(line))}
+        self._cluster.sync(self._replace, seen, queue)
 
-    async def _replace(self, seen: dict, queue: set[str]) -> None:
+    async def _replace(self, seen: dict, queue: Mapping[str, list[str]]) -> None:
         cluster = self._cluster
         present = {str(worker.name) for worker in cluster.scheduler.workers.values()}
-        lost = [
-            name
-            for name, job in seen.items()
-            if cluster.workers.get(name) is job and str(name) not in present and job.job_id not in queue
-        ]
+        absent = [name for name in seen if not any(worker == str(name) or worker.startswith(f"{name}-") for worker in present)]
+        lost = [name for name in absent if cluster.workers.get(name) is seen[name] and seen[name].job_id not in queue]
         self._n_lost = 0 if present else self._n_lost + sum(seen[name].job_id is not None for name in lost)
         for name in lost:
             log.warning("job %s of %s has gone, or was never taken; submitting another", seen[name].job_id, name)
             _write_off(cluster.workers.pop(name))
+        stuck = [job.job_id for job in seen.values() if self._kind == "slurm" and self._is_stuck(job.job_id, queue)]
+        self._in_vain = self._in_vain + 1 if stuck and not present and len(stuck) == len(seen) else 0
         if lost:
             await cluster._correct_state()
+
+    def _is_stuck(self, job: str | None, queue: Mapping[str, list[str]]) -> bool:
+        """Whether Slurm says that a job will never start; it is told once."""
+        state, *reasons = queue.get(job, ["?"]) if job is not None else ["?"]
+        reason = "".join(reasons).strip("()")
+        if state != "PENDING" or reason not in NEVER:
+            return False
+        if job not in self._told:
+            self._told.add(job)
+            change = f"; change labeller.slurm.{NEVER[reason]}" if NEVER[reason] else "; scontrol release it"
+            log.error("job %s cannot start: %s%s", job, reason, change)
+        return True
 
 
 def _write_off(job: Any) -> None:

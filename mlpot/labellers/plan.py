@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 from .calculator import DEFAULT_CALCULATOR, CalculatorLabeller
-from .cluster import checked_slurm, dask_executor, slurm_executor
+from .cluster import dask_executor, queue_executor
 from .executor import SubprocessExecutor
 from .given import GivenLabeller, InThisProcess, why_not_elsewhere
 from .protocol import NET_FORCE_TOLERANCE
+from .queues import CLASSES, checked_jobs
 
 FAILED, JOB_LOGS = "failed", "jobs"
-"""In the run folder: records of labels that failed, and what Slurm jobs print."""
+"""In the run folder: records of labels that failed, and what batch jobs print."""
 log = logging.getLogger(__name__)
 
 
@@ -40,15 +41,15 @@ class LabellingPlan:
         What a run does without a label that it wanted.
     net_force_tolerance : float or None
         eV/A per atom; None switches the check off.
-    executor : "local", "dask" or "slurm"
+    executor : "local", "dask", "slurm", "pbs", "sge" or "lsf"
     workers : int
         Labels at a time; on a Dask cluster its workers decide.
     scheduler : str or None
         Address of the Dask scheduler.
     tls : dict
         Files "ca", "certificate" and "key" with which it is talked to; empty: openly.
-    slurm : dict
-        Keyword arguments of dask_jobqueue.SLURMCluster.
+    slurm, pbs, sge, lsf : dict
+        What jobs of that batch system are like: keys of `queues.JobShape`, and keyword arguments of dask_jobqueue's cluster.
     given : ase.calculators.calculator.Calculator or None
         Made already; `calculator` is the path of its class then.
     """
@@ -60,11 +61,14 @@ class LabellingPlan:
     fallback: dict[str, Any] = field(default_factory=dict)
     on_failure: Literal["stop", "go on"] = "stop"
     net_force_tolerance: float | None = NET_FORCE_TOLERANCE
-    executor: Literal["local", "dask", "slurm"] = "local"
+    executor: Literal["local", "dask", "slurm", "pbs", "sge", "lsf"] = "local"
     workers: int = 1
     scheduler: str | None = None
     tls: dict[str, str] = field(default_factory=dict)
     slurm: dict[str, Any] = field(default_factory=dict)
+    pbs: dict[str, Any] = field(default_factory=dict)
+    sge: dict[str, Any] = field(default_factory=dict)
+    lsf: dict[str, Any] = field(default_factory=dict)
     given: Any = None
 
     @property
@@ -91,8 +95,8 @@ class LabellingPlan:
             raise ConfigError(
                 'labeller.scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"'
             )
-        if self.executor == "slurm":
-            checked_slurm(self.slurm)
+        if self.executor in CLASSES:
+            checked_jobs(self.executor, getattr(self, self.executor))
         for labeller in filter(None, (self.labeller, self.fallback_labeller)):
             labeller.check()
 
@@ -115,4 +119,5 @@ class LabellingPlan:
         if self.executor == "dask":
             certificates = {name: Path(file).expanduser() for name, file in self.tls.items()} or None
             return dask_executor(self.scheduler, self.timeout, folder / FAILED, certificates)
-        return slurm_executor(self.slurm, self.workers, self.timeout, folder / FAILED, folder / JOB_LOGS)
+        jobs = getattr(self, self.executor)
+        return queue_executor(self.executor, jobs, self.workers, self.timeout, folder / FAILED, folder / JOB_LOGS)

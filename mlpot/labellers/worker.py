@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import LabelError
-from ..processes import is_alive
+from ..processes import adopt_orphans, end_descendants, is_alive
 
 GRACE_SECONDS = 5
 """An orphaned worker ends itself this long after the limit that its executor would have enforced."""
@@ -33,6 +33,7 @@ def main() -> None:
 
     Arguments of the program: pid of the parent, file descriptors of two pipes, modules to import beforehand.
     """
+    adopt_orphans()
     parent, source, sink = (int(argument) for argument in sys.argv[1:4])
     for descriptor in (source, sink):
         # a program that the calculator starts must not hold the pipes open after this process is gone
@@ -47,7 +48,11 @@ def main() -> None:
     # A task that has not begun when its simulation is killed is left to the one that resumes.
     if not data or os.getppid() != parent:
         return
+    pid = os.getpid()
     answer = _run(data, parent)
+    if os.getpid() != pid:  # the task has forked; only the worker itself speaks for it
+        os._exit(0)
+    end_descendants(pid)
     # nobody listens any more when the simulation was killed meanwhile; the result is in the inbox then
     with suppress(BrokenPipeError), os.fdopen(sink, "wb") as pipe:
         pipe.write(answer)
@@ -71,6 +76,7 @@ def _end_with(parent: int, guardian: dict) -> None:
     """End this process, and all that it started, when parent and guardian are gone: nobody else would, on a cluster."""
     while os.getppid() == parent or is_alive(guardian):
         time.sleep(LOOK_SECONDS)
+    end_descendants(os.getpid())
     os.killpg(0, signal.SIGKILL)
 
 

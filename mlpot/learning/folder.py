@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..durable import remove_leftovers, write_text
-from ..errors import RunFolderError
+from ..errors import MlpotError, RunFolderError, quoted
 from ..labellers import claims
 from ..processes import identity, is_alive
 from .store import FILE as LABELS
@@ -96,6 +98,22 @@ class RunFolder:
         text = json.dumps(_encode(state))
         with speaking(self.path / STATE):
             write_text(self.path / STATE, text)
+
+    @contextmanager
+    def taking_state(self) -> Iterator[None]:
+        """Whatever goes wrong in the block because the state is not as a run writes it is RunFolderError."""
+        try:
+            yield
+        except MlpotError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            file = self.path / STATE
+            if not file.exists():
+                raise
+            raise RunFolderError(
+                f"{file}: is not as a run writes it ({type(error).__name__}: {quoted(error)}); restore it from a backup, or delete "
+                "it and --resume: the run then begins again and uses the labels that it has"
+            ) from error
 
     def load_state(self) -> dict[str, Any] | None:
         """The last state saved, or None when the run ended before its first.

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..units import HOUR
 from .campaign import Answer, Campaign
+from .deadline import Deadline
 from .folder import GrowingFile
 from .record import LOG, LOG_COLUMNS, Step
 from .verdict import Convergence, Look, Verdict
@@ -38,6 +39,7 @@ class RunSettings:
     cores_per_label : int
     at_once : int
         Labels of different walkers that are calculated at the same time, before the others look again.
+    deadline : Deadline
     """
 
     interval: int = 10
@@ -48,6 +50,7 @@ class RunSettings:
     max_wall_hours: float | None = None
     cores_per_label: int = 1
     at_once: int = 1
+    deadline: Deadline = field(default_factory=Deadline)
 
 
 @dataclass(frozen=True)

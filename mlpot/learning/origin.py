@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import platform
 import subprocess
 import time
@@ -17,6 +19,7 @@ from .store import speaking
 
 CONFIG, ENVIRONMENT = "config.toml", "environment.json"
 PACKAGES = ("numpy", "scipy", "ase", "h5py")
+log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -43,10 +46,21 @@ def keep_origin(folder: Path, text: str, calculator: str) -> None:
         kept = configurations(folder)
         if not kept or kept[-1].read_text(encoding="utf-8") != text:
             write_text(folder / _config_name(len(kept) + 1), text)
-        starts = environments(folder)
+        starts = _known_starts(folder)
         now = environment([calculator])
         if not starts or {**starts[-1], "at": None} != {**now, "at": None}:
             write_text(folder / ENVIRONMENT, json.dumps([*starts, now], indent=1))
+
+
+def _known_starts(folder: Path) -> list[dict[str, Any]]:
+    """`environments`; a file that cannot be read is put aside, for a run does not need it to go on."""
+    try:
+        return environments(folder)
+    except RunFolderError as error:
+        aside = folder / f"{ENVIRONMENT}.unreadable"
+        log.warning("%s; kept as %s", error, aside)
+        os.replace(folder / ENVIRONMENT, aside)
+        return []
 
 
 def configurations(folder: Path) -> list[Path]:

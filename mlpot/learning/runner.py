@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ..errors import ExplodedError
 from .campaign import Campaign
+from .deadline import OutOfTime
 from .events import BudgetSpent
 from .journal import Journal, RunSettings
 from .record import TRAJECTORY, Step, frame_text
@@ -55,21 +56,30 @@ class LearningRun:
     def run(self) -> str:
         """Run to the last step of all walkers, or to an earlier end; what that was.
 
-        "finished"; "budget" when a label was needed that `max_labels` did not allow, or time was up; "converged" when there
-        was nothing more to learn, or all walkers were relaxations that have ended. `verdict` says what the result is worth.
+        "finished"; "deadline" when its time is over or a signal asks it to end; "budget" when a label was needed that
+        `max_labels` did not allow, or a budget of hours was spent; "converged" when there was nothing more to learn, or all
+        walkers were relaxations that have ended. `verdict` says what the result is worth.
 
         Raises
         ------
         ExplodedError
             If a simulation blows up: state.json then has the status "exploded" and is otherwise the last checkpoint.
         """
+        self.campaign.source.interrupt = self.settings.deadline.check
         try:
-            self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
+            with self.campaign.folder.taking_state():
+                self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
             status = self._rounds()
-            self.journal.settle_queue(wait=True)
+            if status != "deadline":
+                self.journal.settle_queue(wait=True)
             self.verdict = self._conclude()
             self._checkpoint(status)
             return status
+        except OutOfTime as end:  # the step that waits for a label is done again
+            log.warning("%s", end)
+            self.verdict = self._conclude(wanted=True)
+            self.journal.mark("deadline", self.verdict)
+            return "deadline"
         except BudgetSpent as end:
             log.warning("%s", end)
             self.campaign.wait_for_queue()
@@ -105,6 +115,9 @@ class LearningRun:
     def _rounds(self) -> str:
         """Rounds until the end; why it ended."""
         while active := [walker for walker in self.walkers if not walker.is_done]:
+            if self.settings.deadline.is_over:
+                log.warning("%s", self.settings.deadline.why)
+                return "deadline"
             n_labels = self.campaign.learner.n_labels
             self.journal.settle_queue(wait=not self.settings.asynchronous)
             self._round(active)

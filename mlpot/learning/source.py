@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
@@ -110,6 +110,8 @@ class LabelSource:
         self.fallback = fallback or labeller
         self.failed = store.inbox.absolute().parent / FAILED
         self._requests: dict[str, _Request] = {}
+        self.interrupt: Callable[[], None] = lambda: None
+        """Called now and then while something is waited for; what it raises ends that."""
         with speaking(self.failed):
             failures.tidy(self.failed)
 
@@ -157,6 +159,7 @@ class LabelSource:
     def wait(self, key: str) -> Outcome:
         """What came of a request, when it is known; the others are looked after meanwhile."""
         while True:
+            self.interrupt()
             found = self.outcome(key)
             if found is not None:
                 return found
@@ -175,6 +178,7 @@ class LabelSource:
             if not watch.is_free():
                 log.info("waiting for a label that an earlier run has begun: %s", key[:12])
             while not watch.is_free():
+                self.interrupt()
                 time.sleep(POLL_SECONDS)
         self.store.collect_inbox()
 

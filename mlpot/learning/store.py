@@ -14,10 +14,11 @@ import ase.db.core
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from ase.db.row import AtomsRow
 
 from ..durable import atomic_write
-from ..errors import RunFolderError
+from ..errors import MlpotError, RunFolderError, quoted
 from ..labellers import inbox
 from ..labellers.protocol import Label, energy_doubt
 from ..structures import stress_voigt
@@ -121,13 +122,13 @@ class LabelStore:
 
     def get(self, key: str) -> StoredLabel:
         """The label under a key that is in the database."""
-        with speaking(self.file):
+        with _reading(self.file):
             row = self._db.get(id=self._ids[key])
-            return StoredLabel(row.id, key, row.toatoms())
+            return StoredLabel(row.id, key, _whole(row))
 
     def seconds(self, key: str) -> float:
         """Wall time that the label under a key took."""
-        with speaking(self.file):
+        with _reading(self.file):
             return float(self._db.get(id=self._ids[key]).key_value_pairs["label_seconds"])
 
     def frames(self) -> list[Atoms]:
@@ -176,14 +177,14 @@ class LabelStore:
     def _load(self) -> None:
         if not self.file.exists():
             return
-        try:
+        with _reading(self.file):
             rows = list(self._db.select(columns=["id", "key_value_pairs", "numbers", "energy"], sort="id"))
-            self._ids = {row.key_value_pairs["label_key"]: row.id for row in rows}
+            self._ids = {str(row.key_value_pairs["label_key"]): int(row.id) for row in rows}
+            if len(self._ids) < len(rows):
+                raise ValueError("two rows have the same label_key")
             self._energies.clear()
             for row in rows:
-                self._note_energy(row.numbers, row.energy)
-        except Exception as error:  # sqlite3 and ase.db raise many kinds
-            raise RunFolderError(f"{self.file}: cannot be read: {error}; restore it from a backup") from error
+                self._note_energy(np.array(row.numbers, int), float(row.energy))
 
     def _create(self) -> None:
         """Make an empty database in one step: ASE commits table by table; half of them cannot be opened."""
@@ -209,8 +210,11 @@ def read_rows(folder: str | Path) -> list[AtomsRow]:
     file = Path(folder) / FILE
     if not file.exists():
         return []
-    with speaking(file):
-        return list(_connect(file).select(sort="id"))
+    with _reading(file):
+        rows = list(_connect(file).select(sort="id"))
+        for row in rows:
+            _whole(row)
+        return rows
 
 
 def _composition(numbers: np.ndarray) -> bytes:
@@ -233,6 +237,37 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
     row: Any = AtomsRow(atoms)
     row.unique_id, row.ctime, row.user = key, ase.db.core.now(), None
     return row
+
+
+def _whole(row: AtomsRow) -> Atoms:
+    """The structure of a row with its results, or an exception that says what of it cannot be."""
+    atoms = row.toatoms()
+    n = len(atoms)
+    shapes: dict[str, tuple[int, ...]] = {"numbers": (n,), "positions": (n, 3), "cell": (3, 3), "pbc": (3,)}
+    shapes |= {"forces": (n, 3), "energy": ()}
+    values = {name: np.asarray(row[name], float) for name in shapes}
+    if "stress" in row:
+        shapes["stress"], values["stress"] = (6,), np.asarray(row["stress"], float)
+    for name, value in values.items():
+        if value.shape != shapes[name] or not np.all(np.isfinite(value)):
+            raise ValueError(f"the {name} of row {row.id} are not {shapes[name]} finite numbers")
+    if not np.all((atoms.numbers > 0) & (atoms.numbers < len(chemical_symbols))):
+        raise ValueError(f"the numbers of row {row.id} are no chemical elements")
+    if not isinstance(row.data, dict) or not isinstance(row.key_value_pairs, dict):
+        raise ValueError(f"data or key_value_pairs of row {row.id} are no tables")
+    return atoms
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with what a database says into RunFolderError."""
+    try:
+        yield
+    except MlpotError:
+        raise
+    except Exception as error:  # sqlite3 and ase.db raise many kinds
+        why = quoted(f"{type(error).__name__}: {error}", 200)
+        raise RunFolderError(f"{file}: cannot be read: {why}; restore it from a backup") from error
 
 
 @contextmanager

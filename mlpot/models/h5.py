@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,14 +56,19 @@ class Format:
             If the folder is missing, read-only or full; an older file is left as it was.
         """
         try:
+            # in memory first: HDF5 crashes when the disk is full while it closes a file
+            content = io.BytesIO()
+            with h5py.File(content, "w", userblock_size=SEAL_SIZE) as h5:
+                h5.attrs["format"] = self.name
+                h5.attrs["format_version"] = self.version
+                yield h5
             with atomic_write(file) as temporary:
-                with h5py.File(temporary, "w", userblock_size=SEAL_SIZE) as h5:
-                    h5.attrs["format"] = self.name
-                    h5.attrs["format_version"] = self.version
-                    yield h5
+                temporary.write_bytes(content.getbuffer())
                 seal(temporary)
+        except ModelFileError:
+            raise
         except OSError as error:
-            raise ModelFileError(f"{file}: cannot be written: {error}") from error
+            raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
 
     @contextmanager
     def reading(self, file: str | Path) -> Iterator[Stored]:

@@ -237,6 +237,7 @@ def in_words(run: Run) -> str:
         "finished": "finished: every walker made all its steps, or the server needed no more",
         "budget": "ended early: the budget of labels, wall or processor time was spent; raise it and --resume",
         "converged": "ended early: there was nothing more to learn, or all relaxations have ended",
+        "deadline": "ended early: the batch job was nearly over, or a signal asked for it; --resume goes on",
         "exploded": "stopped: a simulation has blown up; --resume goes on from the last checkpoint",
     }[status]
 

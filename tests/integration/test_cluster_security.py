@@ -11,7 +11,7 @@ from labelling import LJ, crystal
 
 from mlpot.errors import ConfigError
 from mlpot.labellers import cluster as module
-from mlpot.labellers.cluster import dask_executor, slurm_executor
+from mlpot.labellers.cluster import dask_executor, queue_executor
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.source import opened_source
 
@@ -45,7 +45,7 @@ def slurm_cluster(tmp_path, monkeypatch):
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
     monkeypatch.setattr(module, "_check_job", lambda script: scripts.append(script))
     scripts: list[str] = []
-    executor = slurm_executor({"memory": "500MB"}, 1, None, None, tmp_path)
+    executor = queue_executor("slurm", {"memory": "500MB"}, 1, None, None, tmp_path)
     yield executor._client, scripts
     executor.shutdown(wait=False)
 
@@ -80,7 +80,7 @@ def test_keys_are_for_their_owner(tmp_path, monkeypatch):
     secrets = tmp_path / module.SECRETS
     secrets.mkdir()
     (secrets / "left").write_text("a key")
-    slurm_executor({"memory": "500MB"}, 1, None, None, tmp_path).shutdown(wait=False)
+    queue_executor("slurm", {"memory": "500MB"}, 1, None, None, tmp_path).shutdown(wait=False)
     assert secrets.stat().st_mode & 0o077 == 0
     assert not (secrets / "left").exists()
 

@@ -1,6 +1,7 @@
 """Labels from Quantum ESPRESSO: forces and stress that are those of its energy, and an SCF that does not converge."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import mlpot
 from mlpot.config import learning_run, read_config
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labellers.espresso import espresso
 from mlpot.labellers.plan import LabellingPlan
 from mlpot.learning.source import opened_source
 from mlpot.learning.store import LabelStore
@@ -138,3 +140,65 @@ def test_silicon_is_learned_from_nothing(tmp_path, monkeypatch):
     assert np.mean(np.abs(errors)) < 0.12
     # few structures, few labels: of the right size is all that can be asked for
     assert 0.25 < np.sqrt(np.mean(np.square(errors)) / np.mean(np.square(deviations))) < 4
+
+
+IRON = {
+    "pseudo_dir": str(PSEUDO),
+    "pseudopotentials": {"Fe": "Fe.pz-nd-rrkjus.UPF"},
+    "kpts": [1, 1, 1],
+    "koffset": [1, 1, 1],
+    "input_data": {
+        "ecutwfc": 20, "ecutrho": 120, "occupations": "smearing", "degauss": 0.03, "nspin": 2, "conv_thr": 1e-6,
+        "mixing_beta": 0.3,
+    },
+}  # fmt: skip
+
+
+def output_of(parameters, atoms, folder):
+    """What pw.x printed, and the results."""
+    folder.mkdir()
+    atoms.calc = espresso(**parameters)
+    atoms.calc.directory = folder
+    atoms.get_potential_energy()
+    return (folder / "espresso.pwo").read_text(), atoms.calc.results
+
+
+@needs_espresso
+def test_spins_and_hubbard_parameters_reach_the_code(tmp_path):
+    atoms = bulk("Fe", cubic=True)
+    atoms.set_initial_magnetic_moments([2.0, 2.4])
+    parameters = {**IRON, "input_data": {**IRON["input_data"], "lda_plus_u": True, "Hubbard_U(1)": 3.0}}
+    text, results = output_of(parameters, atoms, tmp_path / "with_U")
+    assert re.search(r"Starting magnetic structure[\s\S]*Fe +0\.250\s+Fe1 +0\.300", text)
+    assert float(re.findall(r"total magnetization += +(\S+)", text)[-1]) > 2
+    assert text.count("Hubbard energy") >= 1
+    _, plain = output_of(IRON, atoms, tmp_path / "without_U")
+    assert abs(plain["energy"] - results["energy"]) > 0.1
+
+
+@needs_espresso
+def test_dispersion_reaches_the_code(tmp_path):
+    with_d2 = {**PARAMETERS, "input_data": {**DATA, "vdw_corr": "grimme-d2"}}
+    text, results = output_of(with_d2, silicon(), tmp_path / "d2")
+    _, plain = output_of(PARAMETERS, silicon(), tmp_path / "without")
+    assert "Dispersion Correction" in text
+    assert results["energy"] < plain["energy"] - 0.1
+
+
+@needs_espresso
+def test_a_near_structure_starts_from_the_density_of_the_last(tmp_path):
+    parameters = {**PARAMETERS, "density_dir": str(tmp_path / "densities")}
+    strained, moved = silicon(), silicon()
+    strained.set_cell(strained.cell * 1.01, scale_atoms=True)
+    moved.positions[0] += 0.2
+    texts = []
+    for name, atoms in (("first", silicon()), ("strained", strained), ("moved", moved)):
+        text, results = output_of(parameters, atoms, tmp_path / name)
+        _, anew = output_of(PARAMETERS, atoms, tmp_path / f"{name}_anew")
+        assert results["energy"] == pytest.approx(anew["energy"], abs=1e-5)
+        texts.append(text)
+    assert ["initial density is read from file" in text for text in texts] == [False, True, False]
+    first = [float(re.search(r"estimated scf accuracy +< +(\S+)", text)[1]) for text in texts]
+    assert first[1] < 0.1 * first[0]  # Ry, after the first iteration
+    kept = [file.name for file in (tmp_path / "densities").rglob("*") if file.is_file()]
+    assert kept.count("structure.json") == 3 and not [name for name in kept if name.startswith("wfc")]

@@ -13,8 +13,9 @@ from labelling import has_ended
 
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import cluster_worker, failures, scratch
-from mlpot.labellers.cluster import GUARDIAN, checked_slurm, dask_executor
+from mlpot.labellers.cluster import GUARDIAN, dask_executor
 from mlpot.labellers.executor import SubprocessExecutor, run_alone
+from mlpot.labellers.queues import JobShape, checked_jobs
 from mlpot.processes import identity
 
 RUN_ALONE = """
@@ -41,7 +42,7 @@ def test_missing_packages_are_named(monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install 'mlpot\[cluster\]' or pip install distributed"):
         dask_executor("tcp://localhost:1", None, None)
     with pytest.raises(ConfigError, match="pip install dask-jobqueue"):
-        checked_slurm({"memory": "1GB"})
+        checked_jobs("slurm", {"memory": "1GB"})
 
 
 def test_settings_of_slurm():
@@ -54,10 +55,10 @@ def test_settings_of_slurm():
         "walltime": "1:00",
         "job_script_prologue": ["a"],
     }
-    assert checked_slurm(good) == good
+    assert checked_jobs("slurm", good) == JobShape(cores=8)
     for key in ("accuont", "processes", "python", "env_extra"):
         with pytest.raises(ConfigError, match=f"labeller.slurm.{key}: unknown key"):
-            checked_slurm({**good, key: 1})
+            checked_jobs("slurm", {**good, key: 1})
 
 
 def test_a_task_alone_returns_and_raises():

@@ -1,0 +1,43 @@
+"""The last lines that an electronic-structure code has printed, short enough and harmless for a message."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+from ..errors import printable
+
+LINES, MOST = 3, 300
+READ_BYTES = 20_000
+MOST_FILES = 1000
+COMPLAINTS = ("*.err", "*.stderr", "stderr*", "*.error", "CRASH")
+OUTPUTS = ("*.out", "*.log", "*.pwo", "*.stdout", "stdout*", "OUTCAR", "*.txt")
+
+
+def tail(text: str) -> str:
+    """The last lines of a text that are not empty, as one; control characters escaped, what is too long cut at its beginning."""
+    lines = [printable(line.strip()) for line in text.splitlines() if line.strip()]
+    said = " | ".join(lines[-LINES:])
+    return said if len(said) <= MOST else "..." + said[3 - MOST :]
+
+
+def of_file(file: Path) -> str:
+    """The last lines of a file; "" when it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - READ_BYTES))
+            return tail(stream.read(READ_BYTES).decode(errors="replace"))
+    except OSError:
+        return ""
+
+
+def of_folder(folder: Path) -> str:
+    """What the newest file for errors in a folder says, or else the newest output: with its name; "" when there is nothing."""
+    files = [file for file in islice(folder.rglob("*"), MOST_FILES) if file.is_file() and not file.is_symlink()]
+    for patterns in (COMPLAINTS, OUTPUTS):
+        named = [file for file in files if any(file.match(pattern) for pattern in patterns)]
+        for file in sorted(named, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+            if said := of_file(file):
+                return f"{printable(file.name)}: {said}"
+    return ""

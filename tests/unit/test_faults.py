@@ -1,0 +1,149 @@
+"""What the system refuses is one line, and a run goes on with --resume where labels and state are whole."""
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import ase.io
+import pytest
+from conftest import FAULTY, faulty_parameters, make_frames
+from learning_runs import crystal
+from typer.testing import CliRunner
+
+from mlpot.cli import app
+from mlpot.errors import RunFolderError, system_trouble
+from mlpot.learning.folder import read_state
+from mlpot.learning.store import LabelStore
+from mlpot.report import html
+
+FIT = """
+[data]
+train = "train.xyz"
+[model]
+preset = "fast"
+cutoff = 3.5
+[output]
+model = "model.h5"
+report = "report.html"
+"""
+LEARN = """
+[structure]
+file = "start.xyz"
+[dynamics]
+temperature_K = 100
+steps = {steps}
+[labeller]
+calculator = "{calculator}"
+parameters = {{ calls_file = "{calls}", parameters = {{ sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true }} }}
+[model]
+preset = "fast"
+cutoff = 3.5
+[output]
+folder = "run"
+"""
+
+
+def mlpot(folder, *words, limit=None, value=0):
+    """Exit code and all that was said."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
+    limited = None if limit is None else lambda: resource.setrlimit(limit, (value, value))
+    command = [sys.executable, "-m", "mlpot", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limited
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def work(tmp_path):
+    ase.io.write(tmp_path / "train.xyz", make_frames(4), format="extxyz")
+    ase.io.write(tmp_path / "start.xyz", crystal())
+    (tmp_path / "fit.toml").write_text(FIT)
+    write_learn(tmp_path, 4)
+    return tmp_path
+
+
+def write_learn(folder, steps):
+    assert "calls_file" in faulty_parameters("x")
+    (folder / "learn.toml").write_text(LEARN.format(steps=steps, calculator=FAULTY, calls=folder / "calls"))
+
+
+def is_one_line(said):
+    lines = [line for line in said.splitlines() if line.startswith("mlpot: ")]
+    return "Traceback" not in said and len(lines) == 1
+
+
+def test_a_disk_that_is_full_while_a_fit_is_written(work):
+    code, said = mlpot(work, "fit", "fit.toml", limit=resource.RLIMIT_FSIZE, value=3000)
+    assert code == 1 and is_one_line(said) and "model.h5: cannot be written" in said
+    assert {file.name for file in work.iterdir()} == {"train.xyz", "start.xyz", "fit.toml", "learn.toml"}
+
+
+def test_a_disk_that_is_full_while_a_report_is_written(work, monkeypatch):
+    def full(file, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(html, "write_text", full)
+    result = CliRunner().invoke(app, ["fit", "fit.toml"])
+    assert result.exit_code == 1
+    assert "mlpot: report.html: No space left on device; make room" in result.output
+    assert (work / "model.h5").exists() and not (work / "report.html").exists()
+
+
+def test_a_torn_environment_does_not_hold_up_a_run(work):
+    assert mlpot(work, "learn", "learn.toml")[0] == 0
+    text = (work / "run" / "environment.json").read_text()
+    (work / "run" / "environment.json").write_text(text[: len(text) // 2])
+    write_learn(work, 6)
+    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+    assert code == 0 and "Traceback" not in said, said
+    assert len(json.loads((work / "run" / "environment.json").read_text())) == 1
+    assert (work / "run" / "environment.json.unreadable").read_text() == text[: len(text) // 2]
+    assert read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6
+
+
+def test_a_wrong_cell_of_the_log_is_one_line(work):
+    assert mlpot(work, "learn", "learn.toml")[0] == 0
+    log = work / "run" / "log.csv"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([*lines[:-1], "x" + lines[-1][1:]]))
+    code, said = mlpot(work, "report", "run")
+    assert code == 1 and is_one_line(said) and "log.csv: cannot be read" in said
+
+
+def test_a_wrong_cell_of_the_labels_is_one_line(work):
+    import sqlite3
+
+    assert mlpot(work, "learn", "learn.toml")[0] == 0
+    with sqlite3.connect(work / "run" / "labels.db") as database:
+        database.execute("UPDATE systems SET forces = ? WHERE id = 1", (b"\xff" * 48,))
+    write_learn(work, 6)
+    for words in (("learn", "learn.toml", "--resume"), ("report", "run")):
+        code, said = mlpot(work, *words)
+        assert code == 1 and is_one_line(said) and "labels.db: cannot be read" in said, said
+    with pytest.raises(RunFolderError, match=r"labels\.db: cannot be read: .*restore it from a backup"):
+        LabelStore(work / "run").rows()
+
+
+def test_a_state_that_lacks_something_is_one_line(work):
+    assert mlpot(work, "learn", "learn.toml")[0] == 0
+    state = json.loads((work / "run" / "state.json").read_text())
+    for broken in ({**state, "walkers": [{}]}, {k: v for k, v in state.items() if k != "campaign"}, {**state, "files": 3}, {}):
+        (work / "run" / "state.json").write_text(json.dumps(broken))
+        code, said = mlpot(work, "learn", "learn.toml", "--resume")
+        assert code == 1 and is_one_line(said) and "state.json" in said, said
+    (work / "run" / "state.json").unlink()
+    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+    assert code == 0, said
+
+
+def test_the_remedy_is_told():
+    assert system_trouble(OSError(28, "No space left on device", "a\x1b")) == (
+        r"a\x1b: No space left on device; make room and do it again, a run with --resume"
+    )
+    assert "ulimit -n" in system_trouble(OSError(24, "Too many open files"))
+    assert "out of memory" in system_trouble(MemoryError())

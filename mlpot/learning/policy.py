@@ -29,9 +29,9 @@ KNOWN = 1e-4
 """A: a structure this close to a labelled one is not labelled again: at the stiffest bonds its forces differ by 0.005 eV/A."""
 ALARM = 2.0
 """Above this multiple of its limit, or in unknown territory, a label does not wait for the decorrelation time: unless structures
-that have just been learned are as uncertain, for then a label at once cannot help. Where the last label found its prediction
-within the limit although it was not expected to be, the square of this multiple counts: a molecule that vibrates is expected
-to be wrong at every turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
+that have just been learned are as uncertain, for then a label at once cannot help. For every label in a row that has found its
+prediction within the limit, this multiple is doubled, up to `EXTREME`: a molecule that vibrates is expected to be wrong at every
+turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
 and CO on Cu(111) at 500 K blew up with it."""
 DOUBTFUL = 0.5
 """An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
@@ -45,7 +45,7 @@ JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
-HOTTER = 1.25
+HOTTER = 1.15
 """Forces beyond this multiple of those in any labelled structure (root mean squares) make an automatic check due: they grow with the
 square root of the temperature, and what checks have shown of a cold crystal says little of a melt. A copper crystal that is heated
 through melting was not checked for half of its run before, while checks doubled their distance."""
@@ -314,9 +314,9 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
 
 def _alarm(history: History, limits: Limits) -> float:
     """Expected errors over their limits at which a label does not wait."""
-    last = history.recent[-1] if history.recent else None
-    was_right = last is not None and last.worst <= limits.force
-    return (ALARM**2 if was_right else ALARM) * max(1.0, _just_learned(history, limits))
+    wrong = [k for k, o in enumerate(reversed(history.recent)) if o.worst > limits.force]
+    n_right = wrong[0] if wrong else len(history.recent)
+    return min(ALARM ** (1 + n_right), EXTREME) * max(1.0, _just_learned(history, limits))
 
 
 def _just_learned(history: History, limits: Limits) -> float:

@@ -48,8 +48,9 @@ LEAST, MOST = 0.5, 10.0
 WIDENING = 2.0
 """n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
 larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. No more than `FADING` of them count."""
-TAILS = float(__import__("os").environ.get("MLT", 1.1))
-"""Factor on the deviations of forces for the tails of errors, which a likelihood that wild labels cannot bend does not see."""
+TAILS = 1.1
+"""Factor on the deviations of forces, for what few labels do not show of the tails of errors. Measured: without it the worst atom is
+beyond three deviations in 10 to 20 % of the frames of alloys, with 1.2 the forces on a nickel slab are within one in 96 %."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,15 @@ class History:
         structures : mapping of int to int
             In how many labelled structures an element occurs.
         """
-        found = {z: self._of_element(z) for z in sorted(structures)}
-        wider = {z: TAILS * widening(structures[z]) for z in found}
+        found = {z: self._of_element(z).times(TAILS * widening(n)) for z, n in sorted(structures.items())}
         everything = self._of_forces(lambda z: True, OPEN).factor
         return Calibration(
             force_scale=everything,
             energy_scale=self._factor([o.energy for o in self.recent], everything / OPEN),
             stress_scale=self._factor([o.stress for o in self.recent], everything / OPEN),
-            of_elements={z: law.factor * wider[z] for z, law in found.items()},
-            floors={z: law.floor * wider[z] for z, law in found.items()},
-            growths={z: law.growth * wider[z] for z, law in found.items()},
+            of_elements={z: law.factor for z, law in found.items()},
+            floors={z: law.floor for z, law in found.items()},
+            growths={z: law.growth for z, law in found.items()},
         )
 
     def _of_element(self, z: int) -> Law:

@@ -22,8 +22,8 @@ from ..structures import LabelledStructure, agrees, labelled
 from .distances import nearest
 from .history import History, Observation
 from .pace import Pace
-from .policy import HOTTER, LOOKS, Decision, Rules, Situation, Use, decide
-from .seen import Seen, compared
+from .policy import BEYOND, HOTTER, LOOKS, TOO_LARGE, Decision, Rules, Situation, Use, decide
+from .seen import Seen, compared, worst_ratio
 
 TELLING_MODEL = 3
 """Labels of a model whose deviations of forces are worth comparing with errors: with fewer they tell of the prior, not of data, and
@@ -90,6 +90,8 @@ class Lesson:
         Deviations of the forces predicted before, eV/A, as they were said.
     energy_error, max_force_error, stress_error : float or None
         Of the energy per atom (eV), the largest of a force component (eV/A), and of a stress component (eV/A^3).
+    worst_ratio : float or None
+        Error of the force on the worst atom over its deviation as it was said.
     """
 
     force_error: float | None
@@ -102,6 +104,7 @@ class Lesson:
     energy_error: float | None = None
     max_force_error: float | None = None
     stress_error: float | None = None
+    worst_ratio: float | None = None
 
     @property
     def expected_rms(self) -> float | None:
@@ -138,6 +141,7 @@ class Learner:
         self._occurrences = Counter[int]()
         self._largest_force = self._largest_rms = 0.0
         self._model: SparseGP | None = None
+        self._calibrated_by: tuple[History, dict[int, int], Calibration] | None = None
 
     @property
     def model(self) -> SparseGP | None:
@@ -149,7 +153,10 @@ class Learner:
     @property
     def calibration(self) -> Calibration:
         """Of the model's own deviations, by the errors seen so far."""
-        return self.history.calibration({z: self._occurrences[z] for z in self.species})
+        occurrences = {z: self._occurrences[z] for z in self.species}
+        if self._calibrated_by is None or self._calibrated_by[0] is not self.history or self._calibrated_by[1] != occurrences:
+            self._calibrated_by = self.history, occurrences, self.history.calibration(occurrences)
+        return self._calibrated_by[2]
 
     def calibrated(self, model: SparseGP) -> SparseGP:
         """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
@@ -329,14 +336,15 @@ class Learner:
         said = before.said_std
         return Lesson(
             seen.error, counted_error(said), expected_after, after, n_new, seen, said,
-            energy_error, float(np.abs(errors).max()), stress_error,
+            energy_error, float(np.abs(errors).max()), stress_error, worst_ratio(errors, said),
         )  # fmt: skip
 
     def checked(self, lesson: Lesson, is_check: bool) -> None:
         """Take note of what a label showed, on purpose or not: when the next check is due."""
         error, expected = lesson.force_error, lesson.expected_rms
         if error is not None and expected is not None:
-            self.check_interval = self.rules.next_check(self.check_interval, error, expected, is_check)
+            is_surprise = error > TOO_LARGE * expected or lesson.worst_ratio > BEYOND
+            self.check_interval = self.rules.next_check(self.check_interval, error, is_surprise, is_check)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""

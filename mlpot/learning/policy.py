@@ -50,7 +50,9 @@ HOTTER = 1.15
 square root of the temperature, and what checks have shown of a cold crystal says little of a melt. A copper crystal that is heated
 through melting was not checked for half of its run before, while checks doubled their distance."""
 TOO_LARGE = 2.0
-"""A label with an error of more than this multiple of the expected one begins the checks anew."""
+"""A label with an RMS force error of more than this multiple of the expected one begins the checks anew,"""
+BEYOND = 3.0
+"""and so does one whose worst atom is off by more than this multiple of its deviation."""
 
 Action = Literal["go on", "queue", "label", "stop"]
 LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
@@ -175,9 +177,9 @@ class Rules:
         """Steps before the first automatic check: the decorrelation time."""
         return max(self.min_interval, FEWEST_BEFORE_CHECK)
 
-    def next_check(self, interval: int, error: float, expected: float, is_check: bool) -> int:
-        """Steps to the next automatic check after a label that found an RMS force error where another was expected, eV/A."""
-        if error > self.aim or error > TOO_LARGE * expected:
+    def next_check(self, interval: int, error: float, is_surprise: bool, is_check: bool) -> int:
+        """Steps to the next automatic check after a label that found an RMS force error, eV/A, expected or a surprise."""
+        if error > self.aim or is_surprise:
             return self.first_check
         return min(2 * interval, LONGEST_CHECK) if is_check else interval
 

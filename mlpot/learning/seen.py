@@ -131,3 +131,10 @@ def _bins(deviations: np.ndarray, powers: np.ndarray) -> list[np.ndarray]:
             members = members[middle:]
         parts.append(members)
     return [part for part in parts if len(part)]
+
+
+def worst_ratio(errors: np.ndarray, deviations: np.ndarray) -> float:
+    """Error of the worst atom over its deviation, both root mean squares of its components, of (n_atoms, 3), eV/A."""
+    errors, deviations = (np.sqrt(np.mean(x**2, axis=1)) for x in (errors, deviations))
+    worst = int(np.argmax(errors))
+    return float(errors[worst] / max(deviations[worst], SYMMETRIC))

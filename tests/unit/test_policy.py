@@ -203,15 +203,32 @@ def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
     interval, seen = rules.first_check, []
     assert interval == 100 and Rules().first_check == FEWEST_BEFORE_CHECK
     for _ in range(12):
-        interval = rules.next_check(interval, error=0.05, expected=0.04, is_check=True)
+        interval = rules.next_check(interval, error=0.05, is_surprise=False, is_check=True)
         seen.append(interval)
     assert seen[:3] == [200, 400, 800] and seen[-1] == LONGEST_CHECK
     assert sum(100 * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
     for is_check in (True, False):  # any label may show that the model is worse than it says
-        assert rules.next_check(800, error=0.09, expected=0.04, is_check=is_check) == 100
-        assert rules.next_check(800, error=TARGET + 0.01, expected=0.3, is_check=is_check) == 100
-    assert rules.next_check(800, error=0.05, expected=0.04, is_check=False) == 800
-    assert Rules(threshold=0.5).next_check(800, error=0.3, expected=0.3, is_check=True) == 1600
+        assert rules.next_check(800, error=0.09, is_surprise=True, is_check=is_check) == 100
+        assert rules.next_check(800, error=TARGET + 0.01, is_surprise=False, is_check=is_check) == 100
+    assert rules.next_check(800, error=0.05, is_surprise=False, is_check=False) == 800
+    assert Rules(threshold=0.5).next_check(800, error=0.3, is_surprise=False, is_check=True) == 1600
+
+
+def test_a_run_that_is_hotter_than_its_labels_is_checked_soon():
+    rules = Rules(min_interval=100)
+    for hotter, since, action in ((False, 150, "go on"), (True, 150, "queue"), (True, 90, "go on")):
+        now = situation(since_label=since, since_check=since, check_interval=800, is_hotter=hotter)
+        assert decide(rules, TRIED, now).action == action
+
+
+def test_alarms_wait_for_longer_with_every_label_that_was_right():
+    """Up to `EXTREME`; and the next one that was wrong ends that."""
+    rules, limit = Rules(min_interval=100), TARGET
+    for rights, bound in ((0, ALARM), (1, ALARM**2), (2, ALARM**3), (6, EXTREME)):
+        history = History((*(learned(worst=2 * limit),) * 2, *(learned(worst=0.5 * limit),) * rights))
+        for excess, action in ((0.95 * bound, "go on"), (1.05 * bound, "label")):
+            now = situation(force=excess * limit, since_label=20, moved=1.0)
+            assert decide(rules, history, now).action == action, (rights, excess)
 
 
 @given(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 100), st.integers(0, 50), st.integers(0, 50))

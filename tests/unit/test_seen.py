@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from mlpot.learning.seen import Seen, SeenForces, compared
+from mlpot.learning.seen import Seen, SeenForces, compared, worst_ratio
 
 COPPER = np.full(100, 29)
 
@@ -80,3 +80,10 @@ def test_it_comes_back_from_json():
     errors, deviations, strongest = ordinary(np.random.default_rng(4))
     seen = SeenForces.of(errors, deviations, strongest)
     assert SeenForces.restore(json.loads(json.dumps(asdict(seen)))) == seen
+
+
+def test_the_worst_atom_is_that_with_the_largest_error():
+    errors = np.array([[0.1, 0.0, 0.0], [0.0, 0.3, 0.0]])
+    deviations = np.array([[0.001, 0.001, 0.001], [0.1, 0.1, 0.1]])
+    assert worst_ratio(errors, deviations) == pytest.approx(3.0 / np.sqrt(3.0))
+    assert worst_ratio(errors, np.zeros((2, 3))) > 1e4

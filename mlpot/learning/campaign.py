@@ -71,7 +71,7 @@ class Query:
         """Inverse of `state`."""
         before = state["before"]
         # what an earlier version said of a structure cannot be compared with its label as this one does: nothing was said
-        before = Before(**before) if before is not None and "strongest" in before else None
+        before = Before(**before) if before is not None and "borrowed" in before else None
         return cls(**{**state, "atoms": Atoms.fromdict(state["atoms"]), "before": before})
 
 

@@ -52,6 +52,8 @@ class Before:
         Deviations of the forces as they were said, eV/A.
     strongest : (n_atoms,) array
         See `Prediction`, eV/A.
+    borrowed : (n_atoms,) bool array
+        See `Prediction`.
     energy_std : float or None
         eV.
     stress, stress_std : (3, 3) arrays or None
@@ -63,6 +65,7 @@ class Before:
     raw_std: np.ndarray
     said_std: np.ndarray
     strongest: np.ndarray
+    borrowed: np.ndarray
     energy_std: float | None = None
     stress: np.ndarray | None = None
     stress_std: np.ndarray | None = None
@@ -208,7 +211,7 @@ class Learner:
         return Before(
             prediction.energy, prediction.forces,
             prediction.forces_stated_std,
-            prediction.forces_std, prediction.strongest,
+            prediction.forces_std, prediction.strongest, prediction.borrowed,
             prediction.energy_std / calibration.energy_scale,
             prediction.stress, None if stress_std is None else stress_std / calibration.stress_scale,
         )  # fmt: skip
@@ -323,7 +326,8 @@ class Learner:
         errors, numbers = before.forces - structure.forces, structure.atoms.numbers
         elements = {}
         if n_before >= TELLING_MODEL:
-            elements = compared(errors, before.raw_std, before.strongest, numbers)
+            own = ~before.borrowed
+            elements = compared(errors[own], before.raw_std[own], before.strongest[own], numbers[own])
         energy_error, energy = _compared_energy(before, structure)
         stress_error, stress = _compared_stress(before, structure)
         seen = Observation(

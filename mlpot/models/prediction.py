@@ -45,6 +45,8 @@ class Prediction:
         Of the forces, eV/A; None unless asked for, and from an imported model.
     forces_stated_std : (n_atoms, 3) array or None
         As the model itself states them, before calibration and without what the uncertain forces on neighbours add, eV/A.
+    borrowed : (n_atoms,) bool array or None
+        Whether `forces_std` of an atom is its share of what its neighbours are uncertain of.
     forces_discrepancy : (n_atoms, 3) array or None
         The part of `forces_std` (in squares) that labels of these atoms would not take away, eV/A: what this kind of model cannot
         explain. None where that is.
@@ -68,6 +70,7 @@ class Prediction:
     energy_std: float | None = None
     forces_std: np.ndarray | None = None
     forces_stated_std: np.ndarray | None = None
+    borrowed: np.ndarray | None = None
     forces_discrepancy: np.ndarray | None = None
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
@@ -183,6 +186,7 @@ def make_prediction(
             "energy_std": deviations.energy_std,
             "forces_std": deviations.forces_std,
             "forces_stated_std": deviations.forces_stated_std,
+            "borrowed": deviations.borrowed,
             "forces_discrepancy": deviations.discrepancy,
             "stress_std": None if volume is None or virial_std is None else virial_std / volume,
             "novelty": deviations.novelty,

@@ -22,13 +22,15 @@ NONE = Noises()
 class Deviations:
     """Standard deviations as a prediction carries them; see `Prediction`.
 
-    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate.
+    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate; those of atoms
+    that are `borrowed` (n_atoms,) are shares of their neighbours'.
     """
 
     energies_std: np.ndarray
     energy_std: float
     forces_std: np.ndarray | None
     forces_stated_std: np.ndarray | None
+    borrowed: np.ndarray | None
     discrepancy: np.ndarray | None
     virial_std: np.ndarray | None
     novelty: np.ndarray | None
@@ -76,13 +78,15 @@ class Variances:
         The unexplained part is the prior's and not scaled.
         """
         scale, n_atoms, numbers = calibration.energy_scale**2, pairs.n_atoms, pairs.numbers
-        noises, stated, forces_std, discrepancy, virial_std = self.noises, None, None, None, None
+        noises, stated, borrowed, forces_std, discrepancy, virial_std = self.noises, None, None, None, None, None
         if self.forces is not None:
             # what symmetry makes zero has no discrepancy either
             own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None], 0.0)
             left_open = np.sqrt(self.forces)
             stated = calibration.stated(left_open, own)
-            forces_std = with_reactions(calibration.forces_std(left_open, own, numbers, strongest), pairs)
+            alone = calibration.forces_std(left_open, own, numbers, strongest)
+            forces_std = with_reactions(alone, pairs)
+            borrowed = np.any(forces_std > alone, axis=1)
             discrepancy = with_reactions(calibration.forces_std(np.zeros_like(own), own, numbers, strongest), pairs)
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
@@ -91,6 +95,7 @@ class Variances:
             energy_std=float(np.sqrt(scale * (self.total + n_atoms * noises.energy**2) + self.unexplained.sum())),
             forces_std=forces_std,
             forces_stated_std=stated,
+            borrowed=borrowed,
             discrepancy=discrepancy,
             virial_std=virial_std,
             novelty=self.novelty,

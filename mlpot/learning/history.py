@@ -53,7 +53,6 @@ TAILS = 1.1
 beyond three deviations in 10 to 20 % of the frames of alloys; with 1.2 forces on a nickel slab are within one in 96 %."""
 
 
-
 @dataclass(frozen=True)
 class Observation:
     """What one label taught about the uncertainty.

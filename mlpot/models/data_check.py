@@ -144,7 +144,7 @@ def with_isolated_atoms(
     ConfigError
         An energy that was given and is not that of the isolated atom in the data.
     DataError
-        Energies that were given for some elements only, and see `isolated_atoms`.
+        Energies that were given by hand for some elements only, and see `isolated_atoms`.
     """
     atoms = isolated_atoms(structures)
     given = config.isolated_atom_energies or {}
@@ -158,6 +158,6 @@ def with_isolated_atoms(
     found = {symbol: s.energy for number, s in atoms.items() if (symbol := chemical_symbols[number]) not in given}
     if found:
         config = config.model_copy(update={"isolated_atom_energies": found | given})
-    if given:
+    if not set(given) <= {chemical_symbols[number] for number in atoms}:  # else a fit to this data has found them
         Baseline(config.given_energies).energies(np.array(species))  # says so when one is missing
     return config

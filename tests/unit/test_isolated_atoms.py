@@ -117,6 +117,7 @@ def test_energies_that_are_fitted_are_no_differences(frames):
     mixed = mlpot.fit([*frames, lone("C", -3.25)], small(None))
     assert set(mixed.baseline.lone_atoms) == {6} and set(mixed.baseline.isolated_atom_energies) == {6, 14}
     assert_lone(mixed.predict, {"C": -3.25})
+    assert mlpot.fit([*frames, lone("C", -3.25)], mixed.config).baseline.lone_atoms == mixed.baseline.lone_atoms
     assert mixed.predict(Atoms("Si")).energy != pytest.approx(mixed.baseline.isolated_atom_energies[14], abs=1e-6)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.data import atomic_numbers
 from pydantic import ValidationError
 
 from .errors import ConfigError
@@ -18,7 +17,7 @@ from .learning.campaign import Campaign
 from .learning.runner import LearningRun
 from .learning.walker import Walker
 from .models.base_settings import explained
-from .models.data_check import check_config_types, isolated_atoms, with_isolated_atoms
+from .models.data_check import check_config_types, with_isolated_atoms
 from .models.settings import FitConfig, Settings
 from .reading import read_and_warn
 from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
@@ -83,16 +82,13 @@ def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaig
 
 
 def _for_data(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms]) -> FitConfig:
-    """With the isolated-atom energies of the data, if these have all elements: what is fitted changes with every label.
+    """With the energies of isolated atoms in the data.
 
     ConfigError for a family in `config_type_noise` that neither the data nor any label has.
     """
     structures = all_labelled(frames) if frames else []
     check_config_types(config, structures)
     species = {int(z) for atoms in (*frames, *starts) for z in atoms.numbers}
-    given = {atomic_numbers[symbol] for symbol in config.isolated_atom_energies or {}}
-    if not species <= given | set(isolated_atoms(structures)):
-        return config
     return with_isolated_atoms(config, structures, sorted(species))
 
 

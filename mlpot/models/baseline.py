@@ -34,11 +34,15 @@ class Baseline:
         fall into a well that the fit made up where it had no data.
     glue : Glue or None
         Tabulated potential that a published potential was fitted on top of.
+    lone_atoms : dict of int to float
+        For the elements whose isolated-atom energy was given, not fitted: what the terms of the model add to an atom without
+        neighbours, eV. It is subtracted from every atom, so that a lone one gets what was given; 0 before there are weights.
     """
 
     isolated_atom_energies: dict[int, float] = field(default_factory=dict)
     repulsion: bool = True
     glue: Glue | None = None
+    lone_atoms: dict[int, float] = field(default_factory=dict)
 
     def cutoff(self, species: Sequence[int]) -> float:
         """Reach of repulsion and tables between these elements, A; 0 without."""
@@ -65,10 +69,19 @@ class Baseline:
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
         energies += self.energies(pairs.numbers)
+        if self.lone_atoms:
+            energies -= self._of_lone_atoms[pairs.numbers]
         if self.glue:
             self.glue.predict(pairs, energies, pair_gradients)
         if self.repulsion and pairs.n_pairs and pairs.distances.min() < self._reach:
             _add_repulsion(pairs, self._reach, energies, pair_gradients)
+
+    @cached_property
+    def _of_lone_atoms(self) -> np.ndarray:
+        """`lone_atoms` in a row by atomic number, 0 for other elements."""
+        table = np.zeros(len(chemical_symbols))
+        table[list(self.lone_atoms)] = list(self.lone_atoms.values())
+        return table
 
     @cached_property
     def _reach(self) -> float:

@@ -16,6 +16,8 @@ from ase import Atoms
 
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
+from .baseline import Baseline
+from .lone_atoms import lone_energies
 from .prediction import Prediction, make_prediction
 from .spread import Spread, make_spread
 from .terms import CompiledTerm
@@ -86,7 +88,7 @@ class CompiledModel:
             return make_prediction(pairs, volume, *self._energies(pairs))
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
-        self.source.baseline.predict(pairs, energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
         return make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration)
 
     def virials(self, pairs: Pairs) -> np.ndarray:
@@ -96,11 +98,18 @@ class CompiledModel:
     def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        known = self.source.as_known(pairs)
-        for term in self.terms:  # they refuse elements that the model does not know
-            term.predict(known, energies, gradients)
-        self.source.baseline.predict(pairs, energies, gradients)
+        self._add_terms(self.source.as_known(pairs), energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
         return energies, gradients
+
+    def _add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        for term in self.terms:  # they refuse elements that the model does not know
+            term.predict(pairs, energies, pair_gradients)
+
+    @cached_property
+    def _baseline(self) -> Baseline:
+        """The source's, with what these terms add to lone atoms: exact whatever the tolerance."""
+        return replace(self.source.baseline, lone_atoms=lone_energies(self.source, self._add_terms))
 
     def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
         """As `predict_pairs` with uncertainty, and an ensemble of potentials that the data allow as well.
@@ -116,7 +125,7 @@ class CompiledModel:
         """
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
-        self.source.baseline.predict(pairs, energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
         calibration = self.source.calibration
         p = make_prediction(pairs, volume, energies, gradients, variances, calibration)
         scale = calibration.force_scale

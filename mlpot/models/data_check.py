@@ -7,13 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from ase.data import chemical_symbols
 
 from ..errors import ConfigError, DataError, StructureError
 from ..label_keys import overlooked
 from ..neighbours import SHORTEST_DISTANCE, find_pairs
 from ..structures import DEFAULT_CONFIG_TYPE, LabelledStructure, is_isolated_atom, is_said_isolated
-from .baseline import fit_isolated_atom_energies
+from .baseline import Baseline
 from .settings import FitConfig
 from .unit_check import unit_doubts
 
@@ -135,14 +136,15 @@ def with_isolated_atoms(
 ) -> FitConfig:
     """With the energies that isolated atoms in the data have, where the configuration gives none.
 
-    Elements without one are fitted beside them. Without any isolated atom the configuration is returned as it is.
+    Where the configuration gives none at all, elements without an isolated atom are left out: a fit finds their energies beside
+    the others.
 
     Raises
     ------
     ConfigError
         An energy that was given and is not that of the isolated atom in the data.
     DataError
-        See `isolated_atoms`.
+        Energies that were given by hand for some elements only, and see `isolated_atoms`.
     """
     atoms = isolated_atoms(structures)
     given = config.isolated_atom_energies or {}
@@ -153,11 +155,9 @@ def with_isolated_atoms(
                 f"isolated_atom_energies.{symbol} = {given[symbol]:.8g} eV, but {s.name} is an isolated {symbol} of "
                 f"{s.energy:.8g} eV; remove one of them"
             )
-    found = {number: s.energy for number, s in atoms.items() if chemical_symbols[number] not in given}
-    if not found:
-        return config
-    energies = {chemical_symbols[number]: energy for number, energy in found.items()} | given
-    if config.isolated_atom_energies is None and not set(species) <= set(found):
-        fitted = fit_isolated_atom_energies(structures, species, found)
-        energies = {chemical_symbols[number]: energy for number, energy in fitted.items()}
-    return config.model_copy(update={"isolated_atom_energies": energies})
+    found = {symbol: s.energy for number, s in atoms.items() if (symbol := chemical_symbols[number]) not in given}
+    if found:
+        config = config.model_copy(update={"isolated_atom_energies": found | given})
+    if not set(given) <= {chemical_symbols[number] for number in atoms}:  # else a fit to this data has found them
+        Baseline(config.given_energies).energies(np.array(species))  # says so when one is missing
+    return config

@@ -18,6 +18,7 @@ from ase.data import chemical_symbols
 from ..neighbours import Pairs, find_pairs
 from ..structures import LabelledStructure
 from .baseline import Baseline
+from .lone_atoms import lone_covariances
 from .prior import Prior
 from .settings import NOISE_OF_LABEL, FitConfig
 from .terms import FittedTerm, Term
@@ -88,7 +89,8 @@ class Design:
     terms : tuple of FittedTerm
         Whatever their energy scales are, rows are made for 1 eV.
     baseline : Baseline
-        Its isolated-atom energies are left out.
+        Its isolated-atom energies are left out; for elements of its `lone_atoms` rows of energies are those of differences from
+        lone atoms.
     species : tuple of int
         Sorted atomic numbers.
     config_types : frozenset of str
@@ -128,7 +130,15 @@ class Design:
 
     @cached_property
     def _known(self) -> Baseline:
-        return replace(self.baseline, isolated_atom_energies=dict.fromkeys(self.species, 0.0))
+        return replace(self.baseline, isolated_atom_energies=dict.fromkeys(self.species, 0.0), lone_atoms={})
+
+    @cached_property
+    def _lone_rows(self) -> np.ndarray:
+        """Covariances (n_species, M) of the energies of lone atoms where these were given, 0 elsewhere."""
+        nothing = np.zeros(self.n_sparse)
+        is_given = [z in self.baseline.lone_atoms for z in self.species]
+        rows = [lone_covariances(self.unit_terms, z) if g else nothing for z, g in zip(self.species, is_given, strict=True)]
+        return np.array(rows).reshape(len(self.species), self.n_sparse)
 
     def rows(self, structure: LabelledStructure) -> Rows:
         """Rows of the labels that a structure has."""
@@ -161,7 +171,13 @@ class Design:
                 None if structure.forces is None else forces[:, part],
                 None if structure.virial is None else virial[:, part],
             )
+        if self.baseline.lone_atoms:
+            energy[0, : self.n_sparse] -= self._counts(structure) @ self._lone_rows
         return block
+
+    def _counts(self, structure: LabelledStructure) -> np.ndarray:
+        """Atoms (n_species,) of every element."""
+        return np.array([np.count_nonzero(structure.atoms.numbers == z) for z in self.species])
 
     def _grouped(self, structure: LabelledStructure, block: np.ndarray) -> Rows:
         """The rows of a block that belong to labels."""
@@ -175,7 +191,7 @@ class Design:
         self._known.predict(pairs, known, gradients)
         if structure.energy is not None:
             energy[0, 0] = structure.energy - known.sum()
-            energy[0, 1:] = [np.count_nonzero(structure.atoms.numbers == z) for z in self.species]
+            energy[0, 1:] = self._counts(structure)
         if structure.forces is not None:
             forces[:] = (structure.forces - pairs.forces(gradients)).ravel()
         if structure.virial is not None:

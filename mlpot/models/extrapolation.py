@@ -15,6 +15,8 @@ import numpy as np
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.embedding import weights_of_unseen
 from ..descriptors.periodic import similarities
+from .baseline import Baseline
+from .lone_atoms import anchored
 from .soap_term import SoapTerm
 from .terms import Term
 
@@ -43,15 +45,26 @@ def extended(model: SparseGP, unseen: tuple[int, ...]) -> SparseGP:
     noises = model.noises
     for z, similarity in zip(unseen, alike.max(axis=1).tolist(), strict=True):
         noises = noises.standing_in(z, stand_ins[z], similarity)
-    energies = model.baseline.isolated_atom_energies
-    energies = {z: energies[other] for z, other in stand_ins.items() if other in energies} | energies
-    return replace(
+    baseline = _extended_baseline(model.baseline, stand_ins)
+    guessing = replace(
         model,
         species=tuple(sorted({*model.species, *unseen})),
         stand_ins={**model.stand_ins, **stand_ins},
         terms=tuple(_extended_term(term, stand_ins) for term in model.terms),
         noises=noises,
-        baseline=replace(model.baseline, isolated_atom_energies=energies),
+        baseline=baseline,
+    )
+    return anchored(guessing)
+
+
+def _extended_baseline(baseline: Baseline, stand_ins: dict[int, int]) -> Baseline:
+    """With the energies of stand-ins for elements that have none: given ones count as given."""
+    energies, lone_atoms = baseline.isolated_atom_energies, baseline.lone_atoms
+    lent = {z: other for z, other in stand_ins.items() if z not in energies and other in energies}
+    return replace(
+        baseline,
+        isolated_atom_energies={z: energies[other] for z, other in lent.items()} | energies,
+        lone_atoms={z: 0.0 for z, other in lent.items() if other in lone_atoms} | lone_atoms,
     )
 
 

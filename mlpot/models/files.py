@@ -39,7 +39,7 @@ from .stored import Stored
 from .terms import Term
 from .three_body_term import ThreeBodyTerm
 
-FORMAT = Format("mlpot-model", 4, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+FORMAT = Format("mlpot-model", 5, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 ROUNDING = 1e-6
 """Of features."""
 BASIS_NAMES: dict[type, str] = {kind: name for name, kind in RADIAL_BASES.items()}
@@ -137,7 +137,7 @@ def _baseline(header: ModelHeader, stored: Stored) -> Baseline:
         glue = parsed(GlueHeader, stored.text("glue"), "glue").glue()
         if not set(header.species) <= set(glue.species):
             raise ValueError(f"glue: species {list(glue.species)} lack some of the model, {list(header.species)}")
-    return Baseline(dict(values.isolated_atom_energies), values.repulsion, glue)
+    return Baseline(dict(values.isolated_atom_energies), values.repulsion, glue, dict(values.lone_atoms))
 
 
 def _header(model: SparseGP) -> dict[str, Any]:
@@ -150,6 +150,7 @@ def _header(model: SparseGP) -> dict[str, Any]:
         "baseline": {
             "isolated_atom_energies": model.baseline.isolated_atom_energies,
             "repulsion": model.baseline.repulsion,
+            "lone_atoms": model.baseline.lone_atoms,
         },
         "has_factor": model.factor is not None,
         "jitter": model.jitter,

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import covalent_radii
 
 from ..descriptors.contractions import make_contractions
 from ..descriptors.density import SoapDescriptor
@@ -198,13 +198,10 @@ def fit_terms(
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
-    """Given isolated-atom energies, or those that least squares finds in the data."""
-    if config.isolated_atom_energies is None:
-        return Baseline(fit_isolated_atom_energies(structures, species), config.repulsion)
-    given = {atomic_numbers[symbol]: value for symbol, value in config.isolated_atom_energies.items()}
-    baseline = Baseline(given, config.repulsion)
-    baseline.energies(np.array(species))  # says so when one is missing
-    return baseline
+    """Given isolated-atom energies, beside those that least squares finds in the data for all other elements."""
+    given = config.given_energies
+    energies = given if set(species) <= set(given) else fit_isolated_atom_energies(structures, species, given) | given
+    return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
 
 
 def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -29,7 +30,10 @@ from .terms import FittedTerm
 if TYPE_CHECKING:
     from .incremental import Fit
 
-FORMAT = Format("mlpot-fit", 3, "fit", "`Fit.save`", "make it anew from the data")
+log = logging.getLogger(__name__)
+FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it anew from the data")
+OF_DIFFERENCES = 4
+"""From this format on rows of energies are differences from lone atoms where the energies of these are given."""
 
 ROUNDING = 1e-6
 """Of features, which are of norm 1."""
@@ -102,7 +106,12 @@ def _read(stored: Stored) -> Fit:
     noises = {Group(*entry[:3]): entry[3] for entry in header.noises}
     if structures and not set(system.names) <= set(noises):
         raise ValueError(f"header: noises: none for {quoted(sorted(set(system.names) - set(noises))[0])}")
-    fit.restore(structures, points, Hyperparameters(noises, np.array(header.scales)), system)
+    levels = Hyperparameters(noises, np.array(header.scales))
+    if stored.version < OF_DIFFERENCES and config.given_energies:
+        log.info("rows of energies are made anew from the labels: those in the file are not differences from lone atoms")
+        fit.rebuild(structures, points, levels)
+    else:
+        fit.restore(structures, points, levels, system)
     return fit
 
 

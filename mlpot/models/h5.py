@@ -85,8 +85,8 @@ class Format:
         try:
             check_seal(Path(file))
             with h5py.File(file, "r") as h5:
-                self._check(h5, file)
-                stored = Stored(harmless(h5, Path(file).stat().st_size), h5.attrs)
+                version = self._check(h5, file)
+                stored = Stored(harmless(h5, Path(file).stat().st_size), h5.attrs, version)
                 yield stored
                 stored.refuse_unread()
         except UNREADABLE as error:
@@ -95,7 +95,8 @@ class Format:
             said = quoted(error, 300)
             raise ModelFileError(f"{file}: is not a readable {self.what} file ({said}); {self.remedy}") from error
 
-    def _check(self, h5: h5py.File, file: str | Path) -> None:
+    def _check(self, h5: h5py.File, file: str | Path) -> int:
+        """The version of the format."""
         if "format" not in h5.attrs or h5.attrs["format"] != self.name:
             raise ModelFileError(f"{file}: is an HDF5 file but not a {self.what} of mlpot")
         version = int(h5.attrs["format_version"])
@@ -105,6 +106,7 @@ class Format:
             )
         if version < 1:
             raise ValueError(f"format_version = {version}: must be positive")
+        return version
 
 
 def seal(file: Path) -> None:

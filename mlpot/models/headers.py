@@ -170,6 +170,13 @@ TermHeader = Annotated[PairHeader | ThreeBodyHeader | SoapHeader, Field(discrimi
 class BaselineHeader(Header):
     isolated_atom_energies: dict[Element, Number]
     repulsion: bool
+    lone_atoms: dict[Element, Number] = {}
+
+    @model_validator(mode="after")
+    def _are_differences_from_something(self) -> BaselineHeader:
+        if strangers := sorted(set(self.lone_atoms) - set(self.isolated_atom_energies)):
+            raise ValueError(f"lone_atoms: atomic number {strangers[0]} has no isolated_atom_energies")
+        return self
 
 
 class CalibrationHeader(Header):

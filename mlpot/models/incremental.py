@@ -23,6 +23,7 @@ from .design_matrix import Design, noise_of, parts_of
 from .fit import default_energy_scale, empty_term, make_baseline, open_blocks
 from .gather import bounded_map
 from .growing_system import GrowingSystem
+from .lone_atoms import anchored
 from .noises import Noises, left_open
 from .pair_term import PairTerm
 from .posterior import Posterior
@@ -237,9 +238,20 @@ class Fit:
             with single_blas_thread():
                 self._make_model(self._baseline())
 
+    def rebuild(
+        self, structures: list[LabelledStructure], points: Sequence[tuple[np.ndarray, ...]], levels: Hyperparameters
+    ) -> None:
+        """As `restore`, all rows made anew from the labels."""
+        new = [list(blocks) for blocks in points]
+        with single_blas_thread():
+            self._add_points(new, self._new_prior(new), self._new_values(new))
+            self._add_structures(structures)
+        self.restore(structures, points, levels, self.system)
+
     def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
         types = frozenset(self.config.config_type_noise)
-        return Design(terms, Baseline({}, self.config.repulsion), self.species, types, self.config.jitter)
+        baseline = Baseline({}, self.config.repulsion, lone_atoms=dict.fromkeys(self.config.given_energies, 0.0))
+        return Design(terms, baseline, self.species, types, self.config.jitter)
 
     def _given_scales(self, default: float) -> np.ndarray:
         """Energy scales (n_blocks,) of the configuration, the default where there is none, eV."""
@@ -342,7 +354,7 @@ class Fit:
         coefficients = self.system.prior.coefficients(self.system.refined(posterior, combination))
         if not np.all(np.isfinite(coefficients)):
             raise FitError("the weights are not finite; check the structures and their labels, or raise fit.jitter")
-        self._model = SparseGP(
+        model = SparseGP(
             species=self.species,
             terms=with_scales(self.terms, posterior.scales),
             weights=coefficients / posterior.column_scales**2,
@@ -353,6 +365,7 @@ class Fit:
             provenance=provenance(self.structures),
             noises=Noises.of(posterior),
         )
+        self._model = anchored(model)
 
 
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:

@@ -30,6 +30,7 @@ from ..neighbours import Pairs, find_pairs
 from .compiled_members import Residual
 from .design_matrix import columns
 from .factor import inverse_lower, prior_factor, solve_upper
+from .lone_atoms import lone_covariances
 from .noises import Noises
 from .soap_term import SoapTerm
 from .sparse_points import ExplainedVariance, extend_by_variance
@@ -161,12 +162,15 @@ class Representatives:
         Addition to the diagonal of K_ss in units of the squared energy scales.
     noises : Noises
         The model's discrepancy.
+    anchored : frozenset of int
+        Elements whose local energies are differences from those of lone atoms: energies, not what points explain, are theirs.
     """
 
     choice: Choice
     upper: np.ndarray
     jitter: float
     noises: Noises
+    anchored: frozenset[int] = frozenset()
 
     @property
     def terms(self) -> tuple[FittedTerm, ...]:
@@ -209,6 +213,16 @@ class Representatives:
                 found[number] += float(np.clip(share, *limits)) * scale**2
         return found
 
+    @cached_property
+    def lone(self) -> dict[int, np.ndarray]:
+        """Covariances (n,) of lone atoms of anchored elements, eV^2."""
+        return {number: lone_covariances(self.terms, number) for number in self.anchored & set(self.choice.unseen)}
+
+    def lone_total(self, pairs: Pairs) -> np.ndarray:
+        """Sum (n,) of the covariances of lone atoms in place of those of a structure, eV^2."""
+        counts = {number: np.count_nonzero(pairs.numbers == number) for number in self.lone}
+        return sum((counts[number] * own for number, own in self.lone.items()), np.zeros(len(self.upper)))
+
     @property
     def explaining(self) -> list[tuple[FittedTerm, slice]]:
         """The terms whose unexplained variance counts, many-body ones where there are any, and their columns."""
@@ -228,9 +242,11 @@ class Representatives:
         covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
         prior = np.sum([term.variances(pairs) for term, _ in self.explaining], axis=0)
         rows = solve_triangular(self.lower, covariances.T, lower=True, check_finite=False)[self.choice.n_pair :]
-        posterior = _squares(solve_upper(self.upper, covariances.T, transposed=True))
         unexplained = prior - _squares(rows)
         gradients = self.member_gradients(pairs, unexplained)
+        for number, own in self.lone.items():
+            covariances[pairs.numbers == number] -= own
+        posterior = _squares(solve_upper(self.upper, covariances.T, transposed=True))
         return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, gradients)
 
     def residual(self, number: int) -> Residual | None:
@@ -276,8 +292,8 @@ class Representatives:
     def summary(
         self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, gradients: np.ndarray
     ) -> Variances:
-        """From the covariances (n,) of the total energy, |R_s^-T k|^2 and unexplained variances (n_atoms,) in eV^2, and the
-        members' pair gradients (n_pairs, 3, N_MEMBERS) in eV/A."""
+        """From the covariances (n,) of the total energy and |R_s^-T k|^2, both less those of lone atoms, unexplained variances
+        (n_atoms,) in eV^2, and the members' pair gradients (n_pairs, 3, N_MEMBERS) in eV/A."""
         expected, known = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
         for number in np.unique(pairs.numbers).tolist():
             own = pairs.numbers == number

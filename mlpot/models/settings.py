@@ -226,8 +226,13 @@ class FitConfig(ModelSettings, FitSettings):
     """
 
     isolated_atom_energies: dict[str, float] | None = Field(
-        None, description="energy of each free atom, eV, by symbol; fitted when left out"
+        None, description="energy of each free atom, eV, by symbol: what an atom alone gets; fitted when left out"
     )
+
+    @property
+    def given_energies(self) -> dict[int, float]:
+        """`isolated_atom_energies` by atomic number, eV."""
+        return {atomic_numbers[symbol]: energy for symbol, energy in (self.isolated_atom_energies or {}).items()}
 
     @model_validator(mode="after")
     def _real_elements(self) -> FitConfig:

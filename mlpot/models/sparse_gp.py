@@ -131,6 +131,8 @@ class SparseGP:
         regularisation = self.regularisation if self.factor is None else None
         known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
+        if self.baseline.lone_atoms:
+            share /= 2  # a difference of two atoms' energies
         with single_blas_thread():
             terms = tuple(
                 term.compile(self.weights[part], share, regularisation, known=known.get(k), **single)
@@ -169,10 +171,15 @@ class SparseGP:
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         with single_blas_thread():
             model.baseline.predict(pairs, energies, gradients)
-            for term, part in zip(model.terms, columns(model.terms), strict=True):
-                term.predict(known, model.weights[part], energies, gradients)
+            model.add_terms(known, energies, gradients)
             variances = model._variances(known) if uncertainty else None
         return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
+
+    def add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) of all terms, straight from the formulas, for pairs of
+        `as_known`."""
+        for term, part in zip(self.terms, columns(self.terms), strict=True):
+            term.predict(pairs, self.weights[part], energies, pair_gradients)
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
         """The model for atoms (n_atoms,) of these elements: this one, or one that answers for elements that it does not know.
@@ -215,7 +222,7 @@ class SparseGP:
             raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
         with single_blas_thread():
             upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
-            return Representatives(self.choice, upper, self.jitter, self.noises)
+            return Representatives(self.choice, upper, self.jitter, self.noises, frozenset(self.baseline.lone_atoms))
 
     def _variances(self, pairs: Pairs) -> Variances:
         if self.factor is not None:

@@ -115,7 +115,8 @@ class EnsembleSpread:
         unexplained = prior - explained[:, 0]
         if without_points := self._without_points(pairs):
             self.representatives.add_residual(pairs, unexplained, members, without_points)
-        return covariances.sum(axis=0), explained[:, 1], unexplained, members
+        total = covariances.sum(axis=0) - self.representatives.lone_total(pairs)
+        return total, explained[:, 1], unexplained, members
 
     def _without_points(self, pairs: Pairs) -> set[int]:
         """The elements of a structure that have no points in a last many-body term."""
@@ -137,8 +138,15 @@ class EnsembleSpread:
                 pairs, energies, pair_gradients, models, covariances=covariances[:, part], member_gradients=members
             )
         last, part = self.terms[-1], parts[-1]
-        seen = [np.ascontiguousarray(covariances[:, self._before(own.number)]) for own in last.parts]
+        seen = [self._seen(covariances, own.number) for own in last.parts]
         last.evaluate(pairs, energies, pair_gradients, self.models[-1], explained, seen, covariances[:, part], members)
+
+    def _seen(self, covariances: np.ndarray, number: int) -> np.ndarray:
+        """Covariances (n_atoms, n_other) that triangles of an element begin with; a 1 for the column of its lone atom."""
+        seen = covariances[:, self._before(number)]
+        if number in self.representatives.lone:
+            seen = np.insert(seen, 0, 1.0, axis=1)
+        return np.ascontiguousarray(seen)
 
     def _before(self, number: int) -> np.ndarray:
         """An element's representatives in all terms but the last."""
@@ -150,9 +158,10 @@ class EnsembleSpread:
         for number in self._without_points(pairs) if self.terms else set(pairs.numbers.tolist()):
             centres = centres_of(pairs, number)
             own = self._before(number) if self.terms else self.representatives.columns_of(number)
-            for k, triangle in enumerate(self._triangles_of[number]):
+            lone = self.representatives.lone.get(number, np.zeros(covariances.shape[1]))[own]
+            for k, (triangle, less) in enumerate(zip(self._triangles_of[number], (0.0, lone), strict=True)):
                 with single_blas_thread():
-                    rows = covariances[np.ix_(centres, own)] @ triangle.T
+                    rows = (covariances[np.ix_(centres, own)] - less) @ triangle.T
                 explained[centres, k] = np.einsum("as,as->a", rows, rows)
 
     @cached_property
@@ -246,7 +255,7 @@ def _with_members(rep: Representatives, terms: Sequence[CompiledSoapTerm]) -> tu
         models.append(
             tuple(
                 species.model(
-                    _triangles(rep, rep.columns_of(species.number)) if term is terms[-1] else (),
+                    _bordered_triangles(rep, species.number) if term is terms[-1] else (),
                     compile_members(
                         species, rep.members[part][species.columns], scales[species.number], soap.zeta,
                         rep.residual(species.number) if term is terms[-1] else None,
@@ -256,6 +265,18 @@ def _with_members(rep: Representatives, terms: Sequence[CompiledSoapTerm]) -> tu
             )
         )
     return tuple(models)
+
+
+def _bordered_triangles(rep: Representatives, number: int) -> list[np.ndarray]:
+    """`_triangles` of an element; where its local energies are differences from a lone atom's, with covariances l, a column -G l
+    comes first, for a covariance of 1, in what is left open: |G (k - l)|^2 in full precision."""
+    own = rep.columns_of(number)
+    explaining, root = _triangles(rep, own)
+    if number not in rep.lone:
+        return [explaining, root]
+    bordered = [np.pad(triangle, ((1, 0), (1, 0))) for triangle in (explaining, root)]
+    bordered[1][1:, 0] = -root @ rep.lone[number][own]
+    return bordered
 
 
 def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:

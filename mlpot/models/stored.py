@@ -94,9 +94,12 @@ class Stored:
     items : dict of str to h5py.Dataset
         All of them, from `harmless`.
     attributes : h5py.AttributeManager
+    version : int
+        Of the format of the file.
     """
 
-    def __init__(self, items: Mapping[str, h5py.Dataset], attributes: h5py.AttributeManager):
+    def __init__(self, items: Mapping[str, h5py.Dataset], attributes: h5py.AttributeManager, version: int):
+        self.version = version
         self._items, self._attributes, self._read = items, attributes, set[str]()
 
     def __contains__(self, name: str) -> bool:

@@ -16,6 +16,7 @@ from .adaptation import Hyperparameters
 from .baseline import Baseline
 from .design_matrix import Design, Group, noise_of
 from .gather import Progress, gather, silent
+from .lone_atoms import anchored
 from .noises import Noises
 from .posterior import NormalEquations, Posterior
 from .settings import FitConfig
@@ -66,7 +67,7 @@ class FitTask:
 
     def model(self, posterior: Posterior, terms: tuple[FittedTerm, ...]) -> SparseGP:
         """The model without a report; its terms have the energy scales of the posterior."""
-        return SparseGP(
+        model = SparseGP(
             species=self.species,
             terms=with_scales(terms, posterior.scales),
             weights=posterior.weights,
@@ -77,6 +78,7 @@ class FitTask:
             provenance=provenance(self.structures),
             noises=Noises.of(posterior),
         )
+        return anchored(model)
 
 
 def with_scales(terms: Sequence[FittedTerm], scales: np.ndarray) -> tuple[FittedTerm, ...]:

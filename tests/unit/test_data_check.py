@@ -12,6 +12,7 @@ from conftest import NOISES, SMALL_TERMS, lennard_jones, make_frames
 import mlpot
 from mlpot.errors import ConfigError, DataError, StructureError
 from mlpot.models.data_check import copies, fitting, isolated_atoms, with_isolated_atoms
+from mlpot.models.fit import make_baseline
 from mlpot.structures import all_labelled, labelled
 
 CONFIG = mlpot.FitConfig(terms=SMALL_TERMS[:1], check_labels=False, **NOISES)
@@ -127,8 +128,14 @@ def test_elements_without_an_isolated_atom_are_fitted_beside_those_with():
         with_results(Atoms(f"C{n}Si{6 - n}", np.eye(6)[:, :3] * 9 + np.arange(6)[:, None]), energy=12.0 + n)
         for n in (1, 2)
     ]
-    config = with_isolated_atoms(mlpot.FitConfig(), all_labelled([*mixtures, lone("C", 3.0)]), [6, 14])
-    assert config.isolated_atom_energies == pytest.approx({"C": 3.0, "Si": 2.0})
+    structures = all_labelled([*mixtures, lone("C", 3.0)])
+    config = with_isolated_atoms(mlpot.FitConfig(), structures, [6, 14])
+    assert config.isolated_atom_energies == {"C": 3.0}
+    baseline = make_baseline(config, structures, [6, 14])
+    assert baseline.isolated_atom_energies == pytest.approx({6: 3.0, 14: 2.0}) and baseline.lone_atoms == {6: 0.0}
+    with pytest.raises(DataError, match=r"none for \['Si'\]"):
+        with_isolated_atoms(config, structures[:-1], [6, 14])
+    assert with_isolated_atoms(config, structures, [6, 14]) == config  # as a fit to them has left it, for the next one
 
 
 def test_energies_that_were_given_go_before_but_not_against_the_data():

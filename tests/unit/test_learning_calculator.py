@@ -10,8 +10,10 @@ from ase.constraints import FixAtoms
 from ase.mep import NEB
 from ase.optimize import BFGS
 from conftest import FAULTY, faulty_parameters, lennard_jones
+from h5_edits import edited
 from learning_runs import STRICT, TERMS, calculator, crystal, do_run, plan
 
+import mlpot
 from mlpot.errors import ConfigError, LabelError, MlpotError
 from mlpot.labellers.faulty import calls
 from mlpot.labellers.plan import LabellingPlan
@@ -122,6 +124,26 @@ def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkey
             assert len(learned) == (0 if saved else calc.learner.n_labels)
     np.testing.assert_array_equal(models[0].weights, models[1].weights)
     np.testing.assert_array_equal(models[0].factor, models[1].factor)
+
+
+def test_a_fit_file_of_an_older_version_is_made_anew_from_its_labels(tmp_path):
+    """A run with a given isolated atom is resumed: no label is lost or paid twice, and the atom alone has what was given."""
+    config = FitConfig(terms=TERMS, isolated_atom_energies={"Si": 2.5})
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20), config=config)
+    paid = len(calls(tmp_path / "calls", "end"))
+    with edited(tmp_path / "run" / "fit.h5") as h5:
+        h5.attrs["format_version"] = 3
+        for name in [name for name in h5 if name.startswith("rows_")]:
+            h5[name][...] *= 1.5  # rows that are no differences are of no use
+    with calculator(tmp_path / "run", tmp_path / "calls", config=config, resume=True) as calc:
+        calc.prepare(crystal().numbers)
+        assert calc.learner.n_labels == paid
+        model, atoms = calc.learner.model, crystal(3)
+        assert model.predict(Atoms("Si")).energy == pytest.approx(2.5, abs=1e-9)
+        known = mlpot.load_model(tmp_path / "run" / "model.h5")
+        assert known.predict(Atoms("Si")).energy == pytest.approx(2.5, abs=1e-9)
+        np.testing.assert_allclose(model.predict(atoms).forces, known.predict(atoms).forces, atol=1e-4)
+    assert len(calls(tmp_path / "calls", "end")) == paid
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "go on"])

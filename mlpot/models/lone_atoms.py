@@ -1,0 +1,51 @@
+"""Atoms without neighbours, whose energies somebody gave: local energies are differences from theirs.
+
+Where the energy e of a free atom is given, the energy of an atom in its environment x is e + f(x) - f(lone atom of its element): what
+was given is what an atom alone gets, whatever the data say. Rows of energies are those of the differences, forces and virials do not
+change, and a finished model subtracts f(lone atom) as one number per element (`Baseline.lone_atoms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from ..neighbours import Pairs, find_pairs
+from ..threads import single_blas_thread
+from .terms import FittedTerm
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+AddTerms = Callable[[Pairs, np.ndarray, np.ndarray], None]
+"""Adds what terms give: local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
+
+
+def lone_covariances(terms: Sequence[FittedTerm], number: int) -> np.ndarray:
+    """Covariances (M,) of the energy of a lone atom with the sparse points of all terms, eV^2."""
+    alone = Atoms([number])
+    return np.concatenate([np.empty(0), *(term.covariances(find_pairs(alone, term.cutoff))[0] for term in terms)])
+
+
+def lone_energies(model: SparseGP, add_terms: AddTerms) -> dict[int, float]:
+    """What the terms of a model add to a lone atom of every element whose energy was given, eV; 0 for elements beyond the model's."""
+    found = dict.fromkeys(model.baseline.lone_atoms, 0.0)
+    for number in set(found) & set(model.species):
+        pairs = model.as_known(find_pairs(Atoms([number]), model.cutoff))
+        energies = np.zeros(1)
+        add_terms(pairs, energies, np.zeros((0, 3)))
+        found[number] = float(energies[0])
+    return found
+
+
+def anchored(model: SparseGP) -> SparseGP:
+    """A model of new weights or elements whose baseline takes away what its terms add to lone atoms."""
+    if not model.baseline.lone_atoms:
+        return model
+    with single_blas_thread():
+        lone_atoms = lone_energies(model, model.add_terms)
+    return replace(model, baseline=replace(model.baseline, lone_atoms=lone_atoms))

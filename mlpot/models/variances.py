@@ -22,8 +22,8 @@ NONE = Noises()
 class Deviations:
     """Standard deviations as a prediction carries them; see `Prediction`.
 
-    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate; `forces_std` of
-    atoms that are `borrowed` (n_atoms,) are shares of their neighbours'.
+    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate. `borrowed`
+    tells of which atoms `forces_std` are shares of their neighbours' (n_atoms,).
     """
 
     energies_std: np.ndarray

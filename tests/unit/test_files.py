@@ -105,9 +105,9 @@ def test_files_of_format_3(two_species_frames, tmp_path):
     old, new = model.predict(atoms, True), back.predict(atoms, True)
     np.testing.assert_array_equal(old.forces, new.forces)
     # sigma^2 = (2 s)^2 + 0.3^2, s of the ensemble alone
-    own = (old.forces_std / model.calibration.element_factors(atoms.numbers)[:, None]) ** 2
+    own = old.forces_stated_std**2
     own -= (model.calibration.discrepancy_share * model.noises.of_forces(atoms.numbers)[:, None]) ** 2
-    np.testing.assert_allclose(new.forces_std, np.sqrt(4 * own + 0.09), rtol=1e-6)
+    np.testing.assert_allclose(2.0 * new.forces_stated_std, np.sqrt(4 * own + 0.09), rtol=1e-6)
     back.save(tmp_path / "again.h5")
     np.testing.assert_array_equal(
         mlpot.load_model(tmp_path / "again.h5").predict(atoms, True).forces_std, new.forces_std

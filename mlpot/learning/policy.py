@@ -45,7 +45,7 @@ JUST_LEARNED = 3
 """Labels whose expected errors after learning tell how sure the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
 """Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
-HOTTER = 1.15
+HOTTER = 1.2
 """Forces beyond this multiple of those in any labelled structure (root mean squares) make an automatic check due: they grow with the
 square root of the temperature, and what checks have shown of a cold crystal says little of a melt. A copper crystal that is heated
 through melting was not checked for half of its run before, while checks doubled their distance."""

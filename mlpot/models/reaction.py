@@ -5,13 +5,14 @@ its variance s_j^2 is divided among them, and an atom i has at least what its ne
 
     s_i^2  <-  max(s_i^2, c sum_j w_ij / max(1, sum_k w_kj) s_j^2),     w_ij = exp(-2 max(r_ij - R_i - R_j, 0) / L)
 
-with covalent radii R. c = 2, as errors of pairs on opposite sides of an atom cancel in part on it, and do not on its neighbours. Neighbours of the same element share their calibration, and are left out of the first sum. Without this the
-metal atoms under a molecule, a few among many that are well known, err by two to three times what is said of their element.
+with covalent radii R. c = 2, as errors of pairs on opposite sides of an atom cancel in part on it, and do not on its neighbours.
+Neighbours of the same element share their calibration, and are left out of the first sum. Without this the metal atoms under a
+molecule, a few among many that are well known, err by two to three times what is said of their element.
 
 L = 0.8 A, measured on frames of eleven learning runs (CO, H2O and N on metals, alloys, NaCl, molecules): runs with the worst atom
 beyond three deviations in more than 5 % of their frames fell from 7 to 1, while the part of the components within one deviation
-stayed between 0.66 and 0.83 (with c = 1; 0.5 and 1.2 A leave 2 and 3 such runs). c = 1, 2, 3 have 0.12, 0.04, 0.02 of the frames of N on
-nickel there, and 0.81, 0.90, 0.94 of the hydrogen of water within one deviation.
+stayed between 0.66 and 0.83 (with c = 1; 0.5 and 1.2 A leave 2 and 3 such runs). With c = 1, 2 and 3 such frames are 0.12, 0.04 and
+0.02 of all for N on nickel, and 0.81, 0.90 and 0.94 of the forces on hydrogen in water are within one deviation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,12 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
+
+
+def pytest_configure():
+    """Interrupts reach what tests start also where the shell ignores them, as in `nohup make test &`: children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -10,6 +10,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
+from mlpot._ext import density, pair_sums, triplets
 
 
 def pytest_configure():
@@ -120,6 +121,19 @@ def model(frames):
 def two_species_model(two_species_frames):
     """A small model of two elements."""
     return mlpot.fit(two_species_frames, mlpot.FitConfig(terms=SMALL_TERMS))
+
+
+@pytest.fixture(params=range(3), ids=density.INSTRUCTION_SETS)
+def instructions(request):
+    """Every instruction set that this processor has, in every extension: each has a copy of the core."""
+    extensions = (density, pair_sums, triplets)
+    try:
+        if {extension.use_instructions(request.param) for extension in extensions} != {request.param}:
+            pytest.skip(f"this processor has no {density.INSTRUCTION_SETS[request.param]}")
+        yield request.param
+    finally:
+        for extension in extensions:
+            extension.use_instructions(-1)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 
 Everything happens in a copy of the checkout. A mutant is caught when a test fails, or takes longer than the limit. What survives is
 printed with its line: a test is missing there, or the change has no effect that anybody could see.
+Run the tests first: one that fails anyway makes all mutants of the modules it names look caught.
 """
 
 import argparse

@@ -8,24 +8,31 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")
 # Threads that wait must not spin while the tests of other processes want the processor.
 PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all sanitize quick bench lint clean
+.PHONY: demo test test-all sanitize debug bench lint clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf runs/demo
 	$(BIN)/mlpot learn inputs/demo.toml
 
+# Every promise, each by its quickest tests, within six minutes on two free processors; the rules of the house (tests/test_layers.py)
+# are among them. What is marked `slow` is left to `make test-all`: kill campaigns, matrices of i-PI inputs, Slurm, Quantum ESPRESSO,
+# whole learning runs.
 test: $(VENV)/test.stamp
-	$(PYTEST) --durations=10
+	$(PYTEST) -m "not slow" --durations=10
+
+# Everything there is, as continuous integration runs it.
+test-all: $(VENV)/test.stamp
+	$(PYTEST) --durations=30
+	$(MAKE) debug sanitize
 
 # Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.
 sanitize: $(VENV)/test.stamp
 	.ci/sanitize $(BIN)/python gcc -n $(WORKERS) --dist load
 	if command -v clang >/dev/null; then .ci/sanitize $(BIN)/python clang -n $(WORKERS) --dist load; fi
 
-test-all: test sanitize
-
-quick: $(VENV)/test.stamp
-	$(PYTEST) -m "not slow"
+# Kernels and contract with extensions that check every index.
+debug: $(VENV)/test.stamp
+	.ci/sanitize $(BIN)/python debug -n $(WORKERS) --dist load
 
 bench: $(VENV)/bench.stamp
 	OMP_NUM_THREADS=1 $(BIN)/mlpot bench --peers

@@ -17,6 +17,7 @@ SANITIZE = os.environ.get("MLPOT_SANITIZE") == "1"
 """Extensions that stop the program at the first access out of bounds, and at undefined behaviour; see .ci/sanitize."""
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 DEBUG = os.environ.get("MLPOT_CYTHON_DEBUG") == "1"
+"""Extensions that raise at an index out of bounds and at an array that is not there; slow, for `make debug`."""
 
 DIRECTIVES = {
     "language_level": 3,
@@ -57,11 +58,11 @@ class BuildExt(build_ext):
             "-Wno-psabi",
             "-Wno-maybe-uninitialized",
         ]
-        sanitizers = SANITIZERS if SANITIZE else []
+        watch = SANITIZERS if SANITIZE else ["-O1"] if DEBUG else []
         openmp = ["-fopenmp"] if self.accepts("-fopenmp") else []
         for ext in self.extensions:
-            ext.extra_compile_args = flags + openmp + sanitizers
-            ext.extra_link_args = sanitizers[:1] + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
+            ext.extra_compile_args = flags + openmp + watch
+            ext.extra_link_args = (SANITIZERS[:1] if SANITIZE else []) + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
         super().build_extensions()
 
     def accepts(self, flag):

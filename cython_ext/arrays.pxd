@@ -5,6 +5,30 @@ from libc.stdint cimport int32_t, int64_t
 from core cimport mlpot_grid, mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
 
 
+ctypedef fused number:
+    int32_t
+    int64_t
+    float
+    double
+
+
+# Where an array begins, as C takes it, a part of a matrix too; NULL for one without elements, which has no address.
+cdef inline number *vector_start(const number[::1] array) noexcept nogil:
+    return <number *>&array[0] if array.shape[0] else NULL
+
+
+cdef inline number *matrix_start(const number[:, ::1] array) noexcept nogil:
+    return <number *>&array[0, 0] if array.shape[0] and array.shape[1] else NULL
+
+
+cdef inline number *part_start(const number[:, :] array) noexcept nogil:
+    return <number *>&array[0, 0] if array.shape[0] and array.shape[1] else NULL
+
+
+cdef inline number *block_start(const number[:, :, ::1] array) noexcept nogil:
+    return <number *>&array[0, 0, 0] if array.shape[0] and array.shape[1] and array.shape[2] else NULL
+
+
 cdef inline mlpot_pairs pairs_of(
     const int32_t[::1] species,  # IN (n_atoms) indices of species
     const int32_t[::1] j,  # IN (n_pairs)
@@ -14,12 +38,8 @@ cdef inline mlpot_pairs pairs_of(
 ) noexcept:
     """A neighbour list as the core reads it; the caller keeps the arrays alive."""
     cdef mlpot_pairs pairs
-    cdef bint some = j.shape[0] > 0
-    pairs.species = &species[0]
-    pairs.offsets = &offsets[0]
-    pairs.j = &j[0] if some else NULL
-    pairs.vectors = &vectors[0, 0] if some else NULL
-    pairs.distances = &distances[0] if some else NULL
+    pairs.species, pairs.offsets, pairs.j = vector_start(species), vector_start(offsets), vector_start(j)
+    pairs.vectors, pairs.distances = matrix_start(vectors), vector_start(distances)
     return pairs
 
 
@@ -53,5 +73,6 @@ cdef inline object packed_lower(const double[:, ::1] triangle):
     """A lower triangle (n, n) as the products read it."""
     packed = aligned_zeros(mlpot_packed_lower_size(triangle.shape[0]), float)
     cdef double[::1] out = packed
-    mlpot_pack_lower(triangle.shape[0], &triangle[0, 0], &out[0])
+    if triangle.shape[0]:
+        mlpot_pack_lower(triangle.shape[0], &triangle[0, 0], &out[0])
     return packed

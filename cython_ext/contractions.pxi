@@ -30,7 +30,9 @@ cdef class ContractionTables:
         self.n_features = self.t.n_features = mixed.shape[0]
         self.t.l_max, self.t.n_mixed = shares.shape[0] - 1, shares.shape[1]
         self.t.n_nodes = shares.shape[0] * shares.shape[0] + left.shape[0]
-        self.t.shares = &shares[0, 0, 0]
-        self.t.left, self.t.right, self.t.rows, self.t.variable = &left[0], &right[0], &rows[0], &variable[0]
-        self.t.entries, self.t.node, self.t.coefficient = &entries[0], &node[0], &coefficient[0]
-        self.t.degree, self.t.mixed, self.t.invariant, self.t.scale = &degree[0], &mixed[0], &invariant[0], &scale[0]
+        self.t.shares = block_start(shares)
+        self.t.left, self.t.right = vector_start(left), vector_start(right)
+        self.t.rows, self.t.variable = vector_start(rows), vector_start(variable)
+        self.t.entries, self.t.node, self.t.coefficient = vector_start(entries), vector_start(node), vector_start(coefficient)
+        self.t.degree, self.t.mixed = vector_start(degree), vector_start(mixed)
+        self.t.invariant, self.t.scale = vector_start(invariant), vector_start(scale)

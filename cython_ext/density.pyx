@@ -7,10 +7,12 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from arrays cimport aligned_copy, aligned_zeros, grid_of, packed_lower, pairs_of
+from arrays cimport (
+    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, packed_lower, pairs_of, part_start, vector_start,
+)
 from core cimport (
     MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_contractions, mlpot_density, mlpot_design_rows,
-    mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_instructions, mlpot_kernel_model,
+    mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_kernel_model,
     mlpot_local_energies, mlpot_members, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
     mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
 )
@@ -19,12 +21,8 @@ CHANNELS = MLPOT_CHANNELS
 TILE = MLPOT_TILE
 MAX_L = MLPOT_MAX_L
 N_MEMBERS = MLPOT_MEMBERS
-INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
-
-def use_instructions(int level=-1):
-    """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best (-1); returns the one in use."""
-    return mlpot_instructions(level)
+include "instructions.pxi"
 
 
 cdef class PairView:
@@ -70,13 +68,13 @@ cdef class Points:
         cdef double[::1] packed = _packed(MLPOT_TILE, np.asarray(features)[:, :n_double])
         self.n = self.p.n = features.shape[0]
         self.p.energy_scale, self.p.zeta, self.p.n_double = energy_scale, zeta, n_double
-        self.p.packed, self.p.weights, self.p.single = &packed[0], NULL, NULL
+        self.p.packed, self.p.weights, self.p.single = vector_start(packed), NULL, NULL
         if weights is not None:
             padded[:features.shape[0]] = weights
-            self.p.weights = &padded[0]
+            self.p.weights = vector_start(padded)
         if n_double < n_columns:
             single = _packed_single(np.asarray(features)[:, n_double:])
-            self.p.single = &single[0]
+            self.p.single = vector_start(single)
         self.owners = (packed, padded, single)
 
     def first(self, int n):
@@ -105,7 +103,8 @@ cdef class SparsePoints:
         double zeta,
     ):
         cdef double[::1] packed = _packed(MLPOT_PANEL, features)
-        self.p.n, self.p.energy_scale, self.p.zeta, self.p.panels = features.shape[0], energy_scale, zeta, &packed[0]
+        self.p.n, self.p.energy_scale, self.p.zeta = features.shape[0], energy_scale, zeta
+        self.p.panels = vector_start(packed)
         self.owners = packed
 
 
@@ -137,16 +136,16 @@ cdef class Members:
         np.asarray(strengths)[:weights.size] = weights.ravel()
         self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
         self.n_features = self.m.n_features = mlpot_round_up(features.shape[1], MLPOT_TILE)
-        self.m.packed, self.m.weights = &packed[0], &strengths[0]
-        self.m.rows, self.m.group_rows, self.m.channel = &rows[0], &group_rows[0, 0], &channel[0]
-        self.m.entries, self.m.feature, self.m.partner = &entries[0], &feature[0], &partner[0]
-        self.m.coupling = &coupling[0]
+        self.m.packed, self.m.weights = vector_start(packed), vector_start(strengths)
+        self.m.rows, self.m.group_rows, self.m.channel = vector_start(rows), matrix_start(group_rows), vector_start(channel)
+        self.m.entries, self.m.feature, self.m.partner = vector_start(entries), vector_start(feature), vector_start(partner)
+        self.m.coupling = vector_start(coupling)
         self.m.residual, self.m.prior, self.m.expected = NULL, prior, expected
         if residual is not None:
             draws = np.zeros(self.n_features * MLPOT_MEMBERS)
             np.asarray(draws)[:residual.size] = residual.ravel()
             self.owners += (draws,)
-            self.m.residual = &draws[0]
+            self.m.residual = vector_start(draws)
 
 
 cdef class KernelModel:
@@ -168,7 +167,7 @@ cdef class KernelModel:
         self.m.members = NULL if members is None else &members.m
         if len(spreads):
             packed = aligned_copy(np.concatenate([packed_lower(np.ascontiguousarray(spread)) for spread in spreads]))
-            self.m.n_other, self.m.spread = len(spreads[0]) - known.n, &packed[0]
+            self.m.n_other, self.m.spread = len(spreads[0]) - known.n, vector_start(packed)
         self.owners = (energy, known, packed, members)
 
 
@@ -204,30 +203,30 @@ cdef class Density:
         cdef double[::1] norms = np.empty((l_max + 1) * (l_max + 2) // 2)
         cdef double[::1] knots = aligned_copy(np.asarray(table).ravel())
         cdef double[::1] parts = None if mixing is None else aligned_copy(np.asarray(mixing).ravel())
-        mlpot_harmonics_norms(l_max, &norms[0])
+        mlpot_harmonics_norms(l_max, vector_start(norms))
         self.owners = (group, first, width, knots, parts, self_coefficients,
                        degree, channel_a, channel_b, coupling, norms, contractions)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
         self.d.n_channels = n_channels
         self.d.n_groups = first.shape[0]
-        self.d.group = &group[0]
-        self.d.first = &first[0]
-        self.d.width = &width[0]
+        self.d.group = vector_start(group)
+        self.d.first = vector_start(first)
+        self.d.width = vector_start(width)
         self.d.cutoff = cutoff
         self.d.grid = grid_of(grid, table.shape[0])
         self.d.n_radial = table.shape[3]
-        self.d.table = &knots[0]
-        self.d.mixing = NULL if mixing is None else &parts[0]
-        self.d.self = &self_coefficients[0, 0]
+        self.d.table = vector_start(knots)
+        self.d.mixing = NULL if mixing is None else vector_start(parts)
+        self.d.self = matrix_start(self_coefficients)
         self.d.contractions = NULL if contractions is None else &contractions.t
         self.d.n_spectrum = degree.shape[0]
-        self.d.degree = &degree[0]
-        self.d.channel_a = &channel_a[0]
-        self.d.channel_b = &channel_b[0]
-        self.d.coupling = &coupling[0]
+        self.d.degree = vector_start(degree)
+        self.d.channel_a = vector_start(channel_a)
+        self.d.channel_b = vector_start(channel_b)
+        self.d.coupling = vector_start(coupling)
         self.d.constant = constant
-        self.d.harmonics = &norms[0]
+        self.d.harmonics = vector_start(norms)
 
     @property
     def n_features(self):
@@ -259,8 +258,8 @@ cdef class Density:
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""
         cdef double[:, :, ::1] c = np.empty((centres.shape[0], mlpot_n_harmonics(&self.d), self.d.n_channels))
-        if centres.shape[0] and mlpot_expand(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], &centres[0],
-                                             &c[0, 0, 0]):
+        if centres.shape[0] and mlpot_expand(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0],
+                                             vector_start(centres), block_start(c)):
             raise MemoryError
         return np.asarray(c)
 
@@ -271,8 +270,8 @@ cdef class Density:
         if not centres.shape[0]:
             return np.asarray(out)
         with nogil:
-            failed = mlpot_features(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], &centres[0], n_threads,
-                                    &out[0, 0])
+            failed = mlpot_features(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], vector_start(centres),
+                                    n_threads, matrix_start(out))
         if failed:
             raise MemoryError
         return np.asarray(out)
@@ -290,9 +289,8 @@ cdef class Density:
         if not centres.shape[0]:
             return np.asarray(out)
         with nogil:
-            failed = mlpot_features_vjp(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], &centres[0],
-                                        &cotangent[0, 0], &out[0, 0],
-                                        &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL)
+            failed = mlpot_features_vjp(&self.d, &pairs.view, pairs.n_atoms, centres.shape[0], vector_start(centres),
+                                        matrix_start(cotangent), matrix_start(out), matrix_start(pair_gradients))
         if failed:
             raise MemoryError
         return np.asarray(out)
@@ -315,21 +313,22 @@ cdef class Density:
         cdef int failed
         if not centres.shape[0]:
             return
-        results.energies = &energies[0]
-        results.pair_gradients = &pair_gradients[0, 0] if pair_gradients.shape[0] else NULL
-        results.explained = NULL if explained is None else &explained[0, 0]
+        results.energies = vector_start(energies)
+        results.pair_gradients = matrix_start(pair_gradients)
+        results.explained = NULL if explained is None else matrix_start(explained)
         results.member_gradients = NULL
         if member_gradients is not None and member_gradients.shape[0]:
-            results.member_gradients = &member_gradients[0, 0, 0]
+            results.member_gradients = block_start(member_gradients)
         results.other, results.other_stride = NULL, 0
         if model.m.n_other and other is not None:
-            results.other, results.other_stride = &other[0, 0], other.strides[0] // sizeof(double)
+            results.other, results.other_stride = part_start(other), other.strides[0] // sizeof(double)
         results.covariances, results.covariance_stride = NULL, 0
         if covariances is not None:
-            results.covariances, results.covariance_stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
+            results.covariances = part_start(covariances)
+            results.covariance_stride = covariances.strides[0] // sizeof(double)
         with nogil:
-            failed = mlpot_local_energies(&self.d, &pairs.view, &model.m, pairs.n_atoms, centres.shape[0], &centres[0],
-                                          n_threads, &results)
+            failed = mlpot_local_energies(&self.d, &pairs.view, &model.m, pairs.n_atoms, centres.shape[0],
+                                          vector_start(centres), n_threads, &results)
         if failed:
             raise MemoryError
 
@@ -343,6 +342,7 @@ cdef class Density:
         double[:, :] virial,  # OUT (9, n_sparse) or None, added to
     ):
         """Covariances of a structure's energy, forces and virial with sparse points of one species."""
+        cdef double *energy_row = &energy[0] if energy.shape[0] else NULL
         cdef double *force_rows = NULL
         cdef double *virial_rows = NULL
         cdef int64_t stride = 0
@@ -350,12 +350,12 @@ cdef class Density:
         if not centres.shape[0]:
             return
         if forces is not None:
-            force_rows, stride = &forces[0, 0], forces.strides[0] // sizeof(double)
+            force_rows, stride = part_start(forces), forces.strides[0] // sizeof(double)
         if virial is not None:
-            virial_rows, stride = &virial[0, 0], virial.strides[0] // sizeof(double)
+            virial_rows, stride = part_start(virial), virial.strides[0] // sizeof(double)
         with nogil:
-            failed = mlpot_design_rows(&self.d, &pairs.view, &sparse.p, pairs.n_atoms, centres.shape[0], &centres[0],
-                                       &energy[0], force_rows, virial_rows, stride)
+            failed = mlpot_design_rows(&self.d, &pairs.view, &sparse.p, pairs.n_atoms, centres.shape[0],
+                                       vector_start(centres), energy_row, force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
 
@@ -371,5 +371,6 @@ def _packed_single(matrix):
 def _packed(int width, matrix):
     cdef const double[:, ::1] rows = np.ascontiguousarray(matrix)
     cdef double[::1] packed = aligned_zeros(mlpot_packed_size(width, rows.shape[0], rows.shape[1]), float)
-    mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
+    if packed.shape[0]:
+        mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
     return np.asarray(packed)

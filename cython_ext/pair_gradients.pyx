@@ -23,7 +23,7 @@ def add_forces(
     """Forces from pair gradients, in the order of the pairs: the sum does not depend on threads."""
     cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
     with nogil:
-        for p in range(i.shape[0]):
+        for p in range(i.shape[0] if n_columns else 0):
             mlpot_add_pair_forces(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
                                   &forces[0, 0, 0], n_columns)
 
@@ -37,7 +37,7 @@ def add_forces_single(
     """As `add_forces`, from gradients in single precision."""
     cdef Py_ssize_t p, n_columns = pair_gradients.shape[2]
     with nogil:
-        for p in range(i.shape[0]):
+        for p in range(i.shape[0] if n_columns else 0):
             mlpot_add_pair_forces_single(i[p], j[p], n_columns, &pair_gradients[p, 0, 0], n_columns,
                                          &forces[0, 0, 0], n_columns)
 
@@ -53,7 +53,7 @@ def add_virial(
         mlpot_add_virial(vectors.shape[0], &vectors[0, 0], &pair_gradients[0, 0, 0], &virial[0, 0])
         return
     with nogil:
-        for p in range(vectors.shape[0]):
+        for p in range(vectors.shape[0] if n_columns else 0):
             mlpot_add_pair_virial(&vectors[p, 0], n_columns, &pair_gradients[p, 0, 0], n_columns,
                                   &virial[0, 0], n_columns)
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from arrays cimport aligned_copy, grid_of, pairs_of
+from arrays cimport aligned_copy, block_start, grid_of, matrix_start, pairs_of, part_start, vector_start
 from core cimport MLPOT_MEMBERS, mlpot_grid, mlpot_pairs
 
 LANES = 8
+
+include "instructions.pxi"
 
 cdef extern from "pair_sums.h" nogil:
     ctypedef struct mlpot_pair_term:
@@ -68,10 +70,10 @@ def add_member_gradients(
     m.n_species = kind.shape[0]
     m.n_knots = along.shape[1] - 1
     m.cutoff = cutoff
-    m.kind = &kind[0, 0]
-    m.along = &along[0, 0, 0]
+    m.kind = matrix_start(kind)
+    m.along = block_start(along)
     with nogil:
-        mlpot_pair_member_gradients(&m, &pairs, species.shape[0], n_threads, &pair_gradients[0, 0, 0])
+        mlpot_pair_member_gradients(&m, &pairs, species.shape[0], n_threads, block_start(pair_gradients))
 
 
 cdef class PairSums:
@@ -104,25 +106,25 @@ cdef class PairSums:
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
-        self.term.kind = &kind[0, 0]
+        self.term.kind = matrix_start(kind)
         self.term.potential_grid = grid_of(potential_grid, potential.shape[1])
-        self.term.potential = &potential[0, 0, 0]
+        self.term.potential = block_start(potential)
         self.term.instance = NULL
         if instance is not None:
             self.term.instance_grid = grid_of(instance_grid, instance.shape[1])
-            self.term.instance = &instance[0, 0, 0]
+            self.term.instance = block_start(instance)
         self.term.rank = features.shape[2]
         self.term.feature_grid = grid_of(feature_grid, features.shape[0])
-        self.term.features = &knots[0]
-        self.term.variance = &variance[0]
+        self.term.features = vector_start(knots)
+        self.term.variance = vector_start(variance)
         self.term.n_sparse = first[first.shape[0] - 1]
-        self.term.first = &first[0]
-        self.term.map_of = &map_of[0]
-        self.term.maps = &rows[0]
+        self.term.first = vector_start(first)
+        self.term.map_of = vector_start(map_of)
+        self.term.maps = vector_start(rows)
         self.term.cutoff_width = cutoff_width
         self.term.contact = NULL
         if contact is not None:
-            self.term.contact = &contact[0, 0]
+            self.term.contact = matrix_start(contact)
 
     def add(
         self,
@@ -142,14 +144,14 @@ cdef class PairSums:
         cdef int64_t n_atoms = species.shape[0], stride = 0
         cdef double *rows = NULL
         cdef double *spread = NULL
-        cdef double *gradients = &pair_gradients[0, 0] if j.shape[0] else NULL
+        cdef double *gradients = matrix_start(pair_gradients)
         cdef int failed
         if covariances is not None:
-            rows, stride = &covariances[0, 0], covariances.strides[0] // sizeof(double)
+            rows, stride = part_start(covariances), covariances.strides[0] // sizeof(double)
         if variances is not None:
-            spread = &variances[0]
+            spread = vector_start(variances)
         with nogil:
-            failed = mlpot_pair_sums(&self.term, &pairs, n_atoms, n_threads, &energies[0], gradients, rows, stride,
-                                     spread)
+            failed = mlpot_pair_sums(&self.term, &pairs, n_atoms, n_threads, vector_start(energies), gradients, rows,
+                                     stride, spread)
         if failed:
             raise MemoryError

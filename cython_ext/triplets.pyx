@@ -7,8 +7,10 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from arrays cimport packed_lower, pairs_of
+from arrays cimport block_start, matrix_start, packed_lower, pairs_of, vector_start
 from core cimport mlpot_pairs
+
+include "instructions.pxi"
 
 cdef extern from "triplets.h" nogil:
     ctypedef struct mlpot_triplets:
@@ -65,19 +67,19 @@ cdef class Triplets:
         self.t.centre, self.t.first, self.t.second = kinds
         self.t.cutoff, self.t.cutoff_width = cutoff, cutoff_width
         self.t.n_points = points.shape[0]
-        self.t.points, self.t.strengths = &scaled[0, 0], &strengths[0]
+        self.t.points, self.t.strengths = matrix_start(scaled), vector_start(strengths)
         self.t.table, self.t.nearest = NULL, nearest
         for a in range(3):
             self.t.per_scale[a] = 1 / length_scales[a]
         if table is not None:
-            self.t.table = &table[0, 0, 0]
+            self.t.table = block_start(table)
             for a in range(3):
                 self.t.size[a] = table.shape[a] - (2 if a == 2 else 0)
                 self.t.start[a], self.t.per_step[a] = start[a], 1 / step[a]
             self.t.stride[0], self.t.stride[1] = table.shape[1] * table.shape[2], table.shape[2]
         if spread is not None:
             packed = packed_lower(spread)
-            self.v.strengths, self.v.spread, self.v.prior = &covariances[0], &packed[0], prior
+            self.v.strengths, self.v.spread, self.v.prior = vector_start(covariances), vector_start(packed), prior
         self.owners = (scaled, strengths, table, covariances, packed)
 
     def add(
@@ -95,12 +97,12 @@ cdef class Triplets:
         """Energies and gradients of all atoms; variances where asked."""
         cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
         cdef int64_t n_atoms = species.shape[0]
-        cdef double *spread = NULL if variances is None else &variances[0]
+        cdef double *spread = NULL if variances is None else vector_start(variances)
         cdef int failed
         if not pair_gradients.shape[0]:
             return
         with nogil:
-            failed = mlpot_triplet_sums(&self.t, &self.v, &pairs, n_atoms, n_threads, &energies[0],
-                                        &pair_gradients[0, 0], spread)
+            failed = mlpot_triplet_sums(&self.t, &self.v, &pairs, n_atoms, n_threads, vector_start(energies),
+                                        matrix_start(pair_gradients), spread)
         if failed:
             raise MemoryError

@@ -17,6 +17,8 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from .errors import ConfigError
+
 SNAP_CUTOFF = 4.9
 TWOJMAX = 8
 N_BISPECTRUM = 55
@@ -32,9 +34,12 @@ def gap_fit_program() -> str | None:
 def fit_gap(frames: list[Atoms], descriptor: str, folder: str) -> Path:
     """A GAP file that gap_fit makes of energies alone: what QUIP costs does not depend on what it learned."""
     ase.io.write(Path(folder, "train.xyz"), frames, format="extxyz")
+    program = gap_fit_program()
+    if program is None:
+        raise ConfigError("gap_fit is missing; install it with `pip install quippy-ase`")
     subprocess.run(
         [
-            gap_fit_program(), "at_file=train.xyz", f"gap={{{descriptor}}}", "e0_method=average",
+            program, "at_file=train.xyz", f"gap={{{descriptor}}}", "e0_method=average",
             "default_sigma={0.01 0.1 0.1 0.0}", "force_parameter_name=none", "gp_file=gp.xml", "sparse_jitter=1e-8",
         ],
         cwd=folder, check=True, capture_output=True,

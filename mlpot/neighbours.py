@@ -151,12 +151,13 @@ class NeighbourList:
     def update(self, atoms: Atoms) -> Pairs:
         """Pairs of the atoms as they are now; see `find_pairs` for errors."""
         _check_structure(atoms)
-        if not self.serves(atoms):
-            self._candidates = _candidates(atoms, self.cutoff + self.skin)
+        candidates = self._candidates
+        if candidates is None or not self.serves(atoms):
+            candidates = self._candidates = _candidates(atoms, self.cutoff + self.skin)
             self._reference = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             self.n_builds += 1
         self.n_updates += 1
-        return _pairs(atoms, self._candidates, self.cutoff)
+        return _pairs(atoms, candidates, self.cutoff)
 
     def serves(self, atoms: Atoms) -> bool:
         """Whether every pair nearer than the cutoff is among the candidates, so that `update` need not find them anew.

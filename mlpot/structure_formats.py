@@ -190,13 +190,15 @@ def _tolerant_root(file: str) -> ElementTree.Element:
         except ElementTree.ParseError:
             if root is None or root.find("structure") is None:
                 raise
+    if root is None:
+        raise ElementTree.ParseError("no element found")
     return root
 
 
 def _has_converged(step: ElementTree.Element, root: ElementTree.Element) -> bool:
     """Fewer electronic steps than NELM, or a last change of the energy below EDIFF."""
     parameters = {i.get("name"): i.text for i in root.iterfind("parameters//i")}
-    energies = [float(e.text) for e in step.iterfind("scstep/energy/i[@name='e_fr_energy']")]
+    energies = [float(e.text or "") for e in step.iterfind("scstep/energy/i[@name='e_fr_energy']")]
     if len(energies) < int(parameters.get("NELM") or len(energies) + 1):
         return True
     return len(energies) > 1 and abs(energies[-1] - energies[-2]) < float(parameters.get("EDIFF") or 0.0)

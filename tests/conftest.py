@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,13 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
+from mlpot._ext import density, pair_sums, triplets
+
+
+def pytest_configure():
+    """Interrupts reach what tests start also where the shell ignores them, as in `nohup make test &`: children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
@@ -113,6 +121,19 @@ def model(frames):
 def two_species_model(two_species_frames):
     """A small model of two elements."""
     return mlpot.fit(two_species_frames, mlpot.FitConfig(terms=SMALL_TERMS))
+
+
+@pytest.fixture(params=range(3), ids=density.INSTRUCTION_SETS)
+def instructions(request):
+    """Every instruction set that this processor has, in every extension: each has a copy of the core."""
+    extensions = (density, pair_sums, triplets)
+    try:
+        if {extension.use_instructions(request.param) for extension in extensions} != {request.param}:
+            pytest.skip(f"this processor has no {density.INSTRUCTION_SETS[request.param]}")
+        yield request.param
+    finally:
+        for extension in extensions:
+            extension.use_instructions(-1)
 
 
 @pytest.fixture

@@ -225,15 +225,17 @@ def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: 
     every other, the kernel knows the weights only through the product W'W of each density: when there are more channels
     than there is to mix, the triangular factor of W stands for W.
     """
-    stream = 0 if mixing.symmetric else density
+    stream, n_channels = 0 if mixing.symmetric else density, mixing.n_channels
+    if n_channels is None:
+        raise ValueError("a mixing needs n_channels")
     if mixing.embedding == "periodic" and mixing.mixes_species:
-        sums = periodic_sums(numbers, mixing.n_channels, width, [mixing.mix_seed, stream])
+        sums = periodic_sums(numbers, n_channels, width, [mixing.mix_seed, stream])
     else:
-        shape = (mixing.n_channels, width)
+        shape = (n_channels, width)
         rows = [np.random.default_rng([mixing.mix_seed, number, stream]).standard_normal(shape) for number in numbers]
         sums = np.stack(rows, axis=1)
-    size = mixing.n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
-    weights = size * sums.reshape(mixing.n_channels, -1)
+    size = n_channels ** (-0.25 if mixing.coupling == "element-wise" else -0.5)
+    weights = size * sums.reshape(n_channels, -1)
     if mixing.coupling == "full" and len(weights) > weights.shape[1]:
         weights = np.asarray(np.linalg.qr(weights, mode="r"))
     return weights.reshape(-1, len(numbers), width)

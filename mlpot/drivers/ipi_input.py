@@ -149,10 +149,11 @@ class IpiInput:
 
     def _with_cell(self, atoms: Atoms) -> Atoms:
         """With the `<cell>` of the input, which replaces that of the file."""
-        element = self.start.find("cell")
-        if element is None or element.get("mode") not in ("abc", "abcABC", "manual"):
+        element = None if self.start is None else self.start.find("cell")
+        mode = "" if element is None else element.get("mode", "")
+        if element is None or mode not in ("abc", "abcABC", "manual"):
             return atoms
-        words, mode = _list(element), element.get("mode")
+        words = _list(element)
         try:
             factor = length_unit(element.get("units", ""), "cell")
             numbers = numbers_of(words, {"abc": 3, "abcABC": 6, "manual": 9}[mode])
@@ -253,7 +254,9 @@ def _systems(root: ElementTree.Element) -> list[ElementTree.Element]:
     found = root.findall("system")
     for template in root.findall("system_template"):
         labels, inner = _list(template.find("labels")), template.find("template/system")
-        for instance in template.findall("instance") if inner is not None else []:
+        if inner is None:
+            continue
+        for instance in template.findall("instance"):
             text = ElementTree.tostring(inner, encoding="unicode")
             for label, value in zip(filter(None, labels), _list(instance), strict=False):
                 value = escape(value).replace("\\", r"\\")

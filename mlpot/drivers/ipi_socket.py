@@ -71,9 +71,11 @@ class Address:
         ConfigError
             None or both named, an empty name, a port that cannot be.
         """
-        if (unix is None) == (port is None):
-            raise ConfigError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
-        return cls.tcp(host, port) if unix is None else cls.unix(unix, prefix)
+        if unix is not None and port is None:
+            return cls.unix(unix, prefix)
+        if port is not None and unix is None:
+            return cls.tcp(host, port)
+        raise ConfigError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"

@@ -56,6 +56,8 @@ class FaultyCalculator(Calculator):
         If `fail` holds an unknown word.
     """
 
+    atoms: Atoms  # from the first calculation on
+
     def __init__(
         self,
         calculator: str = "ase.calculators.lj.LennardJones",

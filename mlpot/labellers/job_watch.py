@@ -113,7 +113,9 @@ class JobWatch:
 
     def _is_stuck(self, job: str | None, queue: Mapping[str, list[str]]) -> bool:
         """Whether Slurm says that a job will never start; it is told once."""
-        state, *reasons = queue.get(job, ["?"]) if job is not None else ["?"]
+        if job is None:
+            return False
+        state, *reasons = queue.get(job, ["?"])
         reason = "".join(reasons).strip("()")
         if state != "PENDING" or reason not in NEVER:
             return False

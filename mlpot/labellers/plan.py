@@ -117,6 +117,8 @@ class LabellingPlan:
             If there is no such cluster, or a package for it is missing.
         """
         if self.executor == "dask":
+            if self.scheduler is None:
+                raise ConfigError("labeller.scheduler is missing: the address of a Dask scheduler, such as tcp://node1:8786")
             certificates = {name: Path(file).expanduser() for name, file in self.tls.items()} or None
             return dask_executor(self.scheduler, self.timeout, folder / FAILED, certificates)
         jobs = getattr(self, self.executor)

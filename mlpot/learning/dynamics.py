@@ -223,12 +223,15 @@ class Dynamics:
 
     def advance(self) -> None:
         """One step."""
+        integrator = self._integrator
+        if integrator is None:
+            raise RuntimeError("a step before `begin`")
         self.step += 1
-        if isinstance(self._integrator, LangevinBAOAB):
+        if isinstance(integrator, LangevinBAOAB):
             temperature = self.course.temperature(self.step)
             self.hottest = max(self.hottest, temperature)
-            self._integrator.set_temperature(temperature)
-        self._integrator.step()
+            integrator.set_temperature(temperature)
+        integrator.step()
 
     def trouble(self, before: dict, cutoff: float) -> str | None:
         """What shows that the step from the state `before` blew up, or None; `cutoff` (A) is that of the model."""

@@ -129,7 +129,10 @@ class Journal:
 
     def conclude(self, heated: bool = False, wanted: bool = False) -> Verdict:
         """The verdict if the run ended now; see `Convergence.conclude`."""
-        return self.convergence.conclude(self.campaign.learner.rules.target, heated, wanted)
+        learner = self.campaign.learner
+        if learner is None:
+            raise RuntimeError("a verdict of a campaign that has no learner yet")
+        return self.convergence.conclude(learner.rules.target, heated, wanted)
 
     def is_out_of_time(self) -> bool:
         """Whether the budget of wall or processor time is spent."""

@@ -122,6 +122,13 @@ class Relaxation:
         return self._target is not None
 
     @property
+    def target(self) -> Atoms | FrechetCellFilter:
+        """What the optimiser moves."""
+        if self._target is None:
+            raise RuntimeError("a relaxation has no forces before `begin`")
+        return self._target
+
+    @property
     def forces(self) -> np.ndarray:
         """What the optimiser sees: forces (n_atoms, 3), eV/A, and of a cell (3, 3) derivatives by the strain, eV per atom.
 
@@ -129,7 +136,7 @@ class Relaxation:
         that should have confirmed its end, even if the error of the model is as large as fmax, and ends where labels have no
         forces. Ethanol with GFN1-xTB, fmax 0.02, takes 7 labels with it and 28 without.
         """
-        forces = self._target.get_forces()
+        forces = self.target.get_forces()
         return forces if self.is_labelled or self._offset is None else forces + self._offset
 
     @property
@@ -153,7 +160,7 @@ class Relaxation:
         """One step."""
         self.step += 1
         displacements, self._fire = self._fire.step(self.forces)
-        self._target.set_positions(self._target.get_positions() + displacements)
+        self.target.set_positions(self.target.get_positions() + displacements)
         self.atoms.get_forces()
 
     def stay(self) -> None:
@@ -173,9 +180,9 @@ class Relaxation:
         self.is_labelled = learned is not None
         if learned is None:
             return
-        calculator, forces = self.atoms.calc, self._target.get_forces()
+        calculator, forces = self.atoms.calc, self.target.get_forces()
         label, calculator.results = calculator.results, learned
-        self._offset = forces - self._target.get_forces()
+        self._offset = forces - self.target.get_forces()
         calculator.results = label
 
     def trouble(self, before: dict, cutoff: float) -> str | None:

@@ -199,11 +199,16 @@ class LabelSource:
                 # an exception from here on, such as of a full disk, leaves the request where it can be looked at again
                 future, request.future, request.watch = request.future, None, self._watch(key)
                 self._ended(key, request, future)
-        elif request.watch.is_free() and not self._arrived(key, request) and time.monotonic() >= request.late_until:
+            return
+        if request.watch is None:
+            request.watch = self._watch(key)
+        if request.watch.is_free() and not self._arrived(key, request) and time.monotonic() >= request.late_until:
             self._start(key, request)
 
     def _ended(self, key: str, request: _Request, future: Future) -> None:
         """A calculation of ours has ended: take its result, or count its failure."""
+        if request.used is None:
+            raise RuntimeError(f"label {key}: a calculation has ended that was never started")
         settings = dict(request.used.settings)
         try:
             future.result()

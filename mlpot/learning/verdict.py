@@ -172,7 +172,7 @@ class Convergence:
             "rms_error_of_last_labels": rms, "n": n, "n_check": n_checks, "target": bound, "steps": self.n_steps,
             "steps_since_label_was_needed": self.calm, "expected_error_after_learning": after,
         }  # fmt: skip
-        if rms is None:
+        if rms is None or after is None:
             return Verdict(
                 "not converged", "nothing was checked: no label came after a prediction",
                 "run longer, or set check_interval", numbers,

@@ -96,6 +96,8 @@ class Calibration:
         scaled = self.stated(left_open, discrepancies) * self.element_factors(numbers)[:, None]
         others = self._of_atoms(self.floors, numbers)
         if self.growths:
+            if strongest is None:
+                raise ValueError("deviations that grow with the forces between atoms need the strongest of each atom")
             others = np.hypot(others, self._of_atoms(self.growths, numbers) * strongest**POWER)
         return np.hypot(scaled, np.where(scaled > SYMMETRIC, others[:, None], 0.0))
 

@@ -105,6 +105,10 @@ def _difference(
     first: LabelledStructure, second: LabelledStructure, moved: np.ndarray, strain: np.ndarray
 ) -> tuple[float, float, float]:
     """dE, A and B of two structures: displacements (n_atoms, 3) in A beyond the strain (3, 3)."""
+    if first.energy is None or second.energy is None or first.forces is None or second.forces is None:
+        raise ValueError("only structures with an energy and forces can be compared")
     forces = -0.5 * float(np.sum((first.forces + second.forces) * moved))
-    stress = 0.0 if first.virial is None else -0.5 * float(np.sum((first.virial + second.virial) * strain))
+    stress = 0.0
+    if first.virial is not None and second.virial is not None:
+        stress = -0.5 * float(np.sum((first.virial + second.virial) * strain))
     return second.energy - first.energy, forces, stress

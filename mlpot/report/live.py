@@ -80,8 +80,9 @@ class LiveView:
         """Steps per second since this process began, and the time that is left at that pace."""
         began, first = self._first[step.walker]
         rate = (step.step - first) / (now - began) if now > began else 0.0
-        left = (step.n_steps - step.step) / rate if rate else 0.0
-        return rate, _clock(left) if rate else "-"
+        if not rate or step.n_steps is None:
+            return rate, "-"
+        return rate, _clock((step.n_steps - step.step) / rate)
 
     def _line(self, step: Step, now: float) -> str:
         rate, left = self._rate(step, now)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import SMALL_TERMS, make_frames
-from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 
 import mlpot
 from mlpot.errors import ConfigError
@@ -44,17 +43,13 @@ def agree(ours, exact, atol=1e-8):
     assert close.all()
 
 
-@pytest.mark.parametrize("level", range(3))
-def test_equals_the_formulas(fitted, frames, level):
+@pytest.mark.usefixtures("instructions")
+def test_equals_the_formulas(fitted, frames):
     """With every instruction set that this processor has."""
     atoms = frames[6].copy()
     atoms.rattle(0.2, seed=1)
-    try:
-        assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
-        for structure in (atoms, Atoms("Si3", positions=[[0, 0, 0], [0, 0, 2.5], [0, 2.0, 0.3]]), Atoms("Si")):
-            agree(fitted.predict(structure, True), fitted.predict_directly(structure, True))
-    finally:
-        use_instructions(-1)
+    for structure in (atoms, Atoms("Si3", positions=[[0, 0, 0], [0, 0, 2.5], [0, 2.0, 0.3]]), Atoms("Si")):
+        agree(fitted.predict(structure, True), fitted.predict_directly(structure, True))
 
 
 def test_elements_have_features_of_their_own(two_species_model, two_species_frames):

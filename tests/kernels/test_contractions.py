@@ -79,6 +79,14 @@ def entries(program):
     return lambda row: slice(program.entries[row], program.entries[row + 1])
 
 
+@pytest.mark.parametrize("n_mixed", [1, 3, 4])
+def test_overlaps_are_a_mean_over_mixed_channels(n_mixed):
+    """However many there are, equal ones weigh as one: the sum over them of squared factors is (weight / own)^(2 (nu - 2))."""
+    made = make_contractions(4, 2, 0.3, np.ones((4, 1, 3)), (6,), n_mixed, 0, 1.5)
+    assert made.shares.shape == (3, n_mixed, 4)
+    np.testing.assert_allclose(n_mixed * made.scales**2, [0.2**2, 0.2**4], rtol=1e-12)
+
+
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_homometric_environments(order):
     """Pozdnyakov et al., doi:10.1103/PhysRevLett.125.166001: no power spectrum tells these two apart."""

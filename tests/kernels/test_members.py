@@ -5,7 +5,6 @@ import pytest
 from ase import Atoms
 from conftest import SMALL_TERMS
 from finite_differences import position_gradient
-from mlpot._ext.density import INSTRUCTION_SETS, use_instructions
 from scipy.spatial.transform import Rotation
 
 import mlpot
@@ -72,22 +71,18 @@ def twin_of(model, pairs):
     return rep.member_gradients(pairs, everything), rep.member_gradients(pairs, nothing)
 
 
-@pytest.mark.parametrize("level", range(3))
-def test_equal_their_twin(fitted, all_features, level):
+@pytest.mark.usefixtures("instructions")
+def test_equal_their_twin(fitted, all_features):
     model, frames = fitted
     atoms = frames[5] * (2, 1, 1)
     atoms.rattle(0.2, seed=1)
     some = (atoms, Atoms(frames[0].symbols[:3], positions=[[0, 0, 0], [0, 0, 2.5], [0, 2.0, 0.3]]), frames[0][:1])
-    try:
-        assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
-        for structure in some:
-            pairs = find_pairs(structure, model.cutoff)
-            for found, exact in zip(
-                (members_of(model, pairs), potentials_of(model, pairs)), twin_of(model, pairs), strict=True
-            ):
-                np.testing.assert_allclose(found, exact, atol=3e-5 * np.abs(exact).max(initial=0))
-    finally:
-        use_instructions(-1)
+    for structure in some:
+        pairs = find_pairs(structure, model.cutoff)
+        for found, exact in zip(
+            (members_of(model, pairs), potentials_of(model, pairs)), twin_of(model, pairs), strict=True
+        ):
+            np.testing.assert_allclose(found, exact, atol=3e-5 * np.abs(exact).max(initial=0))
 
 
 def test_fewer_features_to_the_tolerance(fitted):

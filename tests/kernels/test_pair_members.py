@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mlpot._ext.density import INSTRUCTION_SETS, N_MEMBERS, use_instructions
+from mlpot._ext.density import N_MEMBERS
 from test_pair_sums import CUTOFF, REACH, TERMS, structures
 
 from mlpot.models.pair_members import N_KNOTS, SHORTEST, pair_members
@@ -23,32 +23,28 @@ def formulas(term, weights, pairs):
     return np.moveaxis(gradients, 0, 2)
 
 
-@pytest.mark.parametrize("level", range(3))
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("name", TERMS)
-def test_equal_the_formulas(name, level):
+def test_equal_the_formulas(name):
     """Added to what is there; linear between knots, held nearer than any two atoms are."""
     term, weights = TERMS[name], weights_of(TERMS[name])
     if name == "some pairs without":
         term = replace(term, energy_scales=tuple(np.linspace(0.2, 3.0, 6)))
     members = pair_members(term, weights)
-    try:
-        assert use_instructions(level) <= level < len(INSTRUCTION_SETS)
-        for atoms in structures(term.species):
-            pairs = find_pairs(atoms, REACH)
-            found = np.ones((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-            members.add_gradients(pairs, found)
-            exact, kink = formulas(term, weights, pairs), CUTOFF - term.cutoff_width
-            apart = (pairs.distances > 1.0) & (np.abs(pairs.distances - kink) > CUTOFF / N_KNOTS)
-            largest = np.abs(formulas_between(term, weights)).max()
-            tolerance = 5 * (CUTOFF / N_KNOTS / min(term.length_scale, term.cutoff_width)) ** 2 * largest + 1e-6
-            np.testing.assert_allclose(found[apart] - 1, exact[apart], rtol=0, atol=tolerance)
-            # the curvature jumps where the cutoff's step begins, and the slope over the distance bends at short ones
-            near = ~apart & (pairs.distances > SHORTEST + CUTOFF / N_KNOTS)
-            np.testing.assert_allclose(found[near] - 1, exact[near], rtol=0, atol=0.01 * largest)
-            assert np.all(np.isfinite(found))
-            assert np.all(found[pairs.distances >= CUTOFF] == 1)
-    finally:
-        use_instructions(-1)
+    for atoms in structures(term.species):
+        pairs = find_pairs(atoms, REACH)
+        found = np.ones((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+        members.add_gradients(pairs, found)
+        exact, kink = formulas(term, weights, pairs), CUTOFF - term.cutoff_width
+        apart = (pairs.distances > 1.0) & (np.abs(pairs.distances - kink) > CUTOFF / N_KNOTS)
+        largest = np.abs(formulas_between(term, weights)).max()
+        tolerance = 5 * (CUTOFF / N_KNOTS / min(term.length_scale, term.cutoff_width)) ** 2 * largest + 1e-6
+        np.testing.assert_allclose(found[apart] - 1, exact[apart], rtol=0, atol=tolerance)
+        # the curvature jumps where the cutoff's step begins, and the slope over the distance bends at short ones
+        near = ~apart & (pairs.distances > SHORTEST + CUTOFF / N_KNOTS)
+        np.testing.assert_allclose(found[near] - 1, exact[near], rtol=0, atol=0.01 * largest)
+        assert np.all(np.isfinite(found))
+        assert np.all(found[pairs.distances >= CUTOFF] == 1)
 
 
 def formulas_between(term, weights):

@@ -66,6 +66,7 @@ def compiled_values(compiled, pairs):
     return *found, variances
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("name", TERMS)
 @pytest.mark.parametrize("regularisation", [None, 0.01])
 def test_compiled_equals_direct(name, regularisation):

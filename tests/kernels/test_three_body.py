@@ -1,11 +1,13 @@
 """The three-body term: summed in the core or read from a table, against its formula in NumPy and finite differences."""
 
+import math
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from finite_differences import position_gradient, strain_gradient
-from mlpot._ext.density import use_instructions
+from mlpot._ext.triplets import Triplets
 
 from mlpot.errors import UnknownSpeciesError
 from mlpot.models.three_body_term import ThreeBodyTerm
@@ -59,27 +61,23 @@ def directly(term, weights, pairs):
     return energies, gradients
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("name", TERMS)
-def test_compiled_equals_the_formula(name, level):
+def test_compiled_equals_the_formula(name):
     term = TERMS[name]
     weights = weights_of(term)
     compiled = term.compile(weights, 1e-8, REGULARISATION)
     assert (compiled.table is not None) == ("table" in name)
-    try:
-        use_instructions(level)
-        for atoms in (structure(term.species), Atoms("Si4", positions=3 * np.random.default_rng(3).random((4, 3)))):
-            if not set(atoms.numbers) <= set(term.species):
-                continue
-            pairs = find_pairs(atoms, CUTOFF + 0.7)
-            energies, gradients = directly(term, weights, pairs)
-            variances = np.zeros(pairs.n_atoms)
-            found = evaluate(compiled, pairs, variances)
-            np.testing.assert_allclose(found[0], energies, rtol=0, atol=1e-8)
-            np.testing.assert_allclose(found[1], gradients, rtol=0, atol=1e-6)
-            np.testing.assert_allclose(variances, term.instance_variances(pairs, REGULARISATION), rtol=1e-9)
-    finally:
-        use_instructions(-1)
+    for atoms in (structure(term.species), Atoms("Si4", positions=3 * np.random.default_rng(3).random((4, 3)))):
+        if not set(atoms.numbers) <= set(term.species):
+            continue
+        pairs = find_pairs(atoms, CUTOFF + 0.7)
+        energies, gradients = directly(term, weights, pairs)
+        variances = np.zeros(pairs.n_atoms)
+        found = evaluate(compiled, pairs, variances)
+        np.testing.assert_allclose(found[0], energies, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(found[1], gradients, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(variances, term.instance_variances(pairs, REGULARISATION), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -142,6 +140,23 @@ def test_threads_change_no_bit(monkeypatch, threads):
         results.append((*evaluate(compiled, pairs, variances), variances))
     for one, many in zip(*results, strict=True):
         np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_the_exponential_to_the_last_digits():
+    """One sparse point, no cutoff, and coordinates whose squares are exact: a triplet's energy is exp(x) alone."""
+    distances = np.arange(1, 2600) / 64
+    term = Triplets(
+        kinds=(0, 1, 1), cutoff=100.0, cutoff_width=1e-3, length_scales=np.array([1.0, 1e200, 1e200]),
+        points=np.array([[1.0, 0.0, 0.0]]), strengths=np.ones(1),
+    )  # fmt: skip
+    for r in distances:
+        energies, vectors = np.zeros(3), np.array([[1.0, 0, 0], [0, r, 0]])
+        term.add(
+            np.array([0, 1, 1], np.int32), np.array([1, 2], np.int32), np.array([0, 2, 2, 2]), vectors,
+            np.linalg.norm(vectors, axis=1), energies, np.zeros((2, 3)), None, 1,
+        )  # fmt: skip
+        assert energies[0] == pytest.approx(math.exp(-0.5 * r**2), rel=1e-15, abs=1e-307)
 
 
 def test_an_unknown_element_is_an_error():

@@ -63,6 +63,7 @@ def test_the_worst_bead_is_labelled(tmp_path):
         np.testing.assert_array_equal(positions, guesses[step - 1])
 
 
+@pytest.mark.slow
 def test_forces_are_those_of_the_labels(tmp_path):
     server, errors = Server(tmp_path), []
 
@@ -75,6 +76,7 @@ def test_forces_are_those_of_the_labels(tmp_path):
     assert np.mean(errors[N_BEADS:]) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [lambda step: (0, 2, 1), lambda step: np.roll(range(N_BEADS), step).tolist()])
 def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
     """But for those that it cannot be trusted with; what these taught is there for all from the next step on."""
@@ -135,6 +137,7 @@ def test_a_step_that_comes_in_parts_now_and_then(tmp_path):
     assert (known["n_beads"], known["sizes"]) == (N_BEADS, {str(N_BEADS): 8})
 
 
+@pytest.mark.slow
 def test_calibration_of_beads_that_come_one_by_one(tmp_path):
     """Of several labels in a step, each is compared with what was predicted, raw: recalibration in between changes nothing."""
     rules = Rules(target=1e-4)
@@ -217,6 +220,7 @@ def test_a_server_that_gives_no_numbers(tmp_path):
     assert server.n_rows == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "stop_at"), [(KeyboardInterrupt, 1), (SystemExit, 5), (LabelError, 9)])
 def test_what_was_interrupted_goes_on_as_if_nothing_had_been(tmp_path, error, stop_at):
     whole, first = Server(tmp_path / "whole"), Server(tmp_path / "parts")
@@ -236,6 +240,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(tmp_path, error, st
     assert (second.folder / "trajectory.xyz").read_text() == (whole.folder / "trajectory.xyz").read_text()
 
 
+@pytest.mark.slow
 def test_interrupted_while_it_waits_for_a_label(tmp_path, monkeypatch):
     """The step is done again: no label is counted twice."""
     whole, first = Server(tmp_path / "whole"), Server(tmp_path / "parts")
@@ -316,6 +321,7 @@ def test_time_is_a_budget_too(tmp_path):
         server.run(range(2))
 
 
+@pytest.mark.slow
 def test_soft_and_check_labels_come_later(tmp_path):
     rules = Rules(threshold=0.5, soft_fraction=0.02, check_interval=4)
     server = Server(tmp_path, rules=rules)

@@ -107,6 +107,7 @@ def test_learn_and_resume(work):
     assert (work / "run" / "config_2.toml").read_text() == (work / "learn.toml").read_text()
 
 
+@pytest.mark.slow
 def test_report_with_a_reference_and_export(work):
     assert run("learn", "learn.toml").exit_code == 0
     result = run("report", "run", "--reference", "run/trajectory.xyz", "-o", "page.html")
@@ -223,6 +224,7 @@ def test_template(work, kind):
     assert "train.xyz" in output and "# eV/A" in output.replace("# eV/atom; ", "# ")
 
 
+@pytest.mark.slow
 def test_learning_that_starts_from_a_model_and_its_data(work):
     run("fit", "fit.toml")
     text = LEARN.replace("CALLS", str(work / "calls")).replace('[model]\npreset = "fast"\ncutoff = 4.0\n', "")

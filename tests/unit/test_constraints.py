@@ -59,8 +59,8 @@ def residuals(kind, first, atoms):
 @pytest.mark.parametrize(
     ("kind", "ensemble"),
     [
-        *((kind, "nvt") for kind in KINDS),
-        ("FixBondLengths", "nve"),
+        *(pytest.param(kind, "nvt", marks=[] if kind == "FixAtoms" else pytest.mark.slow) for kind in KINDS),
+        pytest.param("FixBondLengths", "nve", marks=pytest.mark.slow),
         ("FixBondLengths", "relax"),
         ("FixedLine", "relax"),
     ],
@@ -89,6 +89,7 @@ def test_a_file_keeps_them(tmp_path):
         assert type(found).__name__ == kind
 
 
+@pytest.mark.slow
 def test_fixed_bonds_have_their_temperature(tmp_path):
     """The mean kinetic energy is that of the degrees of freedom which are left."""
     atoms = crystal()
@@ -133,6 +134,7 @@ def slab(pbc=(True, True, False)):
     return atoms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_cell", [False, True])
 def test_the_cell_of_a_slab_moves_in_its_plane(tmp_path, whole_cell):
     the_plan = plan(steps=14, ensemble="npt", barostat_fs=200.0, whole_cell=whole_cell)

@@ -59,6 +59,7 @@ def test_growth_in_any_order_equals_a_fit_from_scratch(case, seed):
     assert_equals_scratch(fit, case[0][:3])
 
 
+@pytest.mark.slow
 def test_two_hundred_updates(frames):
     """One structure or one sparse point at a time, the digits stay."""
     many = make_frames(140, seed=3)

@@ -127,6 +127,7 @@ def test_slopes_are_derivatives_of_the_features(two_species_frames):
     assert loss < wrong - 1
 
 
+@pytest.mark.slow
 def test_alike_elements_get_the_same_weights(world):
     """Without being told by the periodic table: from independent weights."""
     task = task_of(world, embedding="learned", embedding_start="random")
@@ -140,6 +141,7 @@ def test_alike_elements_get_the_same_weights(world):
     assert found.losses[-1] < found.losses[0] - 1.5
 
 
+@pytest.mark.slow
 def test_learned_beats_random_at_equal_channels(world):
     test = make_world(20, 4)
     errors = {}

@@ -39,6 +39,7 @@ def test_learning_in_an_optimiser(tmp_path):
     assert 0 < n_labels < 15
 
 
+@pytest.mark.slow
 def test_learning_in_a_nudged_elastic_band(tmp_path):
     """An adatom on a row of atoms hops to the next place; images share the calculator."""
     row = Atoms("Si7", positions=[[2.5 * k, 0, 0] for k in range(7)])
@@ -323,6 +324,7 @@ def test_a_label_with_absurd_forces_is_kept_and_not_learned(tmp_path, caplog):
             close.get_forces()
 
 
+@pytest.mark.slow
 def test_another_script_goes_on_with_what_labels_showed(tmp_path):
     """The calibration and the time of the next check are in labels.db."""
     rules = replace(STRICT, target=1e3, target_energy=1e3, check_interval="auto")

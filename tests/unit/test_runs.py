@@ -24,7 +24,13 @@ from mlpot.units import BOLTZMANN
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "options"), [("nve", {}), ("nvt", {}), ("npt", {"pressure_GPa": 0.5}), ("npt", {"whole_cell": True})]
+    ("ensemble", "options"),
+    [
+        ("nvt", {}),
+        pytest.param("nve", {}, marks=pytest.mark.slow),
+        pytest.param("npt", {"pressure_GPa": 0.5}, marks=pytest.mark.slow),
+        pytest.param("npt", {"whole_cell": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_gives_the_same_trajectory(tmp_path, ensemble, options):
     the_plan = plan(ensemble=ensemble, **options)

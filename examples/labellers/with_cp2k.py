@@ -36,10 +36,10 @@ class ConvergedCP2K(CP2K):
             raise RuntimeError("CP2K: the electrons did not converge in max_scf steps")
 
 
-def make(command: str = "{launcher} cp2k.psmp -s", **changes) -> CP2K:
+def make(command: str = "cp2k.psmp -s", **changes) -> CP2K:
     """A calculator for one label; everything that `CP2K` takes may be changed."""
     settings = dict(
         xc="PBE", basis_set="DZVP-MOLOPT-SR-GTH", basis_set_file="BASIS_MOLOPT", potential_file="POTENTIAL",
-        pseudo_potential="GTH-PBE", cutoff=500 * Rydberg, max_scf=30, inp=INPUT,
+        pseudo_potential="GTH-PBE", cutoff=800 * Rydberg, max_scf=30, inp=INPUT,
     )  # fmt: skip
-    return ConvergedCP2K(command=command.strip(), **{**settings, **changes})
+    return ConvergedCP2K(command=command, **{**settings, **changes})

@@ -13,10 +13,10 @@ class ConvergedVasp(Vasp):
             raise RuntimeError("VASP: the electrons did not converge in NELM steps")
 
 
-def make(command: str = "{launcher} vasp_std", **changes) -> Vasp:
+def make(command: str = "vasp_std", **changes) -> Vasp:
     """A calculator for one label; everything that `Vasp` takes may be changed."""
     settings = dict(
         xc="PBE", encut=520, ediff=1e-6, kspacing=0.25, ismear=0, sigma=0.05, nelm=200, lreal=False, lwave=False,
         lcharg=False, symprec=1e-8, isym=0, addgrid=True, ibrion=-1, nsw=0, isif=2,
     )  # fmt: skip
-    return ConvergedVasp(command=command.strip(), **{**settings, **changes})
+    return ConvergedVasp(command=command, **{**settings, **changes})

@@ -33,6 +33,7 @@ class ConvergedCP2K(CP2K):
         """As ASE's."""
         super().calculate(*args, **kwargs)
         if "SCF run NOT converged" in Path(f"{self.label}.out").read_text():
+            self.close()
             raise RuntimeError("CP2K: the electrons did not converge in max_scf steps")
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -12,6 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
+CORE_USERS = ("density", "pair_sums", "triplets")
 CORE_HEADERS = sorted(str(path) for path in (SOURCE / "core").glob("*.h"))
 SANITIZE = os.environ.get("MLPOT_SANITIZE") == "1"
 """Extensions that stop the program at the first access out of bounds, and at undefined behaviour; see .ci/sanitize."""
@@ -31,19 +33,19 @@ DIRECTIVES = {
 }
 
 
-def extension(name, core=False):
-    """Extension mlpot._ext.<name>; those with `core` also compile the C core into themselves."""
+def extension(name):
+    """Extension mlpot._ext.<name>."""
     return Extension(
         f"mlpot._ext.{name}",
-        [str(SOURCE / f"{name}.pyx"), *(CORE if core else [])],
-        depends=CORE_HEADERS + sorted(str(path) for path in SOURCE.glob("*.px[di]")),
+        [str(SOURCE / f"{name}.pyx")],
+        depends=CORE + CORE_HEADERS + sorted(str(path) for path in SOURCE.glob("*.px[di]")),
         include_dirs=[str(SOURCE / "core"), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     )
 
 
 class BuildExt(build_ext):
-    """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not)."""
+    """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not); compiles the core once for all."""
 
     def build_extensions(self):
         flags = [
@@ -63,7 +65,27 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             ext.extra_compile_args = flags + openmp + watch
             ext.extra_link_args = (SANITIZERS[:1] if SANITIZE else []) + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
+        users = [ext for ext in self.extensions if ext.name.rpartition(".")[2] in CORE_USERS]
+        if any(map(self.is_due, users)):
+            core = self.compiled_core(flags + openmp + watch)
+            for ext in users:
+                ext.extra_objects = core
         super().build_extensions()
+
+    def is_due(self, ext):
+        """Whether an extension is older than what it is made of."""
+        built = Path(self.get_ext_fullpath(ext.name))
+        made_of = [Path(file).stat().st_mtime for file in ext.sources + ext.depends]
+        return self.force or not built.exists() or max(made_of) > built.stat().st_mtime
+
+    def compiled_core(self, flags):
+        """Object files of the core; each of its files takes a minute, so they are not compiled for every extension."""
+
+        def compiled(file):
+            return self.compiler.compile([file], self.build_temp, include_dirs=[str(SOURCE / "core")], extra_postargs=flags)
+
+        with ThreadPoolExecutor(self.parallel if type(self.parallel) is int else 1) as pool:
+            return [name for names in pool.map(compiled, CORE) for name in names]
 
     def accepts(self, flag):
         """Whether a program that uses OpenMP compiles and links with `flag`."""
@@ -84,9 +106,9 @@ setup(
         [
             extension("pair_list"),
             extension("pair_gradients"),
-            extension("density", core=True),
-            extension("pair_sums", core=True),
-            extension("triplets", core=True),
+            extension("density"),
+            extension("pair_sums"),
+            extension("triplets"),
         ],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,

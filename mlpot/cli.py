@@ -118,13 +118,14 @@ def learn(
     from .config import learning_run, read_config
     from .learning.deadline import GO_ON
     from .learning.origin import keep_origin
+    from .learning.record import RUN_LOG
     from .report.live import LiveView
     from .report.run_report import write_run_report
     from .schema import LearnFile
 
     settings = read_config(config, LearnFile)
     folder = Path(settings.output.folder)
-    with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / "run.log") as view:
+    with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / RUN_LOG) as view:
         logging.getLogger("mlpot").addHandler(view.handler)
         keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
         run.observer = view.show

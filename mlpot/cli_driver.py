@@ -205,11 +205,13 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
     from .drivers.ipi import IpiClient
     from .drivers.ipi_clients import SharedEvaluator
     from .learning.origin import keep_origin
+    from .learning.record import RUN_LOG
     from .processes import leaving_on_signals
+    from .report.live import LogFile
 
     told, address = settings.driver, settings.driver.address()
     with leaving_on_signals(GRACE), learning_evaluator(settings, run.resume) as evaluator:
-        handler = logging.FileHandler(folder / "run.log")
+        handler = LogFile(folder / RUN_LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         logging.getLogger("mlpot").addHandler(handler)
         keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)

@@ -12,6 +12,9 @@ REMEDIES = {
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "; allow more processes or memory"),
 }
 
+SHORT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
+"""What says nothing about the work that was to be done: it would have come out with more room or more open files."""
+
 
 def printable(text: str) -> str:
     """A text whose control characters are escaped, line ends apart: a file's content cannot steer a terminal through a message."""
@@ -74,6 +77,10 @@ class UnsupportedPotentialError(ModelFileError):
 
 class LabelError(MlpotError, RuntimeError):
     """A labeller did not deliver: the calculator raised, crashed, timed out, or returned garbage."""
+
+
+class ResourceError(LabelError):
+    """A label was not made for want of room on a disk, open files, processes or memory; its structure is not to blame."""
 
 
 class RunFolderError(MlpotError, OSError):

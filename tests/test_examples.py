@@ -154,3 +154,13 @@ def test_readme_commands_exist():
         assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
         if argument.startswith("inputs/"):
             assert (ROOT / argument).exists()
+
+
+def test_the_table_of_what_is_checked_names_tests():
+    table = (ROOT / "benchmarks" / "README.md").read_text().partition("## What is checked where")[2]
+    cells = re.findall(r"(\w+/test_\w+\.py)(?:: ((?:test_\w+(?:, )?)+))?", table)
+    assert len(cells) > 20
+    for file, names in cells:
+        text = (ROOT / "tests" / file).read_text()
+        for name in filter(None, names.split(", ")):
+            assert f"def {name}(" in text, f"{file}: {name}"

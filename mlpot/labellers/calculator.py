@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from ..errors import ConfigError, LabelError
+from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
 from . import last_words
 from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .queues import LAUNCHER
@@ -107,6 +107,8 @@ class CalculatorLabeller:
             except ConfigError:
                 raise
             except Exception as error:  # constructors raise whatever they like
+                if isinstance(error, OSError) and error.errno in SHORT:
+                    raise
                 raise ConfigError(
                     f"{here}: {self.calculator} does not take them ({type(error).__name__}: {error})"
                 ) from error
@@ -124,6 +126,7 @@ class CalculatorLabeller:
             If the calculator cannot be imported, or says so of its parameters.
         LabelError
             If it raises; or what it returns is not finite, of the wrong shape, has a net force, or belongs to another geometry.
+            ResourceError for want of room or open files.
         """
         factory = self.factory()
         work = atoms.copy()
@@ -136,6 +139,8 @@ class CalculatorLabeller:
             except (ConfigError, LabelError):
                 raise
             except Exception as error:  # whatever a calculator raises means that it did not deliver
+                if isinstance(error, OSError) and error.errno in SHORT:
+                    raise ResourceError(f"{self.calculator} failed: {system_trouble(error)}") from error
                 said = last_words.of_folder(folder)
                 said = f"; {said}" if said else ""
                 raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}{said}") from error

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, LabelError
+from ..errors import ConfigError, LabelError, ResourceError, system_trouble
 from ..processes import end_descendants, end_marked, identity
 from . import failures, scratch
 
@@ -153,6 +153,10 @@ def _keep(worker: _Worker, error: BaseException, target: Path | None) -> None:
         failures.note_files(error, folder)
 
 
+def _not_started(error: OSError) -> ResourceError:
+    return ResourceError(f"no worker process could be started: {system_trouble(error)}")
+
+
 def run_alone(
     task: bytes, path: list[str], timeout: float | None, keep_failed: Path | None, guardian: dict | None
 ) -> Any:
@@ -174,7 +178,7 @@ def run_alone(
     try:
         worker = _Worker((), path)
     except OSError as error:
-        raise LabelError(f"no worker process could be started: {error}") from error
+        raise _not_started(error) from error
     try:
         return worker.run(task, timeout, guardian)
     except BaseException as error:
@@ -250,7 +254,7 @@ class SubprocessExecutor(Executor):
             try:
                 worker = self._take_worker()
             except OSError as error:
-                future.set_exception(LabelError(f"no worker process could be started: {error}"))
+                future.set_exception(_not_started(error))
                 return
             try:
                 future.set_result(worker.run(task, self._timeout))

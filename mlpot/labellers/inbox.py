@@ -8,6 +8,7 @@ A label whose energy is doubted stays here, as KEY.doubt-N, until another calcul
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from ..durable import flush, remove_leftovers, write_text
-from ..errors import RunFolderError
+from ..errors import REMEDIES, RunFolderError
 from ..processes import host, is_alive
 from . import claims
 from .protocol import Label, Labeller, key_of
@@ -28,6 +29,8 @@ from .scratch import scratch_folder
 
 PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
 """How long a finished label waits for room on a disk, and how often it looks."""
+LASTING = (errno.EFBIG, errno.EMFILE)
+"""What no waiting ends: limits of the process that writes (ulimit -f, ulimit -n)."""
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +86,7 @@ def deliver(inbox: Path, key: str, atoms: Atoms, label: Label) -> None:
     ------
     RunFolderError
         If the inbox cannot be written: the result is on this host's local disk then, where `recover` finds it. When that
-        is full as well, it waits for room before it gives up.
+        is full as well, it waits for room before it gives up; not for limits of the process, which do not change.
     """
     text = json.dumps(_to_dict(atoms, label))
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -98,8 +101,11 @@ def deliver(inbox: Path, key: str, atoms: Atoms, label: Label) -> None:
             break
         except OSError as problem:
             log.warning("a finished label finds no room: %s; %s", error, problem)
-            if time.monotonic() > deadline:
-                raise RunFolderError(f"{inbox}: a finished label is lost: {error}; {problem}") from error
+            if time.monotonic() > deadline or {error.errno, problem.errno} <= set(LASTING):
+                remedy = REMEDIES.get(error.errno or 0, "; make room or permission and --resume")
+                raise RunFolderError(
+                    f"{inbox}: a finished label is lost, for it cannot be written: {error}, nor {problem}{remedy}"
+                ) from error
             time.sleep(PAUSE_SECONDS)
     raise RunFolderError(
         f"{inbox}: a finished label cannot be written there: {error}; it is in {rescued} on {host()}: make room or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,13 +16,20 @@ import numpy as np
 from ..durable import remove_leftovers, write_text
 from ..errors import MlpotError, RunFolderError, quoted
 from ..labellers import claims
+from ..labellers.plan import FAILED
 from ..processes import identity, is_alive
+from .origin import CONFIG, ENVIRONMENT
+from .record import LOG, RUN_LOG, TRAJECTORY
 from .store import FILE as LABELS
 from .store import INBOX, speaking
 
 OWNER, STATE = "owner.json", "state.json"
+FORMAT, SEAL, STATE_FORMAT = "format", "sha256", 2
+"""Keys of state.json beside those of the state, and the value of one; the other is over it too. Earlier versions wrote neither."""
 RUN_FILES = {OWNER, STATE, LABELS, INBOX}
 """A folder with any of them is a run."""
+FIRST_FILES = {CONFIG, ENVIRONMENT, LOG, RUN_LOG, FAILED, f"{TRAJECTORY}.xyz"}
+"""A folder with nothing but these is a run that ended before its first label."""
 
 
 class RunFolder:
@@ -63,7 +71,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path}: is not empty; continue its run with --resume, or name another output.folder"
             )
-        if present and resume and not present & RUN_FILES:
+        if resume and not present & RUN_FILES and not present <= FIRST_FILES:
             raise RunFolderError(f"{self.path}: holds other files but no run; name another output.folder")
 
     def _claim(self) -> None:
@@ -95,7 +103,7 @@ class RunFolder:
         TypeError
             If the state holds something that would not come back as it was.
         """
-        text = json.dumps(_encode(state))
+        text = sealed(_encode(state))
         with speaking(self.path / STATE):
             write_text(self.path / STATE, text)
 
@@ -131,7 +139,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     file = folder / STATE
     try:
         with speaking(file):
-            state = _decode(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+            state = _decode(unsealed(file.read_text(encoding="utf-8"))) if file.exists() else None
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunFolderError(
             f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
@@ -231,6 +239,35 @@ class Slate:
         """Finish."""
         with speaking(self._file):
             self._handle.close()
+
+
+def sealed(state: dict[str, Any]) -> str:
+    """A state as text, with the sha256 of it: a number that has changed by itself, or by hand, is noticed."""
+    state = {FORMAT: STATE_FORMAT, **state}
+    return json.dumps({**state, SEAL: _digest(state)})
+
+
+def unsealed(text: str) -> Any:
+    """What `sealed` has made text of; a state of an earlier version has no seal, and is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        If the text is no JSON, or the seal is not that of the rest.
+    """
+    state = json.loads(text)
+    if not isinstance(state, dict) or not {FORMAT, SEAL} & set(state):
+        return state
+    if state.pop(SEAL, None) != _digest(state):
+        raise ValueError(f"something in it has changed since it was written ({SEAL} is of other content)")
+    if (found := state.pop(FORMAT, None)) != STATE_FORMAT:
+        raise ValueError(f"its format is {quoted(found)}, this version of mlpot knows {STATE_FORMAT}")
+    return state
+
+
+def _digest(state: dict[str, Any]) -> str:
+    """Of the values, however they are spelt."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _encode(value: Any) -> Any:

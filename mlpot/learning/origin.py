@@ -119,9 +119,14 @@ def _git_commit() -> str | None:
     """The commit of the checkout that this package is run from, marked when files differ from it."""
     if not (ROOT / ".git").exists():
         return None
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return None if commit is None or changed is None else commit + ("-dirty" if changed else "")
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the checkout, or None; it takes no lock, which would stay behind when it takes too long."""
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *words]
     try:
-        found = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()

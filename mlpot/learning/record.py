@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ..structures import stress_matrix, xyz_text
 
-LOG, TRAJECTORY = "log.csv", "trajectory"
+LOG, RUN_LOG, TRAJECTORY = "log.csv", "run.log", "trajectory"
 LOG_COLUMNS = (
     "step", "time_fs", "temperature_K", "energy_eV", "max_energy_std_eV", "threshold", "labelled", "model_version", "seconds",
     "expected_error_eV_per_A", "force_error_eV_per_A", "novelty", "reason", "n_labels", "walker",

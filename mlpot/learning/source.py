@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from ..errors import ConfigError, LabelError, RunFolderError
+from ..errors import SHORT, ConfigError, LabelError, ResourceError, RunFolderError
 from ..labellers import claims, failures, inbox
 from ..labellers.plan import FAILED, LabellingPlan
 from ..labellers.protocol import Label, Labeller, key_of, same_energy
@@ -24,6 +25,8 @@ from .store import LabelStore, speaking
 POLL_SECONDS = 0.1
 LOSSES = 10
 """How often a label is begun anew, without counting as a try, because the process that was at it vanished."""
+ROOM = 100_000
+"""Bytes that the disk of a run has at least as long as nothing is wrong."""
 LATE_SECONDS = 60.0
 """So late a network file system may show the file that another host has written."""
 log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ class LabelSource:
         self.fallback = fallback or labeller
         self.failed = store.inbox.absolute().parent / FAILED
         self._requests: dict[str, _Request] = {}
+        self._is_full = False
         self.interrupt: Callable[[], None] = lambda: None
         """Called now and then while something is waited for; what it raises ends that."""
         with speaking(self.failed):
@@ -166,6 +170,7 @@ class LabelSource:
             for other in self.pending:
                 self._look(other, self._requests[other])
             futures = [request.future for request in self._requests.values() if request.future]
+            self._look_for_room()
             if futures:
                 wait_for(futures, POLL_SECONDS, return_when="FIRST_COMPLETED")
             else:
@@ -181,6 +186,14 @@ class LabelSource:
                 self.interrupt()
                 time.sleep(POLL_SECONDS)
         self.store.collect_inbox()
+
+    def _look_for_room(self) -> None:
+        """Say once that the disk is full: the worker of a finished label waits for room in silence."""
+        folder = self.store.inbox.absolute().parent
+        free = shutil.disk_usage(folder).free
+        if free < ROOM and not self._is_full:
+            log.warning("%s: %d bytes are left; a finished label waits %g s for room", folder, free, inbox.PATIENCE_SECONDS)
+        self._is_full = free < ROOM
 
     def obtain(self, atoms: Atoms) -> Outcome:
         """Request a label and wait for it."""
@@ -222,6 +235,8 @@ class LabelSource:
             raise ConfigError(f"labeller.executor: its workers cannot import what they need: {error}") from error
         except Exception as error:  # whatever a worker, or the end of it, raises
             self._bury(key, error)
+            if _is_short(error) and len(request.tries) + 1 >= self.tries:
+                raise  # nothing is recorded, so that --resume asks again
             return self._count(key, request, failures.Try.of(error, settings))
         if self._arrived(key, request):
             return
@@ -304,6 +319,11 @@ class LabelSource:
                     return True
             inbox.set_aside(box, key)
         return False
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether a try failed for want of what a machine has too little of."""
+    return isinstance(error, ResourceError) or (isinstance(error, OSError) and error.errno in SHORT)
 
 
 @contextmanager

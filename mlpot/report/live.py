@@ -11,12 +11,32 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ..errors import printable, system_trouble
 from ..learning.record import QUEUED, Step
+from ..learning.store import speaking
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines; labelled steps always get one."""
 REFRESHES = 4
 """Of the table, per second."""
+
+
+class LogFile(logging.FileHandler):
+    """Lines for a file; those that it does not take, as when the disk is full, are shown on standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Show the line in place of a traceback."""
+        self._show(record.getMessage())
+
+    def close(self) -> None:
+        """Finish the file."""
+        try:
+            super().close()
+        except OSError as error:
+            self._show(f"{self.baseFilename}: its end is lost: {system_trouble(error)}")
+
+    def _show(self, text: str) -> None:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
 
 
 class LiveView:
@@ -31,7 +51,9 @@ class LiveView:
     """
 
     def __init__(self, console: Console, file: Path):
-        self._console, self._file = console, open(file, "a")
+        self._console, self._path = console, file
+        with speaking(file):
+            self.handler = LogFile(file)
         self._live = Live(console=console, refresh_per_second=REFRESHES) if console.is_terminal else None
         self._drawn = 0.0
         self._first: dict[str, tuple[float, int]] = {}
@@ -39,7 +61,6 @@ class LiveView:
         self._seen: dict[str, float] = {}
         self._last_label: dict[str, Step] = {}
         self._last_line: dict[str, float] = {}
-        self.handler = logging.StreamHandler(self._file)
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -51,9 +72,8 @@ class LiveView:
             if self._last:
                 self._live.update(self._table())
             self._live.stop()
-        self.handler.close()
         logging.getLogger("mlpot").removeHandler(self.handler)
-        self._file.close()
+        self.handler.close()
 
     def show(self, step: Step) -> None:
         """Take note of a step."""
@@ -71,8 +91,9 @@ class LiveView:
             self._write(self._line(step, now))
 
     def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
+        with speaking(self._path):
+            self.handler.stream.write(line + "\n")
+            self.handler.flush()
         if not self._live:
             self._console.print(line, markup=False)
 

@@ -13,7 +13,7 @@ from fuzzing import Target, flipped
 
 import mlpot
 from mlpot.config import read_config
-from mlpot.learning.folder import STATE, read_state
+from mlpot.learning.folder import RunFolder, read_state
 from mlpot.learning.origin import ENVIRONMENT, environments
 from mlpot.learning.record import LOG_COLUMNS, WORDS
 from mlpot.report.log_file import read_log
@@ -103,6 +103,11 @@ def make_log(folder: Path) -> None:
     (folder / "log.csv").write_text("\n".join(",".join(row) for row in [list(LOG_COLUMNS), *rows]) + "\n")
 
 
+def make_state(folder: Path) -> None:
+    with RunFolder(folder) as run:
+        run.save_state(STATE_VALUES)
+
+
 def _text(name: str, text: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         (folder / name).write_text(text)
@@ -110,9 +115,10 @@ def _text(name: str, text: str) -> Callable[[Path], None]:
     return make
 
 
-STATE_TEXT = json.dumps(
-    {"version": 1, "walkers": [{"name": "a", "steps": 12, "energy": -1.5}], "learner": {"labels": [1, 2]}}
-)
+STATE_VALUES = {
+    "walkers": [{"name": "a", "steps": 12, "energy": -1.5, "momenta": np.arange(6.0).reshape(2, 3)}],
+    "learner": {"labels": [1, 2]},
+}
 ENVIRONMENT_TEXT = json.dumps([{"mlpot": "0.1", "python": "3.11"}], indent=1)
 
 
@@ -127,6 +133,6 @@ TARGETS = {
     ),
     "extended XYZ": Target(make_xyz, damage, read_xyz, same=False),
     "log.csv": Target(make_log, damage, _read(lambda folder: read_log(folder / "log.csv")), same=False),
-    "state.json": Target(_text(STATE, STATE_TEXT), damage, _read(read_state), same=False),
+    "state.json": Target(make_state, damage, _read(read_state), same=True),
     "environment.json": Target(_text(ENVIRONMENT, ENVIRONMENT_TEXT), damage, _read(environments), same=False),
 }

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from mlpot.cli import app
 from mlpot.errors import RunFolderError, system_trouble
-from mlpot.learning.folder import read_state
+from mlpot.labellers.faulty import calls
+from mlpot.learning.folder import read_state, sealed, unsealed
 from mlpot.learning.store import LabelStore
 from mlpot.report import html
 
@@ -94,6 +95,49 @@ def test_a_disk_that_is_full_while_a_report_is_written(work, monkeypatch):
     assert (work / "model.h5").exists() and not (work / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("n_bytes", "where"), [(1500, "inbox: a finished label is lost"), (20_000, "labels.db: cannot be used"), (90_000, "fit.h5")]
+)
+def test_a_run_whose_files_find_no_room_goes_on_later(work, n_bytes, where):
+    """The limit of the size of a file: of the label itself, of the database, of the fit."""
+    (work / "run" / "inbox").mkdir(parents=True)
+    code, said = mlpot(work, "learn", "learn.toml", "--resume", limit=resource.RLIMIT_FSIZE, value=n_bytes)
+    assert code == 1 and is_one_line(said) and where in said and "make room" in said, said
+    goes_on(work)
+
+
+@pytest.mark.parametrize("n_files", [12, 15])
+def test_a_run_with_too_few_open_files_goes_on_later(work, n_files):
+    """Too few to begin; too few to start the worker of a label."""
+    code, said = mlpot(work, "learn", "learn.toml", limit=resource.RLIMIT_NOFILE, value=n_files)
+    assert code == 1 and is_one_line(said) and "pen files" in said and "ulimit -n" in said, said
+    goes_on(work)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(work):
+    run = work / "run"
+    run.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", run], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        code, said = mlpot(work, "learn", "learn.toml")
+        assert code == 1 and is_one_line(said) and "No space left on device; make room" in said, said
+        subprocess.run(["mount", "-o", "remount,size=50m", run], check=True)
+        goes_on(work)
+    finally:
+        subprocess.run(["umount", "-l", run], check=True)  # this process has labels.db open
+
+
+def goes_on(work):
+    """To its end, without paying for what it has."""
+    code, said = mlpot(work, "learn", "learn.toml", *(["--resume"] if (work / "run").exists() else []))
+    assert code == 0, said
+    assert read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 4
+    paid = calls(work / "calls", "end")
+    assert len(set(paid)) == len(LabelStore(work / "run").rows())
+
+
 def test_a_torn_environment_does_not_hold_up_a_run(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
     text = (work / "run" / "environment.json").read_text()
@@ -131,14 +175,29 @@ def test_a_wrong_cell_of_the_labels_is_one_line(work):
 
 def test_a_state_that_lacks_something_is_one_line(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
-    state = json.loads((work / "run" / "state.json").read_text())
+    state = unsealed((work / "run" / "state.json").read_text())
     for broken in ({**state, "walkers": [{}]}, {k: v for k, v in state.items() if k != "campaign"}, {**state, "files": 3}, {}):
-        (work / "run" / "state.json").write_text(json.dumps(broken))
+        (work / "run" / "state.json").write_text(sealed(broken))
         code, said = mlpot(work, "learn", "learn.toml", "--resume")
         assert code == 1 and is_one_line(said) and "state.json" in said, said
     (work / "run" / "state.json").unlink()
     code, said = mlpot(work, "learn", "learn.toml", "--resume")
     assert code == 0, said
+
+
+def test_another_number_in_the_state_is_one_line(work):
+    assert mlpot(work, "learn", "learn.toml")[0] == 0
+    text = (work / "run" / "state.json").read_text()
+    (work / "run" / "state.json").write_text(text.replace('"step": 4', '"step": 3', 1))
+    write_learn(work, 6)
+    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+    assert code == 1 and is_one_line(said) and "state.json: cannot be read: something in it has changed" in said, said
+    assert "delete it and --resume" in said
+    (work / "run" / "state.json").unlink()
+    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+    assert code == 0 and read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6, said
+    paid = calls(work / "calls", "start")
+    assert len(set(paid)) == len(paid)  # labels that were paid for are not paid again
 
 
 def test_the_remedy_is_told():

@@ -1,5 +1,6 @@
 """Run folders: one owner, a state that comes back, files that are cut back."""
 
+import hashlib
 import json
 import os
 
@@ -8,7 +9,7 @@ import pytest
 from labelling import other_process
 
 from mlpot.errors import RunFolderError
-from mlpot.learning.folder import OWNER, STATE, GrowingFile, RunFolder
+from mlpot.learning.folder import FORMAT, OWNER, SEAL, STATE, GrowingFile, RunFolder, read_state
 from mlpot.processes import identity
 
 # ---------------------------------------------------------------- labels.db
@@ -30,6 +31,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         with pytest.raises(RunFolderError, match=str(tmp_path)):
             RunFolder(tmp_path, resume)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_ended_before_its_first_label_goes_on(tmp_path):
+    (tmp_path / "run.log").write_text("")
+    with pytest.raises(RunFolderError, match="--resume"):
+        RunFolder(tmp_path)
+    RunFolder(tmp_path, resume=True).release()
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(RunFolderError, match="other files"):
+        RunFolder(tmp_path, resume=True)
 
 
 def test_a_folder_has_one_owner(tmp_path):
@@ -130,6 +141,36 @@ def test_a_damaged_state_is_said(tmp_path):
             (tmp_path / STATE).write_bytes(text)
             with pytest.raises(RunFolderError, match=r"state\.json"):
                 folder.load_state()
+
+
+def test_a_state_is_sealed(tmp_path):
+    """Another valid number, a key less or more, another format: nothing but other spelling passes."""
+    with RunFolder(tmp_path) as folder:
+        folder.save_state({"step": 1, "deep": {"energy": -1.5, "names": ["a"]}, "positions": np.arange(3.0)})
+        good = (tmp_path / STATE).read_text()
+        assert set(json.loads(good)) == {"step", "deep", "positions", FORMAT, SEAL}
+        before = folder.load_state()
+        swaps = [("-1.5", "-1.25"), ('"step": 1', '"step": 2'), ('"a"', '"b"'), ("AAAAAAAA", "AAAABAAA"), ('"step": 1, ', "")]
+        swaps += [(SEAL, "sha257"), ('"format": 2', '"format": 3'), ('"format": 2, ', ""), ('{"format"', '{"x": 1, "format"')]
+        for old, new in swaps:
+            assert good.count(old) >= 1, old
+            (tmp_path / STATE).write_text(good.replace(old, new, 1))
+            with pytest.raises(RunFolderError, match=r"state\.json: cannot be read: .* has changed .*; .* delete it and --resume"):
+                folder.load_state()
+        (tmp_path / STATE).write_text(json.dumps(json.loads(good), indent=1, sort_keys=True))
+        again = folder.load_state()
+        np.testing.assert_array_equal(again.pop("positions"), before.pop("positions"))
+        assert again == before
+
+
+def test_a_state_of_an_earlier_or_a_later_version(tmp_path):
+    (tmp_path / STATE).write_text('{"step": 3}')
+    assert read_state(tmp_path) == {"step": 3}
+    later = {FORMAT: 3, "step": 3}
+    digest = hashlib.sha256(json.dumps(later, sort_keys=True).encode()).hexdigest()
+    (tmp_path / STATE).write_text(json.dumps({**later, SEAL: digest}))
+    with pytest.raises(RunFolderError, match="its format is 3, this version of mlpot knows 2"):
+        read_state(tmp_path)
 
 
 def test_a_failed_save_keeps_the_last_state(tmp_path, monkeypatch):

@@ -159,12 +159,11 @@ def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
         for atoms in reader(file, skipped) if reader else _database(file) if kind in DATABASES else _plain(file, kind):
             yield atoms
             k += 1
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
     except Exception as error:  # ase.io raises whatever its many parsers happen to
-        text = _said(error)
         where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
-        raise DataError(f"{where}: cannot be read as a structure file: {text}; repair or remove it") from error
+        if isinstance(error, DataError):
+            raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: cannot be read as a structure file: {_said(error)}; repair or remove it") from error
 
 
 def _said(error: Exception) -> str:

@@ -91,8 +91,10 @@ class LiveView:
             self._write(self._line(step, now))
 
     def _write(self, line: str) -> None:
+        if (stream := self.handler.stream) is None:
+            raise ValueError(f"{self._path}: closed before the last line")
         with speaking(self._path):
-            self.handler.stream.write(line + "\n")
+            stream.write(line + "\n")
             self.handler.flush()
         if not self._live:
             self._console.print(line, markup=False)

@@ -110,9 +110,8 @@ def test_forces_of_members_are_slopes_of_their_energies(fitted, all_features):
         np.testing.assert_allclose(forces[:, :, member], -position_gradient(energy, atoms), atol=1e-4 * scale)
 
 
-def raw_forces_std(model, numbers, forces_std):
-    """Of the ensemble, without calibration and the model's discrepancy."""
-    stated = forces_std / model.calibration.element_factors(numbers)[:, None]
+def raw_forces_std(model, numbers, stated):
+    """Of the ensemble, without the model's discrepancy."""
     discrepancy = model.calibration.discrepancy_share * model.noises.of_forces(numbers)[:, None]
     return np.sqrt(np.maximum(stated**2 - discrepancy**2, 0.0))
 
@@ -138,7 +137,7 @@ def test_symmetries(fitted):
         np.testing.assert_allclose(values[1], found.novelty[where], rtol=1e-6, atol=1e-9)
     turned.set_cell(atoms.cell.array @ Rotation.random(rng=np.random.default_rng(0)).as_matrix(), scale_atoms=True)
     raw = [
-        raw_forces_std(model, other.numbers, std) for other, std in ((turned, of(turned)[0]), (atoms, found.forces_std))
+        raw_forces_std(model, other.numbers, model.predict(other, True).forces_stated_std) for other in (turned, atoms)
     ]
     # a direction's variance is the geometric mean of its own and the atom's: the squares add up to the same
     np.testing.assert_allclose(*(np.sum(std**4, axis=1) for std in raw), rtol=1e-2)

@@ -14,7 +14,7 @@ from scipy.linalg import solve_triangular
 
 import mlpot
 from mlpot.models import representatives
-from mlpot.models.calibration import OPEN, SHARE, UNCALIBRATED
+from mlpot.models.calibration import SHARE, UNCALIBRATED
 from mlpot.models.design_matrix import columns
 from mlpot.models.variances import force_variances
 from mlpot.neighbours import find_pairs
@@ -101,8 +101,8 @@ def test_known_structures_have_no_residual(small):
     assert np.all(unexplained >= 0)
     p = model.predict_directly(atoms, True)
     own = force_variances(pairs.forces(rep.member_gradients(pairs, unexplained)))
-    expected = OPEN * np.sqrt(own + (SHARE * model.noises.of_forces(atoms.numbers)[:, None]) ** 2)
-    np.testing.assert_allclose(p.forces_std, expected, rtol=1e-9)
+    expected = np.sqrt(own + (SHARE * model.noises.of_forces(atoms.numbers)[:, None]) ** 2)
+    np.testing.assert_allclose(p.forces_stated_std, expected, rtol=1e-9)
     virial = np.mean(pairs.virial(rep.member_gradients(pairs, unexplained)) ** 2, axis=-1)
     stress = np.sqrt(virial + len(atoms) * model.noises.virial**2) / atoms.get_volume()
     np.testing.assert_allclose(p.stress_std, stress, rtol=1e-9)

@@ -25,7 +25,7 @@ def test_the_formula_in_plain_numpy():
     weights = np.exp(-2 * np.maximum(distances - radii[:, None] - radii[None], 0) / DECAY)
     np.fill_diagonal(weights, 0.0)
     for i in range(len(atoms)):
-        reaction = sum(
+        reaction = max(
             2.0 * weights[i, j] / max(1.0, weights[:, j].sum()) * variances[j]
             for j in range(len(atoms)) if atoms.numbers[j] != atoms.numbers[i]
         )  # fmt: skip

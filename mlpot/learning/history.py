@@ -48,7 +48,7 @@ LEAST, MOST = 0.5, 10.0
 WIDENING = 2.0
 """n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
 larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. No more than `FADING` of them count."""
-TAILS = 1.15
+TAILS = 1.1
 """Factor on the deviations of forces, for what few labels do not show of the tails of errors. Measured: without it the worst atom is
 beyond three deviations in 10 to 20 % of the frames of alloys; with 1.2 forces on a nickel slab are within one in 96 %."""
 

@@ -5,13 +5,13 @@ its variance s_j^2 is divided among them, and an atom i has at least what any ne
 
     s_i^2  <-  max(s_i^2, c max_j w_ij / max(1, sum_k w_kj) s_j^2),     w_ij = exp(-2 max(r_ij - R_i - R_j, 0) / L)
 
-with covalent radii R. c = 2, as errors of pairs on opposite sides of an atom cancel in part on it, and do not on its neighbours.
+with covalent radii R. c = 1.5, as errors of pairs on opposite sides of an atom cancel in part on it, and do not on its neighbours.
 Neighbours of the same element share their calibration, and are left out. Without this the metal atoms under a molecule, a few among
 many that are well known, err by two to three times what is said of their element.
 
 c and L = 0.8 A were measured on frames of eleven learning runs (CO, H2O and N on metals, alloys, NaCl, molecules): frames with the
 worst atom beyond three deviations fell from 0.08 to 0.02 on average, while the part of the components within one deviation stayed
-between 0.68 and 0.89. c = 1 and 4 leave 0.03 and 0.01, with up to 0.83 and 0.96 within one deviation.
+between 0.67 and 0.86. c = 1 and 4 leave 0.03 and 0.01, with up to 0.83 and 0.96 within one deviation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .calibration import SYMMETRIC
 
 DECAY = 0.8
 """L, A."""
-CANCELLED = 2.0
+CANCELLED = 1.5
 """c."""
 REACH = 4.0
 """Lengths L beyond contact at which nothing is left: exp(-8)."""

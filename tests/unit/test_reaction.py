@@ -26,7 +26,7 @@ def test_the_formula_in_plain_numpy():
     np.fill_diagonal(weights, 0.0)
     for i in range(len(atoms)):
         reaction = max(
-            2.0 * weights[i, j] / max(1.0, weights[:, j].sum()) * variances[j]
+            1.5 * weights[i, j] / max(1.0, weights[:, j].sum()) * variances[j]
             for j in range(len(atoms)) if atoms.numbers[j] != atoms.numbers[i]
         )  # fmt: skip
         expected[i] *= max(1.0, np.sqrt(reaction / variances[i]))
@@ -37,7 +37,7 @@ def test_two_atoms_have_forces_of_one_size():
     """Of a molecule of two atoms the forces are opposite, and so are their errors."""
     atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
     found = shared(atoms, [[0.0, 0.0, 0.3], [0.0, 0.0, 0.01]])
-    np.testing.assert_allclose(found, [[0, 0, 0.3], [0, 0, 0.3 * np.sqrt(2.0)]])
+    np.testing.assert_allclose(found, [[0, 0, 0.3], [0, 0, 0.3 * np.sqrt(1.5)]])
 
 
 def test_the_metal_under_a_molecule_shares_its_uncertainty_and_the_rest_does_not():
@@ -67,4 +67,4 @@ def test_one_element_and_symmetric_forces_are_left_alone():
 def test_directions_without_uncertainty_stay_without():
     atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
     found = shared(atoms, [[0.0, 0.0, 0.3], [0.0, 0.0, 0.01]])
-    assert np.all(found[:, :2] == 0.0) and found[1, 2] == pytest.approx(0.3 * np.sqrt(2.0))
+    assert np.all(found[:, :2] == 0.0) and found[1, 2] == pytest.approx(0.3 * np.sqrt(1.5))

@@ -23,7 +23,7 @@ test: $(VENV)/test.stamp
 # Everything there is, as continuous integration runs it.
 test-all: $(VENV)/test.stamp
 	$(PYTEST) --durations=30
-	$(MAKE) debug sanitize
+	$(MAKE) sanitize
 
 # Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.
 sanitize: $(VENV)/test.stamp

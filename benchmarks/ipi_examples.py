@@ -111,7 +111,7 @@ def run(file: Path, work: Path, steps: int) -> tuple[IpiInput, int, str]:
     atoms = told.structure()
     model_of(atoms, work / "model.h5")
     with ExitStack() as stack:
-        server = stack.enter_context(process(["i-pi", file.name], work, "server.log"))
+        server = stack.enter_context(process([str(Path(sys.executable).with_name("i-pi")), file.name], work, "server.log"))
         options = {s.name: ["--committee", "members"] if s.reads_members else [] for s in told.sockets}
         common = ["mlpot", "driver", "model.h5", "--input", file.name, "--patience", "30"]
         drivers = [

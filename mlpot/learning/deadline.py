@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,12 +43,12 @@ class Deadline:
 
     def __init__(self, end: float | None = None):
         self._end = end
-        self._asked = threading.Event()
+        self._asked = False
 
     @property
     def is_over(self) -> bool:
         """Whether to end now."""
-        return self._asked.is_set() or (self._end is not None and time.time() >= self._end)
+        return self._asked or (self._end is not None and time.time() >= self._end)
 
     def check(self) -> None:
         """OutOfTime when it is over."""
@@ -59,16 +58,16 @@ class Deadline:
     @property
     def why(self) -> str:
         """What has ended the run."""
-        return "asked to end by a signal" if self._asked.is_set() else "the deadline is near"
+        return "asked to end by a signal" if self._asked else "the deadline is near"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """SIGTERM asks for an end in the block, and a second one ends the process at once. For the main thread."""
 
         def ask(number: int, frame: object) -> None:
-            if self._asked.is_set():
+            if self._asked:
                 raise SystemExit(128 + number)
-            self._asked.set()
+            self._asked = True
 
         before = signal.signal(signal.SIGTERM, ask)
         try:

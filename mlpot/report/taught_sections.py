@@ -100,7 +100,7 @@ def _measures(errors: np.ndarray, deviations: np.ndarray) -> tuple[float, float,
 
 
 LABEL_HEADS = (
-    "label", "walker", "step", "reason", "RMS force error eV/Å", "expected eV/Å", "worst atom, expected eV/Å",
+    "label", "walker", "step", "reason", "RMS force error eV/Å", "expected eV/Å", "expected, as targets count eV/Å",
     "after eV/Å", "energy error meV/atom", "label s", "refit s", "key",
 )  # fmt: skip
 

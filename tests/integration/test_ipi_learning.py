@@ -214,11 +214,11 @@ def test_the_server_is_killed_during_a_label(work, name, both):
 
 def test_the_budget_is_spent(work, name):
     """i-PI waits for a driver that may ask for more."""
-    prepare(work, name, learning="max_labels = 3")
+    prepare(work, name, learning="max_labels = 2")
     with server(work) as ipi:
         with learner(work) as first:
             assert first.wait(60) == 1
-            assert "all 3 of max_labels are spent" in first.text and "Traceback" not in first.text
+            assert "all 2 of max_labels are spent" in first.text and "Traceback" not in first.text
             assert "INFO: not converged: " in first.text or "INFO: stalled: " in first.text
             assert "the budget of labels" in (work / "run" / "report.html").read_text()
         prepare(work, name)

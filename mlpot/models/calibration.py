@@ -37,7 +37,7 @@ POWER = 3
 """See `Law`."""
 LEAST = 1.0
 """Of a factor: rows that are taken for independent make a posterior too small, not too large. The first labels of a run often find
-less than half of what was stated, and the model that has learned them states a tenth of it (AlNi: 0.14 of the frames beyond twice)."""
+less than half of what was stated, and the model that has learned them states a tenth of it (AlNi: 0.14 of frames beyond twice)."""
 WORTH = 1.0
 """What a floor or a growth must add to the logarithm of the probability, as in Akaike's criterion (IEEE Trans. Automat. Contr. 19,
 716 (1974), doi:10.1109/TAC.1974.1100705): what labels do not call for would reach far beyond the forces that they have."""

@@ -1,10 +1,13 @@
 """Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
 
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import slurm
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -143,3 +146,19 @@ def crystal():
     atoms.set_cell(atoms.cell.array @ np.array([[1, 0.1, 0], [0, 1, 0.05], [0.02, 0, 0.95]]), scale_atoms=True)
     atoms.rattle(0.1, seed=3)
     return atoms
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """The environment of a running Slurm, in this process too."""
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    if slurm.why_not():
+        pytest.skip(slurm.why_not())
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own paths may be too long for a socket
+    try:
+        with slurm.running(folder / "slurm") as environment:
+            for name in ("PATH", "SLURM_CONF"):
+                monkeypatch.setenv(name, environment[name])
+            yield environment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

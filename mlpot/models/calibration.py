@@ -97,20 +97,17 @@ class Calibration:
         `strongest` are the strongest forces between each atom and a neighbour (n_atoms,), eV/A; needed where there are `growths`.
         """
         scaled = self.stated(left_open, discrepancies) * self.element_factors(numbers)[:, None]
-        others = self._of_atoms(self.floors, numbers)
+        others = _of_atoms(self.floors, numbers, 0.0)
         if self.growths:
             if strongest is None:
                 raise ValueError("deviations that grow with the forces between atoms need the strongest of each atom")
-            others = np.hypot(others, self._of_atoms(self.growths, numbers) * strongest**POWER)
+            others = np.hypot(others, _of_atoms(self.growths, numbers, 0.0) * strongest**POWER)
         return np.hypot(scaled, np.where(scaled > SYMMETRIC, others[:, None], 0.0))
 
     def stated(self, left_open: np.ndarray, discrepancies: np.ndarray) -> np.ndarray:
         """What the model itself says (n_atoms, 3), eV/A: what the data leave open, and the share of the discrepancies."""
         return np.hypot(left_open, self.discrepancy_share * discrepancies)
 
-    @staticmethod
-    def _of_atoms(of_elements: Mapping[int, float], numbers: np.ndarray) -> np.ndarray:
-        return np.array([of_elements.get(z, 0.0) for z in numbers.tolist()])
 
     def described(self) -> str:
         """For people."""
@@ -120,7 +117,12 @@ class Calibration:
 
     def element_factors(self, numbers: np.ndarray) -> np.ndarray:
         """Factors (n_atoms,) for the forces on atoms of these elements."""
-        return np.array([self.of_elements.get(z, self.force_scale) for z in numbers.tolist()])
+        return _of_atoms(self.of_elements, numbers, self.force_scale)
+
+
+def _of_atoms(of_elements: Mapping[int, float], numbers: np.ndarray, otherwise: float) -> np.ndarray:
+    """Values (n_atoms,) by element."""
+    return np.array([of_elements.get(z, otherwise) for z in numbers.tolist()])
 
 
 UNCALIBRATED = Calibration()

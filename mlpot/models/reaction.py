@@ -16,6 +16,8 @@ between 0.67 and 0.86. c = 1 and 4 leave 0.03 and 0.01, with up to 0.83 and 0.96
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase.data import covalent_radii
 
@@ -30,29 +32,44 @@ REACH = 4.0
 """Lengths L beyond contact at which nothing is left: exp(-8)."""
 
 
-def with_reactions(forces_std: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Deviations (n_atoms, 3) of forces of which no atom has less than the reactions to its neighbours'.
+@dataclass(frozen=True)
+class Reactions:
+    """Shares of the variances of neighbours that atoms have at least.
 
     Parameters
     ----------
-    forces_std : (n_atoms, 3) array
-        Of every atom by itself, eV/A.
-    pairs : Pairs
-        That reach `REACH` `DECAY` beyond contact, as far as the model's cutoff does.
+    i, j : (n,) int arrays
+        Who pays for whom: atoms and neighbours of another element.
+    shares : (n,) array
+        c w_ij / max(1, sum_k w_kj).
     """
-    numbers = pairs.numbers
-    if np.all(numbers == numbers[:1]):
-        return forces_std
-    near = np.flatnonzero(pairs.distances < 2.0 * covalent_radii[numbers].max() + REACH * DECAY)
-    i, j = pairs.i[near], pairs.j[near]
-    gaps = pairs.distances[near] - covalent_radii[numbers[i]] - covalent_radii[numbers[j]]
-    weights = np.exp(-2.0 * np.maximum(gaps, 0.0) / DECAY)
-    totals = np.maximum(np.bincount(j, weights, len(numbers)), 1.0)
-    own = np.mean(forces_std**2, axis=1)
-    shares = np.where(numbers[i] != numbers[j], CANCELLED * weights * (own / totals)[j], 0.0)
-    reactions = np.zeros(len(numbers))
-    np.maximum.at(reactions, i, shares)
-    # where symmetry makes a force zero it stays zero
-    told = own > SYMMETRIC**2
-    factors = np.sqrt(np.maximum(reactions / np.where(told, own, 1.0), 1.0))
-    return forces_std * np.where(told, factors, 1.0)[:, None]
+
+    i: np.ndarray
+    j: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Reactions:
+        """Of pairs that reach `REACH` `DECAY` beyond contact, as far as the model's cutoff does."""
+        numbers = pairs.numbers
+        if np.all(numbers == numbers[:1]):
+            return cls(np.empty(0, int), np.empty(0, int), np.empty(0))
+        near = np.flatnonzero(pairs.distances < 2.0 * covalent_radii[numbers].max() + REACH * DECAY)
+        i, j = pairs.i[near], pairs.j[near]
+        gaps = pairs.distances[near] - covalent_radii[numbers[i]] - covalent_radii[numbers[j]]
+        weights = np.exp(-2.0 * np.maximum(gaps, 0.0) / DECAY)
+        totals = np.maximum(np.bincount(j, weights, len(numbers)), 1.0)
+        other = numbers[i] != numbers[j]
+        return cls(i[other], j[other], CANCELLED * (weights / totals[j])[other])
+
+    def added_to(self, forces_std: np.ndarray) -> np.ndarray:
+        """Deviations (n_atoms, 3), eV/A, of which no atom has less than its shares, of those of every atom by itself."""
+        if not len(self.i):
+            return forces_std
+        own = np.mean(forces_std**2, axis=1)
+        reactions = np.zeros(len(own))
+        np.maximum.at(reactions, self.i, self.shares * own[self.j])
+        # where symmetry makes a force zero it stays zero
+        told = own > SYMMETRIC**2
+        factors = np.sqrt(np.maximum(reactions / np.where(told, own, 1.0), 1.0))
+        return forces_std * np.where(told, factors, 1.0)[:, None]

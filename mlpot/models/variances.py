@@ -13,7 +13,7 @@ import numpy as np
 from ..neighbours import Pairs
 from .calibration import SYMMETRIC, Calibration
 from .noises import Noises
-from .reaction import with_reactions
+from .reaction import Reactions
 
 NONE = Noises()
 
@@ -85,9 +85,10 @@ class Variances:
             left_open = np.sqrt(self.forces)
             stated = calibration.stated(left_open, own)
             alone = calibration.forces_std(left_open, own, numbers, strongest)
-            forces_std = with_reactions(alone, pairs)
+            reactions = Reactions.of(pairs)
+            forces_std = reactions.added_to(alone)
             borrowed = np.any(forces_std > alone, axis=1)
-            discrepancy = with_reactions(calibration.forces_std(np.zeros_like(own), own, numbers, strongest), pairs)
+            discrepancy = reactions.added_to(calibration.forces_std(np.zeros_like(own), own, numbers, strongest))
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)
         return Deviations(

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,22 +24,6 @@ from mlpot.learning.store import LabelStore
 
 PSEUDO = Path("/usr/share/espresso/pseudo/Si.pz-vbc.UPF")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    """The environment of a running Slurm, in this process too."""
-    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
-    if slurm.why_not():
-        pytest.skip(slurm.why_not())
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own paths may be too long for a socket
-    try:
-        with slurm.running(folder / "slurm") as environment:
-            for name in ("PATH", "SLURM_CONF"):
-                monkeypatch.setenv(name, environment[name])
-            yield environment
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def jobs_of(**more):

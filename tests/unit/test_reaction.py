@@ -6,12 +6,12 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.data import covalent_radii
 
-from mlpot.models.reaction import DECAY, with_reactions
+from mlpot.models.reaction import DECAY, Reactions
 from mlpot.neighbours import find_pairs
 
 
 def shared(atoms, forces_std, cutoff=5.0):
-    return with_reactions(np.array(forces_std, float), find_pairs(atoms, cutoff))
+    return Reactions.of(find_pairs(atoms, cutoff)).added_to(np.array(forces_std, float))
 
 
 def test_the_formula_in_plain_numpy():

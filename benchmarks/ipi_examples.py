@@ -2,7 +2,7 @@
 
     git clone https://github.com/i-pi/i-pi && python benchmarks/ipi_examples.py i-pi [--steps 4] [--per-kind 1] [--only NPT ...]
 
-Looked for are inputs with an <ffsocket> below `examples`, told apart by what they do: NVT, NPT, PIMD, REMD, committee, phonons,
+Looked for are inputs with an <ffsocket> below `examples`, distinguished by what they do: NVT, NPT, PIMD, REMD, committee, phonons,
 instanton. Of every kind the first few by name are copied, shortened, given UNIX sockets of their own and run by `i-pi`; each socket
 is served by `mlpot driver --input`, with a model of the elements that is fitted to a cheap potential: what is tried is how the two
 programs talk, not chemistry. Exit code 1 if a run failed, or a kind was not found.

@@ -26,12 +26,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlpot.config import learning_run, read_config
 from mlpot.labellers.calculator import CalculatorLabeller
+from mlpot.labels.store import LabelStore
 from mlpot.learning.history import History
 from mlpot.learning.learner import Learner
-from mlpot.learning.store import LabelStore
-from mlpot.models.calibration import UNCALIBRATED
-from mlpot.models.settings import FitConfig
 from mlpot.schema import LearnFile
+from mlpot.settings.fit import FitConfig
+from mlpot.uncertainty.calibration import UNCALIBRATED
 
 CONFIG = """
 [structure]

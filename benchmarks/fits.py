@@ -29,11 +29,11 @@ from scipy.linalg import blas
 import mlpot
 from mlpot.bench import median_seconds
 from mlpot.bench_peers import gap_fit_program
-from mlpot.models.design_matrix import Design
+from mlpot.fitting.batch import fit_terms
+from mlpot.fitting.design_matrix import Design
+from mlpot.fitting.incremental import Fit
+from mlpot.fitting.posterior import NormalEquations
 from mlpot.models.evaluate import evaluate
-from mlpot.models.fit import fit_terms
-from mlpot.models.incremental import Fit
-from mlpot.models.posterior import NormalEquations
 from mlpot.neighbours import find_pairs
 from mlpot.processes import worker_pool
 from mlpot.structures import all_labelled

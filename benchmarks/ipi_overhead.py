@@ -44,7 +44,7 @@ IpiClient(Address(path=sys.argv[1]), template, Nothing()).run()
 LEARNING = """
 import sys
 import ase.io
-import mlpot.learning.beads as beads
+import mlpot.learning.served_run as beads
 from mlpot.config import learning_evaluator, read_config
 from mlpot.drivers.ipi import IpiClient
 from mlpot.schema import DriverFile

@@ -31,9 +31,9 @@ import ase.io
 from ase.build import bulk
 
 import mlpot
-from mlpot.labellers import inbox
 from mlpot.labellers.faulty import Note, fingerprint, notes
-from mlpot.learning.folder import holder_of
+from mlpot.labels import inbox
+from mlpot.learning.run_folder import holder_of
 from mlpot.processes import start_time
 
 OWN = """

@@ -13,7 +13,7 @@ import numpy as np
 from pareto import FILES
 
 import mlpot
-from mlpot.models.presets import resolve
+from mlpot.settings.presets import resolve
 from mlpot.structures import read_structures
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from ase import Atoms
 
 import mlpot
-from mlpot.models.baseline import longest_bond
+from mlpot.descriptors.periodic import longest_bond
 from mlpot.models.evaluate import evaluate
-from mlpot.models.presets import resolve
+from mlpot.settings.presets import resolve
 from mlpot.structures import all_labelled, read_structures
 
 

@@ -1,6 +1,6 @@
 """Two-body sums from tables: typed memoryviews over core/pair_sums.c.
 
-Everything here trusts its arguments: mlpot/models/compiled_pair.py makes them.
+Everything here trusts its arguments: mlpot/terms/pair_compiled.py makes them.
 """
 
 import numpy as np

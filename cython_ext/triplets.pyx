@@ -1,6 +1,6 @@
 """Three-body sums: typed memoryviews over core/triplets.h.
 
-Everything here trusts its arguments: mlpot/models/three_body_term.py makes them.
+Everything here trusts its arguments: mlpot/terms/three_body.py makes them.
 """
 
 import numpy as np

@@ -15,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.learning.store import LabelStore
+from mlpot.labels.store import LabelStore
 from mlpot.models.evaluate import evaluate
 from mlpot.structures import all_labelled
 

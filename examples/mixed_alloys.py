@@ -16,10 +16,10 @@ import numpy as np
 from ase.build import bulk
 
 import mlpot
+from mlpot.fitting.batch import make_descriptor
 from mlpot.models.evaluate import evaluate
-from mlpot.models.fit import make_descriptor
-from mlpot.models.settings import SoapTermSettings
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import SoapTermSettings
 from mlpot.structures import all_labelled, read_structures
 
 SPECIES = (41, 42, 73, 74)

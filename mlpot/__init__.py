@@ -8,14 +8,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Fit": "models.incremental",
-    "FitConfig": "models.settings",
+    "Fit": "fitting.incremental",
+    "FitConfig": "settings.fit",
     "FitReport": "models.report",
     "Prediction": "models.prediction",
     "SparseGP": "models.sparse_gp",
-    "fit": "models.fit",
+    "fit": "fitting.batch",
     "load_model": "models.files",
-    "read": "reading",
+    "read": "data.reading",
     "read_gap": "interop.gap_xml",
     "validate_model": "checks",
     "MlpotCalculator": "drivers.ase",

@@ -21,13 +21,13 @@ from ase.neighborlist import primitive_neighbor_list
 
 from .bench_peers import fit_gap, gap_fit_program, lammps_snap, quip_steps, soap_text
 from .drivers.ase import MlpotCalculator
+from .fitting.batch import fit
 from .interop.gap_xml import read_gap
 from .learning.learner import Learner
-from .models.compiled import CompiledModel
-from .models.fit import fit
-from .models.settings import FitConfig
+from .models.compiled_model import CompiledModel
 from .models.sparse_gp import SparseGP
 from .neighbours import NeighbourList, find_pairs
+from .settings.fit import FitConfig
 from .threads import n_threads
 
 CUTOFF = 5.4

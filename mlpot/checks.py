@@ -14,9 +14,9 @@ from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
 from .models.prediction import Prediction
-from .models.soap_term import SoapTerm
 from .models.sparse_gp import SparseGP
 from .neighbours import find_pairs
+from .terms.soap import SoapTerm
 
 STEPS = (1e-3, 1e-4, 1e-5)
 """Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff

@@ -11,16 +11,16 @@ from typing import Any
 from ase import Atoms
 from pydantic import ValidationError
 
+from .data.reading import read_and_warn
 from .errors import ConfigError
-from .learning.beads import LearningEvaluator
+from .fitting.data_check import check_config_types, with_isolated_atoms
 from .learning.campaign import Campaign
 from .learning.runner import LearningRun
+from .learning.served_run import LearningEvaluator
 from .learning.walker import Walker
-from .models.base_settings import explained
-from .models.data_check import check_config_types, with_isolated_atoms
-from .models.settings import FitConfig, Settings
-from .reading import read_and_warn
 from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
+from .settings.base import explained
+from .settings.fit import FitConfig, Settings
 from .structures import all_labelled, read_structures
 
 

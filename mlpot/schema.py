@@ -9,12 +9,14 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from .drivers.ipi import PATIENCE
 from .drivers.ipi_evaluator import Committee
 from .drivers.ipi_socket import PREFIX, Address
+from .learning.checkpoints import RunSettings
 from .learning.deadline import MARGIN, deadline_of
-from .learning.journal import RunSettings
 from .learning.policy import TARGET, TARGET_ENERGY, TARGET_STRESS, Rules
 from .learning.verdict import Convergence
-from .models.representatives import NOVEL
-from .models.settings import (
+from .schema_data import DataSettings
+from .schema_dynamics import DynamicsSettings, Ensemble, Ramp, idle
+from .schema_labeller import LabellerSettings
+from .settings.fit import (
     FitConfig,
     FitSettings,
     ModelSettings,
@@ -23,9 +25,7 @@ from .models.settings import (
     SoapTermSettings,
     is_learned,
 )
-from .schema_data import DataSettings
-from .schema_dynamics import DynamicsSettings, Ensemble, Ramp, idle
-from .schema_labeller import LabellerSettings
+from .uncertainty.representatives import NOVEL
 from .units import GIGAPASCAL
 
 TERM_TYPES: dict[str, type[Settings]] = {"pair": PairTermSettings, "soap": SoapTermSettings}

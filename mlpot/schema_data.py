@@ -7,9 +7,9 @@ from typing import Any
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
-from .label_keys import KINDS, LabelKeys
-from .models.settings import Settings
-from .reading import DataSource
+from .data.label_keys import KINDS, LabelKeys
+from .data.reading import DataSource
+from .settings.fit import Settings
 
 
 class DataSetSettings(Settings):

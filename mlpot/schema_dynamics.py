@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from .learning.dynamics import DynamicsPlan
 from .learning.relaxation import RelaxationPlan
-from .models.settings import Settings
+from .settings.fit import Settings
 
 Ensemble = Literal["nve", "nvt", "npt", "relax"]
 Ramp = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]

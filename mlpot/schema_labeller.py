@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from .labellers.plan import LabellingPlan
 from .labellers.protocol import NET_FORCE_TOLERANCE
-from .labellers.queues import CLASSES
-from .models.base_settings import Settings
+from .labels.plan import LabellingPlan
+from .settings.base import Settings
+from .workers.queues import CLASSES
 
 
 class TlsSettings(Settings):

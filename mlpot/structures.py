@@ -11,9 +11,9 @@ import numpy as np
 from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str
 
+from .data.files import Files, read_files
 from .durable import atomic_write
 from .errors import DataError, StructureError
-from .structure_files import Files, read_files
 
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}

@@ -2,10 +2,10 @@
 
 from learning_runs import campaign, crystal
 
-from mlpot.learning.beads import LearningEvaluator
-from mlpot.learning.journal import RunSettings
+from mlpot.learning.checkpoints import RunSettings
+from mlpot.learning.log_format import LOG
 from mlpot.learning.policy import Rules
-from mlpot.learning.record import LOG
+from mlpot.learning.served_run import LearningEvaluator
 
 N_BEADS = 3
 STRICT = Rules(target=0.005)

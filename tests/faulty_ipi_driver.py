@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mlpot.cli import main
+from mlpot.commands.main import main
 from mlpot.drivers.ipi_evaluator import ModelEvaluator
 
 FAULT, FROM = os.environ.get("MLPOT_FAULT"), int(os.environ.get("MLPOT_FAULT_FROM", "0"))

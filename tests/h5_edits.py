@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import h5py
 
-from mlpot.models.h5 import seal
+from mlpot.data.h5 import seal
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from mlpot.durable import write_text
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls
 from mlpot.labellers.protocol import Label
-from mlpot.learning.source import LabelSource
-from mlpot.learning.store import LabelStore
+from mlpot.labels.requests import LabelSource
+from mlpot.labels.store import LabelStore
 
 LJ = "ase.calculators.lj.LennardJones"
 FAULTY = "mlpot.labellers.faulty.FaultyCalculator"

@@ -7,15 +7,15 @@ import signal
 from ase.build import bulk
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters
 
-from mlpot.labellers.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
+from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.dynamics import DynamicsPlan
-from mlpot.learning.journal import RunSettings
 from mlpot.learning.policy import Rules
 from mlpot.learning.runner import LearningRun
 from mlpot.learning.walker import Walker
-from mlpot.models.settings import FitConfig
+from mlpot.settings.fit import FitConfig
 
 TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
 CONFIG = FitConfig(terms=TERMS)

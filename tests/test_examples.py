@@ -16,7 +16,7 @@ from conftest import DATA
 from ipi_runs import I_PI, Process
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.config import read_config
 from mlpot.schema import DriverFile, FitFile, LearnFile
 

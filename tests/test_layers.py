@@ -11,41 +11,30 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("ipi_xyz", "structure_formats", "structure_files", "structures", "label_keys", "reading", "neighbours"),
+    ("data", "structures", "neighbours"),
     ("descriptors",),
+    ("settings",),
+    ("terms",),
+    ("uncertainty",),
     ("models",),
+    ("fitting",),
     ("checks", "interop", "drivers", "labellers"),
+    ("workers",),
+    ("labels",),
     ("learning",),
     ("report",),
-    (
-        "bench",
-        "bench_peers",
-        "config",
-        "schema",
-        "schema_data",
-        "schema_dynamics",
-        "schema_labeller",
-        "templates",
-        "templates_ipi",
-        "cli",
-        "cli_console",
-        "cli_data",
-        "cli_driver",
-        "cli_fit",
-        "cli_study",
-        "cli_template",
-        "__main__",
-    ),
+    ("schema", "schema_data", "schema_dynamics", "schema_labeller", "config"),
+    ("bench", "bench_peers", "commands", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-COMPILED_USERS = {"descriptors", "neighbours", "models"}
+COMPILED_USERS = {"descriptors", "neighbours", "terms", "uncertainty"}
 DISK_USERS = {
-    "durable", "processes", "structures", "structure_formats", "models/h5", "models/sparse_gp", "learning/store", "learning/folder",
-    "learning/runner", "learning/calculator", "learning/origin", "labellers/inbox", "labellers/claims", "labellers/scratch",
-    "labellers/executor", "labellers/faulty", "labellers/worker", "labellers/calculator", "labellers/failures",
+    "durable", "processes", "structures", "data/formats", "data/h5", "models/sparse_gp", "labels/store", "learning/run_folder",
+    "learning/runner", "learning/calculator", "learning/run_environment", "labels/inbox", "labels/claims", "labellers/scratch",
+    "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
-    "drivers/ase", "config", "cli", "cli_fit", "cli_study", "cli_template",
+    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip
 
@@ -87,7 +76,7 @@ def test_imports_point_down(file):
 def test_only_the_command_line_prints(file):
     calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
     printed = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
-    assert not printed or name_of(file) == "cli"
+    assert not printed or name_of(file) == "commands/main"
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)

@@ -1,4 +1,4 @@
-/* Sums over neighbours of functions of the distance alone: a compiled two-body term (mlpot/models/compiled_pair.py).
+/* Sums over neighbours of functions of the distance alone: a compiled two-body term (mlpot/terms/pair_compiled.py).
  *
  *   e_i = sum_j u[kind(i,j)](r_ij) / 2                              energy, and its gradient
  *   F_im[kind] = sum_{j of kind} phi_m(r_ij) / 2                    features: k(r, r') = s_kind^2 phi(r) . phi(r')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -83,3 +84,8 @@ def periodic_sums(numbers: tuple[int, ...], n_channels: int, width: int, seed: l
     frequencies = rng.standard_normal((n_channels, width, x.shape[1]))
     phases = rng.uniform(0, 2 * np.pi, (n_channels, 1, width))
     return np.sqrt(2) * np.cos(np.einsum("qwk,zk->qzw", frequencies, x) + phases)
+
+
+def longest_bond(species: Iterable[int]) -> float:
+    """Of those that the elements can make, A: twice the largest covalent radius."""
+    return float(2 * max(covalent_radii[z] for z in species))

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..errors import ConfigError
-from ..models.compiled import CompiledModel
+from ..models.compiled_model import CompiledModel
 from ..models.files import load_model
 from ..models.prediction import Prediction, Uncertainty
 from ..models.sparse_gp import SparseGP

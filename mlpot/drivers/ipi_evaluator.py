@@ -9,12 +9,12 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError
-from ..models.compiled import CompiledModel
+from ..models.compiled_model import CompiledModel
 from ..models.prediction import Prediction, least_certain
 from ..models.sparse_gp import SparseGP
-from ..models.variances import Members
 from ..neighbours import NeighbourList, Pairs
 from ..structures import volume_of
+from ..uncertainty.variances import Members
 from ..units import BOHR, HARTREE
 from .ipi_protocol import Evaluation
 from .knowledge import Watch

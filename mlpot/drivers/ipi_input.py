@@ -17,8 +17,8 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
+from ..data.ipi_xyz import length_unit, numbers_of, read_ipi_xyz
 from ..errors import ConfigError, DataError, quoted
-from ..ipi_xyz import length_unit, numbers_of, read_ipi_xyz
 from ..structures import read_structures
 from ..units import BOLTZMANN, HARTREE
 from .ipi_socket import PREFIX, Address

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..models.prediction import TARGET, TARGET_ENERGY, Prediction, expected_errors
-from ..models.representatives import NOVEL
+from ..uncertainty.representatives import NOVEL
 from ..units import MILLI
 
 PAUSE = 60.0

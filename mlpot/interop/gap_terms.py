@@ -16,10 +16,10 @@ from ase.data import chemical_symbols
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import GapRadialBasis, cosine_cutoff
 from ..errors import MlpotError, ModelFileError, UnsupportedPotentialError, quoted
-from ..models.pair_term import PairTerm, species_pairs
-from ..models.soap_term import SoapTerm
-from ..models.terms import Term
-from ..models.three_body_term import ThreeBodyTerm
+from ..terms.pair import PairTerm, species_pairs
+from ..terms.protocol import Term
+from ..terms.soap import SoapTerm
+from ..terms.three_body import ThreeBodyTerm
 from .gap_coordinates import DOT_PRODUCT, SQUARED_EXPONENTIAL, Coordinate
 from .quip_text import Arguments
 

@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 
 from .. import __version__
 from ..errors import ModelFileError, UnsupportedPotentialError, quoted
-from ..models.baseline import Baseline
 from ..models.sparse_gp import SparseGP
+from ..terms.baseline import Baseline
 from .gap_coordinates import Coordinate, read_coordinate
 from .gap_terms import terms_of
 from .glue_xml import read_glue

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ..errors import ModelFileError, UnsupportedPotentialError, quoted
-from ..models.glue import Glue, Table
+from ..terms.glue import Glue, Table
 from .quip_text import attribute, child, integer, number
 
 

@@ -17,8 +17,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
 from . import last_words
-from .protocol import NET_FORCE_TOLERANCE, Label, check_geometry, check_label
-from .queues import LAUNCHER
+from .protocol import LAUNCHER, NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder
 
 DEFAULT_CALCULATOR = "tblite.ase.TBLite"
@@ -58,7 +57,7 @@ class CalculatorLabeller:
     @property
     def modules(self) -> tuple[str, ...]:
         """What a worker may import before its label comes: `preload` of the executor."""
-        return (__name__, "mlpot.labellers.inbox", _split(self.calculator)[0])
+        return (__name__, "mlpot.labels.inbox", _split(self.calculator)[0])
 
     def varied(self, changes: dict[str, Any]) -> CalculatorLabeller:
         """The same with other parameters: those of `changes` replace those of the same name, in tables name by name."""

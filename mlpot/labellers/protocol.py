@@ -21,6 +21,8 @@ GEOMETRY_TOLERANCE = 1e-3
 """A; text files round to 1e-5, and at this distance even a stiff bond's force changes by 0.05 eV/A."""
 OUTLIER_LEAST, OUTLIER_DEVIATIONS, OUTLIER_FLOOR = 10, 20.0, 1.0
 """Labels that a comparison takes; median absolute deviations; eV/atom, the potential energy of 8000 K."""
+LAUNCHER = "MLPOT_LAUNCHER"
+"""What starts the processes of a label, in the environment of the workers of a job."""
 SAME_ENERGY = 1e-3
 """eV/atom: about the noise that fits take energies to have."""
 

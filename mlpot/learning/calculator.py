@@ -15,10 +15,10 @@ from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
 from ..errors import ConfigError, LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labellers.given import named
-from ..labellers.plan import LabellingPlan
+from ..labels.plan import LabellingPlan
 from ..models.prediction import Prediction, Uncertainty, expected_errors
-from ..models.settings import FitConfig
 from ..neighbours import NeighbourList
+from ..settings.fit import FitConfig
 from ..structures import stress_voigt, volume_of
 from .campaign import Answer, Campaign, Query
 from .confirmation import Confirmation, confirmation, trust

@@ -12,16 +12,17 @@ from typing import Any
 from ase import Atoms
 
 from ..errors import LabelError, ModelFileError
-from ..labellers.plan import LabellingPlan
+from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
+from ..labels.plan import LabellingPlan
+from ..labels.requests import Outcome
+from ..labels.store import speaking
 from ..models.files import load_model
-from ..models.incremental import Fit
-from ..models.settings import FitConfig
+from ..settings.fit import FitConfig
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .learner import Before, Learner, Lesson
 from .policy import CHOSEN_REASONS, Rules
-from .source import Outcome, opened_source
-from .store import speaking
+from .run_folder import opened_source
 
 log = logging.getLogger(__name__)
 

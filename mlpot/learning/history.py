@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from ..models.calibration import OPEN, Calibration, Law, Stated, likeliest_law
 from ..models.prediction import ExpectedErrors
+from ..uncertainty.calibration import OPEN, Calibration, Law, Stated, likeliest_law
 from .seen import WILD, Seen, SeenForces
 
 RECENT = 30

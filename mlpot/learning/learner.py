@@ -9,16 +9,16 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import ConfigError
-from ..models.calibration import Calibration
-from ..models.descriptor_tables import Tables, channels_of
-from ..models.fit import learn_channels
-from ..models.incremental import Fit
+from ..fitting.batch import learn_channels
+from ..fitting.incremental import Fit
 from ..models.prediction import Prediction, counted_error, expected_errors
-from ..models.presets import resolve
-from ..models.settings import FitConfig, is_learned
-from ..models.soap_term import SoapTerm
 from ..models.sparse_gp import SparseGP
+from ..settings.fit import FitConfig, is_learned
+from ..settings.presets import resolve
 from ..structures import LabelledStructure, agrees, labelled
+from ..terms.channel_tables import Tables, channels_of
+from ..terms.soap import SoapTerm
+from ..uncertainty.calibration import Calibration
 from .distances import nearest
 from .history import History, Observation
 from .pace import Pace

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ..models.prediction import TARGET, TARGET_ENERGY, TARGET_STRESS, ExpectedErrors
-from ..models.representatives import NOVEL
+from ..uncertainty.representatives import NOVEL
 from ..units import GIGAPASCAL, MILLI
 from .history import History
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from ..errors import ExplodedError
 from .campaign import Campaign
+from .checkpoints import Journal, RunSettings
 from .deadline import OutOfTime
 from .events import BudgetSpent
-from .journal import Journal, RunSettings
-from .record import TRAJECTORY, Step, frame_text
+from .log_format import TRAJECTORY, Step, frame_text
 from .verdict import Verdict
 from .walker import Walker
 

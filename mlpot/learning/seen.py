@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.calibration import POWER, SYMMETRIC
+from ..uncertainty.calibration import POWER, SYMMETRIC
 
 WILD = 5.0
 """Errors beyond this multiple of what is usual count as that: among normal ones 6e-7 are."""

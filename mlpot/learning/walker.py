@@ -16,8 +16,8 @@ from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign, Query
 from .dynamics import Dynamics, DynamicsPlan
 from .events import Event, LabelNeeded
+from .log_format import Step
 from .pace import Pace
-from .record import Step
 from .relaxation import Relaxation, RelaxationPlan
 from .verdict import Verdict
 

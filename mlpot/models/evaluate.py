@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
+from ..data.overlaps import check_structures
 from ..structures import LabelledStructure
-from .calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
-from .data_check import check_structures
+from ..uncertainty.calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
+from ..uncertainty.representatives import NOVEL
 from .report import (
     Comparison,
     Errors,
@@ -20,7 +21,6 @@ from .report import (
     errors_per_config_type,
     force_errors,
 )
-from .representatives import NOVEL
 from .sparse_gp import SparseGP
 
 

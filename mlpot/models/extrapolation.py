@@ -15,10 +15,10 @@ import numpy as np
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.embedding import weights_of_unseen
 from ..descriptors.periodic import similarities
-from .baseline import Baseline
+from ..terms.baseline import Baseline
+from ..terms.protocol import Term
+from ..terms.soap import SoapTerm
 from .lone_atoms import anchored
-from .soap_term import SoapTerm
-from .terms import Term
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP

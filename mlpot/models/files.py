@@ -11,14 +11,20 @@ import numpy as np
 from ase.data import chemical_symbols
 from pydantic import TypeAdapter, ValidationError
 
+from ..data.h5 import Format
+from ..data.stored import Stored
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import ConfigError
-from .baseline import Baseline
-from .calibration import Calibration
-from .descriptor_tables import read_tables, tables_of
+from ..terms.baseline import Baseline
+from ..terms.channel_tables import read_tables, tables_of
+from ..terms.pair import PairTerm
+from ..terms.protocol import Term
+from ..terms.soap import SoapTerm
+from ..terms.three_body import ThreeBodyTerm
+from ..uncertainty.calibration import Calibration
+from ..uncertainty.noises import Noises
 from .glue_header import GlueHeader
-from .h5 import Format
 from .headers import (
     LONGEST_COORDINATE,
     ModelHeader,
@@ -30,14 +36,8 @@ from .headers import (
     first_problem,
     parsed,
 )
-from .noises import Noises
-from .pair_term import PairTerm
 from .report import FitReport
-from .soap_term import SoapTerm
 from .sparse_gp import SparseGP
-from .stored import Stored
-from .terms import Term
-from .three_body_term import ThreeBodyTerm
 
 FORMAT = Format("mlpot-model", 5, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 ROUNDING = 1e-6

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from .glue import Glue
+from ..terms.glue import Glue
 from .headers import Element, Header, Number, Reach, Species
 
 Column = Annotated[tuple[Number, ...], Field(min_length=2, max_length=1_000_000)]

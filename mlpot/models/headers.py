@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..descriptors.density import MAX_L
 from ..errors import quoted
-from .order_settings import HIGHEST_DEGREE
-from .settings import FitConfig, PairTermSettings, SoapTermSettings
+from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings
+from ..settings.higher_order import HIGHEST_DEGREE
 
 MOST_REACH = 100.0
 """Longest cutoff, A: a thousand times the neighbours of a long one."""

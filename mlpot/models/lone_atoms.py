@@ -1,13 +1,8 @@
-"""Atoms without neighbours, whose energies somebody gave: local energies are differences from theirs.
-
-Where the energy e of a free atom is given, the energy of an atom in its environment x is e + f(x) - f(lone atom of its element): what
-was given is what an atom alone gets, whatever the data say. Rows of energies are those of the differences, forces and virials do not
-change, and a finished model subtracts f(lone atom) as one number per element (`Baseline.lone_atoms`).
-"""
+"""What the terms of a model add to atoms without neighbours; see `terms.lone_atoms`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,19 +11,12 @@ from ase import Atoms
 
 from ..neighbours import Pairs, find_pairs
 from ..threads import single_blas_thread
-from .terms import FittedTerm
 
 if TYPE_CHECKING:
     from .sparse_gp import SparseGP
 
 AddTerms = Callable[[Pairs, np.ndarray, np.ndarray], None]
 """Adds what terms give: local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
-
-
-def lone_covariances(terms: Sequence[FittedTerm], number: int) -> np.ndarray:
-    """Covariances (M,) of the energy of a lone atom with the sparse points of all terms, eV^2."""
-    alone = Atoms([number])
-    return np.concatenate([np.empty(0), *(term.covariances(find_pairs(alone, term.cutoff))[0] for term in terms)])
 
 
 def lone_energies(model: SparseGP, add_terms: AddTerms) -> dict[int, float]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..neighbours import Pairs
+from ..uncertainty.calibration import UNCALIBRATED, Calibration
+from ..uncertainty.variances import Variances
 from ..units import GIGAPASCAL
-from .calibration import UNCALIBRATED, Calibration
-from .variances import Variances
 
 TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
 """Default targets: eV/A, as `counted_error` counts; eV/atom; eV/A^3."""

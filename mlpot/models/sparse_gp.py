@@ -15,20 +15,20 @@ from ase.data import chemical_symbols
 from ..descriptors.density import species_indices, unseen_among
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
+from ..settings.fit import FitConfig
 from ..structures import volume_of
+from ..terms.baseline import Baseline
+from ..terms.layout import columns, reach
+from ..terms.protocol import Term
+from ..terms.soap import SoapTerm
 from ..threads import single_blas_thread
-from .baseline import Baseline
-from .calibration import UNCALIBRATED, Calibration
-from .compiled import CompiledModel
-from .design_matrix import columns, reach
+from ..uncertainty.calibration import UNCALIBRATED, Calibration
+from ..uncertainty.noises import Noises
+from ..uncertainty.representatives import Choice, Representatives, choose
+from ..uncertainty.variances import NONE, Variances
+from .compiled_model import CompiledModel
 from .extrapolation import extended
-from .noises import Noises
 from .prediction import Prediction, make_prediction
-from .representatives import Choice, Representatives, choose
-from .settings import FitConfig
-from .soap_term import SoapTerm
-from .terms import Term
-from .variances import NONE, Variances
 
 if TYPE_CHECKING:
     from .report import FitReport

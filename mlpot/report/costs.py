@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..learning.record import QUEUED
+from ..learning.log_format import QUEUED
 from ..units import HOUR
 from .run_data import Run
 

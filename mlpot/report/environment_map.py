@@ -14,9 +14,9 @@ import numpy as np
 from ase import Atoms
 from scipy.linalg import eigh
 
-from ..models.kernels import dot_product_kernel
-from ..models.soap_term import SoapTerm
 from ..neighbours import find_pairs
+from ..terms.kernels import dot_product_kernel
+from ..terms.soap import SoapTerm
 
 MOST = 1000
 """Environments of labels on a map, and as many of trajectories."""

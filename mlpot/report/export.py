@@ -16,12 +16,12 @@ from ase import Atoms
 
 from ..durable import create_text, flush, temporary_name
 from ..errors import MlpotError, RunFolderError
+from ..fitting.task import provenance
 from ..learning.campaign import MODEL_FILE, START_DATA, START_MODEL
-from ..learning.folder import RUN_FILES, read_state
-from ..learning.origin import configurations, environment, environments
+from ..learning.run_environment import configurations, environment, environments
+from ..learning.run_folder import RUN_FILES, read_state
 from ..models.files import load_model
 from ..models.sparse_gp import SparseGP
-from ..models.task import provenance
 from ..structures import exact_xyz, labelled, read_structures, write_exact_xyz
 from .export_text import REPRODUCE, fit_toml, readme
 from .run_data import RunLabel, read_failures, read_labels

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ase.data import chemical_symbols
 
-from ..models.settings import FitSettings, NoiseSettings
 from ..models.sparse_gp import SparseGP
+from ..settings.fit import FitSettings, NoiseSettings
 from ..structures import DEFAULT_CONFIG_TYPE
 from .toml_text import toml_section, toml_value
 
@@ -27,8 +27,8 @@ import numpy as np
 import mlpot
 from mlpot.config import read_config
 from mlpot.schema import FitFile
-from mlpot.models.descriptor_tables import channels_of
-from mlpot.models.soap_term import SoapTerm
+from mlpot.terms.channel_tables import channels_of
+from mlpot.terms.soap import SoapTerm
 from mlpot.structures import read_structures
 
 TOLERANCE = 1e-8  # of the largest weight

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
+from ..fitting.quality import judgement
 from ..models.evaluate import Evaluation
-from ..models.quality import judgement
 from ..models.report import FitReport
-from ..models.settings import FitConfig
 from ..models.sparse_gp import SparseGP
+from ..settings.fit import FitConfig
 from .html import captioned, paragraph, preformatted, section, table, write_page
 from .plots import image, parity_figure
 from .tables import ERROR_HEADS, SUSPICION_HEADS, TRIAL_HEADS, error_rows, suspicion_rows, trial_rows, uncertainty_line

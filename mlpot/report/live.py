@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from ..errors import printable, system_trouble
-from ..learning.record import QUEUED, Step
-from ..learning.store import speaking
+from ..labels.store import speaking
+from ..learning.log_format import QUEUED, Step
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines; labelled steps always get one."""

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from ..errors import RunFolderError, quoted
-from ..learning.record import LATER_COLUMNS, LOG_COLUMNS, WORDS
+from ..learning.log_format import LATER_COLUMNS, LOG_COLUMNS, WORDS
 
 CHUNK = 2000
 """Rows that are text at a time: few enough for the processor's caches."""

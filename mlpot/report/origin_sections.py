@@ -11,11 +11,11 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from ..data.reading import read_labelled
 from ..errors import DataError
 from ..models.evaluate import evaluate
-from ..models.soap_term import SoapTerm
-from ..reading import read_labelled
 from ..structures import all_labelled
+from ..terms.soap import SoapTerm
 from .environment_map import environment_map
 from .frames import sampled_frames
 from .html import captioned, table, warning

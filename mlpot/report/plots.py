@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..durable import atomic_write
-from ..models.calibration import SYMMETRIC, binned, coverage
 from ..models.report import Comparison, energy_errors, force_errors
 from ..structures import stress_voigt
+from ..uncertainty.calibration import SYMMETRIC, binned, coverage
 from ..units import GIGAPASCAL, MILLI
 
 MOST_DECADES = 60.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..label_keys import KNOWN, PREDICTED, plain
+from ..data.label_keys import KNOWN, PREDICTED, plain
 from ..models.report import Comparison
 from ..structures import write_exact_xyz
 

@@ -13,11 +13,11 @@ import numpy as np
 from ase import Atoms
 from ase.formula import Formula
 
-from ..labellers.plan import FAILED
+from ..labels.plan import FAILED
+from ..labels.store import read_rows
 from ..learning.campaign import MODEL_FILE
-from ..learning.folder import holder_of, read_state
-from ..learning.record import LOG, TRAJECTORY
-from ..learning.store import read_rows
+from ..learning.log_format import LOG, TRAJECTORY
+from ..learning.run_folder import holder_of, read_state
 from ..models.files import load_model
 from ..models.sparse_gp import SparseGP
 from ..units import MILLI

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..learning.record import QUEUED
+from ..learning.log_format import QUEUED
 from ..units import MILLI
 from .log_file import extremes
 from .plots import BLUE, GREY, RED, parity, plain_logarithm

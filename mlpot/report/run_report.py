@@ -13,13 +13,13 @@ from ..models.sparse_gp import SparseGP
 from ..units import HOUR
 from .costs import Costs, costs_of
 from .html import captioned, contents, grid, paragraph, section, table, write_page
+from .learning_sections import calibration_section, label_section, learning_section
 from .origin_plots import costs_figure
 from .origin_sections import check_section, map_section, origin_section, radial_section
 from .plots import image
 from .ring_polymers import kinetic_section
 from .run_data import Run, in_words, read_run
 from .run_plots import timeline_figure
-from .taught_sections import calibration_section, label_section, learning_section
 from .verdict_sections import expected_section, verdict_box
 
 SPENT = 90.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from ..fitting.studies import StudyRow
 from ..models.report import Errors
-from ..models.studies import StudyRow
 from .plots import BLUE, GREY, RED, plain_logarithm
 
 PANELS = (("force_rmse_ev_per_ang", "forces, RMSE / (eV/A)"), ("energy_rmse_mev_per_atom", "energies, RMSE / (meV/atom)"))

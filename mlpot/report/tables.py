@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..models.calibration import Calibration
 from ..models.report import Errors, SuspiciousLabel
+from ..uncertainty.calibration import Calibration
 
 ERROR_HEADS = (
     "config_type",

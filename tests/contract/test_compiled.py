@@ -9,8 +9,8 @@ from conftest import SMALL_TERMS, make_frames
 
 import mlpot
 from mlpot.errors import ConfigError
-from mlpot.models.compiled_soap import CompiledSoapTerm
-from mlpot.models.settings import FitConfig
+from mlpot.settings.fit import FitConfig
+from mlpot.terms.soap_compiled import CompiledSoapTerm
 
 SOAP = SMALL_TERMS[1]
 TERMS = {

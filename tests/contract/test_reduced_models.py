@@ -8,8 +8,8 @@ from finite_differences import position_gradient
 
 import mlpot
 from mlpot.errors import UnknownSpeciesError
-from mlpot.models.fit import fit_terms
-from mlpot.models.incremental import Fit
+from mlpot.fitting.batch import fit_terms
+from mlpot.fitting.incremental import Fit
 from mlpot.neighbours import find_pairs
 
 SOAP = {**SMALL_TERMS[1], "n_sparse": 25}

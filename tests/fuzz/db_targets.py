@@ -10,7 +10,7 @@ import numpy as np
 from fuzzing import Target, flipped
 from labelling import key, random_label, structure
 
-from mlpot.learning.store import FILE, LabelStore
+from mlpot.labels.store import FILE, LabelStore
 
 CELLS = [None, 0, -1, 2**40, 1e308, float("nan"), float("inf"), "", "x", "\x1b[31m", b"", b"\x00" * 7, b"\xff" * 48, "[1, 2]", "{}",
          "null", '{"label_key": 3}', "[" * 5000]  # fmt: skip

@@ -14,8 +14,8 @@ from fuzzing import Target, flipped
 from h5_edits import edited
 
 import mlpot
+from mlpot.data.h5 import SEAL_SIZE
 from mlpot.errors import MlpotError
-from mlpot.models.h5 import SEAL_SIZE
 
 TERMS = [
     {"type": "pair", "cutoff": 4.0, "n_sparse": 6},

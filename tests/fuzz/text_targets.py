@@ -13,9 +13,9 @@ from fuzzing import Target, flipped
 
 import mlpot
 from mlpot.config import read_config
-from mlpot.learning.folder import RunFolder, read_state
-from mlpot.learning.origin import ENVIRONMENT, environments
-from mlpot.learning.record import LOG_COLUMNS, WORDS
+from mlpot.learning.log_format import LOG_COLUMNS, WORDS
+from mlpot.learning.run_environment import ENVIRONMENT, environments
+from mlpot.learning.run_folder import RunFolder, read_state
 from mlpot.report.log_file import read_log
 from mlpot.schema import FitFile
 from mlpot.structures import all_labelled, read_structures, write_exact_xyz

@@ -11,9 +11,9 @@ from labelling import LJ, crystal
 
 from mlpot.errors import ConfigError
 from mlpot.labellers import cluster as module
-from mlpot.labellers.cluster import dask_executor, queue_executor
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.source import opened_source
+from mlpot.labels.plan import LabellingPlan
+from mlpot.learning.run_folder import opened_source
+from mlpot.workers.cluster import dask_executor, queue_executor
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 pytest.importorskip("cryptography", reason="cryptography is not installed")

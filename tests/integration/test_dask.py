@@ -5,8 +5,8 @@ import pytest
 from conftest import SMALL_TERMS
 
 import mlpot
-from mlpot.models import gather
-from mlpot.models.settings import FitConfig
+from mlpot.fitting import accumulate as gather
+from mlpot.settings.fit import FitConfig
 
 
 def test_a_fit_on_a_dask_cluster(frames, monkeypatch):

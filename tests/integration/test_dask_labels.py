@@ -8,9 +8,9 @@ from labelling import FAULTY, LJ, crystal, has_ended
 
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls
-from mlpot.labellers.inbox import label_into
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.source import opened_source
+from mlpot.labels.inbox import label_into
+from mlpot.labels.plan import LabellingPlan
+from mlpot.learning.run_folder import opened_source
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 

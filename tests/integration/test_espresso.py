@@ -15,9 +15,9 @@ from mlpot.config import learning_run, read_config
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.espresso import espresso
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.source import opened_source
-from mlpot.learning.store import LabelStore
+from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.store import LabelStore
+from mlpot.learning.run_folder import opened_source
 from mlpot.schema import LearnFile
 
 ROOT = Path(__file__).resolve().parents[2]

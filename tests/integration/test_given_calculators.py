@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 
 import mlpot
 from mlpot.errors import ConfigError
-from mlpot.learning.store import LabelStore
+from mlpot.labels.store import LabelStore
 
 CONFIG = mlpot.FitConfig(preset="fast", cutoff=4.5)
 

@@ -12,8 +12,8 @@ from ipi_runs import I_PI, Process, server
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
-from mlpot.templates_ipi import INPUT
+from mlpot.commands.main import app
+from mlpot.commands.templates_ipi import INPUT
 
 pytestmark = pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
 

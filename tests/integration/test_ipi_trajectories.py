@@ -13,7 +13,7 @@ import pytest
 from ipi_runs import I_PI, server
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.drivers.ipi import IpiClient
 from mlpot.drivers.ipi_input import read_ipi_input
 from mlpot.drivers.ipi_protocol import Evaluation

@@ -13,15 +13,15 @@ from ase.build import bulk
 
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls, fingerprint
-from mlpot.learning.folder import RunFolder
-from mlpot.learning.store import LabelStore
+from mlpot.labels.store import LabelStore
+from mlpot.learning.run_folder import RunFolder
 
 N_LABELS, N_KILLS = 12, 10
 CAMPAIGN = """
 import sys
 from ase.build import bulk
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.source import opened_source
+from mlpot.labels.plan import LabellingPlan
+from mlpot.learning.run_folder import opened_source
 
 path, calls_file, seconds, n_labels = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 plan = LabellingPlan("mlpot.labellers.faulty.FaultyCalculator", {"calls_file": calls_file, "seconds": seconds})

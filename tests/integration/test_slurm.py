@@ -14,14 +14,14 @@ import slurm
 from labelling import FAULTY, LJ, crystal
 
 from mlpot.errors import ConfigError, LabelError
-from mlpot.labellers import job_watch
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls, fingerprint
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.folder import RunFolder
-from mlpot.learning.source import LabelSource, opened_source
-from mlpot.learning.store import LabelStore
+from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.requests import LabelSource
+from mlpot.labels.store import LabelStore
+from mlpot.learning.run_folder import RunFolder, opened_source
+from mlpot.workers import job_watch
+from mlpot.workers.local import SubprocessExecutor
 
 N_LABELS, N_JOBS = 8, 3
 

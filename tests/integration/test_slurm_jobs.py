@@ -14,13 +14,12 @@ import slurm
 from labelling import FAULTY, crystal
 
 from mlpot.errors import LabelError
-from mlpot.labellers import job_watch
 from mlpot.labellers.faulty import calls, notes
-from mlpot.labellers.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.store import LabelStore
 from mlpot.learning.deadline import GO_ON
-from mlpot.learning.folder import read_state
-from mlpot.learning.source import opened_source
-from mlpot.learning.store import LabelStore
+from mlpot.learning.run_folder import opened_source, read_state
+from mlpot.workers import job_watch
 
 PSEUDO = Path("/usr/share/espresso/pseudo/Si.pz-vbc.UPF")
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from finite_differences import position_gradient
 from scipy.spatial.transform import Rotation
 
 import mlpot
-from mlpot.models import compiled_members
 from mlpot.neighbours import find_pairs
+from mlpot.terms import soap_ensemble as compiled_members
 
 SOAP = {**SMALL_TERMS[1], "n_max": 5, "l_max": 9, "zeta": 3}
 HIGHER = {"order": 3, "order_channels": 3}

@@ -7,8 +7,8 @@ import pytest
 from mlpot._ext.density import N_MEMBERS
 from test_pair_sums import CUTOFF, REACH, TERMS, structures
 
-from mlpot.models.pair_members import N_KNOTS, SHORTEST, pair_members
 from mlpot.neighbours import find_pairs
+from mlpot.terms.pair_ensemble import N_KNOTS, SHORTEST, pair_members
 
 
 def weights_of(term):

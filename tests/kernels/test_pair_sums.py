@@ -9,9 +9,9 @@ from ase.build import bulk
 from finite_differences import position_gradient, strain_gradient
 
 from mlpot.errors import ConfigError, UnknownSpeciesError
-from mlpot.models.pair_curves import KernelFeatures
-from mlpot.models.pair_term import PairTerm
 from mlpot.neighbours import find_pairs
+from mlpot.terms.pair import PairTerm
+from mlpot.terms.pair_curves import KernelFeatures
 
 CUTOFF = 4.5
 REACH = 5.2

@@ -10,8 +10,8 @@ from finite_differences import position_gradient, strain_gradient
 from mlpot._ext.triplets import Triplets
 
 from mlpot.errors import UnknownSpeciesError
-from mlpot.models.three_body_term import ThreeBodyTerm
 from mlpot.neighbours import find_pairs
+from mlpot.terms.three_body import ThreeBodyTerm
 
 CUTOFF, WIDTH = 3.6, 0.8
 REGULARISATION = 0.02

@@ -9,7 +9,7 @@ from gap_files import GAP_FIT, GAPS, PAIR, SOAP, fit_gap, fit_gap_on_glue, struc
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 
 quippy = pytest.importorskip("quippy.potential", reason="quippy-ase is not installed")
 if not GAP_FIT.is_file():

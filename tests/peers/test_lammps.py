@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpot.models.baseline import zbl
+from mlpot.terms.baseline import zbl
 
 LIBRARY = Path(sys.prefix, "lib", "libmpi.so.12")
 

@@ -13,8 +13,8 @@ from ase import Atoms
 from ase.build import bulk
 from conftest import make_frames
 
-from mlpot.models.pair_term import PairTerm
 from mlpot.neighbours import find_pairs
+from mlpot.terms.pair import PairTerm
 
 potential = pytest.importorskip("quippy.potential", reason="quippy-ase is not installed")
 GAP_FIT = which("gap_fit", path=str(Path(sys.executable).parent)) or which("gap_fit")

@@ -9,12 +9,12 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 from scipy.optimize import minimize
 
 import mlpot
-from mlpot.models import adaptation
-from mlpot.models.adaptation import BEYOND, BLUNTEST, LARGEST, SHARPEST, SMALLEST, Freedom, Hyperparameters, adapted
-from mlpot.models.design_matrix import Group
-from mlpot.models.posterior import NormalEquations
-from mlpot.models.prior import Prior
-from mlpot.models.settings import FitConfig
+from mlpot.fitting import adaptation
+from mlpot.fitting.adaptation import BEYOND, BLUNTEST, LARGEST, SHARPEST, SMALLEST, Freedom, Hyperparameters, adapted
+from mlpot.fitting.design_matrix import Group
+from mlpot.fitting.posterior import NormalEquations
+from mlpot.fitting.prior import Prior
+from mlpot.settings.fit import FitConfig
 
 ENERGY, ON_C, ON_SI = Group("energy", ""), Group("forces", "", 6), Group("forces", "", 14)
 SIZES = (30, 50)

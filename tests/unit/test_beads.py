@@ -14,10 +14,10 @@ from learning_runs import crystal, without_seconds
 
 from mlpot.errors import ConfigError, LabelError, RunFolderError
 from mlpot.learning.calculator import BudgetSpent
-from mlpot.learning.folder import read_state
-from mlpot.learning.journal import RunSettings
+from mlpot.learning.checkpoints import RunSettings
+from mlpot.learning.log_format import LOG
 from mlpot.learning.policy import LOOK, Rules
-from mlpot.learning.record import LOG
+from mlpot.learning.run_folder import read_state
 from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
 

@@ -10,7 +10,15 @@ from conftest import NOISES, SMALL_TERMS, lennard_jones, make_frames
 from scipy.linalg import solve_triangular
 
 import mlpot
-from mlpot.models.calibration import (
+from mlpot.fitting.batch import adapted_fit, fit_terms
+from mlpot.fitting.label_check import leave_out, some_structures
+from mlpot.fitting.task import FitTask
+from mlpot.models.evaluate import evaluate
+from mlpot.models.report import force_errors
+from mlpot.neighbours import find_pairs
+from mlpot.structures import all_labelled
+from mlpot.terms.layout import columns
+from mlpot.uncertainty.calibration import (
     BEYOND,
     OPEN,
     SHARE,
@@ -23,16 +31,8 @@ from mlpot.models.calibration import (
     expected_normalised_error,
     fit_calibration,
 )
-from mlpot.models.design_matrix import columns
-from mlpot.models.evaluate import evaluate
-from mlpot.models.fit import adapted_fit, fit_terms
-from mlpot.models.label_check import leave_out, some_structures
-from mlpot.models.report import force_errors
-from mlpot.models.representatives import LEAST_STRANGE, MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose, strangest
-from mlpot.models.task import FitTask
-from mlpot.models.variances import force_variances
-from mlpot.neighbours import find_pairs
-from mlpot.structures import all_labelled
+from mlpot.uncertainty.representatives import LEAST_STRANGE, MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose, strangest
+from mlpot.uncertainty.variances import force_variances
 
 SOAP = SMALL_TERMS[1:]
 NOTHING = ErrorsAndDeviations(np.empty(0), np.empty(0), None, 0)

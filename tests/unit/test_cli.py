@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import FIT_FILE, make_frames
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
 
 FIT = (
     FIT_FILE.format(n_sparse=40, model="m.h5").replace('"train.xyz"', '"train.xyz"\ntest = "test.xyz"')

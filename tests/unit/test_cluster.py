@@ -13,14 +13,14 @@ from labelling import has_ended
 
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import cluster_worker, failures, scratch
-from mlpot.labellers.cluster import GUARDIAN, dask_executor
-from mlpot.labellers.executor import SubprocessExecutor, run_alone
-from mlpot.labellers.queues import JobShape, checked_jobs
 from mlpot.processes import identity
+from mlpot.workers.cluster import GUARDIAN, dask_executor
+from mlpot.workers.local import SubprocessExecutor, run_alone
+from mlpot.workers.queues import JobShape, checked_jobs
 
 RUN_ALONE = """
 import os, pickle, sys, time
-from mlpot.labellers.executor import run_alone
+from mlpot.workers.local import run_alone
 from mlpot.processes import identity
 if __name__ == "__main__":
     from labelling import start_a_child
@@ -143,6 +143,6 @@ class Sleeper:
 def claim_and_sleep(folder):
     from labelling import crystal
 
-    from mlpot.labellers.inbox import label_into
+    from mlpot.labels.inbox import label_into
 
     label_into(Sleeper(folder), crystal(), folder)

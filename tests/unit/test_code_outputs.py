@@ -13,8 +13,8 @@ from ase import units
 from conftest import make_frames
 
 import mlpot
+from mlpot.data.reading import read_labelled
 from mlpot.errors import DataError
-from mlpot.reading import read_labelled
 from mlpot.structures import all_labelled, read_structures
 
 REACHED = "------------------------ aborting loop because EDIFF is reached ----------------------------------------\n"

@@ -5,12 +5,12 @@ import tomllib
 import pytest
 
 import mlpot
+from mlpot.commands.templates import template
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
-from mlpot.labellers.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan
 from mlpot.learning.dynamics import Course
 from mlpot.schema import DriverFile, FitFile, LearnFile, WalkerSettings
-from mlpot.templates import template
 
 FIT = """
 [data]

@@ -19,8 +19,8 @@ from learning_runs import crystal, do_run, plan, run_and_die, without_seconds
 
 from mlpot.errors import ConfigError
 from mlpot.learning.constrained import PlaneBAOAB, plane_of
-from mlpot.learning.folder import read_state
 from mlpot.learning.relaxation import RelaxationPlan
+from mlpot.learning.run_folder import read_state
 
 DIRECTION = np.array([1.0, 1.0, 0.3])
 KINDS = {

@@ -11,8 +11,8 @@ from conftest import NOISES, SMALL_TERMS, lennard_jones, make_frames
 
 import mlpot
 from mlpot.errors import ConfigError, DataError, StructureError
-from mlpot.models.data_check import copies, fitting, isolated_atoms, with_isolated_atoms
-from mlpot.models.fit import make_baseline
+from mlpot.fitting.batch import make_baseline
+from mlpot.fitting.data_check import copies, fitting, isolated_atoms, with_isolated_atoms
 from mlpot.structures import all_labelled, labelled
 
 CONFIG = mlpot.FitConfig(terms=SMALL_TERMS[:1], check_labels=False, **NOISES)

@@ -9,11 +9,11 @@ from test_cli import LEARN
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.config import read_config
+from mlpot.data.label_keys import LabelKeys
+from mlpot.data.reading import read_labelled, read_sources
 from mlpot.errors import ConfigError
-from mlpot.label_keys import LabelKeys
-from mlpot.reading import read_labelled, read_sources
 from mlpot.schema import FitFile
 
 SETS = """

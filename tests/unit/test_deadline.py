@@ -18,9 +18,9 @@ from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.labellers.faulty import calls
 from mlpot.learning import deadline as module
+from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.deadline import GO_ON, Deadline, deadline_of, end_of_job, seconds_of
-from mlpot.learning.folder import read_state
-from mlpot.learning.journal import RunSettings
+from mlpot.learning.run_folder import read_state
 from mlpot.schema import DriverFile, LearnFile
 
 

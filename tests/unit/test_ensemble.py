@@ -13,11 +13,11 @@ from mlpot._ext.density import N_MEMBERS
 from scipy.linalg import solve_triangular
 
 import mlpot
-from mlpot.models import representatives
-from mlpot.models.calibration import SHARE, UNCALIBRATED
-from mlpot.models.design_matrix import columns
-from mlpot.models.variances import force_variances
 from mlpot.neighbours import find_pairs
+from mlpot.terms.layout import columns
+from mlpot.uncertainty import representatives
+from mlpot.uncertainty.calibration import SHARE, UNCALIBRATED
+from mlpot.uncertainty.variances import force_variances
 
 N_SEEDS = 40
 

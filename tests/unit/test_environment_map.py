@@ -6,10 +6,10 @@ import pytest
 from ase.build import bulk
 
 from mlpot.errors import DataError
-from mlpot.models.kernels import dot_product_kernel
 from mlpot.neighbours import find_pairs
 from mlpot.report.environment_map import MOST, environment_map
 from mlpot.report.frames import sampled_frames
+from mlpot.terms.kernels import dot_product_kernel
 
 
 def soap_of(model):

@@ -25,10 +25,10 @@ from labelling import (
 from mlpot.durable import write_text
 from mlpot.errors import LabelError
 from mlpot.labellers import scratch
-from mlpot.labellers.executor import BOOT, SubprocessExecutor
 from mlpot.labellers.faulty import calls
-from mlpot.labellers.inbox import label_into
+from mlpot.labels.inbox import label_into
 from mlpot.processes import host
+from mlpot.workers.local import BOOT, SubprocessExecutor
 
 # ---------------------------------------------------------------- calculator
 
@@ -188,7 +188,7 @@ def test_an_exception_in_the_block_leaves_no_process(tmp_path):
 
 def test_an_idle_worker_leaves_with_its_parent():
     code = (
-        "import os, signal; from mlpot.labellers.executor import SubprocessExecutor\n"
+        "import os, signal; from mlpot.workers.local import SubprocessExecutor\n"
         "print(SubprocessExecutor()._spare.process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -17,11 +17,11 @@ from learning_runs import CONFIG, STRICT, campaign, do_run, plan
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.errors import RunFolderError
 from mlpot.labellers.protocol import Label, key_of
-from mlpot.learning.origin import configurations, environments, keep_origin
-from mlpot.learning.store import LabelStore, read_rows
+from mlpot.labels.store import LabelStore, read_rows
+from mlpot.learning.run_environment import configurations, environments, keep_origin
 from mlpot.report import export as export_module
 from mlpot.report.export import export_run, export_xyz
 from mlpot.structures import agrees, exact_xyz, labelled
@@ -163,7 +163,7 @@ def test_a_run_that_started_from_a_model_and_data(tmp_path, monkeypatch, capsys)
 def test_a_walker_named_as_a_family_of_the_data(tmp_path):
     frames = make_frames(2)
     frames[0].info["config_type"] = "w0"
-    from mlpot.labellers.plan import LabellingPlan
+    from mlpot.labels.plan import LabellingPlan
     from mlpot.learning.campaign import Campaign
 
     with Campaign(

@@ -147,7 +147,7 @@ def test_models_that_cannot_guess_say_so(terms, match):
 
 def test_presets_mix_elements_where_they_are_to_guess():
     for numbers in ((14,), (6, 14)):
-        config = mlpot.models.presets.resolve(mlpot.FitConfig(preset="fast", extrapolate=True), numbers)
+        config = mlpot.settings.presets.resolve(mlpot.FitConfig(preset="fast", extrapolate=True), numbers)
         assert config.terms[1].mix == "both" and config.terms[1].embedding == "periodic"
 
 

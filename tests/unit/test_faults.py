@@ -13,11 +13,11 @@ from conftest import FAULTY, faulty_parameters, make_frames
 from learning_runs import crystal
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.errors import RunFolderError, system_trouble
 from mlpot.labellers.faulty import calls
-from mlpot.learning.folder import read_state, sealed, unsealed
-from mlpot.learning.store import LabelStore
+from mlpot.labels.store import LabelStore
+from mlpot.learning.run_folder import read_state, sealed, unsealed
 from mlpot.report import html
 
 FIT = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlpot.models.compiled_soap import SAFETY, _features_that_matter
+from mlpot.terms.soap_compiled import SAFETY, _features_that_matter
 
 SCALE, SMALL = 0.5, 1e-3
 OPPOSITE = np.array([[1.0, SMALL], [1.0, -SMALL]]), np.array([0.8, -0.8]), 0.0

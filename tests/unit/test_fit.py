@@ -9,16 +9,16 @@ from scipy.linalg import block_diag
 
 import mlpot
 from mlpot.errors import DataError, FitError, MlpotError
-from mlpot.models.baseline import Baseline, zbl
-from mlpot.models.calibration import UNCALIBRATED
-from mlpot.models.design_matrix import Design
-from mlpot.models.factor import prior_factor
-from mlpot.models.fit import fit_terms
-from mlpot.models.kernels import bent
-from mlpot.models.presets import PRESETS, resolve
-from mlpot.models.settings import FitConfig
+from mlpot.fitting.batch import fit_terms
+from mlpot.fitting.design_matrix import Design
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig
+from mlpot.settings.presets import PRESETS, resolve
 from mlpot.structures import all_labelled, labelled
+from mlpot.terms.baseline import Baseline, zbl
+from mlpot.terms.kernels import bent
+from mlpot.terms.linear_algebra import prior_factor
+from mlpot.uncertainty.calibration import UNCALIBRATED
 
 
 def dense(model, frames):

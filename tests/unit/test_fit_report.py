@@ -10,7 +10,7 @@ from conftest import FIT_FILE, NOISES, SMALL_TERMS, make_frames
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.models.evaluate import evaluate
 from mlpot.report.fit_report import write_fit_report
 from mlpot.report.plots import COLOURS, GREY, family_colours, parity_figure

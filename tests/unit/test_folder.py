@@ -9,7 +9,7 @@ import pytest
 from labelling import other_process
 
 from mlpot.errors import RunFolderError
-from mlpot.learning.folder import FORMAT, OWNER, SEAL, STATE, GrowingFile, RunFolder, read_state
+from mlpot.learning.run_folder import FORMAT, OWNER, SEAL, STATE, GrowingFile, RunFolder, read_state
 from mlpot.processes import identity
 
 # ---------------------------------------------------------------- labels.db
@@ -44,7 +44,7 @@ def test_a_run_that_ended_before_its_first_label_goes_on(tmp_path):
 
 
 def test_a_folder_has_one_owner(tmp_path):
-    code = "import sys; from mlpot.learning.folder import RunFolder\nRunFolder(sys.argv[1], resume=True)\nprint('in')"
+    code = "import sys; from mlpot.learning.run_folder import RunFolder\nRunFolder(sys.argv[1], resume=True)\nprint('in')"
     with RunFolder(tmp_path) as folder:
         folder.save_state({})
         answer = other_process(code, tmp_path)

@@ -9,7 +9,7 @@ from gap_files import glue_text, structures
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.descriptors.radial_basis import cosine_cutoff
 from mlpot.errors import ModelFileError, UnsupportedPotentialError
 from mlpot.interop.quip_text import Arguments

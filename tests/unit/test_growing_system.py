@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpot.models.design_matrix import Group
-from mlpot.models.growing_system import GrowingMatrix, GrowingSystem
-from mlpot.models.posterior import Posterior
-from mlpot.models.prior import Prior
+from mlpot.fitting.design_matrix import Group
+from mlpot.fitting.growing_system import GrowingMatrix, GrowingSystem
+from mlpot.fitting.posterior import Posterior
+from mlpot.fitting.prior import Prior
 
 GROUPS = [Group("energy", ""), Group("forces", "", 6), Group("forces", "", 14)]
 NOISES = dict(zip(GROUPS, (0.1, 0.3, 1.0), strict=True))

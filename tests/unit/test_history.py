@@ -18,8 +18,8 @@ from mlpot.learning.history import (
     widening,
 )
 from mlpot.learning.seen import WILD, Seen, compared
-from mlpot.models.calibration import BEYOND, FAR, OPEN, POWER, WIDTH
 from mlpot.models.prediction import ExpectedErrors
+from mlpot.uncertainty.calibration import BEYOND, FAR, OPEN, POWER, WIDTH
 
 MANY = {6: 10**9, 29: 10**9}
 WIDER = TAILS * widening(10**9)

@@ -10,9 +10,9 @@ from labelling import crystal, has_ended
 from mlpot.errors import LabelError
 from mlpot.labellers import failures, last_words
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.executor import SubprocessExecutor
-from mlpot.labellers.plan import LabellingPlan
-from mlpot.learning.source import opened_source
+from mlpot.labels.plan import LabellingPlan
+from mlpot.learning.run_folder import opened_source
+from mlpot.workers.local import SubprocessExecutor
 
 CODE = "hostile_codes.HostileCode"
 

@@ -19,11 +19,11 @@ from mlpot.durable import atomic_write, create_text, remove_leftovers, write_tex
 from mlpot.errors import RunFolderError
 from mlpot.labellers import claims, inbox, scratch
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.executor import SubprocessExecutor
 from mlpot.labellers.faulty import calls, fingerprint
-from mlpot.labellers.inbox import label_into
 from mlpot.labellers.protocol import key_of
+from mlpot.labels.inbox import label_into
 from mlpot.processes import host, identity
+from mlpot.workers.local import SubprocessExecutor
 
 # ---------------------------------------------------------------- calculator
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import mlpot
 from mlpot.errors import ConfigError, DataError, FitError, MlpotError, ModelFileError
-from mlpot.models import incremental
-from mlpot.models.fit import fit_terms
-from mlpot.models.incremental import Fit
-from mlpot.models.kernels import bent
-from mlpot.models.pair_term import radii_down_to
-from mlpot.models.settings import FitConfig
+from mlpot.fitting import incremental
+from mlpot.fitting.batch import fit_terms
+from mlpot.fitting.incremental import Fit
+from mlpot.settings.fit import FitConfig
+from mlpot.terms.kernels import bent
+from mlpot.terms.pair import radii_down_to
 
 CONFIG = FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"force_noise": 0.1}})
 

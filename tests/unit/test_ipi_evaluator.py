@@ -9,7 +9,7 @@ from conftest import make_frames
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.drivers.ipi_evaluator import BeadNeighbours, ModelEvaluator, extras, two_members
 from mlpot.errors import ConfigError, UnknownSpeciesError
 from mlpot.neighbours import find_pairs

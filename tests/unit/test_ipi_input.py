@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.drivers.ipi_input import read_ipi_input
 from mlpot.errors import ConfigError, DataError, MlpotError
 from mlpot.schema import DriverFile

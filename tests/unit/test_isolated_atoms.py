@@ -14,10 +14,10 @@ from h5_edits import edited
 
 import mlpot
 from mlpot.errors import ModelFileError
-from mlpot.models import fit_files
-from mlpot.models.fit import adapted_fit, fit_terms
-from mlpot.models.label_check import LeaveOut
-from mlpot.models.task import FitTask
+from mlpot.fitting import incremental_files as fit_files
+from mlpot.fitting.batch import adapted_fit, fit_terms
+from mlpot.fitting.label_check import LeaveOut
+from mlpot.fitting.task import FitTask
 from mlpot.neighbours import find_pairs
 from mlpot.structures import all_labelled
 

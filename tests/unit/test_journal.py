@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlpot.learning.journal import Journal, RunSettings, Spent
+from mlpot.learning.checkpoints import Journal, RunSettings, Spent
 
 
 @pytest.mark.parametrize(("cores", "hours", "over"), [(1, 1.0, False), (3, 1.0, False), (4, 1.0, True), (4, 1.2, False)])

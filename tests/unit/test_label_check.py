@@ -8,14 +8,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
-from mlpot.models.calibration import UNCALIBRATED
-from mlpot.models.fit import adapted_fit, fit_terms
-from mlpot.models.label_check import groups_of, leave_out, suspicious_labels
+from mlpot.fitting.batch import adapted_fit, fit_terms
+from mlpot.fitting.label_check import groups_of, leave_out, suspicious_labels
+from mlpot.fitting.task import FitTask, with_scales
 from mlpot.models.report import FitReport, SuspiciousLabel, compare
-from mlpot.models.settings import FitConfig
-from mlpot.models.task import FitTask, with_scales
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig
 from mlpot.structures import all_labelled
+from mlpot.uncertainty.calibration import UNCALIBRATED
 
 
 def with_results(atoms, **changes):
@@ -66,7 +66,7 @@ def assert_predicted(found, model, structure):
 
 def test_it_equals_fits_without_the_structure_and_without_its_group(fitted, monkeypatch):
     task, design, posterior, to = fitted
-    monkeypatch.setattr("mlpot.models.label_check.FEWEST_GROUPS", 2)
+    monkeypatch.setattr("mlpot.fitting.label_check.FEWEST_GROUPS", 2)
     structures = list(task.structures)
     assert [len(group) for group in groups_of(structures)] == [3, 3]
     found = leave_out(design, posterior, structures, task.progress, None)
@@ -84,7 +84,7 @@ def test_groups_are_consecutive_frames_with_the_same_atoms(many, monkeypatch):
     assert [len(group) for group in groups_of(structures)] == [1] * 24  # families take turns
     same = [replace(s, config_type="one") for s in structures]
     assert [len(group) for group in groups_of(same)] == [3] * 8
-    monkeypatch.setattr("mlpot.models.label_check.MOST_ROWS", 2 * same[0].n_rows)
+    monkeypatch.setattr("mlpot.fitting.label_check.MOST_ROWS", 2 * same[0].n_rows)
     assert [len(group) for group in groups_of(same)] == [2] * 12
     assert [len(group) for group in groups_of(same[:5])] == [1] * 5
     assert [s for group in groups_of(same) for s in group] == same

@@ -10,9 +10,9 @@ from labelling import bare, labeller_of, n_calls, source
 
 from mlpot.durable import write_text
 from mlpot.errors import RunFolderError
-from mlpot.labellers import inbox
-from mlpot.labellers.inbox import label_into
 from mlpot.labellers.protocol import OUTLIER_LEAST, key_of
+from mlpot.labels import inbox
+from mlpot.labels.inbox import label_into
 
 # ---------------------------------------------------------------- strange energies
 

@@ -14,13 +14,14 @@ from mlpot.durable import create_text
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import failures
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.executor import SubprocessExecutor
-from mlpot.labellers.inbox import claim_of, label_into
-from mlpot.labellers.plan import LabellingPlan
 from mlpot.labellers.protocol import key_of
-from mlpot.learning.source import LOSSES, LabelSource, opened_source
-from mlpot.learning.store import LabelStore
+from mlpot.labels.inbox import claim_of, label_into
+from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.requests import LOSSES, LabelSource
+from mlpot.labels.store import LabelStore
+from mlpot.learning.run_folder import opened_source
 from mlpot.processes import identity
+from mlpot.workers.local import SubprocessExecutor
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_label_that_is_never_delivered_fails_in_the_end(tmp_path, monkeypatch)
             return super().submit(str)
 
     submitted = []
-    monkeypatch.setattr("mlpot.learning.source.LATE_SECONDS", 0.0)
+    monkeypatch.setattr("mlpot.labels.requests.LATE_SECONDS", 0.0)
     outcome = source(tmp_path, Idle()).obtain(bare())
     assert "vanished" in outcome.failure
     assert LOSSES < len(submitted) <= LOSSES + 3

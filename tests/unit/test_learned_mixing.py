@@ -13,18 +13,18 @@ from mlpot.descriptors.embedding import element_map, element_similarities
 from mlpot.descriptors.mixing import Mixing, make_reduction
 from mlpot.descriptors.periodic import place_of
 from mlpot.errors import ConfigError, FitError
+from mlpot.fitting.batch import empty_term, make_baseline, make_descriptor
+from mlpot.fitting.incremental import Fit
+from mlpot.fitting.learned_mixing import SharedMatrices, learn_mixing
+from mlpot.fitting.mixed_features import MixedFeatures
+from mlpot.fitting.mixing_loss import MixingLoss
+from mlpot.fitting.mixing_sample import take_sample
+from mlpot.fitting.task import FitTask
 from mlpot.learning.learner import Learner
-from mlpot.models.descriptor_tables import channels_of
-from mlpot.models.fit import empty_term, make_baseline, make_descriptor
-from mlpot.models.incremental import Fit
-from mlpot.models.learned_mixing import SharedMatrices, learn_mixing
-from mlpot.models.mixed_features import MixedFeatures
-from mlpot.models.mixing_loss import MixingLoss
-from mlpot.models.mixing_sample import take_sample
-from mlpot.models.presets import resolve
-from mlpot.models.task import FitTask
 from mlpot.neighbours import find_pairs
+from mlpot.settings.presets import resolve
 from mlpot.structures import all_labelled
+from mlpot.terms.channel_tables import channels_of
 
 MIX = {"mix": "both", "n_channels": 8, "symmetric": True, "coupling": "element-wise"}
 SOAP = {**SMALL_TERMS[1], "n_sparse": 30}

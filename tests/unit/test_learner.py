@@ -14,9 +14,9 @@ from mlpot.learning.history import TAILS, widening
 from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
 from mlpot.learning.pace import Pace
 from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
-from mlpot.models.calibration import OPEN
 from mlpot.models.prediction import counted_error, expected_errors
-from mlpot.models.settings import FitConfig
+from mlpot.settings.fit import FitConfig
+from mlpot.uncertainty.calibration import OPEN
 
 PACE = Pace(step=5)
 LOOSE = Rules(threshold=1e3, target_energy=1e3, target_stress=1e3, novelty=1e9, check_interval="off")

@@ -16,14 +16,14 @@ from learning_runs import STRICT, TERMS, calculator, crystal, do_run, plan
 import mlpot
 from mlpot.errors import ConfigError, LabelError, MlpotError
 from mlpot.labellers.faulty import calls
-from mlpot.labellers.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.store import LabelStore
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.campaign import SET_ASIDE
 from mlpot.learning.learner import Learner
 from mlpot.learning.policy import Rules
-from mlpot.learning.store import LabelStore
 from mlpot.models.prediction import counted_error
-from mlpot.models.settings import FitConfig
+from mlpot.settings.fit import FitConfig
 
 
 def test_learning_in_an_optimiser(tmp_path):

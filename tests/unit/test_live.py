@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from mlpot.learning.record import Step
+from mlpot.learning.log_format import Step
 from mlpot.report.live import LiveView
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlpot.models import representatives
+from mlpot.uncertainty import representatives
 
 
 def test_nine_of_ten_points_are_known_to_the_others(model, monkeypatch):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mlpot.errors import ConfigError
-from mlpot.models.fit import make_descriptor
-from mlpot.models.settings import SoapTermSettings
+from mlpot.fitting.batch import make_descriptor
+from mlpot.settings.fit import SoapTermSettings
 
 SOAP = {"n_max": 4, "l_max": 4, "cutoff": 4.0}
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from mlpot.learning import origin
+from mlpot.learning import run_environment as origin
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlpot.models.baseline import zbl
+from mlpot.terms.baseline import zbl
 
 
 @pytest.mark.parametrize(("first", "second", "distance"), [(14, 14, 0.3), (14, 14, 0.8), (8, 29, 0.5), (1, 79, 0.6)])

@@ -13,12 +13,12 @@ from scipy.linalg import block_diag
 
 import mlpot
 from mlpot.errors import FitError
+from mlpot.fitting.accumulate import blocks_of, gather
+from mlpot.fitting.design_matrix import Design, Group, noise_of
+from mlpot.fitting.posterior import NormalEquations, Posterior
 from mlpot.models import gather as gathering
-from mlpot.models.design_matrix import Design, Group, noise_of
-from mlpot.models.gather import blocks_of, gather
-from mlpot.models.posterior import NormalEquations, Posterior
-from mlpot.models.settings import FitConfig
 from mlpot.processes import worker_pool
+from mlpot.settings.fit import FitConfig
 from mlpot.structures import all_labelled
 
 OWN = {"odd": {"force_noise": 0.2}}

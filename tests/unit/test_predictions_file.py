@@ -8,8 +8,8 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
-from mlpot.reading import read_labelled
+from mlpot.commands.main import app
+from mlpot.data.reading import read_labelled
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
-from mlpot.models.quality import judgement, label_quality, spreads
+from mlpot.fitting.quality import judgement, label_quality, spreads
 from mlpot.models.report import Comparison, Errors, FitReport, LabelQuality
 from mlpot.structures import all_labelled
 from mlpot.units import GIGAPASCAL

@@ -10,10 +10,10 @@ from ase.calculators.lj import LennardJones
 from labelling import crystal
 
 from mlpot.errors import ConfigError
-from mlpot.labellers import cluster
 from mlpot.labellers.calculator import CalculatorLabeller
-from mlpot.labellers.job_watch import JobWatch
-from mlpot.labellers.queues import LAUNCHER, cluster_arguments
+from mlpot.workers import cluster
+from mlpot.workers.job_watch import JobWatch
+from mlpot.workers.queues import LAUNCHER, cluster_arguments
 
 pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
 pytest.importorskip("cryptography", reason="cryptography is not installed")

@@ -6,8 +6,8 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.data import covalent_radii
 
-from mlpot.models.reaction import DECAY, Reactions
 from mlpot.neighbours import find_pairs
+from mlpot.uncertainty.reaction import DECAY, Reactions
 
 
 def shared(atoms, forces_std, cutoff=5.0):

@@ -10,9 +10,9 @@ from ase.db import connect
 from conftest import make_frames
 
 import mlpot
+from mlpot.data.label_keys import KNOWN, LabelKeys, plain
+from mlpot.data.reading import read_labelled
 from mlpot.errors import ConfigError, DataError, StructureError
-from mlpot.label_keys import KNOWN, LabelKeys, plain
-from mlpot.reading import read_labelled
 from mlpot.structures import all_labelled, labelled
 
 

@@ -7,7 +7,7 @@ from conftest import FIT_FILE, make_frames
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from mlpot.config import read_config
 from mlpot.descriptors.mixing import Mixing
 from mlpot.errors import ConfigError
-from mlpot.models.settings import SoapTermSettings
 from mlpot.schema import FitFile
+from mlpot.settings.fit import SoapTermSettings
 
 FIT = '[data]\ntrain = "t.xyz"\n[[model.terms]]\ntype = "soap"\n{}\n[output]\nmodel = "m.h5"\n'
 

@@ -14,11 +14,11 @@ from conftest import lennard_jones
 from learning_runs import campaign, crystal, do_run, plan, without_seconds
 
 from mlpot.labellers.faulty import calls
+from mlpot.labels.store import LabelStore
 from mlpot.learning import policy
-from mlpot.learning.folder import read_state
 from mlpot.learning.policy import Rules
 from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, RelaxationPlan
-from mlpot.learning.store import LabelStore
+from mlpot.learning.run_folder import read_state
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report

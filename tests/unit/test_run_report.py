@@ -11,10 +11,10 @@ from conftest import make_frames
 from learning_runs import campaign, do_run, plan
 
 from mlpot.errors import DataError, RunFolderError, StructureError
-from mlpot.learning.folder import RunFolder
-from mlpot.learning.journal import RunSettings
+from mlpot.labels.store import read_rows
+from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.policy import LABEL_REASONS, Rules
-from mlpot.learning.store import read_rows
+from mlpot.learning.run_folder import RunFolder
 from mlpot.learning.verdict import Convergence
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model

@@ -12,11 +12,11 @@ from learning_runs import crystal, do_run, plan, without_seconds
 import mlpot
 from mlpot.errors import ExplodedError, LabelError, RunFolderError
 from mlpot.labellers.faulty import calls
+from mlpot.labels.store import LabelStore
+from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.dynamics import Course
-from mlpot.learning.folder import RunFolder, read_state
-from mlpot.learning.journal import RunSettings
 from mlpot.learning.policy import Rules
-from mlpot.learning.store import LabelStore
+from mlpot.learning.run_folder import RunFolder, read_state
 from mlpot.learning.verdict import Convergence
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report

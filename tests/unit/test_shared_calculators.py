@@ -11,7 +11,7 @@ from learning_runs import calculator
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.errors import ConfigError
 
 LONGEST_REPR = 200

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 import mlpot
 from mlpot.descriptors.density import SoapDescriptor
 from mlpot.errors import ConfigError
-from mlpot.models import candidates
-from mlpot.models.candidates import Environments, choose_sparse_points, until_explained
-from mlpot.models.fit import make_descriptor
-from mlpot.models.settings import FitConfig, SoapTermSettings
-from mlpot.models.sparse_points import (
+from mlpot.fitting import streamed_selection as candidates
+from mlpot.fitting.batch import make_descriptor
+from mlpot.fitting.streamed_selection import Environments, choose_sparse_points, until_explained
+from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig, SoapTermSettings
+from mlpot.structures import all_labelled
+from mlpot.terms.selection import (
     Distinct,
     ExplainedVariance,
     by_distance,
@@ -26,8 +28,6 @@ from mlpot.models.sparse_points import (
     leverage_factor,
     leverage_scores,
 )
-from mlpot.neighbours import find_pairs
-from mlpot.structures import all_labelled
 
 METHODS = ["cur", "farthest", "random", "variance"]
 
@@ -136,7 +136,7 @@ def test_random_points_cost_no_other_features(frames, monkeypatch):
             made.append(len(centres))
             return super().compute(pairs, centres)
 
-    monkeypatch.setattr("mlpot.models.fit.SoapDescriptor", Counting)
+    monkeypatch.setattr("mlpot.fitting.batch.SoapDescriptor", Counting)
     make_descriptor.cache_clear()
     choose(frames, sparse_method="random")
     make_descriptor.cache_clear()

@@ -7,8 +7,8 @@ import mlpot
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.learning.learner import Learner
-from mlpot.models.settings import FitConfig, SoapTermSettings
 from mlpot.schema import FitFile
+from mlpot.settings.fit import FitConfig, SoapTermSettings
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from labelling import LJ_LABELLER, key, other_process, random_label, structure
 
 from mlpot.errors import RunFolderError
-from mlpot.labellers import inbox
-from mlpot.labellers.inbox import label_into
 from mlpot.labellers.protocol import key_of
-from mlpot.learning.store import FILE, LabelStore
+from mlpot.labels import inbox
+from mlpot.labels.inbox import label_into
+from mlpot.labels.store import FILE, LabelStore
 from mlpot.processes import identity
 from mlpot.structures import stress_voigt
 

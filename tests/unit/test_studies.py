@@ -9,12 +9,12 @@ from conftest import FIT_FILE, NOISES, SMALL_TERMS, make_frames
 from typer.testing import CliRunner
 
 import mlpot
-from mlpot.cli import app
+from mlpot.commands.main import app
 from mlpot.errors import DataError
-from mlpot.models import studies
+from mlpot.fitting import studies
+from mlpot.fitting.studies import StudyRow, compare_presets, curve_words, learning_curve, preset_words, slope, study
 from mlpot.models.evaluate import evaluate
 from mlpot.models.report import Errors
-from mlpot.models.studies import StudyRow, compare_presets, curve_words, learning_curve, preset_words, slope, study
 
 CONFIG = mlpot.FitConfig(terms=SMALL_TERMS, **NOISES)
 

@@ -7,10 +7,10 @@ from ase.build import bulk, molecule
 from conftest import SMALL_TERMS, make_frames
 
 import mlpot
-from mlpot.models.fit import make_descriptor
-from mlpot.models.settings import FitConfig, SoapTermSettings
-from mlpot.models.surroundings import COPIES, ENOUGH, nearby, perturbed
+from mlpot.fitting.batch import make_descriptor
+from mlpot.fitting.surroundings import COPIES, ENOUGH, nearby, perturbed
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig, SoapTermSettings
 
 SETTINGS = SoapTermSettings(cutoff=4.0, n_max=4, l_max=3, zeta=2.0)
 

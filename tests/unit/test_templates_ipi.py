@@ -13,10 +13,10 @@ from ase.build import molecule
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from mlpot.cli import app
+from mlpot.commands.main import app
+from mlpot.commands.templates_ipi import CONFIG, INPUT, START, in_standard_cell, ipi_template
 from mlpot.errors import ConfigError, StructureError
 from mlpot.schema import DriverFile, DriverSettings
-from mlpot.templates_ipi import CONFIG, INPUT, START, in_standard_cell, ipi_template
 
 
 def start_of(contents):

@@ -7,8 +7,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
-from mlpot.models.kernels import bent, short_range_growth
-from mlpot.models.pair_term import PairTerm
+from mlpot.terms.kernels import bent, short_range_growth
+from mlpot.terms.pair import PairTerm
 
 
 @pytest.mark.parametrize("function", [lambda r: bent(r, 1.9), lambda r: short_range_growth(r, 1.9, 0.33)])

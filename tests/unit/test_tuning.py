@@ -7,11 +7,11 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
 from mlpot.errors import FitError
-from mlpot.models.design_matrix import Group
-from mlpot.models.fit import fit_terms
-from mlpot.models.hyperparameters import Folds, TermHyperparameters, divided, most_likely
-from mlpot.models.settings import FitConfig
-from mlpot.models.task import FitTask
+from mlpot.fitting.batch import fit_terms
+from mlpot.fitting.design_matrix import Group
+from mlpot.fitting.hyperparameters import Folds, TermHyperparameters, divided, most_likely
+from mlpot.fitting.task import FitTask
+from mlpot.settings.fit import FitConfig
 from mlpot.structures import all_labelled
 
 

@@ -10,14 +10,14 @@ from scipy.linalg import block_diag
 import mlpot
 from mlpot.descriptors.density import SoapDescriptor
 from mlpot.descriptors.radial_basis import GapRadialBasis
-from mlpot.models.calibration import UNCALIBRATED
 from mlpot.models.evaluate import calibration
-from mlpot.models.kernels import dot_product_kernel
 from mlpot.models.report import Comparison
-from mlpot.models.settings import FitConfig
-from mlpot.models.soap_term import SoapTerm
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig
 from mlpot.structures import labelled
+from mlpot.terms.kernels import dot_product_kernel
+from mlpot.terms.soap import SoapTerm
+from mlpot.uncertainty.calibration import UNCALIBRATED
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3])

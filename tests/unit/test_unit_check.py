@@ -12,7 +12,7 @@ from ase.units import Bohr, GPa, Hartree
 from conftest import SMALL_TERMS, lennard_jones
 
 import mlpot
-from mlpot.models.unit_check import unit_doubts
+from mlpot.data.unit_check import unit_doubts
 from mlpot.structures import all_labelled
 
 

@@ -10,9 +10,9 @@ from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, plan, run_a
 
 from mlpot.errors import RunFolderError
 from mlpot.labellers.faulty import calls
-from mlpot.learning.journal import RunSettings
+from mlpot.labels.store import LabelStore
+from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.policy import Rules
-from mlpot.learning.store import LabelStore
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
 

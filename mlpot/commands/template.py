@@ -1,0 +1,104 @@
+"""`mlpot template`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def template(
+    kind: Annotated[
+        Literal["fit", "learn", "ipi"],
+        typer.Argument(help="What the configuration is for; ipi: a simulation of i-PI that learns."),
+    ],
+    structure: Annotated[
+        Path | None,
+        typer.Argument(help="A structure file: labelled for fit, a start (its last frame) for learn and ipi."),
+    ] = None,
+    ipi_input: Annotated[
+        Path | None,
+        typer.Option("--input", help="ipi: an input of i-PI that is there already, in place of a structure."),
+    ] = None,
+    forcefield: Annotated[
+        str | None, typer.Option(metavar="NAME", help="ipi --input: which ffsocket, where there are several.")
+    ] = None,
+    beads: Annotated[
+        int | None, typer.Option(min=1, help="ipi: of the ring polymers; 1, the default, is classical.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="ipi: K; 300 by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="ipi: the folder for its files, by default this one.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="ipi: replace files that are there.")] = False,
+) -> None:
+    """Print a complete, commented configuration for a structure; for ipi, write input.xml, learn.toml and init.xyz, or, for an
+    input that is there, learn.toml and template.xyz."""
+    from ..structures import read_structures
+    from .templates import template as make_template
+
+    given = {
+        "--input": ipi_input, "--forcefield": forcefield, "--beads": beads, "--temperature": temperature, "--output": output,
+        "--overwrite": overwrite or None,
+    }  # fmt: skip
+    if kind != "ipi" and (ours := [name for name, value in given.items() if value is not None]):
+        raise ConfigError(
+            f"{', '.join(ours)}: only for `mlpot template ipi`; the others print, redirect them into a file"
+        )
+    if (structure is None) == (ipi_input is None):
+        raise ConfigError("name a structure file, or, for ipi, an input of i-PI with --input: one of the two")
+    if ipi_input is not None:
+        if beads is not None or temperature is not None:
+            raise ConfigError(f"--beads, --temperature: {ipi_input} says what they are; leave them out")
+        _write_beside(ipi_input, forcefield, output or ipi_input.parent, overwrite)
+        return
+    frames = read_structures(structure)
+    if kind == "ipi":
+        _write_start(frames[-1], structure.stem, beads or 1, temperature, output or Path(), overwrite)
+        return
+    species = sorted({int(z) for atoms in frames for z in atoms.numbers})
+    typer.echo(make_template(kind, str(structure), species), nl=False)
+
+
+def _write_start(atoms: Atoms, name: str, beads: int, temperature: float | None, folder: Path, overwrite: bool) -> None:
+    """The files of `ipi_template` into a folder that exists or can be made; its path makes the address one of its own."""
+    from .templates_ipi import CONFIG, INPUT, ipi_template
+
+    kelvin = 300.0 if temperature is None else temperature
+    _write(folder, ipi_template(atoms, name, beads, kelvin, str(folder.resolve())), overwrite)
+    typer.echo(f"look through them, then, in {folder.resolve()}:  i-pi {INPUT} &  mlpot driver {CONFIG}")
+
+
+def _write_beside(ipi_input: Path, forcefield: str | None, folder: Path, overwrite: bool) -> None:
+    """A configuration for an input that is there."""
+    from ..drivers.ipi_input import read_ipi_input
+    from .templates_ipi import CONFIG, driver_template
+
+    told = read_ipi_input(ipi_input)
+    socket = told.socket(forcefield)
+    _write(folder, driver_template(told, socket), overwrite)
+    for hint in told.hints(socket):
+        typer.echo(hint)
+    typer.echo(f"look through them, then, in {folder.resolve()}:  i-pi {ipi_input.name} &  mlpot driver {CONFIG}")
+
+
+def _write(folder: Path, contents: dict[str, str], overwrite: bool) -> None:
+    """Files into a folder that exists or can be made; nothing when one of them is in the way."""
+    from ..durable import create_text, write_text
+
+    there = [str(folder / file) for file in contents if (folder / file).exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{', '.join(there)}: there already; choose another --output, or --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in contents.items():
+            (write_text if overwrite else create_text)(folder / file, text)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written to ({error}); choose another --output") from error
+    typer.echo(f"wrote {', '.join(str(folder / file) for file in contents)}")

@@ -1,0 +1,222 @@
+"""Structure files as people name them: one, several, a glob, a folder, some frames of one; whatever ase.io reads, and i-PI's xyz."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import ase.db
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
+from ase.io.formats import UnknownFileTypeError, filetype, string2index
+
+from ..errors import DataError
+from .formats import is_deepmd, reader_of
+from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
+
+Files = str | Path | Sequence[str | Path]
+DATABASES = ("db", "json", "aselmdb")
+ENDINGS = (
+    ".xyz",
+    ".extxyz",
+    ".traj",
+    ".db",
+    ".aselmdb",
+    ".json",
+    ".xml",
+    ".out",
+    ".cif",
+    ".vasp",
+    ".gz",
+    ".xz",
+    ".bz2",
+)
+"""What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
+BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
+VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
+TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
+HIDDEN = "mlpot_tensor_"
+
+
+@dataclass(frozen=True)
+class StructureFile:
+    """A file with its frames, and a count of steps by what they are instead of frames."""
+
+    name: str
+    frames: list[Atoms]
+    skipped: Counter[str]
+
+
+def read_files(files: Files) -> list[StructureFile]:
+    """Every file that `files` names, and its frames; `info["frame"]` says where a frame is from.
+
+    Frames whose electronic steps have not converged have the key `UNCONVERGED` in info.
+
+    Parameters
+    ----------
+    files : str, Path or sequence of them
+        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, not those of folders in it), some frames of a file
+        in ASE's way ("file.xyz@0:100:5"), or the folder of a DeePMD system, which counts as a file.
+
+    Raises
+    ------
+    DataError
+        A name without a file, a file that cannot be read (with the frame, where that can be told), or no structure at all.
+    """
+    found: list[StructureFile] = []
+    for name in [files] if isinstance(files, str | Path) else files:
+        found += [_read(file, index) for file, index in _expanded(str(name))]
+    if not any(file.frames for file in found):
+        instead = sum((file.skipped for file in found), Counter[str]())
+        said = " and ".join(f"{n} {what}" for what, n in instead.items())
+        raise DataError(f"{files}: holds no structures" + (f" but {said}" if said else ""))
+    return found
+
+
+def _expanded(name: str) -> list[tuple[str, int | slice]]:
+    """The files behind one name, sorted, and which of their frames are meant."""
+    path, index = name, cast("int | slice", slice(None))
+    if "@" in Path(name).name and not Path(name).exists():
+        path, text = name.rsplit("@", 1)
+        index = _index(name, text)
+    if Path(path).is_file() or is_deepmd(Path(path)):
+        return [(path, index)]
+    if Path(path).is_dir():
+        names = {file.name for file in Path(path).iterdir() if file.is_file() and _is_of_structures(file)}
+        files = sorted(str(Path(path) / name) for name in names - _repeated(names))
+        if not files:
+            raise DataError(f"{name}: no structure file in this folder; name files, or a glob such as {path}/*.xyz")
+    else:
+        found = glob.glob(path, recursive=True)
+        files = sorted(file for file in found if Path(file).is_file() or is_deepmd(Path(file)))
+        if not files and glob.has_magic(path):
+            raise DataError(f"{name}: no file matches; give a glob relative to the working directory")
+        if not files:
+            raise DataError(
+                f"{name}: no such file; give the path of a structure file relative to the working directory"
+            )
+    return [(file, index) for file in files]
+
+
+def _index(name: str, text: str) -> int | slice:
+    """The frames behind an @."""
+    index: int | slice | str = text
+    with suppress(ValueError):
+        index = string2index(text)
+    if isinstance(index, str):
+        raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
+    return index
+
+
+def _repeated(names: set[str]) -> set[str]:
+    """Of the files of one VASP run those that say again, with fewer digits, what another one says."""
+    best = next((name for name in VASP_RUN if name in names), None)
+    return set(VASP_RUN) - {best}
+
+
+def _is_of_structures(file: Path) -> bool:
+    return not file.name.startswith(".") and (file.suffix in ENDINGS or file.name.startswith(BEGINNINGS))
+
+
+def _read(file: str, index: int | slice) -> StructureFile:
+    """The frames of one file that an index means, numbered as in the whole file."""
+    skipped = Counter[str]()
+    frames = _frames(file, skipped)
+    if isinstance(index, slice) and _counts_from_the_start(index):
+        numbered = list(islice(enumerate(frames), index.start, index.stop, index.step))
+    else:
+        numbered = list(enumerate(frames))
+        try:
+            numbered = numbered[index] if isinstance(index, slice) else [numbered[index]]
+        except IndexError as error:
+            raise DataError(f"{file}@{index}: the file has {len(numbered)} frames; choose one of them") from error
+    for k, atoms in numbered:
+        if isinstance(atoms.info.get("frame", ""), str):  # a number of the user's own stays
+            atoms.info["frame"] = f"{file}[{k}]"
+    return StructureFile(file, [atoms for _, atoms in numbered], skipped)
+
+
+def _counts_from_the_start(index: slice) -> bool:
+    """Whether frames behind the last one meant need not be read."""
+    return (index.start or 0) >= 0 and (index.stop is None or index.stop >= 0) and (index.step or 1) > 0
+
+
+def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
+    """Frame by frame, so that an error says where it is."""
+    k = 0
+    try:
+        kind = _kind(file)
+        reader = reader_of(file, kind)
+        for atoms in reader(file, skipped) if reader else _database(file) if kind in DATABASES else _plain(file, kind):
+            yield atoms
+            k += 1
+    except Exception as error:  # ase.io raises whatever its many parsers happen to
+        where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
+        if isinstance(error, DataError):
+            raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{where}: cannot be read as a structure file: {_said(error)}; repair or remove it") from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, UnknownFileTypeError):
+        return "its format is not known"
+    if isinstance(error, KeyError):
+        return f"{error} is not known there (a chemical symbol?)"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _kind(file: str) -> str:
+    """ASE's name of the format; extended XYZ also where atoms of a lone frame are none."""
+    if Path(file).is_dir():
+        return ""
+    try:
+        return filetype(file)
+    except UnknownFileTypeError:
+        return "extxyz" if file.endswith(("xyz", ".xyz.gz")) else ""
+
+
+def _plain(file: str, kind: str) -> Iterator[Atoms]:
+    if kind in ("xyz", "extxyz") and is_ipi_xyz(file):
+        return read_ipi_xyz(file)
+    if kind == "extxyz":
+        return ase.io.iread(file, index=":", format=kind, properties_parser=comment_line)
+    return ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
+
+
+def _database(file: str) -> Iterator[Atoms]:
+    """Rows of an ASE database; key-value pairs and data, which ase.io leaves out, are in info."""
+    with ase.db.connect(file, serial=True) as rows:
+        for row in rows.select():
+            atoms = row.toatoms()
+            atoms.info.update({**row.get("data", {}), **row.key_value_pairs})
+            yield atoms
+
+
+def comment_line(text: str) -> dict[str, Any]:
+    """The comment line of extended XYZ as ASE reads it, but a stress or virial may have six numbers, xx yy zz yz xz xy.
+
+    ASE refuses all but nine there, with an error that names no frame. What has neither six nor nine numbers is left as it is for
+    those who know the frame.
+    """
+    values = key_val_str_to_dict(TENSORS.sub(HIDDEN + r"\1", text))
+    for key in ("stress", "virial"):
+        if HIDDEN + key in values:
+            values[key] = _tensor(values.pop(HIDDEN + key))
+    return values
+
+
+def _tensor(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.shape == (9,):
+        return array.reshape(3, 3, order="F")
+    return array

@@ -1,0 +1,354 @@
+"""Fit of a model: labelled structures in, a SparseGP out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, overload
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+
+from ..descriptors.contractions import make_contractions
+from ..descriptors.density import SoapDescriptor
+from ..descriptors.density_core import Y_00
+from ..descriptors.mixing import make_reduction
+from ..descriptors.radial_basis import RADIAL_BASES
+from ..errors import FitError
+from ..models.report import FitReport, compare_all, errors_per_config_type
+from ..models.sparse_gp import SparseGP
+from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
+from ..settings.presets import resolve
+from ..structures import LabelledStructure, all_labelled, is_isolated_atom
+from ..terms.baseline import Baseline, fit_isolated_atom_energies
+from ..terms.channel_tables import Tables, channels_of
+from ..terms.linear_algebra import condition
+from ..terms.pair import PairTerm, species_pairs
+from ..terms.protocol import FittedTerm
+from ..terms.soap import SoapTerm
+from ..threads import single_blas_thread
+from .accumulate import Progress, silent
+from .adaptation import Freedom, adapted
+from .data_check import fitting
+from .design_matrix import Group, noise_of
+from .label_check import LeftOut, calibration_of, covered, leave_out, some_structures, suspicious_labels
+from .learned_mixing import learn_mixing
+from .noises import left_open
+from .posterior import Posterior
+from .quality import label_quality
+from .streamed_selection import choose_sparse_points
+from .surroundings import ENOUGH, nearby
+from .task import FitTask
+from .tuning import tune
+
+MOST_COPIED = 20
+"""Structures of which strained and rattled copies give sparse points, where there are few environments."""
+
+
+
+def fit(
+    frames: Iterable[Atoms],
+    config: FitConfig | None = None,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> SparseGP:
+    """Fit a potential to structures with attached results.
+
+    Memory does not depend on the number of structures, the result not on the executor.
+
+    Parameters
+    ----------
+    frames : iterable of ase.Atoms
+        With energy, forces or stress attached by a calculator; labels may be missing per structure;
+        `info["config_type"]` names a family.
+    config : FitConfig
+        What the model is and how the data is weighed; the balanced preset by default.
+    progress : callable
+        Called with (stage, done, total).
+    executor : concurrent.futures.Executor
+        Makes the rows of the design matrix: a process pool, Dask's; threads of this process by default.
+
+    Raises
+    ------
+    DataError
+        Labels that are missing everywhere, not finite, or of other atoms than those they are attached to.
+    StructureError, ConfigError
+        Structures that cannot be used; names and energies in `config` that the data contradict.
+    FitError
+        A singular covariance, a worker that died.
+    """
+    structures = all_labelled(frames)
+    species = sorted({int(z) for s in structures for z in s.atoms.numbers})
+    return fit_checked(structures, fitting(config or FitConfig(), structures, species), progress, executor)
+
+
+def fit_checked(
+    structures: Sequence[LabelledStructure],
+    config: FitConfig,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> SparseGP:
+    """`fit`, to structures that have been looked at, with what `fitting` has made of the configuration."""
+    started = time.process_time()
+    species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
+    config = resolve(config, species)
+    task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
+    with single_blas_thread():
+        terms = make_terms(task)
+        trials: list[dict[str, Any]] = []
+        if config.tune:
+            task, terms, posterior, trials = tune(task, terms)
+        else:
+            posterior = adapted_fit(task, terms)
+        model = task.model(posterior, terms)
+        sample = structures if config.check_labels else some_structures(structures, config.seed)
+        left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
+    model = _with_report(task, model, posterior, left_out, trials)
+    return replace(model, report=replace(model.report, cpu_seconds=time.process_time() - started))
+
+
+def _with_report(
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
+) -> SparseGP:
+    """A model calibrated by the structures that were left out, and what the fit found of itself and of the labels."""
+    config = task.config
+    alone = [found.alone for found in left_out]
+    # nothing else says what the energy of a free atom is, so that leaving it out says nothing of the fit
+    bound = [found for found in left_out if not is_isolated_atom(found.alone.structure.atoms)] or left_out
+    grouped = [found.grouped for found in bound]
+    model = model.calibrated(calibration_of(grouped))
+    noises = model.noises.by_label()
+    noises["energy"] = min(noises["energy"], config.energy_noise or np.inf)  # wrong labels raise it
+    report = replace(
+        _report(task, model, posterior, bound, trials),
+        suspicious=suspicious_labels(alone, noises) if config.check_labels else [],
+        coverage=covered(grouped, model.calibration),
+    )
+    return replace(model, report=report)
+
+
+def adapted_fit(task: FitTask, terms: tuple[FittedTerm, ...]) -> Posterior:
+    """The fit whose noises and energy scales, where the configuration leaves them open, are those that the data asks for."""
+    design = task.design(terms)
+    groups = task.gathered(design)
+    start = task.hyperparameters(terms, groups)
+    freedom = Freedom(start, left_open(task.config, groups), open_blocks(task.config, terms))
+    return adapted(start.posterior(design.prior, groups), freedom)[0]
+
+
+def open_blocks(config: FitConfig, terms: Sequence[FittedTerm]) -> np.ndarray:
+    """Mask (n_blocks,) of the blocks whose energy scale a configuration leaves to the data."""
+    return np.array([
+        settings.energy_scale is None
+        for settings, term in zip(config.terms, terms, strict=True)
+        for _ in term.points
+    ])  # fmt: skip
+
+
+def _report(
+    task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
+) -> FitReport:
+    structures, config = task.structures, task.config
+    trained = compare_all(model, structures, task.progress)
+    bound = [c for c in trained if not is_isolated_atom(c.structure.atoms)]
+    return FitReport(
+        n_structures=len(structures),
+        n_atoms=sum(s.n_atoms for s in structures),
+        n_energies=sum(s.energy is not None for s in structures),
+        n_force_components=sum(3 * s.n_atoms for s in structures if s.forces is not None),
+        n_virials=sum(s.virial is not None for s in structures),
+        n_sparse=[term.n_sparse for term in model.terms],
+        energy_scales=[list(term.energy_scales) for term in model.terms],
+        isolated_atom_energies=task.baseline.isolated_atom_energies,
+        isolated_atom_energies_fitted=config.isolated_atom_energies is None,
+        condition=condition(model.factor),
+        log_likelihood=posterior.log_likelihood[0],
+        residuals=errors_per_config_type(trained),
+        left_out=errors_per_config_type([found.alone for found in left_out] if config.check_labels else []),
+        trials=trials,
+        noises=model.noises.by_label(),
+        force_noises=dict(model.noises.forces),
+        cpu_seconds=0.0,
+        n_bound=len(bound),
+        quality=label_quality(bound, [found.grouped for found in left_out]) if len(bound) > 1 else [],
+    )
+
+
+def fit_terms(
+    structures: Sequence[LabelledStructure],
+    species: tuple[int, ...],
+    terms: tuple[FittedTerm, ...],
+    baseline: Baseline,
+    config: FitConfig,
+    noises: Mapping[Group, float] | None = None,
+) -> SparseGP:
+    """Fit the weights of given terms (sparse points and energy scales chosen) with a resolved configuration, whose noises count
+    unless others are given; the model has no report."""
+    task = FitTask(structures, species, baseline, config)
+    with single_blas_thread():
+        design = task.design(terms)
+        groups = task.gathered(design)
+        noises = noises or {group: noise_of(config, group) for group in groups}
+        scales = task.hyperparameters(terms, ()).scales
+        return task.model(Posterior(design.prior, groups, noises, scales), terms)
+
+
+def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
+    """Given isolated-atom energies, beside those that least squares finds in the data for all other elements."""
+    given = config.given_energies
+    energies = given if set(species) <= set(given) else fit_isolated_atom_energies(structures, species, given) | given
+    return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
+
+
+def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:
+    """Prior std of a local energy: the size of the energies per atom that are left to explain, at least 1 eV."""
+    left = [
+        (s.energy - baseline.energies(s.atoms.numbers).sum()) / s.n_atoms for s in structures if s.energy is not None
+    ]
+    return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
+
+
+def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
+    """The terms of a task with sparse points out of its structures: radii of pairs, environments drawn with its seed.
+
+    Channels that are to be learned are learned first, beside the pair terms.
+    """
+    scale = default_energy_scale(task.structures, task.baseline)
+    rng = np.random.default_rng(task.config.seed)
+    terms = _pair_terms(task, scale)
+    others = tuple(terms.values())
+    many_body = {
+        k: _soap_term(task, settings, settings.energy_scale or scale, others, rng)
+        for k, settings in enumerate(task.config.terms)
+        if isinstance(settings, SoapTermSettings)
+    }
+    made = tuple((terms | many_body)[k] for k in range(len(task.config.terms)))
+    if not sum(term.n_sparse for term in made):
+        raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")
+    return made
+
+
+def learn_channels(
+    structures: Sequence[LabelledStructure], config: FitConfig, species: tuple[int, ...]
+) -> dict[int, Tables]:
+    """Channels of the terms with `embedding = "learned"`, by their numbers, as a fit to these structures has them.
+
+    Raises
+    ------
+    FitError
+        If there are too few structures with energies or forces.
+    """
+    task = FitTask(structures, species, make_baseline(config, structures, species), config)
+    scale = default_energy_scale(structures, task.baseline)
+    with single_blas_thread():
+        others = tuple(_pair_terms(task, scale).values())
+        found = {
+            k: _without_points(task, settings, settings.energy_scale or scale, others)
+            for k, settings in enumerate(config.terms)
+            if is_learned(settings)
+        }
+    return {k: channels_of((term,))[0] for k, term in found.items()}
+
+
+def _pair_terms(task: FitTask, energy_scale: float) -> dict[int, PairTerm]:
+    """The pair terms by their numbers."""
+    return {
+        k: _pair_term(task, settings, settings.energy_scale or energy_scale)
+        for k, settings in enumerate(task.config.terms)
+        if isinstance(settings, PairTermSettings)
+    }
+
+
+def _pair_term(task: FitTask, settings: PairTermSettings, energy_scale: float) -> PairTerm:
+    term = empty_term(settings, task.species, energy_scale)
+    return term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
+
+
+def _soap_term(
+    task: FitTask,
+    settings: SoapTermSettings,
+    energy_scale: float,
+    others: tuple[PairTerm, ...],
+    rng: np.random.Generator,
+) -> SoapTerm:
+    term = _without_points(task, settings, energy_scale, others)
+    points = []
+    for z in task.species:
+        own = choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress)
+        most = min(ENOUGH, settings.most_sparse(z)) - len(own)
+        if most > 0:
+            frames = [s.atoms for s in task.structures[:MOST_COPIED]]
+            own = np.concatenate([own, nearby(own, frames, z, term.descriptor, settings.zeta, most, rng)])
+        points.append(own)
+    return term.with_points(tuple(points))
+
+
+def _without_points(
+    task: FitTask, settings: SoapTermSettings, energy_scale: float, others: tuple[PairTerm, ...]
+) -> SoapTerm:
+    """A many-body term with its channels, learned where that is asked for."""
+    term = empty_term(settings, task.species, energy_scale)
+    if not is_learned(settings):
+        return term
+    learned = learn_mixing(task, term.descriptor, settings.zeta, energy_scale, others).reduction
+    return replace(term, descriptor=_contracted(replace(term.descriptor, reduction=learned), settings))
+
+
+@overload
+def empty_term(
+    settings: PairTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> PairTerm: ...
+@overload
+def empty_term(
+    settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> SoapTerm: ...
+def empty_term(
+    settings: TermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
+) -> FittedTerm:
+    """What settings describe, without sparse points; with `tables`, of these channels."""
+    if isinstance(settings, PairTermSettings):
+        nothing = tuple(np.empty(0) for _ in species_pairs(species))
+        scales = (energy_scale,) * len(nothing)
+        contacts = _contacts(species) if settings.bent else ()
+        return PairTerm(
+            species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing, contacts,
+            settings.repulsion_length if settings.bent else 0.0,
+        )  # fmt: skip
+    descriptor = make_descriptor(settings, species)
+    if tables is not None:
+        descriptor = replace(descriptor, **tables)
+    empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
+    return SoapTerm(descriptor, settings.zeta, (energy_scale,) * len(species), empty)
+
+
+def _contacts(species: tuple[int, ...]) -> tuple[float, ...]:
+    """Sums of covalent radii of every pair of elements, A. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j."""
+    return tuple(float(covalent_radii[a] + covalent_radii[b]) for a, b in species_pairs(species))
+
+
+@lru_cache(maxsize=32)
+def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
+    """The density descriptor that the settings of a term describe; where channels are learned, with those at the start."""
+    basis = RADIAL_BASES[settings.radial_basis](
+        settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
+    )
+    mixing = settings.mixing()
+    reduction = None if mixing is None else make_reduction(mixing, species, basis.n_max)
+    return _contracted(SoapDescriptor(species, basis, settings.central_weight, reduction=reduction), settings)
+
+
+def _contracted(descriptor: SoapDescriptor, settings: SoapTermSettings) -> SoapDescriptor:
+    """The descriptor with contractions of its channels, where the settings of a term ask for them."""
+    if settings.order == 2:
+        return descriptor
+    basis = descriptor.basis
+    contractions = make_contractions(
+        settings.order, min(settings.order_l_max, basis.l_max), settings.order_weight, descriptor.weights,
+        descriptor.species, settings.order_channels, settings.mix_seed,
+        float(np.linalg.norm(basis.self_coefficients()) * Y_00),
+    )  # fmt: skip
+    return replace(descriptor, contractions=contractions)

@@ -1,0 +1,378 @@
+"""A fit that goes on: structures and sparse points join it in a fraction of the time of a fit from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ase import Atoms
+
+from ..data.overlaps import check_structures
+from ..descriptors.density import SoapDescriptor, species_indices
+from ..errors import ConfigError, FitError
+from ..models.lone_atoms import anchored
+from ..models.sparse_gp import SparseGP
+from ..neighbours import find_pairs
+from ..settings.fit import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, is_learned
+from ..settings.presets import resolve
+from ..structures import LabelledStructure, labelled, name_of
+from ..terms.baseline import Baseline
+from ..terms.channel_tables import Tables
+from ..terms.pair import PairTerm
+from ..terms.protocol import FittedTerm
+from ..terms.selection import extend_by_variance
+from ..terms.soap import SoapTerm
+from ..threads import n_threads, single_blas_thread
+from .accumulate import bounded_map
+from .adaptation import STEPS, Freedom, Hyperparameters, adapted
+from .batch import default_energy_scale, empty_term, make_baseline, open_blocks
+from .design_matrix import Design, noise_of, parts_of
+from .growing_system import GrowingSystem
+from .noises import left_open, noises_of
+from .posterior import Posterior
+from .prior import Prior
+from .surroundings import ENOUGH, nearby
+from .task import provenance, with_scales
+
+SparsePoints = Mapping[tuple[int, int], np.ndarray]
+"""Features (n, n_features) of new sparse points by number of the term and atomic number."""
+
+NEW_POINT_TOLERANCE = 1e-7
+"""An environment is proposed when this part of its prior variance is not explained by the sparse points."""
+SHARE, FEWEST = 1 / 8, 4
+"""A structure takes at most this part of the room for sparse points, so that small ones become points as a whole, each of which
+is worth a label's information, and large ones leave room for those to come; but always so few."""
+MANY_COLUMNS, FEW_STEPS = 400, 3
+"""Beyond so many columns noises and scales take so few steps for every label, from where they are."""
+
+
+
+class Fit:
+    """Structures, sparse points and the model fitted to both, any of which can grow.
+
+    The model equals that of a fit from scratch with the same structures, sparse points, noises and energy scales. Noises and
+    scales that the configuration leaves open follow the data with every update. All covariances are kept: 8 bytes for every
+    row and sparse point.
+
+    Parameters
+    ----------
+    config : FitConfig
+        As for `fit`; sparse points are given to `update`, those of pair terms follow from the distances in the data.
+    species : sequence of int
+        Atomic numbers that will occur.
+    tables : mapping or None
+        Channels of terms by their numbers, of another model (`channels_of`); those of the configuration by default.
+
+    Attributes
+    ----------
+    structures : list of LabelledStructure
+    config : FitConfig
+        Every choice written out.
+    terms : tuple of FittedTerm
+        With energy scales of 1 eV and the sparse points so far.
+    levels : Hyperparameters
+        The noises and energy scales that the model was made with.
+    system : GrowingSystem
+        Rows and columns.
+    is_whole : bool
+        False after an update that was interrupted: such a fit is of no more use.
+    """
+
+    def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
+        self.species = tuple(sorted(species))
+        self.config = resolve(config or FitConfig(), self.species)
+        tables = tables or {}
+        _check_all_is_known(self.config, tables)
+        self.structures: list[LabelledStructure] = []
+        self.terms = tuple(
+            empty_term(settings, self.species, 1.0, tables.get(k)) for k, settings in enumerate(self.config.terms)
+        )
+        n_blocks = sum(len(term.points) for term in self.terms)
+        self.levels = Hyperparameters({}, self._given_scales(1.0))
+        self.system = GrowingSystem(n_blocks, 1 + len(self.species))
+        self.is_whole = True
+        self._model: SparseGP | None = None
+
+    @property
+    def model(self) -> SparseGP:
+        """The current model; FitError before there is data."""
+        if self._model is None:
+            raise FitError("the fit has no structures yet; give some to `update`")
+        return self._model
+
+    def points_of(self, term: int, number: int) -> np.ndarray:
+        """Features (n, n_features) of the sparse points of an element in a many-body term."""
+        return self.terms[term].points[self.species.index(number)]
+
+    def propose(self, frames: Iterable[Atoms], coming: SparsePoints | None = None) -> dict[tuple[int, int], np.ndarray]:
+        """Sparse points for `update`, out of the environments of structures: those that the sparse points explain least.
+
+        A structure takes at most a part `SHARE` of the room that is left below the configuration's n_sparse or max_sparse of
+        each element, those that are `coming` already included; they come first in what is returned.
+        """
+        points = dict(coming or {})
+        for atoms in frames:
+            for k, (term, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
+                if isinstance(term, SoapTerm) and isinstance(settings, SoapTermSettings):
+                    self._propose(k, term.descriptor, settings, atoms, points)
+        return points
+
+    def _propose(
+        self,
+        k: int,
+        descriptor: SoapDescriptor,
+        settings: SoapTermSettings,
+        atoms: Atoms,
+        points: dict[tuple[int, int], np.ndarray],
+    ) -> None:
+        """Join to `points` those of one structure for term number k."""
+        pairs = find_pairs(atoms, descriptor.cutoff)
+        for z in sorted(set(atoms.numbers.tolist()) & set(self.species)):
+            centres = np.flatnonzero(atoms.numbers == z)
+            coming = points.get((k, z), np.empty((0, descriptor.n_features)))
+            known = np.concatenate([self.points_of(k, z), coming])
+            room = settings.most_sparse(z) - len(known)
+            most = min(max(int(SHARE * room), FEWEST), room)
+            found = descriptor.compute(pairs, centres)
+            new = found[extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)]
+            every = np.concatenate([known, new])
+            most = min(ENOUGH, settings.most_sparse(z)) - len(every)
+            rng = np.random.default_rng([len(self.structures), k, z])
+            copies = nearby(every, [atoms], z, descriptor, settings.zeta, most, rng)
+            points[k, z] = np.concatenate([coming, new, copies])
+
+    def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
+        """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.
+
+        Parameters
+        ----------
+        new_structures : iterable of ase.Atoms
+            With results attached by a calculator.
+        new_sparse_points : mapping
+            Features (n, n_features), normalised, by (number of the term, atomic number).
+
+        Raises
+        ------
+        DataError, StructureError, ConfigError, FitError
+            For labels or points that cannot be used; the fit is left as it was.
+        """
+        structures = [
+            labelled(a, name_of(a, f"structure {len(self.structures) + k}")) for k, a in enumerate(new_structures)
+        ]
+        check_structures(structures)
+        for structure in structures:
+            species_indices(structure.atoms.numbers, self.species)
+            find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
+        with single_blas_thread():
+            new_points = self._new_points(structures, new_sparse_points or {})
+            prior = self._new_prior(new_points)
+            values = self._new_values(new_points)
+            if not prior.n_columns:
+                raise FitError("there are no sparse points yet; give some with the first structures")
+            # what cannot be used has been found by now
+            self.is_whole = False
+            self._add_points(new_points, prior, values)
+            self._add_structures(structures)
+            if self.structures:
+                self._settle()
+            self.is_whole = True
+
+    def reweigh(self, **settings: Any) -> None:
+        """Change noises, `config_type_noise` or `energy_scales` (one per term, eV); no covariance is computed again.
+
+        Raises
+        ------
+        ConfigError
+            For any other setting.
+        """
+        scales = settings.pop("energy_scales", None)
+        allowed = [*NoiseSettings.model_fields, "config_type_noise"]
+        if unknown := sorted(set(settings) - set(allowed)):
+            raise ConfigError(f"reweigh: {unknown} would need new covariances; {allowed} and 'energy_scales' do not")
+        known = self.config.model_dump()
+        known["adapt"] = tuple(key for key in known["adapt"] if key not in settings)
+        if scales is not None:
+            known["terms"] = [
+                {**term, "energy_scale": float(scale)} for term, scale in zip(known["terms"], scales, strict=True)
+            ]
+        before, self.config = self.config, FitConfig.model_validate({**known, **settings})
+        with single_blas_thread():
+            if set(self.config.config_type_noise) != set(before.config_type_noise):
+                self._regroup()
+            self._settle()
+
+    def _regroup(self) -> None:
+        """Rows of other config_types have noises of their own now."""
+        types = frozenset(self.config.config_type_noise)
+        self.system.regroup((part.group, len(part.rows)) for s in self.structures for part in parts_of(s, types))
+
+    def save(self, file: str | Path) -> None:
+        """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""
+        from .incremental_files import save_fit
+
+        if not self.is_whole:
+            raise FitError("an update of this fit was interrupted; load the last one that was saved")
+        save_fit(self, file)
+
+    @staticmethod
+    def load(file: str | Path) -> Fit:
+        """The fit that `save` wrote; the next update gives the same numbers as if there had been no interruption."""
+        from .incremental_files import load_fit
+
+        return load_fit(file)
+
+    def restore(
+        self,
+        structures: list[LabelledStructure],
+        points: Sequence[tuple[np.ndarray, ...]],
+        levels: Hyperparameters,
+        system: GrowingSystem,
+    ) -> None:
+        """Stand where another fit stood; see the attributes."""
+        self.structures, self.levels, self.system = structures, levels, system
+        self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, points, strict=True))
+        if structures:
+            with single_blas_thread():
+                self._make_model(self._baseline())
+
+    def rebuild(
+        self, structures: list[LabelledStructure], points: Sequence[tuple[np.ndarray, ...]], levels: Hyperparameters
+    ) -> None:
+        """As `restore`, all rows made anew from the labels."""
+        new = [list(blocks) for blocks in points]
+        with single_blas_thread():
+            self._add_points(new, self._new_prior(new), self._new_values(new))
+            self._add_structures(structures)
+        self.restore(structures, points, levels, self.system)
+
+    def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
+        types = frozenset(self.config.config_type_noise)
+        baseline = Baseline({}, self.config.repulsion, lone_atoms=dict.fromkeys(self.config.given_energies, 0.0))
+        return Design(terms, baseline, self.species, types, self.config.jitter)
+
+    def _given_scales(self, default: float) -> np.ndarray:
+        """Energy scales (n_blocks,) of the configuration, the default where there is none, eV."""
+        given = zip(self.config.terms, self.terms, strict=True)
+        return np.array([settings.energy_scale or default for settings, term in given for _ in term.points])
+
+    def _new_points(self, structures: list[LabelledStructure], given: SparsePoints) -> list[list[np.ndarray]]:
+        """New sparse points of every block of every term: those given, and radii of pairs for shorter distances."""
+        new = [[block[:0] for block in term.points] for term in self.terms]
+        for (term, number), features in given.items():
+            self._check_points(term, number, features)
+            new[term][self.species.index(number)] = np.ascontiguousarray(features, float)
+        for k, (own, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
+            if isinstance(own, PairTerm) and isinstance(settings, PairTermSettings):
+                new[k] = own.new_radii(structures, settings.n_sparse)
+        return new
+
+    def _check_points(self, term: int, number: int, features: np.ndarray) -> None:
+        """ConfigError for sparse points that no term can take."""
+        place = f"new_sparse_points[{term}, {number}]"
+        many_body = [k for k, t in enumerate(self.terms) if isinstance(t, SoapTerm)]
+        if term not in many_body or number not in self.species:
+            raise ConfigError(
+                f"{place}: give a many-body term, one of {many_body}, and one of the elements {self.species}"
+            )
+        n_features = cast(SoapTerm, self.terms[term]).descriptor.n_features
+        if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
+            raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
+
+    def _new_prior(self, new: list[list[np.ndarray]]) -> Prior:
+        """The prior with new sparse points."""
+        blocks = [
+            (term.between(old, added), term.between(added, added) + self.config.jitter * np.eye(len(added)))
+            for term, points in zip(self.terms, new, strict=True)
+            for old, added in zip(term.points, points, strict=True)
+        ]
+        return self.system.prior.with_points(*zip(*blocks, strict=True))
+
+    def _new_values(self, new: list[list[np.ndarray]]) -> list[np.ndarray]:
+        """Columns (n, q_b) of new sparse points, block by block, for all rows that are there."""
+        sizes = [len(block) for points in new for block in points]
+        design = self._design(tuple(term.with_points(tuple(p)) for term, p in zip(self.terms, new, strict=True)))
+        columns = [np.empty((0, design.n_sparse))]
+        if design.n_sparse:
+            with ThreadPoolExecutor(n_threads()) as threads:
+                columns += threads.map(design.covariances, self.structures)
+        else:
+            columns = [np.empty((self.system.n_rows, 0))]
+        return np.split(np.concatenate(columns), np.cumsum(sizes)[:-1], axis=1)
+
+    def _add_points(self, new: list[list[np.ndarray]], prior: Prior, values: list[np.ndarray]) -> None:
+        if not any(len(block) for points in new for block in points):
+            return
+        self.system.add_columns(prior, values)
+        self.terms = tuple(
+            term.with_points(tuple(np.concatenate(both) for both in zip(term.points, points, strict=True)))
+            for term, points in zip(self.terms, new, strict=True)
+        )
+
+    def _add_structures(self, structures: list[LabelledStructure]) -> None:
+        """Rows of new structures, for all columns that are there."""
+        design = self._design(self.terms)
+        m = design.n_sparse
+        with ThreadPoolExecutor(n_threads()) as threads:
+            for structure, rows in zip(
+                structures, bounded_map(threads, design.rows, structures, 2 * n_threads()), strict=True
+            ):
+                self.structures.append(structure)
+                for group, part in rows.items():
+                    self.system.add_rows(group, part[:, :m], part[:, m:])
+
+    def _baseline(self) -> Baseline:
+        return make_baseline(self.config, self.structures, self.species)
+
+    def _settle(self) -> None:
+        """Let noises and scales follow the data, and make the model."""
+        baseline = self._baseline()
+        groups = self.system.equations(self._combination(baseline))
+        start = Hyperparameters(
+            {group: noise_of(self.config, group) for group in groups},
+            self._given_scales(default_energy_scale(self.structures, baseline)),
+        )
+        freedom = Freedom(start, left_open(self.config, groups), open_blocks(self.config, self.terms))
+        known = self.levels.noises
+        noises = {g: known.get(g, noise) if g in freedom.groups else noise for g, noise in start.noises.items()}
+        scales = np.where(freedom.blocks & bool(known), self.levels.scales, start.scales)
+        steps = STEPS if self.system.n_columns <= MANY_COLUMNS else FEW_STEPS
+        now = Hyperparameters(noises, scales).posterior(self.system.prior, groups)
+        posterior, self.levels = adapted(now, freedom, steps)
+        self._make_model(baseline, posterior)
+
+    def _combination(self, baseline: Baseline) -> np.ndarray:
+        """What makes labels without isolated-atom energies of the right-hand sides."""
+        return np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
+
+    def _make_model(self, baseline: Baseline, posterior: Posterior | None = None) -> None:
+        combination = self._combination(baseline)
+        if posterior is None:
+            posterior = self.levels.posterior(self.system.prior, self.system.equations(combination))
+        coefficients = self.system.prior.coefficients(self.system.refined(posterior, combination))
+        if not np.all(np.isfinite(coefficients)):
+            raise FitError("the weights are not finite; check the structures and their labels, or raise fit.jitter")
+        model = SparseGP(
+            species=self.species,
+            terms=with_scales(self.terms, posterior.scales),
+            weights=coefficients / posterior.column_scales**2,
+            baseline=baseline,
+            factor=posterior.factor,
+            jitter=self.config.jitter,
+            config=self.config,
+            provenance=provenance(self.structures),
+            noises=noises_of(posterior),
+        )
+        self._model = anchored(model)
+
+
+def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
+    """ConfigError for channels that would have to be learned before there is data."""
+    for k, settings in enumerate(config.terms):
+        if is_learned(settings) and k not in tables:
+            raise ConfigError(
+                'embedding = "learned": there is no data to learn from; start from data ([data]) or from a model that '
+                '`mlpot fit` made (learning.model), or set embedding = "periodic" and leave embedding_start out'
+            )

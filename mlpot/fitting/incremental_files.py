@@ -1,0 +1,206 @@
+"""Files of fits that go on: everything that `Fit` holds, so that the next update needs no covariance that was known."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from ..data.h5 import Format
+from ..data.stored import Stored
+from ..errors import quoted
+from ..models.headers import LONGEST_COORDINATE, FitHeader, checked_config, parsed
+from ..neighbours import FARTHEST
+from ..settings.fit import SoapTermSettings
+from ..structures import LabelledStructure
+from ..terms.channel_tables import read_tables, tables_of
+from ..terms.pair import PairTerm
+from ..terms.protocol import FittedTerm
+from ..terms.soap import SoapTerm
+from .adaptation import Hyperparameters
+from .design_matrix import Group
+from .growing_system import GrowingSystem
+
+if TYPE_CHECKING:
+    from .incremental import Fit
+
+log = logging.getLogger(__name__)
+FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it anew from the data")
+OF_DIFFERENCES = 4
+"""From this format on rows of energies are differences from lone atoms where the energies of these are given."""
+
+ROUNDING = 1e-6
+"""Of features, which are of norm 1."""
+MOST_ATOMS = 10_000_000
+
+
+def save_fit(fit: Fit, file: str | Path) -> None:
+    """Write a fit; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is missing, read-only or full; an older file is left as it was.
+    """
+    header = {
+        "species": fit.species,
+        "config": fit.config.model_dump(mode="json"),
+        "scales": fit.levels.scales.tolist(),
+        "noises": [[*astuple(group), noise] for group, noise in fit.levels.noises.items()],
+        "groups": [astuple(group) for group in fit.system.names],
+        "names": [s.name for s in fit.structures],
+        "config_types": [s.config_type for s in fit.structures],
+    }
+    with FORMAT.writing(file) as h5:
+        h5["header"] = json.dumps(header)
+        for name, array in {**structure_arrays(fit.structures), **fit.system.arrays()}.items():
+            h5[name] = array
+        for k, term in enumerate(fit.terms):
+            for n, points in enumerate(term.points):
+                h5[f"points/{k}/{n}"] = points
+            if isinstance(term, SoapTerm):
+                for name, array in tables_of(term.descriptor).items():
+                    h5[f"tables/{k}/{name}"] = array
+
+
+def load_fit(file: str | Path) -> Fit:
+    """Read a fit.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, changed, not a fit, written by a newer version of mlpot, or holds anything that
+        a fit cannot: the first such thing is named with its value.
+    """
+    with FORMAT.reading(file) as stored:
+        return _read(stored)
+
+
+def _read(stored: Stored) -> Fit:
+    """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
+    from .incremental import Fit
+
+    header = parsed(FitHeader, stored.text("header"))
+    config = checked_config(header.config)
+    if not config.terms:
+        raise ValueError("config.terms: is empty; a fit that goes on has every choice written out")
+    tables = {
+        k: read_tables(stored, f"tables/{k}", header.species, term.n_max, term.l_max)
+        for k, term in enumerate(config.terms)
+        if isinstance(term, SoapTermSettings)
+    }
+    fit = Fit(config, header.species, tables)
+    points = _points(fit.terms, stored)
+    sizes = [len(block) for blocks in points for block in blocks]
+    structures = _structures(header, stored)
+    n_rows = sum(s.n_rows for s in structures)
+    system = GrowingSystem.of_arrays(_system_arrays(stored, header, sizes, n_rows), [Group(*g) for g in header.groups])
+    if len(header.scales) != len(sizes):
+        raise ValueError(f"header: scales: {len(header.scales)} for {len(sizes)} blocks of sparse points")
+    noises = {Group(*entry[:3]): entry[3] for entry in header.noises}
+    if structures and not set(system.names) <= set(noises):
+        raise ValueError(f"header: noises: none for {quoted(sorted(set(system.names) - set(noises))[0])}")
+    levels = Hyperparameters(noises, np.array(header.scales))
+    if stored.version < OF_DIFFERENCES and config.given_energies:
+        log.info("rows of energies are made anew from the labels: those in the file are not differences from lone atoms")
+        fit.rebuild(structures, points, levels)
+    else:
+        fit.restore(structures, points, levels, system)
+    return fit
+
+
+def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarray, ...]]:
+    """Sparse points of every block of every term."""
+    found = []
+    for k, term in enumerate(terms):
+        low, high = (0.0, LONGEST_COORDINATE) if isinstance(term, PairTerm) else (-1 - ROUNDING, 1 + ROUNDING)
+        names = [f"points/{k}/{n}" for n in range(len(term.points))]
+        shapes = [(None, *block.shape[1:]) for block in term.points]
+        found.append(tuple(stored.floats(name, shape, low, high) for name, shape in zip(names, shapes, strict=True)))
+    return found
+
+
+def _system_arrays(stored: Stored, header: FitHeader, sizes: list[int], n_rows: int) -> dict[str, np.ndarray]:
+    """Those of `GrowingSystem.arrays`: whitened rows, factors and products of blocks of so many sparse points."""
+    n_columns, n_groups = sum(sizes), len(header.groups)
+    found = {
+        "right": stored.floats("right", (n_rows, 1 + len(header.species))),
+        "group_of": stored.integers("group_of", (n_rows,), 0, n_groups - 1),
+    }
+    for k, size in enumerate(sizes):
+        factor = stored.floats(f"factor_{k}", (size, size))
+        if np.any(np.triu(factor, 1)) or np.any(np.diag(factor) <= 0):
+            raise ValueError(f"factor_{k}: must be lower triangular with a positive diagonal")
+        found |= {f"factor_{k}": factor, f"rows_{k}": stored.floats(f"rows_{k}", (n_rows, size))}
+    for k in range(n_groups):
+        gram = found[f"gram_{k}"] = stored.floats(f"gram_{k}", (n_columns, n_columns))
+        if np.any(np.triu(gram, 1)) or np.any(np.diag(gram) < 0):
+            raise ValueError(f"gram_{k}: must be lower triangular with nothing negative on its diagonal")
+    return found
+
+
+def _structures(header: FitHeader, stored: Stored) -> list[LabelledStructure]:
+    """The structures of a file, whose arrays must fit each other."""
+    n = len(header.names)
+    if len(header.config_types) != n:
+        raise ValueError(f"header: config_types: {len(header.config_types)} for {n} structures")
+    n_atoms = stored.integers("n_atoms", (n,), 1, MOST_ATOMS)
+    total = int(n_atoms.sum())
+    arrays = {
+        "n_atoms": n_atoms,
+        "numbers": stored.integers("numbers", (total,), 1, 118),
+        "positions": stored.floats("positions", (total, 3), -FARTHEST, FARTHEST),
+        "cells": stored.floats("cells", (n, 3, 3), -FARTHEST, FARTHEST),
+        "pbc": stored.flags("pbc", (n, 3)),
+        "energies": stored.floats("energies", (n,), missing=True),
+        "forces": stored.floats("forces", (total, 3), missing=True),
+        "virials": stored.floats("virials", (n, 3, 3), missing=True),
+    }
+    unknown = sorted(set(arrays["numbers"].tolist()) - set(header.species))
+    if unknown:
+        raise ValueError(f"numbers = {unknown[0]}: is not one of species {list(header.species)}")
+    return list(structures_of(arrays, header.names, header.config_types))
+
+
+def structure_arrays(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]:
+    """Structures and labels as arrays; NaN where there is no label."""
+    return {
+        "n_atoms": np.array([s.n_atoms for s in structures], int),
+        "numbers": np.concatenate([np.empty(0, int), *(s.atoms.numbers for s in structures)]),
+        "positions": np.concatenate([np.empty((0, 3)), *(s.atoms.positions for s in structures)]),
+        "cells": np.array([s.atoms.cell.array for s in structures]).reshape(-1, 3, 3),
+        "pbc": np.array([s.atoms.pbc for s in structures], bool).reshape(-1, 3),
+        "energies": np.array([np.nan if s.energy is None else s.energy for s in structures]),
+        "forces": np.concatenate(
+            [np.empty((0, 3)), *(np.full((s.n_atoms, 3), np.nan) if s.forces is None else s.forces for s in structures)]
+        ),
+        "virials": np.array(
+            [np.full((3, 3), np.nan) if s.virial is None else s.virial for s in structures]
+        ).reshape(-1, 3, 3),
+    }  # fmt: skip
+
+
+def structures_of(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], config_types: Sequence[str]
+) -> Iterator[LabelledStructure]:
+    """Inverse of `structure_arrays`."""
+    begin = 0
+    for k, n in enumerate(arrays["n_atoms"].tolist()):
+        part = slice(begin, begin := begin + n)
+        energy, forces, virial = arrays["energies"][k], arrays["forces"][part], arrays["virials"][k]
+        yield LabelledStructure(
+            atoms=Atoms(
+                arrays["numbers"][part], arrays["positions"][part], cell=arrays["cells"][k], pbc=arrays["pbc"][k]
+            ),
+            energy=None if np.isnan(energy) else float(energy),
+            forces=None if np.isnan(forces).any() else forces,
+            virial=None if np.isnan(virial).any() else virial,
+            config_type=config_types[k],
+            name=names[k],
+        )

@@ -1,0 +1,276 @@
+"""Sparse points out of any number of environments: features are made structure by structure and never held all.
+
+What is held is one chunk of features, the points chosen so far and, for CUR, one matrix (n_features, n_features).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ..descriptors.density import SoapDescriptor
+from ..errors import ConfigError
+from ..neighbours import find_pairs
+from ..settings.fit import SoapTermSettings
+from ..structures import LabelledStructure
+from ..terms.selection import DUPLICATE, Distinct, ExplainedVariance, by_distance, leverage_factor, leverage_scores
+from .accumulate import Progress
+
+CHUNK_VALUES = 5e6
+"""Feature values of a chunk (40 MB), unless `CORE_SETS` times the sparse points need more."""
+CORE_SETS = 4
+"""A chunk holds at least so many times the number of points chosen from it: what a core-set leaves out is the most of it."""
+
+Choice = Callable[[np.ndarray], np.ndarray]
+"""Features (n, n_features) -> indices of those chosen."""
+logger = logging.getLogger(__name__)
+
+
+def choose_sparse_points(
+    descriptor: SoapDescriptor,
+    number: int,
+    structures: Sequence[LabelledStructure],
+    settings: SoapTermSettings,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> np.ndarray:
+    """Features (n_sparse, n_features) of environments that represent all those of one element.
+
+    First the quotas of `settings.config_type_n_sparse`, each from the structures of its config_type, then the others
+    from all structures.
+
+    Parameters
+    ----------
+    number : int
+        Atomic number of the element.
+    progress : callable
+        Called with (stage, structures done, structures); every pass over the structures is a stage.
+
+    Raises
+    ------
+    ConfigError
+        If `settings` name a config_type that no structure has, or not the element.
+    """
+    n_sparse = settings.n_sparse_of(number)
+    present = {s.config_type for s in structures}
+    if not present.issuperset(settings.config_type_n_sparse):
+        absent = sorted(set(settings.config_type_n_sparse) - present)
+        raise ConfigError(
+            f"config_type_n_sparse: no structure has config_type {absent}; the data has {sorted(present)}"
+        )
+    size = chunk_size(descriptor.n_features, settings.most_sparse(number))
+    points = np.empty((0, descriptor.n_features))
+    choose = METHODS[settings.sparse_method]
+    for config_type, quota in settings.config_type_n_sparse.items():
+        members = [s for s in structures if s.config_type == config_type]
+        environments = Environments(descriptor, number, members, size, progress, f" of {config_type}")
+        points = np.concatenate([points, choose(environments, quota, points, settings.zeta, rng)])
+        del environments  # it may hold a chunk
+    if len(points) == n_sparse:
+        return points
+    everything = Environments(descriptor, number, structures, size, progress)
+    if n_sparse == "auto":
+        return until_explained(everything, settings, points)
+    return np.concatenate([points, choose(everything, n_sparse - len(points), points, settings.zeta, rng)])
+
+
+def chunk_size(n_features: int, n_sparse: int) -> int:
+    """Environments in a chunk: of each there are the features and, in some methods, a covariance with every point."""
+    return max(int(CHUNK_VALUES / max(n_features, n_sparse)), CORE_SETS * n_sparse)
+
+
+@dataclass
+class Environments:
+    """All environments of one element in some structures, numbered in their order.
+
+    Parameters
+    ----------
+    descriptor : SoapDescriptor
+    number : int
+        Atomic number of the element.
+    structures : sequence of LabelledStructure
+    size : int
+        Environments of which the features may be held at once.
+    progress : callable
+        Called with (stage, structures done, structures).
+    where : str
+        Ends the name of every stage.
+    """
+
+    descriptor: SoapDescriptor
+    number: int
+    structures: Sequence[LabelledStructure]
+    size: int
+    progress: Progress
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        self._centres = [np.flatnonzero(s.atoms.numbers == self.number) for s in self.structures]
+        self._begins = np.cumsum([0, *map(len, self._centres)])
+        self._all: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return int(self._begins[-1])
+
+    def chunks(self, stage: str) -> Iterator[np.ndarray]:
+        """Features (n, n_features) of all environments; each array is valid until the next is asked for.
+
+        All have `size` environments but the last one, whatever the sizes of structures. If one chunk holds everything
+        it is kept for the next pass.
+        """
+        if self._all is not None:
+            yield self._all
+            return
+        for chunk in self._filled(self._centres, min(self.size, len(self)), stage):
+            if len(chunk) == len(self):
+                self._all = chunk
+            yield chunk
+
+    def features(self, indices: np.ndarray, stage: str) -> np.ndarray:
+        """Features (n, n_features) of the environments of given numbers (n,), at least one, in that order."""
+        order = np.argsort(indices)
+        parts = np.split(indices[order], np.searchsorted(indices[order], self._begins[1:-1]))
+        centres = [
+            atoms[part - begin] for atoms, part, begin in zip(self._centres, parts, self._begins[:-1], strict=True)
+        ]
+        (found,) = self._filled(centres, len(indices), stage)
+        return found[np.argsort(order)]
+
+    def _filled(self, centres: list[np.ndarray], size: int, stage: str) -> Iterator[np.ndarray]:
+        """Features of atoms `centres` of every structure, in one array of `size` that is filled again and again."""
+        buffer = np.empty((size, self.descriptor.n_features))
+        n_filled = 0
+        name = f"{chemical_symbols[self.number]} {stage}{self.where}"
+        for k, (structure, atoms) in enumerate(zip(self.structures, centres, strict=True)):
+            pairs = find_pairs(structure.atoms, self.descriptor.cutoff) if len(atoms) else None
+            while len(atoms):
+                part, atoms = np.split(atoms, [size - n_filled])
+                buffer[n_filled : n_filled + len(part)] = self.descriptor.compute(pairs, part)
+                n_filled += len(part)
+                if n_filled == size:
+                    yield buffer
+                    n_filled = 0
+            self.progress(name, k + 1, len(self.structures))
+        if n_filled:
+            yield buffer[:n_filled]
+
+
+def at_random(
+    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Uniformly random environments, equal ones once; the features of hardly any others are made."""
+    order = rng.permutation(len(environments))
+    distinct, points = Distinct(known), known[:0]
+    begin, n_next = 0, most
+    while len(points) < most and begin < len(order):
+        found = environments.features(order[begin : begin + n_next], "environments")
+        points = np.concatenate([points, found[distinct.first(found)]])[:most]
+        begin += n_next
+        n_next = min(2 * n_next, environments.size)
+    return points
+
+
+def by_leverage(
+    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+) -> np.ndarray:
+    """CUR: environments drawn with probabilities proportional to their leverage scores, equal ones once.
+
+    Mahoney and Drineas, PNAS 106, 697 (2009), doi:10.1073/pnas.0803205106. One pass for X'X, one for the scores.
+    """
+    distinct, firsts = Distinct(known), []
+    gram = np.zeros((environments.descriptor.n_features,) * 2)
+    for chunk in environments.chunks("environments"):
+        firsts.append(np.flatnonzero(distinct.first(chunk)))
+        gram += _gram(chunk[firsts[-1]])
+    n_candidates = sum(map(len, firsts))
+    if not n_candidates:
+        return known[:0]
+    factor = leverage_factor(gram)
+    draws = np.split(np.log(rng.random(n_candidates)), np.cumsum([len(first) for first in firsts])[:-1])
+    points, keys = known[:0], np.empty(0)
+    for chunk, first, draw in zip(environments.chunks("leverage scores"), firsts, draws, strict=True):
+        # Efraimidis and Spirakis' keys: the largest are a weighted draw without replacement.
+        found = draw / np.maximum(leverage_scores(chunk[first], factor), 1e-300)
+        best = _largest(found, most)
+        points, keys = np.concatenate([points, chunk[first[best]]]), np.concatenate([keys, found[best]])
+        best = _largest(keys, most)
+        points, keys = points[best], keys[best]
+    return points
+
+
+def _gram(features: np.ndarray) -> np.ndarray:
+    return features.T @ features
+
+
+def _largest(keys: np.ndarray, most: int) -> np.ndarray:
+    """Sorted indices of the `most` largest keys."""
+    return np.sort(np.argsort(keys)[max(len(keys) - most, 0) :])
+
+
+def by_farthest(
+    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Farthest-point sampling, in chunks and then among the core-sets that it leaves of them."""
+    return _from_core_sets(environments, known, lambda features: by_distance(features, most, known, rng))
+
+
+def by_variance(
+    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Greatest variance that the points chosen before leave, in chunks and then among the core-sets of them."""
+    explained = ExplainedVariance.by(known, zeta)
+    return _from_core_sets(environments, known, lambda features: explained.choose(features, most, DUPLICATE))
+
+
+def until_explained(environments: Environments, settings: SoapTermSettings, known: np.ndarray) -> np.ndarray:
+    """As many points, the known ones first, as leave of no environment's prior variance more than a tolerance.
+
+    Core-sets do so for their own chunks; a second pass adds what their union still lacks, and so proves the bound.
+    A warning says which bound was reached if `settings.max_sparse` points do not suffice.
+    """
+    most, tolerance = settings.max_sparse, settings.sparse_tolerance
+    start = ExplainedVariance.by(known, settings.zeta)
+    found = _from_core_sets(environments, known, lambda features: start.choose(features, most - len(known), tolerance))
+    explained = ExplainedVariance.by(np.concatenate([known, found]), settings.zeta)
+    largest = 0.0
+    for chunk in environments.chunks("unexplained variances"):
+        explained, left = explained.extended(chunk, most - len(explained.points), tolerance)
+        largest = max(largest, left)
+    if largest > tolerance:
+        logger.warning(
+            "%d sparse points of %s leave up to %.1e of the prior variance of an environment, more than "
+            "sparse_tolerance = %.1e; raise max_sparse or sparse_tolerance",
+            most, chemical_symbols[environments.number], largest, tolerance,
+        )  # fmt: skip
+    return explained.points
+
+
+def _from_core_sets(environments: Environments, known: np.ndarray, choose: Choice) -> np.ndarray:
+    """Features (n, n_features) that `choose` finds among those it finds in every chunk.
+
+    Composable core-sets: Indyk, Mahabadi, Mahdian and Mirrokni, PODS 2014, doi:10.1145/2594538.2594560. Whenever the
+    core-sets fill a chunk themselves they are replaced by theirs.
+    """
+    core_sets = [known[:0]]
+    for chunk in environments.chunks("environments"):
+        if sum(map(len, core_sets)) > environments.size:
+            core_sets = [_chosen(np.concatenate(core_sets), choose)]
+        core_sets.append(_chosen(chunk, choose))
+    return core_sets[-1] if len(core_sets) <= 2 else _chosen(np.concatenate(core_sets), choose)
+
+
+def _chosen(features: np.ndarray, choose: Choice) -> np.ndarray:
+    return features[np.sort(choose(features))] if len(features) else features
+
+
+METHODS: dict[str, Callable[[Environments, int, np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    "cur": by_leverage,
+    "farthest": by_farthest,
+    "random": at_random,
+    "variance": by_variance,
+}
+"""Environments, greatest number of points, known points, zeta, rng -> features of as many new points or fewer."""

@@ -1,0 +1,322 @@
+"""A run folder: one owner, an atomic state, and text files that only grow."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..durable import remove_leftovers, write_text
+from ..errors import MlpotError, RunFolderError, quoted
+from ..labels import claims
+from ..labels.plan import FAILED, LabellingPlan
+from ..labels.requests import LabelSource
+from ..labels.store import FILE as LABELS
+from ..labels.store import INBOX, LabelStore, speaking
+from ..processes import identity, is_alive
+from .log_format import LOG, RUN_LOG, TRAJECTORY
+from .run_environment import CONFIG, ENVIRONMENT
+
+OWNER, STATE = "owner.json", "state.json"
+FORMAT, SEAL, STATE_FORMAT = "format", "sha256", 2
+"""Keys of state.json beside those of the state, and the value of one; the other is over it too. Earlier versions wrote neither."""
+RUN_FILES = {OWNER, STATE, LABELS, INBOX}
+"""A folder with any of them is a run."""
+FIRST_FILES = {CONFIG, ENVIRONMENT, LOG, RUN_LOG, FAILED, f"{TRAJECTORY}.xyz"}
+"""A folder with nothing but these is a run that ended before its first label."""
+
+
+class RunFolder:
+    """The folder of one learning run; use as a context manager, which holds its ownership.
+
+    Parameters
+    ----------
+    path : str or Path
+    resume : bool
+        Whether it may hold a run to be continued; without, it must be new or empty.
+
+    Raises
+    ------
+    RunFolderError
+        Not empty without `resume`; not empty and no run with it; held by a living process; not writable.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False):
+        self.path = Path(path)
+        with speaking(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse(resume)
+            self._claim()
+            remove_leftovers(self.path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.release()
+
+    def _refuse(self, resume: bool) -> None:
+        present = {file.name for file in self.path.iterdir()}
+        ours = claims.read(self.path / OWNER) == identity()
+        if present and not resume and not (ours and present == {OWNER}):
+            raise RunFolderError(
+                f"{self.path}: is not empty; continue its run with --resume, or name another output.folder"
+            )
+        if resume and not present & RUN_FILES and not present <= FIRST_FILES:
+            raise RunFolderError(f"{self.path}: holds other files but no run; name another output.folder")
+
+    def _claim(self) -> None:
+        holder = claims.take(self.path / OWNER)
+        if holder is not None and holder != identity():
+            raise RunFolderError(
+                f"{self.path}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
+                f"(delete {OWNER} only if that process is gone)"
+            )
+
+    def other_run(self, what: str) -> RunFolderError:
+        """The error for a resumed run that is not the one of the folder, which has `what`."""
+        return RunFolderError(
+            f"{self.path}: its run has {what}; resume it with the configuration it was started with, or name another folder"
+        )
+
+    def release(self) -> None:
+        """Give the folder up."""
+        with speaking(self.path):
+            claims.release(self.path / OWNER)
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Replace state.json; arrays and big integers come back bit for bit.
+
+        Raises
+        ------
+        RunFolderError
+            Disk full or read-only; the last state is still there then.
+        TypeError
+            If the state holds something that would not come back as it was.
+        """
+        text = sealed(_encode(state))
+        with speaking(self.path / STATE):
+            write_text(self.path / STATE, text)
+
+    @contextmanager
+    def taking_state(self) -> Iterator[None]:
+        """Whatever goes wrong in the block because the state is not as a run writes it is RunFolderError."""
+        try:
+            yield
+        except MlpotError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            file = self.path / STATE
+            if not file.exists():
+                raise
+            raise RunFolderError(
+                f"{file}: is not as a run writes it ({type(error).__name__}: {quoted(error)}); restore it from a backup, or delete "
+                "it and --resume: the run then begins again and uses the labels that it has"
+            ) from error
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last state saved, or None when the run ended before its first.
+
+        Raises
+        ------
+        RunFolderError
+            If it is there and cannot be read.
+        """
+        return read_state(self.path)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state that `RunFolder.save_state` left in a folder, or None; see `RunFolder.load_state` for errors."""
+    file = folder / STATE
+    try:
+        with speaking(file):
+            state = _decode(unsealed(file.read_text(encoding="utf-8"))) if file.exists() else None
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise RunFolderError(
+            f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
+            "run then begins again and uses the labels that it has"
+        ) from error
+    if state is not None and not isinstance(state, dict):
+        raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and --resume")
+    return state
+
+
+def holder_of(folder: Path) -> dict | None:
+    """Host and pid of the living process that runs in a folder, or None; the folder is left as it is."""
+    owner = claims.read(folder / OWNER)
+    return owner if owner and is_alive(owner) else None
+
+
+class GrowingFile:
+    """A text file that is only appended to, and cut back to a known length when a run resumes.
+
+    Parameters
+    ----------
+    file : Path
+    length : int
+        Bytes to keep of what is there.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be written, or is shorter than `length`.
+    """
+
+    def __init__(self, file: Path, length: int = 0):
+        self._file = file
+        with speaking(file):
+            present = file.stat().st_size if file.exists() else 0
+            if present < length:
+                raise RunFolderError(
+                    f"{file}: has {present} bytes where the state says {length}; restore it from a backup"
+                )
+            self._handle = open(file, "ab")  # open for the life of the run
+            self._handle.truncate(length)
+            self._handle.seek(0, os.SEEK_END)
+
+    def append(self, text: str) -> None:
+        """Add text."""
+        with speaking(self._file):
+            self._handle.write(text.encode())
+
+    def sync(self) -> int:
+        """Put everything on the disk; the length in bytes."""
+        with speaking(self._file):
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+            return self._handle.tell()
+
+    def close(self) -> None:
+        """Finish."""
+        try:
+            self.sync()
+        finally:
+            with speaking(self._file):
+                self._handle.close()
+
+
+class Slate:
+    """Numbers noted so that they survive the end of this process, though not that of the machine.
+
+    Parameters
+    ----------
+    file : Path
+
+    Raises
+    ------
+    RunFolderError
+        In any method, if it cannot be written.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+        with speaking(file):
+            self._handle = open(file, "a+b", buffering=0)  # open for the life of the run
+            self._handle.seek(0)
+            lines = self._handle.read().split(b"\n")[:-1]
+        self.numbers = [int(line) for line in lines if line.removeprefix(b"-").isdigit()]
+
+    def begin(self) -> None:
+        """Wipe everything out."""
+        with speaking(self._file):
+            self._handle.truncate(0)
+
+    def add(self, number: int) -> None:
+        """Note one more."""
+        with speaking(self._file):
+            self._handle.write(b"%d\n" % number)
+
+    def close(self) -> None:
+        """Finish."""
+        with speaking(self._file):
+            self._handle.close()
+
+
+def sealed(state: dict[str, Any]) -> str:
+    """A state as text, with the sha256 of it: a number that has changed by itself, or by hand, is noticed."""
+    state = {FORMAT: STATE_FORMAT, **state}
+    return json.dumps({**state, SEAL: _digest(state)})
+
+
+def unsealed(text: str) -> Any:
+    """What `sealed` has made text of; a state of an earlier version has no seal, and is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        If the text is no JSON, or the seal is not that of the rest.
+    """
+    state = json.loads(text)
+    if not isinstance(state, dict) or not {FORMAT, SEAL} & set(state):
+        return state
+    if state.pop(SEAL, None) != _digest(state):
+        raise ValueError(f"something in it has changed since it was written ({SEAL} is of other content)")
+    if (found := state.pop(FORMAT, None)) != STATE_FORMAT:
+        raise ValueError(f"its format is {quoted(found)}, this version of mlpot knows {STATE_FORMAT}")
+    return state
+
+
+def _digest(state: dict[str, Any]) -> str:
+    """Of the values, however they are spelt."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, dict):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise TypeError(f"the keys of a state must be strings, not {wrong[0]!r}")
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError(f"an array of {value.dtype} cannot be part of a state")
+        raw = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"__array__": raw, "dtype": value.dtype.str, "shape": list(value.shape)}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict) and "__array__" in value:
+        raw = base64.b64decode(value["__array__"], validate=True)
+        return np.frombuffer(raw, value["dtype"]).reshape(value["shape"]).copy()
+    if isinstance(value, dict):
+        return {key: _decode(item) for key, item in value.items()}
+    return [_decode(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iterator[tuple[RunFolder, LabelSource]]:
+    """A run folder that is held, and its labels, until the end of the block; then labels under way are ended.
+
+    Raises
+    ------
+    ConfigError
+        If the plan cannot work; nothing has been written then, unless it is the cluster that is missing.
+    RunFolderError
+        If the folder cannot be used.
+    """
+    with ExitStack() as stack:
+        executor: Executor = plan.local_executor(Path(folder))
+        stack.callback(executor.shutdown, cancel_futures=True)
+        # a wrong name or parameter is an error now, not at the first label
+        executor.submit(plan.check).result()
+        run_folder = stack.enter_context(RunFolder(folder, resume))
+        if plan.executor != "local":
+            executor.shutdown()
+            executor = plan.cluster_executor(run_folder.path)
+            stack.callback(executor.shutdown, cancel_futures=True)
+        store = LabelStore(run_folder.path)
+        yield run_folder, LabelSource(plan.labeller, store, executor, plan.tries, fallback=plan.fallback_labeller)

@@ -1,0 +1,157 @@
+"""The compiled model: the numbers of a `SparseGP` at a fraction of its cost; every simulation runs on it.
+
+Pair potentials become splines, features shed what the energy does not see, the sum over sparse points collapses where
+that is cheaper (`compiled_soap`), all within a tolerance that the caller states. The uncertainty of energies is that of the
+formulas, of forces to some percent (`spread`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from ..neighbours import Pairs, find_pairs
+from ..structures import volume_of
+from ..terms.baseline import Baseline
+from ..terms.protocol import CompiledTerm
+from ..uncertainty.evaluators import Spread, make_spread
+from ..uncertainty.variances import Members
+from .lone_atoms import lone_energies
+from .prediction import Prediction, make_prediction
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model that predicts as its `source` does, only faster; made by `SparseGP.compile`.
+
+    Parameters
+    ----------
+    source : SparseGP
+    terms : tuple of CompiledTerm
+        In the order of the source's terms.
+    tolerance : float
+        Largest change of an atom's energy, eV.
+    precision : str
+        "float64", or "float32" for the products of features and sparse points.
+    """
+
+    source: SparseGP
+    terms: tuple[CompiledTerm, ...]
+    tolerance: float
+    precision: str
+
+    def __repr__(self) -> str:
+        return f"CompiledModel({self.source!r}, tolerance {self.tolerance:g} eV, {self.precision})"
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance at which atoms interact, A."""
+        return self.source.cutoff
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Sorted atomic numbers the model knows."""
+        return self.source.species
+
+    @property
+    def n_sparse(self) -> int:
+        return self.source.n_sparse
+
+    def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
+        """Energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
+        model = self.covering(atoms.numbers)
+        return model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty)
+
+    def covering(self, numbers: np.ndarray) -> CompiledModel:
+        """The model for atoms (n_atoms,) of these elements, as compiled as this one; see `SparseGP.covering`."""
+        source = self.source.covering(numbers)
+        if source is self.source:
+            return self
+        if source.species not in self._extended:
+            self._extended[source.species] = source.compile(self.tolerance, self.precision)
+        return self._extended[source.species]
+
+    @cached_property
+    def _extended(self) -> dict[tuple[int, ...], CompiledModel]:
+        return {}
+
+    def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
+        """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
+        if not uncertainty:
+            return make_prediction(pairs, volume, *self._energies(pairs))
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
+        return make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration)
+
+    def virials(self, pairs: Pairs) -> np.ndarray:
+        """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV: what ASE's `stresses` are made of."""
+        return pairs.virials(self._energies(pairs)[1])
+
+    def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        self._add_terms(self.source.as_known(pairs), energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
+        return energies, gradients
+
+    def _add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        for term in self.terms:  # they refuse elements that the model does not know
+            term.predict(pairs, energies, pair_gradients)
+
+    @cached_property
+    def _baseline(self) -> Baseline:
+        """The source's, with what these terms add to lone atoms: exact whatever the tolerance."""
+        return replace(self.source.baseline, lone_atoms=lone_energies(self.source, self._add_terms))
+
+    def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
+        """As `predict_pairs` with uncertainty, and an ensemble of potentials that the data allow as well.
+
+        Members are draws from the posterior of the weights, moved so that their mean is the prediction, their deviations
+        scaled as calibrated deviations of forces are. Forces and virials are derivatives of the members' energies to some
+        percent of the deviations. What no data could tell through the sparse points is not in them.
+
+        Raises
+        ------
+        ConfigError
+            For an imported model, of whose data nothing is known.
+        """
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
+        self._baseline.predict(pairs, energies, gradients)
+        calibration = self.source.calibration
+        p = make_prediction(pairs, volume, energies, gradients, variances, calibration)
+        scale = calibration.force_scale
+        return p, Members(
+            p.energy + scale * deviations.energies,
+            p.forces + scale * deviations.forces,
+            p.virial + scale * deviations.virials,
+        )
+
+    @cached_property
+    def _spread(self) -> Spread:
+        source = self.source
+        rep = None if source.factor is None else source.representatives
+        return make_spread(source.terms, self.terms, source.regularisation, rep)
+
+    def of(self, source: SparseGP) -> CompiledModel:
+        """The same tables for a model that differs in its calibration only."""
+        other = replace(self, source=source)
+        if "_spread" in self.__dict__:
+            other.__dict__["_spread"] = self._spread
+        return other
+
+    def __reduce__(self) -> tuple:
+        return _compile, (self.source, self.tolerance, self.precision)
+
+
+def _compile(source: SparseGP, tolerance: float, precision: str) -> CompiledModel:
+    """Where a pickled model begins again: compiled tables hold addresses."""
+    return source.compile(tolerance, precision)

@@ -1,0 +1,163 @@
+"""Sensible terms and noises for any elements, for users who know a cutoff or not even that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ase.data import chemical_symbols, covalent_radii
+
+from ..descriptors.periodic import is_known, longest_bond
+from ..errors import ConfigError
+from .fit import NOISE_OF_LABEL, FitConfig, PairTermSettings, PresetName, SoapTermSettings, TermSettings
+
+
+@dataclass(frozen=True)
+class Density:
+    """One of the many-body terms that a preset adds up."""
+
+    n_max: int
+    l_max: int
+    n_sparse: int
+    """Sparse points per element, as long as they are not more than `n_points` in all."""
+    n_points: int
+    farther: float = 1.0
+    """Its cutoff in units of that of the preset."""
+    order: Mapping[str, float] = field(default_factory=dict)
+    """Keys of `OrderSettings` that are not at their defaults."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A point on the way from cheap to accurate."""
+
+    densities: tuple[Density, ...]
+    reach: float
+    """Cutoff in units of `longest_bond`."""
+    n_channels: int
+    """Random sums in place of elements and radial functions, where there are more than `MOST_WHOLE` elements."""
+    energy_noise: float
+    force_noise: float
+    virial_noise: float
+    zeta: float = 2.0
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "fast": Preset(
+        densities=(Density(n_max=6, l_max=4, n_sparse=300, n_points=1500),),
+        reach=2.0, n_channels=8, energy_noise=0.002, force_noise=0.03, virial_noise=0.05,
+    ),
+    "balanced": Preset(
+        densities=(Density(n_max=8, l_max=6, n_sparse=1000, n_points=3000),),
+        reach=2.2, n_channels=12, energy_noise=0.002, force_noise=0.02, virial_noise=0.05,
+    ),
+    "accurate": Preset(
+        densities=(
+            Density(
+                n_max=12, l_max=8, n_sparse=3000, n_points=6000,
+                order={"order": 3, "order_channels": 16, "order_l_max": 4, "order_weight": 0.3},
+            ),
+            Density(
+                n_max=8, l_max=6, n_sparse=2000, n_points=3000,
+                order={"order": 3, "order_channels": 16, "order_l_max": 6, "order_weight": 0.5},
+            ),
+            Density(n_max=6, l_max=4, n_sparse=1000, n_points=1500, farther=1.3),
+            Density(n_max=6, l_max=4, n_sparse=1000, n_points=1500, farther=1.6),
+        ),
+        reach=3.3, n_channels=16, energy_noise=0.0005, force_noise=0.014, virial_noise=0.05,
+    ),
+}  # fmt: skip
+"""Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md: sums of kernels
+learn more than one kernel of all invariants, and energies, of surfaces most of all, gain by densities that reach farther. Learning
+from nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
+
+MOST_WHOLE = 2
+"""Elements whose radial functions have channels of their own: the power spectrum of three is dearer than that of random sums."""
+
+
+SECOND_SHELL = 1.6
+"""A cutoff is so many longest bonds at least: second neighbours in close-packed crystals are at 1.41."""
+TAPER_START = 0.5
+"""Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
+a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
+
+
+def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
+    """Cutoff in A from the longest bond the elements can make: 4 to 5 A, and where bonds are long so much that the second
+    shell is within, up to 6.5 A. Further away there is more to learn than most data tells."""
+    bond = longest_bond(species)
+    return round(min(max(min(preset.reach * bond, 5.0), SECOND_SHELL * bond, 4.0), 6.5), 1)
+
+
+def default_cutoff_width(cutoff: float, species: Sequence[int]) -> float:
+    """Width in A of a cutoff function that begins to fall at half of the longest bond; see `TAPER_START`."""
+    return round(cutoff - min(TAPER_START * longest_bond(species), 0.75 * cutoff), 1)
+
+
+def default_atom_sigma(species: Sequence[int]) -> float:
+    """Width of the atomic Gaussians in A: 0.5 where bonds are long, 0.3 where hydrogen makes short ones."""
+    return 0.3 if min(covalent_radii[z] for z in species) < 0.5 else 0.5
+
+
+def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
+    """The same configuration with every choice that was left to a preset written out.
+
+    Raises
+    ------
+    ConfigError
+        If a table of n_sparse lacks one of the elements.
+    """
+    preset = PRESETS[config.preset or "balanced"]
+    _check_noises(config, species)
+    cutoff = config.cutoff or default_cutoff(preset, species)
+    terms = config.terms or _terms(preset, cutoff, species, config.extrapolate)
+    for term in terms:
+        if isinstance(term, SoapTermSettings):
+            for number in species:
+                term.n_sparse_of(number)
+    left_out = tuple(key for key in NOISE_OF_LABEL.values() if getattr(config, key) is None)
+    return config.model_copy(
+        update={
+            "preset": None,
+            "cutoff": None,
+            "terms": tuple(terms),
+            "energy_noise": config.energy_noise or preset.energy_noise,
+            "force_noise": config.force_noise or preset.force_noise,
+            "virial_noise": config.virial_noise or preset.virial_noise,
+            "adapt": left_out if config.adapt is None else config.adapt,
+        }
+    )
+
+
+def _check_noises(config: FitConfig, species: Sequence[int]) -> None:
+    """ConfigError where a table of force noises lacks one of the elements."""
+    for table in (config.force_noise, *(noises.force_noise for noises in config.config_type_noise.values())):
+        missing = {chemical_symbols[z] for z in species} - set(table) if isinstance(table, dict) else set()
+        if missing:
+            raise ConfigError(
+                f"force_noise = {table} has no entry for {sorted(missing)}, which occur in the data; add one"
+            )
+
+
+def _terms(preset: Preset, cutoff: float, species: Sequence[int], extrapolate: bool) -> list[TermSettings]:
+    shared = {"atom_sigma": default_atom_sigma(species), "zeta": preset.zeta, **_mixing(preset, species, extrapolate)}
+    terms: list[TermSettings] = [PairTermSettings(cutoff=cutoff, cutoff_width=default_cutoff_width(cutoff, species))]
+    for density in preset.densities:
+        reach = round(density.farther * cutoff, 1)
+        keys: dict[str, Any] = {
+            "n_max": density.n_max,
+            "l_max": density.l_max,
+            "n_sparse": min(density.n_sparse, density.n_points // len(species)),
+            "cutoff": reach,
+            "cutoff_width": default_cutoff_width(reach, species),
+        }
+        terms.append(SoapTermSettings(**shared, **keys, **density.order))
+    return terms
+
+
+def _mixing(preset: Preset, species: Sequence[int], extrapolate: bool) -> dict[str, Any]:
+    if len(species) <= MOST_WHOLE and not extrapolate:
+        return {}
+    embedding = "periodic" if extrapolate or all(map(is_known, species)) else "random"
+    return {"mix": "both", "n_channels": preset.n_channels, "symmetric": True, "embedding": embedding}

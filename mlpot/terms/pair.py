@@ -1,0 +1,284 @@
+"""Two-body term of a model: GAP's distance_2b, a squared-exponential kernel in the distance times a cutoff function.
+
+The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
+energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP x = r
+and a = 1. A term that knows where atoms touch may resolve short distances better than long ones (`bent`), and its prior grows there
+as repulsion does (`short_range_growth`), so that a model is unsure of distances shorter than any in its data. Its sparse points are
+then coordinates x_s, and what they stand for is u / (f_c a) there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..descriptors.density import species_indices
+from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
+from ..neighbours import Pairs, find_pairs
+from ..structures import LabelledStructure
+from .kernels import bent, expanded, short_range_growth, squared_exponential
+from .pair_compiled import CompiledPairTerm, compile_pair_term
+from .pair_curves import InstanceCurves
+
+MARGIN = 0.8
+"""Sparse radii reach down to this part of the shortest distance in the data: nearer than that the potential is not certain."""
+VARIANCE_CHUNK = 2**20
+"""Mutual covariances of neighbours that are held at a time: those of 256 atoms with 64 of them."""
+
+
+def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
+    return [(a, b) for k, a in enumerate(species) for b in species[k:]]
+
+
+@dataclass(frozen=True)
+class PairTerm:
+    """Pair potentials with a Gaussian-process prior.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff, cutoff_width, length_scale : float
+        A.
+    energy_scales : tuple of float
+        Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
+    sparse_radii : tuple of (n_sparse,) arrays
+        One per entry of `species_pairs(species)`, A: coordinates x where there are contacts.
+    contacts : tuple of float
+        Distances c, A, at which the atoms of every pair of elements touch; empty: x = r, a = 1.
+    repulsion_length : float
+        Of a(r), A; 0: a = 1.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    cutoff_width: float
+    length_scale: float
+    energy_scales: tuple[float, ...]
+    sparse_radii: tuple[np.ndarray, ...]
+    contacts: tuple[float, ...] = ()
+    repulsion_length: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(len(radii) for radii in self.sparse_radii)
+
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        begins = np.cumsum([0, *map(len, self.sparse_radii)])
+        kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
+        return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
+
+    def contact(self, kind: int) -> float:
+        """c of a pair of elements, an index into `species_pairs`, A; 0: a = 1."""
+        return self.contacts[kind] if self.contacts else 0.0
+
+    def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float, float]]:
+        """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale, contact) of every pair of elements
+        present."""
+        kinds = self.pair_kinds(pairs)
+        begin = 0
+        for kind, radii in enumerate(self.sparse_radii):
+            columns = slice(begin, begin + len(radii))
+            begin += len(radii)
+            members = np.flatnonzero(kinds == kind)
+            if len(members) and len(radii):
+                yield columns, members, radii, self.energy_scales[kind], self.contact(kind)
+
+    def pair_kinds(self, pairs: Pairs) -> np.ndarray:
+        """Index into `species_pairs` (n_pairs,), -1 beyond the cutoff."""
+        index = species_indices(pairs.numbers, self.species)
+        n = len(self.species)
+        lookup = np.zeros((n, n), int)
+        lookup[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)
+        lookup = np.maximum(lookup, lookup.T)
+        return np.where(pairs.distances < self.cutoff, lookup[index[pairs.i], index[pairs.j]], -1)
+
+    def covariance(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
+        step, slope, _ = self.envelope(distances, contact)
+        bare, along = self._bare(distances, radii, energy_scale, contact)
+        return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
+
+    def _bare(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariances (n, m) without f_c(r) a(r), eV^2, and the slopes of their logarithms in r (n, m), 1/A."""
+        x, stretch, _ = bent(distances, contact)
+        values = self.between_coordinates(x, radii, energy_scale)
+        return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
+
+    def bare_covariances(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+    ) -> np.ndarray:
+        """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
+        values, along = self._bare(distances, radii, energy_scale, contact)
+        _, stretch, bend = (part[:, None] for part in bent(distances, contact))
+        curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
+        return np.array([values, values * along, values * curvature])
+
+    def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
+        """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""
+        known = squared_exponential(first, radii, energy_scale, self.length_scale)
+        return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
+
+    def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
+        """f_c(r) a(r) with its first two derivatives, (3, n)."""
+        growth = short_range_growth(distances, contact if self.repulsion_length else 0.0, self.repulsion_length)
+        return times_cutoff(growth, cosine_cutoff(distances, self.cutoff, self.cutoff_width))
+
+    @property
+    def points(self) -> tuple[np.ndarray, ...]:
+        """Sparse radii (n_sparse,) of each pair of elements."""
+        return self.sparse_radii
+
+    def with_points(self, points: tuple[np.ndarray, ...]) -> PairTerm:
+        """The same term with other sparse radii."""
+        return replace(self, sparse_radii=points)
+
+    def new_radii(self, structures: Iterable[LabelledStructure], n_sparse: int) -> list[np.ndarray]:
+        """Sparse radii (n,) in A that each pair of elements lacks for the distances in structures; see `radii_down_to`."""
+        shortest = np.full(len(self.sparse_radii), np.inf)
+        for structure in structures:
+            pairs = find_pairs(structure.atoms, self.cutoff)
+            kinds = self.pair_kinds(pairs)
+            np.minimum.at(shortest, kinds[kinds >= 0], MARGIN * pairs.distances[kinds >= 0])
+        new = []
+        for kind, (nearest, known) in enumerate(zip(shortest, self.sparse_radii, strict=True)):
+            if not np.isfinite(nearest):
+                new.append(np.empty(0))
+                continue
+            first, last = bent(np.array([nearest, self.cutoff]), self.contact(kind))[0]
+            new.append(radii_down_to(float(first), known, float(last), n_sparse))
+        return new
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
+        known = self.between_coordinates(first, second, 1.0)
+        if self.contacts:
+            return known
+        return known * cosine_cutoff(first, self.cutoff, self.cutoff_width)[0][:, None]
+
+    def prior(self) -> list[np.ndarray]:
+        """Blocks of K_mm, eV^2."""
+        blocks = zip(self.energy_scales, self.sparse_radii, strict=True)
+        return [scale**2 * self.between(radii, radii) for scale, radii in blocks if len(radii)]
+
+    def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
+        """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale, contact)
+            energy[columns] += 0.5 * values.sum(axis=0)
+            if forces is None and virial is None:
+                continue
+            gradients = np.zeros((pairs.n_pairs, 3, len(radii)))
+            directions = pairs.vectors[members] / pairs.distances[members, None]
+            gradients[members] = 0.5 * directions[:, :, None] * slopes[:, None, :]
+            if forces is not None:
+                forces[:, columns] += pairs.forces(gradients).reshape(-1, len(radii))
+            if virial is not None:
+                virial[:, columns] += pairs.virial(gradients).reshape(9, len(radii))
+
+    def covariances(self, pairs: Pairs) -> np.ndarray:
+        """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
+        out = np.zeros((pairs.n_atoms, self.n_sparse))
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values = 0.5 * self.covariance(pairs.distances[members], radii, scale, contact)[0]
+            out[:, columns] = sum_by_centre(values, pairs.i[members], pairs.n_atoms)
+        return out
+
+    def variances(self, pairs: Pairs) -> np.ndarray:
+        """Prior variances (n_atoms,) of the local energies, eV^2: a double sum over the neighbours of each atom."""
+        out = np.zeros(pairs.n_atoms)
+        for _, members, _, scale, contact in self._blocks(pairs):
+            centres = pairs.i[members]
+            begins = np.searchsorted(centres, np.arange(pairs.n_atoms + 1))
+            # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
+            table = np.full((pairs.n_atoms, int(np.diff(begins).max())), self.cutoff)
+            table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
+            chunk = max(VARIANCE_CHUNK // table.shape[1] ** 2, 1)
+            for begin in range(0, pairs.n_atoms, chunk):
+                part = slice(begin, begin + chunk)
+                out[part] += 0.25 * scale**2 * self._double_sums(table[part], contact)
+        return out
+
+    def _double_sums(self, distances: np.ndarray, contact: float) -> np.ndarray:
+        """Sums of Cov(u(r), u(r')) for an energy scale of 1 eV over all pairs of distances in each row (n, m)."""
+        steps = self.envelope(distances.ravel(), contact)[0].reshape(distances.shape)
+        x = bent(distances.ravel(), contact)[0].reshape(distances.shape)
+        apart = (x[:, :, None] - x[:, None, :]) / self.length_scale
+        return np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
+
+    def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
+        for columns, members, radii, scale, contact in self._blocks(pairs):
+            values, slopes = self.covariance(pairs.distances[members], radii, scale, contact)
+            energies += sum_by_centre(0.5 * (values @ weights[columns]), pairs.i[members], pairs.n_atoms)
+            along = 0.5 * (slopes @ weights[columns]) / pairs.distances[members]
+            pair_gradients[members] += along[:, None] * pairs.vectors[members]
+
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2: QUIP's
+        local_gap_variance of distance_2b; see `InstanceCurves`. `regularisation` in eV."""
+        present = [kind for kind, radii in enumerate(self.sparse_radii) if len(radii)]
+        column = np.full(len(self.sparse_radii) + 1, -1)
+        column[present] = np.arange(len(present))
+        columns = column[self.pair_kinds(pairs)]  # beyond the cutoff: the last entry
+        members = np.flatnonzero(columns >= 0)
+        if not len(members):
+            return np.zeros(pairs.n_atoms)
+        curves = InstanceCurves(self, regularisation).evaluate(pairs.distances[members])[0, :, :, 0]
+        return sum_by_centre(curves[np.arange(len(members)), columns[members]], pairs.i[members], pairs.n_atoms)
+
+    def compile(
+        self, weights: np.ndarray, tolerance: float = 1e-8, regularisation: float | None = None
+    ) -> CompiledPairTerm:
+        """The term with fixed weights, as tables.
+
+        Parameters
+        ----------
+        weights : (n_sparse,) array
+            Of the sparse radii, in their order; 1/eV.
+        tolerance : float
+            Error of a local energy in eV; rounding errors of the weights' sum bound it from below.
+        regularisation : float, optional
+            In eV: variances become those of `instance_variances` instead of the prior's.
+
+        Raises
+        ------
+        ConfigError
+            If length_scale or cutoff_width are too short for a table.
+        """
+        return compile_pair_term(self, weights, tolerance, regularisation)
+
+
+def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: int) -> np.ndarray:
+    """New sparse radii (n,) in A, so that together with the known ones they reach down to a distance.
+
+    The first are equally spaced up to the cutoff, later ones continue them downwards.
+    """
+    if len(known) and shortest >= known.min():
+        return np.empty(0)
+    if not len(known):
+        # at the cutoff itself the covariance vanishes and a sparse radius would be void
+        return np.linspace(shortest, cutoff, n_sparse, endpoint=False)
+    spacing = (cutoff - known.min()) / len(known)
+    more = known.min() - spacing * np.arange(1, np.ceil((known.min() - shortest) / spacing) + 1)
+    return np.where(more > 0, more, shortest)
+
+
+def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:
+    """Sums (n_atoms, ...) of rows whose centres are sorted; zero for an atom without any."""
+    out = np.zeros((n_atoms, *values.shape[1:]))
+    if len(values):
+        present, begin = np.unique(centres, return_index=True)
+        out[present] = np.add.reduceat(values, begin, axis=0)
+    return out

@@ -1,0 +1,248 @@
+"""The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
+
+Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel, k(r, r') = phi(r) .
+phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: a
+double sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r)
+then errs by at most e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._ext.pair_sums import LANES, PairSums
+from ..descriptors.density import species_indices
+from ..descriptors.radial_table import RadialTable, tabulate
+from ..errors import ConfigError
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .kernels import bend_of, bent
+from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
+
+if TYPE_CHECKING:
+    from .pair import PairTerm
+
+FEATURE_TOLERANCE = 1e-10
+"""Error of the features' table, relative to the largest feature."""
+INSTANCE_TOLERANCE = 1e-6
+"""Error of a bond's variance, relative to the smallest it can be far from the cutoff: the regularisation squared."""
+BEYOND = 1.0
+"""A, of coordinates: how far the features' table reaches beyond them."""
+CROWD = 32
+"""Neighbours whose errors may add up in an atom's energy."""
+EPSILON = float(np.finfo(float).eps)
+KINK_NUDGE = 1e-12
+"""How far from the kink of the cutoff function, relative to the cutoff, `tabulate` looks at either side of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPairTerm:
+    """Tables of a two-body term; made by `PairTerm.compile`.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff : float
+        A.
+    energy_scales : tuple of float
+        eV, of every pair of elements, in the order of `species_pairs(species)`.
+    n_sparse_of : tuple of int
+        Sparse radii of every pair of elements, in the order of `species_pairs(species)`.
+    potential : RadialTable
+        u(r) / 2 in eV of every pair of elements that has sparse radii.
+    instances : RadialTable or None
+        Variance of a bond, eV^2, of the same; None: variances are those of the prior.
+    features : RadialTable
+        phi_m(r), of energy scale 1; where there are contacts phi_m(x), without f_c(r) a(r).
+    sparse_features : (n_sparse, rank) array
+        phi_m(r_s).
+    cutoff_width : float
+        A.
+    contacts : tuple of float
+    repulsion_length : float
+        As of `PairTerm`.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    energy_scales: tuple[float, ...]
+    n_sparse_of: tuple[int, ...]
+    potential: RadialTable
+    instances: RadialTable | None
+    features: RadialTable
+    sparse_features: np.ndarray
+    cutoff_width: float
+    contacts: tuple[float, ...] = ()
+    repulsion_length: float = 0.0
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(self.n_sparse_of)
+
+    def predict(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray | None = None,
+        variances: np.ndarray | None = None,
+    ) -> None:
+        """Add the term to what is given; pairs beyond the cutoff are passed over.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Neighbours up to the cutoff or farther.
+        energies : (n_atoms,) array
+            Local energies in eV, added to.
+        pair_gradients : (n_pairs, 3) array
+            dE/dvectors in eV/A, added to.
+        covariances : (n_atoms, n_sparse) array, optional
+            Covariances of the local energies with the sparse points in eV^2, written; its columns must lie side by side.
+        variances : (n_atoms,) array, optional
+            Variances in eV^2, added to: of the local energies' prior, or sums over an atom's bonds if the term was
+            compiled with a regularisation (see `PairTerm.instance_variances`).
+
+        Raises
+        ------
+        UnknownSpeciesError
+            For an element that is not in `species`.
+        """
+        species = species_indices(pairs.numbers, self.species)
+        if self.n_sparse:
+            self._core.add(
+                species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances,
+                energies, pair_gradients, covariances, variances, n_threads(),
+            )  # fmt: skip
+
+    @cached_property
+    def _core(self) -> PairSums:
+        present = [n for n in self.n_sparse_of if n]
+        rank = -(-self.sparse_features.shape[1] // LANES) * LANES
+        features = _padded(0.5 * self.features.knots[:, :, 0, :], rank)
+        variances = np.array([s**2 for s, n in zip(self.energy_scales, self.n_sparse_of, strict=True) if n])
+        first = np.concatenate([[0], np.cumsum(present)])
+        maps = [
+            _padded(variance * part.T, -(-len(part) // LANES) * LANES)
+            for variance, part in zip(variances, np.split(self.sparse_features, first[1:-1]), strict=True)
+        ]
+        maps = [np.concatenate([part, np.zeros((rank - len(part), part.shape[1]))]) for part in maps]
+        return PairSums(
+            cutoff=self.cutoff,
+            kind=kinds_of(self.species, self.n_sparse_of),
+            potential_grid=self.potential.grid,
+            potential=_curves(self.potential),
+            instance_grid=None if self.instances is None else self.instances.grid,
+            instance=None if self.instances is None else _curves(self.instances),
+            feature_grid=self.features.grid,
+            features=features,
+            variance=variances,
+            first=first.astype(np.int32),
+            map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
+            maps=np.concatenate([part.ravel() for part in maps]),
+            cutoff_width=self.cutoff_width,
+            contact=self._touching,
+        )
+
+    @property
+    def _touching(self) -> np.ndarray | None:
+        """What the core needs of x(r) and a(r) for every pair of elements that has sparse radii."""
+        if not self.contacts:
+            return None
+        length = self.repulsion_length
+        return np.array(
+            [
+                (*bend_of(c), c / (2 * length), 1 / (2 * c * length)) if length else (*bend_of(c), -np.inf, 0.0)
+                for c, n in zip(self.contacts, self.n_sparse_of, strict=True) if n
+            ]
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+
+
+def kinds_of(species: Sequence[int], n_sparse_of: Sequence[int]) -> np.ndarray:
+    """Table of each pair of elements (n_species, n_species); -1 where there are no sparse radii."""
+    n = len(species)
+    filled = np.array(n_sparse_of) > 0
+    kinds = np.full((n, n), -1, np.int32)
+    kinds[np.triu_indices(n)] = np.where(filled, np.cumsum(filled) - 1, -1)
+    return np.maximum(kinds, kinds.T)
+
+
+def compile_pair_term(
+    term: PairTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
+) -> CompiledPairTerm:
+    """See `PairTerm.compile`."""
+    ends = term.cutoff, term.cutoff_width
+    if term.contacts:  # features of coordinates, constant ones where f_c is 1
+        ends = max(float(bent(np.array([term.cutoff]), c)[0, 0]) for c in term.contacts) + BEYOND, BEYOND
+    table, basis = _kernel_table(*ends, term.length_scale), KernelFeatures(*ends, term.length_scale)
+    at_radii = basis.evaluate(np.concatenate(term.sparse_radii))[0, :, :, 0]
+    instances = None
+    if regularisation is not None and term.n_sparse:
+        instances = _tabulated_within(InstanceCurves(term, regularisation), INSTANCE_TOLERANCE * regularisation**2)
+    return CompiledPairTerm(
+        species=term.species,
+        cutoff=term.cutoff,
+        energy_scales=term.energy_scales,
+        n_sparse_of=tuple(len(radii) for radii in term.sparse_radii),
+        potential=_potential_table(PotentialCurves(term, np.asarray(weights, float)), tolerance),
+        instances=instances,
+        features=table,
+        sparse_features=at_radii,
+        cutoff_width=term.cutoff_width,
+        contacts=term.contacts,
+        repulsion_length=term.repulsion_length,
+    )
+
+
+def _potential_table(curves: PotentialCurves, tolerance: float) -> RadialTable:
+    if not np.any(curves.weights):
+        return RadialTable(0.0, curves.cutoff, 0, np.zeros((3, 3, 1, curves.n_max)))
+    return _tabulated_within(curves, tolerance / CROWD)
+
+
+def _tabulated_within(curves: PotentialCurves | InstanceCurves, allowed: float) -> RadialTable:
+    """Table with an error below `allowed` (in the curves' unit), or what rounding permits: errors of the sums and of
+    the distances, and that of the distance from the kink at which its two sides are evaluated."""
+    everywhere = np.linspace(0.01, curves.cutoff, 400)
+    values, slopes, _ = np.abs(curves.evaluate(everywhere)).max(axis=(1, 2, 3))
+    at_kink = np.abs(curves.evaluate(np.array([curves.cutoff - curves.cutoff_width]))[1]).max()
+    rounding = 16 * EPSILON * (curves.summands(everywhere) + slopes * curves.cutoff)
+    rounding += 2 * KINK_NUDGE * curves.cutoff * at_kink
+    return _tabulated(curves, max(allowed, rounding) / values, curves.term.length_scale)
+
+
+@lru_cache(maxsize=8)
+def _kernel_table(cutoff: float, cutoff_width: float, length_scale: float) -> RadialTable:
+    """Features do not depend on what was learnt: one table serves every refit."""
+    return _tabulated(KernelFeatures(cutoff, cutoff_width, length_scale), FEATURE_TOLERANCE, length_scale)
+
+
+def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable:
+    try:
+        return tabulate(basis, tolerance)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a pair term with length_scale = {length_scale} A, cutoff_width = {basis.cutoff_width} A is too sharp to "
+            "tabulate; raise them"
+        ) from error
+
+
+def _curves(table: RadialTable) -> np.ndarray:
+    """Knots (n_functions, n_knots, 3)."""
+    return np.ascontiguousarray(np.transpose(table.knots[:, :, 0, :], (2, 0, 1)))
+
+
+def _padded(array: np.ndarray, n_columns: int) -> np.ndarray:
+    """The array with zeros up to `n_columns` in its last direction."""
+    padded = np.zeros((*array.shape[:-1], n_columns))
+    padded[..., : array.shape[-1]] = array
+    return padded

@@ -1,0 +1,189 @@
+"""Functions of the distance that a compiled two-body term tabulates, each with its first two derivatives.
+
+Every class satisfies what `radial_table.tabulate` asks of a basis: n_max functions with l_max = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
+
+if TYPE_CHECKING:
+    from .pair import PairTerm
+
+FEATURE_ERROR = 1e-13
+"""Largest error of the kernel at equal distances, relative to energy_scale^2, from features left out."""
+REACH = 8.0
+"""Where exp(-x^2 / 2) counts as zero: 1e-14."""
+
+
+@dataclass(frozen=True)
+class TermCurves:
+    """Functions of the distance that belong to a term and end where it ends."""
+
+    term: PairTerm
+
+    l_max = 0
+
+    @property
+    def cutoff(self) -> float:
+        return self.term.cutoff
+
+    @property
+    def cutoff_width(self) -> float:
+        return self.term.cutoff_width
+
+
+@dataclass(frozen=True)
+class PotentialCurves(TermCurves):
+    """u(r) / 2 in eV of every pair of elements that has sparse radii."""
+
+    weights: np.ndarray
+
+    @property
+    def n_max(self) -> int:
+        return len(self._columns)
+
+    @cached_property
+    def _columns(self) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+        """Sparse radii, weights, energy scale and contact of each pair of elements."""
+        ends = np.cumsum([len(radii) for radii in self.term.sparse_radii])
+        parts = np.split(self.weights, ends[:-1])
+        columns = zip(self.term.sparse_radii, parts, self.term.energy_scales, strict=True)
+        return [(*of, self.term.contact(kind)) for kind, of in enumerate(columns) if len(of[0])]
+
+    def evaluate(self, distances: np.ndarray) -> np.ndarray:
+        """Values, slopes, curvatures (3, n, n_max, 1)."""
+        curves = [
+            times_cutoff(
+                0.5 * (self.term.bare_covariances(distances, radii, scale, contact) @ part),
+                self.term.envelope(distances, contact),
+            )
+            for radii, part, scale, contact in self._columns
+        ]
+        return np.stack(curves, axis=2)[..., None]
+
+    def summands(self, distances: np.ndarray) -> float:
+        """Largest sum of the sizes of the terms of u / 2: what its rounding errors are relative to."""
+        terms = [
+            self.term.envelope(distances, contact)[0]
+            * (np.abs(self.term.bare_covariances(distances, radii, scale, contact)[0]) @ np.abs(part))
+            for radii, part, scale, contact in self._columns
+        ]
+        return 0.5 * float(np.max(terms))
+
+
+@dataclass(frozen=True)
+class InstanceCurves(TermCurves):
+    """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, as QUIP's
+    local_gap_variance counts it, in eV^2; with d = energy_scale / 2 and s = regularisation in eV:
+
+        v(r) = f_c(r)^2 a(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
+
+    k_s(r) = d^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
+    """
+
+    regularisation: float
+
+    @property
+    def n_max(self) -> int:
+        return len(self._factors)
+
+    @cached_property
+    def _share(self) -> PairTerm:
+        return replace(self.term, energy_scales=tuple(0.5 * scale for scale in self.term.energy_scales))
+
+    @cached_property
+    def _factors(self) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+        """Sparse radii, the Cholesky factor of K + s^2 1, d and the contact of each pair of elements."""
+        found, noise = [], self.regularisation**2
+        for kind, (r, d) in enumerate(zip(self._share.sparse_radii, self._share.energy_scales, strict=True)):
+            if len(r):
+                factor = cholesky(d**2 * self._share.between(r, r) + noise * np.eye(len(r)), lower=True)
+                found.append((r, factor, d, self.term.contact(kind)))
+        return found
+
+    def evaluate(self, distances: np.ndarray) -> np.ndarray:
+        """Values, slopes, curvatures (3, n, n_max, 1)."""
+        curves = []
+        for radii, factor, scale, contact in self._factors:
+            f0, f1, f2 = self.term.envelope(distances, contact)
+            squared = np.array([f0**2, 2 * f0 * f1, 2 * (f1**2 + f0 * f2)])
+            curves.append(times_cutoff(self._bare(distances, radii, factor, scale, contact), squared))
+        return np.stack(curves, axis=2)[..., None]
+
+    def summands(self, distances: np.ndarray) -> float:
+        """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
+        largest = 0.0
+        for radii, factor, scale, contact in self._factors:
+            covariances = self._share.bare_covariances(distances, radii, scale, contact)[0]
+            parts = covariances * cho_solve((factor, True), covariances.T).T
+            largest = max(largest, float(np.abs(parts).sum(axis=1).max()))
+        return max(self._share.energy_scales) ** 2 + self.regularisation**2 + largest
+
+    def _bare(
+        self, distances: np.ndarray, radii: np.ndarray, factor: np.ndarray, scale: float, contact: float
+    ) -> np.ndarray:
+        covariances = self._share.bare_covariances(distances, radii, scale, contact)
+        k0, k1, k2 = (solve_triangular(factor, c.T, lower=True) for c in covariances)
+        values = scale**2 + self.regularisation**2 - np.sum(k0**2, axis=0)
+        return np.array([values, -2 * np.sum(k0 * k1, axis=0), -2 * np.sum(k1**2 + k0 * k2, axis=0)])
+
+
+@dataclass(frozen=True)
+class KernelFeatures:
+    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff, of distances
+    or of coordinates.
+
+    A Gaussian repeated with a period that its copies do not notice is a Fourier series with positive coefficients,
+    so cosines and sines are exact features. A rotation to their principal axes keeps all products and leaves as few
+    functions as the kernel has degrees of freedom below the cutoff.
+    """
+
+    cutoff: float
+    cutoff_width: float
+    length_scale: float
+
+    l_max = 0
+
+    @property
+    def n_max(self) -> int:
+        return self._axes.shape[1]
+
+    @cached_property
+    def _waves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wave numbers in 1/A and amplitudes."""
+        period = self.cutoff + REACH * self.length_scale
+        n_waves = int(np.ceil(REACH * period / (2 * np.pi * self.length_scale)))
+        waves = 2 * np.pi / period * np.arange(n_waves + 1)
+        strength = np.sqrt(2 * np.pi) * self.length_scale / period * np.exp(-0.5 * (waves * self.length_scale) ** 2)
+        strength[1:] *= 2
+        return waves, np.sqrt(strength)
+
+    @cached_property
+    def _axes(self) -> np.ndarray:
+        """Principal axes (n_series, n_max) of the series between 0 and the cutoff."""
+        places = np.linspace(0, self.cutoff, 64 + int(8 * self.cutoff / self.length_scale))
+        series = self._series(places)[0]
+        axes = np.linalg.svd(series, full_matrices=False)[2].T
+        left_out = np.cumsum(((series @ axes) ** 2)[:, ::-1], axis=1).max(axis=0)[::-1]
+        return axes[:, left_out > FEATURE_ERROR]
+
+    def _series(self, distances: np.ndarray) -> np.ndarray:
+        """Cosines and sines with their derivatives, (3, n, n_series)."""
+        waves, amplitudes = self._waves
+        phase = np.multiply.outer(distances, waves)
+        cosines, sines = amplitudes * np.cos(phase), amplitudes * np.sin(phase)
+        both = [[cosines, sines], [-waves * sines, waves * cosines], [-(waves**2) * cosines, -(waves**2) * sines]]
+        return np.array([np.concatenate(pair, axis=1) for pair in both])
+
+    def evaluate(self, distances: np.ndarray) -> np.ndarray:
+        """Values, slopes, curvatures (3, n, n_max, 1)."""
+        step = cosine_cutoff(distances, self.cutoff, self.cutoff_width)
+        return times_cutoff((self._series(distances) @ self._axes)[..., None], step)

@@ -1,0 +1,67 @@
+"""What the core needs of an ensemble of weights in a pair term: tables of the members' slopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._ext.pair_sums import add_member_gradients
+from ..descriptors.density import species_indices
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .pair_compiled import kinds_of
+
+if TYPE_CHECKING:
+    from .pair import PairTerm
+
+N_KNOTS = 1024
+"""Linear between them: an error of (cutoff / N_KNOTS / length_scale)^2 / 8 relative to the slopes, some 1e-5."""
+SHORTEST = 0.2
+"""A: nearer than this the slope over the distance is held; no atoms meet there."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairMembers:
+    """Tables of an ensemble of pair potentials.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff : float
+        A.
+    kind : (n_species, n_species) int32 array
+        Table of each pair of elements, -1 where there is none.
+    along : (n_kinds, N_KNOTS + 1, N_MEMBERS) float32 array
+        u'(r) / (2 r), eV/A^2, at equal distances up to the cutoff; the last one twice.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    kind: np.ndarray
+    along: np.ndarray
+
+    def add_gradients(self, pairs: Pairs, pair_gradients: np.ndarray) -> None:
+        """Add dE/dvectors (n_pairs, 3, N_MEMBERS) of every member in single precision, eV/A."""
+        species = species_indices(pairs.numbers, self.species)
+        add_member_gradients(
+            self.kind, self.cutoff, self.along, species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances,
+            pair_gradients, n_threads(),
+        )  # fmt: skip
+
+
+def pair_members(term: PairTerm, weights: np.ndarray) -> PairMembers:
+    """Tables of a pair term with weights (n_sparse, N_MEMBERS) of an ensemble, 1/eV."""
+    radii = np.maximum(np.linspace(0.0, term.cutoff, N_KNOTS), SHORTEST)
+    radii = np.append(radii, term.cutoff)
+    tables, begin = [], 0
+    for kind, (points, scale) in enumerate(zip(term.sparse_radii, term.energy_scales, strict=True)):
+        own = weights[begin : begin + len(points)]
+        begin += len(points)
+        if len(points):
+            slopes = term.covariance(radii, points, scale, term.contact(kind))[1] @ own
+            tables.append(0.5 * slopes / radii[:, None])
+    along = np.array(tables, np.float32).reshape(len(tables), N_KNOTS + 1, weights.shape[1])
+    return PairMembers(term.species, term.cutoff, kinds_of(term.species, [len(r) for r in term.sparse_radii]), along)

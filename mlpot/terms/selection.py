@@ -1,0 +1,162 @@
+"""Which environments represent all others: selections from features (n_candidates, n_features), all held at once.
+
+`candidates` composes them where there are too many environments for that. Features are normalised throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from .kernels import dot_product_kernel
+from .linear_algebra import prior_factor
+
+KNOWN_JITTER = 1e-10
+"""Relative jitter on the covariance of points that were chosen before; far below any tolerance."""
+DUPLICATE = 1e-12
+"""Candidates nearer than this to the chosen ones, relative to the prior variance, would make K_mm singular."""
+RIDGE = 1e-12
+"""Relative to the trace of the Gram matrix: directions far below it carry rounding only and lend nobody leverage."""
+
+
+class Distinct:
+    """Tells the first of every group of equal environments from the others (perfect crystals repeat themselves).
+
+    What it keeps of an environment are two projections of its features on random directions, rounded to 1e-8.
+
+    Parameters
+    ----------
+    known : (n_known, n_features) array
+        Environments that count as seen before.
+    """
+
+    def __init__(self, known: np.ndarray):
+        self._directions = np.random.default_rng(0).standard_normal((known.shape[1], 2))
+        self._seen = self._fingerprints(known)
+
+    def _fingerprints(self, features: np.ndarray) -> np.ndarray:
+        """One complex number per environment; a single real one is shared by chance within some 10^5 of them."""
+        return np.round(features @ self._directions, 8).view(complex)[:, 0]
+
+    def first(self, features: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the environments that equal none before them, in this call or an earlier one."""
+        fingerprints = self._fingerprints(features)
+        mask = np.zeros(len(features), bool)
+        mask[np.unique(fingerprints, return_index=True)[1]] = True
+        mask &= ~np.isin(fingerprints, self._seen)
+        self._seen = np.concatenate([self._seen, fingerprints[mask]])
+        return mask
+
+
+def leverage_factor(gram: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of a Gram matrix X'X (n_features, n_features), whose diagonal is raised a little in place."""
+    gram.flat[:: len(gram) + 1] += RIDGE * np.trace(gram)
+    return linalg.cholesky(gram, lower=True, overwrite_a=True)
+
+
+def leverage_scores(features: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """x (X'X)^-1 x' (n,) of environments x, from the factor of X'X; `features` (n, n_features) are overwritten."""
+    half = linalg.solve_triangular(factor, features.T, lower=True, overwrite_b=True)
+    return np.einsum("fi,fi->i", half, half)
+
+
+def by_distance(features: np.ndarray, most: int, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Farthest-point sampling: indices of at most `most` candidates, none equal to another or to a known point.
+
+    Starts from the points `known` (n_known, n_features), or from a random candidate where there are none.
+    """
+    chosen: list[int] = []
+    if len(known):
+        overlap = np.max(features @ known.T, axis=1)
+    else:
+        chosen.append(int(rng.integers(len(features))))
+        overlap = features @ features[chosen[0]]
+    while len(chosen) < most:
+        farthest = int(np.argmin(overlap))
+        if overlap[farthest] >= 1.0 - DUPLICATE:
+            break
+        chosen.append(farthest)
+        np.maximum(overlap, features @ features[farthest], out=overlap)
+    return np.array(chosen, int)
+
+
+@dataclass(frozen=True)
+class ExplainedVariance:
+    """What a set of points explains of the prior variance of any environment.
+
+    Parameters
+    ----------
+    points : (n_points, n_features) array
+    factor : (n_points, n_points) array
+        Lower Cholesky factor of their kernel.
+    zeta : float
+        Exponent of the kernel.
+    """
+
+    points: np.ndarray
+    factor: np.ndarray
+    zeta: float
+
+    @classmethod
+    def by(cls, points: np.ndarray, zeta: float) -> ExplainedVariance:
+        """From nothing but the points (n_points, n_features), perhaps none."""
+        if not len(points):
+            return cls(points, np.empty((0, 0)), zeta)
+        return cls(points, prior_factor(dot_product_kernel(points, points, 1.0, zeta), KNOWN_JITTER), zeta)
+
+    def _rows(self, features: np.ndarray) -> np.ndarray:
+        """Rows (n_points, n) of which the squares sum up to the explained part of the variance."""
+        if not len(self.points):
+            return np.empty((0, len(features)))
+        covariance = dot_product_kernel(self.points, features, 1.0, self.zeta)
+        return linalg.solve_triangular(self.factor, covariance, lower=True, overwrite_b=True)
+
+    def unexplained(self, features: np.ndarray) -> np.ndarray:
+        """Part (n,) of the prior variance of environments that the points leave."""
+        rows = self._rows(features)
+        return 1.0 - np.einsum("si,si->i", rows, rows)
+
+    def choose(self, features: np.ndarray, most: int, tolerance: float) -> np.ndarray:
+        """Indices of at most `most` candidates, each the one of greatest variance that the points before it leave.
+
+        Stops when no candidate has more than `tolerance` of its prior variance left.
+        """
+        return self._greedy(features, most, tolerance)[0]
+
+    def extended(self, features: np.ndarray, most: int, tolerance: float) -> tuple[ExplainedVariance, float]:
+        """With the points that `choose` finds, and the largest part of a candidate's prior variance that is left."""
+        chosen, rows, left = self._greedy(features, most, tolerance)
+        n_known, n_points = len(self.points), len(rows)
+        factor = np.zeros((n_points, n_points))
+        factor[:n_known, :n_known] = self.factor
+        # the factorisation has met the new points among the candidates: their columns are the rows of the factor
+        factor[n_known:] = np.tril(rows[:, chosen].T, n_known)
+        return ExplainedVariance(np.concatenate([self.points, features[chosen]]), factor, self.zeta), left
+
+    def _greedy(self, features: np.ndarray, most: int, tolerance: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Pivoted Cholesky factorisation of the kernel: pivots, rows (n_points + n_chosen, n), largest residual."""
+        known = self._rows(features)
+        residual = 1.0 - np.einsum("si,si->i", known, known)
+        rank = len(known)
+        rows = np.empty((rank + max(min(most, len(features)), 0), len(features)))
+        rows[:rank] = known
+        chosen: list[int] = []
+        while rank < len(rows) and residual.max() > tolerance:
+            pivot = int(np.argmax(residual))
+            covariance = dot_product_kernel(features[pivot : pivot + 1], features, 1.0, self.zeta)[0]
+            rows[rank] = (covariance - rows[:rank, pivot] @ rows[:rank]) / np.sqrt(residual[pivot])
+            residual -= rows[rank] ** 2
+            residual[pivot] = 0.0
+            chosen.append(pivot)
+            rank += 1
+        return np.array(chosen, int), rows[:rank], float(residual.max())
+
+
+def extend_by_variance(known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float) -> np.ndarray:
+    """Indices of at most `most` candidates whose variance the `known` points (n_known, n_features) leave unexplained.
+
+    Stops when no candidate has more than `tolerance` of its prior variance left.
+    """
+    return ExplainedVariance.by(known, zeta).choose(features, most, tolerance)

@@ -1,0 +1,147 @@
+"""Three-body term of an imported model: GAP's angle_3b.
+
+The local energy of an atom of one element is the sum over unordered pairs of its neighbours of f_c(r_ij) f_c(r_ik) G(x),
+x = (r_ij + r_ik, (r_ij - r_ik)^2, r_jk); G is a Gaussian process with a squared-exponential covariance in x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from ..descriptors.density import species_indices
+from ..descriptors.radial_basis import cosine_cutoff
+from ..neighbours import Pairs
+from .linear_algebra import prior_factor
+from .three_body_compiled import CompiledThreeBodyTerm, compile_three_body
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """All triplets of a term in a structure.
+
+    Parameters
+    ----------
+    centres : (n,) int array
+        Atom in the middle.
+    first, second : (n,) int arrays
+        Its pairs.
+    coordinates : (n, 3) array
+        x, in A, A^2, A.
+    steps : (3, n) array
+        Product of the two cutoff functions and its derivatives in the two distances.
+    """
+
+    centres: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    coordinates: np.ndarray
+    steps: np.ndarray
+
+
+@dataclass(frozen=True)
+class ThreeBodyTerm:
+    """Energies of triplets with a Gaussian-process prior.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers of the model.
+    centre : int
+        Atomic number of the atom in the middle.
+    neighbours : tuple of two int
+        Atomic numbers of its two neighbours, in either order.
+    cutoff, cutoff_width : float
+        Of the distances from the centre, A.
+    length_scales : (3,) array
+        Of the coordinates: A, A^2, A.
+    energy_scale : float
+        Prior standard deviation of G, eV.
+    sparse_coordinates : (n_sparse, 3) array
+    sparse_cutoffs : (n_sparse,) array
+        Product of the two cutoff functions of each sparse triplet.
+    """
+
+    species: tuple[int, ...]
+    centre: int
+    neighbours: tuple[int, int]
+    cutoff: float
+    cutoff_width: float
+    length_scales: np.ndarray
+    energy_scale: float
+    sparse_coordinates: np.ndarray
+    sparse_cutoffs: np.ndarray
+
+    @property
+    def n_sparse(self) -> int:
+        return len(self.sparse_coordinates)
+
+    @property
+    def energy_scales(self) -> tuple[float, ...]:
+        """Its only one."""
+        return (self.energy_scale,)
+
+    def columns_of(self, number: int) -> np.ndarray:
+        """Sparse points (n,) that atoms of an element have to do with."""
+        return np.arange(self.n_sparse if number == self.centre else 0)
+
+    def covariance(self, coordinates: np.ndarray) -> np.ndarray:
+        """Cov(G(x), G(x_s) f_c f_c) (n, n_sparse) in eV^2 for coordinates (n, 3)."""
+        apart = (coordinates[:, None, :] - self.sparse_coordinates) / self.length_scales
+        return self.energy_scale**2 * np.exp(-0.5 * np.sum(apart**2, axis=2)) * self.sparse_cutoffs
+
+    def prior(self) -> list[np.ndarray]:
+        """Blocks of K_mm, eV^2."""
+        return [self.covariance(self.sparse_coordinates) * self.sparse_cutoffs[:, None]]
+
+    def triplets(self, pairs: Pairs) -> Triplets:
+        """All triplets of a structure; UnknownSpeciesError for an element that is not in `species`."""
+        species_indices(pairs.numbers, self.species)
+        near = (pairs.distances < self.cutoff) & (pairs.numbers[pairs.i] == self.centre)
+        kinds = [np.flatnonzero(near & (pairs.numbers[pairs.j] == z)) for z in self.neighbours]
+        found = [np.empty((0, 2), int)]
+        for atom in np.unique(pairs.i[near]):
+            first, second = (members[pairs.i[members] == atom] for members in kinds)
+            both = np.array(np.meshgrid(first, second, indexing="ij")).reshape(2, -1).T
+            found.append(both[both[:, 0] < both[:, 1]] if self.neighbours[0] == self.neighbours[1] else both)
+        first, second = np.concatenate(found).T
+        r, s = pairs.distances[first], pairs.distances[second]
+        apart = np.linalg.norm(pairs.vectors[second] - pairs.vectors[first], axis=1)
+        (f, f_slope, _), (g, g_slope, _) = (cosine_cutoff(d, self.cutoff, self.cutoff_width) for d in (r, s))
+        steps = np.array([f * g, f_slope * g, f * g_slope])
+        return Triplets(pairs.i[first], first, second, np.stack([r + s, (r - s) ** 2, apart], axis=1), steps)
+
+    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
+        """Variances (n_atoms,) of an atom's triplets, summed as if they were independent, eV^2: QUIP's local_gap_variance
+        of angle_3b, which counts each triplet twice; hence the factor 2 before the square of `regularisation` (eV)."""
+        t = self.triplets(pairs)
+        variance = 2 * regularisation**2
+        factor = prior_factor(self.prior()[0], variance)
+        known = solve_triangular(factor, self.covariance(t.coordinates).T, lower=True)
+        left = t.steps[0] ** 2 * (self.energy_scale**2 + variance - np.einsum("st,st->t", known, known))
+        return np.bincount(t.centres, left, minlength=pairs.n_atoms)
+
+    def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
+        t = self.triplets(pairs)
+        summands = self.covariance(t.coordinates) * weights
+        value = summands.sum(axis=1)
+        energies += np.bincount(t.centres, t.steps[0] * value, minlength=pairs.n_atoms)
+        pull = (self.sparse_coordinates - t.coordinates[:, None, :]) / self.length_scales**2
+        slope = np.einsum("ts,tsx->xt", summands, pull) * t.steps[0]
+        r, s = pairs.distances[t.first], pairs.distances[t.second]
+        along_first = (t.steps[1] * value + slope[0] + 2 * (r - s) * slope[1]) / r
+        along_second = (t.steps[2] * value + slope[0] - 2 * (r - s) * slope[1]) / s
+        u, v = pairs.vectors[t.first], pairs.vectors[t.second]
+        across = (slope[2] / t.coordinates[:, 2])[:, None] * (v - u)
+        np.add.at(pair_gradients, t.first, along_first[:, None] * u - across)
+        np.add.at(pair_gradients, t.second, along_second[:, None] * v + across)
+
+    def compile(
+        self, weights: np.ndarray, tolerance: float, regularisation: float | None = None
+    ) -> CompiledThreeBodyTerm:
+        """The term for simulations: as `predict` to `tolerance` (eV per atom), with the variances of
+        `instance_variances` where a regularisation (eV) is given."""
+        return compile_three_body(self, weights, tolerance, regularisation)

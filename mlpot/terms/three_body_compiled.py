@@ -1,0 +1,180 @@
+"""The compiled form of a three-body term: a table of the triplet energy, or its sum over the sparse points where that
+costs less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from .._ext.triplets import Triplets as Core
+from ..descriptors.density import species_indices
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .linear_algebra import inverse_lower, prior_factor
+
+if TYPE_CHECKING:
+    from .three_body import ThreeBodyTerm
+
+FEWEST_POINTS = 160
+"""A table pays from so many sparse points on: reading it costs as much as that many exponentials."""
+LARGEST_TABLE = 2**20
+"""Coefficients (8 MB); a larger table would not stay in the cache."""
+COARSEST = 4.0
+"""Knots per length scale of the first table, whose error tells how fine the next must be."""
+CROWD = 64
+"""Interpolation errors of triplets that may add up in an atom's energy; their signs are random."""
+SHORTEST = 0.8
+"""The table begins at this multiple of the shortest distance among the sparse triplets."""
+N_CHECKS = 500
+DEGREE = 5
+
+
+@dataclass(frozen=True)
+class SplineTable:
+    """Quintic tensor-product B-spline of the triplet energy.
+
+    Parameters
+    ----------
+    coefficients : (n_0, n_1, n_2 + 2) array
+        eV; the last direction is padded for the core.
+    start, step : (3,) arrays
+        First knot of the valid range, and spacing.
+    nearest : float
+        Shortest distance from the centre that it covers, A.
+    """
+
+    coefficients: np.ndarray
+    start: np.ndarray
+    step: np.ndarray
+    nearest: float
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledThreeBodyTerm:
+    """A `ThreeBodyTerm` with weights; made by `compile_three_body`.
+
+    Parameters
+    ----------
+    term : ThreeBodyTerm
+    weights : (n_sparse,) array
+    table : SplineTable or None
+        None: sparse points are summed.
+    regularisation : float or None
+        eV, of the variances.
+    """
+
+    term: ThreeBodyTerm
+    weights: np.ndarray
+    table: SplineTable | None
+    regularisation: float | None
+
+    def predict(
+        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray | None = None
+    ) -> None:
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), and variances (n_atoms,) where asked; those need
+        a regularisation."""
+        species = species_indices(pairs.numbers, self.term.species)
+        self._core.add(
+            species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances, energies, pair_gradients, variances,
+            n_threads(),
+        )  # fmt: skip
+
+    @cached_property
+    def _core(self) -> Core:
+        term = self.term
+        kinds = tuple(term.species.index(z) for z in (term.centre, *term.neighbours))
+        strengths = term.energy_scale**2 * term.sparse_cutoffs
+        options: dict = {}
+        if self.table is not None:
+            options |= {
+                "table": self.table.coefficients, "start": self.table.start, "step": self.table.step,
+                "nearest": self.table.nearest,
+            }  # fmt: skip
+        if self.regularisation is not None:
+            variance = 2 * self.regularisation**2
+            spread = inverse_lower(prior_factor(term.prior()[0], variance))
+            prior = term.energy_scale**2 + variance
+            options |= {"covariances": strengths, "spread": spread, "prior": prior}
+        return Core(
+            kinds=kinds, cutoff=term.cutoff, cutoff_width=term.cutoff_width, length_scales=term.length_scales,
+            points=term.sparse_coordinates, strengths=strengths * self.weights, **options,
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+
+
+def compile_three_body(
+    term: ThreeBodyTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
+) -> CompiledThreeBodyTerm:
+    """See `ThreeBodyTerm.compile`."""
+    weights = np.ascontiguousarray(weights, float)
+    table = _table_within(term, weights, tolerance / CROWD) if term.n_sparse >= FEWEST_POINTS else None
+    return CompiledThreeBodyTerm(term, weights, table, regularisation)
+
+
+def _table_within(term: ThreeBodyTerm, weights: np.ndarray, allowed: float) -> SplineTable | None:
+    """A table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
+    total, square, _ = term.sparse_coordinates.T
+    nearest = SHORTEST * float(np.min(total - np.sqrt(np.maximum(square, 0.0)))) / 2
+    reach = term.cutoff
+    start = np.array([2 * nearest, 0.0, 0.0])
+    end = np.array([2 * reach, (reach - nearest) ** 2, 2 * reach])
+    checks = _random_triplets(nearest, reach)
+    exact = term.covariance(checks) @ weights
+    knots = COARSEST
+    while True:
+        step = term.length_scales / knots
+        sizes = np.ceil((end - start) / step).astype(int) + DEGREE
+        if np.prod(sizes, dtype=float) > LARGEST_TABLE:
+            return None
+        coefficients = _coefficients(term, weights, start, step, sizes)
+        error = float(np.abs(_evaluate(coefficients, start, step, checks) - exact).max())
+        if error < allowed:
+            padded = np.pad(coefficients, ((0, 0), (0, 0), (0, 2)))
+            return SplineTable(np.ascontiguousarray(padded), start, step, nearest)
+        knots *= max((error / allowed) ** (1 / (DEGREE + 1)), 1.05)  # the order of the interpolation
+
+
+def _random_triplets(nearest: float, reach: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    r, s = rng.uniform(nearest, reach, (2, N_CHECKS))
+    apart = np.sqrt(r**2 + s**2 - 2 * r * s * rng.uniform(-1, 1, N_CHECKS))
+    return np.stack([r + s, (r - s) ** 2, apart], axis=1)
+
+
+def _knots(start: float, step: float, size: int) -> np.ndarray:
+    return start + step * np.arange(-DEGREE, size + 1)
+
+
+def _coefficients(
+    term: ThreeBodyTerm, weights: np.ndarray, start: np.ndarray, step: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """Interpolating coefficients: the Gaussians of a sparse triplet factorise, so each direction is solved by itself."""
+    factors = []
+    for a in range(3):
+        # as many places as coefficients: the knots, and middles of the outermost intervals
+        inner = np.arange(sizes[a] - DEGREE + 1.0)
+        places = np.sort(np.concatenate([inner, [0.5, 1.5, inner[-1] - 0.5, inner[-1] - 1.5]])) * step[a] + start[a]
+        places = np.minimum(places, start[a] + step[a] * inner[-1] * (1 - 1e-15))
+        basis = BSpline.design_matrix(places, _knots(start[a], step[a], sizes[a]), DEGREE).toarray()
+        apart = (places[:, None] - term.sparse_coordinates[:, a]) / term.length_scales[a]
+        factors.append(np.linalg.solve(basis, np.exp(-0.5 * apart**2)))
+    strengths = term.energy_scale**2 * term.sparse_cutoffs * weights
+    return np.einsum("as,bs,cs->abc", factors[0] * strengths, factors[1], factors[2], optimize=True)
+
+
+def _evaluate(coefficients: np.ndarray, start: np.ndarray, step: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Values (n,) of a table at coordinates (n, 3): the slow twin of the core's."""
+    windows, values = [], []
+    for a, size in enumerate(coefficients.shape):
+        basis = BSpline.design_matrix(where[:, a], _knots(start[a], step[a], size), DEGREE).tocsr()
+        windows.append(basis.indices.reshape(len(where), DEGREE + 1))
+        values.append(basis.data.reshape(len(where), DEGREE + 1))
+    i, j, k = windows
+    local = coefficients[i[:, :, None, None], j[:, None, :, None], k[:, None, None, :]]
+    return np.einsum("nabc,na,nb,nc->n", local, *values)

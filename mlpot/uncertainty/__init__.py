@@ -1,0 +1,1 @@
+"""How far predictions can be trusted: posterior variances, calibration, ensembles."""

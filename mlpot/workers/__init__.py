@@ -1,0 +1,1 @@
+"""Where labels are computed: local processes, Dask and batch queues."""

@@ -118,7 +118,7 @@ def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms
 
 
 def resolved_degeneracy(model: SparseGP) -> float:
-    """How far apart, as unit vectors, the features of environments are that distances and angles cannot tell apart: of the
+    """Distance, as unit vectors, between the features of environments with equal distances and angles: of the
     two of `homometric_pair` in the best of a model's density terms; 0 where none can, or where there is no such term."""
     found = [0.0]
     for term in model.terms:

@@ -18,7 +18,7 @@ SHORTEST_DISTANCE = 0.1
 DEFAULT_SKIN = 0.7
 """Verlet skin in A; 0.5 to 0.7 is best in solids and liquids alike for cutoffs from 4 to 6.5 A."""
 MOST_NEIGHBOURS = 5000
-"""Of an atom, on average: twice those of diamond within 15 A. Atoms that have more have collapsed, and their pairs would take all
+"""Most pairs per atom, on average: twice diamond's within 15 A. Atoms that have more have collapsed, and their pairs would take all
 memory before the shortest of them is looked at."""
 FARTHEST = 1e8
 """Coordinates beyond this (A) have lost the digits that a distance needs."""
@@ -132,12 +132,12 @@ class NeighbourList:
     Parameters
     ----------
     cutoff, skin : float
-        A; with skin = 0 the list is built anew each time.
+        A; with skin = 0 the list is rebuilt each time.
 
     Attributes
     ----------
     n_updates, n_builds : int
-        How often pairs were asked for, and how often the candidates had to be found anew for that.
+        How often pairs were asked for, and how often the candidates had to be searched again.
     """
 
     def __init__(self, cutoff: float, skin: float = DEFAULT_SKIN):
@@ -160,9 +160,9 @@ class NeighbourList:
         return _pairs(atoms, candidates, self.cutoff)
 
     def serves(self, atoms: Atoms) -> bool:
-        """Whether every pair nearer than the cutoff is among the candidates, so that `update` need not find them anew.
+        """Whether every pair nearer than the cutoff is among the candidates, so that `update` need not search again.
 
-        Let F take the periodic cell vectors of old to those of now, and u = positions - positions0 F. A pair
+        Let F map the old periodic cell vectors to the present ones, and u = positions - positions0 F. A pair
         whose vector was d0 now has d = d0 F + u_j - u_i, so |d| >= s |d0| - 2 max|u - c| with s the smallest
         stretch of F and any constant c. Pairs that were beyond cutoff + skin are still beyond the cutoff if
         s (cutoff + skin) - 2 max|u - c| > cutoff.
@@ -181,7 +181,7 @@ class NeighbourList:
 
 
 def complete_cell(atoms: Atoms) -> np.ndarray:
-    """Cell vectors (3, 3) in A, those of non-periodic directions replaced by unit normals to the others.
+    """Cell vectors (3, 3) in A, with non-periodic directions replaced by unit normals to the others.
 
     Raises
     ------

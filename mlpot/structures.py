@@ -124,7 +124,7 @@ def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
 
 
 def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
-    """DataError unless a label is so many finite real numbers."""
+    """DataError unless a label has the given number of finite real numbers."""
     array = np.asarray(value)
     if array.dtype.kind in "iuf" and array.size in sizes and np.all(np.isfinite(array)):
         return
@@ -141,7 +141,7 @@ def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
-    """Whether a structure is one atom alone: nothing is periodic, or its config_type says so (isolated_atom, IsolatedAtom)."""
+    """Whether a structure is one atom alone: nothing is periodic, or its config_type is isolated_atom or IsolatedAtom."""
     return len(atoms) == 1 and (not atoms.pbc.any() or is_said_isolated(atoms))
 
 

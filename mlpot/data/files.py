@@ -64,7 +64,7 @@ def read_files(files: Files) -> list[StructureFile]:
     Parameters
     ----------
     files : str, Path or sequence of them
-        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, not those of folders in it), some frames of a file
+        A file, a glob ("runs/*/OUTCAR"), a folder (its structure files, without subfolders), some frames of a file
         in ASE's way ("file.xyz@0:100:5"), or the folder of a DeePMD system, which counts as a file.
 
     Raises
@@ -118,7 +118,7 @@ def _index(name: str, text: str) -> int | slice:
 
 
 def _repeated(names: set[str]) -> set[str]:
-    """Of the files of one VASP run those that say again, with fewer digits, what another one says."""
+    """Files of one VASP run that repeat, with fewer digits, what another one holds."""
     best = next((name for name in VASP_RUN if name in names), None)
     return set(VASP_RUN) - {best}
 

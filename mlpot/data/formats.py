@@ -3,7 +3,7 @@
 VASP. In OUTCAR an ionic step ends with FREE ENERGIE OF THE ION-ELECTRON SYSTEM; steps of VASP's own potential (ML_LMLFF) say ML
 before it, and in vasprun.xml they stand outside of <calculation>, or in one without <scstep>. Electronic steps end with "aborting
 loop because EDIFF is reached", or with "EDIFF was not reached", a hard stop, or NELM iterations. pw.x with
-scf_must_converge = .false. says "convergence has been achieved" whatever has happened, so its estimated accuracy is held against the
+scf_must_converge = .false. says "convergence has been achieved" whatever has happened, so its estimated accuracy is compared with the
 threshold; CP2K says "SCF run NOT converged".
 """
 
@@ -44,7 +44,7 @@ DEEPMD = "type.raw"
 """What is in the folder of every DeePMD system."""
 
 Reader = Callable[[str, Counter], Iterator[Atoms]]
-"""Of a file and a count of steps that have no structure here."""
+"""Called with a file and the number of its steps that give no structure here."""
 
 
 def reader_of(file: str, kind: str) -> Reader | None:
@@ -268,7 +268,7 @@ def _dpdata_frames(file: str, kind: str) -> Iterator[Atoms]:
 def _frames_of(data: dict[str, Any]) -> Iterator[Atoms]:
     """From the tables of dpdata, in eV and A; a virial is -dE/dstrain."""
     if unknown := sorted(set(data["atom_names"]) - set(atomic_numbers)):
-        raise DataError(f"{unknown} are no chemical symbols; write those of its types into type_map.raw, one a line")
+        raise DataError(f"{unknown} are not chemical symbols; write the symbols of the types into type_map.raw, one per line")
     symbols = np.asarray(data["atom_names"])[data["atom_types"]]
     is_periodic = not data.get("nopbc", False)
     for k, (positions, cell) in enumerate(zip(data["coords"], data["cells"], strict=True)):

@@ -117,7 +117,7 @@ def seal(file: Path) -> None:
 
 
 def check_seal(file: Path) -> None:
-    """ValueError for a file that is not what was sealed; HDF5 files without a seal, those of older versions, pass."""
+    """ValueError where the content differs from its seal; HDF5 files of older versions have no seal and pass."""
     with open(file, "rb") as handle:
         head = handle.read(SEAL_SIZE)
     if head.startswith(SIGNATURE):

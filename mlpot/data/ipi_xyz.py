@@ -46,7 +46,7 @@ CELL = re.compile(r"CELL[(\[{](abcABC|H|GENH)[)\]}]:([-+0-9.Ee \t]*)")
 CELL_UNIT = re.compile(r"\bcell\{([^{}\s]*)\}")
 QUANTITY = re.compile(r"\b(?!cell\b)([a-z]\w*)\{([^{}\s]*)\}")
 SMALL = 1e-6
-"""Of a cell vector: rounding below the diagonal."""
+"""Rounding of cell vectors below the diagonal."""
 
 
 def is_ipi_xyz(file: str) -> bool:
@@ -102,7 +102,7 @@ def _frame(lines: Iterator[str] | IO[str], unit: str, cell_unit: str) -> Atoms:
 
 
 def _put_into(atoms: Atoms, cell: re.Match, factor: float) -> None:
-    """Give atoms their cell; those of a general one are turned with it, as i-PI does."""
+    """Give atoms their cell; a general cell is rotated to upper triangular form together with the atoms, as i-PI does."""
     kind, numbers = cell[1], numbers_of(cell[2].split(), 6 if cell[1] == "abcABC" else 9)
     if kind == "abcABC":
         own = cellpar_to_cell(numbers * [factor, factor, factor, 1, 1, 1])

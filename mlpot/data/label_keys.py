@@ -56,7 +56,7 @@ class LabelKeys:
     virial: str | None = None
 
     def given(self) -> dict[str, str]:
-        """Those that were given, by kind."""
+        """The keys that were given, by kind of label."""
         return {kind: key for kind in KINDS if (key := getattr(self, kind)) is not None}
 
 

@@ -85,7 +85,7 @@ def read(
     """Structures with their labels attached by a SinglePointCalculator, whatever the labels are called in the file.
 
     Well-known names are found by themselves (energy, REF_energy, dft_energy, TotEnergy, ...). What was taken under other names
-    than ASE's, and what looks like a label and was not taken, is said by a warning of the logger "mlpot.data.reading".
+    than ASE's, and arrays that look like unused labels, are reported as warnings of the logger "mlpot.data.reading".
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def _said_of(left_out: dict[str, Counter[str]]) -> list[str]:
 
 
 def _read_source(source: DataSource) -> list[StructureFile]:
-    """Its files with their frames; errors say which source it is."""
+    """The files of a source with their frames; errors name the source."""
     try:
         found = read_files(source.files)
         _check_keys([atoms for file in found for atoms in file.frames], source.keys)

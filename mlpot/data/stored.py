@@ -24,7 +24,7 @@ LARGEST = 1e30
 """Numbers beyond are not of this world, and products of a few of them not of this machine."""
 LAYOUTS = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS)
 Size = int | None
-"""Of one axis; None: any."""
+"""Expected length of an axis; None: any."""
 
 
 def harmless(h5: h5py.File, n_bytes: int) -> dict[str, h5py.Dataset]:
@@ -106,7 +106,7 @@ class Stored:
         return name in self._items
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a data set that must be there."""
+        """Shape of a required data set."""
         return self._item(name).shape
 
     def attribute(self, name: str) -> str:
@@ -151,7 +151,7 @@ class Stored:
         return values.view(np.uint8) != 0
 
     def refuse_unread(self) -> None:
-        """ValueError where the file holds what nobody asked for."""
+        """ValueError where the file holds entries that no reader asked for."""
         unknown = sorted(set(self._items) - self._read)
         if unknown:
             raise ValueError(f"{quoted(unknown[0])}: unknown data set, or one of a part that the header does not have")

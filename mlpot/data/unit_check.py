@@ -33,7 +33,7 @@ FACTORS = {
     },
     "stress": {1.0: "eV/A^3", GPa: "GPa", 0.1 * GPa: "kBar", Hartree / Bohr**3: "Hartree/bohr^3"},
 }  # fmt: skip
-"""What a number of 1 in other units is in those of ASE."""
+"""Other units in ASE's units."""
 
 
 def unit_doubts(structures: Sequence[LabelledStructure]) -> list[str]:

@@ -118,7 +118,7 @@ class Contractions(ArrayRecord):
         return self.shares.shape[1] * len(self.program.polynomials) if self.kept is None else len(self.kept)
 
     def only(self, kept: np.ndarray) -> Contractions | None:
-        """Those with these indices of all; None where there are none."""
+        """The invariants with these indices; None where there are none."""
         return replace(self, kept=np.sort(kept)) if len(kept) else None
 
     def rotated(self, rotations: list[np.ndarray]) -> Contractions:

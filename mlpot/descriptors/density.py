@@ -36,7 +36,7 @@ def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray
 
 
 def unseen_among(numbers: np.ndarray, species: tuple[int, ...]) -> tuple[int, ...]:
-    """Atomic numbers among those of atoms (n_atoms,) that are not in `species`, sorted."""
+    """Sorted atomic numbers that occur in `numbers` (n_atoms,) but not in `species`."""
     unseen = _index_by_number(species)[numbers] < 0
     return tuple(sorted(set(np.asarray(numbers)[unseen].tolist()))) if unseen.any() else ()
 

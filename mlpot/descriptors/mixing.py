@@ -60,17 +60,17 @@ class Mixing:
         fewer channels (`benchmarks/mixing.py`).
     symmetric : bool
         The same mixing in both densities (tensor decomposition, GAP: sym_mix), or an independent one in each (tensor
-        sketch), whose kernel is that of full SOAP in the mean.
+        sketch), whose kernel equals full SOAP's on average.
     mix_seed : int
         Of the weights. Those of an element depend on it and on the atomic number, not on the other elements.
     embedding : "random" | "periodic"
-        Whether the weights of elements are independent, or those of neighbours in the periodic table similar.
+        Whether elements have independent weights, or similar ones where they are neighbours in the periodic table.
     nu_R, nu_S : 0 | 1 | 2
         How many of the two densities resolve radial functions; elements.
     diagonal_radial : bool
         Whether radial functions of unequal index do not meet.
     z_map, z_map_other : tuple of tuples of int
-        Atomic numbers that count as one element in both densities; those of the second, where they differ. An element
+        Atomic numbers that count as one element in both densities, or in the second where the two differ. An element
         that is not named stays by itself.
 
     Raises
@@ -221,7 +221,7 @@ def _over_radial(mixing: Mixing, n_max: int, density: int) -> np.ndarray:
 def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: int) -> np.ndarray:
     """Weights (n, len(numbers), width) of the random sums: normal, each number's from a stream of its own, or periodic ones.
 
-    Their variance makes the kernel of independent mixings that of full SOAP in the mean. Where every channel meets
+    Their variance makes the kernel of independent mixings equal to full SOAP's on average. Where every channel meets
     every other, the kernel knows the weights only through the product W'W of each density: when there are more channels
     than there is to mix, the triangular factor of W stands for W.
     """

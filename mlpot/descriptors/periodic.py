@@ -77,7 +77,7 @@ def periodic_sums(numbers: tuple[int, ...], n_channels: int, width: int, seed: l
     """Weights (n_channels, n_species, width) that vary smoothly over the periodic table.
 
     Random Fourier features (Rahimi and Recht, NeurIPS 2007): over many channels, the mean of the product of the weights of two
-    elements is that of `similarities`, 1 for an element with itself.
+    elements equals `similarities`, 1 for an element with itself.
     """
     x = properties(numbers) / LENGTH
     rng = np.random.default_rng(seed)
@@ -87,5 +87,5 @@ def periodic_sums(numbers: tuple[int, ...], n_channels: int, width: int, seed: l
 
 
 def longest_bond(species: Iterable[int]) -> float:
-    """Of those that the elements can make, A: twice the largest covalent radius."""
+    """Longest bond that the elements can form, A: twice the largest covalent radius."""
     return float(2 * max(covalent_radii[z] for z in species))

@@ -28,7 +28,7 @@ class CompactFeatures(Protocol):
 
     @property
     def descriptor(self) -> SoapDescriptor:
-        """Whose features they are."""
+        """The descriptor whose features are reduced."""
 
     @property
     def largest(self) -> np.ndarray:
@@ -42,7 +42,7 @@ class CompactFeatures(Protocol):
         """Features (n, n_features) of the descriptor -> these."""
 
     def core(self, kept: np.ndarray) -> Density:
-        """The compiled density that computes those of these indices, contractions first."""
+        """The compiled density that computes the features of these indices, contractions first."""
 
 
 def reduced(compact: CompactFeatures, rotated: np.ndarray, kept: np.ndarray) -> np.ndarray:

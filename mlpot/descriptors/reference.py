@@ -1,6 +1,6 @@
 """Slow NumPy twin of the compiled density descriptor: explicit sums and scipy.special, nothing shared but the basis.
 
-It exists to be compared with. Its conventions are those of the compiled core: lm = l^2 + l + m, real harmonics
+It exists to be compared with. It shares the conventions of the compiled core: lm = l^2 + l + m, real harmonics
 sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0, features ordered by channel pair a >= b, then l.
 """
 

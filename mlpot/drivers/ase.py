@@ -20,7 +20,7 @@ from ..neighbours import NeighbourList
 from ..structures import stress_voigt, volume_of
 
 ASE_KEYWORDS = {"restart", "ignore_bad_restart_file", "label", "atoms", "directory"}
-"""Of every ASE calculator."""
+"""Results that every ASE calculator here can give."""
 
 
 def ase_results(p: Prediction) -> dict:
@@ -100,7 +100,7 @@ class MlpotCalculator(OneAtATime):
 
     Notes
     -----
-    Threads may share it; `uncertainty` is that of the last calculation, whoever asked for it.
+    Threads may share it; `uncertainty` belongs to the last calculation of any thread.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]

@@ -51,7 +51,7 @@ class Ending(Enum):
 
 
 WAITS = {Ending.EXIT: FAREWELL, Ending.CLOSED: SUCCESSOR}
-"""Endings after which nobody need come, and how long one is waited for all the same."""
+"""Endings that need no further connection, and how long the client waits for one all the same."""
 
 
 class _Gone(Exception):
@@ -204,7 +204,7 @@ class IpiClient:
 
 def _answer(connection: socket.socket, session: Session, message: Message, stage: MutableSequence[int]) -> None:
     """Everything in one piece, as i-PI gives up an answer of which nothing comes for two seconds; but after HAVEDATA its beginning
-    goes first, so that there is no instant at which nobody knows whether the server still waits for it (see `ipi_guard`)."""
+    goes first, so that it is known at every instant whether the server still waits for it (see `ipi_guard`)."""
     try:
         if isinstance(message, Status):
             if session.has_data:

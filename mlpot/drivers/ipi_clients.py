@@ -17,7 +17,7 @@ from .ipi_protocol import Evaluation
 
 @dataclass(frozen=True)
 class _Question:
-    """Of a client: beads to evaluate."""
+    """A client's request: beads to evaluate."""
 
     beads: Sequence[Atoms]
     request: int | None
@@ -65,7 +65,7 @@ class SharedEvaluator:
     def _run(self, client: IpiClient) -> None:
         try:
             client.run()
-        except BaseException as error:  # `serve` raises it where somebody hears it
+        except BaseException as error:  # `serve` raises it in the caller's thread
             self._heard.put(_Ended(error))
         else:
             self._heard.put(_Ended())

@@ -20,10 +20,10 @@ from .ipi_protocol import Evaluation
 from .knowledge import Watch
 
 Committee = Literal["none", "std", "members"]
-"""What `<ffcommittee>` is told: nothing, two members whose standard deviation is that of the energy and whose forces are the
+"""What `<ffcommittee>` is told: nothing, two members whose standard deviation equals the energy's and whose forces are the
 same, or an ensemble with energies, forces and virials of its own, see `CompiledModel.predict_members`."""
 IDLE = 2
-"""Rounds of all lists after which a list that served nobody is given up."""
+"""Rounds over all lists after which an unused neighbour list is dropped."""
 
 
 class Evaluator(Protocol):

@@ -1,7 +1,7 @@
 """Ends a client's connection for it, in the only order that i-PI can stand. Run as a script, by `ipi_socket.guarded`.
 
 A process that is killed while a message is on the line resets the connection, and at that i-PI's thread for clients dies and
-its run hangs for ever. So a second process holds the connection too: when the first has closed its end, or is gone, it says
+its run hangs forever. So a second process holds the connection too: when the first has closed its end, or is gone, it says
 that nothing more will be sent, takes off the line what still comes, and ends when the server has closed its side.
 
 There are two exceptions. A server that has heard nothing yet, and has work to do, never looks again at a client that ends: it is
@@ -31,7 +31,7 @@ BEGINNING = 32
 
 
 def main(connection: int, alive: int, shared: int) -> None:
-    """Guard the descriptor `connection` until reading from the pipe `alive` says that nobody holds its other end; the first byte of
+    """Guard the descriptor `connection` until reading from the pipe `alive` shows that its other end is closed; the first byte of
     the file `shared` says then what the server waits for."""
     if os.fork():
         return  # whoever started this waits for no longer than it takes to begin
@@ -46,7 +46,7 @@ def main(connection: int, alive: int, shared: int) -> None:
             guarded.shutdown(socket.SHUT_WR)
             while guarded.recv(CHUNK):
                 continue
-        except OSError:  # the server is gone: there is nobody to be polite to
+        except OSError:  # the server is gone: nothing to close politely
             return
 
 

@@ -54,7 +54,7 @@ class SocketInput:
     reads_members: bool
 
     def where(self, file: str, prefix: str = PREFIX) -> Address:
-        """Its address; ConfigError for mode='shm', which is not spoken here."""
+        """The address of a socket; ConfigError for mode='shm', which is not supported."""
         if self.mode == "unix":
             return Address.unix(self.address, prefix)
         if self.mode == "inet":
@@ -148,7 +148,7 @@ class IpiInput:
             ) from error
 
     def _with_cell(self, atoms: Atoms) -> Atoms:
-        """With the `<cell>` of the input, which replaces that of the file."""
+        """With the `<cell>` of the input, which replaces the file's."""
         element = None if self.start is None else self.start.find("cell")
         mode = "" if element is None else element.get("mode", "")
         if element is None or mode not in ("abc", "abcABC", "manual"):
@@ -174,7 +174,7 @@ class IpiInput:
         ------
         ConfigError
             Other atoms or another order than in the file that i-PI starts from; a virial that the template's structure has not;
-            members that nobody sends.
+            members that no client sends.
         """
         own = self._own_structure()
         if own is not None and not np.array_equal(own.numbers, template.numbers):
@@ -250,7 +250,7 @@ def read_ipi_input(file: str | Path) -> IpiInput:
 
 
 def _systems(root: ElementTree.Element) -> list[ElementTree.Element]:
-    """Every `<system>`, those of a `<system_template>` with the values of its instances."""
+    """Every `<system>`, a `<system_template>` expanded with the values of its instances."""
     found = root.findall("system")
     for template in root.findall("system_template"):
         labels, inner = _list(template.find("labels")), template.find("template/system")
@@ -281,7 +281,7 @@ def _sockets(root: ElementTree.Element, file: str | Path) -> Iterator[SocketInpu
 
 
 def _readers(committee: ElementTree.Element) -> list[str]:
-    """The socket that tells an `<ffcommittee>` all members at once: the only one, beside that of a baseline."""
+    """The socket that tells an `<ffcommittee>` all members at once: the only one, apart from a baseline's."""
     baseline = committee.findtext("baseline_name", "").strip()
     names = [name for s in committee.findall("ffsocket") if (name := s.get("name", "")) != baseline]
     return names if len(names) == 1 and _is_true(committee.findtext("parse_json", "false")) else []

@@ -52,7 +52,7 @@ class MlpotPES:
     def __call__(
         self, cell: np.ndarray | list[np.ndarray], pos: np.ndarray | list[np.ndarray]
     ) -> Result | list[Result]:
-        """Of a cell (3, 3), columns are vectors, and positions (n_atoms, 3), in bohr, or of lists of them.
+        """Evaluate a cell (3, 3), whose columns are vectors, and positions (n_atoms, 3), in bohr, or lists of them.
 
         Raises
         ------

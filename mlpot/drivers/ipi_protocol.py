@@ -27,13 +27,13 @@ from ..units import BOHR, HARTREE
 
 T = TypeVar("T")
 Reading = Generator[tuple[int, str], bytes, T]
-"""Asks for so many bytes, and says what they are; returns what it read."""
+"""Takes a number of bytes and what they are; returns the bytes read."""
 
 HEADER = 12
 MOST_TEXT = 2**20
 """Bytes of the text of INIT."""
 MOST_BYTES = 2**31
-"""Of a batch of structures."""
+"""Results of a batch of structures."""
 FLATTEST = 1e-6
 """Volume of a cell that is none, in units of the product of its edges."""
 
@@ -162,7 +162,7 @@ def to_angstrom(cells: np.ndarray, positions: np.ndarray) -> Positions:
 
 
 def init_options(text: str) -> dict[str, str]:
-    """Of `name : value` parts between commas; whatever else is there is none of ours."""
+    """Parse `name : value` parts between commas; other text belongs to other programs and is ignored."""
     parts = (part.partition(":") for part in text.split(","))
     return {name.strip(): value.strip() for name, colon, value in parts if colon}
 
@@ -185,7 +185,7 @@ class Session:
     Notes
     -----
     `receive` may give several messages; they are answered in their order. `deliver` answers `Positions`, after which
-    `status` says so and `forces` has the bytes.
+    `status` is set and `forces` has the bytes.
     """
 
     def __init__(self, template: Atoms, identify: bool = False):
@@ -316,7 +316,7 @@ class Session:
         return init
 
     def _posdata(self) -> Reading[Positions]:
-        """A count is held against the template before anything is read that it tells the size of."""
+        """A count is compared with the template before any data of that size is read."""
         n_beads, n_atoms = self._batch_size or 1, len(self._template)
         if n_beads > 1:
             self._check_count((yield 4, "the number of atoms"))

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Address:
-    """Of a server.
+    """Address of a server.
 
     Parameters
     ----------
@@ -75,20 +75,20 @@ class Address:
             return cls.unix(unix, prefix)
         if port is not None and unix is None:
             return cls.tcp(host, port)
-        raise ConfigError("give either unix or port (and host): one address, that of i-PI's <ffsocket>")
+        raise ConfigError("give either unix or port (and host): one address, as in i-PI's <ffsocket>")
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
 
     def is_removed(self, patience: float = 0.0) -> bool:
-        """Whether the file of a UNIX socket is gone, or goes within so many seconds; TCP has none."""
+        """Whether the file of a UNIX socket is gone, or disappears within `seconds`; TCP has none."""
         deadline = time.monotonic() + patience
         while self.path and os.path.exists(self.path) and time.monotonic() < deadline:
             time.sleep(SHORTEST_PAUSE)
         return bool(self.path) and not os.path.exists(self.path)
 
     def connect(self, timeout: float) -> socket.socket:
-        """A connection; OSError when nobody takes it, ServerError when nobody ever will."""
+        """Connect; OSError when no server accepts yet, ServerError when none ever will."""
         if not self.path:
             try:
                 connection = socket.create_connection((self.host, self.port), timeout)
@@ -118,8 +118,8 @@ class Address:
 def connect(address: Address, deadline: float) -> socket.socket | None:
     """A connection to a server that is there, or comes before `deadline` (of `time.monotonic`); None when none does.
 
-    A killed i-PI leaves the file of its socket: that nobody listens there is no reason not to wait for the next one,
-    and none to delete the file, which may be that of a server just starting.
+    A killed i-PI leaves the file of its socket: an unused socket is no reason not to wait for the next server,
+    and none to delete the file, which may belong to a server that is just starting.
     """
     pause, said = SHORTEST_PAUSE, False
     while True:

@@ -24,7 +24,7 @@ from ..units import BOHR
 SAME_PLACE = 0.5
 """A: atoms nearer than this are on the same place; half of the shortest bond between heavy atoms."""
 FACTOR = 0.05
-"""Of two lengths whose ratio is taken for that of units."""
+"""Tolerance within which a ratio of two lengths is taken for a ratio of units."""
 
 
 @dataclass(frozen=True)

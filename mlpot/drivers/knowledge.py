@@ -29,7 +29,7 @@ def beyond(p: Prediction) -> str | None:
             found.append(f"the expected error of a force is {expected.force:.3g} eV/A (limit {TARGET:g})")
         if expected.energy > TARGET_ENERGY:
             limit = f"limit {TARGET_ENERGY / MILLI:g}"
-            found.append(f"that of the energy {expected.energy / MILLI:.3g} meV/atom ({limit})")
+            found.append(f"energy {expected.energy / MILLI:.3g} meV/atom ({limit})")
     return ", ".join(found) or None
 
 

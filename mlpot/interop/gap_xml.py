@@ -19,7 +19,7 @@ from .quip_text import Arguments, attribute, child, flag, integer, number, read_
 LARGEST_XML = 2**30
 """Bytes; published potentials with all their training data inside have a tenth of it."""
 REGULARISATION = 1e-3
-"""eV: QUIP adds its square to the variances of the sparse points, and to those of environments (gap_variance_regularisation)."""
+"""eV: QUIP adds its square to the variances of the sparse points, and of environments (gap_variance_regularisation)."""
 
 
 def read_gap(file: str | Path) -> SparseGP:

@@ -132,7 +132,7 @@ def read_regular(file: Path, why: str, most: int) -> bytes:
         For anything else, with the reason why it is needed and what to do.
     """
     try:
-        # a pipe would wait for somebody to write
+        # opening a pipe would wait for a writer
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as handle:
             status = os.fstat(descriptor)

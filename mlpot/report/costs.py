@@ -49,7 +49,7 @@ class Costs:
 
     @property
     def rest(self) -> float:
-        """Of the wall time: starting, writing, labels that nobody waited for."""
+        """Rest of the wall time: starting, writing, labels computed in the background."""
         return max(self.wall - self.dynamics - self.waiting - self.refit, 0.0)
 
     @property
@@ -64,7 +64,7 @@ class Costs:
 
     @property
     def plain_core_hours(self) -> float:
-        """Of plain ab initio dynamics of as many steps, each at the mean price of a label."""
+        """Cost of plain ab initio dynamics of as many steps, each at the mean price of a label."""
         return self.n_structures * self.per_label * self.cores_per_label / HOUR
 
     @property

@@ -28,7 +28,7 @@ from .run_data import RunLabel, read_failures, read_labels
 
 LABELS = "labels.xyz"
 BEHIND = 5
-"""The model of a run that is going on may lack the last labels: so many are left out at most to find those it has."""
+"""The model of a run that is going on may lack the last labels: at most this many are left out to find the ones it has."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Contents:
 
     @property
     def config_types(self) -> list[str]:
-        """Of every label: the walker, marked where the data has a family of that name."""
+        """The walker of every label, marked where the data has a family of that name."""
         taken = {labelled(atoms).config_type for atoms in self.data}
         return [f"{name}_walker" if name in taken else name for name in (label.walker for label in self.labels)]
 

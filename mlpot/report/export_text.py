@@ -67,7 +67,7 @@ if not difference < TOLERANCE:
 HEAD = """\
 # A fit from scratch to the labels of a run:
 #     mlpot fit fit.toml
-# Terms and noises are those of the run. Sparse points are chosen anew, from all labels at once, so the model is as good but
+# Terms and noises are taken from the run. Sparse points are chosen again, from all labels at once, so the model is as good but
 # not the same; reproduce.py makes the same.
 """
 CITATIONS = {

@@ -33,7 +33,7 @@ def sampled_frames(file: Path, number: int) -> list[Atoms]:
         frames = read_structures(file)
         return [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, number).astype(int))]
     if not file.is_file():
-        read_structures(file)  # says so
+        read_structures(file)  # raises a clear error
     found = {begin: text for begin, text in _texts(file, number)}
     return [frame for _, text in sorted(found.items()) for frame in ase.io.iread(io.StringIO(text), format="extxyz")]
 
@@ -85,7 +85,7 @@ def _texts(file: Path, number: int) -> Iterator[tuple[int, str]]:
 
 
 def _next_frame(handle: BinaryIO) -> tuple[int, str] | None:
-    """Place and text of the first whole frame from here on: a number, a comment with the columns, so many lines."""
+    """Place and text of the first whole frame from here on: a number, a comment with the columns, that number of lines."""
     begin, line = handle.tell(), handle.readline()
     while line:
         following, comment = handle.tell(), handle.readline()

@@ -18,7 +18,7 @@ from ..learning.log_format import QUEUED, Step
 PLAIN_SECONDS = 10.0
 """Between two plain lines; labelled steps always get one."""
 REFRESHES = 4
-"""Of the table, per second."""
+"""Refreshes of the table per second."""
 
 
 class LogFile(logging.FileHandler):

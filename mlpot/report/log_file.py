@@ -18,7 +18,7 @@ CHUNK = 2000
 
 
 def read_log(file: Path) -> dict[str, np.ndarray]:
-    """Columns of log.csv, those of text as strings; nan where a cell is empty, an unfinished last line left out.
+    """Columns of log.csv, text as strings; nan where a cell is empty, an unfinished last line left out.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _chunks(handle: TextIO, file: Path) -> Iterator[dict[str, np.ndarray]]:
 
 
 def extremes(values: np.ndarray, n_stretches: int) -> np.ndarray:
-    """Indices, in order, of the lowest and the highest value of each of so many stretches: their line looks like that of all.
+    """Indices, in order, of the lowest and the highest value in each of `n` stretches: their line looks like the full one.
 
     All indices where there are no more than that anyway; a stretch without a number (nan) has none.
     """

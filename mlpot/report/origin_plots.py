@@ -66,7 +66,7 @@ def map_figure(maps: Sequence[EnvironmentMap]) -> Figure:
 
 
 def costs_figure(costs: Costs, labels: Sequence[RunLabel]) -> Figure:
-    """Where the wall time went, core hours beside those of plain ab initio dynamics, the price of each label."""
+    """Where the wall time went, core hours beside plain ab initio dynamics, the price of each label."""
     figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.4])
     parts = {

@@ -48,7 +48,7 @@ def origin_section(run: Run) -> list[str]:
             (chemical_symbols[z], worst, f"{100 * worst / n_labels:.0f} %", f"{100 * present / n_atoms:.0f} %")
             for z, (worst, present) in elements.items()
         ]
-        heads = ("element", "least certain atom of so many labels", "part of them", "part of the atoms")
+        heads = ("element", "labels where this element was least certain", "fraction of labels", "fraction of atoms")
         content.append(table(rows, heads, "elements"))
     return content + [figure for walker in run.walkers if (figure := _atoms(run, walker))]
 
@@ -105,7 +105,7 @@ def check_section(run: Run) -> list[str]:
         return []
     try:
         structures = all_labelled(read_labelled(file).frames, str(file))
-    except DataError as error:  # the page is about the run; this file is somebody else's
+    except DataError as error:  # the page is about the run; this file is not part of it
         return [warning(str(error))]
     found = evaluate(run.model, [replace(s, config_type=CHECK_FILE) for s in structures])
     named = ("force_coverage_1_sigma", "force_coverage_2_sigma", "force_expected_normalised_error")
@@ -125,7 +125,7 @@ def check_section(run: Run) -> list[str]:
 
 
 def radial_section(run: Run, references: Sequence[Path]) -> list[str]:
-    """Radial distributions of the trajectories beside those of references."""
+    """Radial distributions of the trajectories and of references."""
     if not references:
         return []
     theirs = {file.name: _radial(sampled_frames(file, RADIAL_FRAMES), file) for file in references}

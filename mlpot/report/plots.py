@@ -106,7 +106,7 @@ def family_colours(families: Iterable[str]) -> dict[str, str]:
 
 
 def _recolour(axes, labelled: np.ndarray, predicted: np.ndarray, families: np.ndarray, colours: dict[str, str]) -> None:
-    """The points of a parity plot again, over those of one colour, family by family, with a legend."""
+    """The points of a parity plot drawn again, family by family, with a legend."""
     others = 0
     for name, colour in colours.items():
         own = families == name

@@ -32,7 +32,7 @@ def write_predictions(file: str | Path, comparisons: Sequence[Comparison]) -> No
 
 
 def _info(c: Comparison) -> dict[str, Any]:
-    """What is known of the structure, but other labels than those it was held against, and the totals that were predicted."""
+    """The structure's info without the labels it was compared with, and the predicted totals."""
     p = c.prediction
     own = {
         key: value

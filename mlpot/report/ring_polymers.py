@@ -23,13 +23,13 @@ from .plots import image
 from .run_data import Run, RunWalker
 
 STEPS = 400
-"""At most so many are read."""
+"""Most frames that are read."""
 BLOCKS = 5
-"""Of which the standard error is taken."""
+"""Number of blocks for the standard error."""
 
 
 def kinetic_energies(beads: Sequence[Atoms], temperature: float) -> np.ndarray:
-    """Of each atom (n_atoms,), eV, from the beads of one step with their forces; temperature in K."""
+    """Kinetic energy of each atom (n_atoms,), eV, from the beads of one step with their forces; temperature in K."""
     positions = np.stack([atoms.positions for atoms in beads])
     forces = np.stack([atoms.get_forces() for atoms in beads])
     spread = positions - positions.mean(axis=0)
@@ -43,7 +43,7 @@ def spreads(beads: Sequence[Atoms]) -> np.ndarray:
 
 
 def kinetic_section(run: Run) -> list[str]:
-    """Kinetic energies of the elements, where a walker is a ring polymer: has beads, and a temperature was said for them."""
+    """Kinetic energies of the elements, where a walker is a ring polymer: has beads and a temperature."""
     polymers = [(walker, walker.temperature) for walker in run.walkers if walker.n_beads > 1]
     return [part for walker, kelvin in polymers if kelvin is not None for part in _of_walker(walker, kelvin)]
 
@@ -83,7 +83,7 @@ def _of_walker(walker: RunWalker, temperature: float) -> list[str]:
 
 
 def _standard_error(values: np.ndarray) -> float:
-    """Of the mean of correlated values, from the means of blocks."""
+    """Standard error of the mean of correlated values, from the means of blocks."""
     blocks = np.array([block.mean() for block in np.array_split(values, BLOCKS)])
     return float(blocks.std(ddof=1) / np.sqrt(BLOCKS))
 

@@ -93,7 +93,7 @@ class RunLabel:
 
 @dataclass(frozen=True)
 class RunWalker:
-    """What is known of a walker; None where the run was killed before it said so.
+    """What is known of a walker; None where the run was killed before writing it.
 
     Parameters
     ----------

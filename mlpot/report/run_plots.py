@@ -28,7 +28,7 @@ KINDS = {
 }
 """Reasons of labels: colour, marker, name; one look in all figures."""
 N_STRETCHES = 1000
-"""Of a line; each shows its lowest and its highest value."""
+"""Stretches of a line; each shows its lowest and its highest value."""
 
 
 def timeline_figure(run: Run, walker: RunWalker) -> Figure:
@@ -61,7 +61,7 @@ def timeline_figure(run: Run, walker: RunWalker) -> Figure:
 
 
 def _times(log: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """Of every row, and what that is."""
+    """Horizontal axis of every row, and its label."""
     if np.isnan(log["time_fs"][-1]):
         return log["step"], "step"
     return (log["time_fs"] * MILLI, "time / ps") if log["time_fs"][-1] > 2000 else (log["time_fs"], "time / fs")

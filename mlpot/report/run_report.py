@@ -35,7 +35,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
         Of the run; nothing in it but the report is touched.
     file : Path or None
     references : sequence of Path
-        Trajectories, such as of plain ab initio dynamics, whose radial distributions are shown beside those of the run.
+        Trajectories, such as of plain ab initio dynamics, whose radial distributions are shown beside the run's.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _costs(run: Run, costs: Costs) -> list[str]:
         ("prediction (all steps that were not labelled)", costs.dynamics),
         ("refit", costs.refit),
         ("waiting for labels", costs.waiting),
-        ("rest (start, files, labels that nobody waited for)", costs.rest),
+        ("rest (start, files, labels computed in the background)", costs.rest),
         ("all", costs.wall),
     )
     rows = [(name, f"{value:.2f}", f"{100 * value / max(costs.wall, 1e-300):.1f}") for name, value in parts]

@@ -21,17 +21,17 @@ test: $(VENV)/test.stamp
 	$(PYTEST) -m "not slow" --durations=10
 
 # Everything there is, as continuous integration runs it.
-test-all: $(VENV)/test.stamp
+test-all: $(VENV)/test-all.stamp
 	$(PYTEST) --durations=30
 	$(MAKE) sanitize
 
 # Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.
-sanitize: $(VENV)/test.stamp
+sanitize: $(VENV)/test-all.stamp
 	.ci/sanitize $(BIN)/python gcc -n $(WORKERS) --dist load
 	if command -v clang >/dev/null; then .ci/sanitize $(BIN)/python clang -n $(WORKERS) --dist load; fi
 
 # Kernels and contract with extensions that check every index.
-debug: $(VENV)/test.stamp
+debug: $(VENV)/test-all.stamp
 	.ci/sanitize $(BIN)/python debug -n $(WORKERS) --dist load
 
 bench: $(VENV)/bench.stamp
@@ -56,6 +56,10 @@ $(VENV)/demo.stamp: $(SOURCES) | $(VENV)/pip.stamp
 $(VENV)/test.stamp: $(SOURCES) | $(VENV)/pip.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
+
+$(VENV)/test-all.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[test-all]"
+	touch $@ $(VENV)/test.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(VENV)/pip.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[peers]"

@@ -148,10 +148,10 @@ def test_check_labels_set_the_time_of_the_next(frames):
     learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)), is_check=False)
     assert learner.check_interval == FEWEST_BEFORE_CHECK
     learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)), is_check=True)
-    assert learner.check_interval == 2 * FEWEST_BEFORE_CHECK == learner.state()["check_interval"]
+    assert learner.check_interval == 3 * FEWEST_BEFORE_CHECK == learner.state()["check_interval"]
     again = from_nothing()
     again.begin([], [], state=learner.state())
-    assert again.check_interval == 2 * FEWEST_BEFORE_CHECK
+    assert again.check_interval == 3 * FEWEST_BEFORE_CHECK
     learner.checked(replace(lesson, forces_std=np.full((2, 3), 0.4 * lesson.force_error)), is_check=False)
     assert learner.check_interval == FEWEST_BEFORE_CHECK
 

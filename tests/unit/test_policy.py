@@ -205,13 +205,13 @@ def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
     for _ in range(12):
         interval = rules.next_check(interval, error=0.05, is_surprise=False, is_check=True)
         seen.append(interval)
-    assert seen[:3] == [200, 400, 800] and seen[-1] == LONGEST_CHECK
-    assert sum(100 * 2**k for k in range(5)) > 2000  # no more than four in 2000 steps
+    assert seen[:3] == [300, 900, 2700] and seen[-1] == LONGEST_CHECK
+    assert sum(100 * 3**k for k in range(4)) > 2000  # no more than three in 2000 steps
     for is_check in (True, False):  # any label may show that the model is worse than it says
         assert rules.next_check(800, error=0.09, is_surprise=True, is_check=is_check) == 100
         assert rules.next_check(800, error=TARGET + 0.01, is_surprise=False, is_check=is_check) == 100
     assert rules.next_check(800, error=0.05, is_surprise=False, is_check=False) == 800
-    assert Rules(threshold=0.5).next_check(800, error=0.3, is_surprise=False, is_check=True) == 1600
+    assert Rules(threshold=0.5).next_check(800, error=0.3, is_surprise=False, is_check=True) == 2400
 
 
 def test_a_run_that_is_hotter_than_its_labels_is_checked_soon():

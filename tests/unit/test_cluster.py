@@ -12,8 +12,9 @@ import pytest
 from labelling import has_ended
 
 from mlpot.errors import ConfigError, LabelError
-from mlpot.labellers import cluster_worker, failures, scratch
+from mlpot.labellers import failures, scratch
 from mlpot.processes import identity
+from mlpot.workers import cluster_worker
 from mlpot.workers.cluster import GUARDIAN, dask_executor
 from mlpot.workers.local import SubprocessExecutor, run_alone
 from mlpot.workers.queues import JobShape, checked_jobs

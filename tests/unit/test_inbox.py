@@ -17,10 +17,11 @@ from labelling import LJ, crystal, faulty
 
 from mlpot.durable import atomic_write, create_text, remove_leftovers, write_text
 from mlpot.errors import RunFolderError
-from mlpot.labellers import claims, inbox, scratch
+from mlpot.labellers import scratch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls, fingerprint
 from mlpot.labellers.protocol import key_of
+from mlpot.labels import claims, inbox
 from mlpot.labels.inbox import label_into
 from mlpot.processes import host, identity
 from mlpot.workers.local import SubprocessExecutor

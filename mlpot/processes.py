@@ -7,16 +7,18 @@ import multiprocessing
 import os
 import platform
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+
+import psutil
 
 SET_CHILD_SUBREAPER = 36
 """Of prctl(2)."""
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 ROUNDS, ROUND_SECONDS = 200, 0.01
 """Looks for processes that do not end at once, or that start others, and the time between them."""
 
@@ -41,16 +43,24 @@ def is_alive(owner: dict) -> bool:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in whatever form the system tells; None when there is no such process or it is a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    """When a process started, as text; None when there is no such process or it is a zombie.
+
+    With the pid it identifies a process: pids are used again. On Linux it is in clock ticks since the machine started, which
+    setting the clock does not change; elsewhere it is the time of day that the system has recorded.
+    """
+    try:
+        while True:
+            boot = psutil.boot_time()
+            process = psutil.Process(pid)
+            started = process.create_time()
+            if process.status() in ENDED:
+                return None
+            if not psutil.LINUX:
+                return repr(started)
+            if psutil.boot_time() == boot:  # else the clock was set in between: psutil adds the boot time to the ticks
+                return str(round((started - boot) * TICKS_PER_SECOND))
+    except psutil.NoSuchProcess:
+        return None
 
 
 def adopt_orphans() -> None:
@@ -61,26 +71,24 @@ def adopt_orphans() -> None:
 
 def descendants(pid: int) -> list[int]:
     """Pids of living children of a process, of their children, and so on."""
-    parents: dict[int, list[int]] = {}
-    for child, parent in _living():
-        parents.setdefault(parent, []).append(child)
-    found, new = list[int](), [pid]
-    while new:
-        new = [child for parent in new for child in parents.get(parent, ())]
-        found += new
-    return found
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True) if start_time(child.pid) is not None]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def marked(line: str) -> list[int]:
-    """Pids of living processes of this user that began with a line, such as "NAME=value", in their environment."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
+    """Pids of living processes of this user whose environment holds a line such as "NAME=value", this process apart."""
+    name, _, value = line.partition("=")
+    found, user = [], os.getuid()
+    for process in psutil.process_iter():
         try:
-            if line.encode() in file.read_bytes().split(b"\0"):
-                found.append(int(file.parent.name))
-        except OSError:  # of another user, or just gone
+            is_own = process.uids().real == user and process.pid != os.getpid()
+            if is_own and process.status() not in ENDED and process.environ().get(name) == value:
+                found.append(process.pid)
+        except psutil.Error:  # it has just ended, or does not show its environment
             continue
-    return [pid for pid in found if pid != os.getpid() and start_time(pid) is not None]
+    return found
 
 
 def end_descendants(pid: int) -> None:
@@ -104,24 +112,6 @@ def _end(find: Callable[[], list[int]]) -> None:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
         time.sleep(ROUND_SECONDS)
-
-
-def _living() -> Iterator[tuple[int, int]]:
-    """Pid and parent's pid of all processes but zombies."""
-    if Path("/proc/self/stat").exists():
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, parent = file.read_text().rpartition(")")[2].split()[:2]
-            except OSError:
-                continue
-            if state not in "ZX":
-                yield int(file.parent.name), int(parent)
-        return
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state="], capture_output=True, text=True, check=False)
-    for line in listed.stdout.splitlines():
-        pid, parent, state = line.split()[:3]
-        if not state.startswith("Z"):
-            yield int(pid), int(parent)
 
 
 @contextmanager

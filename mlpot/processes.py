@@ -1,4 +1,4 @@
-"""Processes: who holds a file, and helpers that make numbers for this one."""
+"""Processes: what identifies them, how to end them, and pools of helpers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 import psutil
 
 SET_CHILD_SUBREAPER = 36
-"""Of prctl(2)."""
+"""Operation PR_SET_CHILD_SUBREAPER of prctl(2)."""
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 ROUNDS, ROUND_SECONDS = 200, 0.01
-"""Looks for processes that do not end at once, or that start others, and the time between them."""
+"""Number of attempts to end processes, and the time (s) between two: some do not end at once, or start others."""
 
 
 def host() -> str:
@@ -29,13 +29,13 @@ def host() -> str:
 
 
 def identity(pid: int | None = None) -> dict:
-    """Host, pid and start time of a process of this machine: of this one, when none is given."""
+    """Host, pid and start time of a process on this machine, by default of this process."""
     pid = os.getpid() if pid is None else pid
     return {"host": host(), "pid": pid, "started": start_time(pid)}
 
 
 def is_alive(owner: dict) -> bool:
-    """Whether the process of `identity` still runs; one on another host is believed to."""
+    """Whether the process with this `identity` is running; assumed for processes on other hosts."""
     if owner.get("host") != host():
         return True
     started = start_time(int(owner["pid"]))
@@ -64,13 +64,13 @@ def start_time(pid: int) -> str | None:
 
 
 def adopt_orphans() -> None:
-    """Let this process be the parent of all that its children leave behind, wherever these have gone (Linux; elsewhere nothing)."""
+    """Make this process the parent of all orphans among its descendants, whatever their session (on Linux only)."""
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:
-    """Pids of living children of a process, of their children, and so on."""
+    """Pids of the living descendants of a process."""
     try:
         return [child.pid for child in psutil.Process(pid).children(recursive=True) if start_time(child.pid) is not None]
     except psutil.NoSuchProcess:
@@ -92,17 +92,17 @@ def marked(line: str) -> list[int]:
 
 
 def end_descendants(pid: int) -> None:
-    """Kill all that a process has started, but not the process itself."""
+    """Kill all descendants of a process, but not the process itself."""
     _end(lambda: descendants(pid))
 
 
 def end_marked(line: str) -> None:
-    """Kill all processes that `marked` finds."""
+    """Kill all processes found by `marked`."""
     _end(lambda: marked(line))
 
 
 def _end(find: Callable[[], list[int]]) -> None:
-    """Kill whoever is found until there is nobody: one may start another in the meantime, unless it has been stopped first."""
+    """Kill the processes found until there are none. They are stopped first, so that they cannot start others meanwhile."""
     for _ in range(ROUNDS):
         found = find()
         if not found:
@@ -116,8 +116,11 @@ def _end(find: Callable[[], list[int]]) -> None:
 
 @contextmanager
 def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
-    """So many processes of one thread each until the end of the block, None for None; after an exception they finish what they have
-    begun, as ending them in the middle of a long message leaves the executor, and this process, waiting for the rest for ever."""
+    """A pool of processes with one thread each until the end of the block; None if `n_workers` is None.
+
+    After an exception the processes finish the tasks that they have started: if they were ended in the middle of a long message, the
+    executor, and this process, would wait for the rest of it for ever.
+    """
     if n_workers is None:
         yield None
         return
@@ -131,8 +134,9 @@ def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
 
 @contextmanager
 def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
-    """SIGTERM ends the block with SystemExit, SIGINT with KeyboardInterrupt, as soon as Python may run; when compiled code
-    keeps it from that, or tidying up takes longer, the process ends `grace` seconds after the signal. For the main thread.
+    """End the block on SIGTERM with SystemExit, and on SIGINT with KeyboardInterrupt. For the main thread.
+
+    If compiled code delays that, or cleaning up takes longer, the process ends `grace` seconds after the signal.
     """
     over = threading.Event()
     heard, told = os.pipe()
@@ -162,6 +166,6 @@ def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
 
 
 def _become_worker() -> None:
-    """One thread; an interrupt from the keyboard is for the main process, which ends the others."""
+    """Use one thread, and leave Ctrl-C to the main process, which ends the workers."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)

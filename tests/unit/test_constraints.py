@@ -167,7 +167,7 @@ def test_the_strain_of_a_tilted_slab_is_in_its_plane():
 @pytest.mark.parametrize(
     ("atoms", "pressure", "problem"),
     [
-        (slab(False), 0.0, "periodic along one at least"),
+        (slab(False), 0.0, "periodicity along at least one of them"),
         (slab(), 1.0, "pressure_GPa = 1 with pbc"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_state_is_sealed(tmp_path):
         for old, new in swaps:
             assert good.count(old) >= 1, old
             (tmp_path / STATE).write_text(good.replace(old, new, 1))
-            with pytest.raises(RunFolderError, match=r"state\.json: cannot be read: .* has changed .*; .* delete it and --resume"):
+            with pytest.raises(RunFolderError, match=r"state\.json: cannot be read: .* has changed .* delete it and .* --resume"):
                 folder.load_state()
         (tmp_path / STATE).write_text(json.dumps(json.loads(good), indent=1, sort_keys=True))
         again = folder.load_state()

@@ -84,7 +84,7 @@ def test_requests_do_not_wait(tmp_path):
 def test_a_label_that_another_process_is_at_is_not_begun_again(tmp_path):
     labels = source(tmp_path)
     key = key_of(labels.labeller, bare())
-    box = labels.store.inbox
+    box = labels.inbox
     box.mkdir()
     create_text(
         claim_of(box, key),
@@ -101,7 +101,7 @@ def test_a_label_that_another_process_is_at_is_not_begun_again(tmp_path):
 
 def test_a_label_whose_process_has_died_is_begun_again(tmp_path):
     labels = source(tmp_path)
-    key, box = key_of(labels.labeller, bare()), labels.store.inbox
+    key, box = key_of(labels.labeller, bare()), labels.inbox
     box.mkdir()
     create_text(claim_of(box, key), json.dumps({**identity(), "started": "0"}))
     assert labels.obtain(bare()).paid

@@ -78,7 +78,7 @@ def test_a_function_may_make_the_calculator(path):
         (".relative.Class", {}, "import path"),
         ("no_such_package.Calculator", {}, "no_such_package"),
         ("ase.calculators.lj.LenardJones", {}, "LenardJones"),
-        ("ase.calculators.lj.all_changes", {}, "not a class"),
+        ("ase.calculators.lj.all_changes", {}, "must be a class"),
         ("labelling.emt_with", {"scales": 1}, "scales"),
         ("labelling.emt_with", {}, "does not take"),
         (LJ, {"sigma": object()}, "recorded"),

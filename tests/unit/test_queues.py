@@ -28,7 +28,7 @@ pytest.importorskip("cryptography", reason="cryptography is not installed")
         ("slurm", {"launcher": "srun\n rm"}, "launcher = "),
         ("slurm", {"labels_per_jb": 2}, "did you mean 'labels_per_job'"),
         ("pbs", {"qos": "high"}, r"pbs\.qos: PBS has no such thing"),
-        ("pbs", {"launcher": "srun"}, "is Slurm's"),
+        ("pbs", {"launcher": "srun"}, "exists in Slurm only"),
         ("sge", {"tasks": 4}, r"needs a parallel environment; add job_extra_directives = \[\"-pe NAME 4\"\]"),
         ("lsf", {"qos": "high"}, r"lsf\.qos"),
     ],

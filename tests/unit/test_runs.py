@@ -91,7 +91,7 @@ def test_refused_folders(tmp_path):
     with pytest.raises(RunFolderError, match="--resume"):
         do_run(tmp_path / "run", tmp_path / "calls", plan(steps=5))
     for other in (plan(ensemble="nve"), [plan(), plan()]):
-        with pytest.raises(RunFolderError, match="its run has"):
+        with pytest.raises(RunFolderError, match="the run in this folder has"):
             do_run(tmp_path / "run", tmp_path / "calls", other, resume=True)
     with pytest.raises(RunFolderError, match=r"log\.csv"):
         read_log(tmp_path / "log.csv")
@@ -239,7 +239,7 @@ def test_the_verdict_is_in_the_state_of_every_run_that_ends(tmp_path):
         assert told["target"] == run.campaign.learner.rules.target and told["n"] == len(errors[-5:])
         if errors:
             assert told["rms_error_of_last_labels"] == pytest.approx(np.sqrt(np.mean(np.square(errors[-5:]))))
-    assert "raise max_labels" in RunFolder(tmp_path / "budget", resume=True).load_state()["convergence"]["advice"]
+    assert "increase max_labels" in RunFolder(tmp_path / "budget", resume=True).load_state()["convergence"]["advice"]
 
 
 def test_frames_say_how_sure_the_model_was(tmp_path):
@@ -272,7 +272,7 @@ def test_isolated_molecules_learn_too(tmp_path):
 def test_a_failed_label_leaves_the_prediction_if_the_plan_says_so(tmp_path):
     """The second label and its second try fail: the run goes on with the model of the first, and says so."""
     faults = {"fail": ["", "nan", "nan"]}
-    with pytest.raises(LabelError, match="delete it to ask again"):
+    with pytest.raises(LabelError, match="delete it to try again"):
         do_run(tmp_path / "stop", tmp_path / "calls0", plan(), plan_of_faults=faults)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(), plan_of_faults=faults, on_failure="go on")
     assert status == "finished"

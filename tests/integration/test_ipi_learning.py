@@ -232,7 +232,7 @@ def test_a_folder_that_is_not_empty(work, name):
     (work / "run" / "mine.txt").write_text("mine")
     with learner(work) as only:
         assert only.wait(30) == 1
-        assert "is not empty" in only.text and "--resume" in only.text
+        assert "the folder is not empty" in only.text and "--resume" in only.text
 
 
 def test_words_that_do_not_belong(work, name):

@@ -115,7 +115,7 @@ def test_fixed_bonds_have_their_temperature(tmp_path):
 def test_what_cannot_be_kept_is_refused_by_name(the_plan, constraint, what):
     atoms = crystal()
     atoms.set_constraint(constraint(atoms))
-    with pytest.raises(ConfigError, match="walker w0: the start has the constraint") as error:
+    with pytest.raises(ConfigError, match="walker w0: the initial structure has the constraint") as error:
         the_plan.check_start("w0", atoms)
     assert what in str(error.value)
 

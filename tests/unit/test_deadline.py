@@ -83,7 +83,7 @@ def test_the_end_of_a_job(monkeypatch, tmp_path):
         end_of_job()
     monkeypatch.delenv("SLURM_JOB_ID")
     monkeypatch.setenv("PBS_JOBID", "3.server")
-    with pytest.raises(ConfigError, match="PBS does not tell; give what the job asked for"):
+    with pytest.raises(ConfigError, match="PBS does not say when a job ends; give a duration"):
         end_of_job()
 
 

@@ -70,7 +70,7 @@ def test_a_fault_costs_its_own_task_only(tmp_path, monkeypatch, fault, words):
 def test_output_goes_to_the_error_and_not_to_the_terminal(capfd):
     with (
         SubprocessExecutor() as executor,
-        pytest.raises(LabelError, match=r"status 7[\s\S]*last words[\s\S]*started"),
+        pytest.raises(LabelError, match=r"status 7[\s\S]*last output[\s\S]*last words[\s\S]*started"),
     ):
         executor.submit(print_and_exit, 7).result()
     captured = capfd.readouterr()

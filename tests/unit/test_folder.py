@@ -169,7 +169,7 @@ def test_a_state_of_an_earlier_or_a_later_version(tmp_path):
     later = {FORMAT: 3, "step": 3}
     digest = hashlib.sha256(json.dumps(later, sort_keys=True).encode()).hexdigest()
     (tmp_path / STATE).write_text(json.dumps({**later, SEAL: digest}))
-    with pytest.raises(RunFolderError, match="its format is 3, this version of mlpot knows 2"):
+    with pytest.raises(RunFolderError, match="its format is 3, but this version of mlpot reads 2"):
         read_state(tmp_path)
 
 

@@ -80,7 +80,7 @@ def test_a_function_may_make_the_calculator(path):
         ("ase.calculators.lj.LenardJones", {}, "LenardJones"),
         ("ase.calculators.lj.all_changes", {}, "must be a class"),
         ("labelling.emt_with", {"scales": 1}, "scales"),
-        ("labelling.emt_with", {}, "does not take"),
+        ("labelling.emt_with", {}, "does not accept"),
         (LJ, {"sigma": object()}, "recorded"),
         ("ase.formula.Formula", {"formula": "H2O"}, "ASE calculator"),
         (FAULTY, {"fail": ["explode"]}, "explode"),

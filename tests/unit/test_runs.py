@@ -143,7 +143,7 @@ def test_a_ramp_is_not_bent_by_more_steps(tmp_path, caplog):
     rows = without_seconds(tmp_path / "long")
     first = plan_temperatures(tmp_path / "long", 30)
     status, run = do_run(tmp_path / "long", tmp_path / "calls", plan(steps=60), resume=True)
-    assert status == "finished" and "held until step 60" in caplog.text
+    assert status == "finished" and "kept until step 60" in caplog.text
     assert without_seconds(tmp_path / "long")[: len(rows)] == rows
     course = run.walkers[0].dynamics.course
     assert [course.temperature(step) for step in range(31)] == first
@@ -163,7 +163,7 @@ def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20))
     other = plan(steps=40, ramp=(500.0, 100.0))
     do_run(tmp_path / "run", tmp_path / "calls", other, resume=True, stop_after=8)
-    assert "is passed in the steps 20 to 40" in caplog.text
+    assert "goes from step 20 to step 40" in caplog.text
     _, run = do_run(tmp_path / "run", tmp_path / "calls", other, resume=True)
     course = run.walkers[0].dynamics.course
     assert [course.temperature(step) for step in (20, 30, 40)] == [500.0, 300.0, 100.0]

@@ -139,19 +139,19 @@ def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
     If compiled code delays that, or cleaning up takes longer, the process ends `grace` seconds after the signal.
     """
     over = threading.Event()
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     def watch() -> None:
-        while number := os.read(heard, 1):
+        while number := os.read(reader, 1):
             if number[0] in (signal.SIGTERM, signal.SIGINT) and not over.wait(grace):
                 os._exit(128 + number[0])
 
     before = signal.signal(signal.SIGTERM, leave)
-    old_descriptor = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    old_descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:
@@ -160,9 +160,9 @@ def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
         over.set()
         signal.set_wakeup_fd(old_descriptor)
         signal.signal(signal.SIGTERM, before)
-        os.close(told)
+        os.close(writer)
         watcher.join()
-        os.close(heard)
+        os.close(reader)
 
 
 def _become_worker() -> None:

@@ -92,10 +92,10 @@ def evaluation_of(
     learned: bool = False,
 ) -> Evaluation:
     """The answer to i-PI."""
-    told = extras(prediction, model_version, n_labelled, learned)
+    more = extras(prediction, model_version, n_labelled, learned)
     if members is not None:
-        told |= committee_extras(members)
-    return Evaluation(prediction.energy, prediction.forces, prediction.virial, told)
+        more |= committee_extras(members)
+    return Evaluation(prediction.energy, prediction.forces, prediction.virial, more)
 
 
 def check_committee(committee: str) -> None:

@@ -20,8 +20,8 @@ DISPLACEMENT, STRAIN = 0.05, 0.002
 """Steps of the finite differences along a random direction: length of the displacement of all atoms together in A, and norm of the
 strain. Large enough for codes whose energies scatter by 1e-5 eV."""
 RATTLE, EXPANSION = 0.05, 1.02
-"""The structure is rattled by so many A and expanded by this factor first: where forces and stress vanish, a wrong unit or sign does
-not show."""
+"""Amplitude (A) by which the structure is rattled and factor by which it is expanded first: where forces and stress vanish, a
+wrong unit or sign does not show."""
 SAME_FORCE = 5e-3
 """eV/A: largest difference between two calculations of one structure."""
 FORCE_TOLERANCE, STRESS_TOLERANCE, RELATIVE_TOLERANCE = 0.01, 1e-3, 0.02
@@ -63,11 +63,8 @@ def validate_labeller(labeller: Labeller, atoms: Atoms, seed: int = 0) -> list[C
     """
     labeller.check()
     rng = np.random.default_rng(seed)
-    probe = atoms.copy()
-    probe.set_constraint()
-    probe.positions += rng.normal(scale=RATTLE, size=probe.positions.shape)
-    probe.set_cell(probe.cell.array * EXPANSION, scale_atoms=True)
-    sent = probe.copy()
+    sent = _rattled(atoms, rng)
+    probe = sent.copy()
     try:
         label = labeller.label(probe)
         check_shapes(sent, label)
@@ -86,6 +83,15 @@ def validate_labeller(labeller: Labeller, atoms: Atoms, seed: int = 0) -> list[C
     if label.stress is not None and volume_of(sent) is not None:
         checks.append(_stress_check(labeller, sent, label, label.stress, rng))
     return [*checks, Check("failures are LabelErrors", _failure_error(labeller, sent), 0.0, "failures")]
+
+
+def _rattled(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """A structure with forces and stress, without constraints."""
+    rattled = atoms.copy()
+    rattled.set_constraint()
+    rattled.positions += rng.normal(scale=RATTLE, size=rattled.positions.shape)
+    rattled.set_cell(rattled.cell.array * EXPANSION, scale_atoms=True)
+    return rattled
 
 
 def _n_changed(sent: Atoms, found: Atoms) -> float:

@@ -63,7 +63,7 @@ class Arrivals:
         ----------
         key : str
         labeller : Labeller
-            The one that was asked for: its settings and the structure of the result must give the key.
+            The requested labeller: its settings and the structure of the result must give the key.
         """
         with as_run_folder_error(self.folder):
             inbox.recover(self.folder, key)
@@ -100,7 +100,7 @@ class Arrivals:
     def _is_confirmed(self, key: str, found: tuple[Atoms, Label], doubt: str) -> bool:
         """Whether an earlier result had the same doubtful energy; if not, this one is set aside as well.
 
-        Of two results that agree the first is stored: it was made with the parameters that were asked for.
+        Of two results that agree the first is stored: it was made with the requested parameters.
         """
         n_atoms = len(found[0])
         with as_run_folder_error(self.folder):

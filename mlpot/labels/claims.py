@@ -106,7 +106,7 @@ class Watch:
         self.file = file
         self._last_touch: int | None = None
         self._seen = time.monotonic()
-        self._told = False
+        self._is_logged = False
 
     def is_free(self) -> bool:
         """Whether no living process holds the claim; the claim of a dead holder is removed."""
@@ -116,9 +116,9 @@ class Watch:
         if not holder or not is_alive(holder) or (holder["host"] != host() and self._is_silent()):
             remove(self.file, holder)
             return True
-        if not self._told:
+        if not self._is_logged:
             log.info("process %s on %s is still calculating this label; waiting for it", holder["pid"], holder["host"])
-            self._told = True
+            self._is_logged = True
         return False
 
     def _is_silent(self) -> bool:

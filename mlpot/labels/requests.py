@@ -65,7 +65,7 @@ class _Request:
     tries: list[failures.Try] = field(default_factory=list)
     losses: int = 0
     late_until: float = 0.0
-    told: bool = False
+    is_reported: bool = False
 
 
 class LabelSource:
@@ -128,7 +128,7 @@ class LabelSource:
         """Start a label unless it is stored, under way, or recorded as failed; returns its key without waiting."""
         key = key_of(self.labeller, atoms)
         known = self._requests.get(key)
-        if known is not None and not known.told:
+        if known is not None and not known.is_reported:
             return key
         request = self._requests[key] = _Request(bare_structure(atoms))
         if not self._is_settled(key):
@@ -151,7 +151,7 @@ class LabelSource:
                 return None
         paid = request is not None and request.paid
         if request is not None:
-            request.told = True
+            request.is_reported = True
         stored = self.store.find(key)
         if stored is not None:
             return RequestResult(key, stored.atoms, paid)

@@ -298,7 +298,7 @@ class LearningCalculator(CampaignCalculator):
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """As in the base class; queued labels are learned first.
 
-        The stress of a predicted structure is among the results only where it was asked for: when it is asked for later, that is
+        The stress of a predicted structure is among the results only if it was requested. When it is requested later, that is
         another decision on the same prediction.
         """
         self.wants_stress |= "stress" in properties

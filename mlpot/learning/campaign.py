@@ -127,7 +127,7 @@ class Campaign:
     Raises
     ------
     ConfigError, RunFolderError, ModelFileError
-        PriorPrediction anything is written, where it can be told.
+        Where possible, before anything is written.
     """
 
     def __init__(

@@ -186,8 +186,9 @@ class Journal:
         """Record why the run ended, and the verdict, without changing the rest of the last checkpoint."""
         state = self.campaign.folder.load_state()
         if state is not None:
-            told = {**state["convergence"], **verdict.state()}
-            self.campaign.folder.save_state({**state, "status": status, "verdict": verdict.name, "convergence": told})
+            convergence = {**state["convergence"], **verdict.state()}
+            ended = {"status": status, "verdict": verdict.name, "convergence": convergence}
+            self.campaign.folder.save_state({**state, **ended})
 
     def close(self) -> None:
         """Write and close the files."""

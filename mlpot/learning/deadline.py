@@ -116,11 +116,11 @@ def seconds_of(text: str) -> float:
 
 def end_of_job() -> float | None:
     """When the batch job of this process ends, in seconds since the epoch; None outside of a job, or without a time limit."""
-    told = os.environ.get("SLURM_JOB_END_TIME", "")
-    if told.isdigit():
-        return float(told)
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    if end.isdigit():
+        return float(end)
     if job := os.environ.get("SLURM_JOB_ID"):
-        return _asked_of_slurm(job)
+        return _end_from_slurm(job)
     for name, system in OTHER_JOBS.items():
         # JOB_ID is a common name: only SGE spools its jobs
         if name in os.environ and (system != "SGE" or Path(os.environ.get("SGE_JOB_SPOOL_DIR", "")).is_dir()):
@@ -130,7 +130,7 @@ def end_of_job() -> float | None:
     return None
 
 
-def _asked_of_slurm(job: str) -> float | None:
+def _end_from_slurm(job: str) -> float | None:
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%e"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()

@@ -38,10 +38,10 @@ class ObservedErrors:
     @classmethod
     def of(cls, errors: np.ndarray, deviations: np.ndarray, least: float = 0.0) -> ObservedErrors | None:
         """From the components with deviations above `least`; None if there are none."""
-        told = deviations > least
-        if not told.any():
+        is_free = deviations > least
+        if not is_free.any():
             return None
-        errors, deviations = errors[told], deviations[told]
+        errors, deviations = errors[is_free], deviations[is_free]
         z = np.abs(errors / deviations)
         cap = WILD * np.median(z) / NORMAL_MEDIAN
         rms = float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(deviations**2)))
@@ -79,13 +79,13 @@ class ObservedForces:
     @classmethod
     def of(cls, errors: np.ndarray, deviations: np.ndarray, strongest: np.ndarray) -> ObservedForces | None:
         """From arrays (n_atoms, 3) and (n_atoms,), eV/A; None if all components are zero by symmetry."""
-        told = deviations > SYMMETRIC
-        counts = told.sum(axis=1)
+        is_free = deviations > SYMMETRIC
+        counts = is_free.sum(axis=1)
         atoms = np.flatnonzero(counts)
         if not len(atoms):
             return None
         error, deviation = (
-            np.sqrt(np.sum(np.where(told, x, 0.0)[atoms] ** 2, axis=1) / counts[atoms]) for x in (errors, deviations)
+            np.sqrt(np.sum(np.where(is_free, x, 0.0)[atoms] ** 2, axis=1) / counts[atoms]) for x in (errors, deviations)
         )
         powers = strongest[atoms] ** POWER
         bins = []

@@ -89,8 +89,8 @@ class LearningRun:
         except ExplodedError as end:
             log.warning("%s", end)
             self.campaign.wait_for_queue()
-            told = self.journal.conclude()
-            self.verdict = Verdict("not converged", f"a simulation has blown up: {end}", "", told.numbers)
+            numbers = self.journal.conclude().numbers
+            self.verdict = Verdict("not converged", f"a simulation has blown up: {end}", "", numbers)
             self.journal.mark("exploded", self.verdict)
             raise
         finally:
@@ -132,12 +132,12 @@ class LearningRun:
 
     def _conclude(self, wanted: bool = False) -> Verdict:
         """The worst verdict: of each relaxation, and of the labels for dynamics; with the numbers of all labels."""
-        told = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
+        of_labels = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
         found = [verdict for verdict in (walker.verdict() for walker in self.walkers) if verdict is not None]
         if len(found) < len(self.walkers):
-            found.append(told)
+            found.append(of_labels)
         worst = min(found, key=lambda verdict: verdict.is_converged)
-        return replace(worst, numbers=told.numbers)
+        return replace(worst, numbers=of_labels.numbers)
 
     def _round(self, active: Sequence[Walker]) -> None:
         """Make one step of each walker."""

@@ -53,7 +53,7 @@ class JobWatch:
     def __init__(self, kind: str, cluster: Any, give_up: Callable[[], None]):
         self._kind, self._cluster, self._give_up = kind, cluster, give_up
         self._n_lost = self._in_vain = 0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -118,8 +118,8 @@ class JobWatch:
         reason = "".join(reasons).strip("()")
         if state != "PENDING" or reason not in NEVER:
             return False
-        if job not in self._told:
-            self._told.add(job)
+        if job not in self._reported:
+            self._reported.add(job)
             change = f"; change labeller.slurm.{NEVER[reason]}" if NEVER[reason] else "; scontrol release it"
             log.error("job %s cannot start: %s%s", job, reason, change)
         return True

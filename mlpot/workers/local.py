@@ -69,7 +69,7 @@ class _Worker:
         With a guardian, the `identity` of a process, the worker ends once both that process and this one have ended. After the
         answer it may still be exiting; `dismiss` waits for it.
         """
-        timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"exceeded labeller.timeout_s = {timeout:g}"])
+        timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"took longer than the limit of {timeout:g} s"])
         if timer:
             timer.daemon = True
             timer.start()

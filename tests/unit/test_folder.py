@@ -39,7 +39,7 @@ def test_a_run_that_ended_before_its_first_label_goes_on(tmp_path):
         RunFolder(tmp_path)
     RunFolder(tmp_path, resume=True).release()
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunFolderError, match="other files"):
+    with pytest.raises(RunFolderError, match="holds files but no run"):
         RunFolder(tmp_path, resume=True)
 
 

@@ -15,6 +15,7 @@ from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import failures
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.protocol import key_of
+from mlpot.labels.arrivals import Arrivals
 from mlpot.labels.inbox import claim_of, label_into
 from mlpot.labels.plan import LabellingPlan
 from mlpot.labels.requests import LOSSES, LabelSource
@@ -197,7 +198,7 @@ def test_a_failure_is_recorded_and_not_paid_again(tmp_path, caplog):
     assert "Traceback" in record["tries"][0]["log"]
     for one in record["tries"]:
         assert (tmp_path / "failed" / one["files"] / "error.txt").exists()
-    assert len(LabelStore(tmp_path)) == 0 and not list((tmp_path / "inbox").iterdir())
+    assert len(Arrivals(LabelStore(tmp_path)).store) == 0 and not list((tmp_path / "inbox").iterdir())
     again = source(tmp_path, always="crash", fail=["raise"]).obtain(bare())
     assert (again.atoms, again.paid, again.failure) == (None, False, outcome.failure)
     assert n_calls(tmp_path) == 2

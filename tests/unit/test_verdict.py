@@ -54,8 +54,8 @@ def test_nothing_was_checked():
         # no label is asked for, and check labels contradict
         (("needed", asked(0.4), 300, check(0.4), 300, check(0.35), 300), "stalled", "no label is requested"),
         # the model is not sure even of what it has just learned
-        (("needed", (0.5, False, 0.3), 1000), "stalled", "just learned"),
-        (("needed", (0.1, False, 0.3), 100, "needed", (0.1, False, 0.3)), "stalled", "just learned"),
+        (("needed", (0.5, False, 0.3), 1000), "stalled", "just been learned"),
+        (("needed", (0.1, False, 0.3), 100, "needed", (0.1, False, 0.3)), "stalled", "just been learned"),
     ],
 )  # fmt: skip
 def test_verdicts(events, name, words):

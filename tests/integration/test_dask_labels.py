@@ -46,7 +46,7 @@ def test_labels_from_a_cluster(tmp_path, address):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("crash", "SIGKILL"), ("hang", "longer than 8.0 s"), ("raise", "self-con")]
+    ("fault", "words"), [("crash", "SIGKILL"), ("hang", "longer than the limit of 8 s"), ("raise", "self-con")]
 )
 def test_a_fault_costs_its_label_only(tmp_path, address, fault, words):
     """Neither the worker of the cluster nor the other labels; what it left is kept."""

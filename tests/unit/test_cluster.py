@@ -70,7 +70,7 @@ def test_a_task_alone_returns_and_raises():
     with pytest.raises(ZeroDivisionError) as caught:
         run(divmod, 1, 0)
     assert failures.process_of(caught.value)["host"] == identity()["host"]
-    with pytest.raises(LabelError, match=r"longer than 0\.5 s") as caught:
+    with pytest.raises(LabelError, match=r"longer than the limit of 0\.5 s") as caught:
         run(time.sleep, 60, timeout=0.5)
     assert has_ended(failures.process_of(caught.value)["pid"])
 

@@ -27,7 +27,7 @@ pytest.importorskip("cryptography", reason="cryptography is not installed")
         ("slurm", {"tasks": 3, "nodes": 2}, "nodes = 2: does not divide the 3 processes"),
         ("slurm", {"launcher": "srun\n rm"}, "launcher = "),
         ("slurm", {"labels_per_jb": 2}, "did you mean 'labels_per_job'"),
-        ("pbs", {"qos": "high"}, r"pbs\.qos: PBS has no such thing"),
+        ("pbs", {"qos": "high"}, r"pbs\.qos: PBS has no general option"),
         ("pbs", {"launcher": "srun"}, "exists in Slurm only"),
         ("sge", {"tasks": 4}, r"needs a parallel environment; add job_extra_directives = \[\"-pe NAME 4\"\]"),
         ("lsf", {"qos": "high"}, r"lsf\.qos"),

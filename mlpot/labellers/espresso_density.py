@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from ..structure_encoding import encode, plain
+from ..structures import bare_structure
 from .espresso_input import Setup
 
 MOST_KEPT = 8
@@ -72,8 +74,7 @@ class Densities:
             for file in source.iterdir():
                 if file.is_file() and not file.name.startswith(LEFT_OUT):
                     shutil.copy(file, aside / file.name)
-            structure = {"positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()}
-            (aside / STRUCTURE).write_text(json.dumps(structure), encoding="utf-8")
+            (aside / STRUCTURE).write_text(json.dumps(plain(encode(bare_structure(atoms)))), encoding="utf-8")
             os.rename(aside, home / name)
         except OSError as error:
             log.warning("the density of a label cannot be saved in %s: %s", home, error)

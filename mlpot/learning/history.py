@@ -17,7 +17,8 @@ Energy and stress. With z = error / deviation of label k,
 (a quarter of the weight for small errors where deviations were large, see `CHOSEN`). M_k is the same mean without label k, so
 that no single label dominates, and g = a / a_0 is the factor for the forces of all elements. This is the mean of a scaled inverse
 chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
-Statistics (1981), section 1.7. """
+Statistics (1981), section 1.7.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 A prediction is trusted if the expected errors of the properties in use are within their limits: the forces (the RMS over all
 atoms and the least certain atom; see `counted_error`), the energy per atom, and the stress where it is used. The limits are the
 user's targets. At the beginning of a run they are larger (`EARLY`); after a fixed number of labels, whatever the model predicts,
-they equal the targets. """
+they equal the targets.
+"""
 
 from __future__ import annotations
 

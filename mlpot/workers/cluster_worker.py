@@ -2,7 +2,8 @@
 
 The scheduler is part of the simulation. If the simulation is killed, the workers exit, but labels that may have run for an hour
 go on: the job lasts until its labels are in the inbox, where the resumed simulation finds them. If the job is cancelled, this
-process ends and its labels end with it. """
+process ends and its labels end with it.
+"""
 
 from __future__ import annotations
 

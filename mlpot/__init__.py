@@ -17,6 +17,7 @@ _HOMES = {
     "load_model": "models.files",
     "read": "data.reading",
     "read_gap": "interop.gap_xml",
+    "validate_labeller": "labellers.validation",
     "validate_model": "checks",
     "MlpotCalculator": "drivers.ase",
     "LearningCalculator": "learning.calculator",

@@ -7,10 +7,12 @@ import os
 import re
 import secrets
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import RunFolderError
 from .processes import host, start_time
 
 TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)-[0-9a-f]+@(?P<host>.*?)\.tmp")
@@ -117,3 +119,16 @@ def private_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     return folder
+
+
+@contextmanager
+def as_run_folder_error(path: Path) -> Iterator[None]:
+    """Raise RunFolderError, naming `path`, for any error of the operating system or of SQLite in the block."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except (OSError, sqlite3.Error) as error:
+        raise RunFolderError(
+            f"{path}: cannot be used: {error}; free disk space or correct the permissions, then continue with --resume"
+        ) from error

@@ -1,4 +1,4 @@
-"""Processes: who holds a file, and helpers that make numbers for this one."""
+"""Processes: what identifies them, how to end them, and pools of helpers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import multiprocessing
 import os
 import platform
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+
+import psutil
 
 SET_CHILD_SUBREAPER = 36
-"""Of prctl(2)."""
+"""Operation PR_SET_CHILD_SUBREAPER of prctl(2)."""
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 ROUNDS, ROUND_SECONDS = 200, 0.01
-"""Looks for processes that do not end at once, or that start others, and the time between them."""
+"""Number of attempts to end processes, and the time (s) between two: some do not end at once, or start others."""
 
 
 def host() -> str:
@@ -27,13 +29,13 @@ def host() -> str:
 
 
 def identity(pid: int | None = None) -> dict:
-    """Host, pid and start time of a process of this machine: of this one, when none is given."""
+    """Host, pid and start time of a process on this machine, by default of this process."""
     pid = os.getpid() if pid is None else pid
     return {"host": host(), "pid": pid, "started": start_time(pid)}
 
 
 def is_alive(owner: dict) -> bool:
-    """Whether the process of `identity` still runs; one on another host is believed to."""
+    """Whether the process with this `identity` is running; assumed for processes on other hosts."""
     if owner.get("host") != host():
         return True
     started = start_time(int(owner["pid"]))
@@ -41,60 +43,66 @@ def is_alive(owner: dict) -> bool:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in whatever form the system tells; None when there is no such process or it is a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    """When a process started, as text; None when there is no such process or it is a zombie.
+
+    With the pid it identifies a process: pids are used again. On Linux it is in clock ticks since the machine started, which
+    setting the clock does not change; elsewhere it is the time of day that the system has recorded.
+    """
+    try:
+        while True:
+            boot = psutil.boot_time()
+            process = psutil.Process(pid)
+            started = process.create_time()
+            if process.status() in ENDED:
+                return None
+            if not psutil.LINUX:
+                return repr(started)
+            if psutil.boot_time() == boot:  # else the clock was set in between: psutil adds the boot time to the ticks
+                return str(round((started - boot) * TICKS_PER_SECOND))
+    except psutil.NoSuchProcess:
+        return None
 
 
 def adopt_orphans() -> None:
-    """Let this process be the parent of all that its children leave behind, wherever these have gone (Linux; elsewhere nothing)."""
+    """Make this process the parent of all orphans among its descendants, whatever their session (on Linux only)."""
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:
-    """Pids of living children of a process, of their children, and so on."""
-    parents: dict[int, list[int]] = {}
-    for child, parent in _living():
-        parents.setdefault(parent, []).append(child)
-    found, new = list[int](), [pid]
-    while new:
-        new = [child for parent in new for child in parents.get(parent, ())]
-        found += new
-    return found
+    """Pids of the living descendants of a process."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True) if start_time(child.pid) is not None]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def marked(line: str) -> list[int]:
-    """Pids of living processes of this user that began with a line, such as "NAME=value", in their environment."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
+    """Pids of living processes of this user whose environment holds a line such as "NAME=value", this process apart."""
+    name, _, value = line.partition("=")
+    found, user = [], os.getuid()
+    for process in psutil.process_iter():
         try:
-            if line.encode() in file.read_bytes().split(b"\0"):
-                found.append(int(file.parent.name))
-        except OSError:  # of another user, or just gone
+            is_own = process.uids().real == user and process.pid != os.getpid()
+            if is_own and process.status() not in ENDED and process.environ().get(name) == value:
+                found.append(process.pid)
+        except psutil.Error:  # it has just ended, or does not show its environment
             continue
-    return [pid for pid in found if pid != os.getpid() and start_time(pid) is not None]
+    return found
 
 
 def end_descendants(pid: int) -> None:
-    """Kill all that a process has started, but not the process itself."""
+    """Kill all descendants of a process, but not the process itself."""
     _end(lambda: descendants(pid))
 
 
 def end_marked(line: str) -> None:
-    """Kill all processes that `marked` finds."""
+    """Kill all processes found by `marked`."""
     _end(lambda: marked(line))
 
 
 def _end(find: Callable[[], list[int]]) -> None:
-    """Kill whoever is found until there is nobody: one may start another in the meantime, unless it has been stopped first."""
+    """Kill the processes found until there are none. They are stopped first, so that they cannot start others meanwhile."""
     for _ in range(ROUNDS):
         found = find()
         if not found:
@@ -106,28 +114,13 @@ def _end(find: Callable[[], list[int]]) -> None:
         time.sleep(ROUND_SECONDS)
 
 
-def _living() -> Iterator[tuple[int, int]]:
-    """Pid and parent's pid of all processes but zombies."""
-    if Path("/proc/self/stat").exists():
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, parent = file.read_text().rpartition(")")[2].split()[:2]
-            except OSError:
-                continue
-            if state not in "ZX":
-                yield int(file.parent.name), int(parent)
-        return
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,state="], capture_output=True, text=True, check=False)
-    for line in listed.stdout.splitlines():
-        pid, parent, state = line.split()[:3]
-        if not state.startswith("Z"):
-            yield int(pid), int(parent)
-
-
 @contextmanager
 def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
-    """So many processes of one thread each until the end of the block, None for None; after an exception they finish what they have
-    begun, as ending them in the middle of a long message leaves the executor, and this process, waiting for the rest for ever."""
+    """A pool of processes with one thread each until the end of the block; None if `n_workers` is None.
+
+    After an exception the processes finish the tasks that they have started: if they were ended in the middle of a long message, the
+    executor, and this process, would wait for the rest of it for ever.
+    """
     if n_workers is None:
         yield None
         return
@@ -141,23 +134,24 @@ def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
 
 @contextmanager
 def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
-    """SIGTERM ends the block with SystemExit, SIGINT with KeyboardInterrupt, as soon as Python may run; when compiled code
-    keeps it from that, or tidying up takes longer, the process ends `grace` seconds after the signal. For the main thread.
+    """End the block on SIGTERM with SystemExit, and on SIGINT with KeyboardInterrupt. For the main thread.
+
+    If compiled code delays that, or cleaning up takes longer, the process ends `grace` seconds after the signal.
     """
     over = threading.Event()
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     def watch() -> None:
-        while number := os.read(heard, 1):
+        while number := os.read(reader, 1):
             if number[0] in (signal.SIGTERM, signal.SIGINT) and not over.wait(grace):
                 os._exit(128 + number[0])
 
     before = signal.signal(signal.SIGTERM, leave)
-    old_descriptor = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    old_descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:
@@ -166,12 +160,12 @@ def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
         over.set()
         signal.set_wakeup_fd(old_descriptor)
         signal.signal(signal.SIGTERM, before)
-        os.close(told)
+        os.close(writer)
         watcher.join()
-        os.close(heard)
+        os.close(reader)
 
 
 def _become_worker() -> None:
-    """One thread; an interrupt from the keyboard is for the main process, which ends the others."""
+    """Use one thread, and leave Ctrl-C to the main process, which ends the workers."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "mlpot"
 LAYERS = [
     ("errors", "units", "durable", "processes", "threads"),
     ("_ext",),
-    ("data", "structures", "neighbours"),
+    ("data", "structures", "structure_encoding", "neighbours"),
     ("descriptors",),
     ("settings",),
     ("terms",),

@@ -228,9 +228,9 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
                     ]
                     shared.serve(evaluator, clients)
         finally:
-            if evaluator.verdict is not None and evaluator.pace.step:
+            if evaluator.verdict is not None and evaluator.counters.step:
                 log.info("%s", evaluator.verdict.text)
-        return evaluator.campaign.learner.n_labels, evaluator.pace.step
+        return evaluator.campaign.learner.n_labels, evaluator.counters.step
 
 
 def _introduce(atoms: Atoms) -> None:

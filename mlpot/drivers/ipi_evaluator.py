@@ -1,4 +1,4 @@
-"""What an i-PI client answers with: the seam behind which a fixed model, or one that learns, computes."""
+"""How an i-PI client computes its answers: the interface of evaluators, and the evaluator of a fixed model."""
 
 from __future__ import annotations
 
@@ -20,33 +20,32 @@ from .ipi_protocol import Evaluation
 from .knowledge import Watch
 
 Committee = Literal["none", "std", "members"]
-"""What `<ffcommittee>` is told: nothing, two members whose standard deviation equals the energy's and whose forces are the
-same, or an ensemble with energies, forces and virials of its own, see `CompiledModel.predict_members`."""
+"""What is sent to `<ffcommittee>`: nothing; two members with the same forces, whose energies have the standard deviation of the
+energy; or an ensemble with its own energies, forces and virials, see `CompiledModel.predict_members`."""
 IDLE = 2
-"""Rounds over all lists after which an unused neighbour list is dropped."""
+"""Number of rounds through all neighbour lists after which an unused list is deleted."""
 
 
 class Evaluator(Protocol):
     """Computes what i-PI asks for."""
 
     identify: bool
-    """Whether to be told which structures of the server come; it costs a message more."""
+    """Whether `evaluate` needs the numbers of the server's structures, which takes an additional message."""
 
     def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
-        """One evaluation for each bead, all of them by the same potential.
+        """One evaluation for each bead, all from the same potential.
 
-        The beads are overwritten when the next ones come: copy what is to be kept. With `identify`, `request` is the server's
-        number of the first of them, which is the same in every step. Any MlpotError ends the client, and the server then
-        waits for another.
+        The beads are overwritten by the next ones, so copy what is to be kept. With `identify`, `request` is the server's number of
+        the first bead, which is the same in every step. Any MlpotError ends the client, and the server then waits for another.
         """
 
 
 def extras(
     prediction: Prediction, model_version: int = 0, n_labelled: int = 0, learned: bool = False
 ) -> dict[str, Any]:
-    """What i-PI is told beside forces: always these keys, in atomic units; null for what a model does not know.
+    """What is sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict.
 
-    `max_force_uncertainty` is the deviation of the least certain force.
+    `max_force_uncertainty` is the standard deviation of the least certain force.
     """
     energy, forces = prediction.energy_std, prediction.forces_std
     return {
@@ -59,14 +58,14 @@ def extras(
 
 
 def two_members(p: Prediction) -> Members:
-    """E + s/sqrt(2) and E - s/sqrt(2), whose mean is the energy E and whose standard deviation, with one degree of freedom,
-    its own s. Both have the model's forces and virial."""
+    """Two members with the energies E + s/sqrt(2) and E - s/sqrt(2): their mean is the energy E, and their sample standard deviation
+    is its uncertainty s. Both have the forces and the virial of the model."""
     shift = p.energy_std / np.sqrt(2) * np.array([1.0, -1.0])
     return Members(p.energy + shift, np.stack([p.forces] * 2), np.stack([p.virial] * 2))
 
 
 def committee_extras(members: Members) -> dict[str, Any]:
-    """What `<ffcommittee>` with `parse_json` reads."""
+    """The keys that `<ffcommittee>` with `parse_json` reads."""
     n = len(members.energies)
     return {
         "committee_pot": (members.energies / HARTREE).tolist(),
@@ -78,7 +77,7 @@ def committee_extras(members: Members) -> dict[str, Any]:
 def predict_bead(
     model: CompiledModel, pairs: Pairs, volume: float | None, committee: Committee
 ) -> tuple[Prediction, Members | None]:
-    """What a model says, and the members of the committee; None of them for "none"."""
+    """The prediction of a model, and the members of the committee; None for committee "none"."""
     if committee == "members":
         return model.predict_members(pairs, volume)
     prediction = model.predict_pairs(pairs, volume, uncertainty=True)
@@ -92,11 +91,11 @@ def evaluation_of(
     n_labelled: int = 0,
     learned: bool = False,
 ) -> Evaluation:
-    """What i-PI is answered."""
-    told = extras(prediction, model_version, n_labelled, learned)
+    """The answer to i-PI."""
+    more = extras(prediction, model_version, n_labelled, learned)
     if members is not None:
-        told |= committee_extras(members)
-    return Evaluation(prediction.energy, prediction.forces, prediction.virial, told)
+        more |= committee_extras(members)
+    return Evaluation(prediction.energy, prediction.forces, prediction.virial, more)
 
 
 def check_committee(committee: str) -> None:
@@ -106,15 +105,16 @@ def check_committee(committee: str) -> None:
 
 
 class BeadNeighbours:
-    """A neighbour list for each bead, found again by where its atoms are, as a server does not say which bead it sends.
+    """A neighbour list for each bead, found by the positions of its atoms, since a server does not say which bead it sends.
 
-    Beads that are near each other share a list; one that has moved too far gets a new one.
+    Beads that are close to each other share a list; a bead that has moved too far gets a new one.
     """
 
     def __init__(self, cutoff: float):
         self.cutoff = cutoff
         self._lists: list[tuple[NeighbourList, int]] = []
-        """With the number of the call that each served last; the first in line waited longest, and is likely to be next."""
+        """Lists with the number of the last call that used them; the first one has been unused for longest and is likely to be
+        next."""
         self._calls = 0
 
     @property
@@ -133,7 +133,7 @@ class BeadNeighbours:
 
 
 class ModelEvaluator:
-    """A fixed model, which warns when structures are beyond what it knows (see `knowledge`).
+    """A fixed model, which warns about structures that are unlike its training data (see `knowledge`).
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class ModelEvaluator:
     Raises
     ------
     ConfigError
-        If there is no such committee, or an imported model is asked for members.
+        If there is no such committee, or an imported model should provide members.
     """
 
     identify = False
@@ -153,13 +153,15 @@ class ModelEvaluator:
         check_committee(committee)
         self.model = model.compiled if isinstance(model, SparseGP) else model
         if committee == "members" and self.model.source.factor is None:
-            raise ConfigError("an imported model knows nothing of its data: it has no members; take committee = 'std'")
+            raise ConfigError(
+                "this model was imported without its training data and has no ensemble; use committee = 'std' in place of 'members'"
+            )
         self.committee = committee
         self._serving, self._neighbours = self.model, BeadNeighbours(model.cutoff)
         self._watch = Watch()
 
     def check(self, template: Atoms) -> None:
-        """UnknownSpeciesError for elements that the model does not know: better said before a server waits."""
+        """UnknownSpeciesError for elements that the model does not know, before a server has to wait."""
         self._serve(template)
 
     def _serve(self, atoms: Atoms) -> None:

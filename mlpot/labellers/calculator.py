@@ -27,22 +27,21 @@ INSTALL_HINTS = {"tblite": "pip install tblite", "gpaw": "pip install gpaw", "xt
 
 @dataclass(frozen=True)
 class CalculatorLabeller:
-    """An ASE calculator, made anew for each label, in a scratch folder of its own.
+    """Labels from an ASE calculator, which is created for each label, in a scratch folder of its own.
 
     Parameters
     ----------
     calculator : str
         "package.module.Class", or "package.module:function" for any function that returns a calculator.
     parameters : dict
-        Its keyword arguments; plain numbers, strings, lists and tables. Paths in them must be absolute, since
-        each calculation runs in its own folder. {launcher} in a string stands for the launcher of a batch job, else nothing.
+        Its keyword arguments: numbers, strings, lists and tables. Paths must be absolute, since each calculation runs in its own
+        folder. {launcher} in a string is replaced by the launcher of a batch job; outside of one by nothing.
     net_force_tolerance : float or None
-        Largest net force of a label that is believed, eV/A per atom; None where something outside pulls at the atoms.
+        Largest accepted net force, eV/A per atom; None with external forces.
 
     Notes
     -----
-    A calculator that knows which version of which code it runs says so in an attribute `code`, a string that is recorded
-    with each label.
+    If the calculator has an attribute `code`, a string with name and version of the program, it is recorded with each label.
     """
 
     calculator: str = DEFAULT_CALCULATOR
@@ -56,11 +55,11 @@ class CalculatorLabeller:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What a worker may import before its label comes: `preload` of the executor."""
+        """Modules that a worker may import before its label comes."""
         return (__name__, "mlpot.labels.inbox", _split(self.calculator)[0])
 
     def varied(self, changes: dict[str, Any]) -> CalculatorLabeller:
-        """The same with other parameters: those of `changes` replace those of the same name, in tables name by name."""
+        """The same with other parameters: `changes` replaces parameters by name, in tables entry by entry."""
         return replace(self, parameters=_merged(self.parameters, changes))
 
     def factory(self) -> Callable:
@@ -83,16 +82,16 @@ class CalculatorLabeller:
         except AttributeError as error:
             raise ConfigError(f"{here}: {module} has no {name!r}; check the spelling") from error
         if not callable(found):
-            raise ConfigError(f"{here}: is {type(found).__name__}, not a class or a function")
+            raise ConfigError(f"{here}: is of type {type(found).__name__}; must be a class or a function")
         return found
 
     def check(self) -> None:
-        """What can be known without a calculation: the calculator is importable and takes the parameters.
+        """Check without a calculation that the calculator can be imported and accepts the parameters.
 
         Raises
         ------
         ConfigError
-            If it is not, or does not.
+            If it cannot be imported, or does not accept them.
         """
         factory = self.factory()
         here = f"labeller.parameters = {self.parameters!r}"
@@ -109,23 +108,21 @@ class CalculatorLabeller:
                 if isinstance(error, OSError) and error.errno in SHORT:
                     raise
                 raise ConfigError(
-                    f"{here}: {self.calculator} does not take them ({type(error).__name__}: {error})"
+                    f"{here}: {self.calculator} does not accept them ({type(error).__name__}: {error})"
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
-            raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is no ASE calculator")
+            raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is not an ASE calculator")
 
     def label(self, atoms: Atoms) -> Label:
-        """Energy, forces and, with a three-dimensional cell, stress.
-
-        Constraints of `atoms` play no part: a label holds what the atoms feel.
+        """Energy, forces and, with three cell vectors, stress. Constraints of `atoms` are ignored.
 
         Raises
         ------
         ConfigError
-            If the calculator cannot be imported, or says so of its parameters.
+            If the calculator cannot be imported, or raises it for its parameters.
         LabelError
-            If it raises; or what it returns is not finite, of the wrong shape, has a net force, or belongs to another geometry.
-            ResourceError for want of room or open files.
+            If the calculator raises anything else, or if its results are not finite, have a wrong shape or a net force, or belong to
+            another structure. ResourceError if disk space or open files are exhausted.
         """
         factory = self.factory()
         work = atoms.copy()
@@ -137,7 +134,7 @@ class CalculatorLabeller:
                 label = self._ask(atoms, work, started)
             except (ConfigError, LabelError):
                 raise
-            except Exception as error:  # whatever a calculator raises means that it did not deliver
+            except Exception as error:  # anything that a calculator raises is a failed label
                 if isinstance(error, OSError) and error.errno in SHORT:
                     raise ResourceError(f"{self.calculator} failed: {system_trouble(error)}") from error
                 said = last_words.of_folder(folder)
@@ -148,9 +145,9 @@ class CalculatorLabeller:
 
     def _ask(self, sent: Atoms, atoms: Atoms, started: float) -> Label:
         forces = _real("forces", atoms.get_forces())
-        # at once: asked for more, a calculator that has moved the atoms starts again from where they were
+        # checked now: a calculator that has moved the atoms would start again when it is asked for more
         _check_unmoved(sent, atoms)
-        # the forces are the derivative of the free energy, where smearing makes it differ from the energy
+        # with smearing, the forces are the derivative of the free energy, not of the energy
         energy = float(_real("energy", atoms.calc.results.get("free_energy", atoms.get_potential_energy())))
         stress = _stress(atoms)
         _check_unmoved(sent, atoms)
@@ -160,9 +157,9 @@ class CalculatorLabeller:
 
 
 def _real(name: str, value: Any) -> np.ndarray:
-    """A result as real numbers; NumPy would drop imaginary parts with a warning that nobody sees."""
+    """A result as real numbers; NumPy would drop imaginary parts with nothing but a warning."""
     if np.iscomplexobj(value):
-        raise LabelError(f"label: {name} holds complex numbers; the calculator must return real ones")
+        raise LabelError(f"label: {name} has complex numbers; the calculator must return real ones")
     return np.array(value, float)
 
 
@@ -179,7 +176,7 @@ def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _launched(value: Any) -> Any:
-    """Parameters with the launcher of the job in place of {launcher}, which is no part of the level of theory."""
+    """Parameters with {launcher} replaced by the launcher of the job, which is not part of the level of theory."""
     if isinstance(value, dict):
         return {name: _launched(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -188,7 +185,7 @@ def _launched(value: Any) -> Any:
 
 
 def imported(path: str) -> Any:
-    """The object at an import path; ImportError or AttributeError where there is none."""
+    """The object at an import path; ImportError or AttributeError if there is none."""
     module, name = _split(path)
     return attrgetter(name)(import_module(module))
 
@@ -200,10 +197,10 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _stress(atoms: Atoms) -> np.ndarray | None:
-    """Stress (3, 3) in eV/A^3 where there are three cell vectors, periodic along one at least, and the calculator has it."""
+    """Stress (3, 3) in eV/A^3; None without three cell vectors and periodicity along one, or if the calculator has none."""
     if atoms.cell.rank < 3 or not np.any(atoms.pbc) or "stress" not in getattr(atoms.calc, "implemented_properties", ()):
         return None
     try:
         return voigt_6_to_full_3x3_stress(_real("stress", atoms.get_stress()))
-    except NotImplementedError:  # some calculators list stress and have it for some of their methods only
+    except NotImplementedError:  # some calculators list the stress, but have it for some methods only
         return None

@@ -26,7 +26,7 @@ DONE = "JOB DONE."
 THRESHOLD = re.compile(r"scf convergence threshold\s*=\s*(\S+)")
 ACCURACY = re.compile(r"estimated scf accuracy\s*<\s*(\S+)")
 ROUNDING = 5e-9
-"""Ry, of an accuracy in the output."""
+"""Round-off of an accuracy in the output, Ry."""
 VERSION = re.compile(r"Program PWSCF (v\S+)")
 
 
@@ -41,50 +41,51 @@ def espresso(
     density_dir: str | None = None,
     command: str = "pw.x",
 ) -> Espresso:
-    """An ASE calculator of energy, forces and stress, with nothing left to configuration files or the environment.
+    """An ASE calculator for energy, forces and stress that depends on its arguments only, not on configuration files or the
+    environment.
 
     Parameters
     ----------
     pseudo_dir : str
         Absolute path of the folder with the pseudopotentials.
     pseudopotentials : dict
-        File name by chemical symbol. Their order is what indices such as that of `Hubbard_U(1)` count.
+        File name by chemical symbol. Indices such as in `Hubbard_U(1)` refer to their order.
     kpts : list
-        [n1, n2, n3], a Monkhorst-Pack grid; or a list of [k1, k2, k3, weight] in crystal coordinates. There is no default:
-        which is right depends on the cell.
+        [n1, n2, n3], a Monkhorst-Pack grid; or a list of [k1, k2, k3, weight] in crystal coordinates. There is no default,
+        since it depends on the cell.
     koffset : list
         0 or 1 for each direction: whether a grid is shifted by half a step.
     input_data : dict
-        Of the namelists of pw.x, flat or by section: ecutwfc (Ry) at least. What counts species may be a table by symbol:
-        Hubbard_U = {"Fe": 4.6}, starting_magnetization = {"Fe": 0.5}. All of it reaches pw.x, or is an error.
+        Keys of the namelists of pw.x, flat or by section; at least ecutwfc (Ry). Keys with an index for species may be tables by
+        symbol: Hubbard_U = {"Fe": 4.6}, starting_magnetization = {"Fe": 0.5}. Every key is passed to pw.x, or is an error.
     hubbard : dict
-        The card HUBBARD of pw.x 7.1 and later: {"projectors": "ortho-atomic", "lines": ["U Fe-3d 4.6"]}. Lines of elements
-        that a structure does not have are left out there.
+        The card HUBBARD of pw.x 7.1 and later: {"projectors": "ortho-atomic", "lines": ["U Fe-3d 4.6"]}. Lines for elements
+        that a structure does not have are left out.
     density_dir : str
-        Absolute path of a folder in which densities are kept; the SCF of a label starts from that of the nearest structure,
-        where one is near enough to be of use (relaxations, strains, phonons).
+        Absolute path of a folder for densities; the SCF of a label starts from the density of the nearest structure if there is one
+        near enough to be useful (relaxations, strains, phonons).
     command : str
         One process by default; "mpiexec -n 4 pw.x" for more.
 
     Notes
     -----
-    Spins begin as the moments of the structure (`initial_magmoms`, Bohr magnetons), or as starting_magnetization says.
+    Initial spins are the moments of the structure (`initial_magmoms`, Bohr magnetons), or starting_magnetization.
 
     Raises
     ------
     ConfigError
-        For a parameter that is missing or cannot be right; at a label also for what does not fit its structure.
+        For a missing or wrong parameter; when a label is made, also for parameters that do not fit its structure.
     """
     symbols = list(pseudopotentials)
     data = checked(input_data or {}, symbols)
     _check_files(command, pseudo_dir, pseudopotentials)
-    data["control"] |= {"outdir": "./", "prefix": PREFIX}  # else ESPRESSO_TMPDIR, which all labels would share
+    data["control"] |= {"outdir": "./", "prefix": PREFIX}  # otherwise ESPRESSO_TMPDIR, which all labels would share
     setup = Setup(pseudo_dir, dict(pseudopotentials), data, *_kpoints(kpts, koffset), checked_hubbard(hubbard, symbols))
     return _Espresso(EspressoProfile(command, pseudo_dir), setup, _densities(density_dir, data))
 
 
 class _Template(EspressoTemplate):
-    """pw.x that is believed only when it says that it has converged."""
+    """pw.x, whose results are accepted only if it says that it has converged."""
 
     def __init__(self, setup: Setup, densities: Densities | None):
         super().__init__()
@@ -101,7 +102,7 @@ class _Template(EspressoTemplate):
         except Exception as error:
             said = _last_words(Path(directory, self.outputname))
             complaint = last_words.of_file(Path(directory, self.errorname))
-            complaint = f"; it complained: {complaint}" if complaint else ""
+            complaint = f"; error output: {complaint}" if complaint else ""
             raise LabelError(f"{profile.command}: {said} ({error}){complaint}") from error
 
     def read_results(self, directory) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class _Template(EspressoTemplate):
         _check_accuracy(text)
         found = read(output, index=-1, format="espresso-out")
         if not isinstance(found, Atoms):
-            raise LabelError("pw.x: its output holds no structure")
+            raise LabelError("pw.x: its output has no structure")
         results = dict(found.calc.properties())
         missing = {"energy", "forces", "stress"} - {name for name, value in results.items() if value is not None}
         if missing:
@@ -122,7 +123,7 @@ class _Template(EspressoTemplate):
 
 
 class _Espresso(Espresso):
-    """ASE's calculator, which remembers what pw.x says that it has calculated, and its version."""
+    """ASE's calculator, with a check of the calculated structure, and the version of pw.x."""
 
     code: str | None = None
 
@@ -131,7 +132,7 @@ class _Espresso(Espresso):
         self.template = _Template(setup, densities)
 
     def calculate(self, atoms: Atoms, properties, system_changes) -> None:
-        """As ASE does, and compare the structure in the output with the one that was sent."""
+        """As in ASE, then compare the structure in the output with the one that was sent."""
         super().calculate(atoms, properties, system_changes)
         check_geometry(atoms, self.results.pop("structure"), "the output of pw.x")
         self.code = self.results.pop("code")
@@ -140,7 +141,7 @@ class _Espresso(Espresso):
 
 
 def _check_accuracy(text: str) -> None:
-    """LabelError when the density is not what was asked for: with scf_must_converge = false pw.x claims that it is."""
+    """LabelError if the density has not converged: with scf_must_converge = false pw.x claims that it has."""
     threshold, accuracies = THRESHOLD.search(text), ACCURACY.findall(text)
     if threshold is None or not accuracies:
         raise LabelError("pw.x: its output does not say how well it has converged")
@@ -155,7 +156,7 @@ def _densities(folder: str | None, data: Mapping[str, Mapping[str, Any]]) -> Den
     if not Path(folder).is_absolute():
         raise ConfigError(f"{here}: must be an absolute path")
     if "startingpot" in data["electrons"]:
-        raise ConfigError(f"{here}: decides how the SCF starts; remove input_data.startingpot, or density_dir")
+        raise ConfigError(f"{here}: excludes input_data.startingpot, since both set how the SCF starts; remove one")
     return Densities(Path(folder))
 
 
@@ -177,8 +178,8 @@ def _kpoints(kpts: Any, koffset: Sequence[int]) -> tuple[Any, tuple[int, ...] | 
     """Grid and shift; or points and None."""
     if kpts is None:
         raise ConfigError(
-            "labeller.parameters.kpts: missing; add a grid such as [3, 3, 3], or a list of [k1, k2, k3, weight]: energies and "
-            "forces depend on it"
+            "labeller.parameters.kpts: missing; add a grid such as [3, 3, 3], or a list of [k1, k2, k3, weight]; energies and "
+            "forces depend on the k-points"
         )
     grid = np.asarray(kpts, float)
     if grid.shape == (3,) and np.all(grid == grid.astype(int)) and np.all(grid > 0):
@@ -196,7 +197,7 @@ def _code(text: str) -> str:
 
 
 def _last_words(output: Path) -> str:
-    """What pw.x says of its end: its error, that it did not converge, or the last line."""
+    """Why pw.x has ended: its error message, that it did not converge, or the last line of its output."""
     lines = [line.strip() for line in output.read_text(errors="replace").splitlines()] if output.exists() else []
     said = [line for line in lines if line and not line.startswith("%%")]
     for k, line in enumerate(said):

@@ -1,7 +1,7 @@
-"""Input files of pw.x: all that a user has said is in them, or is an error that names it.
+"""Input files of pw.x: every setting of the user is written to them, or is an error that names it.
 
-An index that counts species, as in `Hubbard_U(1)`, counts the entries of `pseudopotentials`, in every structure. Where the moments
-of a structure split the atoms of an element into several species of pw.x, what was said of the element holds for each of them.
+An index for species, as in `Hubbard_U(1)`, refers to the entries of `pseudopotentials`, for all structures. If the moments of a
+structure split an element into several species of pw.x, the settings of the element are used for each of them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .espresso_keys import KEYS, NOT_READ, OF_SPECIES, hint, section_of, split_k
 
 HERE = "labeller.parameters"
 OURS = {
-    **dict.fromkeys(("nat", "ntyp", "space_group"), "the atoms are those of the structure"),
-    **dict.fromkeys(("ibrav", "celldm", "a", "b", "c", "cosab", "cosac", "cosbc"), "the cell is that of the structure"),
-    **dict.fromkeys(("outdir", "wfcdir", "prefix"), "each label has a folder of its own, in TMPDIR"),
-    "pseudo_dir": "say it in labeller.parameters.pseudo_dir",
-    "restart_mode": "each label begins anew; see labeller.parameters.density_dir",
+    **dict.fromkeys(("nat", "ntyp", "space_group"), "the atoms are taken from the structure"),
+    **dict.fromkeys(("ibrav", "celldm", "a", "b", "c", "cosab", "cosac", "cosbc"), "the cell is taken from the structure"),
+    **dict.fromkeys(("outdir", "wfcdir", "prefix"), "each label has its own folder in TMPDIR"),
+    "pseudo_dir": "set labeller.parameters.pseudo_dir instead",
+    "restart_mode": "each label is a new calculation; see labeller.parameters.density_dir",
 }
 PROMISED = {"calculation": "scf", "tprnfor": True, "tstress": True}
 VALENCE = (re.compile(r"z_valence\s*=\s*\"\s*([-+.0-9eEdD]+)"), re.compile(r"^\s*([-+.0-9eEdD]+)\s+Z valence", re.MULTILINE))
 HEADER_BYTES = 1_000_000
 MOST_SPECIES = 10
-"""In pw.x before 7.0."""
+"""Largest number of species in pw.x before 7.0."""
 MANIFOLD = re.compile(r"([A-Z][a-z]?)(\d*)-\d[spdf](?:-\d[spdf])?")
 CARD_KINDS = ("U", "J", "J0", "B", "E2", "E3", "V", "ALPHA")
 
@@ -55,15 +55,15 @@ class Hubbard:
 
 @dataclass(frozen=True)
 class Setup:
-    """What does not depend on the structure.
+    """The settings that do not depend on the structure.
 
     Parameters
     ----------
     pseudo_dir : str
     pseudopotentials : dict
-        File name by symbol, in the order that indices count.
+        File name by symbol, in the order to which indices refer.
     namelists : dict of dict
-        As `checked` makes them.
+        From `checked`.
     kpts, koffset
         Grid and shift; or (n, 4) points and None.
     hubbard : Hubbard or None
@@ -78,19 +78,19 @@ class Setup:
 
 
 def checked(input_data: Mapping[str, Any], symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parameters as namelists in small letters, indices of species in tables by symbol written out.
+    """Parameters as namelists with lower-case keys; tables by symbol become keys with indices.
 
     Parameters
     ----------
     input_data : dict
-        Flat, or by namelist; what counts species may be a table by symbol: Hubbard_U = {"Fe": 4.6}.
+        Flat, or by namelist; keys with an index for species may be tables by symbol: Hubbard_U = {"Fe": 4.6}.
     symbols : sequence of str
-        Those of the pseudopotentials.
+        Symbols of the pseudopotentials.
 
     Raises
     ------
     ConfigError
-        For a key that pw.x does not have, that is said twice, or that is not the user's to say; for a value that it cannot be.
+        For a key that pw.x does not have, that is given twice, or that the user cannot set; for an impossible value.
     """
     found: dict[str, dict[str, Any]] = {section: {} for section in KEYS}
     for name, value in input_data.items():
@@ -105,7 +105,7 @@ def checked(input_data: Mapping[str, Any], symbols: Sequence[str]) -> dict[str, 
         if given != value:
             raise ConfigError(f"{HERE}.input_data.{name} = {given!r}: must be {value!r} for a label")
     if "ecutwfc" not in found["system"]:
-        raise ConfigError(f"{HERE}.input_data.ecutwfc: missing; add the cutoff of the plane waves, Ry")
+        raise ConfigError(f"{HERE}.input_data.ecutwfc: missing; add the plane-wave cutoff in Ry")
     return found
 
 
@@ -118,28 +118,28 @@ def _put(found: dict, key: str, value: Any, symbols: Sequence[str], section: str
             raise ConfigError(f"{here} = {quoted(value)}: must be one value, not a table")
         for symbol, inner in value.items():
             if symbol not in symbols:
-                raise ConfigError(f"{here}.{symbol}: there is no pseudopotential of that name; known are {', '.join(symbols)}")
+                raise ConfigError(f"{here}.{symbol}: no pseudopotential for this symbol; there are {', '.join(symbols)}")
             _put(found, f"{name}({symbols.index(symbol) + 1})", inner, symbols, section)
         return
     if name in OF_SPECIES and not 1 <= _species_index(name, indices, here) <= len(symbols):
-        raise ConfigError(f"{here}: its index counts the {len(symbols)} pseudopotentials: {', '.join(symbols)}")
+        raise ConfigError(f"{here}: its index must refer to one of the {len(symbols)} pseudopotentials: {', '.join(symbols)}")
     full = f"{name}({','.join(map(str, indices))})" if indices else name
     if full in found[right]:
-        raise ConfigError(f"{here}: is said twice; remove one of them")
+        raise ConfigError(f"{here}: is given twice; remove one of them")
     found[right][full] = _checked_value(here, value)
 
 
 def _namelist_of(name: str, section: str | None, here: str) -> str:
-    """Where a key belongs; ConfigError where it does not belong to a label, or not to the section that it was given in."""
+    """The namelist of a key; ConfigError if it cannot be set for a label, or belongs to another namelist than given."""
     right = section_of(name)
     if right is None:
         raise ConfigError(f"{here}: unknown key; {hint(name)}")
     if right in NOT_READ:
-        raise ConfigError(f"{here}: is of the namelist {right.upper()}, which pw.x does not read for a label; remove it")
+        raise ConfigError(f"{here}: belongs to the namelist {right.upper()}, which pw.x does not read for a label; remove it")
     if section is not None and section != right:
-        raise ConfigError(f"{here}: is of the namelist {right.upper()}, not of {section.upper()}")
+        raise ConfigError(f"{here}: belongs to the namelist {right.upper()}, not to {section.upper()}")
     if name in OURS:
-        raise ConfigError(f"{here}: cannot be given; {OURS[name]}")
+        raise ConfigError(f"{here}: cannot be set; {OURS[name]}")
     return right
 
 
@@ -152,12 +152,12 @@ def _species_index(name: str, indices: tuple[int, ...], here: str) -> int:
 def _checked_value(here: str, value: Any) -> Any:
     is_number = isinstance(value, int | float) and math.isfinite(value)
     if not is_number and not (isinstance(value, str) and value.isprintable()):
-        raise ConfigError(f"{here} = {quoted(value)}: must be true or false, a number or a string of one line")
+        raise ConfigError(f"{here} = {quoted(value)}: must be true, false, a number, or a string of one line")
     return value
 
 
 def checked_hubbard(given: Mapping[str, Any] | None, symbols: Sequence[str]) -> Hubbard | None:
-    """The card HUBBARD; ConfigError naming the line that cannot be right."""
+    """The card HUBBARD; ConfigError naming a wrong line."""
     if given is None:
         return None
     here = f"{HERE}.hubbard"
@@ -197,7 +197,7 @@ def input_text(atoms: Atoms, setup: Setup, more: Mapping[str, Mapping[str, Any]]
     Parameters
     ----------
     atoms : ase.Atoms
-        With moments (Bohr magnetons) where spins are to begin with those.
+        With magnetic moments (Bohr magnetons) if they are the initial spins.
     setup : Setup
     more : dict of dict, optional
         Namelists whose keys replace those of the same name.
@@ -228,24 +228,24 @@ def input_text(atoms: Atoms, setup: Setup, more: Mapping[str, Mapping[str, Any]]
 def _check_structure(atoms: Atoms, setup: Setup) -> None:
     for symbol in sorted(set(atoms.get_chemical_symbols())):
         if symbol not in setup.pseudopotentials:
-            raise ConfigError(f"{HERE}.pseudopotentials.{symbol}: missing; the structure has atoms of it")
+            raise ConfigError(f"{HERE}.pseudopotentials.{symbol}: missing for an element of the structure; add the name of its file")
     if atoms.cell.rank < 3:
-        raise ConfigError(f"{HERE}: pw.x needs a cell, which the structure does not have; give it three cell vectors")
+        raise ConfigError(f"{HERE}: pw.x needs a cell, but the structure has none; give it three cell vectors")
     system = setup.namelists["system"]
     has_moments = bool(np.any(atoms.get_initial_magnetic_moments()))
     starts = [key for key, value in system.items() if key.startswith("starting_magnetization") and value]
     is_magnetic = system.get("nspin", 1) != 1 or system.get("noncolin", False)
     if has_moments and not is_magnetic:
         raise ConfigError(
-            f"{HERE}.input_data.nspin: the structure has magnetic moments; add nspin = 2, or take them out of its file"
+            f"{HERE}.input_data.nspin: the structure has magnetic moments; add nspin = 2, or remove them from its file"
         )
     if has_moments and starts:
         raise ConfigError(
-            f"{HERE}.input_data.{starts[0]}: the structure has magnetic moments of its own; remove one of them"
+            f"{HERE}.input_data.{starts[0]}: the structure has magnetic moments as well; remove one of them"
         )
     if system.get("nspin") == 2 and not has_moments and not starts and "tot_magnetization" not in system:
         raise ConfigError(
-            f"{HERE}.input_data.nspin = 2: nothing says where the spins are; add starting_magnetization = {{ Fe = 0.5 }}, "
+            f"{HERE}.input_data.nspin = 2: needs initial spins; add starting_magnetization = {{ Fe = 0.5 }}, "
             "tot_magnetization, or initial_magmoms in the structure file"
         )
 
@@ -254,18 +254,18 @@ def _kinds(atoms: Atoms, setup: Setup) -> list[tuple[str, float]]:
     """Symbol and moment of each atom."""
     moments = atoms.get_initial_magnetic_moments()
     if moments.ndim != 1:
-        raise ConfigError(f"{HERE}: moments that are vectors cannot be passed on; give starting_magnetization, angle1 and angle2")
+        raise ConfigError(f"{HERE}: vector moments of a structure are not supported; give starting_magnetization, angle1 and angle2")
     return list(zip(atoms.get_chemical_symbols(), moments.tolist(), strict=True))
 
 
 def _species(atoms: Atoms, setup: Setup) -> list[tuple[str, float]]:
-    """Those of pw.x, in the order of the pseudopotentials and then of first atoms."""
+    """Species of pw.x, in the order of the pseudopotentials and then of the first atoms."""
     order = list(setup.pseudopotentials)
     return sorted(dict.fromkeys(_kinds(atoms, setup)), key=lambda kind: order.index(kind[0]))
 
 
 def _labels(species: Sequence[tuple[str, float]]) -> list[str]:
-    """Fe, Fe1, Fe2, O."""
+    """Labels of species, such as Fe, Fe1, Fe2, O."""
     labels = []
     for k, (symbol, _) in enumerate(species):
         before = sum(other == symbol for other, _ in species[:k])
@@ -274,10 +274,10 @@ def _labels(species: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def _system(atoms: Atoms, given: Mapping[str, Any], species: list[tuple[str, float]], setup: Setup) -> dict[str, Any]:
-    """SYSTEM with the numbers of the structure, and indices that count the species of pw.x."""
+    """The namelist SYSTEM for a structure, with indices that refer to the species of pw.x."""
     if len(species) > MOST_SPECIES:
         raise ConfigError(
-            f"{HERE}: the moments of the structure make {len(species)} species, and pw.x takes {MOST_SPECIES}; round them"
+            f"{HERE}: the magnetic moments make {len(species)} species, but pw.x allows {MOST_SPECIES}; round the moments"
         )
     symbols = list(setup.pseudopotentials)
     system: dict[str, Any] = {"ibrav": 0, "nat": len(atoms), "ntyp": len(species)}
@@ -299,15 +299,15 @@ def _system(atoms: Atoms, given: Mapping[str, Any], species: list[tuple[str, flo
 
 
 def _fraction(symbol: str, moment: float, setup: Setup) -> float:
-    """A moment as part of the valence electrons, which all versions of pw.x take."""
+    """A moment as a fraction of the valence electrons, which all versions of pw.x accept."""
     file = Path(setup.pseudo_dir, setup.pseudopotentials[symbol])
     with file.open(encoding="latin-1") as stream:
         header = stream.read(HEADER_BYTES)
     found = next((match for pattern in VALENCE if (match := pattern.search(header))), None)
     if found is None:
         raise ConfigError(
-            f"{HERE}.pseudopotentials.{symbol}: {file} does not say its valence electrons, which moments are counted in; give "
-            "starting_magnetization and no moments in the structure"
+            f"{HERE}.pseudopotentials.{symbol}: {file} does not state the number of valence electrons, which moments need; give "
+            "starting_magnetization, and no moments in the structure"
         )
     return max(-1.0, min(1.0, moment / float(found[1].lower().replace("d", "e"))))
 
@@ -333,7 +333,7 @@ def _rows(array: np.ndarray) -> list[str]:
 
 
 def _hubbard_card(card: Hubbard | None, species: Sequence[tuple[str, float]], labels: Sequence[str]) -> list[str]:
-    """Its lines, once for each species of an element, without those of elements that the structure does not have."""
+    """Lines of the card for each species of an element, without elements that the structure does not have."""
     if card is None:
         return []
     written = [f"HUBBARD {{{card.projectors}}}"]
@@ -345,7 +345,7 @@ def _hubbard_card(card: Hubbard | None, species: Sequence[tuple[str, float]], la
             continue
         if len(symbols) == 2:
             if any(len(of[symbol]) > 1 for symbol in symbols):
-                raise ConfigError(f"{HERE}.hubbard.lines: {line!r}: moments split its elements into several species")
+                raise ConfigError(f"{HERE}.hubbard.lines: {line!r}: magnetic moments split its elements into several species")
             written.append(line)
             continue
         shell = words[1].removeprefix(symbols[0])

@@ -1,4 +1,4 @@
-"""The keys of pw.x by namelist: those of ASE's table, and those that it lacks."""
+"""The keys of pw.x by namelist: the table of ASE, and the keys that it lacks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MORE = {
         "hubbard_parameters", "hubbard_alpha_back", "hub_pot_fix", "backall", "lback", "l1back", "reserv", "reserv_back", "ts_vdw",
     ],
 }  # fmt: skip
-"""Of pw.x 5 to 6.8, whose +U stands in a namelist, and a few that the table forgets."""
+"""Keys of pw.x 5 to 6.8, where Hubbard parameters are in a namelist, and a few others that the table lacks."""
 KEYS = {section: {*names, *MORE.get(section, ())} for section, names in pw_keys.items()}
 OF_SPECIES = {
     "starting_charge", "starting_magnetization", "hubbard_u", "hubbard_u_back", "hubbard_j", "hubbard_j0", "hubbard_alpha",
     "hubbard_alpha_back", "hubbard_beta", "backall", "lback", "l1back", "reserv", "reserv_back", "starting_ns_eigenvalue",
     "hubbard_occ", "angle1", "angle2", "london_c6", "london_rvdw",
 }  # fmt: skip
-"""Those with an index that counts species. It is the last one, but for `hubbard_occ`, where it is the first."""
+"""Keys with an index for species: the last index, except for `hubbard_occ`, where it is the first."""
 NOT_READ = ("ions", "cell", "fcp")
-"""Namelists that pw.x passes over in the calculation of one structure."""
+"""Namelists that pw.x ignores in the calculation of a single structure."""
 INDEXED = re.compile(r"([a-z_0-9]+)\s*\(\s*(\d+(?:\s*,\s*\d+)*)\s*\)")
 
 
 def section_of(key: str) -> str | None:
-    """The namelist of a key in small letters, without its index; None when pw.x has no such key."""
+    """The namelist of a key, given in lower case without index; None if pw.x has no such key."""
     return next((section for section, names in KEYS.items() if key in names), None)
 
 
@@ -40,7 +40,7 @@ def split_key(key: str) -> tuple[str, tuple[int, ...]]:
 
 
 def hint(key: str, among: Iterable[str] | None = None) -> str:
-    """Which key might have been meant."""
+    """Suggest the key that may have been meant."""
     known = sorted(among or {name for names in KEYS.values() for name in names})
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else "pw.x has no such key"

@@ -1,6 +1,6 @@
-"""Labels that failed for good: FAILED/KEY.json says what was asked and what each try came to, FAILED/KEY/ holds its files.
+"""Labels that have failed for good: FAILED/KEY.json describes the request and each try, FAILED/KEY/ has the files.
 
-The record is also a decision: who finds it does not pay again. Deleting it is the way to ask again.
+A label with a record is not calculated again. Delete the record to request it again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 from ase import Atoms
 
 from ..durable import write_text
+from ..structure_encoding import encode, plain
 from . import last_words
 
 KEPT_BYTES = 20_000_000
-"""Of the scratch files of a try: inputs, outputs and logs; wave functions and densities are larger."""
+"""Size limit for the saved scratch files of a try: inputs, outputs and logs; wave functions and densities are larger."""
 UNNAMED = "failed-"
 FILES, PROCESS, OUTPUT = "files: ", "process: ", "output of the labelling process:\n"
-"""What notes on an error begin with; notes travel with it from host to host."""
+"""Prefixes of notes that are added to an error and travel with it between hosts."""
 LOG_BYTES = 6000
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ class Try:
     Parameters
     ----------
     error : str
-        What it raised, or what is wrong with its result.
+        The error that was raised, or what is wrong with the result.
     settings : dict
-        Calculator and parameters that it used.
+        Calculator and parameters that were used.
     log : str
-        The end of what it printed, and its traceback.
+        The end of the output, and the traceback.
     files : str or None
-        The folder with what it left.
+        Folder with the files of the try.
     """
 
     error: str
@@ -53,7 +54,7 @@ class Try:
 
     @classmethod
     def of(cls, error: BaseException, settings: dict[str, Any]) -> Try:
-        """From what an executor's future raised."""
+        """From the exception of an executor's future."""
         files = files_of(error)
         notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith((FILES, PROCESS))]
         said = str(error) or type(error).__name__
@@ -63,9 +64,9 @@ class Try:
 
 
 def keep(folder: Path, scratch: Iterable[Path], output: str, error: BaseException) -> Path:
-    """Move what a failed task left into a new folder inside `folder`, as far as there is room for it.
+    """Move the files of a failed task into a new folder inside `folder`.
 
-    Small files go first, up to `KEPT_BYTES` in all; what is left out is listed.
+    Small files first, up to `KEPT_BYTES` in total; the other files are listed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = Path(tempfile.mkdtemp(prefix=UNNAMED, dir=folder))
@@ -90,28 +91,28 @@ def keep(folder: Path, scratch: Iterable[Path], output: str, error: BaseExceptio
 
 
 def note_files(error: BaseException, folder: Path) -> None:
-    """Let an error say where its files are."""
+    """Add a note with the place of the files to an error."""
     error.add_note(f"{FILES}{folder}")
 
 
 def files_of(error: BaseException) -> Path | None:
-    """Where the files of a failed task are, if they were kept."""
+    """Where the files of a failed task are, if they were saved."""
     note = _note(error, FILES)
     return None if note is None else Path(note)
 
 
 def note_output(error: BaseException, output: str) -> None:
-    """Let an error say what the process that raised it has printed."""
+    """Add a note with the output of the process to an error."""
     error.add_note(f"{OUTPUT}{output}")
 
 
 def note_process(error: BaseException, process: dict) -> None:
-    """Let an error say which process, by its `identity`, it was the end of."""
+    """Add a note with the `identity` of the process that has ended to an error."""
     error.add_note(f"{PROCESS}{json.dumps(process)}")
 
 
 def process_of(error: BaseException) -> dict | None:
-    """The identity of the process that has ended with an error, if that is known."""
+    """The identity of the process that has ended with an error, if it is known."""
     note = _note(error, PROCESS)
     return None if note is None else json.loads(note)
 
@@ -122,16 +123,16 @@ def _note(error: BaseException, kind: str) -> str | None:
 
 
 def record(folder: Path, key: str, atoms: Atoms, settings: dict[str, Any], tries: list[Try]) -> str:
-    """Write down that a label has failed for good; the line that says so.
+    """Record that a label has failed for good; returns the reason in one line.
 
     Parameters
     ----------
     folder : Path
-        FAILED; made if it does not exist.
+        FAILED; created if it does not exist.
     key : str
     atoms : ase.Atoms
     settings : dict
-        Those that were asked for.
+        The requested calculator and parameters.
     tries : list of Try
 
     Raises
@@ -149,17 +150,11 @@ def record(folder: Path, key: str, atoms: Atoms, settings: dict[str, Any], tries
             os.replace(one.files, home / f"try-{number}")
             one = Try(one.error, one.settings, one.log, f"{key}/try-{number}")
         kept.append(asdict(one))
-    structure = {
-        "symbols": str(atoms.symbols),
-        "numbers": atoms.numbers.tolist(),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "pbc": atoms.pbc.tolist(),
-    }
+    structure = {"symbols": str(atoms.symbols), **plain(encode(atoms))}
     line = _line(tries)
     values = {"key": key, "failure": line, "settings": settings, "structure": structure, "tries": kept}
     write_text(folder / f"{key}.json", json.dumps(values, indent=1))
-    log.warning("%s; recorded in %s: delete it to ask for this label again", line, folder / f"{key}.json")
+    log.warning("%s; recorded in %s: delete it to request this label again", line, folder / f"{key}.json")
     return line
 
 
@@ -169,9 +164,9 @@ def _line(tries: list[Try]) -> str:
 
 
 def find(folder: Path, key: str) -> str | None:
-    """Why a label failed for good, or None when it has not.
+    """Why a label has failed for good, or None if it has not.
 
-    A record that cannot be read counts: it was written because the label had failed.
+    A record that cannot be read counts as a failure, since it was written because of one.
     """
     file = folder / f"{key}.json"
     try:
@@ -179,18 +174,18 @@ def find(folder: Path, key: str) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        return f"recorded as failed in {file}, which cannot be read ({error}); delete it to ask again"
+        return f"recorded as failed in {file}, which cannot be read ({error}); delete it to request the label again"
 
 
 def forget(tries: Iterable[Try]) -> None:
-    """Delete the files of tries that do not matter any more."""
+    """Delete the files of failed tries of a label that has succeeded."""
     for one in tries:
         if one.files is not None:
             shutil.rmtree(one.files, ignore_errors=True)
 
 
 def tidy(folder: Path) -> None:
-    """Delete files of tries of which no record came, since the simulation was killed."""
+    """Delete files of tries without a record, which a killed simulation has left."""
     for left in folder.glob(f"{UNNAMED}*"):
         with suppress(OSError):
             shutil.rmtree(left)

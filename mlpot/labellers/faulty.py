@@ -1,4 +1,4 @@
-"""An ASE calculator that fails on command: for tests of everything that must survive a failing label."""
+"""An ASE calculator that fails as planned, for tests of everything that must survive a failed label."""
 
 from __future__ import annotations
 
@@ -26,29 +26,28 @@ OUTLIER = 50.0
 
 
 class FaultyCalculator(Calculator):
-    """Another calculator's results, spoiled according to a plan.
+    """The results of another calculator, made wrong according to a plan.
 
     Parameters
     ----------
     calculator : str
-        Import path "package.module.Class" of the calculator that does the work.
+        Import path "package.module.Class" of the calculator that makes the results.
     parameters : dict
         Its keyword arguments.
     fail : sequence of str
-        What happens in the first calculation, the second, ...: "" nothing; "raise" RuntimeError; "crash"
-        SIGKILL to this process; "exit" status 3; "hang" an hour; "nan" a force is NaN; "shape" one force too
-        few; "wrong" forces are twice what they should be; "net force" one atom is pulled at; "moved" the
-        calculation is of a structure whose first atom sits elsewhere, "sorted" whose atoms come in reverse;
-        "strange" the energy is 50 eV/atom too high, "outlier" 50 and one more with each calculation; "worker"
-        SIGKILL to this process and to the one that started it. Nothing from the end of the list on. The
-        calculations are counted by the lines of `calls_file`, over all processes; without one, by this object.
+        Fault of the first calculation, the second, ...: "" none; "raise" RuntimeError; "crash" SIGKILL to this process; "exit" exit
+        with status 3; "hang" for an hour; "nan" a force is NaN; "shape" one force too few; "wrong" forces twice as large; "net
+        force" an additional force on one atom; "moved" the calculation is of a structure with its first atom displaced, "sorted"
+        with its atoms in reverse order; "strange" the energy is 50 eV/atom too high, "outlier" 50 eV/atom plus 1 for each earlier
+        calculation; "worker" SIGKILL to this process and its parent. No faults after the end of the list. Calculations are counted
+        by the lines of `calls_file`, over all processes, or without one by this object.
     calls_file : str
-        Text file that gets a line "start FINGERPRINT PID TIME" when a calculation begins and one with "end" when it is
-        finished, on the disk before anything else happens; see `Note`.
+        Text file to which a line "start FINGERPRINT PID TIME" is written, durably, when a calculation begins, and one with "end" when
+        it has finished; see `Note`.
     always : str
-        A fault of every calculation that `fail` leaves alone.
+        Fault of every calculation without a fault in `fail`.
     seconds : float
-        Time that a calculation takes at least.
+        Additional duration of a calculation.
 
     Raises
     ------
@@ -82,7 +81,7 @@ class FaultyCalculator(Calculator):
         self.implemented_properties = [name for name in RESULTS if name in self._calculator.implemented_properties]
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """Do what the plan says for this call."""
+        """Calculate, with the fault planned for this calculation."""
         super().calculate(atoms, list(properties), system_changes)
         n_before = self._n_calls if self._calls_file is None else len(calls(self._calls_file, "start"))
         self._n_calls += 1
@@ -108,7 +107,7 @@ class FaultyCalculator(Calculator):
             self.results[name] += (OUTLIER + more) * len(self.atoms)
 
     def _displace(self, fault: str) -> None:
-        """Believe that the structure was another one."""
+        """Pretend that another structure was calculated."""
         if fault == "moved":
             self.atoms.positions[0] += 0.1
         if fault == "sorted":
@@ -131,7 +130,7 @@ def fingerprint(atoms: Atoms) -> str:
 
 
 class Note(NamedTuple):
-    """A line of `calls_file`: "start" or "end", which structure, who, and when in seconds since the epoch."""
+    """A line of `calls_file`: "start" or "end", the structure, the process, and the time in seconds since the epoch."""
 
     event: str
     fingerprint: str
@@ -140,7 +139,7 @@ class Note(NamedTuple):
 
 
 def notes(file: str | Path) -> list[Note]:
-    """All that calculations have noted."""
+    """All lines of a `calls_file`."""
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -149,7 +148,7 @@ def notes(file: str | Path) -> list[Note]:
 
 
 def calls(file: str | Path, event: str) -> list[str]:
-    """Fingerprints of the calculations that have begun (`event` "start") or finished ("end")."""
+    """Fingerprints of the structures whose calculations have begun (`event` "start") or finished ("end")."""
     return [note.fingerprint for note in notes(file) if note.event == event]
 
 

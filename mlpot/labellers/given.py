@@ -1,4 +1,4 @@
-"""Calculators that a script gives as objects: a class, a factory, or one that is made already."""
+"""Calculators that a script passes as objects: a class, a function that makes one, or a calculator."""
 
 from __future__ import annotations
 
@@ -20,56 +20,59 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GivenLabeller(CalculatorLabeller):
-    """A calculator that exists; a copy of it, without results, makes each label.
+    """Labels from an existing calculator; each is made by a copy of it.
 
     Parameters
     ----------
     instance : ase.calculators.calculator.Calculator
-        Without results.
+        The calculator, without results.
     """
 
     instance: Any = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its class, and those of its parameters that can be recorded."""
+        """Class of the calculator, and those of its parameters that can be recorded."""
         parameters = dict(getattr(self.instance, "parameters", None) or {})
         return {"calculator": self.calculator, "parameters": {k: v for k, v in parameters.items() if _is_plain(v)}}
 
     def factory(self) -> Callable:
-        """Makes copies."""
+        """A function that copies the calculator."""
         return partial(copy.deepcopy, self.instance)
 
     def check(self) -> None:
-        """Nothing: it is made already."""
+        """Nothing to check: the calculator exists."""
 
 
 class InThisProcess(Executor):
-    """Runs a task when it is given, for what cannot be sent to another process: without a time-out, and a crash ends all."""
+    """Runs tasks at once in this process, for calculators that cannot be sent to another one; without time limit.
+
+    A crash of the task ends this process.
+    """
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
-        """The finished task."""
+        """Run fn(*args, **kwargs); returns the finished task."""
         future: Future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # whoever asks for the result gets it
+        except Exception as error:  # raised again by future.result()
             future.set_exception(error)
         return future
 
 
 def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
-    """The import path of what a script gave as calculator, and the calculator itself where a path is not enough, else None.
+    """The import path of the calculator that a script has passed, and the calculator itself if the path is not enough, else None.
 
     Parameters
     ----------
     calculator : str, class, callable or ASE calculator
     parameters : dict
-        Of the calculator; an instance has them already.
+        Keyword arguments of the class or function; empty for a calculator.
 
     Raises
     ------
     ConfigError
-        If it is nothing of these.
+        If `calculator` is none of these.
     """
     if isinstance(calculator, str):
         return calculator, None
@@ -80,7 +83,7 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
             "such as 'ase.calculators.emt.EMT'"
         )
     if is_instance and parameters:
-        raise ConfigError("parameters: the calculator is made already; give its class instead, or no parameters")
+        raise ConfigError("parameters: cannot be given for an existing calculator; pass its class instead, or no parameters")
     if not is_instance:
         path = f"{calculator.__module__}:{getattr(calculator, '__qualname__', '')}"
         if _imports(path) is calculator:
@@ -94,19 +97,19 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
 
 
 def why_not_elsewhere(instance: Any) -> str | None:
-    """Why a calculator cannot be sent to another process, or None."""
+    """Why a calculator cannot be sent to another process; None if it can."""
     kind = type(instance)
     if _imports(f"{kind.__module__}:{kind.__qualname__}") is not kind:
         return f"{kind.__qualname__} is defined in the script"
     try:
         pickle.dumps(instance)
-    except Exception as error:  # objects refuse in ways of their own
+    except Exception as error:  # objects raise anything when they cannot be pickled
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _imports(path: str) -> Any:
-    """What another process finds under an import path, or None."""
+    """The object that another process finds under an import path, or None."""
     if path.startswith("__main__:") or "<" in path:
         return None
     try:

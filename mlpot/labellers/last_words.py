@@ -1,4 +1,4 @@
-"""The last lines that an electronic-structure code has printed, short enough and harmless for a message."""
+"""The last output of an electronic-structure code, short and without control characters, for messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OUTPUTS = ("*.out", "*.log", "*.pwo", "*.stdout", "stdout*", "OUTCAR", "*.txt")
 
 
 def tail(text: str) -> str:
-    """The last lines of a text that are not empty, as one; control characters escaped, what is too long cut at its beginning."""
+    """The last non-empty lines of a text as one line, with escaped control characters and shortened at the beginning."""
     lines = [printable(line.strip()) for line in text.splitlines() if line.strip()]
     said = " | ".join(lines[-LINES:])
     return said if len(said) <= MOST else "..." + said[3 - MOST :]
 
 
 def of_file(file: Path) -> str:
-    """The last lines of a file; "" when it cannot be read."""
+    """The last lines of a file; "" if it cannot be read."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - READ_BYTES))
@@ -33,7 +33,7 @@ def of_file(file: Path) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """What the newest file for errors in a folder says, or else the newest output: with its name; "" when there is nothing."""
+    """Name and last lines of the newest error file in a folder, or else of the newest output file; "" if there is none."""
     files = [file for file in islice(folder.rglob("*"), MOST_FILES) if file.is_file() and not file.is_symlink()]
     for patterns in (COMPLAINTS, OUTPUTS):
         named = [file for file in files if any(file.match(pattern) for pattern in patterns)]

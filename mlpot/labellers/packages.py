@@ -11,7 +11,7 @@ PACKAGES = {"dask": "distributed", "distributed": "distributed", "dask_jobqueue"
 
 
 def imported_package(module: str, choice: str) -> ModuleType:
-    """A module; ConfigError naming the package to install for `labeller.executor` = choice."""
+    """Import a module; ConfigError naming the package to install for `labeller.executor` = choice."""
     try:
         return import_module(module)
     except ImportError as error:

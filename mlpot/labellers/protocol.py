@@ -1,4 +1,4 @@
-"""What a labeller is, and what a label must be before it is believed."""
+"""What a labeller is, and the checks that a label must pass."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from ase import Atoms
 from ..errors import LabelError
 
 NET_FORCE_TOLERANCE = 0.02
-"""eV/A per atom. Codes without a grid (xTB, Gaussians), and plane-wave codes, which take a net force out or leave 1e-3, are
-far below; real-space grids, which the atoms feel, leave up to 0.01. Above it, what is wrong is no longer small against the
-noise that fits take forces to have."""
+"""Largest net force of a label, eV/A per atom. Codes without a grid (xTB, Gaussian basis sets) and plane-wave codes, which remove the
+net force or leave 1e-3, are far below. Real-space grids leave up to 0.01. Larger errors are no longer small compared with the force
+noise of a fit."""
 GEOMETRY_TOLERANCE = 1e-3
-"""A; text files round to 1e-5, and at this distance even a stiff bond's force changes by 0.05 eV/A."""
+"""Largest displacement of an atom by a calculation, A. Text files round to 1e-5; at this displacement the force of a stiff bond
+changes by 0.05 eV/A."""
 OUTLIER_LEAST, OUTLIER_DEVIATIONS, OUTLIER_FLOOR = 10, 20.0, 1.0
-"""Labels that a comparison takes; median absolute deviations; eV/atom, the potential energy of 8000 K."""
+"""For implausible energies: smallest number of labels to compare with; limit in median absolute deviations; smallest limit,
+eV/atom (the potential energy at 8000 K)."""
 LAUNCHER = "MLPOT_LAUNCHER"
-"""What starts the processes of a label, in the environment of the workers of a job."""
+"""Environment variable of the workers of a job: the command that starts the processes of a label."""
 SAME_ENERGY = 1e-3
-"""eV/atom: about the noise that fits take energies to have."""
+"""Energies (eV/atom) of two calculations that differ by less agree: about the energy noise of a fit."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """What an electronic-structure code said of one structure.
+    """The result of an electronic-structure calculation for one structure.
 
     Parameters
     ----------
     energy : float
-        eV; the one that the forces are the derivative of.
+        eV; the forces are its derivative.
     forces : (n_atoms, 3) array
         eV/A.
     stress : (3, 3) array or None
-        eV/A^3; None without a three-dimensional cell, or when the code has none.
+        eV/A^3; None without three cell vectors, or if the code does not compute it.
     seconds : float
         Wall time of the calculation.
     settings : dict
@@ -53,18 +55,31 @@ class Label:
 
 
 class Labeller(Protocol):
-    """Makes labels, here and now, in the process that calls it."""
+    """Makes labels, in the process that calls it; what plans, workers and label sources use of it.
+
+    `mlpot.validate_labeller` checks one of your own. It is sent to worker processes, so it must be possible to pickle it.
+    """
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What identifies the level of theory: plain numbers and strings."""
+        """What identifies the level of theory, as JSON can hold it: two labellers with the same settings give the same labels."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that a worker may import before a structure comes, to save time."""
+
+    def varied(self, changes: dict[str, Any]) -> Labeller:
+        """A labeller with some parameters replaced, for another try after a failure."""
+
+    def check(self) -> None:
+        """ConfigError if it cannot work at all; no calculation is made."""
 
     def label(self, atoms: Atoms) -> Label:
-        """Energy, forces and stress; LabelError when the code does not deliver."""
+        """Energy, forces and stress of a structure, which is left as it is; LabelError if the code does not deliver."""
 
 
 def key_of(labeller: Labeller, atoms: Atoms) -> str:
-    """Hash of structure, calculator and parameters: the same key means the same label."""
+    """Hash of structure, calculator and parameters; labels with the same key are the same."""
     digest = hashlib.sha256(json.dumps(labeller.settings, sort_keys=True).encode())
     for array, kind in (
         (atoms.numbers, np.int64),
@@ -79,7 +94,7 @@ def key_of(labeller: Labeller, atoms: Atoms) -> str:
 
 
 def check_label(atoms: Atoms, label: Label, net_force_tolerance: float | None = NET_FORCE_TOLERANCE) -> None:
-    """LabelError naming what is wrong with a label, as far as it shows in the label itself."""
+    """LabelError if a label is wrong, as far as the label itself shows it."""
     check_shapes(atoms, label)
     check_finite(label)
     if net_force_tolerance is not None:
@@ -87,21 +102,21 @@ def check_label(atoms: Atoms, label: Label, net_force_tolerance: float | None = 
 
 
 def check_shapes(atoms: Atoms, label: Label) -> None:
-    """LabelError unless there is one energy, a force for every atom and, if any, a (3, 3) stress."""
+    """LabelError unless there is one energy, a force on every atom and, if there is a stress, (3, 3) components."""
     for name, value, shape in _parts(atoms, label):
         if np.shape(value) != shape:
             raise LabelError(f"label: {name} has shape {np.shape(value)}, expected {shape}")
 
 
 def check_finite(label: Label) -> None:
-    """LabelError when a number is NaN or infinite."""
+    """LabelError if a number is NaN or infinite."""
     for name, value in (("energy", label.energy), ("forces", label.forces), ("stress", label.stress)):
         if value is not None and not np.all(np.isfinite(value)):
             raise LabelError(f"label: {name} is not finite; the calculation did not converge")
 
 
 def check_net_force(label: Label, tolerance: float) -> None:
-    """LabelError when the forces do not add up to zero, as they do wherever nothing outside pulls at the atoms.
+    """LabelError if the forces do not add up to zero, as they must without external forces.
 
     Parameters
     ----------
@@ -112,27 +127,27 @@ def check_net_force(label: Label, tolerance: float) -> None:
     net = float(np.linalg.norm(label.forces.sum(axis=0))) / max(len(label.forces), 1)
     if net > tolerance:
         raise LabelError(
-            f"label: the forces add up to {net:.3g} eV/A per atom, where labeller.net_force_tolerance = {tolerance:g} allows "
-            'no more; raise it for a code that is that rough, or set it to "off" where a field or a wall pulls at the atoms'
+            f"label: net force {net:.3g} eV/A per atom exceeds labeller.net_force_tolerance = {tolerance:g}; increase it for a "
+            'code with larger numerical noise, or set it to "off" with an external field or walls'
         )
 
 
 def check_geometry(sent: Atoms, found: Atoms, where: str) -> None:
-    """LabelError when a structure is not the one that was sent: a calculator relaxed it, or sorted the atoms.
+    """LabelError if a structure is not the one that was sent, because the calculator has relaxed it or sorted the atoms.
 
-    Atoms may have been wrapped into the cell, and numbers rounded as text files do.
+    Atoms may have been wrapped into the cell, and numbers rounded as in text files.
 
     Parameters
     ----------
     sent, found : ase.Atoms
     where : str
-        Where it was found, for the message.
+        Where the structure was found, for the message.
     """
     if not np.array_equal(sent.numbers, found.numbers):
-        raise LabelError(f"label: {where} holds {found.symbols}, not {sent.symbols}: other atoms, or another order")
+        raise LabelError(f"label: {where} has the atoms {found.symbols} instead of {sent.symbols}; the calculator must not sort them")
     if np.abs(sent.cell.array - found.cell.array)[sent.pbc].max(initial=0.0) > GEOMETRY_TOLERANCE:
         raise LabelError(
-            f"label: {where} has another cell than the one that was sent; the calculator must not change it"
+            f"label: {where} has a different cell; the calculator must not change it"
         )
     moved = found.positions - sent.positions
     if sent.pbc.any():
@@ -142,21 +157,21 @@ def check_geometry(sent: Atoms, found: Atoms, where: str) -> None:
     furthest = float(np.abs(moved).max(initial=0.0))
     if not furthest <= GEOMETRY_TOLERANCE:
         raise LabelError(
-            f"label: {where} has atoms up to {furthest:.3g} A from where they were sent; the calculator must not move them"
+            f"label: {where} has atoms that are displaced by up to {furthest:.3g} A; the calculator must not move them"
         )
 
 
 def energy_doubt(energy: float, others: Sequence[float]) -> str | None:
-    """What is strange about an energy, or None: how far it is from those of the same atoms in other places.
+    """Why an energy is implausible compared with other structures of the same atoms, or None.
 
-    Nothing is said of it among fewer than `OUTLIER_LEAST` others. Its distance from their median counts in median absolute
-    deviations, which outliers that are already there do not blow up, and never less than `OUTLIER_FLOOR`: the first
-    structures of a run are alike, and what comes after, hot, strained or reacting, is what it was started for.
+    Energies are not judged with fewer than `OUTLIER_LEAST` others. The limit on the distance from their median is proportional to
+    the median absolute deviation, which outliers among them do not enlarge, but at least `OUTLIER_FLOOR`: the first structures of
+    a run are alike, and the later ones, hot, strained or reacting, are the purpose of the run.
 
-    An energy alone cannot tell a strange structure from a broken calculation, but doing it again can. A file cut short,
-    a node with bad memory, an SCF that fell into another state do not give the same energy twice; a strange structure does.
-    So a doubted energy is no label until a second calculation comes out within `SAME_ENERGY` of it. A calculation that is
-    wrong in the same way each time passes, with a warning: the later check against the fit is for that.
+    The energy alone does not show whether the structure is unusual or the calculation failed, but a second calculation does: a
+    truncated file, faulty memory or an SCF in a different state do not give the same energy twice, an unusual structure does. So
+    a doubtful energy is accepted only after a second calculation agrees within `SAME_ENERGY`. A calculation that is wrong in the
+    same way each time is accepted with a warning; the later check against the fit is meant to find it.
 
     Parameters
     ----------
@@ -173,17 +188,17 @@ def energy_doubt(energy: float, others: Sequence[float]) -> str | None:
     if abs(energy - median) <= limit:
         return None
     return (
-        f"its energy is {energy:.6g} eV/atom, {energy - median:+.3g} from the median of {len(others)} labels of the same "
-        f"composition; more than {limit:.3g} is strange"
+        f"its energy of {energy:.6g} eV/atom differs by {energy - median:+.3g} eV/atom from the median of {len(others)} labels of "
+        f"the same composition; differences above {limit:.3g} eV/atom are implausible"
     )
 
 
 def same_energy(one: float, other: float) -> bool:
-    """Whether two calculations of one structure, eV/atom, agree."""
+    """Whether the energies of two calculations of one structure, eV/atom, agree."""
     return abs(one - other) <= SAME_ENERGY
 
 
 def _parts(atoms: Atoms, label: Label) -> list[tuple[str, Any, tuple[int, ...]]]:
-    """Name, value and shape of what a label holds."""
+    """Name, value and shape of each part of a label."""
     parts = [("energy", label.energy, ()), ("forces", label.forces, (len(atoms), 3)), ("stress", label.stress, (3, 3))]
     return [part for part in parts if part[1] is not None]

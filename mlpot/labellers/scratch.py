@@ -1,7 +1,7 @@
-"""Scratch folders of calculations: on the node's local disk, empty at the start, gone at the end.
+"""Scratch folders of calculations: on the local disk of the node, empty at the start, removed at the end.
 
-A process that is killed cannot clean up after itself, so the name holds its pid and that of its executor, which removes the
-folder or keeps it as evidence. When both were killed, whoever makes labels on this machine next removes it.
+A killed process cannot remove its folder, so the name of the folder has the pids of the process and of its executor, which removes
+the folder or saves its files. If both were killed, the next process that makes labels on this machine removes the folder.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..processes import host, start_time
 
 PREFIX = "mlpot-label"
 OWNED = "MLPOT_SCRATCH_OWNED"
-"""The pid of a worker's executor, in its environment: that keeps or removes what a failed label leaves."""
+"""Environment variable of a worker: pid of its executor, which saves or removes the files of a failed label."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Work in an empty folder, and come back; in a worker, that of a failed label stays for the executor.
+    """Work in an empty folder during the block; in a worker, the folder of a failed label is left to the executor.
 
-    Whoever is in one already stays there: to remove it may take long, and the outer block ends when the label is safe.
+    In a nested block the outer folder is used: removing a folder may take long, and the outer block ends when the label is saved.
     """
     home = Path.cwd()
     owner = os.environ.get(OWNED, str(os.getpid()))
@@ -38,7 +38,7 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield folder
         failed = False
-    except SystemExit:  # asked to end, as by a queue: that is no failure to be looked into
+    except SystemExit:  # asked to end, as by a queue, which is not a failure
         failed = False
         raise
     finally:
@@ -53,13 +53,13 @@ def left_by(pid: int) -> list[Path]:
 
 
 def remove_left_by(pid: int) -> None:
-    """Delete them."""
+    """Delete the scratch folders of a process that has ended."""
     for folder in left_by(pid):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_orphans() -> None:
-    """Delete those of which neither the process nor its executor is alive."""
+    """Delete scratch folders whose process and executor have both ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-{host()}-*-*-*"):
         owner, pid = folder.name.split("-")[-3:-1]
         if owner.isdigit() and pid.isdigit() and start_time(int(owner)) is None and start_time(int(pid)) is None:

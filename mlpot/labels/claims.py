@@ -1,7 +1,7 @@
-"""Claims: small files by which a process says "this is mine", and which outlive nobody.
+"""Claims: small files by which a process reserves a label or a folder.
 
-A claim names host, pid and start time of its holder, so one left by a killed process is recognised and taken
-over. Locks of the file system are not used: on network file systems they may not work.
+A claim names host, pid and start time of its holder, so a claim left by a killed process is recognised and taken over. File-system
+locks are not used, since they may not work on network file systems.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..durable import create_text, temporary_name
 from ..processes import host, identity, is_alive
 
 BEAT_SECONDS = 15.0
-"""A worker touches its claim this often."""
+"""Interval at which a worker touches its claim."""
 SILENCE_SECONDS = 300.0
-"""A claim from another host, whose pid says nothing here, is dead when it was not touched for so long."""
+"""A claim from another host, whose processes cannot be seen, is dead if it has not been touched for this long."""
 log = logging.getLogger(__name__)
 
 
 def take(file: Path) -> dict | None:
-    """Claim a file for this process: None when that succeeded, else the identity of the living holder.
+    """Claim a file for this process; returns None on success, otherwise the identity of the living holder.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def take(file: Path) -> dict | None:
 
 
 def read(file: Path) -> dict | None:
-    """What a claim says; {} when it is not a claim, None when there is no such file."""
+    """The holder named in a claim; {} if the file is not a claim, None if there is no file."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         return values if isinstance(values["host"], str) and isinstance(values["pid"], int) else {}
@@ -58,7 +58,7 @@ def read(file: Path) -> dict | None:
 
 
 def remove(file: Path, holder: dict) -> None:
-    """Remove the claim of `holder`, and of nobody else who may have put another there in the meantime."""
+    """Remove the claim of `holder`, but not one that another process has created in the meantime."""
     aside = temporary_name(file)
     try:
         os.rename(file, aside)
@@ -71,14 +71,14 @@ def remove(file: Path, holder: dict) -> None:
 
 
 def release(file: Path) -> None:
-    """Give up a claim of this process."""
+    """Remove a claim of this process."""
     if read(file) == identity():
         file.unlink(missing_ok=True)
 
 
 @contextmanager
 def beating(file: Path) -> Iterator[None]:
-    """Touch a claim now and then while the block runs: how other hosts know that its holder lives."""
+    """Touch a claim regularly during the block, so that other hosts know that its holder is alive."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -96,29 +96,29 @@ def beating(file: Path) -> Iterator[None]:
 
 
 class Watch:
-    """A look, now and then, at whether somebody still holds a claim.
+    """Watches whether a claim is still held.
 
-    Of a holder on another host only its touches of the file are seen. What counts is that they change, by this
-    process's own measure of time: neither host's clock has to be right.
+    Of a holder on another host only its touches of the file can be seen. They are timed by this process, so the clocks of the
+    hosts need not agree.
     """
 
     def __init__(self, file: Path):
         self.file = file
         self._last_touch: int | None = None
         self._seen = time.monotonic()
-        self._told = False
+        self._is_logged = False
 
     def is_free(self) -> bool:
-        """Whether nobody alive holds the claim; a dead holder's is removed."""
+        """Whether no living process holds the claim; the claim of a dead holder is removed."""
         holder = read(self.file)
         if holder is None:
             return True
         if not holder or not is_alive(holder) or (holder["host"] != host() and self._is_silent()):
             remove(self.file, holder)
             return True
-        if not self._told:
-            log.info("process %s on %s is still at this label; waiting for it", holder["pid"], holder["host"])
-            self._told = True
+        if not self._is_logged:
+            log.info("process %s on %s is still calculating this label; waiting for it", holder["pid"], holder["host"])
+            self._is_logged = True
         return False
 
     def _is_silent(self) -> bool:
@@ -127,7 +127,7 @@ class Watch:
             self._last_touch, self._seen = touch, time.monotonic()
         silent = time.monotonic() - self._seen > SILENCE_SECONDS
         if silent:
-            log.warning("%s: no sign of life from its holder for %g s", self.file, SILENCE_SECONDS)
+            log.warning("%s: its holder has not touched it for %g s and counts as dead", self.file, SILENCE_SECONDS)
         return silent
 
 

@@ -1,9 +1,9 @@
-"""Labels on their way: written by the worker itself, before anyone hears of them.
+"""The inbox: finished labels, written by the worker itself before it reports them.
 
-A worker that has begun finishes even when the simulation that asked was killed: its claim tells the resumed
-simulation to wait for the result instead of paying twice.
+A worker that has started a label finishes it even if the simulation that requested it is killed. Its claim tells the resumed
+simulation to wait for the result instead of calculating it again.
 
-A label whose energy is doubted stays here, as KEY.doubt-N, until another calculation confirms it or it is given up.
+A label with a doubtful energy stays here, as KEY.doubt-N, until another calculation confirms it or it is given up.
 """
 
 from __future__ import annotations
@@ -25,38 +25,41 @@ from ..errors import REMEDIES, RunFolderError
 from ..labellers.protocol import Label, Labeller, key_of
 from ..labellers.scratch import scratch_folder
 from ..processes import host, is_alive
+from ..structure_encoding import decode, encode, plain
+from ..structures import bare_structure
 from . import claims
 
+INBOX = "inbox"
+"""Name of the folder, inside the run folder."""
 PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
-"""How long a finished label waits for room on a disk, and how often it looks."""
+"""How long a finished label waits for disk space, and the interval between two attempts to write it."""
 LASTING = (errno.EFBIG, errno.EMFILE)
-"""What no waiting ends: limits of the process that writes (ulimit -f, ulimit -n)."""
+"""Errors that waiting does not resolve: limits of the process (ulimit -f, ulimit -n)."""
 log = logging.getLogger(__name__)
 
 
 def label_into(labeller: Labeller, atoms: Atoms, inbox: Path, key: str | None = None) -> str:
-    """Label a structure and leave the result in the inbox; runs in the worker. Returns the key.
+    """Label a structure and write the result into the inbox; runs in the worker. Returns the key.
 
-    Nothing is calculated when the result is there already. When another living process is at the same label, this one
-    leaves it to that: the result is not there yet then, and `claims.Watch` tells when it is.
+    Nothing is calculated if the result exists already, or if another living process is calculating the same label: then the result
+    is not there yet, and `claims.Watch` tells when that process has finished.
 
     Parameters
     ----------
     labeller : Labeller
     atoms : ase.Atoms
     inbox : Path
-        Made if it does not exist.
+        Created if it does not exist.
     key : str or None
-        The name of the result; by default the `key_of` this labeller and these atoms. Another one when the labeller stands
-        in for that which was asked for, with other parameters.
+        Name of the result; by default `key_of` this labeller and these atoms. A different one if the labeller replaces the
+        requested one with other parameters.
 
     Raises
     ------
     LabelError
-        If the labeller does not deliver; nothing is left in the inbox.
+        If the labeller fails; nothing is left in the inbox.
     RunFolderError
-        If the inbox cannot be written. Either nothing has been calculated, or the result is in the file that the message
-        names.
+        If the inbox cannot be written. Either nothing has been calculated, or the result is in the file named in the message.
     """
     key, inbox = key or key_of(labeller, atoms), inbox.absolute()
     claim = claim_of(inbox, key)
@@ -65,30 +68,32 @@ def label_into(labeller: Labeller, atoms: Atoms, inbox: Path, key: str | None = 
         if claims.take(claim) is not None:
             return key
     except OSError as error:
-        raise RunFolderError(f"{inbox}: cannot be written: {error}; make room or permission and --resume") from error
+        raise RunFolderError(
+            f"{inbox}: cannot be written: {error}; free disk space or correct the permissions, then continue with --resume"
+        ) from error
     try:
         if not (inbox / f"{key}.json").exists():
-            # big files of a calculation are removed after its result is on the disk
+            # large files of a calculation are removed after its result is on disk
             with claims.beating(claim), scratch_folder():
                 deliver(inbox, key, atoms, labeller.label(atoms))
     finally:
         try:
             claims.release(claim)
-        except OSError as error:  # it ends with this process; what the label came to is more important
+        except OSError as error:  # the claim ends with this process; the result of the label matters more
             log.warning("%s: cannot be removed: %s", claim, error)
     return key
 
 
 def deliver(inbox: Path, key: str, atoms: Atoms, label: Label) -> None:
-    """Write a result into the inbox, durably; elsewhere when the inbox does not take it.
+    """Write a result into the inbox, durably; or to the local disk if the inbox cannot be written.
 
     Raises
     ------
     RunFolderError
-        If the inbox cannot be written: the result is on this host's local disk then, where `recover` finds it. When that
-        is full as well, it waits for room before it gives up; not for limits of the process, which do not change.
+        If the inbox cannot be written: the result is then on the local disk of this host, where `recover` finds it. If that disk
+        is full as well, the function waits for space before it gives up.
     """
-    text = json.dumps(_to_dict(atoms, label))
+    text = json.dumps(_encoded(atoms, label))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -100,27 +105,27 @@ def deliver(inbox: Path, key: str, atoms: Atoms, label: Label) -> None:
             write_text(rescued, text)
             break
         except OSError as problem:
-            log.warning("a finished label finds no room: %s; %s", error, problem)
+            log.warning("a finished label cannot be written: %s; %s", error, problem)
             if time.monotonic() > deadline or {error.errno, problem.errno} <= set(LASTING):
-                remedy = REMEDIES.get(error.errno or 0, "; make room or permission and --resume")
+                remedy = REMEDIES.get(error.errno or 0, "; free disk space or correct the permissions, then continue with --resume")
                 raise RunFolderError(
-                    f"{inbox}: a finished label is lost, for it cannot be written: {error}, nor {problem}{remedy}"
+                    f"{inbox}: a finished label is lost: it can be written neither here ({error}) nor elsewhere ({problem}){remedy}"
                 ) from error
             time.sleep(PAUSE_SECONDS)
     raise RunFolderError(
-        f"{inbox}: a finished label cannot be written there: {error}; it is in {rescued} on {host()}: make room or "
-        f"permission and --resume on that host, or move it to {inbox / (key + '.json')} first"
+        f"{inbox}: a finished label cannot be written here: {error}; it is in {rescued} on {host()}: free disk space or correct the "
+        f"permissions, then continue with --resume on that host, or first move the file to {inbox / (key + '.json')}"
     ) from error
 
 
 def recover(inbox: Path, key: str) -> None:
-    """Move in a result that a worker of this host had to leave on the local disk, if there is one."""
+    """Move a result that a worker of this host had to write to the local disk into the inbox, if there is one."""
     rescued = _rescued(inbox, key)
     if not rescued.exists() or rescued.stat().st_uid != os.getuid():  # anybody may write into a temporary folder
         return
     write_text(inbox / f"{key}.json", rescued.read_text(encoding="utf-8"))
     rescued.unlink()
-    log.info("a label that had found no room in %s was found in %s", inbox, rescued)
+    log.info("recovered a label for %s from %s", inbox, rescued)
 
 
 def _rescued(inbox: Path, key: str) -> Path:
@@ -128,7 +133,7 @@ def _rescued(inbox: Path, key: str) -> Path:
 
 
 def claim_of(inbox: Path, key: str) -> Path:
-    """The file that says that a living worker is at a label."""
+    """The claim of a worker on a label."""
     return inbox / f"{key}.claim"
 
 
@@ -136,7 +141,7 @@ def take(inbox: Path, key: str) -> tuple[Atoms, Label] | None:
     """The structure and label under a key, or None."""
     file = inbox / f"{key}.json"
     try:
-        return _from_dict(json.loads(file.read_text(encoding="utf-8")))
+        return _decoded(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -147,51 +152,51 @@ def take(inbox: Path, key: str) -> tuple[Atoms, Label] | None:
 
 
 def discard(inbox: Path, key: str) -> None:
-    """Remove a result that has been stored elsewhere, and those that it was preferred to."""
+    """Remove a result that has been stored in labels.db, and the doubted results under its key."""
     (inbox / f"{key}.json").unlink(missing_ok=True)
     for file in doubts(inbox, key):
         file.unlink(missing_ok=True)
 
 
 def set_aside(inbox: Path, key: str) -> None:
-    """Doubt a result: it no longer counts as one, and is not lost."""
+    """Mark a result as doubted: it no longer counts as a result, but is kept."""
     number = len(doubts(inbox, key)) + 1
     os.replace(inbox / f"{key}.json", inbox / f"{key}.doubt-{number}")
     flush(inbox)
 
 
 def doubts(inbox: Path, key: str) -> list[Path]:
-    """The files of doubted results under a key, the first one first."""
+    """Files of the doubted results under a key, in order."""
     return sorted(inbox.glob(f"{key}.doubt-*"), key=lambda file: int(file.suffix.rpartition("-")[2]))
 
 
 def read_doubt(file: Path) -> tuple[Atoms, Label]:
-    """The structure and label in one of them."""
-    return _from_dict(json.loads(file.read_text(encoding="utf-8")))
+    """The structure and label in the file of a doubted result."""
+    return _decoded(json.loads(file.read_text(encoding="utf-8")))
 
 
 def refuse(inbox: Path, key: str) -> None:
-    """Put a result away that is not what its name says."""
+    """Set aside a result whose structure or parameters do not belong to its key."""
     file = inbox / f"{key}.json"
     log.warning(
-        "%s is of another structure, or other parameters, than its name says; it is kept as %s.refused", file, file
+        "%s: its structure or parameters do not match its name; it is kept as %s.refused", file, file
     )
     os.replace(file, f"{file}.refused")
 
 
 def waiting(inbox: Path) -> list[str]:
-    """Keys of the results in the inbox, in the order in which they were written."""
+    """Keys of the results in the inbox, in the order of writing."""
     files = sorted(inbox.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
     return [file.stem for file in files]
 
 
 def claimed(inbox: Path) -> list[str]:
-    """Keys that a process works at, or did when it was killed."""
+    """Keys on which a process works, or worked when it was killed."""
     return sorted(claim.stem for claim in inbox.glob("*.claim"))
 
 
 def tidy(inbox: Path) -> None:
-    """Remove what killed processes left behind: claims of the dead, half-written files."""
+    """Remove claims and incomplete files of processes that have ended."""
     for claim in inbox.glob("*.claim"):
         holder = claims.read(claim)
         if holder is not None and not (holder and is_alive(holder)):
@@ -199,21 +204,11 @@ def tidy(inbox: Path) -> None:
     remove_leftovers(inbox, shared=True)
 
 
-def _to_dict(atoms: Atoms, label: Label) -> dict:
-    structure = {
-        "numbers": atoms.numbers.tolist(),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "pbc": atoms.pbc.tolist(),
-    }
-    for name, array in (("charges", "initial_charges"), ("magmoms", "initial_magmoms")):
-        if atoms.has(array):
-            structure[name] = atoms.get_array(array).tolist()
-    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(label).items()}
-    return {"structure": structure, "label": plain}
+def _encoded(atoms: Atoms, label: Label) -> dict:
+    return plain({"structure": encode(bare_structure(atoms)), "label": asdict(label)})
 
 
-def _from_dict(values: dict) -> tuple[Atoms, Label]:
+def _decoded(values: dict) -> tuple[Atoms, Label]:
     label = Label(**values["label"])
     stress = None if label.stress is None else np.array(label.stress)
-    return Atoms(**values["structure"]), replace(label, forces=np.array(label.forces).reshape(-1, 3), stress=stress)
+    return decode(values["structure"]), replace(label, forces=np.array(label.forces).reshape(-1, 3), stress=stress)

@@ -1,4 +1,4 @@
-"""Labels for a run: asked for through an executor, checked, tried again, kept in labels.db or recorded as failed."""
+"""Labels for a run: requested through an executor, repeated after failures, and handed out from labels.db or recorded as failed."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from dataclasses import dataclass, field
 
 from ase import Atoms
 
+from ..durable import as_run_folder_error
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, RunFolderError
 from ..labellers import failures
-from ..labellers.protocol import Label, Labeller, key_of, same_energy
+from ..labellers.protocol import Labeller, key_of
 from ..structures import bare_structure
 from . import claims, inbox
+from .arrivals import Arrivals, Doubted
 from .plan import FAILED
-from .store import LabelStore, speaking
+from .store import LabelStore
 
 POLL_SECONDS = 0.1
 LOSSES = 10
-"""How often a label is begun anew, without counting as a try, because the process that was at it vanished."""
+"""How often a label is restarted, without counting as a try, because the process that calculated it has vanished."""
 ROOM = 100_000
-"""Bytes that the disk of a run has at least as long as nothing is wrong."""
+"""Bytes of free disk space below which there is a warning."""
 LATE_SECONDS = 60.0
-"""So late a network file system may show the file that another host has written."""
+"""Delay with which a network file system may show a file written by another host."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a request.
+class RequestResult:
+    """The result of a request.
 
     Parameters
     ----------
     key : str
     atoms : ase.Atoms or None
-        The structure with its results; None when there will be no label.
+        The structure with its label; None if there will be none.
     paid : bool
-        Whether this request started a calculation, rather than finding one.
+        Whether this request started a calculation rather than finding a label.
     failure : str or None
-        Why there will be no label, in a line.
+        Why there will be no label, in one line.
     """
 
     key: str
@@ -53,7 +55,7 @@ class Outcome:
 
 @dataclass
 class _Request:
-    """A label on its way: with us as long as there is a future, else with the holder of its claim."""
+    """A label under way: calculated for this process if there is a future, otherwise by the holder of its claim."""
 
     atoms: Atoms
     future: Future | None = None
@@ -63,39 +65,37 @@ class _Request:
     tries: list[failures.Try] = field(default_factory=list)
     losses: int = 0
     late_until: float = 0.0
-    told: bool = False
+    is_reported: bool = False
 
 
 class LabelSource:
-    """Labels through an executor and a store: what was paid for once is never asked for again.
+    """Labels from an executor and a store; no label is calculated twice.
 
-    A label is believed when it passes `protocol.check_label` and `check_geometry`, in the worker, and when its energy is
-    not strange among those that are there (`protocol.energy_doubt`), here. A strange energy counts as a failed try, unless
-    another try gives it again; there is one try more for that. A label that fails for good is recorded in the folder
-    `failed` of the run; a request for it finds the record and is not paid again, so that a run that is done again takes the
-    same decisions.
+    A label is accepted if it passes `protocol.check_label` and `check_geometry` in the worker, and if its energy is plausible among
+    the stored ones (`protocol.energy_doubt`). An implausible energy counts as a failed try unless another try gives the same energy;
+    there is one additional try for that. A label that has failed for good is recorded in the folder `failed` of the run. A later
+    request finds the record and does not calculate it again, so that a run that is repeated makes the same decisions.
 
     Parameters
     ----------
     labeller : Labeller
-        Its settings name the label.
+        Makes the labels; its settings are part of their keys.
     store : LabelStore
-        Where labels end up; its inbox must be reachable from the workers under the same path.
+        Stores the labels; workers must reach its folder under the same path.
     executor : concurrent.futures.Executor
     tries : int
-        Calculations before a label is given up. Ends of processes that the executor reports as such, or of the executor
-        itself, are no tries.
+        Number of calculations after which a label counts as failed. Calculations that end because the executor ends do not count.
     fallback : Labeller or None
-        Makes the second try and those after it, with parameters that converge more surely.
+        Makes the second and later tries, with parameters that converge more reliably.
 
     Raises
     ------
     RunFolderError
-        In any method: if a label or a record cannot be written. No label is lost.
+        In any method: if a label or a record cannot be written; no label is lost.
     ConfigError
-        In any method but `request`: if the labeller cannot work at all, such as when its calculator cannot be imported.
+        In any method except `request`: if the labeller cannot work at all, for example if its calculator cannot be imported.
     LabelError
-        In any method: if the executor does not work any more.
+        In any method: if the executor no longer works.
     """
 
     def __init__(
@@ -108,13 +108,15 @@ class LabelSource:
         fallback: Labeller | None = None,
     ):
         self.labeller, self.store, self.executor, self.tries = labeller, store, executor, tries
+        self._arrivals = Arrivals(store)
+        self.inbox = self._arrivals.folder
         self.fallback = fallback or labeller
-        self.failed = store.inbox.absolute().parent / FAILED
+        self.failed = store.folder.absolute() / FAILED
         self._requests: dict[str, _Request] = {}
         self._is_full = False
         self.interrupt: Callable[[], None] = lambda: None
-        """Called now and then while something is waited for; what it raises ends that."""
-        with speaking(self.failed):
+        """Called regularly while waiting for a label; an exception ends the waiting."""
+        with as_run_folder_error(self.failed):
             failures.tidy(self.failed)
 
     @property
@@ -123,10 +125,10 @@ class LabelSource:
         return [key for key, request in self._requests.items() if request.future or request.watch]
 
     def request(self, atoms: Atoms) -> str:
-        """Start a label unless it is stored, under way, or known as failed; never waits for a calculation. Its key."""
+        """Start a label unless it is stored, under way, or recorded as failed; returns its key without waiting."""
         key = key_of(self.labeller, atoms)
         known = self._requests.get(key)
-        if known is not None and not known.told:
+        if known is not None and not known.is_reported:
             return key
         request = self._requests[key] = _Request(bare_structure(atoms))
         if not self._is_settled(key):
@@ -134,13 +136,13 @@ class LabelSource:
             self._look(key, request)
         return key
 
-    def outcome(self, key: str) -> Outcome | None:
-        """What came of a request, or None while it is under way. Never waits; what has failed is tried again here.
+    def outcome(self, key: str) -> RequestResult | None:
+        """The result of a request, or None while it is under way. Does not wait; failed calculations are repeated here.
 
         Raises
         ------
         KeyError
-            If nobody has requested it and nothing is known of it.
+            If it was never requested and is not known.
         """
         request = self._requests.get(key)
         if request is not None and (request.future or request.watch):
@@ -149,17 +151,17 @@ class LabelSource:
                 return None
         paid = request is not None and request.paid
         if request is not None:
-            request.told = True
+            request.is_reported = True
         stored = self.store.find(key)
         if stored is not None:
-            return Outcome(key, stored.atoms, paid)
+            return RequestResult(key, stored.atoms, paid)
         failure = failures.find(self.failed, key)
         if failure is None:
             raise KeyError(f"label {key} was never requested")
-        return Outcome(key, None, paid, failure)
+        return RequestResult(key, None, paid, failure)
 
-    def wait(self, key: str) -> Outcome:
-        """What came of a request, when it is known; the others are looked after meanwhile."""
+    def wait(self, key: str) -> RequestResult:
+        """Wait for the result of a request; the other requests are attended to meanwhile."""
         while True:
             self.interrupt()
             found = self.outcome(key)
@@ -175,25 +177,27 @@ class LabelSource:
                 time.sleep(POLL_SECONDS)
 
     def wait_for_others(self) -> None:
-        """Return when labels that processes of an earlier run still work at are in the store, or given up by them."""
-        for key in inbox.claimed(self.store.inbox):
+        """Wait until the labels on which processes of an earlier run still work have been stored or have failed."""
+        for key in inbox.claimed(self.inbox):
             watch = self._watch(key)
             if not watch.is_free():
-                log.info("waiting for a label that an earlier run has begun: %s", key[:12])
+                log.info("waiting for a label that an earlier run has started: %s", key[:12])
             while not watch.is_free():
                 self.interrupt()
                 time.sleep(POLL_SECONDS)
-        self.store.collect_inbox()
+        self._arrivals.collect_all()
 
     def _look_for_room(self) -> None:
-        """Say once that the disk is full: the worker of a finished label waits for room in silence."""
-        folder = self.store.inbox.absolute().parent
+        """Warn once if the disk is full: the worker of a finished label waits for space without saying so."""
+        folder = self.failed.parent
         free = shutil.disk_usage(folder).free
         if free < ROOM and not self._is_full:
-            log.warning("%s: %d bytes are left; a finished label waits %g s for room", folder, free, inbox.PATIENCE_SECONDS)
+            log.warning(
+                "%s: only %d bytes are free; finished labels wait up to %g s for disk space", folder, free, inbox.PATIENCE_SECONDS
+            )
         self._is_full = free < ROOM
 
-    def obtain(self, atoms: Atoms) -> Outcome:
+    def obtain(self, atoms: Atoms) -> RequestResult:
         """Request a label and wait for it."""
         return self.wait(self.request(atoms))
 
@@ -201,13 +205,13 @@ class LabelSource:
         return key in self.store or failures.find(self.failed, key) is not None
 
     def _watch(self, key: str) -> claims.Watch:
-        return claims.Watch(inbox.claim_of(self.store.inbox, key))
+        return claims.Watch(inbox.claim_of(self.inbox, key))
 
     def _look(self, key: str, request: _Request) -> None:
-        """See whether a label under way has arrived, and start it again if it will not."""
+        """Check whether a label has arrived, and start it again if nobody works on it."""
         if request.future is not None:
             if request.future.done():
-                # an exception from here on, such as of a full disk, leaves the request where it can be looked at again
+                # after an exception from here on, for example because the disk is full, the request can be checked again
                 future, request.future, request.watch = request.future, None, self._watch(key)
                 self._ended(key, request, future)
             return
@@ -217,7 +221,7 @@ class LabelSource:
             self._start(key, request)
 
     def _ended(self, key: str, request: _Request, future: Future) -> None:
-        """A calculation of ours has ended: take its result, or count its failure."""
+        """A calculation of this process has ended: take its result, or count its failure."""
         if request.used is None:
             raise RuntimeError(f"label {key}: a calculation has ended that was never started")
         settings = dict(request.used.settings)
@@ -227,98 +231,74 @@ class LabelSource:
             raise
         except CancelledError as error:
             raise LabelError(
-                f"label {key[:12]}: the executor has dropped it; start its cluster again and --resume"
+                f"label {key[:12]}: the executor has dropped it; restart the cluster and continue with --resume"
             ) from error
-        except ImportError as error:  # of a worker that cannot even load the task: calculators' own are LabelErrors
-            raise ConfigError(f"labeller.executor: its workers cannot import what they need: {error}") from error
-        except Exception as error:  # whatever a worker, or the end of it, raises
+        except ImportError as error:  # the worker cannot even load the task: import errors in calculators are LabelErrors
+            raise ConfigError(
+                f"labeller.executor: a worker cannot import a package: {error}; install it where the workers run"
+            ) from error
+        except Exception as error:  # anything that a worker, or its end, raises
             self._bury(key, error)
             if _is_short(error) and len(request.tries) + 1 >= self.tries:
-                raise  # nothing is recorded, so that --resume asks again
+                raise  # not recorded as failed, so that --resume requests it again
             return self._count(key, request, failures.Try.of(error, settings))
         if self._arrived(key, request):
             return
-        # another process holds the claim; or did, and ended without a result; or the result does not show yet
+        # another process holds the claim, or has ended without a result, or its result is not visible yet
         request.losses += 1
         request.late_until = time.monotonic() + LATE_SECONDS
         if request.losses > LOSSES:
-            lost = f"the processes that were at it vanished {request.losses} times"
+            lost = f"the process that calculated it has vanished {request.losses} times"
             self._count(key, request, failures.Try(lost, settings))
 
     def _bury(self, key: str, error: Exception) -> None:
-        """Remove the claim of a process that is known to have ended; from another host, only silence would tell."""
+        """Remove the claim of a process that is known to have ended, also on another host."""
         dead = failures.process_of(error)
-        claim = inbox.claim_of(self.store.inbox, key)
+        claim = inbox.claim_of(self.inbox, key)
         if dead is not None and claims.read(claim) == dead:
-            with speaking(claim):
+            with as_run_folder_error(claim):
                 claims.remove(claim, dead)
 
     def _count(self, key: str, request: _Request, failed: failures.Try) -> None:
-        """One try more has failed: start the next, or record that there will be no label."""
+        """Count a failed try: start the next, or record that there will be no label."""
         request.tries.append(failed)
         log.warning("label %s failed (try %d of %d): %s", key[:12], len(request.tries), self.tries, failed.error)
         self._start(key, request)
 
     def _start(self, key: str, request: _Request) -> None:
-        """The next try, unless all are spent. A strange energy has one more, to be confirmed by."""
-        doubted = len(inbox.doubts(self.store.inbox, key))
+        """Start the next try, unless all are used. After a doubtful energy there is an additional one to confirm it."""
+        doubted = len(inbox.doubts(self.inbox, key))
         spent = max(len(request.tries), doubted)
         if spent >= self.tries + (doubted > 0):
             return self._give_up(key, request)
         request.used = self.fallback if spent else self.labeller
-        arguments = (request.used, request.atoms, self.store.inbox.absolute(), key)
+        arguments = (request.used, request.atoms, self.inbox.absolute(), key)
         try:
             request.future = self.executor.submit(inbox.label_into, *arguments)
         except RuntimeError as error:
-            raise LabelError(f"label {key[:12]}: the executor takes no more tasks: {error}") from error
+            raise LabelError(f"label {key[:12]}: the executor accepts no more tasks: {error}; continue with --resume") from error
         request.paid, request.watch = True, None
 
     def _give_up(self, key: str, request: _Request) -> None:
         earlier = failures.Try("an earlier run doubted its energies", dict(self.labeller.settings))
-        with speaking(self.failed):
+        with as_run_folder_error(self.failed):
             failures.record(self.failed, key, request.atoms, dict(self.labeller.settings), request.tries or [earlier])
-            inbox.discard(self.store.inbox, key)
+            inbox.discard(self.inbox, key)
         request.watch = None
 
     def _arrived(self, key: str, request: _Request) -> bool:
         """Whether a result is there: in labels.db from now on, or doubted, which starts another try."""
-        with speaking(self.store.inbox):
-            inbox.recover(self.store.inbox, key)
-            found = inbox.take(self.store.inbox, key)
-        if found is not None and key_of(self.labeller, found[0]) != key:
-            with speaking(self.store.inbox):
-                inbox.refuse(self.store.inbox, key)
-            found = None
-        if found is not None and not self._is_believed(key, found):
-            doubt = f"not believed: {self.store.doubt(*found)}"
-            self._count(key, request, failures.Try(doubt, dict(found[1].settings)))
-            return True
-        if self.store.collect(key) is None:
+        found = self._arrivals.receive(key, self.labeller)
+        if found is None:
             return False
+        if isinstance(found, Doubted):
+            self._count(key, request, failures.Try(f"not believed: {found.doubt}", found.settings))
+            return True
         failures.forget(request.tries)
         request.watch = None
         return True
 
-    def _is_believed(self, key: str, found: tuple[Atoms, Label]) -> bool:
-        """Whether nothing is strange about an energy, or an earlier try gave the same; else it is set aside.
-
-        Of two tries that agree the first is stored: its parameters are those that were asked for.
-        """
-        if self.store.doubt(*found) is None:
-            return True
-        n_atoms, box = len(found[0]), self.store.inbox
-        with speaking(box):
-            for atoms, label in map(inbox.read_doubt, inbox.doubts(box, key)):
-                if same_energy(label.energy / n_atoms, found[1].energy / n_atoms):
-                    log.warning(
-                        "label %s: believed, for two calculations agree: %s", key[:12], self.store.doubt(*found)
-                    )
-                    self.store.add(key, atoms, label)
-                    return True
-            inbox.set_aside(box, key)
-        return False
-
 
 def _is_short(error: Exception) -> bool:
-    """Whether a try failed for want of what a machine has too little of."""
+    """Whether a try failed because a resource (disk space, open files, memory) was exhausted."""
     return isinstance(error, ResourceError) or (isinstance(error, OSError) and error.errno in SHORT)

@@ -1,4 +1,4 @@
-"""labels.db: every label ever paid for, an ASE database on the disk before anyone uses it."""
+"""labels.db: all labels of a run in an ASE database; a label is on disk before it is used."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.db.row import AtomsRow
 
-from ..durable import atomic_write
+from ..durable import as_run_folder_error, atomic_write
 from ..errors import MlpotError, RunFolderError, quoted
 from ..labellers.protocol import Label, energy_doubt
 from ..structures import stress_voigt
-from . import inbox
 
-FILE, INBOX = "labels.db", "inbox"
+FILE = "labels.db"
 
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A row of labels.db: its id, the key it was paid under, and the structure with results attached."""
+    """A row of labels.db: its id, the key of the label, and the structure with its results attached."""
 
     id: int
     key: str
@@ -38,9 +37,8 @@ class StoredLabel:
 class LabelStore:
     """The labels of a run folder, in the order in which they were added.
 
-    A label is added once: the same key again returns the row that is there. Results that workers left in the
-    inbox are moved in first, so a label that was paid for just before a crash is found. Nothing is created
-    before the first label; several processes may read while one adds.
+    A label is added once: adding the same key again returns the row that is there. Nothing is created before the first label;
+    several processes may read while one adds. Results that workers have left in the inbox are not here yet, see `Arrivals`.
 
     Parameters
     ----------
@@ -54,13 +52,11 @@ class LabelStore:
     """
 
     def __init__(self, folder: str | Path):
-        self.file = Path(folder) / FILE
-        self.inbox = Path(folder) / INBOX
+        self.folder, self.file = Path(folder), Path(folder) / FILE
         self._db = _connect(self.file)
         self._ids: dict[str, int] = {}
         self._energies: dict[bytes, list[float]] = {}
         self._load()
-        self.collect_inbox()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -70,7 +66,7 @@ class LabelStore:
 
     @property
     def keys(self) -> list[str]:
-        """Keys in the order of the rows."""
+        """Keys of the labels, in the order of the rows."""
         return list(self._ids)
 
     def add(
@@ -81,7 +77,7 @@ class LabelStore:
         data: dict[str, Any] | None = None,
         **values: float | int | str,
     ) -> int:
-        """Store a label; on the disk when this returns. The row's id; a key that is there keeps its row.
+        """Store a label durably; returns the id of its row. A key that exists keeps its row.
 
         Parameters
         ----------
@@ -91,15 +87,15 @@ class LabelStore:
             The structure as it was labelled.
         label : Label
         data : dict
-            Arrays to keep with it.
+            Arrays to store with it.
         **values
-            Numbers and strings to keep with it, as ASE's key-value pairs.
+            Numbers and strings to store with it, as ASE's key-value pairs.
         """
         if key in self._ids:
             return self._ids[key]
         values |= {"label_key": key, "label_seconds": label.seconds}
         values |= {"calculator_path": str(label.settings.get("calculator"))}
-        with speaking(self.file):
+        with as_run_folder_error(self.file):
             if not self.file.exists():
                 self._create()
             try:
@@ -107,7 +103,7 @@ class LabelStore:
                     number = self._db.write(
                         _row(key, atoms, label), data={**(data or {}), "settings": label.settings}, **values
                     )
-            except sqlite3.IntegrityError:  # the name is taken: another process has moved the label in
+            except sqlite3.IntegrityError:  # the key exists: another process has added the label
                 self._load()
                 if key not in self._ids:
                     raise
@@ -127,7 +123,7 @@ class LabelStore:
             return StoredLabel(row.id, key, _whole(row))
 
     def seconds(self, key: str) -> float:
-        """Wall time that the label under a key took."""
+        """Wall time of the calculation of a label, s."""
         with _reading(self.file):
             return float(self._db.get(id=self._ids[key]).key_value_pairs["label_seconds"])
 
@@ -140,34 +136,12 @@ class LabelStore:
         return read_rows(self.file.parent)
 
     def annotate(self, key: str, data: dict[str, Any] | None = None, **values: float | int | str) -> None:
-        """Add what the run knew when it asked: scalars as ASE's key-value pairs, arrays as data."""
-        with speaking(self.file), self._durable():
+        """Add information to a row: numbers and strings as ASE's key-value pairs, arrays as data."""
+        with as_run_folder_error(self.file), self._durable():
             self._db.update(self._ids[key], data=data, **values)
 
-    def collect(self, key: str) -> StoredLabel | None:
-        """The label under a key, moved in from the inbox if it is there; None if it is nowhere."""
-        if key not in self._ids:
-            found = inbox.take(self.inbox, key)
-            if found is None:
-                return None
-            self.add(key, *found)
-        with speaking(self.inbox):
-            inbox.discard(self.inbox, key)
-        return self.get(key)
-
-    def collect_inbox(self) -> int:
-        """Move the results of the inbox into the database, except those with a strange energy; how many were new."""
-        n_before = len(self)
-        for key in inbox.waiting(self.inbox):
-            found = inbox.take(self.inbox, key)
-            if key in self or (found is not None and self.doubt(*found) is None):
-                self.collect(key)
-        with speaking(self.inbox):
-            inbox.tidy(self.inbox)
-        return len(self) - n_before
-
     def doubt(self, atoms: Atoms, label: Label) -> str | None:
-        """What is strange about an energy among those of the same composition, or None: see `protocol.energy_doubt`."""
+        """Why an energy is implausible among those of the same composition, or None: see `protocol.energy_doubt`."""
         others = self._energies.get(_composition(atoms.numbers), [])
         return energy_doubt(label.energy / len(atoms), others)
 
@@ -187,20 +161,20 @@ class LabelStore:
                 self._note_energy(np.array(row.numbers, int), float(row.energy))
 
     def _create(self) -> None:
-        """Make an empty database in one step: ASE commits table by table; half of them cannot be opened."""
+        """Create an empty database atomically: ASE commits each table separately, and a part of them cannot be opened."""
         with atomic_write(self.file) as temporary:
             _connect(temporary).count()
 
     @contextmanager
     def _durable(self) -> Iterator[None]:
-        """A transaction that is on the disk at the end: the default does not flush the folder."""
+        """A transaction that is on disk at the end: by default SQLite does not flush the folder."""
         with self._db:
             self._db.connection.execute("PRAGMA synchronous = EXTRA")
             yield
 
 
 def read_rows(folder: str | Path) -> list[AtomsRow]:
-    """All rows of a run's labels.db as ASE's AtomsRow, in order; unlike a `LabelStore` it leaves the folder as it is.
+    """All rows of the labels.db in a run folder as ASE's AtomsRow, in order.
 
     Raises
     ------
@@ -222,12 +196,12 @@ def _composition(numbers: np.ndarray) -> bytes:
 
 
 def _connect(file: Path):
-    # Without ASE's lock file: one left by a killed process would block the next for ever. SQLite locks.
+    # without ASE's lock file, which a killed process would leave behind for ever; SQLite locks by itself
     return ase.db.connect(file, type="db", use_lock_file=False)
 
 
 def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
-    """What goes into the database; its unique name is the key's, so no process can add it twice."""
+    """The row for a label; the key is its unique id, so that no process can add the label twice."""
     results: dict[str, Any] = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
     if label.stress is not None:
         results["stress"] = stress_voigt(label.stress)
@@ -240,7 +214,7 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
 
 
 def _whole(row: AtomsRow) -> Atoms:
-    """The structure of a row with its results, or an exception that says what of it cannot be."""
+    """The structure of a row with its results; ValueError if the row is damaged."""
     atoms = row.toatoms()
     n = len(atoms)
     shapes: dict[str, tuple[int, ...]] = {"numbers": (n,), "positions": (n, 3), "cell": (3, 3), "pbc": (3,)}
@@ -250,17 +224,17 @@ def _whole(row: AtomsRow) -> Atoms:
         shapes["stress"], values["stress"] = (6,), np.asarray(row["stress"], float)
     for name, value in values.items():
         if value.shape != shapes[name] or not np.all(np.isfinite(value)):
-            raise ValueError(f"the {name} of row {row.id} are not {shapes[name]} finite numbers")
+            raise ValueError(f"the {name} of row {row.id} are not finite numbers of shape {shapes[name]}")
     if not np.all((atoms.numbers > 0) & (atoms.numbers < len(chemical_symbols))):
-        raise ValueError(f"the numbers of row {row.id} are no chemical elements")
+        raise ValueError(f"the atomic numbers of row {row.id} are not chemical elements")
     if not isinstance(row.data, dict) or not isinstance(row.key_value_pairs, dict):
-        raise ValueError(f"data or key_value_pairs of row {row.id} are no tables")
+        raise ValueError(f"data or key_value_pairs of row {row.id} are not tables")
     return atoms
 
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with what a database says into RunFolderError."""
+    """Raise RunFolderError for any error while reading a database."""
     try:
         yield
     except MlpotError:
@@ -268,14 +242,3 @@ def _reading(file: Path) -> Iterator[None]:
     except Exception as error:  # sqlite3 and ase.db raise many kinds
         why = quoted(f"{type(error).__name__}: {error}", 200)
         raise RunFolderError(f"{file}: cannot be read: {why}; restore it from a backup") from error
-
-
-@contextmanager
-def speaking(path: Path) -> Iterator[None]:
-    """Turn what the system and SQLite say of a file into RunFolderError."""
-    try:
-        yield
-    except RunFolderError:
-        raise
-    except (OSError, sqlite3.Error) as error:
-        raise RunFolderError(f"{path}: cannot be used: {error}; make room or permission and --resume") from error

@@ -11,16 +11,18 @@ from typing import Any
 
 from ase import Atoms
 
+from ..durable import as_run_folder_error
 from ..errors import LabelError, ModelFileError
 from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
 from ..labels.plan import LabellingPlan
-from ..labels.requests import Outcome
-from ..labels.store import speaking
+from ..labels.requests import RequestResult
 from ..models.files import load_model
 from ..settings.fit import FitConfig
+from ..structure_encoding import decode, encode
 from ..structures import bare_structure, labelled, write_exact_xyz
-from .learner import Before, Learner, Lesson
+from .label_outcome import LabelOutcome, PriorPrediction
+from .learner import Learner
 from .policy import CHOSEN_REASONS, Rules
 from .run_folder import opened_source
 
@@ -28,65 +30,67 @@ log = logging.getLogger(__name__)
 
 MODEL_FILE, FIT_FILE = "model.h5", "fit.h5"
 START_DATA, START_MODEL = "start_data.xyz", "start_model.h5"
-"""Copies of what a run started from: with them and its labels the model can be made again anywhere."""
+"""Copies of the data and the model that a run started from: with these and the labels the model can be refitted anywhere."""
 SEEN = "seen_"
-"""Prefix of numbers in labels.db for reports; all that the calibration is made of is under `OBSERVATION` in the data."""
+"""Prefix of numbers in labels.db that are for reports; the calibration is restored from `OBSERVATION` in the data of a row."""
 OBSERVATION, SET_ASIDE, CHECK_INTERVAL = "observation", "set_aside", "check_interval"
-"""Names in labels.db: what a label taught; why it was not learned; steps to the next automatic check after it."""
+"""Names in labels.db: the observation of a label, why it was not learned, and the interval of automatic checks after it."""
 SAVE_AFTER = 10.0
-"""The fit is written when learning since the last time took so many times longer than writing it."""
+"""The fit is saved once the learning since the last save has taken this many times longer than saving."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A structure whose label was asked for.
+    """A structure whose label has been requested.
 
     Parameters
     ----------
     key : str
-        Of the label.
+        Key of the label.
     atoms : ase.Atoms
-    before : Before or None
-        What the model said of it.
+    prior : PriorPrediction or None
+        The model's prediction when the label was requested.
     reason : str
-        Of the decision.
-    walker : str
-        Who asked, and at which of its steps.
-    step : int
+        Reason of the decision.
+    walker, step : str, int
+        The walker that requested it, and its step.
     """
 
     key: str
     atoms: Atoms
-    before: Before | None
+    prior: PriorPrediction | None
     reason: str
     walker: str
     step: int
 
     def state(self) -> dict:
-        """Numbers, strings and arrays."""
-        before = None if self.before is None else vars(self.before)
-        return {**vars(self), "atoms": self.atoms.todict(), "before": before}
+        """Numbers, strings and arrays, for `restore`."""
+        prior = None if self.prior is None else vars(self.prior)
+        return {
+            "key": self.key, "atoms": encode(self.atoms), "before": prior, "reason": self.reason, "walker": self.walker,
+            "step": self.step,
+        }  # fmt: skip
 
     @classmethod
     def restore(cls, state: dict) -> Query:
         """Inverse of `state`."""
-        before = state["before"]
-        # what an earlier version said of a structure cannot be compared with its label as this one does: nothing was said
-        before = Before(**before) if before is not None and "borrowed" in before else None
-        return cls(**{**state, "atoms": Atoms.fromdict(state["atoms"]), "before": before})
+        prior = state["before"]
+        # predictions saved by earlier versions lack what this one compares with the label: they are dropped
+        prior = PriorPrediction(**prior) if prior is not None and "borrowed" in prior else None
+        return cls(state["key"], decode(state["atoms"]), prior, state["reason"], state["walker"], state["step"])
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a query.
+    """What came of a query.
 
     Parameters
     ----------
     query : Query
     atoms : ase.Atoms or None
-        Labelled; None when the label failed.
-    lesson : Lesson or None
-        None without a label, for one that had been learned already, and for one that is not learned.
+        The structure with its label; None if the label failed.
+    outcome : LabelOutcome or None
+        What the label showed; None if there is no label, if it had been learned before, or if it is not learned.
     paid : bool
         Whether it was calculated now rather than found.
     failure : str or None
@@ -95,13 +99,13 @@ class Answer:
 
     query: Query
     atoms: Atoms | None
-    lesson: Lesson | None
+    outcome: LabelOutcome | None
     paid: bool
     failure: str | None
 
 
 class Campaign:
-    """Asks for labels, learns them in the order in which they are settled, and keeps everything on the disk.
+    """Requests labels, learns them in the order in which they are settled, and keeps everything on disk.
 
     Parameters
     ----------
@@ -112,7 +116,7 @@ class Campaign:
     config : FitConfig
         Terms or preset, and noises.
     rules : Rules
-        When to ask.
+        When to request labels.
     frames : list of ase.Atoms
         Labelled data to start from.
     start_model : str or Path
@@ -123,7 +127,7 @@ class Campaign:
     Raises
     ------
     ConfigError, RunFolderError, ModelFileError
-        Before anything is written, where it can be told.
+        Where possible, before anything is written.
     """
 
     def __init__(
@@ -142,20 +146,37 @@ class Campaign:
         self.plan = plan
         self._resources = ExitStack()
         self.folder, self.source = self._resources.enter_context(opened_source(plan, folder, resume))
-        self.learner: Learner | None = None
+        self._learner: Learner | None = None
         self.learned_keys: list[str] = []
         self.set_aside: list[str] = []
         self.queue: list[Query] = []
         self._unsaved_seconds, self._save_seconds = 0.0, 0.0
 
-    def prepare(self, species: tuple[int, ...], state: dict | None = None) -> None:
-        """Make the learner for these elements and those of the data; learn what is known.
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there is a learner."""
+        return self._learner is not None
 
-        That is the data and, with `state`, what it says; without, all labels of the folder, as a script wants it that goes
-        on where another ended. A run that starts afresh gives an empty state: {}.
+    @property
+    def learner(self) -> Learner:
+        """The learner that `prepare` has made."""
+        if self._learner is None:
+            raise RuntimeError("the campaign is not prepared yet")
+        return self._learner
+
+    def prepare(self, species: tuple[int, ...], state: dict | None = None) -> None:
+        """Make the learner for these elements and those of the data, and learn what is known.
+
+        Parameters
+        ----------
+        species : tuple of int
+            Atomic numbers that will occur.
+        state : dict or None
+            From `state()`: learn the data and the labels listed there; {} for a new run. None: learn the data and all labels of
+            the folder, which is what a script needs that continues where another ended.
         """
         present = set(species) | {int(z) for frame in self.frames for z in frame.numbers}
-        self.learner = Learner(self._config, tuple(sorted(present)), self._rules)
+        self._learner = Learner(self._config, tuple(sorted(present)), self._rules)
         self._keep_start()
         store = self.source.store
         if state is None:
@@ -178,13 +199,13 @@ class Campaign:
             "queue": [query.state() for query in self.queue],
         }
 
-    def ask(self, atoms: Atoms, before: Before | None, reason: str, walker: str, step: int) -> Query:
-        """Have a label started; it comes by `settle`."""
+    def ask(self, atoms: Atoms, prior: PriorPrediction | None, reason: str, walker: str, step: int) -> Query:
+        """Start a label; `settle` waits for it."""
         self.learner.n_asked += 1
-        return Query(self.source.request(atoms), bare_structure(atoms), before, reason, walker, step)
+        return Query(self.source.request(atoms), bare_structure(atoms), prior, reason, walker, step)
 
     def known(self, atoms: Atoms) -> Answer | None:
-        """The label of this very structure if it has been learned, or set aside; nothing is asked for."""
+        """The label of exactly this structure if it has been learned or set aside, else None; nothing is requested."""
         key = key_of(self.source.labeller, atoms)
         if key not in self.learned_keys and key not in self.set_aside:
             return None
@@ -192,8 +213,11 @@ class Campaign:
         return Answer(query, self.source.store.get(key).atoms, None, False, None)
 
     def learn_found(self, walker: str, step: int) -> int:
-        """Learn what an interrupted run had paid for and not learned, where nobody will ask for it bit for bit again; how many
-        these are. Labels that its workers are still at are waited for."""
+        """Learn the labels that an interrupted run had paid for and not learned; returns their number.
+
+        For runs whose structures are not the same bit for bit after a restart, so that nobody would request these labels again.
+        Labels on which workers of that run are still busy are waited for.
+        """
         self.source.wait_for_others()
         expected = {*self.learned_keys, *self.set_aside, *(query.key for query in self.queue)}
         found = [key for key in self.source.store.keys if key not in expected]
@@ -201,28 +225,28 @@ class Campaign:
             stored = self.source.store.get(key)
             model = self.learner.model
             prediction = None if model is None else model.predict(stored.atoms, uncertainty=True)
-            before = self.learner.before(prediction)
+            prior = None if prediction is None else self.learner.prior(prediction)
             self.learner.n_asked += 1
-            query = Query(key, bare_structure(stored.atoms), before, "found", walker, step)
-            self._answer(query, Outcome(key, stored.atoms, False))
+            query = Query(key, bare_structure(stored.atoms), prior, "found", walker, step)
+            self._answer(query, RequestResult(key, stored.atoms, False))
         return len(found)
 
     def enqueue(self, query: Query) -> None:
-        """Let a label come when it comes; `poll` sees to it."""
+        """Do not wait for a label; `poll` learns it once it has arrived."""
         self.queue.append(query)
 
     def poll(self, wait: bool = False) -> list[Answer]:
-        """Learn what has come of the queue, or wait for all of it; in the order in which it was asked for."""
+        """Learn the queued labels that have arrived, or wait for all of them; in the order of the requests."""
         answers = []
         for query in list(self.queue):
-            outcome = self.source.wait(query.key) if wait else self.source.outcome(query.key)
-            if outcome is not None:
+            result = self.source.wait(query.key) if wait else self.source.outcome(query.key)
+            if result is not None:
                 self.queue.remove(query)
-                answers.append(self._answer(query, outcome))
+                answers.append(self._answer(query, result))
         return answers
 
     def wait_for_queue(self) -> None:
-        """Return when all labels under way are on the disk: they are learned when the run goes on."""
+        """Return when all queued labels are on disk; they are learned when the run is resumed."""
         for query in self.queue:
             self.source.wait(query.key)
 
@@ -232,81 +256,77 @@ class Campaign:
         Raises
         ------
         LabelError
-            If it failed, unless the plan is to go on then and there is a model.
+            If it failed, unless the plan is to go on without it and there is a model.
         """
         return self._answer(query, self.source.wait(query.key))
 
-    def _answer(self, query: Query, outcome: Outcome) -> Answer:
-        if outcome.atoms is None:
+    def _answer(self, query: Query, result: RequestResult) -> Answer:
+        if result.atoms is None:
             if self.plan.on_failure == "stop" or self.learner.model is None:
-                record = self.source.failed / f"{outcome.key}.json"
-                raise LabelError(f"{outcome.failure}; see {record}, and delete it to ask again with --resume")
-            log.warning("going on without a label: %s", outcome.failure)
-            return Answer(query, None, None, outcome.paid, outcome.failure)
-        if (
-            query.key in self.learned_keys or query.key in self.set_aside
-        ):  # an optimiser that comes back to where it was
-            return Answer(query, outcome.atoms, None, outcome.paid, None)
-        doubt = self.learner.doubt(outcome.atoms)
+                record = self.source.failed / f"{result.key}.json"
+                raise LabelError(f"{result.failure}; see {record}, and delete it to try again with --resume")
+            log.warning("continuing without a label: %s", result.failure)
+            return Answer(query, None, None, result.paid, result.failure)
+        if query.key in self.learned_keys or query.key in self.set_aside:  # an optimiser has come back to where it was
+            return Answer(query, result.atoms, None, result.paid, None)
+        doubt = self.learner.doubt(result.atoms)
         if doubt is not None:
             self._set_aside(query, doubt)
-            return Answer(query, outcome.atoms, None, outcome.paid, None)
-        return Answer(query, outcome.atoms, self._learn(query, outcome.atoms), outcome.paid, None)
+            return Answer(query, result.atoms, None, result.paid, None)
+        return Answer(query, result.atoms, self._learn(query, result.atoms), result.paid, None)
 
     def _set_aside(self, query: Query, doubt: str) -> None:
-        """Keep a label that is not learned; LabelError where there is nothing else to go on with."""
+        """Keep a label without learning it; LabelError if there is no model to go on with."""
         self.source.store.annotate(
             query.key, reason=query.reason, walker=query.walker, walker_step=query.step, set_aside=doubt
         )
         if self.learner.model is None:
-            raise LabelError(f"label {query.key[:12]} is not learned: {doubt}; start from another structure")
+            raise LabelError(f"label {query.key[:12]} is not learned: {doubt}; start from a different structure")
         self.set_aside.append(query.key)
         log.warning("label %s is kept but not learned: %s", query.key[:12], doubt)
 
-    def _learn(self, query: Query, atoms: Atoms) -> Lesson:
+    def _learn(self, query: Query, atoms: Atoms) -> LabelOutcome:
         started = time.monotonic()
-        lesson = self.learner.learn(atoms, query.before, query.reason in CHOSEN_REASONS)
-        self.learner.checked(lesson, query.reason == "check")
+        outcome = self.learner.learn(atoms, query.prior, query.reason in CHOSEN_REASONS)
+        self.learner.checked(outcome, query.reason == "check")
         seconds = time.monotonic() - started
         self._unsaved_seconds += seconds
         self.learned_keys.append(query.key)
-        self._annotate(query, lesson, seconds)
+        self._annotate(query, outcome, seconds)
         self._save_model()
         if self._unsaved_seconds > SAVE_AFTER * self._save_seconds:
             self._save_fit()
-        return lesson
+        return outcome
 
-    def _annotate(self, query: Query, lesson: Lesson, seconds: float) -> None:
-        """Keep with the label what the run knew when it asked, and what it made of it."""
+    def _annotate(self, query: Query, outcome: LabelOutcome, seconds: float) -> None:
+        """Record with the label what the model had predicted and what the label showed."""
         numbers: dict[str, float | int | str] = {
             "model_version": self.learner.model_version, "reason": query.reason, "walker": query.walker,
-            "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": lesson.expected_after,
+            "walker_step": query.step, "refit_seconds": seconds, "expected_error_after": outcome.expected_after,
             CHECK_INTERVAL: self.learner.check_interval,
         }  # fmt: skip
         data: dict[str, Any] = {}
-        if query.before is not None:
-            data = {"predicted_forces": query.before.forces, "predicted_energy": query.before.energy}
-        if lesson.observation is not None:
-            numbers |= {"force_error": lesson.force_error, "expected_error": lesson.expected}
-            seen = lesson.observation
-            numbers |= {
-                "expected_rms": lesson.expected_rms,
-                SEEN + "raw_rms": seen.raw_rms,
-                SEEN + "raw_max": seen.raw_max,
-            }
-            data |= {"predicted_forces_std": lesson.forces_std, OBSERVATION: seen.state()}
+        if query.prior is not None:
+            data = {"predicted_forces": query.prior.forces, "predicted_energy": query.prior.energy}
+        if (seen := outcome.observation) is not None:
+            errors = {
+                "force_error": outcome.force_error, "expected_error": outcome.expected, "expected_rms": outcome.expected_rms,
+                SEEN + "raw_rms": seen.raw_rms, SEEN + "raw_max": seen.raw_max,
+            }  # fmt: skip
+            numbers |= {name: error for name, error in errors.items() if error is not None}
+            data |= {"predicted_forces_std": outcome.forces_std, OBSERVATION: seen.state()}
         self.source.store.annotate(query.key, data=data, **numbers)
 
     def _keep_start(self) -> None:
         if self.frames:
             infos = [{"config_type": labelled(atoms).config_type} for atoms in self.frames]
-            with speaking(self.folder / START_DATA):
+            with as_run_folder_error(self.folder / START_DATA):
                 write_exact_xyz(self.folder / START_DATA, self.frames, infos)
         if self._start_model is not None:
             self._start_model.save(self.folder / START_MODEL)
 
     def _state_of_labels(self) -> dict:
-        """The state of a learner that has learned all labels of the folder, as far as these tell."""
+        """The state of a learner that has learned all labels of the folder, as far as labels.db holds it."""
         rows = self.source.store.rows()
         aside = [row.key_value_pairs["label_key"] for row in rows if SET_ASIDE in row.key_value_pairs]
         seen = [row.data[OBSERVATION] for row in rows if OBSERVATION in row.data]
@@ -318,29 +338,29 @@ class Campaign:
         return {"learned": learned, SET_ASIDE: aside, "learner": learner}
 
     def _save_model(self) -> None:
-        self.learner.model.save(self.folder / MODEL_FILE)
+        self.learner.fitted_model.save(self.folder / MODEL_FILE)
 
     def _saved_fit(self) -> Fit | None:
-        """What an earlier run left, so that nothing need be learned again."""
+        """The fit that an earlier run has saved, if it can be used."""
         file = self.folder / FIT_FILE
         if not file.exists():
             return None
         try:
             return Fit.load(file)
         except ModelFileError as error:
-            log.warning("%s; all labels are learned anew", error)
+            log.warning("%s; refitting from all labels instead", error)
             return None
 
     def _save_fit(self) -> None:
-        """Keep what a later run would have to learn again; it is large, so not after every label."""
+        """Save the fit, so that a later run need not learn its labels again; the file is large, so not after every label."""
         started = time.monotonic()
         self.learner.fit.save(self.folder / FIT_FILE)
         self._save_seconds, self._unsaved_seconds = time.monotonic() - started, 0.0
 
     def close(self) -> None:
-        """Keep what was learned; let workers and folder go."""
+        """Save what was learned; end the workers and release the folder."""
         try:
-            if self.learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
+            if self._learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
                 self._save_fit()
         finally:
             self._resources.close()

@@ -1,6 +1,6 @@
-"""What a run keeps of itself: log.csv and trajectories that only grow, its state, and what it has spent.
+"""What a run saves: log.csv and the trajectories, which only grow, its state, and the resources it has used.
 
-The files on the disk are always those of the last checkpoint or ahead of it; a run that resumes cuts them back to it.
+The files on disk are never behind the last checkpoint; a run that is resumed truncates them to it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run is written down, and when it ends before its last step.
+    """What a run records and how often, and when it ends before its last step.
 
     Parameters
     ----------
     interval : int
         Steps between frames of the trajectories.
     checkpoint_seconds : float
-        Wall time between checkpoints; a label makes one as well.
+        Wall time between checkpoints; there is one after every label as well.
     asynchronous : bool
-        Whether queued labels come when they come; otherwise they are waited for, and a run can be repeated bit for bit.
+        Whether queued labels are learned whenever they arrive. Otherwise they are waited for, and a run can be repeated bit for bit.
     convergence : Convergence
     max_cpu_hours, max_wall_hours : float or None
-        Budget of the whole run, over all its restarts; labels count with `cores_per_label`.
+        Budget of the whole run, including all restarts; the time of labels is multiplied by `cores_per_label`.
     cores_per_label : int
     at_once : int
-        Labels of different walkers that are calculated at the same time, before the others look again.
+        Number of labels of different walkers that are calculated at the same time, before the other walkers predict again.
     deadline : Deadline
     """
 
@@ -55,7 +55,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Spent:
-    """Resources of a run, s: wall time, processor time of this process, wall time of labels that were paid for."""
+    """Resources used by a run, s: wall time, processor time of this process, wall time of the labels that were calculated."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -63,7 +63,7 @@ class Spent:
 
 
 class Journal:
-    """Of the run of a campaign.
+    """Writes log.csv, trajectories and state.json of a run, and keeps account of its convergence and its resources.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Journal:
         self._begin_clock()
 
     def begin(self, trajectories: Iterable[str]) -> dict[str, Any] | None:
-        """Open log.csv and the trajectories as the last checkpoint left them; the state of that, None before the first."""
+        """Open log.csv and the trajectories as of the last checkpoint; returns its state, or None before the first checkpoint."""
         state = self.campaign.folder.load_state()
         lengths = {} if state is None else state["files"]
         for name in (LOG, *trajectories):
@@ -94,73 +94,73 @@ class Journal:
         return state
 
     def write(self, step: Step) -> None:
-        """A row of log.csv."""
+        """Add a row to log.csv."""
         self._files[LOG].append(step.row())
 
     def append(self, trajectory: str, text: str) -> None:
-        """Frames."""
+        """Add frames to a trajectory."""
         self._files[trajectory].append(text)
 
     def count(self, n_steps: int, surprised: bool) -> None:
-        """Steps were made, and some of them needed a label, or not; what that says of convergence."""
+        """Count steps, some of which needed a label or not, for the convergence."""
         before = self.convergence.verdict
         self.convergence = self.convergence.stepped(n_steps, surprised)
         if before != "stalled" == self.convergence.verdict:
             log.warning(
-                "stalled: no label was needed in %d steps, yet check labels are off by up to %.3g eV/A",
+                "stalled: no label was needed in %d steps, but check labels show errors of up to %.3g eV/A",
                 self.convergence.calm, max(self.convergence.errors),
             )  # fmt: skip
 
     def settle_queue(self, wait: bool) -> None:
-        """Learn what has come of the labels that nobody waits for."""
+        """Learn the queued labels that have arrived, or wait for all of them."""
         for answer in self.campaign.poll(wait):
             self.settled(answer)
 
     def settled(self, answer: Answer) -> Answer:
-        """Take note of what a label cost and showed."""
+        """Count the cost of a label and the error it has shown."""
         if answer.paid and answer.atoms is not None:
             seconds = self.campaign.source.store.seconds(answer.query.key)
             self.spent = replace(self.spent, labels=self.spent.labels + seconds)
-        lesson = answer.lesson
-        if lesson is not None and lesson.force_error is not None:
-            look = Look(lesson.force_error, lesson.expected_after, answer.query.reason == "check")
+        outcome = answer.outcome
+        if outcome is not None and outcome.force_error is not None:
+            look = Look(outcome.force_error, outcome.expected_after, answer.query.reason == "check")
             self.convergence = self.convergence.looked(look)
         return answer
 
     def conclude(self, heated: bool = False, wanted: bool = False) -> Verdict:
         """The verdict if the run ended now; see `Convergence.conclude`."""
-        learner = self.campaign.learner
-        if learner is None:
-            raise RuntimeError("a verdict of a campaign that has no learner yet")
-        return self.convergence.conclude(learner.rules.target, heated, wanted)
+        return self.convergence.conclude(self.campaign.learner.rules.target, heated, wanted)
 
     def is_out_of_time(self) -> bool:
-        """Whether the budget of wall or processor time is spent."""
+        """Whether the budget of wall time or processor time is spent."""
         spent, s = self._spent_now(), self.settings
         cpu = spent.cpu + s.cores_per_label * spent.labels
         out = (s.max_wall_hours is not None and spent.wall > s.max_wall_hours * HOUR) or (
             s.max_cpu_hours is not None and cpu > s.max_cpu_hours * HOUR
         )
         if out:
-            log.warning("the budget is spent: %.3g h wall time, %.3g h processor time", spent.wall / HOUR, cpu / HOUR)
+            log.warning(
+                "the time budget is spent: %.3g h wall time, %.3g h processor time; increase max_wall_hours or max_cpu_hours",
+                spent.wall / HOUR, cpu / HOUR,
+            )  # fmt: skip
         return out
 
     @property
     def is_due(self) -> bool:
-        """Whether the last checkpoint is too long ago."""
+        """Whether the next checkpoint is due."""
         return time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
 
     def checkpoint(self, status: str, walkers: Sequence[dict[str, Any]], verdict: Verdict | None = None) -> None:
-        """Put everything on the disk: files first, then the state that refers to them.
+        """Save everything: first the files, then the state that refers to them.
 
         Parameters
         ----------
         status : str
             "running", or why the run has ended.
         walkers : sequence of dict
-            Their states.
+            States of the walkers.
         verdict : Verdict or None
-            Of a run that has ended; by default what the labels say.
+            Verdict on a run that has ended; by default the one that follows from the labels.
         """
         verdict = verdict or self.conclude()
         is_over = status != "running"
@@ -183,14 +183,15 @@ class Journal:
         )
 
     def mark(self, status: str, verdict: Verdict) -> None:
-        """Note why the run ended, and the verdict, without touching the last finished checkpoint."""
+        """Record why the run ended, and the verdict, without changing the rest of the last checkpoint."""
         state = self.campaign.folder.load_state()
         if state is not None:
-            told = {**state["convergence"], **verdict.state()}
-            self.campaign.folder.save_state({**state, "status": status, "verdict": verdict.name, "convergence": told})
+            convergence = {**state["convergence"], **verdict.state()}
+            ended = {"status": status, "verdict": verdict.name, "convergence": convergence}
+            self.campaign.folder.save_state({**state, **ended})
 
     def close(self) -> None:
-        """Finish the files."""
+        """Write and close the files."""
         for file in self._files.values():
             file.close()
 

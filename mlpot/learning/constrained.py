@@ -1,8 +1,8 @@
-"""Constraints of a start file, and barostats of slabs: what ASE's Langevin integrator leaves to others.
+"""Constraints and barostats for slabs that ASE's Langevin integrator does not handle itself.
 
-Velocities that ASE has projected keep atoms, lines, planes and the centre of mass where they are. Bond lengths are kept by steps
-whose positions are corrected, the velocity of a step being its displacement, as in RATTLE; in the order of BAOAB this is the
-integrator g-BAOAB of Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138 (2016), doi:10.1098/rspa.2016.0138.
+Fixed atoms, lines, planes and the centre of mass stay in place because ASE projects the velocities. Fixed bond lengths need
+corrected positions in every step, with the velocity taken from the corrected displacement as in RATTLE; in the order of BAOAB this
+is the integrator g-BAOAB of Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138 (2016), doi:10.1098/rspa.2016.0138.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from ..errors import ConfigError
 DYNAMICS = ("FixAtoms", "FixBondLengths", "FixCartesian", "FixCom", "FixedLine", "FixedPlane", "Hookean")
 RELAXATION = (*DYNAMICS, "FixScaled", "FixSymmetry")
 MOVING_CELL = ("FixAtoms", "FixCom")
-"""Fixed atoms keep their places in the cell."""
+"""Fixed atoms keep their fractional coordinates."""
 RELAXED_CELL = (*MOVING_CELL, "FixSymmetry")
 
 
 def check_constraints(name: str, atoms: Atoms, known: tuple[str, ...], what: str) -> None:
-    """ConfigError for a constraint of a walker's start that `what` would not keep, or would not continue bit for bit."""
+    """ConfigError for a constraint of an initial structure that `what` does not support, or could not restart bit for bit."""
     for constraint in atoms.constraints:
         kind = type(constraint).__name__
         if kind not in known:
             raise ConfigError(
-                f"walker {name}: the start has the constraint {kind}, which {what} does not keep; it keeps {', '.join(known)}: "
-                "remove it from the structure file, or choose another ensemble"
+                f"walker {name}: the initial structure has the constraint {kind}, which {what} does not support (it supports "
+                f"{', '.join(known)}); remove it from the structure file, or choose another ensemble"
             )
 
 
 def settle_bond_lengths(atoms: Atoms) -> None:
-    """Let fixed bonds keep the lengths that they have now: those of a start, in every process that goes on from it."""
+    """Set the lengths of fixed bonds to the present ones, so that every process that continues the run has the same."""
     for constraint in atoms.constraints:
         if isinstance(constraint, FixBondLengths) and constraint.bondlengths is None:
             constraint.bondlengths = constraint.initialize_bond_lengths(atoms)
 
 
 def has_fixed_bonds(atoms: Atoms) -> bool:
-    """Whether positions of a step have to be corrected."""
+    """Whether there are fixed bond lengths."""
     return any(isinstance(constraint, FixBondLengths) for constraint in atoms.constraints)
 
 
 def plane_of(atoms: Atoms) -> np.ndarray:
-    """The projector (3, 3) on the cell vectors that are periodic."""
+    """The projector (3, 3) onto the space of the periodic cell vectors."""
     periodic = atoms.cell.array[atoms.pbc]
     return np.linalg.pinv(periodic) @ periodic
 
 
 class BondedBAOAB(LangevinBAOAB):
-    """Of atoms with fixed bonds."""
+    """BAOAB for atoms with fixed bond lengths."""
 
     def _BAOAB_A(self) -> None:
         before, half = self.atoms.positions.copy(), 0.5 * self.dt
@@ -62,14 +62,14 @@ class BondedBAOAB(LangevinBAOAB):
 
 
 class PlaneBAOAB(LangevinBAOAB):
-    """Whose cell moves only along the vectors that are periodic: the strain is projected on them.
+    """Langevin-Hoover dynamics of a slab or wire: the strain is projected onto the periodic cell vectors.
 
     Parameters
     ----------
     plane : (3, 3) array
         See `plane_of`.
     whole_cell : bool
-        Whether the shape of what is periodic changes, or its size alone.
+        Whether the shape of the periodic part changes, or only its size.
     """
 
     p_eps: Any
@@ -80,7 +80,7 @@ class PlaneBAOAB(LangevinBAOAB):
         self.p_eps = np.zeros((3, 3))
 
     def projected(self, strain: np.ndarray) -> np.ndarray:
-        """The part (3, 3) of a strain that may happen."""
+        """The allowed part (3, 3) of a strain."""
         inside = self._plane @ strain @ self._plane
         return inside if self._whole_cell else self._plane * np.trace(inside) / np.trace(self._plane)
 

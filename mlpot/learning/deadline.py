@@ -1,7 +1,7 @@
-"""When a run has to end though it has more to do: the batch job that it is in is over, or somebody asks it to.
+"""When a run has to end early: its batch job ends, or a signal asks it to.
 
-A run that ends for that stands at a checkpoint and goes on with --resume; `mlpot learn` ends with `GO_ON` then, which a script that
-submits the next job understands.
+Such a run ends at a checkpoint and is continued with --resume. `mlpot learn` then exits with the code `GO_ON`, by which a job script
+knows that it should submit the next job.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pathlib import Path
 from ..errors import ConfigError, MlpotError
 
 GO_ON = 75
-"""Exit code EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later."""
+"""Exit code EX_TEMPFAIL of sysexits.h: no error, try again later."""
 MARGIN = 120.0
-"""s before the deadline at which a run ends: for the last checkpoint and the report."""
+"""Time (s) reserved before the deadline for the last checkpoint and the report."""
 DURATION = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 OTHER_JOBS = {"PBS_JOBID": "PBS", "JOB_ID": "SGE", "LSB_JOBID": "LSF"}
 log = logging.getLogger(__name__)
 
 
 class OutOfTime(MlpotError, RuntimeError):
-    """The deadline is there while a run waits for a label."""
+    """The deadline has come while a run waits for a label."""
 
 
 class Deadline:
-    """The end of the time that a run has, known before or told by a signal.
+    """The time at which a run must end, known in advance or announced by a signal.
 
     Parameters
     ----------
     end : float or None
-        s since the epoch; None: until somebody asks.
+        Seconds since the epoch; None: only a signal ends the run.
     """
 
     def __init__(self, end: float | None = None):
@@ -47,22 +47,22 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether to end now."""
+        """Whether the run must end now."""
         return self._asked or (self._end is not None and time.time() >= self._end)
 
     def check(self) -> None:
-        """OutOfTime when it is over."""
+        """OutOfTime if the run must end now."""
         if self.is_over:
             raise OutOfTime(self.why)
 
     @property
     def why(self) -> str:
         """What has ended the run."""
-        return "asked to end by a signal" if self._asked else "the deadline is near"
+        return "ending as requested by a signal" if self._asked else "ending, since the deadline is near"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """SIGTERM asks for an end in the block, and a second one ends the process at once. For the main thread."""
+        """In the block SIGTERM requests the end of the run, and a second one ends the process at once. For the main thread."""
 
         def ask(number: int, frame: object) -> None:
             if self._asked:
@@ -77,20 +77,20 @@ class Deadline:
 
 
 def deadline_of(setting: str | None, margin: float = MARGIN) -> Deadline:
-    """The deadline that a configuration asks for.
+    """The deadline given by a configuration.
 
     Parameters
     ----------
     setting : str or None
-        "HH:MM", "HH:MM:SS" or "D-HH:MM:SS" from now; "auto": the end of the batch job of Slurm that this is, or none outside
-        of one; None: none.
+        "HH:MM", "HH:MM:SS" or "D-HH:MM:SS" from now; "auto": the end of the present Slurm job, no deadline outside of a
+        job; None: no deadline.
     margin : float
-        s that it is earlier.
+        Seconds by which the run ends earlier.
 
     Raises
     ------
     ConfigError
-        If that cannot be known, or if it is over already.
+        If the deadline cannot be determined, or has passed already.
     """
     end = end_of_job() if setting == "auto" else None if setting is None else time.time() + seconds_of(setting)
     if end is None:
@@ -98,10 +98,10 @@ def deadline_of(setting: str | None, margin: float = MARGIN) -> Deadline:
     left = end - margin - time.time()
     if left <= 0:
         raise ConfigError(
-            f"learning.deadline = {setting!r}: is over before the run begins: {left + margin:.0f} s are left, and it ends "
-            f"{margin:g} s earlier; see learning.deadline_margin_s"
+            f"learning.deadline = {setting!r}: no time for the run: {left + margin:.0f} s are left, and {margin:g} s are reserved "
+            "for its end; decrease learning.deadline_margin_s, or ask for a longer job"
         )
-    log.info("the run ends in %.3g h at the latest", left / 3600)
+    log.info("the run will end within %.3g h", left / 3600)
     return Deadline(end - margin)
 
 
@@ -115,20 +115,22 @@ def seconds_of(text: str) -> float:
 
 
 def end_of_job() -> float | None:
-    """When the batch job that this process belongs to ends, s since the epoch; None outside of one, or without a limit."""
-    told = os.environ.get("SLURM_JOB_END_TIME", "")
-    if told.isdigit():
-        return float(told)
+    """When the batch job of this process ends, in seconds since the epoch; None outside of a job, or without a time limit."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    if end.isdigit():
+        return float(end)
     if job := os.environ.get("SLURM_JOB_ID"):
-        return _asked_of_slurm(job)
+        return _end_from_slurm(job)
     for name, system in OTHER_JOBS.items():
         # JOB_ID is a common name: only SGE spools its jobs
         if name in os.environ and (system != "SGE" or Path(os.environ.get("SGE_JOB_SPOOL_DIR", "")).is_dir()):
-            raise ConfigError(f'learning.deadline = "auto": {system} does not tell; give what the job asked for, such as "23:30:00"')
+            raise ConfigError(
+                f'learning.deadline = "auto": {system} does not say when a job ends; give a duration, such as "23:30:00"'
+            )
     return None
 
 
-def _asked_of_slurm(job: str) -> float | None:
+def _end_from_slurm(job: str) -> float | None:
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%e"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()

@@ -1,4 +1,4 @@
-"""How far a structure is from labelled ones."""
+"""Distance of a structure from the labelled ones."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ase import Atoms
 from ase.geometry import find_mic
 
 NEIGHBOUR = 2.5
-"""A: a typical distance between neighbours; a strain displaces them by as much as it times this."""
+"""Typical distance between neighbours, A: a strain displaces neighbours by the strain times this."""
 WRAPPED = 1.0
-"""A: larger displacements may be those of an atom that was put back into the cell."""
+"""Displacement (A) above which an atom may have been wrapped back into the cell."""
 
 
 def distance(atoms: Atoms, other: Atoms) -> float:
-    """Largest displacement of an atom between two structures, A; infinite for other atoms, or in another order.
+    """Largest displacement of an atom between two structures, A; infinite if the atoms or their order differ.
 
-    Rigid translations do not count. A change of the cell counts as the displacement of neighbours by the strain, and atoms that
-    moved with the cell have not moved otherwise.
+    Rigid translations do not count. A change of the cell counts as the displacement of neighbours by the strain; the displacements
+    of atoms are measured relative to the deformed cell.
     """
     if not np.array_equal(atoms.numbers, other.numbers) or not np.array_equal(atoms.pbc, other.pbc):
         return np.inf
@@ -38,7 +38,7 @@ def distance(atoms: Atoms, other: Atoms) -> float:
 
 
 def deformation_between(before: Atoms, now: Atoms) -> np.ndarray:
-    """The matrix (3, 3) that multiplies row vectors of one cell from the right to give those of the other."""
+    """The matrix (3, 3) by which the row vectors of one cell are multiplied from the right to get the other cell."""
     return np.linalg.solve(before.cell.complete().array, now.cell.complete().array)
 
 

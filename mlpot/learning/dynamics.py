@@ -68,9 +68,10 @@ class DynamicsPlan:
 
     @property
     def suspects(self) -> str:
-        """What to look at first when it blows up."""
+        """What to check first if the simulation blows up."""
         return (
-            f'the time step (timestep_fs = {self.timestep_fs:g}, smaller?), the start (not relaxed? ensemble = "relax")'
+            f"the time step (timestep_fs = {self.timestep_fs:g}, smaller?), the initial structure (not relaxed? "
+            'ensemble = "relax")'
         )
 
     def check_start(self, name: str, atoms: Atoms) -> None:
@@ -82,19 +83,21 @@ class DynamicsPlan:
         check_constraints(name, atoms, MOVING_CELL, 'ensemble = "npt"')
         if not atoms.pbc.all() and self.pressure_GPa:
             raise ConfigError(
-                f"walker {name}: pressure_GPa = {self.pressure_GPa:g} with pbc = {atoms.pbc.tolist()}: the vacuum would bear a "
-                "part of it; set pressure_GPa = 0, or make the structure periodic in all directions"
+                f"walker {name}: pressure_GPa = {self.pressure_GPa:g} is not defined for pbc = {atoms.pbc.tolist()}, since a part "
+                "would act on the vacuum; set pressure_GPa = 0, or make the structure periodic in all directions"
             )
 
 
 def require_cell(name: str, atoms: Atoms, what: str, instead: str, slabs: bool = False) -> None:
-    """ConfigError unless the atoms have three cell vectors and are periodic along all of them, with `slabs` along one at least,
-    which `what` needs and `instead` does not."""
+    """ConfigError unless the atoms have three cell vectors and are periodic along all of them, or with `slabs` along at least one.
+
+    `what` needs that; `instead` is an alternative for the message.
+    """
     periodic = atoms.pbc.any() if slabs else atoms.pbc.all()
     if not periodic or atoms.cell.rank < 3:
-        needs = "three cell vectors, periodic along one at least" if slabs else "three periodic cell vectors"
+        needs = "three cell vectors and periodicity along at least one of them" if slabs else "three periodic cell vectors"
         raise ConfigError(
-            f"walker {name}: {what} needs {needs}, and the structure has pbc = {atoms.pbc.tolist()} and "
+            f"walker {name}: {what} needs {needs}, but the structure has pbc = {atoms.pbc.tolist()} and "
             f"{atoms.cell.rank} cell vectors; use {instead}, or give the structure a cell"
         )
 
@@ -102,15 +105,15 @@ def require_cell(name: str, atoms: Atoms, what: str, instead: str, slabs: bool =
 def require_stress(atoms: Atoms, what: str) -> None:
     """ConfigError unless the results of the atoms' calculator have the stress that `what` needs."""
     if "stress" not in atoms.calc.results:
-        raise ConfigError(f"{what} needs a stress, and the label has none; use a labeller.calculator that gives one")
+        raise ConfigError(f"{what} needs a stress, but the label has none; use a labeller.calculator that computes the stress")
 
 
 @dataclass(frozen=True)
 class Course:
-    """Temperatures and times of a run: those of its plan, unless the run was resumed with another plan.
+    """Temperature and time of each step, also for a run that was resumed with a different plan.
 
-    What has begun stays as it was: a ramp keeps its first and last step when a run is resumed with more steps, and time goes on
-    from where it was when a run is resumed with another time step.
+    A ramp keeps its first and last step if the run is resumed with more steps, and the time is continued if the run is resumed
+    with a different time step.
 
     Parameters
     ----------
@@ -133,11 +136,11 @@ class Course:
 
     @classmethod
     def of(cls, plan: DynamicsPlan) -> Course:
-        """Of a run that starts."""
+        """The course of a new run."""
         return cls(plan.ramp, 0, plan.steps, plan.timestep_fs)
 
     def temperature(self, step: int) -> float:
-        """Temperature of the thermostat at a step, K; after the ramp its last one."""
+        """Temperature of the thermostat at a step, K; after the ramp the last temperature of the ramp."""
         part = max(0.0, min((step - self.begin) / (self.end - self.begin), 1.0))
         passed = part * (len(self.ramp) - 1)
         line = min(int(passed), len(self.ramp) - 2)
@@ -149,7 +152,7 @@ class Course:
         return self.since_fs + (step - self.since_step) * self.timestep_fs
 
     def resumed(self, plan: DynamicsPlan, step: int) -> Course:
-        """The course from a step on, where the run is resumed with this plan."""
+        """The course of a run that is resumed at a step with this plan."""
         course = self
         if plan.ramp != self.ramp:
             course = replace(course, ramp=plan.ramp, begin=step, end=max(plan.steps, step + 1))
@@ -159,18 +162,18 @@ class Course:
         return course
 
     def say_what_is_kept(self, plan: DynamicsPlan, step: int) -> None:
-        """Log what a plan that was changed means for a run that is resumed at a step, with this course from there on."""
+        """Warn about the consequences of a changed plan for the temperatures of a run that is resumed at a step."""
         if self.begin == step > 0 and plan.is_heated:
-            log.warning("the new temperature_K = %s is passed in the steps %d to %d", list(plan.ramp), step, self.end)
+            log.warning("the new ramp temperature_K = %s goes from step %d to step %d", list(plan.ramp), step, self.end)
         elif plan.is_heated and plan.steps > self.end:
             log.warning(
-                "the ramp of temperatures ends at step %d, as it did when it began; %g K are held until step %d",
+                "the temperature ramp still ends at step %d, as when the run was started; then %g K are kept until step %d",
                 self.end, self.ramp[-1], plan.steps,
             )  # fmt: skip
 
 
 class Dynamics:
-    """An ASE integrator with everything that a restart needs.
+    """An ASE integrator that can be restarted bit for bit.
 
     Parameters
     ----------
@@ -182,16 +185,16 @@ class Dynamics:
     def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
         settle_bond_lengths(atoms)
-        self._plane = plane_of(atoms)  # of the start: the same bits whatever has happened since
+        self._plane = plane_of(atoms)  # from the initial structure, so that restarts have the same bits
         self.course = Course.of(plan)
         self.hottest = 0.0
-        """Highest temperature of the start and the thermostat so far, K."""
+        """Highest temperature of the initial structure and of the thermostat so far, K."""
         self.rng = np.random.default_rng(plan.seed)
         self._integrator: VelocityVerlet | LangevinBAOAB | None = None
 
     @property
     def has_begun(self) -> bool:
-        """Whether the start has been calculated."""
+        """Whether the initial structure has been calculated."""
         return self._integrator is not None
 
     @property
@@ -201,16 +204,16 @@ class Dynamics:
 
     @property
     def temperature_K(self) -> float:
-        """Of the atoms, K."""
+        """Instantaneous temperature of the atoms, K."""
         return float(self.atoms.get_temperature())
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the present state may be the beginning of an explosion."""
+        """Whether the simulation may be about to blow up."""
         return self.has_begun and guards.is_doubtful(self.atoms, self.hottest)
 
     def begin(self) -> None:
-        """Draw velocities where there are none, and calculate the first step."""
+        """Draw velocities unless there are some, and calculate the initial structure."""
         if not np.any(self.atoms.get_momenta()):
             thermalize_momenta(self.atoms, temperature_K=self.course.temperature(0), rng=self.rng)
             if len(self.atoms) > 1:
@@ -222,10 +225,10 @@ class Dynamics:
         self._integrator = self._make_integrator()
 
     def advance(self) -> None:
-        """One step."""
+        """Make one step."""
         integrator = self._integrator
         if integrator is None:
-            raise RuntimeError("a step before `begin`")
+            raise RuntimeError("`advance` was called before `begin`")
         self.step += 1
         if isinstance(integrator, LangevinBAOAB):
             temperature = self.course.temperature(self.step)
@@ -234,7 +237,7 @@ class Dynamics:
         integrator.step()
 
     def trouble(self, before: dict, cutoff: float) -> str | None:
-        """What shows that the step from the state `before` blew up, or None; `cutoff` (A) is that of the model."""
+        """Why the step from the state `before` counts as an explosion, or None; `cutoff` (A) is the cutoff of the model."""
         return (
             guards.jumped(before["positions"], before["cell"], self.atoms)
             or guards.hot(self.atoms, self.hottest)
@@ -274,11 +277,11 @@ class Dynamics:
         }
         for name in ("p_eps", "force_eps"):
             if hasattr(self._integrator, name):
-                state[name] = copy(getattr(self._integrator, name))  # of a whole cell it is changed in place
+                state[name] = copy(getattr(self._integrator, name))  # an array, changed in place, if the shape of the cell changes
         return state
 
     def restore(self, state: dict) -> None:
-        """Stand where `state` was taken; nothing is calculated again."""
+        """Restore `state`; nothing is calculated."""
         self.step, self.hottest = state["step"], state["hottest"]
         self.course = Course(**{**state["course"], "ramp": tuple(state["course"]["ramp"])})
         self.atoms.set_momenta(state["momenta"], apply_constraint=False)
@@ -290,7 +293,7 @@ class Dynamics:
                 setattr(self._integrator, name, copy(state[name]))
 
     def resume(self, state: dict) -> None:
-        """Go on from `state` of an earlier process, whose plan may have had other steps, temperatures or another time step."""
+        """Continue from `state` of an earlier process, whose plan may have had other steps, temperatures or another time step."""
         self.restore(state)
         self.course = self.course.resumed(self.plan, self.step)
         self.course.say_what_is_kept(self.plan, self.step)
@@ -299,20 +302,20 @@ class Dynamics:
 
 
 def positions_state(atoms: Atoms) -> dict:
-    """Positions, cell and results of the atoms as they are, for `restore_positions`."""
+    """Positions, cell and results of the atoms, for `restore_positions`."""
     return {
         "positions": atoms.positions.copy(), "cell": atoms.cell.array.copy(), "results": dict(atoms.calc.results),
     }  # fmt: skip
 
 
 def restore_positions(atoms: Atoms, state: dict) -> None:
-    """Put atoms where `positions_state` found them, constraints or not; nothing is calculated again."""
+    """Restore what `positions_state` has saved, regardless of constraints; nothing is calculated."""
     atoms.set_cell(state["cell"])
     atoms.set_positions(state["positions"], apply_constraint=False)
     remember(atoms.calc, atoms, state["results"])
 
 
 def remember(calculator: Calculator, atoms: Atoms, results: dict) -> None:
-    """Let an ASE calculator hold results for the atoms as they are."""
+    """Make an ASE calculator hold these results for the present atoms."""
     calculator.atoms = atoms.copy()
     calculator.results = dict(results)

@@ -1,4 +1,4 @@
-"""Signs that a simulation has blown up: it must not go on, and what it does now is not worth a label."""
+"""Signs that a simulation has blown up: it must not go on, and its structures are not worth labelling."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scipy.special import gammainccinv
 from ..units import BOLTZMANN
 
 HOT = 10.0
-"""Times the highest temperature that the thermostat has had: no equilibrium fluctuation of more than two atoms is so large."""
+"""Largest allowed ratio to the highest temperature of the thermostat: equilibrium fluctuations of more than two atoms are smaller."""
 RARE = 1e-12
-"""Probability of a thermal fluctuation that is taken for an explosion: what smaller systems are allowed follows from it."""
+"""Probability of a thermal fluctuation that counts as an explosion; it sets the larger fluctuations that small systems may have."""
 COLD = 300.0
-"""A thermostat below this is treated as this one, K: a start that is not relaxed heats up by some hundreds of K."""
+"""Smallest reference temperature, K: an initial structure that is not relaxed heats up by some hundreds of K."""
 REACTION = 5.0
-"""Energy that a chemical reaction may set free, eV; it heats up a small molecule by thousands of K."""
+"""Energy that a chemical reaction may release, eV: it heats a small molecule by thousands of K."""
 DOUBTFUL = 0.3
-"""Part of the largest temperature from which on no checkpoint is made: the last one should be from before the explosion."""
+"""Fraction of the largest temperature above which no checkpoint is made, so that the last one is from before an explosion."""
 FAR = 1.0
-"""Largest distance of one step, A; hydrogen at 3000 K moves by 0.2 A in 2 fs."""
+"""Largest displacement in one step, A; hydrogen at 3000 K moves by 0.2 A in 2 fs."""
 
 
 def largest_temperature(reference: float, n_degrees: int) -> float:
-    """The largest temperature (K) that a simulation of so many degrees of freedom may have.
+    """The largest temperature (K) allowed in a simulation with `n_degrees` degrees of freedom.
 
     A kinetic energy of n degrees of freedom at the temperature T is kT/2 times a number from the chi-square distribution with n
     degrees of freedom, so small systems fluctuate by large factors.
@@ -36,12 +36,12 @@ def largest_temperature(reference: float, n_degrees: int) -> float:
 
 @cache
 def _chi_square_tail(n_degrees: int) -> float:
-    """What a chi-square distributed number exceeds with the probability `RARE`."""
+    """The value that a chi-square distributed number exceeds with probability `RARE`."""
     return float(2 * gammainccinv(n_degrees / 2, RARE))
 
 
 def is_doubtful(atoms: Atoms, reference: float) -> bool:
-    """Whether the temperature may be the beginning of an explosion; `reference` as in `hot`."""
+    """Whether the simulation may be about to blow up, judged by its temperature; `reference` as in `hot`."""
     return atoms.get_temperature() > DOUBTFUL * largest_temperature(reference, _n_degrees(atoms))
 
 
@@ -51,8 +51,8 @@ def hot(atoms: Atoms, reference: float) -> str | None:
     if temperature <= bound:
         return None
     return (
-        f"the temperature is {temperature:.3g} K, where a simulation that has been at {reference:.3g} K cannot have more than "
-        f"{bound:.3g} K"
+        f"the temperature is {temperature:.3g} K, more than the {bound:.3g} K that are possible after a highest temperature of "
+        f"{reference:.3g} K"
     )
 
 
@@ -67,7 +67,7 @@ def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
         positions = positions @ np.linalg.solve(cell, now)  # a barostat moves all atoms along
     moved = atoms.positions - positions
     squares = np.einsum("ij,ij->i", moved, moved)
-    if squares.max() <= FAR**2:  # not of numbers that are not finite
+    if squares.max() <= FAR**2:  # false for NaN
         return None
     if not (np.isfinite(squares).all() and np.isfinite(now).all()):
         return "positions or cell are not finite"
@@ -77,7 +77,7 @@ def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
 
 
 def flown(atoms: Atoms, reference: float, cutoff: float) -> str | None:
-    """Which atom flies away: alone within `cutoff` (A), ever farther, with an energy that it cannot have by chance; or None."""
+    """Which atom flies away, or None: it has no neighbour within `cutoff` (A), moves away, and has an impossible kinetic energy."""
     if len(atoms) < 2:
         return None
     momenta, masses = atoms.get_momenta(), atoms.get_masses()

@@ -1,21 +1,23 @@
-"""What labels showed of the predicted deviations, by element and kind, and the calibration that follows from it.
+"""Errors that labels have shown, compared with the predicted standard deviations, and the calibration that follows from them.
 
-Forces. With s what the model itself says of components in one bin of one label, and e their errors (root mean squares), a factor a,
-a floor b and a growth c for each element are the most likely ones (`models.calibration.likeliest_law`),
+Forces. Let s be the deviation stated by the model for the components in one bin of one label, and e their error (both root mean
+squares). A factor a, a floor b and a growth c are fitted for each element by maximum likelihood (`uncertainty.calibration`),
 
     sigma^2 = (a s)^2 + b^2 + (c f^3)^2,   w_k = exp(-age_k / FADING) n_k / (n_k + FEW)
 
-with f the strongest force between the atom and a neighbour, n_k the components of label k, whose weight w_k its bins share, and
-a_0 = `OPEN` or what the other elements say. Most labels are asked for where s is large. Errors hardly grow with it there, and are not
-small where it is small: a factor alone would be too large for the one or too small for the other.
+with f the strongest force between the atom and a neighbour, n_k the number of components of label k, whose weight w_k is shared
+by its bins, and the prior a_0 = `OPEN`, or the factor of the other elements. Most labels are requested where s is large. There
+the errors hardly grow with s, and they are not small where s is small, so a factor alone would be too large for the former or too
+small for the latter.
 
 Energy and stress. With z = error / deviation of label k,
 
     f^2 = (PRIOR g^2 + sum_k w_k min(z2_k, WILD^2 M_k)) / (PRIOR + sum_k w_k)
 
-(a quarter of the weight for small errors where deviations were large, see `CHOSEN`), M_k the same mean without that label, so that no
-single label decides, and g = a / a_0 of the forces of all elements. This is the mean of a scaled inverse chi-squared posterior:
-Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust Statistics (1981), section 1.7.
+(a quarter of the weight for small errors where deviations were large, see `CHOSEN`). M_k is the same mean without label k, so
+that no single label dominates, and g = a / a_0 is the factor for the forces of all elements. This is the mean of a scaled inverse
+chi-squared posterior: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section 2.6; winsorised means: Huber, Robust
+Statistics (1981), section 1.7.
 """
 
 from __future__ import annotations
@@ -28,49 +30,50 @@ import numpy as np
 
 from ..models.prediction import ExpectedErrors
 from ..uncertainty.calibration import OPEN, Calibration, Law, Stated, likeliest_law
-from .seen import WILD, Seen, SeenForces
+from .observed_errors import WILD, ObservedErrors, ObservedForces
 
 RECENT = 30
-"""Labels that are remembered; older ones would have a weight below exp(-3)."""
+"""Number of labels that are kept; older ones would have a weight below exp(-3)."""
 FADING = 10.0
-"""Labels after which the weight of one has fallen to 1/e: the model changes with every label, and is less sure of itself without
-reason at the beginning than later."""
+"""Number of labels after which the weight of a label has decayed to 1/e: the model changes with every label, and its deviations are
+too large at the beginning."""
 PRIOR = 2.0
-"""Labels that the prior belief counts as: the model's own deviations are expected to be about right, and the ratio of one label
-scatters by a factor of two."""
+"""Weight of the prior in labels: the model's own deviations are expected to be about right, and the ratio from one label scatters
+by a factor of two."""
 FEW = 3.0
-"""Components that count as half a label: the z^2 of n components scatter by 2 / n, and those of different labels by about 2/3."""
+"""Number of components that count as half a label: z^2 of n components scatters by 2 / n, between labels by about 2/3."""
 CHOSEN = 0.25
-"""Weight of the energy or stress of a label that was asked for where deviations were large, if it found smaller errors: of deviations
-that scatter, a maximum is too large more often than not. Larger errors than were expected count in full."""
+"""Weight of the energy or stress of a label that was requested because deviations were large, if its errors are smaller: the
+largest of several scattering deviations is usually too large. Errors larger than expected count in full."""
 LEAST, MOST = 0.5, 10.0
 """Bounds of a factor on energy or stress."""
 WIDENING = 2.0
-"""n labelled structures with an element give its forces the deviations of Student's t distribution with n + 2 degrees of freedom:
-larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. No more than `FADING` of them count."""
+"""With n labelled structures that contain an element, its forces get the deviations of Student's t distribution with n + 2 degrees of
+freedom, which are larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. n is at most `FADING`."""
 TAILS = 1.1
-"""Factor on the deviations of forces, for what few labels do not show of the tails of errors. Measured: without it the worst atom is
-beyond three deviations in 10 to 20 % of the frames of alloys; with 1.2 forces on a nickel slab are within one in 96 %."""
+"""Factor on the deviations of forces for the tails of the errors, which few labels do not show. Measured: without it the worst
+atom is beyond three standard deviations in 10 to 20 % of the frames of alloys; with 1.2, 96 % of the forces on a nickel slab are
+within one."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one label taught about the uncertainty.
+    """What one label has shown about the uncertainty.
 
     Parameters
     ----------
     error, worst : float
-        eV/A: error of the force components before the label was learned, root mean square and as `counted_error` counts.
+        Error of the predicted force components, eV/A: root mean square, and as defined by `counted_error`.
     raw_rms, raw_max : float
-        eV/A: likewise of the model's own deviations.
+        The same for the model's own deviations, eV/A.
     after : ExpectedErrors
-        Of the same structure after the label was learned.
-    elements : mapping of int to SeenForces
-        Of the forces on the atoms of each element.
-    energy, stress : Seen or None
-        Of the energy per atom (eV) and of the stress (eV/A^3).
+        Expected errors for the same structure after the label was learned.
+    elements : mapping of int to ObservedForces
+        Forces on the atoms of each element.
+    energy, stress : ObservedErrors or None
+        Energy per atom (eV) and stress (eV/A^3).
     is_chosen : bool
-        Whether the label was asked for because the model was not sure of the structure.
+        Whether the label was requested because the model was uncertain about the structure.
     """
 
     error: float
@@ -78,20 +81,20 @@ class Observation:
     raw_rms: float
     raw_max: float
     after: ExpectedErrors
-    elements: Mapping[int, SeenForces] = field(default_factory=dict)
-    energy: Seen | None = None
-    stress: Seen | None = None
+    elements: Mapping[int, ObservedForces] = field(default_factory=dict)
+    energy: ObservedErrors | None = None
+    stress: ObservedErrors | None = None
     is_chosen: bool = False
 
     def state(self) -> dict[str, Any]:
-        """For `restore`: numbers by strings."""
+        """For `restore`: plain numbers under strings."""
         return {**asdict(self), "elements": {str(z): asdict(seen) for z, seen in self.elements.items()}}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Observation:
         """Inverse of `state`."""
-        kinds = {kind: state[kind] and Seen(**state[kind]) for kind in ("energy", "stress")}
-        elements = {int(z): SeenForces.restore(seen) for z, seen in state["elements"].items()}
+        kinds = {kind: state[kind] and ObservedErrors(**state[kind]) for kind in ("energy", "stress")}
+        elements = {int(z): ObservedForces.restore(seen) for z, seen in state["elements"].items()}
         return cls(**{**state, **kinds, "elements": elements, "after": ExpectedErrors(**state["after"])})
 
 
@@ -106,12 +109,12 @@ class History:
         return History((*self.recent, observation)[-RECENT:])
 
     def calibration(self, structures: Mapping[int, int]) -> Calibration:
-        """Factors on the model's own deviations, and floors.
+        """Calibration of the model's own deviations.
 
         Parameters
         ----------
         structures : mapping of int to int
-            In how many labelled structures an element occurs.
+            Number of labelled structures that contain an element.
         """
         found = {z: self._of_element(z).times(TAILS * widening(n)) for z, n in sorted(structures.items())}
         everything = self._of_forces(lambda z: True, OPEN).factor
@@ -125,12 +128,12 @@ class History:
         )
 
     def _of_element(self, z: int) -> Law:
-        """Of the forces on atoms of an element."""
+        """Calibration of the forces on atoms of an element."""
         others = self._of_forces(lambda other: other != z, OPEN)
         return self._of_forces(lambda other: other == z, others.factor)
 
     def _of_forces(self, is_meant: Callable[[int], bool], before: float) -> Law:
-        """The likeliest one of the elements that are meant; `before` is the factor without labels of them."""
+        """Maximum-likelihood calibration for the elements that `is_meant` selects; `before` is the prior factor."""
         columns: list[tuple[float, float, float]] = []
         weights: list[float] = []
         for age, observation in enumerate(reversed(self.recent)):
@@ -143,8 +146,8 @@ class History:
         errors, deviations, strongest = np.array(columns).reshape(-1, 3).T
         return likeliest_law(Stated(errors, deviations, strongest, np.array(weights)), before)
 
-    def _factor(self, seen: Sequence[Seen | None], before: float) -> float:
-        """The factor on energy or stress; `before` is what is believed without labels of it."""
+    def _factor(self, seen: Sequence[ObservedErrors | None], before: float) -> float:
+        """Calibration factor of energy or stress; `before` is the prior factor."""
         n_labels = len(self.recent)
         found = [(s, np.exp(-(n_labels - 1 - k) / FADING)) for k, s in enumerate(seen) if s is not None]
         if not found:
@@ -164,15 +167,15 @@ class History:
 
     @classmethod
     def restore(cls, state: list[Any]) -> History:
-        """The same history after a restart; what an earlier version of mlpot left is not read."""
+        """The history saved by `state`; observations of earlier versions of mlpot are left out."""
         return cls(tuple(Observation.restore(values) for values in state[-RECENT:] if _is_current(values)))
 
 
 def widening(n_structures: int) -> float:
-    """Factor on the deviations of an element that this many labelled structures contain; see `WIDENING`."""
+    """Factor on the deviations of an element that `n_structures` labelled structures contain; see `WIDENING`."""
     return float(np.sqrt(1.0 + WIDENING / min(max(n_structures, 1), FADING)))
 
 
 def _is_current(values: Any) -> bool:
-    """Whether an observation was written by this version: forces in bins."""
+    """Whether an observation has forces in bins, as this version writes them."""
     return isinstance(values, dict) and all("strongest" in seen for seen in values["elements"].values())

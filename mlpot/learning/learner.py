@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
@@ -21,105 +21,28 @@ from ..terms.soap import SoapTerm
 from ..uncertainty.calibration import Calibration
 from .distances import nearest
 from .history import History, Observation
-from .pace import Pace
-from .policy import BEYOND, HOTTER, LOOKS, TOO_LARGE, Decision, Rules, Situation, Use, decide
-from .seen import Seen, compared, worst_ratio
+from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
+from .observed_errors import compared, worst_ratio
+from .policy import HOTTER, LOOKS, SURPRISING_ATOM, SURPRISING_ERROR, Decision, Rules, Situation, Use, decide
+from .step_counters import StepCounters
+from .uncertainties import Uncertainties
 
 TELLING_MODEL = 3
-"""Labels of a model whose deviations of forces are worth comparing with errors: with fewer they tell of the prior, not of data, and
-are five to twenty times too large. What was learned from them made those of the next models too small (AlNi, NaCl)."""
+"""Smallest number of labels in a model whose force deviations are compared with errors. With fewer labels the deviations reflect the
+prior, not the data, and are five to twenty times too large; calibrating on them made the deviations of later models too small (AlNi,
+NaCl)."""
 ABSURD = 300.0
-"""eV/A: larger forces are those of nuclei that overlap, or of a calculation that went wrong; no such label is learned."""
+"""Forces (eV/A) above which no label is learned: nuclei overlap, or the calculation went wrong."""
 UNUSUAL, ORDINARY = 20.0, 30.0
-"""Nor is one with forces of more than this multiple of the largest among all labels, if that is above the second number, eV/A:
-bonds at the point of breaking, and atoms that collide at some thousand K, stay below it."""
-
-SMALLEST_STRESS = 1e-9
-"""Deviations of the stress (eV/A^3) below this are rounding: symmetry makes the component zero."""
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a model said of a structure before its label was learned; deviations are the model's own, not calibrated.
-
-    Parameters
-    ----------
-    energy : float
-        eV.
-    forces, raw_std : (n_atoms, 3) arrays
-        eV/A; the deviations are those of every atom by itself.
-    said_std : (n_atoms, 3) array
-        Deviations of the forces as they were said, eV/A.
-    strongest : (n_atoms,) array
-        See `Prediction`, eV/A.
-    borrowed : (n_atoms,) bool array
-        See `Prediction`.
-    energy_std : float or None
-        eV.
-    stress, stress_std : (3, 3) arrays or None
-        eV/A^3.
-    """
-
-    energy: float
-    forces: np.ndarray
-    raw_std: np.ndarray
-    said_std: np.ndarray
-    strongest: np.ndarray
-    borrowed: np.ndarray
-    energy_std: float | None = None
-    stress: np.ndarray | None = None
-    stress_std: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What learning one label changed.
-
-    Parameters
-    ----------
-    force_error : float or None
-        RMS error of the forces predicted before, eV/A; None where there was no model.
-    expected : float or None
-        Expected error of the forces before, eV/A, as `counted_error` counts.
-    expected_after : float
-        The same after.
-    after : Prediction
-        What the new model says of the structure it has just learned, with uncertainty.
-    n_new_points : int
-        Sparse points added.
-    observation : Observation or None
-        What the calibration remembers of it; None where there was no model.
-    forces_std : (n_atoms, 3) array or None
-        Deviations of the forces predicted before, eV/A, as they were said.
-    energy_error, max_force_error, stress_error : float or None
-        Of the energy per atom (eV), the largest of a force component (eV/A), and of a stress component (eV/A^3).
-    worst_ratio : float or None
-        Error of the force on the worst atom over its deviation as it was said.
-    """
-
-    force_error: float | None
-    expected: float | None
-    expected_after: float
-    after: Prediction
-    n_new_points: int
-    observation: Observation | None
-    forces_std: np.ndarray | None = None
-    energy_error: float | None = None
-    max_force_error: float | None = None
-    stress_error: float | None = None
-    worst_ratio: float | None = None
-
-    @property
-    def expected_rms(self) -> float | None:
-        """Expected RMS error of the forces predicted before, eV/A."""
-        return None if self.forces_std is None else float(np.sqrt(np.mean(self.forces_std**2)))
+"""A label is not learned either if its largest force exceeds both the first number times the largest force of all labels and the
+second number (eV/A). Breaking bonds and collisions at a few thousand K stay below that."""
 
 
 class Learner:
-    """A growing data set, the sparse points chosen from it, and the model fitted to both; `begin` comes first.
+    """A growing data set, the sparse points chosen from it, and the model fitted to both; call `begin` first.
 
-    The model is a function of the labels in their order and of nothing else, so a restart that replays them, or those
-    that a saved fit does not know yet, arrives at the same model bit for bit.
+    The model depends on the labels and their order only. A restart that replays them, or only those that a saved fit does not
+    contain yet, arrives at the same model bit for bit.
 
     Parameters
     ----------
@@ -154,30 +77,37 @@ class Learner:
         return self._model
 
     @property
+    def fitted_model(self) -> SparseGP:
+        """The current model, once there is a label."""
+        if self.model is None:
+            raise RuntimeError("there is no model before the first label")
+        return self.model
+
+    @property
     def calibration(self) -> Calibration:
-        """Of the model's own deviations, by the errors seen so far."""
+        """Calibration of the model's standard deviations, from the errors that labels have shown so far."""
         occurrences = {z: self._occurrences[z] for z in self.species}
         if self._calibrated_by is None or self._calibrated_by[0] is not self.history or self._calibrated_by[1] != occurrences:
             self._calibrated_by = self.history, occurrences, self.history.calibration(occurrences)
         return self._calibrated_by[2]
 
     def calibrated(self, model: SparseGP) -> SparseGP:
-        """A model, of whatever version, with standard deviations as the errors seen until now would have them."""
+        """A model of any version with its standard deviations calibrated by all errors seen so far."""
         return model.calibrated(self.calibration)
 
     @property
     def n_labels(self) -> int:
-        """Labels learned, those it started from included."""
+        """Number of labels learned, including the data it started from."""
         return len(self.fit.structures)
 
     @property
     def can_learn_stress(self) -> bool:
-        """Whether labels come with a stress, as far as is known."""
+        """Whether labels come with a stress; assumed before the first one."""
         labels = self.fit.structures[self._n_data :]
         return not labels or any(s.virial is not None for s in labels)
 
     def decide(
-        self, prediction: Prediction | None, atoms: Atoms, pace: Pace, queued: int = 0, use: Use | None = None
+        self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
     ) -> Decision:
         """What to do with a prediction for these atoms (None: there is no model yet); see `Situation`."""
         use = use or Use()
@@ -186,12 +116,12 @@ class Learner:
         expected = novelty = moved = None
         is_hotter = False
         if prediction is not None:
-            expected, novelty = expected_errors(prediction), float(prediction.novelty.max())
+            expected, novelty = expected_errors(prediction), float(Uncertainties.of(prediction).novelty.max())
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
             if len(self.history.recent) < LOOKS:
                 moved = self.distance(atoms)
         now = Situation(
-            expected, novelty, pace.since_label, pace.since_check, queued, self.n_asked, self.n_labels, moved,
+            expected, novelty, counters.since_label, counters.since_check, queued, self.n_asked, self.n_labels, moved,
             self.check_interval, use, bool(is_hotter),
         )  # fmt: skip
         decision = decide(self.rules, self.history, now)
@@ -203,21 +133,17 @@ class Learner:
         """Displacement from the nearest labelled structure, A; see `distances.distance`."""
         return nearest(atoms, (structure.atoms for structure in self.fit.structures))
 
-    def before(self, prediction: Prediction | None) -> Before | None:
-        """What to keep of a prediction until its label has come."""
-        if prediction is None:
-            return None
-        calibration, stress_std = self.calibration, prediction.stress_std
-        return Before(
-            prediction.energy, prediction.forces,
-            prediction.forces_stated_std,
-            prediction.forces_std, prediction.strongest, prediction.borrowed,
-            prediction.energy_std / calibration.energy_scale,
-            prediction.stress, None if stress_std is None else stress_std / calibration.stress_scale,
+    def prior(self, prediction: Prediction) -> PriorPrediction:
+        """What to keep of a prediction, with uncertainty, until the label is there to compare it with."""
+        calibration, stress_std, stds = self.calibration, prediction.stress_std, Uncertainties.of(prediction)
+        return PriorPrediction(
+            prediction.energy, prediction.forces, stds.forces_stated_std, stds.forces_std, stds.strongest, stds.borrowed,
+            stds.energy_std / calibration.energy_scale, prediction.stress,
+            None if stress_std is None else stress_std / calibration.stress_scale,
         )  # fmt: skip
 
     def doubt(self, atoms: Atoms) -> str | None:
-        """Why a label is not to be learned: its forces are absurd, or None."""
+        """Why a label should not be learned (its forces are absurdly large), or None."""
         forces = labelled(atoms).forces
         largest = 0.0 if forces is None else float(np.sqrt((forces**2).sum(axis=1).max()))
         bound = ABSURD
@@ -225,8 +151,8 @@ class Learner:
             bound = min(max(UNUSUAL * self._largest_force, ORDINARY), ABSURD)
         if largest <= bound:
             return None
-        known = f"the largest of all labels so far is {self._largest_force:.3g} eV/A"
-        return f"a force of {largest:.3g} eV/A, where {bound:.3g} eV/A is the most that is learned ({known})"
+        known = f"the largest force of all labels so far is {self._largest_force:.3g} eV/A"
+        return f"a force of {largest:.3g} eV/A exceeds the limit of {bound:.3g} eV/A for labels that are learned ({known})"
 
     def begin(
         self,
@@ -236,29 +162,29 @@ class Learner:
         state: dict | None = None,
         saved: Fit | None = None,
     ) -> None:
-        """Learn what is known at the start: the data in one step, labels one by one as they were learned.
+        """Learn what is known at the start: the data in one step, then the labels one by one in their order.
 
-        Channels with `embedding = "learned"` are those of the start model, or learned from the data.
+        Channels with `embedding = "learned"` are taken from the start model, or learned from the data.
 
         Parameters
         ----------
         data : list of ase.Atoms
-            Labelled structures that were there before any simulation.
+            Labelled structures that existed before any simulation.
         learned : list of ase.Atoms
-            Labels learned since, in their order.
+            Labels learned since then, in their order.
         start : SparseGP or None
-            Model that lends its sparse points, and its terms and noises.
+            Model whose sparse points, terms and noises are used.
         state : dict or None
-            From `state()`, to stand where that was taken; without a model_version labels count as versions.
+            From `state()`, to continue from there; without a model_version in it, the version is the number of labels.
         saved : Fit or None
-            What an earlier run knew; used as far as it agrees with the other arguments.
+            Fit of an earlier run; used if it agrees with the other arguments.
 
         Raises
         ------
         ConfigError
-            If there is nothing that channels could be learned from.
+            If channels are to be learned and there are no data.
         FitError
-            If there is too little of it.
+            If there are too few data.
         """
         points = {} if start is None else self._adopt(start)
         if not self._agrees(saved, [*data, *learned], len(data)):
@@ -281,11 +207,11 @@ class Learner:
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
-        """Sparse points of a fitted model, whose terms and noises become those of the fit."""
+        """Sparse points of a fitted model; its terms and noises become those of the fit."""
         if model.config is None or model.species != self.species:
             raise ConfigError(
-                f"learning.model knows the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; "
-                f"it must be a model that mlpot fitted for exactly {self.species}"
+                f"learning.model has the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; use a "
+                f"model fitted by mlpot for exactly the elements {self.species}"
             )
         self.config = model.config
         return {
@@ -296,7 +222,7 @@ class Learner:
         }
 
     def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
-        """Whether an earlier fit knows the first of the frames, all data among them, and nothing else."""
+        """Whether an earlier fit consists of the first of these frames, including all data."""
         if saved is None or (saved.config, saved.species) != (self.config, self.species):
             return False
         if not max(n_data, 1) <= len(saved.structures) <= len(frames):
@@ -304,7 +230,7 @@ class Learner:
         return all(agrees(s, labelled(atoms)) for s, atoms in zip(saved.structures, frames, strict=False))
 
     def _channels(self, data: list[Atoms], start: SparseGP | None, saved: Fit | None) -> dict[int, Tables]:
-        """Channels by terms that are not told by the configuration; `saved` has learned them from the same data."""
+        """Channels of the terms for which the configuration does not give them; `saved` has learned them from the same data."""
         if start is not None:
             return channels_of(start.terms)
         if not data or not any(map(is_learned, self.config.terms)):
@@ -313,45 +239,53 @@ class Learner:
             return channels_of(saved.terms)
         return learn_channels([labelled(atoms) for atoms in data], self.config, self.species)
 
-    def learn(self, atoms: Atoms, before: Before | None, is_chosen: bool = False) -> Lesson:
-        """Learn one labelled structure; the model grows, and what was said of it before recalibrates the uncertainty.
+    def learn(self, atoms: Atoms, prior: PriorPrediction | None, is_chosen: bool = False) -> LabelOutcome:
+        """Learn one labelled structure: refit the model, and recalibrate the uncertainty with the error of the prior prediction.
 
-        `is_chosen` tells that the label was asked for because the model was not sure of it."""
+        Parameters
+        ----------
+        atoms : ase.Atoms
+            With energy, forces and, if known, stress attached.
+        prior : PriorPrediction or None
+            None where there was no model.
+        is_chosen : bool
+            Whether the label was requested because the model was uncertain about the structure.
+        """
         structure = labelled(atoms, f"label {self.n_labels}")
         n_before, n_new = self.n_labels, self._absorb(atoms)
-        after = self.model.predict(structure.atoms, uncertainty=True)
-        expected_after = counted_error(after.forces_std)
-        if before is None or structure.forces is None:
-            return Lesson(None, None, expected_after, after, n_new, None)
-        errors, numbers = before.forces - structure.forces, structure.atoms.numbers
+        after = self.fitted_model.predict(structure.atoms, uncertainty=True)
+        expected_after = counted_error(Uncertainties.of(after).forces_std)
+        if prior is None or structure.forces is None:
+            return LabelOutcome(None, None, expected_after, after, n_new, None)
+        errors, numbers = prior.forces - structure.forces, structure.atoms.numbers
         elements = {}
         if n_before >= TELLING_MODEL:
-            own = ~before.borrowed
-            elements = compared(errors[own], before.raw_std[own], before.strongest[own], numbers[own])
-        energy_error, energy = _compared_energy(before, structure)
-        stress_error, stress = _compared_stress(before, structure)
+            own = ~prior.borrowed
+            elements = compared(errors[own], prior.raw_std[own], prior.strongest[own], numbers[own])
+        energy_error, energy = compared_energy(prior, structure)
+        stress_error, stress = compared_stress(prior, structure)
         seen = Observation(
             float(np.sqrt(np.mean(errors**2))), counted_error(errors),
-            float(np.sqrt(np.mean(before.raw_std**2))), counted_error(before.raw_std),
+            float(np.sqrt(np.mean(prior.raw_std**2))), counted_error(prior.raw_std),
             expected_errors(after), elements, energy, stress, is_chosen,
         )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None
-        said = before.said_std
-        return Lesson(
+        said = prior.said_std
+        return LabelOutcome(
             seen.error, counted_error(said), expected_after, after, n_new, seen, said,
             energy_error, float(np.abs(errors).max()), stress_error, worst_ratio(errors, said),
         )  # fmt: skip
 
-    def checked(self, lesson: Lesson, is_check: bool) -> None:
-        """Take note of what a label showed, on purpose or not: when the next check is due."""
-        error, expected = lesson.force_error, lesson.expected_rms
-        if error is not None and expected is not None:
-            is_surprise = error > TOO_LARGE * expected or lesson.worst_ratio > BEYOND
+    def checked(self, outcome: LabelOutcome, is_check: bool) -> None:
+        """Set the interval to the next automatic check from the error that a label has shown."""
+        error, expected, worst = outcome.force_error, outcome.expected_rms, outcome.worst_ratio
+        if error is not None and expected is not None and worst is not None:
+            is_surprise = error > SURPRISING_ERROR * expected or worst > SURPRISING_ATOM
             self.check_interval = self.rules.next_check(self.check_interval, error, is_surprise, is_check)
 
     def _absorb(self, atoms: Atoms) -> int:
-        """Add a label and the sparse points it calls for; how many these are."""
+        """Add a label and the new sparse points it needs; returns the number of new points."""
         points = self.fit.propose([atoms])
         self.fit.update([atoms], points)
         self.model_version += 1
@@ -366,32 +300,10 @@ class Learner:
             self._largest_rms = max(self._largest_rms, float(np.sqrt(np.mean(structure.forces**2))))
 
     def state(self) -> dict:
-        """What `begin` needs besides the labels to stand here again: plain numbers."""
+        """What `begin` needs besides the labels to continue from here: plain numbers."""
         return {
             "model_version": self.model_version,
             "n_asked": self.n_asked,
             "history": self.history.state(),
             "check_interval": self.check_interval,
         }
-
-
-def _compared_energy(before: Before, structure: LabelledStructure) -> tuple[float | None, Seen | None]:
-    """Error of the energy per atom, eV, and what it says of the deviations."""
-    if structure.energy is None:
-        return None, None
-    error = (before.energy - structure.energy) / structure.n_atoms
-    if before.energy_std is None:
-        return error, None
-    return error, Seen.of(np.array([error]), np.array([before.energy_std / structure.n_atoms]))
-
-
-def _compared_stress(before: Before, structure: LabelledStructure) -> tuple[float | None, Seen | None]:
-    """Largest error of a component of the stress, eV/A^3, and what all of them say of the deviations."""
-    if structure.virial is None or before.stress is None:
-        return None, None
-    six = np.triu_indices(3)
-    errors = (before.stress + structure.virial / structure.atoms.get_volume())[six]
-    largest = float(np.abs(errors).max())
-    if before.stress_std is None:
-        return largest, None
-    return largest, Seen.of(errors, before.stress_std[six], SMALLEST_STRESS)

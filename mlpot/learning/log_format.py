@@ -1,4 +1,4 @@
-"""What a run writes down of every step: a row of log.csv, a frame of a trajectory."""
+"""What a run records of a step: a row of log.csv, a frame of a trajectory."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ LOG_COLUMNS = (
     "expected_energy_error_eV_per_atom", "expected_stress_error_GPa", "max_force_eV_per_A",
 )  # fmt: skip
 LATER_COLUMNS = LOG_COLUMNS[-3:]
-"""Columns that logs of earlier versions lack."""
+"""Columns that logs of earlier versions do not have."""
 WORDS = ("reason", "walker")
-"""Columns of text."""
+"""Columns that contain text."""
 QUEUED = ("soft", "check")
-"""Reasons of labels that no walker waits for."""
+"""Reasons of labels for which no walker waits."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One row of log.csv, and what a live view needs besides.
+    """One row of log.csv, and what a live view needs in addition.
 
     Parameters
     ----------
     step, n_steps : int
-        This one, and how many there will be, of this walker; a server does not tell its clients, which leaves n_steps None.
+        Number of this step, and of all steps of this walker; n_steps is None if only the server knows.
     time_fs, temperature_K : float or None
-        None when only the server knows, and in a relaxation.
+        None if only the server knows, and in a relaxation.
     energy_eV : float
-        The potential energy; of several beads their mean.
+        Potential energy; the mean over the beads of a ring polymer.
     max_energy_std_eV : float or None
-        Largest uncertainty of an atom's energy in the prediction; None without a model.
+        Largest standard deviation of a local energy in the prediction; None without a model.
     threshold, expected_error_eV_per_A, novelty : float or None
-        Of the prediction; the first two in eV/A.
+        Limit on the expected force error, expected force error (eV/A) and largest novelty of the prediction.
     labelled : bool
         Whether this step was labelled rather than predicted.
     model_version, n_labels : int
     seconds : float
         Wall time of this step.
     force_error_eV_per_A : float or None
-        RMS error of the prediction at a labelled step.
+        RMS error of the predicted forces at a labelled step.
     reason : str
-        Of the decision.
+        Reason of the decision.
     walker : str
     n_queued : int
-        Labels under way that nobody waits for, of all walkers; not in log.csv.
+        Queued labels of all walkers; not in log.csv.
     expected_energy_error_eV_per_atom, expected_stress_error_GPa : float or None
-        Of the prediction; the stress without a three-dimensional cell is None.
+        Expected errors of the prediction; None for the stress without three cell vectors.
     max_force_eV_per_A : float or None
         Largest force on an atom.
     """
@@ -81,7 +81,7 @@ class Step:
     max_force_eV_per_A: float | None = None
 
     def row(self) -> str:
-        """As a line of log.csv; empty where there is nothing to say."""
+        """As a line of log.csv; None becomes an empty cell."""
         return ",".join(_cell(getattr(self, name)) for name in LOG_COLUMNS) + "\n"
 
 

@@ -1,9 +1,9 @@
-"""When to ask for a label, when a run may stop: pure decisions on expected errors and on errors that were seen.
+"""When to ask for a label: pure decisions, made from expected errors and from the errors that labels have shown.
 
-A prediction is trusted when the expected errors of what is asked for are within their limits: the forces (all together, and that on
-the least certain atom; see `counted_error`), the energy per atom, and the stress where it is used. The limits are the targets of the
-user; at the very beginning of a run they are larger (`EARLY`), and they come down to the targets after a fixed number of labels,
-whatever the model says.
+A prediction is trusted if the expected errors of the properties in use are within their limits: the forces (the RMS over all
+atoms and the least certain atom; see `counted_error`), the energy per atom, and the stress where it is used. The limits are the
+user's targets. At the beginning of a run they are larger (`EARLY`); after a fixed number of labels, whatever the model predicts,
+they equal the targets.
 """
 
 from __future__ import annotations
@@ -19,66 +19,74 @@ from ..units import GIGAPASCAL, MILLI
 from .history import History
 
 EARLY, EARLY_DECAY = 4.0, 0.5
-"""Limits of the first model over the targets, and the factor on that with every label: the third label ends it. A model of one
-structure is unsure of everything; labels at once would be of structures that hardly differ."""
+"""Ratio of the limits of the first model to the targets, and its decay with every label: from the third label on the ratio is 1.
+A model of one structure is uncertain about everything; without larger limits it would have structures labelled that hardly
+differ."""
 LOOK, LOOKS = 0.1, 2
-"""A: displacement since the nearest labelled structure at which a model that no error has tested yet gets its first label, twice
-that for the second. Deviations of such a model are a guess. 0.1 A is a thermal amplitude at room temperature: the true error of a
-crystal's model there is 0.1 to 1 eV/A, which is seen, and not yet dangerous."""
+"""Displacement (A) from the nearest labelled structure at which a model that has not been tested yet gets its first test label,
+and twice that for the second. Until then its standard deviations are a guess. 0.1 A is a thermal amplitude at room temperature:
+the true error of a crystal's model is 0.1 to 1 eV/A there, which is large enough to measure and not yet dangerous."""
 KNOWN = 1e-4
-"""A: a structure this close to a labelled one is not labelled again: at the stiffest bonds its forces differ by 0.005 eV/A."""
+"""Displacement (A) below which a structure counts as labelled already: even at the stiffest bonds the forces differ by 0.005 eV/A
+only."""
 ALARM = 2.0
-"""Above this multiple of its limit, or in unknown territory, a label does not wait for the decorrelation time: unless structures
-that have just been learned are as uncertain, for then a label at once cannot help. For every label in a row that has found its
-prediction within the limit, this multiple is doubled, up to `EXTREME`: a molecule that vibrates is expected to be wrong at every
-turn. Waiting the longer the smaller the excess is (1 / r^2 of the decorrelation time) saves labels as well,
-and CO on Cu(111) at 500 K blew up with it."""
+"""An expected error above this multiple of its limit is labelled without waiting for the decorrelation time, unless structures
+that have just been learned are as uncertain: then another label at once cannot help. The multiple doubles, up to `EXTREME`, for
+every consecutive label whose prediction was within the limit: otherwise a vibrating molecule would raise an alarm at every
+turning point. An alternative, waiting longer the smaller the excess is (1 / r^2 of the decorrelation time), saves labels as well,
+but CO on Cu(111) at 500 K blew up with it."""
 DOUBTFUL = 0.5
-"""An environment unlike all that is known is labelled when an expected error is beyond this part of its limit: what the points leave
-unexplained is part of the expected errors, and where forces do not depend on it, it does not matter."""
+"""A novel environment is labelled only if an expected error exceeds this fraction of its limit. The variance that the sparse
+points leave unexplained is part of the expected errors; where the forces do not depend on it, novelty does not matter."""
 TELLING = 0.1
-"""A: nearer than this to a labelled structure no alarm is raised: a label would tell the same once more. On CO/Cu(111), where a bond
-breaks, alarms at every other step took 79 and 90 labels."""
+"""Displacement (A) from the nearest labelled structure below which no alarm is raised, since the label would hardly be new. On
+CO/Cu(111), where a bond breaks, alarms at every other step took 79 and 90 labels."""
 EXTREME = 10.0
-"""Above this multiple of its limit an alarm is raised however near the labelled structure is: the next steps would lead anywhere."""
+"""Multiple of the limit above which an alarm is raised however close the nearest labelled structure is: the next steps cannot be
+trusted at all."""
 JUST_LEARNED = 3
-"""Labels whose expected errors after learning tell how sure the model can be."""
+"""Number of recent labels whose expected errors after learning show how certain the model can be."""
 FEWEST_BEFORE_CHECK, LONGEST_CHECK = 5, 5000
-"""Automatic check labels: steps before the first at least, even where no decorrelation time is set, and at most between two."""
+"""Automatic check labels: the smallest number of steps before the first one, even without a decorrelation time, and the largest
+number between two."""
 HOTTER = 1.2
-"""Forces beyond this multiple of the largest labelled ones (root mean squares) make an automatic check due. Forces grow with the square
-root of the temperature, and checks of a cold crystal say little about a melt: without it a copper crystal heated through melting was not
-checked for half of its run. 1.2, 1.3 and 1.4 left 5, 17 and 14 % of its frames with more than twice the predicted error."""
+"""An RMS force above this multiple of the largest RMS force in any labelled structure makes an automatic check due. Forces grow
+with the square root of the temperature, and checks of a cold crystal say little about a melt: without this rule a copper crystal
+heated through melting went unchecked for half of its run. 1.2, 1.3 and 1.4 left 5, 17 and 14 % of its frames with errors of more
+than twice the expected ones."""
 RARER = 3
-"""Factor on the distance to the next automatic check after one that met the target. With 3 instead of 2, silicon heated from 300 to
+"""Factor on the interval to the next automatic check after one that met the target. With 3 instead of 2, silicon heated from 300 to
 1200 K takes 9 labels instead of 11, at the same errors."""
-TOO_LARGE = 2.0
-"""A label with an RMS force error of more than this multiple of the expected one begins the checks anew,"""
-BEYOND = 3.0
-"""and so does one whose worst atom is off by more than this multiple of its deviation."""
+SURPRISING_ERROR, SURPRISING_ATOM = 2.0, 3.0
+"""A label is a surprise, after which the interval of automatic checks starts again from the first, if the RMS force error is more
+than the first multiple of the expected one, or the force error of the worst atom more than the second multiple of its standard
+deviation."""
+CONFIRM = "confirm"
+"""Reason of the label that confirms the end of a relaxation, or the answer of a script."""
 
 Action = Literal["go on", "queue", "label", "stop"]
-LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", "confirm")
-"""Why a label was asked for; found: by a run that was killed before it could learn it; confirm: where a relaxation has ended."""
+LABEL_REASONS = ("no model", "untried", "uncertain", "novel", "soft", "check", "found", CONFIRM)
+"""Why a label was requested. "found": a run that was killed had paid for it and not learned it; "confirm": the end of a
+relaxation, or a script's `confirm`."""
 
 CHOSEN_REASONS = ("uncertain", "soft", "novel")
-"""Those of labels at structures that the model was not sure of."""
+"""Reasons of labels that were requested because the model was uncertain."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """What an answer is used for.
+    """What a prediction is used for, which decides how accurate it must be.
 
     Parameters
     ----------
     stress : bool
-        Whether its stress is used.
+        Whether the stress is used.
     early : bool
-        Whether the first answers of a run may be less certain than later ones, as dynamics can do with.
+        Whether predictions may be less certain at the beginning of a run, which is good enough for dynamics.
     max_force, max_stress : float
-        Largest expected errors with which this answer is of use, eV/A and eV/A^3; the targets hold besides.
+        Largest expected errors with which the prediction is useful, eV/A and eV/A^3, in addition to the targets.
     look : float
-        Displacement at which a model that no error has tested yet is looked at, A.
+        Displacement (A) at which a model that has not been tested yet gets a test label.
     """
 
     stress: bool = False
@@ -99,8 +107,9 @@ class Limits:
     stress : float or None
         eV/A^3; None where no stress is wanted.
     whole : bool
-        Whether the model's discrepancy counts, or only what a label could take away. Dynamics go on with a discrepancy beyond the
-        target, as more labels do not help, and the verdict says so; an answer that is of no use with it is labelled.
+        Whether the model discrepancy counts too, or only the part of the error that labels can reduce. Dynamics go on with a
+        discrepancy above the target, since more labels would not help, and the verdict says so; where the prediction would be
+        useless with it, the structure is labelled.
     """
 
     force: float
@@ -109,7 +118,7 @@ class Limits:
     whole: bool = False
 
     def ratios(self, expected: ExpectedErrors) -> dict[str, float]:
-        """Expected errors over their limits."""
+        """Ratios of the expected errors to their limits."""
         force = expected.force if self.whole or expected.learnable is None else expected.learnable
         ratios = {"forces": force / self.force, "energy": expected.energy / self.energy}
         if self.stress is not None and expected.stress is not None:
@@ -117,7 +126,7 @@ class Limits:
         return ratios
 
     def worst(self, expected: ExpectedErrors) -> tuple[str, float]:
-        """What is least certain compared with its limit, and the ratio of the two."""
+        """The property with the largest ratio of expected error to limit, and that ratio."""
         ratios = self.ratios(expected)
         return max(ratios.items(), key=lambda item: item[1])
 
@@ -189,29 +198,29 @@ class Rules:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a decision depends on.
+    """Everything that a decision depends on.
 
     Parameters
     ----------
     expected : ExpectedErrors or None
         None without a model.
     novelty : float or None
-        Of the strangest environment.
+        Largest novelty of an environment.
     since_label, since_check : int
-        Steps since this walker's last label, and since its last check label; since its start where there was none.
+        Steps since this walker's last label and since its last check label, or since its start.
     queued : int
-        Labels of this walker under way.
+        Labels of this walker that are under way.
     asked : int
-        Labels asked for so far, by all.
+        Labels requested so far by all walkers.
     n_labels : int
-        That the model is made of.
+        Labels that the model was fitted to.
     moved : float or None
-        Displacement from the nearest labelled structure, A; None where it has not been measured.
+        Displacement (A) from the nearest labelled structure; None if it has not been computed.
     check_interval : int
         Steps to the next automatic check.
     use : Use
     is_hotter : bool
-        Whether forces are larger than in all labelled structures, see `HOTTER`.
+        Whether the forces are larger than in all labelled structures, see `HOTTER`.
     """
 
     expected: ExpectedErrors | None
@@ -238,11 +247,11 @@ class Decision:
     reason : str
         One of `LABEL_REASONS`, or "certain", "known", "too soon" or "budget spent".
     expected, novelty, threshold : float or None
-        Expected error of the forces and its limit, eV/A; novelty of the strangest environment.
+        Expected error of the forces and its limit, eV/A; largest novelty of an environment.
     errors : ExpectedErrors or None
-        Of everything.
+        All expected errors.
     limits : Limits or None
-        On them.
+        Limits of the expected errors.
     """
 
     action: Action
@@ -260,34 +269,34 @@ class Decision:
 
     @property
     def kind(self) -> str | None:
-        """Which of "forces", "energy" and "stress" is least certain compared with its limit; None without a model."""
+        """Which of "forces", "energy" and "stress" has the largest ratio of expected error to limit; None without a model."""
         return None if self.errors is None or self.limits is None else self.limits.worst(self.errors)[0]
 
     @property
     def urgency(self) -> float:
-        """The largest expected error over its limit; infinite without a model."""
+        """Largest ratio of an expected error to its limit; infinite without a model."""
         return np.inf if self.errors is None or self.limits is None else self.limits.worst(self.errors)[1]
 
     @property
     def why(self) -> str:
-        """The numbers behind it, for people: first what decided."""
+        """The numbers behind the decision, for messages: the decisive one first."""
         if self.errors is None or self.limits is None:
             return "there is no model yet"
-        ratios, errors, limits = self.limits.ratios(self.errors), self.errors, self.limits
-        numbers = {
-            "forces": ("expected force error", ratios["forces"] * limits.force, limits.force, 1.0, "eV/A"),
-            "energy": ("expected energy error", errors.energy, limits.energy, MILLI, "meV/atom"),
-            "stress": ("expected stress error", errors.stress, limits.stress, GIGAPASCAL, "GPa"),
+        ratios, limits = self.limits.ratios(self.errors), self.limits
+        units = {
+            "forces": (limits.force, 1.0, "force error", "eV/A"),
+            "energy": (limits.energy, MILLI, "energy error", "meV/atom"),
+            "stress": (limits.stress or 0.0, GIGAPASCAL, "stress error", "GPa"),
         }
         said = []
         for kind in sorted(ratios, key=lambda kind: -ratios[kind]):
-            name, value, limit, one, unit = numbers[kind]
-            said.append(f"{name} {value / one:.3g} {unit} (limit {limit / one:.3g})")
+            limit, one, name, unit = units[kind]
+            said.append(f"expected {name} {ratios[kind] * limit / one:.3g} {unit} (limit {limit / one:.3g})")
         return f"{', '.join(said)}, novelty {self.novelty:.3g}"
 
 
 def look_after(n_tested: int, first: float = LOOK) -> float:
-    """Displacement, A, at which a model that this many labels have tested is looked at."""
+    """Displacement (A) at which a model that has been tested by `n_tested` labels gets its next test label."""
     return first * 2**n_tested if n_tested < LOOKS else np.inf
 
 
@@ -318,16 +327,16 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
 
 
 def _alarm(history: History, limits: Limits) -> float:
-    """Expected errors over their limits at which a label does not wait."""
+    """Ratio of expected error to limit above which a label does not wait for the decorrelation time."""
     wrong = [k for k, o in enumerate(reversed(history.recent)) if o.worst > limits.force]
     n_right = wrong[0] if wrong else len(history.recent)
     return min(ALARM ** (1 + n_right), EXTREME) * max(1.0, _just_learned(history, limits))
 
 
 def _just_learned(history: History, limits: Limits) -> float:
-    """Expected errors over their limits at structures that have just been learned: a label at once cannot help below that.
+    """Median ratio of expected error to limit at structures that have just been learned; 0 before there are any.
 
-    0 where no label has shown it yet.
+    Below that ratio another label at once cannot help.
     """
     ratios = [limits.worst(o.after)[1] for o in history.recent[-JUST_LEARNED:]]
     return float(np.median(ratios)) if ratios else 0.0
@@ -343,7 +352,7 @@ def _is_check_due(rules: Rules, now: Situation) -> bool:
 
 
 def _decision(action: Action, reason: str, now: Situation, limits: Limits | None, rules: Rules) -> Decision:
-    """A decision within the budget: without labels left a needed one stops the run, and a queued one is left out."""
+    """A decision within the budget: once it is spent, a needed label stops the run and an optional one is left out."""
     if action in ("label", "queue") and rules.are_spent(now.asked):
         action, reason = ("stop" if action == "label" else "go on"), "budget spent"
     force = None if now.expected is None else now.expected.force

@@ -1,10 +1,10 @@
-"""What a script uses the answers of a calculator for, as far as the structures that it asks for tell.
+"""What a script uses the results of a calculator for, inferred from the structures that it requests.
 
 momenta                                            dynamics: the targets decide
 one coordinate of an earlier structure moved       a force constant: from the difference of forces
-one component of its strain changed                an elastic constant: from the difference of stresses
-strained as a whole                                an equation of state or a cell filter: the stress is used
-a small step from an earlier structure             an optimiser: forces below their expected error do not say where the minimum is
+one component of the strain changed                an elastic constant: from the difference of stresses
+several components of the strain changed           an equation of state or a cell filter: the stress is used
+a small step from an earlier structure             an optimiser: forces below their expected error do not locate the minimum
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ Purpose = Literal["dynamics", "differences", "auto"]
 PURPOSES: tuple[Purpose, ...] = ("dynamics", "differences", "auto")
 
 SMALL = 0.1
-"""A: a displacement of one coordinate by no more is that of a finite difference; such tools take 0.01 to 0.05 A."""
+"""Largest displacement (A) of one coordinate that counts as a finite difference; such tools use 0.01 to 0.05 A."""
 STEP = 0.3
-"""A: what optimisers move an atom by in a step; ASE's allow 0.2 A."""
+"""Largest displacement (A) of an atom that counts as a step of an optimiser; ASE's allow 0.2 A."""
 SMALL_STRAIN, STEP_STRAIN = 0.03, 0.15
-"""Likewise of strains."""
+"""The same for strains."""
 SAME = 1e-7
-"""A, and of strains: smaller differences are rounding."""
+"""Differences of positions (A) and strains below this are round-off."""
 PRECISION = 0.05
-"""Largest expected error of a difference of forces or stresses, as a part of that difference: of a force constant or elastic
-constant as well, which makes 2.5 % of a frequency."""
+"""Largest expected error of a difference of forces or stresses, relative to that difference. This is also the relative error of a
+force constant or elastic constant; a frequency has half of it, 2.5 %."""
 NO_FORCE, NO_STRESS = 1e-6, 1e-9
-"""eV/A and eV/A^3: what is smaller is zero by symmetry, and no measure for an error."""
+"""Forces (eV/A) and stresses (eV/A^3) below this are zero by symmetry, so errors are not compared with them."""
 REMEMBERED = 4
-"""Structures: that which others are displaced from, and the last ones."""
+"""Number of structures that are kept: the one that others are derived from, and the most recent ones."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A structure that was asked for, and the answer.
+class RequestedStructure:
+    """A structure that was requested, and its results.
 
     Parameters
     ----------
@@ -61,20 +61,20 @@ class Asked:
 Kind = Literal["same", "displaced", "strained in one component", "strained", "near"]
 
 
-class Memory:
-    """The structures that were asked for last.
+class RecentStructures:
+    """The structures that were requested last.
 
-    One that others are displaced from stays, however many these are.
+    The structure that others are derived from is kept, however many these are.
     """
 
     def __init__(self) -> None:
-        self._asked: list[Asked] = []
+        self._asked: list[RequestedStructure] = []
         self._kind: Kind | None = None
 
-    def base_of(self, atoms: Atoms) -> tuple[Kind | None, Asked | None]:
-        """The structure that this one is derived from, and how: the most special of all relations to those remembered."""
+    def base_of(self, atoms: Atoms) -> tuple[Kind | None, RequestedStructure | None]:
+        """The structure that this one is derived from, and how: the most specific relation to any structure that is kept."""
         order: list[Kind] = ["same", "displaced", "strained in one component", "strained", "near"]
-        found: list[tuple[int, Asked]] = []
+        found: list[tuple[int, RequestedStructure]] = []
         for asked in self._asked:
             kind = relation(asked.atoms, atoms, 2 if self._kind == "displaced" else 1)
             if kind is not None:
@@ -84,8 +84,8 @@ class Memory:
         rank, base = min(found, key=lambda item: item[0])
         return order[rank], base
 
-    def note(self, asked: Asked) -> None:
-        """Remember an answer, and keep what it was derived from."""
+    def note(self, asked: RequestedStructure) -> None:
+        """Keep a structure, and the one that it is derived from."""
         self._kind, base = self.base_of(asked.atoms)
         others = [known for known in self._asked if known is not base]
         if self._kind == "same":
@@ -94,7 +94,7 @@ class Memory:
 
 
 def relation(base: Atoms, atoms: Atoms, n_coordinates: int = 1) -> Kind | None:
-    """How one structure comes from another; `n_coordinates` may have moved in a displaced one."""
+    """How a structure is derived from another, or None; up to `n_coordinates` may differ in a displaced one."""
     if not np.array_equal(base.numbers, atoms.numbers) or not np.array_equal(base.pbc, atoms.pbc):
         return None
     if not np.array_equal(base.cell.array, atoms.cell.array):
@@ -122,19 +122,19 @@ def _strained(base: Atoms, atoms: Atoms) -> Kind | None:
 
 
 def use_of(
-    purpose: Purpose, memory: Memory, atoms: Atoms, prediction: Prediction | None, wants_stress: bool
+    purpose: Purpose, memory: RecentStructures, atoms: Atoms, prediction: Prediction | None, wants_stress: bool
 ) -> tuple[Use, bool]:
-    """What an answer is used for, and whether by a simulation of dynamics.
+    """What the results are used for, and whether in dynamics.
 
     Parameters
     ----------
     purpose : str
-        As the user said.
-    memory : Memory
+        Given by the user.
+    memory : RecentStructures
     atoms : ase.Atoms
     prediction : Prediction or None
     wants_stress : bool
-        Whether it has been asked for.
+        Whether the stress has been requested before.
     """
     if purpose == "dynamics" or (purpose == "auto" and atoms.has("momenta") and np.any(atoms.get_momenta())):
         return Use(stress=wants_stress), True
@@ -151,8 +151,8 @@ def use_of(
     return Use(stress=stress, early=False), False
 
 
-def _differences(kind: Kind | None, base: Asked | None, prediction: Prediction, stress: bool) -> Use:
-    """Limits that make differences precise; of a structure that no other is the base of, its own forces are the measure."""
+def _differences(kind: Kind | None, base: RequestedStructure | None, prediction: Prediction, stress: bool) -> Use:
+    """Limits that make differences precise, relative to the differences from the base structure, or without one to the forces."""
     forces, tension = prediction.forces, prediction.stress
     if base is not None and kind != "same":
         forces = forces - base.forces
@@ -168,13 +168,13 @@ def _differences(kind: Kind | None, base: Asked | None, prediction: Prediction, 
 
 
 def _largest(values: np.ndarray | None, zero: float) -> float:
-    """Largest component; infinite where symmetry makes all of them zero."""
+    """Largest component; infinite if all are zero by symmetry."""
     largest = 0.0 if values is None else float(np.abs(values).max(initial=0.0))
     return largest if largest > zero else np.inf
 
 
 def _free(forces: np.ndarray, atoms: Atoms) -> np.ndarray:
-    """Forces as an optimiser sees them: without those that constraints take."""
+    """Forces that an optimiser uses: after the constraints."""
     free = forces.copy()
     for constraint in atoms.constraints:
         constraint.adjust_forces(atoms, free)

@@ -24,7 +24,7 @@ class RelaxationPlan:
     steps : int
         Largest number of optimiser steps.
     fmax : float
-        Largest force that is left, eV/A; of a cell also the largest derivative of the energy by the strain, eV per atom.
+        Largest remaining force, eV/A; with the cell also the largest remaining derivative of the energy by the strain, eV per atom.
     whole_cell : bool
         Whether the cell relaxes too.
     """
@@ -34,11 +34,11 @@ class RelaxationPlan:
     whole_cell: bool = False
 
     is_heated = False
-    suspects = "the start (atoms too close?)"
+    suspects = "the initial structure (atoms too close?)"
 
     @property
     def ensemble(self) -> str:
-        """As reports call it."""
+        """Its name in reports."""
         return "relax cell" if self.whole_cell else "relax"
 
     def check_start(self, name: str, atoms: Atoms) -> None:
@@ -53,8 +53,8 @@ class RelaxationPlan:
 class Fire:
     """State of the optimiser FIRE, and its parameters; in ASE's units, with masses of 1.
 
-    Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), doi:10.1103/PhysRevLett.97.170201; the parameters are those of ASE. It
-    stands changes of the potential between two steps, as no history of forces enters.
+    Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), doi:10.1103/PhysRevLett.97.170201; the parameters are ASE's. It tolerates
+    changes of the potential between two steps, since it uses no history of forces.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Fire:
     dt : float
         Time step.
     mixing : float
-        How far velocities are turned into the direction of the forces.
+        Fraction of the velocity that is replaced by the direction of the forces.
     n_downhill : int
         Steps since the velocities last pointed uphill.
     """
@@ -93,7 +93,7 @@ class Fire:
 
 
 class Relaxation:
-    """An optimiser with everything that a restart needs; a step is a displacement and the forces after it.
+    """An optimiser that can be restarted bit for bit; a step is a displacement and the forces after it.
 
     Parameters
     ----------
@@ -114,68 +114,68 @@ class Relaxation:
         self._target: Atoms | FrechetCellFilter | None = None
         self._offset: np.ndarray | None = None
         self.is_labelled = False
-        """Whether the present results are those of a label."""
+        """Whether the present results are a label."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether the start has been calculated."""
+        """Whether the initial structure has been calculated."""
         return self._target is not None
 
     @property
     def target(self) -> Atoms | FrechetCellFilter:
         """What the optimiser moves."""
         if self._target is None:
-            raise RuntimeError("a relaxation has no forces before `begin`")
+            raise RuntimeError("a relaxation was used before `begin`")
         return self._target
 
     @property
     def forces(self) -> np.ndarray:
-        """What the optimiser sees: forces (n_atoms, 3), eV/A, and of a cell (3, 3) derivatives by the strain, eV per atom.
+        """Forces for the optimiser: (n_atoms, 3), eV/A, with the cell followed by (3, 3) derivatives by the strain, eV per atom.
 
-        What the model leaves of the forces of the last label is added to its predictions. So the relaxation moves on from a label
-        that should have confirmed its end, even if the error of the model is as large as fmax, and ends where labels have no
-        forces. Ethanol with GFN1-xTB, fmax 0.02, takes 7 labels with it and 28 without.
+        The error of the model in the last label is added to the predictions. So the relaxation continues after a label that should
+        have confirmed its end, even if the error of the model is as large as fmax, and ends where the labels have no forces.
+        Ethanol with GFN1-xTB and fmax = 0.02 takes 7 labels this way and 28 without the correction.
         """
         forces = self.target.get_forces()
         return forces if self.is_labelled or self._offset is None else forces + self._offset
 
     @property
     def largest_force(self) -> float:
-        """The largest of them."""
+        """Norm of the largest force."""
         return float(np.sqrt(np.max(np.sum(self.forces**2, axis=1))))
 
     @property
     def is_settled(self) -> bool:
-        """Whether the present results leave nothing to relax."""
+        """Whether all forces are below fmax."""
         return self.has_begun and self.largest_force <= self.plan.fmax
 
     def begin(self) -> None:
-        """Calculate the start."""
+        """Calculate the initial structure."""
         self.atoms.get_forces()
         if self.plan.whole_cell:
             require_stress(self.atoms, 'relax = "cell"')
         self._aim()
 
     def advance(self) -> None:
-        """One step."""
+        """Make one step."""
         self.step += 1
         displacements, self._fire = self._fire.step(self.forces)
         self.target.set_positions(self.target.get_positions() + displacements)
         self.atoms.get_forces()
 
     def stay(self) -> None:
-        """A step that goes nowhere, but calculates once more."""
+        """Make a step without a displacement: calculate the present structure once more."""
         self.step += 1
         self.atoms.calc.reset()
         self.atoms.get_forces()
 
     def note(self, learned: dict | None) -> None:
-        """After every step: whether its results are those of a label, and if so what the model that has learned it predicts.
+        """Record after every step whether its results are a label, and if so, what the model that has learned it predicts.
 
         Parameters
         ----------
         learned : dict or None
-            Results of the model under ASE's names; None where the results of the step are no label.
+            Results of the model under ASE's names; None if the results of the step are predicted.
         """
         self.is_labelled = learned is not None
         if learned is None:
@@ -186,11 +186,11 @@ class Relaxation:
         calculator.results = label
 
     def trouble(self, before: dict, cutoff: float) -> str | None:
-        """What shows that the step from the state `before` went wrong, or None: steps are short, so nothing but this."""
+        """Why the step from the state `before` counts as an explosion, or None. Steps are short, so only NaN can be wrong."""
         return None if np.isfinite(self.atoms.positions).all() else "positions are not finite"
 
     def _aim(self) -> None:
-        """What is relaxed: the atoms, or a filter whose strain counts from the first cell."""
+        """Set what is relaxed: the atoms, or a cell filter whose strain is relative to the first cell."""
         if not self.plan.whole_cell:
             self._target = self.atoms
             return
@@ -207,12 +207,12 @@ class Relaxation:
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
-        """Stand where `state` was taken; nothing is calculated again."""
+        """Restore `state`; nothing is calculated."""
         self.step, self._fire, self._first_cell = state["step"], Fire(**state["fire"]), state["first_cell"]
         self._offset, self.is_labelled = state["offset"], state["is_labelled"]
         restore_positions(self.atoms, state)
         self._aim()
 
     def resume(self, state: dict) -> None:
-        """Go on from `state` of an earlier process."""
+        """Continue from `state` of an earlier process."""
         self.restore(state)

@@ -1,4 +1,4 @@
-"""What a run was started with: its configuration and the versions of all programs, kept in its folder."""
+"""What a run was started with: its configuration and the versions of all programs, saved in its folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..durable import write_text
+from ..durable import as_run_folder_error, write_text
 from ..errors import RunFolderError
-from ..labels.store import speaking
 
 CONFIG, ENVIRONMENT = "config.toml", "environment.json"
 PACKAGES = ("numpy", "scipy", "ase", "h5py")
@@ -24,16 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def keep_origin(folder: Path, text: str, calculator: str) -> None:
-    """Keep the configuration and the versions that a run starts, or goes on, with.
+    """Save the configuration and the program versions with which a run is started or continued.
 
-    A configuration that differs from the last one is kept beside it as config_2.toml, config_3.toml, ...
+    A configuration that differs from the previous one is saved as config_2.toml, config_3.toml, ...
 
     Parameters
     ----------
     folder : Path
-        Of the run, held by this process.
+        Folder of the run, owned by this process.
     text : str
-        Of the configuration file.
+        Content of the configuration file.
     calculator : str
         Import path of the calculator that makes labels.
 
@@ -42,7 +41,7 @@ def keep_origin(folder: Path, text: str, calculator: str) -> None:
     RunFolderError
         If the folder cannot be written.
     """
-    with speaking(folder):
+    with as_run_folder_error(folder):
         kept = configurations(folder)
         if not kept or kept[-1].read_text(encoding="utf-8") != text:
             write_text(folder / _config_name(len(kept) + 1), text)
@@ -53,7 +52,7 @@ def keep_origin(folder: Path, text: str, calculator: str) -> None:
 
 
 def _known_starts(folder: Path) -> list[dict[str, Any]]:
-    """`environments`; a file that cannot be read is put aside, for a run does not need it to go on."""
+    """`environments`; a file that cannot be read is renamed, since a run can continue without it."""
     try:
         return environments(folder)
     except RunFolderError as error:
@@ -64,7 +63,7 @@ def _known_starts(folder: Path) -> list[dict[str, Any]]:
 
 
 def configurations(folder: Path) -> list[Path]:
-    """Files of the configurations of a run, the first one first."""
+    """Configuration files of a run, in order."""
     found: list[Path] = []
     while (file := folder / _config_name(len(found) + 1)).exists():
         found.append(file)
@@ -72,25 +71,25 @@ def configurations(folder: Path) -> list[Path]:
 
 
 def environments(folder: Path) -> list[dict[str, Any]]:
-    """Versions with which the run of a folder was started and continued; none where it was not by `mlpot learn`.
+    """Versions with which the run of a folder was started and continued; empty if it was not started by `mlpot learn`.
 
     Raises
     ------
     RunFolderError
-        If the file cannot be read, or is no list of tables.
+        If the file cannot be read, or is not a list of tables.
     """
     file = folder / ENVIRONMENT
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"{file}: cannot be read: {error}; delete it, the run does not need it") from error
+        raise RunFolderError(f"{file}: cannot be read: {error}; delete it: the run does not need it") from error
     if not isinstance(found, list) or not all(isinstance(start, dict) for start in found):
         raise RunFolderError(f"{file}: is not a list of tables; delete it, the run does not need it")
     return found
 
 
 def environment(calculators: Iterable[str]) -> dict[str, Any]:
-    """Versions of mlpot, of what it stands on, and of the packages of these calculators (import paths); None where unknown."""
+    """Versions of mlpot, its dependencies, and the packages of these calculators (import paths); None where unknown."""
     from .. import __version__
 
     return {
@@ -109,14 +108,14 @@ def _config_name(number: int) -> str:
 
 
 def _package_of(path: str) -> dict[str, str] | None:
-    """Name and version of the package that an import path leads into."""
+    """Name and version of the package that provides an import path."""
     module = path.replace(":", ".").partition(".")[0]
     names = metadata.packages_distributions().get(module)
     return {"name": names[0], "version": metadata.version(names[0])} if names else None
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this package is run from, marked when files differ from it."""
+    """The git commit of this package if it is run from a checkout, with "-dirty" if files have been changed."""
     if not (ROOT / ".git").exists():
         return None
     commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
@@ -124,7 +123,7 @@ def _git_commit() -> str | None:
 
 
 def _git(*words: str) -> str | None:
-    """What git says of the checkout, or None; it takes no lock, which would stay behind when it takes too long."""
+    """Output of a git command, or None. It takes no lock, since a lock would be left behind if the command is killed."""
     command = ["git", "--no-optional-locks", "-C", str(ROOT), *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

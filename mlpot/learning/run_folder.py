@@ -14,44 +14,46 @@ from typing import Any
 
 import numpy as np
 
-from ..durable import remove_leftovers, write_text
+from ..durable import as_run_folder_error, remove_leftovers, write_text
 from ..errors import MlpotError, RunFolderError, quoted
 from ..labels import claims
+from ..labels.inbox import INBOX
 from ..labels.plan import FAILED, LabellingPlan
 from ..labels.requests import LabelSource
 from ..labels.store import FILE as LABELS
-from ..labels.store import INBOX, LabelStore, speaking
+from ..labels.store import LabelStore
 from ..processes import identity, is_alive
 from .log_format import LOG, RUN_LOG, TRAJECTORY
 from .run_environment import CONFIG, ENVIRONMENT
 
 OWNER, STATE = "owner.json", "state.json"
 FORMAT, SEAL, STATE_FORMAT = "format", "sha256", 2
-"""Keys of state.json beside those of the state, and the value of one; the other is over it too. Earlier versions wrote neither."""
+"""Keys that state.json has besides those of the state, and the value of the first; the seal covers the format too. Earlier
+versions wrote neither."""
 RUN_FILES = {OWNER, STATE, LABELS, INBOX}
-"""A folder with any of them is a run."""
+"""A folder with any of these files holds a run."""
 FIRST_FILES = {CONFIG, ENVIRONMENT, LOG, RUN_LOG, FAILED, f"{TRAJECTORY}.xyz"}
-"""A folder with nothing but these is a run that ended before its first label."""
+"""A folder with no other files than these holds a run that ended before its first label."""
 
 
 class RunFolder:
-    """The folder of one learning run; use as a context manager, which holds its ownership.
+    """The folder of one learning run; owned by this process from the start, as a context manager until the end of the block.
 
     Parameters
     ----------
     path : str or Path
     resume : bool
-        Whether it may hold a run to be continued; without, it must be new or empty.
+        Whether it may hold a run to be continued; otherwise it must be new or empty.
 
     Raises
     ------
     RunFolderError
-        Not empty without `resume`; not empty and no run with it; held by a living process; not writable.
+        If it is not empty without `resume`, holds other files but no run, is in use by a running process, or cannot be written.
     """
 
     def __init__(self, path: str | Path, resume: bool = False):
         self.path = Path(path)
-        with speaking(self.path):
+        with as_run_folder_error(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse(resume)
             self._claim()
@@ -71,47 +73,47 @@ class RunFolder:
         ours = claims.read(self.path / OWNER) == identity()
         if present and not resume and not (ours and present == {OWNER}):
             raise RunFolderError(
-                f"{self.path}: is not empty; continue its run with --resume, or name another output.folder"
+                f"{self.path}: the folder is not empty; continue its run with --resume, or choose another output.folder"
             )
         if resume and not present & RUN_FILES and not present <= FIRST_FILES:
-            raise RunFolderError(f"{self.path}: holds other files but no run; name another output.folder")
+            raise RunFolderError(f"{self.path}: the folder holds files but no run to resume; choose another output.folder")
 
     def _claim(self) -> None:
         holder = claims.take(self.path / OWNER)
         if holder is not None and holder != identity():
             raise RunFolderError(
                 f"{self.path}: in use by process {holder['pid']} on {holder['host']}; wait for it or stop it "
-                f"(delete {OWNER} only if that process is gone)"
+                f"(delete {OWNER} only if that process has ended)"
             )
 
     def other_run(self, what: str) -> RunFolderError:
-        """The error for a resumed run that is not the one of the folder, which has `what`."""
+        """The error for a folder whose run has `what` and differs from the one to be resumed."""
         return RunFolderError(
-            f"{self.path}: its run has {what}; resume it with the configuration it was started with, or name another folder"
+            f"{self.path}: the run in this folder has {what}; resume it with its own configuration, or choose another folder"
         )
 
     def release(self) -> None:
-        """Give the folder up."""
-        with speaking(self.path):
+        """End the ownership of the folder."""
+        with as_run_folder_error(self.path):
             claims.release(self.path / OWNER)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Replace state.json; arrays and big integers come back bit for bit.
+        """Replace state.json; arrays and big integers are restored bit for bit.
 
         Raises
         ------
         RunFolderError
-            Disk full or read-only; the last state is still there then.
+            If the disk is full or read-only; the previous state is kept.
         TypeError
-            If the state holds something that would not come back as it was.
+            If the state holds something that could not be restored.
         """
         text = sealed(_encode(state))
-        with speaking(self.path / STATE):
+        with as_run_folder_error(self.path / STATE):
             write_text(self.path / STATE, text)
 
     @contextmanager
     def taking_state(self) -> Iterator[None]:
-        """Whatever goes wrong in the block because the state is not as a run writes it is RunFolderError."""
+        """Raise RunFolderError for errors in the block that come from a damaged state.json."""
         try:
             yield
         except MlpotError:
@@ -121,17 +123,17 @@ class RunFolder:
             if not file.exists():
                 raise
             raise RunFolderError(
-                f"{file}: is not as a run writes it ({type(error).__name__}: {quoted(error)}); restore it from a backup, or delete "
-                "it and --resume: the run then begins again and uses the labels that it has"
+                f"{file}: has unexpected content ({type(error).__name__}: {quoted(error)}); restore it from a backup, or delete it "
+                "and continue with --resume: the run then starts again and uses the labels it has"
             ) from error
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last state saved, or None when the run ended before its first.
+        """The last saved state, or None if there is none.
 
         Raises
         ------
         RunFolderError
-            If it is there and cannot be read.
+            If it cannot be read.
         """
         return read_state(self.path)
 
@@ -140,32 +142,32 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """The state that `RunFolder.save_state` left in a folder, or None; see `RunFolder.load_state` for errors."""
     file = folder / STATE
     try:
-        with speaking(file):
+        with as_run_folder_error(file):
             state = _decode(unsealed(file.read_text(encoding="utf-8"))) if file.exists() else None
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunFolderError(
-            f"{file}: cannot be read: {error}; restore it from a backup, or delete it and --resume: the "
-            "run then begins again and uses the labels that it has"
+            f"{file}: cannot be read: {error}; restore it from a backup, or delete it and continue with --resume: the "
+            "run then starts again and uses the labels it has"
         ) from error
     if state is not None and not isinstance(state, dict):
-        raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and --resume")
+        raise RunFolderError(f"{file}: holds {type(state).__name__}, not a state; delete it and continue with --resume")
     return state
 
 
 def holder_of(folder: Path) -> dict | None:
-    """Host and pid of the living process that runs in a folder, or None; the folder is left as it is."""
+    """Host and pid of the process that is running in a folder, or None; the folder is not changed."""
     owner = claims.read(folder / OWNER)
     return owner if owner and is_alive(owner) else None
 
 
 class GrowingFile:
-    """A text file that is only appended to, and cut back to a known length when a run resumes.
+    """A text file that is only appended to, and truncated to a known length when a run is resumed.
 
     Parameters
     ----------
     file : Path
     length : int
-        Bytes to keep of what is there.
+        Bytes of the existing file to keep.
 
     Raises
     ------
@@ -175,11 +177,11 @@ class GrowingFile:
 
     def __init__(self, file: Path, length: int = 0):
         self._file = file
-        with speaking(file):
+        with as_run_folder_error(file):
             present = file.stat().st_size if file.exists() else 0
             if present < length:
                 raise RunFolderError(
-                    f"{file}: has {present} bytes where the state says {length}; restore it from a backup"
+                    f"{file}: has {present} bytes, but the saved state needs {length}; restore it from a backup"
                 )
             self._handle = open(file, "ab")  # open for the life of the run
             self._handle.truncate(length)
@@ -187,27 +189,27 @@ class GrowingFile:
 
     def append(self, text: str) -> None:
         """Add text."""
-        with speaking(self._file):
+        with as_run_folder_error(self._file):
             self._handle.write(text.encode())
 
     def sync(self) -> int:
-        """Put everything on the disk; the length in bytes."""
-        with speaking(self._file):
+        """Write everything to disk; returns the length in bytes."""
+        with as_run_folder_error(self._file):
             self._handle.flush()
             os.fsync(self._handle.fileno())
             return self._handle.tell()
 
     def close(self) -> None:
-        """Finish."""
+        """Write and close the file."""
         try:
             self.sync()
         finally:
-            with speaking(self._file):
+            with as_run_folder_error(self._file):
                 self._handle.close()
 
 
-class Slate:
-    """Numbers noted so that they survive the end of this process, though not that of the machine.
+class AnsweredRequests:
+    """Numbers of the messages of a step that were answered; they survive the end of this process, but not of the machine.
 
     Parameters
     ----------
@@ -221,54 +223,54 @@ class Slate:
 
     def __init__(self, file: Path):
         self._file = file
-        with speaking(file):
+        with as_run_folder_error(file):
             self._handle = open(file, "a+b", buffering=0)  # open for the life of the run
             self._handle.seek(0)
             lines = self._handle.read().split(b"\n")[:-1]
         self.numbers = [int(line) for line in lines if line.removeprefix(b"-").isdigit()]
 
     def begin(self) -> None:
-        """Wipe everything out."""
-        with speaking(self._file):
+        """Delete all numbers."""
+        with as_run_folder_error(self._file):
             self._handle.truncate(0)
 
     def add(self, number: int) -> None:
-        """Note one more."""
-        with speaking(self._file):
+        """Add a number."""
+        with as_run_folder_error(self._file):
             self._handle.write(b"%d\n" % number)
 
     def close(self) -> None:
-        """Finish."""
-        with speaking(self._file):
+        """Close the file."""
+        with as_run_folder_error(self._file):
             self._handle.close()
 
 
 def sealed(state: dict[str, Any]) -> str:
-    """A state as text, with the sha256 of it: a number that has changed by itself, or by hand, is noticed."""
+    """A state as text with its sha256, so that a damaged or edited file is noticed."""
     state = {FORMAT: STATE_FORMAT, **state}
     return json.dumps({**state, SEAL: _digest(state)})
 
 
 def unsealed(text: str) -> Any:
-    """What `sealed` has made text of; a state of an earlier version has no seal, and is taken as it is.
+    """The state in a text from `sealed`; states of earlier versions have no seal and are not checked.
 
     Raises
     ------
     ValueError
-        If the text is no JSON, or the seal is not that of the rest.
+        If the text is not JSON, or the seal does not match.
     """
     state = json.loads(text)
     if not isinstance(state, dict) or not {FORMAT, SEAL} & set(state):
         return state
     if state.pop(SEAL, None) != _digest(state):
-        raise ValueError(f"something in it has changed since it was written ({SEAL} is of other content)")
+        raise ValueError(f"its content has changed since it was written ({SEAL} does not match)")
     if (found := state.pop(FORMAT, None)) != STATE_FORMAT:
-        raise ValueError(f"its format is {quoted(found)}, this version of mlpot knows {STATE_FORMAT}")
+        raise ValueError(f"its format is {quoted(found)}, but this version of mlpot reads {STATE_FORMAT}")
     return state
 
 
 def _digest(state: dict[str, Any]) -> str:
-    """Of the values, however they are spelt."""
+    """sha256 of the values, independent of the order of keys and the spacing."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
@@ -299,19 +301,19 @@ def _decode(value: Any) -> Any:
 
 @contextmanager
 def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iterator[tuple[RunFolder, LabelSource]]:
-    """A run folder that is held, and its labels, until the end of the block; then labels under way are ended.
+    """A run folder owned by this process and its label source, until the end of the block; labels under way are killed then.
 
     Raises
     ------
     ConfigError
-        If the plan cannot work; nothing has been written then, unless it is the cluster that is missing.
+        If the plan cannot work. Nothing has been written then, except if the cluster is missing.
     RunFolderError
         If the folder cannot be used.
     """
     with ExitStack() as stack:
         executor: Executor = plan.local_executor(Path(folder))
         stack.callback(executor.shutdown, cancel_futures=True)
-        # a wrong name or parameter is an error now, not at the first label
+        # report a wrong name or parameter now, not at the first label
         executor.submit(plan.check).result()
         run_folder = stack.enter_context(RunFolder(folder, resume))
         if plan.executor != "local":

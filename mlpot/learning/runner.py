@@ -1,10 +1,10 @@
-"""The main job: simulations that learn while they run, and survive being killed at any instant.
+"""`mlpot learn`: simulations that learn while they run, and that can be killed at any time.
 
-All walkers make one step each, a round. Of those that need a label the least certain get theirs first, as many as are calculated
-at the same time; they are learned in that order, and the others look again with the new model. So the trajectories depend on the
-labels and not on who was faster. The state on disk is always that after a whole round. What came after it is done again when the
-run resumes, and since the model is a function of the labels in their order, it is done again bit for bit; labels that were paid
-for in the meantime are found in labels.db.
+In a round all walkers make one step. Of those that need a label, the least certain ones are labelled first, as many as are
+calculated at the same time; the labels are learned in that order, and the other walkers predict again with the new model. The
+trajectories therefore depend on the labels only, not on which one arrived first. The state on disk is always the one after a
+complete round. Later steps are repeated when the run is resumed, bit for bit, since the model depends on the labels and their
+order only; labels that were calculated in the meantime are found in labels.db.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import replace
 from ..errors import ExplodedError
 from .campaign import Campaign
 from .checkpoints import Journal, RunSettings
+from .cycle import BudgetSpent, obtain
 from .deadline import OutOfTime
-from .events import BudgetSpent
 from .log_format import TRAJECTORY, Step, frame_text
 from .verdict import Verdict
 from .walker import Walker
@@ -51,19 +51,19 @@ class LearningRun:
         self.observer = observer
         self.journal = Journal(campaign, self.settings)
         self.verdict: Verdict | None = None
-        """How far the run has come; None until it ends."""
+        """Verdict on the run; None until it ends."""
 
     def run(self) -> str:
-        """Run to the last step of all walkers, or to an earlier end; what that was.
+        """Run to the last step of all walkers, or to an earlier end; returns why the run has ended.
 
-        "finished"; "deadline" when its time is over or a signal asks it to end; "budget" when a label was needed that
-        `max_labels` did not allow, or a budget of hours was spent; "converged" when there was nothing more to learn, or all
-        walkers were relaxations that have ended. `verdict` says what the result is worth.
+        "finished"; "deadline" if its time is over or a signal asks it to end; "budget" if a label was needed that
+        `max_labels` did not allow, or the time budget was spent; "converged" if there was nothing more to learn, or all
+        walkers were relaxations and have ended. `verdict` says how reliable the result is.
 
         Raises
         ------
         ExplodedError
-            If a simulation blows up: state.json then has the status "exploded" and is otherwise the last checkpoint.
+            If a simulation blows up; state.json is then the last checkpoint with the status "exploded".
         """
         self.campaign.source.interrupt = self.settings.deadline.check
         try:
@@ -75,7 +75,7 @@ class LearningRun:
             self.verdict = self._conclude()
             self._checkpoint(status)
             return status
-        except OutOfTime as end:  # the step that waits for a label is done again
+        except OutOfTime as end:  # the step that waits for a label is repeated when the run is resumed
             log.warning("%s", end)
             self.verdict = self._conclude(wanted=True)
             self.journal.mark("deadline", self.verdict)
@@ -89,19 +89,19 @@ class LearningRun:
         except ExplodedError as end:
             log.warning("%s", end)
             self.campaign.wait_for_queue()
-            told = self.journal.conclude()
-            self.verdict = Verdict("not converged", f"a simulation has blown up: {end}", "", told.numbers)
+            numbers = self.journal.conclude().numbers
+            self.verdict = Verdict("not converged", f"a simulation has blown up: {end}", "", numbers)
             self.journal.mark("exploded", self.verdict)
             raise
         finally:
             self.journal.close()
 
     def trajectory(self, walker: Walker) -> str:
-        """File of a walker's frames."""
+        """Name of the file with the frames of a walker."""
         return f"{TRAJECTORY}.xyz" if len(self.walkers) == 1 else f"{TRAJECTORY}_{walker.name}.xyz"
 
     def _begin(self, state: dict | None) -> None:
-        """Start, or stand where the last checkpoint was."""
+        """Start, or restore the last checkpoint."""
         species = tuple(sorted({int(z) for walker in self.walkers for z in walker.atoms.numbers}))
         known = [] if state is None else state["walkers"]
         if state is not None and len(known) != len(self.walkers):
@@ -113,7 +113,7 @@ class LearningRun:
             walker.restore(values)
 
     def _rounds(self) -> str:
-        """Rounds until the end; why it ended."""
+        """Make rounds until the end; returns why the run has ended."""
         while active := [walker for walker in self.walkers if not walker.is_done]:
             if self.settings.deadline.is_over:
                 log.warning("%s", self.settings.deadline.why)
@@ -131,16 +131,16 @@ class LearningRun:
         return "converged" if all(walker.is_relaxed for walker in self.walkers) else "finished"
 
     def _conclude(self, wanted: bool = False) -> Verdict:
-        """The worst verdict on relaxations and on what labels show of dynamics, with the numbers of all labels."""
-        told = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
-        found = [walker.verdict() for walker in self.walkers if walker.relaxation is not None]
+        """The worst verdict: of each relaxation, and of the labels for dynamics; with the numbers of all labels."""
+        of_labels = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
+        found = [verdict for verdict in (walker.verdict() for walker in self.walkers) if verdict is not None]
         if len(found) < len(self.walkers):
-            found.append(told)
+            found.append(of_labels)
         worst = min(found, key=lambda verdict: verdict.is_converged)
-        return replace(worst, numbers=told.numbers)
+        return replace(worst, numbers=of_labels.numbers)
 
     def _round(self, active: Sequence[Walker]) -> None:
-        """One step of each walker."""
+        """Make one step of each walker."""
         waiting = self._advanced(active)
         surprised = bool(waiting)
         while waiting:
@@ -150,7 +150,7 @@ class LearningRun:
         self.journal.count(len(active), surprised)
 
     def _advanced(self, walkers: Sequence[Walker]) -> list[Walker]:
-        """Make a step of each; those that could not, for want of a label."""
+        """Make a step of each walker; returns those that need a label first."""
         waiting = []
         for walker in walkers:
             started = time.perf_counter()
@@ -161,37 +161,23 @@ class LearningRun:
         return waiting
 
     def _label(self, waiting: Sequence[Walker]) -> None:
-        """Labels for all that wait, at the same time; then their steps, with the model of all these labels."""
+        """Label the structures of all these walkers at the same time, then make their steps with the model that knows all labels."""
         started = time.perf_counter()
-        queries = []
-        for walker in waiting:
-            self._afford(walker)
-            queries.append(walker.query())  # all are under way before any is waited for
-        answers = [self.journal.settled(self.campaign.settle(query)) for query in queries]
+        answers = obtain([walker.waiting for walker in waiting], self.journal.settled)
         seconds = (time.perf_counter() - started) / len(waiting)
         for walker, answer in zip(waiting, answers, strict=True):
             started = time.perf_counter()
             walker.repeat(answer)
             self._write(walker, seconds + time.perf_counter() - started)
 
-    def _afford(self, walker: Walker) -> None:
-        """Another walker of the same round may have had the last label of the budget."""
-        asked = self.campaign.learner.n_asked
-        if self.campaign.learner.rules.are_spent(asked):
-            raise BudgetSpent(
-                f"walker {walker.name} needs a label and all {asked} of max_labels are spent; raise max_labels"
-            )
-
     def _write(self, walker: Walker, seconds: float) -> None:
-        """Write a step down."""
+        """Record a step."""
         step = walker.describe(seconds)
         self.journal.write(step)
         if step.step % self.settings.interval == 0 or step.labelled:
             info = {"step": step.step, "labelled": step.labelled, "model_version": step.model_version}
             text = frame_text(walker.atoms, walker.calculator.results, walker.calculator.uncertainty, info)
             self.journal.append(self.trajectory(walker), text)
-        if walker.event.queued is not None:
-            self.campaign.enqueue(walker.event.queued)
         self.observer(step)
         if walker.trouble is not None:
             raise walker.exploded(walker.trouble)

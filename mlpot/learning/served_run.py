@@ -1,12 +1,13 @@
-"""A simulation that learns while a server runs it: what `mlpot driver learn.toml` answers i-PI with.
+"""`mlpot driver learn.toml`: a model that learns while an i-PI server runs the simulation.
 
-A step is one structure, or all beads of a ring polymer. They are all evaluated; while one of them needs a label the worst one
-gets it, the model learns, and all are evaluated again, so that every bead of a step is answered by the same version of the model.
-What was learned is on the disk before the answer is given.
+A step is one structure, or all beads of a ring polymer. All beads are predicted; as long as one of them needs a label, the least
+certain bead is labelled, the model learns the label, and all beads are predicted again, so that all beads of a step are answered by
+the same version of the model. Everything learned is on disk before the answer is sent.
 
-Beads of a step that come in several messages, on one connection or on several, are answered before the others are seen. The
-version that answered the first one then answers all; a bead that it cannot be trusted with is answered by the newest, labelled if
-need be, and the next step begins with that. A step is over when a message comes again: the server numbers its structures.
+If the beads of a step come in several messages, on one connection or several, the first ones must be answered before the others
+are known. The version that answered the first bead then answers all of them. A bead for which that version cannot be trusted is
+answered by the newest version, labelled if necessary, and the next step starts with that one. A step is over when the number of a
+message is repeated: the server numbers its structures.
 """
 
 from __future__ import annotations
@@ -24,43 +25,41 @@ from ase import Atoms
 from ..drivers.ipi_evaluator import BeadNeighbours, Committee, check_committee, predict_bead
 from ..drivers.ipi_protocol import Evaluation
 from ..errors import RunFolderError
-from ..structures import bare_structure, volume_of
+from ..structures import volume_of
 from .campaign import Answer, Campaign
 from .checkpoints import Journal, RunSettings
-from .events import BudgetSpent
+from .cycle import Assessment, BudgetSpent, LearningCycle, obtain
 from .log_format import TRAJECTORY
-from .pace import Pace
 from .policy import Decision, Use
-from .run_folder import Slate
-from .served_step import WALKER, BeadStep, Version, View, have_come
+from .run_folder import AnsweredRequests
+from .served_step import WALKER, BeadAnswer, BeadStep, ModelVersion, have_come
+from .step_counters import StepCounters
 from .verdict import Verdict
 
 log = logging.getLogger(__name__)
-FILE, SLATE = f"{TRAJECTORY}.xyz", "answered"
+FILE, ANSWERED_FILE = f"{TRAJECTORY}.xyz", "answered"
 SAME = 1e-6
-"""A: i-PI's RESTART has rounded positions."""
+"""Displacement (A) below which two structures are the same: positions in i-PI's RESTART are rounded."""
 NO_NUMBER = -1
-"""Of a message whose server gives none: every one of them is a step."""
+"""Number of every message from a server that does not number its structures: each is a step."""
 Labelled = dict[int, tuple[Decision, Answer]]
 
 
 class LearningEvaluator:
-    """Predicts, asks for labels, and learns between the steps of a server.
-
-    Use `serving` around all of it.
+    """Answers a server: predicts, requests labels, and learns between the steps. Use it inside `serving`.
 
     Parameters
     ----------
     campaign : Campaign
         Holds the run folder.
     template : ase.Atoms
-        Elements that will come.
+        Has the elements that will come.
     settings : RunSettings
-        `at_once` does not matter: hard labels are made one at a time, each with the model of all others.
+        `at_once` is not used: labels that the server waits for are made one at a time, each with the model that knows the others.
     committee : str
         See `Committee`.
     temperature : float or None
-        Of a ring polymer, K, for the report.
+        Temperature of a ring polymer, K, for the report.
 
     Raises
     ------
@@ -82,25 +81,32 @@ class LearningEvaluator:
         self.campaign, self.template, self.settings = campaign, template, settings or RunSettings()
         self.committee, self.temperature = committee, temperature
         self.journal = Journal(campaign, self.settings)
-        self.pace = Pace()
+        self.cycle = LearningCycle(campaign, WALKER, "start the driver again with --resume: i-PI waits for it")
         self._step = BeadStep()
-        self._slate: Slate | None = None
+        self._opened: AnsweredRequests | None = None
         self._neighbours: BeadNeighbours | None = None
         self._last = np.empty((0, 3))
         self._sizes = Counter[int]()
-        """How many steps had how many beads."""
+        """Number of steps by their number of beads."""
         self._whole: tuple[int, int] | None = None
-        """Number and beads of a message that is a whole step, once one has turned out to be."""
+        """Number and beads of a message that was a complete step by itself; None while that is not known."""
         self.wants_stress = False
         self._cell: np.ndarray | None = None
         self._is_changing = True
         self.verdict: Verdict | None = None
-        """Of a run that has ended."""
+        """Verdict on a run that has ended."""
+
+    @property
+    def counters(self) -> StepCounters:
+        """Steps of the server."""
+        return self.cycle.counters
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Stand where an earlier run of the folder was; in the end keep everything. Labels under way are waited for, unless
-        an exception says that there is no time."""
+        """Continue the run in the folder, if any; save everything at the end.
+
+        Labels under way are waited for at the end, unless an exception ends the block.
+        """
         try:
             self._begin(self.journal.begin([FILE]))
             yield
@@ -123,8 +129,8 @@ class LearningEvaluator:
             raise
         finally:
             self.journal.close()
-            if self._slate is not None:
-                self._slate.close()
+            if self._opened is not None:
+                self._opened.close()
 
     def evaluate(self, beads: Sequence[Atoms], request: int | None = None) -> Sequence[Evaluation]:
         """See `Evaluator`.
@@ -132,33 +138,33 @@ class LearningEvaluator:
         Raises
         ------
         BudgetSpent
-            If a label is needed that the budget does not allow, or time is up.
+            If a label is needed that the budget does not allow, or the time is used up.
         LabelError, RunFolderError
-            If a label failed and the plan is to stop then; if something cannot be written.
+            If a label failed and the plan is to stop then; if the run folder cannot be written.
         """
         started, learner = time.perf_counter(), self.campaign.learner
         number = NO_NUMBER if request is None else request
         if number in self._step.requests:
-            self._whole = (number, len(self._step.views)) if len(self._step.requests) == 1 else None
+            self._whole = (number, len(self._step.answers)) if len(self._step.requests) == 1 else None
             self._end_step()
         if not self._step.requests:
             self._settle_queue()
         n_labels = learner.n_labels
         self._watch_cell(beads[0].cell.array)
-        views, labelled = self._answers(beads)
+        answers, labelled = self._answers(beads)
         with self._changing():
-            self._take(number, views, labelled, time.perf_counter() - started)
+            self._take(number, answers, labelled, time.perf_counter() - started)
         if self._whole == (number, len(beads)):
             self._end_step()
         if learner.n_labels > n_labels or self.journal.is_due:
             self._checkpoint("running")
         learned = have_come(labelled.values())
-        return [view.evaluation(learned) for view in views]
+        return [answer.evaluation(learned) for answer in answers]
 
     def state(self) -> dict:
-        """As that of a walker."""
+        """For state.json, like that of a walker."""
         return {
-            "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.pace),
+            "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.counters),
             "temperature_K": self.temperature, "n_beads": self._n_beads, "last": self._last,
             "sizes": {str(size): count for size, count in self._sizes.items()}, "cell": self._cell,
             "wants_stress": self.wants_stress,
@@ -166,8 +172,14 @@ class LearningEvaluator:
 
     @property
     def _n_beads(self) -> int:
-        """Of a step: of a rare one some beads are not told apart from those of the next."""
+        """Usual number of beads in a step; rarely some beads are taken for those of the next step."""
         return self._sizes.most_common(1)[0][0] if self._sizes else 0
+
+    @property
+    def _answered_requests(self) -> AnsweredRequests:
+        if self._opened is None:
+            raise RuntimeError("a message is answered outside of `serving`")
+        return self._opened
 
     def _begin(self, state: dict | None) -> None:
         species = tuple(sorted({int(z) for z in self.template.numbers}))
@@ -176,85 +188,75 @@ class LearningEvaluator:
             if known["name"] != WALKER or not np.array_equal(known["numbers"], self.template.numbers):
                 found = f"walker {known['name']!r} of {len(known['numbers'])} atoms"
                 raise self.campaign.folder.other_run(
-                    f"{found}, where the template has {len(self.template)}, or other elements"
+                    f"{found}, but the template has {len(self.template)} atoms, or different elements"
                 )
-            self.pace, self._last = Pace(**known["pace"]), known["last"]
+            self.cycle.counters, self._last = StepCounters(**known["pace"]), known["last"]
             self._sizes.update({int(size): count for size, count in known["sizes"].items()})
             self._cell, self.wants_stress = known.get("cell"), known.get("wants_stress", False)
-        self._slate = Slate(self.campaign.folder / SLATE)
+        self._opened = AnsweredRequests(self.campaign.folder / ANSWERED_FILE)
         self.campaign.prepare(species, {} if state is None else state["campaign"])
-        if self._slate.numbers:  # the others of that step are to see the same version
-            self._step.requests, self._step.version = self._slate.numbers, Version.newest(self.campaign.learner)
-        if self.campaign.learn_found(WALKER, self.pace.step):
-            self.pace.last_label = self.pace.step
+        if self._answered_requests.numbers:  # the others of that step are to see the same version
+            self._step.requests, self._step.version = self._answered_requests.numbers, ModelVersion.newest(self.campaign.learner)
+        if self.campaign.learn_found(WALKER, self.counters.step):
+            self.counters.last_label = self.counters.step
         self._is_changing = False
 
-    def _answers(self, beads: Sequence[Atoms]) -> tuple[list[View], Labelled]:
-        """What a message is answered with, and the labels that it took, by bead."""
+    def _answers(self, beads: Sequence[Atoms]) -> tuple[list[BeadAnswer], Labelled]:
+        """The answers to a message, and the labels that they took, by bead."""
         labelled: Labelled = {}
         pinned = self._step.version
-        views = [self._look(atoms, pinned) for atoms in beads]
-        while (worst := _worst(views, labelled)) is not None:
-            if pinned is not None and views[worst].version.number < self.campaign.learner.model_version:
-                views[worst] = self._look(beads[worst])  # what others taught in this step may do
+        answers = [self._look(atoms, pinned) for atoms in beads]
+        while (worst := _worst(answers, labelled)) is not None:
+            if pinned is not None and answers[worst].version.number < self.campaign.learner.model_version:
+                answers[worst] = self._look(beads[worst])  # what others taught in this step may do
                 continue
-            labelled[worst] = views[worst].decision, self._label(views[worst])
+            labelled[worst] = answers[worst].decision, self._label(answers[worst])
             for k in range(len(beads)) if pinned is None else [worst]:
-                views[k] = self._look(beads[k])
-        return views, labelled
+                answers[k] = self._look(beads[k])
+        return answers, labelled
 
     def _watch_cell(self, cell: np.ndarray) -> None:
-        """A server does not say whether it uses the virial; it does if the cell changes."""
+        """Find out whether the virial is used, which a server does not say: it is if the cell changes."""
         if self._cell is None:
             self._cell = cell.copy()
         self.wants_stress |= bool(np.abs(cell - self._cell).max() > SAME * max(np.abs(cell).max(), 1.0))
 
-    def _look(self, atoms: Atoms, version: Version | None = None) -> View:
-        """Predict with a version of the model, by default the newest, calibrated as it is known now; and decide."""
-        learner = self.campaign.learner
-        version = version or Version.newest(learner)
-        n_queued, use = len(self.campaign.queue), Use(stress=self.wants_stress)
+    def _look(self, atoms: Atoms, version: ModelVersion | None = None) -> BeadAnswer:
+        """Predict with a version of the model, by default the newest, with the present calibration; and decide."""
+        learner, use = self.campaign.learner, Use(stress=self.wants_stress)
+        version = version or ModelVersion.newest(learner)
         if version.model is None:
-            return View(atoms, learner.decide(None, atoms, self.pace, n_queued, use), version)
-        if version.model.calibration != learner.calibration:
-            version = replace(version, model=learner.calibrated(version.model))
-        if self._neighbours is None or self._neighbours.cutoff != version.model.cutoff:
-            self._neighbours = BeadNeighbours(version.model.cutoff)
+            return BeadAnswer(self.cycle.assess(atoms, None, use), version)
+        model = version.model
+        if model.calibration != learner.calibration:
+            model = learner.calibrated(model)
+            version = replace(version, model=model)
+        if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
+            self._neighbours = BeadNeighbours(model.cutoff)
         pairs = self._neighbours.update(atoms)
-        prediction, members = predict_bead(version.model.compiled, pairs, volume_of(atoms), self.committee)
-        decision = learner.decide(prediction, atoms, self.pace, n_queued, use)
-        before = learner.before(prediction) if decision.action in ("label", "queue") else None
-        return View(atoms, decision, version, prediction, members, before)
+        prediction, members = predict_bead(model.compiled, pairs, volume_of(atoms), self.committee)
+        return BeadAnswer(self.cycle.assess(atoms, prediction, use), version, members)
 
-    def _label(self, view: View) -> Answer:
-        """A label for a bead, learned. The disk has the state before it, from which the message is answered again whatever ends
-        this process; BudgetSpent where it would be one too many."""
-        decision = view.decision
-        if decision.action == "stop":
-            raise BudgetSpent(
-                f"a label is needed ({decision.why}) and all {self.campaign.learner.n_asked} of max_labels are spent; raise "
-                "max_labels and start the driver with --resume: i-PI waits for it"
-            )
+    def _label(self, bead: BeadAnswer) -> Answer:
+        """The label of a bead, learned; BudgetSpent if the budget does not allow one.
+
+        The state before it is saved first: from there the message is answered again, whatever ends this process.
+        """
+        self.cycle.check_budget(bead.assessment)
         self._checkpoint("running")
         with self._changing():
-            query = self.campaign.ask(view.atoms, view.before, decision.reason, WALKER, self.pace.step)
-            answer = self.journal.settled(self.campaign.settle(query))
-            self.pace.last_label = self.pace.step
-        lesson = answer.lesson
-        if lesson is not None and lesson.force_error is not None:
-            known = (
-                f"; expected error {decision.expected:.3g} eV/A, root mean square error {lesson.force_error:.3g} eV/A"
-            )
-        else:
-            known = ""
-        log.info("step %d: %s, %d labels%s", self.pace.step, decision.reason, self.campaign.learner.n_labels, known)
+            (answer,) = obtain([(self.cycle, bead.assessment)], self.journal.settled)
+        outcome, decision, known = answer.outcome, bead.decision, ""
+        if outcome is not None and outcome.force_error is not None:
+            known = f"; expected error {decision.expected:.3g} eV/A, RMS error {outcome.force_error:.3g} eV/A"
+        log.info("step %d: %s, %d labels%s", self.counters.step, decision.reason, self.campaign.learner.n_labels, known)
         return answer
 
     def _settle_queue(self) -> None:
-        """Between two steps, so that none sees two versions; here a budget of time ends the run."""
+        """Learn queued labels between two steps, so that no step sees two versions; end the run if its time is used up."""
         if self.journal.is_out_of_time():
             raise BudgetSpent(
-                "the budget of time is spent; raise it and start the driver with --resume: i-PI waits for it"
+                f"the run has used its time (max_wall_hours or max_cpu_hours); increase it and {self.cycle.resume}"
             )
         if self.campaign.queue:
             with self._changing():
@@ -262,64 +264,58 @@ class LearningEvaluator:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Whatever interrupts this block leaves a state that is not to be kept: the last checkpoint is that of before."""
+        """Mark changes that are incomplete if the block is interrupted: then the last checkpoint, from before, is kept."""
         self._is_changing = True
         yield
         self._is_changing = False
 
-    def _take(self, number: int, views: Sequence[View], labelled: Labelled, seconds: float) -> None:
-        """Note what was answered."""
-        step = self._step
-        for k, view in enumerate(views):
-            if k in labelled or self.pace.step % self.settings.interval == 0:
-                step.frames.append(view.frame(self.pace.step, len(step.views) + k, k in labelled))
+    def _take(self, number: int, answers: Sequence[BeadAnswer], labelled: Labelled, seconds: float) -> None:
+        """Record what was answered."""
+        step, answered = self._step, self._answered_requests
+        for k, answer in enumerate(answers):
+            if k in labelled or self.counters.step % self.settings.interval == 0:
+                step.frames.append(answer.frame(self.counters.step, len(step.answers) + k, k in labelled))
         if not step.requests:
-            self._slate.begin()
-        self._slate.add(number)
-        # the server's next structures overwrite these; of the few that may be labelled later there are copies
-        kept = [
-            replace(view, atoms=bare_structure(view.atoms)) if view.decision.action == "queue" else view
-            for view in views
-        ]
+            answered.begin()
+        answered.add(number)
+        # the server's next structures overwrite these, so the few that may be labelled later are copied
+        kept = [answer.with_own_atoms() if answer.decision.action == "queue" else answer for answer in answers]
         step.take(number, kept, seconds)
         step.labels += labelled.values()
 
     def _end_step(self) -> None:
-        """Write the step down, and queue a label if one is wanted; a step that a restarted server repeats does not count."""
+        """Record the step, and queue a label if one is wanted; a step that a restarted server repeats does not count."""
         n_queued = len(self.campaign.queue)
         with self._changing():
             step, self._step = self._step, BeadStep()
             if step.first is None or (not step.labels and self._is_last(step.first)):
                 return
             self._last = step.first
-            self._sizes[len(step.views)] += 1
-            queued = [view for view in step.views if view.decision.action == "queue"]
+            self._sizes[len(step.answers)] += 1
+            queued = [answer.assessment for answer in step.answers if answer.decision.action == "queue"]
             if queued:
-                self._enqueue(max(queued, key=lambda view: view.urgency))
+                self._enqueue(max(queued, key=lambda assessment: assessment.urgency))
             self.journal.append(FILE, "".join(step.frames))
-            self.journal.write(step.describe(self.pace.step, self.campaign.learner, len(self.campaign.queue)))
+            self.journal.write(step.describe(self.cycle))
             self.journal.count(1, bool(step.labels))
-            self.pace.step += 1
+            self.counters.step += 1
         if len(self.campaign.queue) > n_queued:
             self._checkpoint("running")
 
     def _is_last(self, positions: np.ndarray) -> bool:
         return positions.shape == self._last.shape and bool(np.abs(positions - self._last).max() < SAME)
 
-    def _enqueue(self, view: View) -> None:
-        """Unless the budget was spent in the same step, or a check label could only confirm what is known to have converged."""
-        is_idle = view.decision.reason == "check" and self.journal.convergence.verdict == "converged"
-        if is_idle or self.campaign.learner.rules.are_spent(self.campaign.learner.n_asked):
-            return
-        query = self.campaign.ask(view.atoms, view.before, view.decision.reason, WALKER, self.pace.step)
-        self.campaign.enqueue(query)
-        self.pace.last_label = self.pace.last_check = self.pace.step
+    def _enqueue(self, assessment: Assessment) -> None:
+        """Queue a label, unless the same step has used up the budget, or it is a check label and the run has converged."""
+        is_idle = assessment.decision.reason == "check" and self.journal.convergence.verdict == "converged"
+        if not is_idle and not self.campaign.learner.rules.are_spent(self.campaign.learner.n_asked):
+            self.cycle.queue(assessment)
 
     def _checkpoint(self, status: str) -> None:
         self.journal.checkpoint(status, [self.state()], self.verdict)
 
 
-def _worst(views: Sequence[View], labelled: Labelled) -> int | None:
+def _worst(answers: Sequence[BeadAnswer], labelled: Labelled) -> int | None:
     """The bead to label next."""
-    waiting = [k for k, view in enumerate(views) if view.decision.action in ("label", "stop") and k not in labelled]
-    return max(waiting, key=lambda k: views[k].urgency) if waiting else None
+    waiting = [k for k, answer in enumerate(answers) if answer.assessment.needs_label and k not in labelled]
+    return max(waiting, key=lambda k: answers[k].assessment.urgency) if waiting else None

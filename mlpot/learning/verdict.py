@@ -1,8 +1,8 @@
 """The verdict on a run when it ends: converged, not converged, or stalled.
 
-The evidence is what labels showed of the model before it learned them. Check labels are taken whatever the model says, so their
-error is that of the simulation. All other labels are taken where the model is least certain, so their error is larger than that
-of the simulation; they count as long as no check label has come after them, and less than check labels do.
+It is based on the errors that labels have shown before they were learned. Check labels are made regardless of the expected errors, so
+their errors are representative of the simulation. All other labels are made where the model is least certain, so their errors are
+larger; they count only until the next check label, and less than check labels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Literal
 import numpy as np
 
 CHECKS = 3
-"""Check labels in a row that must be below the target error before a run ends early as converged."""
+"""Number of consecutive check labels with errors below the target after which a run ends early as converged."""
 LAST = 5
-"""Check labels, and other labels, that the verdict looks back at."""
+"""Number of check labels, and of other labels, on which the verdict is based."""
 SELECTED_WEIGHT = 0.25
-"""Weight of the squared error of a label that was not a check label, beside check labels."""
+"""Weight of the squared error of a label that is not a check label, relative to check labels."""
 CALM_PART = 0.25
-"""A run has converged if no label was needed in this last part of its steps."""
+"""A run has converged only if no label was needed in this last fraction of its steps."""
 MANY = 5
-"""Labels needed in the second half of the steps that can count as an undiminished rate."""
+"""Smallest number of labels in the second half of the steps that counts as an undiminished rate."""
 
 VerdictName = Literal["converged", "not converged", "stalled"]
 BETTER_MODEL = 'use a better model (preset = "balanced" or "accurate") or accept a larger target'
@@ -30,16 +30,16 @@ BETTER_MODEL = 'use a better model (preset = "balanced" or "accurate") or accept
 
 @dataclass(frozen=True)
 class Look:
-    """What one label showed of the model that had predicted it.
+    """The error that one label has shown.
 
     Parameters
     ----------
     error : float
-        RMS force error of the prediction before the label was learned, eV/A.
+        RMS error of the predicted forces, eV/A.
     expected_after : float
         Expected error of the forces on the same structure after the label was learned, eV/A.
     is_check : bool
-        Whether it was a check label, taken whatever the model said.
+        Whether it was a check label, made regardless of the expected errors.
     """
 
     error: float
@@ -49,16 +49,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a run has come.
+    """How reliable the result of a run is.
 
     Parameters
     ----------
     name : str
-        "converged"; "stalled", where going on as before is not expected to help; "not converged" otherwise.
+        "converged"; "stalled" if continuing as before is not expected to help; "not converged" otherwise.
     reason, advice : str
-        For people; there is no advice for a run that has converged.
+        For people; no advice for a run that has converged.
     numbers : dict
-        What the verdict is based on; errors in eV/A.
+        The numbers behind the verdict; errors in eV/A.
     """
 
     name: VerdictName
@@ -68,29 +68,29 @@ class Verdict:
 
     @property
     def is_converged(self) -> bool:
-        """Whether the results are within the target as far as labels show."""
+        """Whether the errors are within the target, according to the labels."""
         return self.name == "converged"
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """The verdict in one line."""
         return f"{self.name}: {self.reason}" + (f"; {self.advice}" if self.advice else "")
 
     def state(self) -> dict[str, Any]:
-        """For state.json: the numbers with reason and advice."""
+        """For state.json: numbers, reason and advice."""
         return {**self.numbers, "reason": self.reason, "advice": self.advice}
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """What a run has shown so far, and whether it may end early.
+    """The errors that a run has shown so far, and whether it may end early.
 
     Parameters
     ----------
     after : int or None
-        End early after so many steps of all walkers without an uncertain prediction; None: never.
+        The run ends early after this many steps of all walkers without an uncertain prediction; None: never.
     target : float
-        RMS force error that check labels must show, eV/A; 0: the target of the learner.
+        Largest RMS force error of the check labels for that, eV/A; 0: the target of the learner.
     n_steps : int
         Steps of all walkers so far.
     needed : tuple of int
@@ -106,12 +106,12 @@ class Convergence:
     looks: tuple[Look, ...] = ()
 
     def stepped(self, n_steps: int, surprised: bool) -> Convergence:
-        """After steps of all walkers; `surprised` when one of them needed a label."""
+        """The record after steps of all walkers, of which one needed a label if `surprised`."""
         now = self.n_steps + n_steps
         return replace(self, n_steps=now, needed=(*self.needed, now) if surprised else self.needed)
 
     def looked(self, look: Look) -> Convergence:
-        """After a label."""
+        """The record after a label."""
         looks = (*self.looks, look)
         kept = [k for kind in (True, False) for k in _positions(looks, kind)[-LAST:]]
         return replace(self, looks=tuple(looks[k] for k in sorted(kept)))
@@ -128,7 +128,8 @@ class Convergence:
 
     @property
     def verdict(self) -> str:
-        """While the run goes on: "learning"; "converged" when it may end early; "stalled" when only the check labels say no."""
+        """During the run: "converged" if it may end early; "stalled" if only the errors of check labels forbid it; else
+        "learning"."""
         if self.after is None or self.calm < self.after or len(self.errors) < CHECKS:
             return "learning"
         return "converged" if max(self.errors) < self.target else "stalled"
@@ -139,7 +140,7 @@ class Convergence:
         return {"n_steps": self.n_steps, "needed": list(self.needed), "looks": looks}
 
     def restore(self, state: dict) -> Convergence:
-        """The same after a restart."""
+        """The record saved by `state`."""
         looks = tuple(Look(*values) for values in state.get("looks", []))
         return replace(self, n_steps=state.get("n_steps", 0), needed=tuple(state.get("needed", ())), looks=looks)
 
@@ -149,9 +150,9 @@ class Convergence:
         Parameters
         ----------
         target : float
-            Of the learner, eV/A; `self.target` replaces it as the bound of RMS errors where it is given.
+            Target of the learner, eV/A; the RMS errors are compared with `self.target` instead if that is given.
         heated : bool
-            Whether the thermostat's temperature changed along the run: then labels are needed to the end even if all is well.
+            Whether the temperature of the thermostat changed during the run: then labels are needed until the end in any case.
         wanted : bool
             Whether the run ended because a label was needed that the budget did not allow.
 
@@ -159,8 +160,8 @@ class Convergence:
         -------
         Verdict
             "converged": the RMS error of the last labels is within the target, and no label was needed in the last quarter of the
-            steps. Otherwise "stalled" where the model expects more than the target even for structures that it has just learned,
-            where no label is asked for although check labels are beyond the target, and where labels are needed as often in the
+            steps. Otherwise "stalled" if expected errors exceed the target even for structures that have just been learned, if no
+            label is requested although the errors of check labels exceed the target, or if labels are needed as often in the
             second half of the steps as in the first. "Not converged" in all other cases.
         """
         bound = self.target or target
@@ -174,7 +175,7 @@ class Convergence:
         }  # fmt: skip
         if rms is None or after is None:
             return Verdict(
-                "not converged", "nothing was checked: no label came after a prediction",
+                "not converged", "no prediction was checked by a label",
                 "run longer, or set check_interval", numbers,
             )  # fmt: skip
         said = f"RMS force error {rms:.3g} eV/A in {_counted(n, n_checks)}, target {bound:.3g} eV/A"
@@ -189,15 +190,15 @@ class Convergence:
     def _why_stalled(
         self, is_unsure: bool, after: float, is_calm: bool, is_refuted: bool, heated: bool
     ) -> tuple[str, str] | None:
-        """Reason and advice where going on as before is not expected to help."""
+        """Reason and advice if continuing as before is not expected to help, else None."""
         if is_unsure:
             return (
-                f"even for structures it has just learned the model expects force errors of {after:.3g} eV/A",
+                f"even for structures that have just been learned, the expected force error is {after:.3g} eV/A",
                 BETTER_MODEL,
             )
         if is_calm and is_refuted:
-            return "no label is asked for, yet check labels are off by more than the target", (
-                f"lower learning.threshold to get more labels, or {BETTER_MODEL}"
+            return "no label is requested, but the errors of check labels exceed the target", (
+                f"decrease learning.threshold to get more labels, or {BETTER_MODEL}"
             )
         late = sum(step > self.n_steps / 2 for step in self.needed)
         early = len(self.needed) - late
@@ -209,14 +210,14 @@ class Convergence:
         return None
 
     def _why_not(self, said: str, is_calm: bool, wanted: bool) -> tuple[str, str]:
-        """Reason and advice of a run that is still learning, or that nobody has checked since."""
+        """Reason and advice for a run that is still learning, or whose last model has not been checked."""
         if wanted:
-            return f"{said}; a label was needed and the budget is spent", "raise max_labels and --resume"
+            return f"{said}; a label was needed, but the budget is spent", "increase max_labels and continue with --resume"
         if is_calm:
-            return f"{said}; no check label has shown the error of the model since", "run longer with a check_interval"
+            return f"{said}; no check label has shown the error of the present model", "run longer with a check_interval"
         return (
             f"{said}; a label was still needed {self.calm} steps before the end",
-            "run longer: --resume with more steps",
+            "run longer: continue with --resume and more steps",
         )
 
 
@@ -225,9 +226,9 @@ def _positions(looks: Sequence[Look], is_check: bool) -> list[int]:
 
 
 def _evidence(looks: Sequence[Look]) -> tuple[float | None, int, int]:
-    """RMS error of the last labels (eV/A, None without any), check labels among them, and all of them.
+    """RMS error of the last labels (eV/A; None without labels), and the numbers of check labels and of all labels in it.
 
-    These are the last check labels and, with less weight, labels since; without check labels simply the last labels.
+    The last check labels count and, with less weight, later labels; without check labels, the last labels.
     """
     checks = _positions(looks, True)
     used = [look for k, look in enumerate(looks) if not checks or look.is_check or k > checks[-1]]
@@ -242,7 +243,7 @@ def _rms(errors: Sequence[float], weights: Sequence[float] | None = None) -> flo
 
 
 def _counted(n: int, n_checks: int) -> str:
-    """The labels of the evidence in words."""
+    """The labels that the verdict is based on, in words."""
     if not n_checks:
         return f"the last {n} labels" if n > 1 else "the only label after a prediction"
     checks = f"the last {n_checks} check labels" if n_checks > 1 else "the only check label"

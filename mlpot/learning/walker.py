@@ -1,9 +1,9 @@
-"""One of the simulations of a campaign: dynamics or a relaxation whose steps are repeated when they need a label."""
+"""One simulation of a campaign: dynamics or a relaxation. A step that needs a label is repeated with the label."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 from ase import Atoms
@@ -13,17 +13,19 @@ from ..errors import ExplodedError, StructureError
 from ..models.prediction import expected_errors
 from ..units import GIGAPASCAL
 from .calculator import WalkerCalculator
-from .campaign import Answer, Campaign, Query
+from .campaign import Answer, Campaign
+from .cycle import Assessment, Event, LabelNeeded, LearningCycle
 from .dynamics import Dynamics, DynamicsPlan
-from .events import Event, LabelNeeded
 from .log_format import Step
-from .pace import Pace
+from .policy import CONFIRM
 from .relaxation import Relaxation, RelaxationPlan
+from .step_counters import StepCounters
+from .uncertainties import Uncertainties
 from .verdict import Verdict
 
 
 class Walker:
-    """Dynamics or a relaxation with a calculator of a campaign.
+    """Dynamics or a relaxation with a calculator of the campaign.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ class Walker:
     name : str
         Unique in the campaign.
     atoms : ase.Atoms
-        Where it starts; moved in place.
+        Initial structure; moved in place.
     plan : DynamicsPlan or RelaxationPlan
     """
 
@@ -41,52 +43,61 @@ class Walker:
         self.calculator.wants_stress = plan.ensemble in ("npt", "relax cell")
         self.calculator.early = isinstance(plan, DynamicsPlan)
         atoms.calc = self.calculator
-        self.relaxation = Relaxation(atoms, plan) if isinstance(plan, RelaxationPlan) else None
-        self.dynamics = Dynamics(atoms, plan) if isinstance(plan, DynamicsPlan) else self.relaxation
-        self.event: Event | None = None
+        self.relaxation: Relaxation | None = None
+        self.dynamics: Dynamics | Relaxation
+        if isinstance(plan, RelaxationPlan):
+            self.dynamics = self.relaxation = Relaxation(atoms, plan)
+        else:
+            self.dynamics = Dynamics(atoms, plan)
+        self._event: Event | None = None
         self.trouble: str | None = None
-        """What shows that the last step blew up."""
-        self._needed: LabelNeeded | None = None
+        """Why the last step counts as an explosion, or None."""
+        self._needed: Assessment | None = None
         self._has_failed = False
-        """Whether the label that should have confirmed the end of a relaxation has failed."""
+        """Whether the label that should have confirmed the end of a relaxation failed."""
 
     @property
     def atoms(self) -> Atoms:
-        """As they are now."""
+        """The present structure."""
         return self.dynamics.atoms
 
     @property
+    def event(self) -> Event:
+        """What happened in the step just made."""
+        if self._event is None:
+            raise RuntimeError(f"walker {self.name} has not made a step")
+        return self._event
+
+    @property
     def is_relaxed(self) -> bool:
-        """Whether it is a relaxation that has ended: the forces of a label of the present structure are below fmax."""
+        """Whether this is a relaxation that has ended: the present structure is labelled, and its forces are below fmax."""
         return self.relaxation is not None and self.relaxation.is_labelled and self.relaxation.is_settled
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are made, or a relaxation has ended."""
+        """Whether all steps have been made, or a relaxation has ended."""
         if not self.dynamics.has_begun or self._wants_confirmation:
             return False
         return self.dynamics.step >= self.plan.steps or self.is_relaxed or self._has_failed
 
     @property
     def _wants_confirmation(self) -> bool:
-        """Whether a relaxation has ended as far as the model can tell."""
+        """Whether a relaxation has ended according to the model, but not yet according to a label."""
         if self.relaxation is None or self.relaxation.is_labelled or self._has_failed:
             return False
         return self.relaxation.is_settled
 
     def advance(self) -> bool:
-        """Make a step, the first time calculate the start; False, and nothing has happened, when it needs a label.
+        """Make a step, or calculate the initial structure; returns False, with nothing changed, if a label is needed first.
 
         Raises
         ------
         ExplodedError
-            If the step leads where no label is worth its price; `trouble` says whether one that was made went wrong.
+            If the step leads to a structure that is not worth labelling. `trouble` says whether a completed step went wrong.
         """
-        self.event = None
+        self._event = None
         if self._wants_confirmation:
-            prediction = self.calculator.predict()
-            decision = replace(self.calculator._decide(prediction), action="label", reason="confirm")
-            self._needed = LabelNeeded(decision, prediction, self.atoms.copy())
+            self._needed = self.calculator.assess_end(self.atoms.copy())
             return False
         return self._step(self.dynamics.advance)
 
@@ -101,7 +112,7 @@ class Walker:
             if before is not None:
                 self._refuse_trouble(before)
                 self.dynamics.restore(before)
-            self._needed = needed
+            self._needed = needed.assessment
             return False
         except StructureError as error:
             if before is None:
@@ -113,93 +124,89 @@ class Walker:
         return True
 
     def _learned_here(self) -> dict | None:
-        """What a model that has learned the label of this step predicts for it, under ASE's names; None without a label."""
+        """ASE results for this step of the model that has learned its label; None without a label."""
         answer = self.event.answer
         if answer is None or answer.atoms is None:
             return None
-        return ase_results(self.calculator.predict() if answer.lesson is None else answer.lesson.after)
+        after = self.calculator.predict() if answer.outcome is None else answer.outcome.after
+        return None if after is None else ase_results(after)
 
     def _refuse_trouble(self, before: dict) -> None:
-        """ExplodedError if a step that needs a label has led nowhere."""
+        """ExplodedError if the step that needs a label has blown up."""
         if (why := self.dynamics.trouble(before, self._cutoff)) is not None:
             raise self.exploded(why)
 
     def exploded(self, why: str) -> ExplodedError:
-        """The error for a step that went wrong."""
+        """The error for a step that has blown up."""
         return ExplodedError(
-            f"walker {self.name}, step {self.dynamics.step}: {why}; look at {self.plan.suspects}, the labels (wrong forces in "
-            "labels.db?) and learning.threshold (too high?). The last checkpoint is kept: --resume goes on from there with what "
-            "you have changed"
+            f"walker {self.name}, step {self.dynamics.step}: {why}; check {self.plan.suspects}, the labels (wrong forces in "
+            "labels.db?) and learning.threshold (too high?). The last checkpoint is kept; --resume continues from there with "
+            "your changes"
         )
 
     @property
     def _cutoff(self) -> float:
-        """Reach of the model, A."""
+        """Cutoff of the model, A; infinite before there is a model."""
         model = self.campaign.learner.model
         return np.inf if model is None else model.cutoff
 
     @property
-    def doubt(self) -> float:
-        """Largest expected error of the step that needs a label, over its limit; infinite without a model."""
-        return self._needed.decision.urgency
+    def waiting(self) -> tuple[LearningCycle, Assessment]:
+        """The structure of the step that needs a label, for `cycle.obtain`."""
+        if self._needed is None:
+            raise RuntimeError(f"walker {self.name} does not need a label")
+        return self.calculator.cycle, self._needed
 
-    def query(self) -> Query:
-        """Ask for the label that the step needs."""
-        return self.calculator.query(self._needed)
+    @property
+    def doubt(self) -> float:
+        """Largest ratio of an expected error to its limit in the step that needs a label; infinite without a model."""
+        return self.waiting[1].urgency
 
     def repeat(self, answer: Answer) -> None:
-        """Make the step that needed a label with its answer."""
-        self.calculator.give(self._needed, answer)
-        confirms = self._needed.decision.reason == "confirm"
-        self._step(self.relaxation.stay if confirms else self.dynamics.advance)
+        """Make the step that needed the label."""
+        _, needed = self.waiting
+        self.calculator.give(needed, answer)
+        confirms = needed.decision.reason == CONFIRM
+        self._step(self.relaxation.stay if self.relaxation is not None and confirms else self.dynamics.advance)
         self._has_failed = confirms and answer.atoms is None
 
     def _remember(self, event: Event) -> None:
-        """Keep the event of this step; integrators and optimisers calculate once a step."""
-        self.event = event
+        """Keep the event of this step; integrators and optimisers make one calculation per step."""
+        self._event = event
 
-    def verdict(self) -> Verdict:
-        """Of a relaxation."""
-        step, fmax = self.relaxation.step, self.relaxation.plan.fmax
-        force = f"{self.relaxation.largest_force:.3g} eV/A" if self.relaxation.has_begun else "unknown"
+    def verdict(self) -> Verdict | None:
+        """Whether a relaxation has converged; None for dynamics, on which the labels decide."""
+        if (relaxation := self.relaxation) is None:
+            return None
+        force = f"{relaxation.largest_force:.3g} eV/A" if relaxation.has_begun else "unknown"
+        step, fmax = relaxation.step, f"(fmax = {relaxation.plan.fmax:g})"
         if self.is_relaxed:
-            reason = f"{self.name}: the largest force of the label of the final structure is {force} (fmax {fmax:g}), step {step}"
+            reason = f"{self.name}: the largest force in the label of the final structure is {force} {fmax}, step {step}"
             return Verdict("converged", reason)
-        reason = f"{self.name}: the largest force at step {step} is {force} (fmax {fmax:g})"
-        if self.relaxation.is_settled:
-            return Verdict(
-                "not converged", f"{reason}, but no label has confirmed it", "see why it is missing, and --resume"
-            )
-        return Verdict("not converged", reason, "raise dynamics.steps and --resume")
+        reason = f"{self.name}: the largest force at step {step} is {force} {fmax}"
+        if relaxation.is_settled:
+            reason += ", but no label has confirmed it"
+            return Verdict("not converged", reason, "see why the label is missing, then continue with --resume")
+        return Verdict("not converged", reason, "increase dynamics.steps and continue with --resume")
 
     def describe(self, seconds: float) -> Step:
-        """The step just made, which took so many seconds."""
-        learner, event = self.campaign.learner, self.event
-        decision, answer, prediction = event.decision, event.answer, event.prediction
-        lesson = None if answer is None else answer.lesson
+        """The step just made, which took this many seconds of wall time."""
+        answer, prediction = self.event.answer, self.event.prediction
         expected = None if prediction is None else expected_errors(prediction)
-        return Step(
+        stress = None if expected is None else expected.stress
+        return self.calculator.cycle.describe(
+            self.event.decision,
+            answer,
             step=self.dynamics.step,
             n_steps=self.plan.steps,
             time_fs=self.dynamics.time_fs,
             temperature_K=self.dynamics.temperature_K,
             energy_eV=float(self.atoms.get_potential_energy()),
-            max_energy_std_eV=None if prediction is None else float(prediction.energies_std.max()),
-            threshold=decision.threshold,
+            max_energy_std_eV=None if prediction is None else float(Uncertainties.of(prediction).energies_std.max()),
             labelled=answer is not None and answer.atoms is not None,
-            model_version=learner.model_version,
-            n_labels=learner.n_labels,
             seconds=seconds,
-            expected_error_eV_per_A=decision.expected,
-            force_error_eV_per_A=None if lesson is None else lesson.force_error,
-            novelty=decision.novelty,
-            reason="failed" if answer is not None and answer.failure else decision.reason,
-            walker=self.name,
-            n_queued=len(self.campaign.queue) + (event.queued is not None),
             expected_energy_error_eV_per_atom=None if expected is None else expected.energy,
-            expected_stress_error_GPa=None
-            if expected is None or expected.stress is None
-            else expected.stress / GIGAPASCAL,
+            expected_stress_error_GPa=None if stress is None else stress / GIGAPASCAL,
             max_force_eV_per_A=float(np.sqrt(np.max(np.sum(self.atoms.get_forces() ** 2, axis=1)))),
         )
 
@@ -207,19 +214,19 @@ class Walker:
         """For `restore`."""
         return {
             "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.ensemble,
-            "dynamics": self.dynamics.state(), "pace": asdict(self.calculator.pace),
+            "dynamics": self.dynamics.state(), "pace": asdict(self.calculator.counters),
         }  # fmt: skip
 
     def check(self, state: dict) -> None:
-        """RunFolderError unless `state` is one of this walker."""
+        """RunFolderError unless `state` belongs to this walker."""
         found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
         own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.ensemble}"
         if (state["name"], state["ensemble"]) != (self.name, self.plan.ensemble) or not np.array_equal(
             state["numbers"], self.atoms.numbers
         ):
-            raise self.campaign.folder.other_run(f"{found}, where the configuration has {own}, or other elements")
+            raise self.campaign.folder.other_run(f"{found}, but the configuration has {own}, or different elements")
 
     def restore(self, state: dict) -> None:
-        """Go on from where `state` was taken."""
+        """Continue from `state`."""
         self.dynamics.resume(state["dynamics"])
-        self.calculator.pace = Pace(**state["pace"])
+        self.calculator.cycle.counters = StepCounters(**state["pace"])

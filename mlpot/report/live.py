@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ..durable import as_run_folder_error
 from ..errors import printable, system_trouble
-from ..labels.store import speaking
 from ..learning.log_format import QUEUED, Step
 
 PLAIN_SECONDS = 10.0
@@ -52,7 +52,7 @@ class LiveView:
 
     def __init__(self, console: Console, file: Path):
         self._console, self._path = console, file
-        with speaking(file):
+        with as_run_folder_error(file):
             self.handler = LogFile(file)
         self._live = Live(console=console, refresh_per_second=REFRESHES) if console.is_terminal else None
         self._drawn = 0.0
@@ -93,7 +93,7 @@ class LiveView:
     def _write(self, line: str) -> None:
         if (stream := self.handler.stream) is None:
             raise ValueError(f"{self._path}: closed before the last line")
-        with speaking(self._path):
+        with as_run_folder_error(self._path):
             stream.write(line + "\n")
             self.handler.flush()
         if not self._live:

@@ -1,11 +1,12 @@
-"""Executors of labels on other machines: a Dask cluster that is there, or one that grows and shrinks as batch jobs.
+"""Executors of labels on other machines: an existing Dask cluster, or batch jobs whose number follows the number of labels.
 
-A worker of the cluster runs each label in a process of its own, as the local executor does, so that a crash costs that label
-and a hang is ended; it needs mlpot installed, and the run folder under the same path. A label whose worker dies, because its
-job was cancelled or its node failed, is given to another by Dask, and found in the inbox if it was finished.
+A worker of the cluster runs each label in a separate process, as the local executor does, so that a crash affects that label only and
+a time limit can be enforced. mlpot must be installed there, and the run folder must have the same path. If a worker dies, because its
+job was cancelled or its node failed, Dask gives its label to another worker; the label is found in the inbox if it was finished.
 
-Who reaches a scheduler's port can have code run by everybody who is connected to it. The scheduler of batch jobs therefore takes
-only connections with a certificate that was made for this run (TLS on both sides), listens on one address, and serves no web pages.
+Whoever can connect to the port of a scheduler can run code in all processes that are connected to it. The scheduler of batch jobs
+therefore accepts only connections with a certificate that was made for this run (TLS on both sides), listens on one address, and
+serves no web pages.
 """
 
 from __future__ import annotations
@@ -32,55 +33,55 @@ from .queues import CLASSES, cluster_arguments
 
 NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": []}
-"""Dask always starts an HTTP server. With these options it has no pages and listens on the loopback interface only."""
+"""Options of the HTTP server that Dask always starts: no pages, on the loopback interface only."""
 CERTIFICATES = ("ca", "certificate", "key")
 CONNECT_SECONDS = 30.0
 EAGER = "0.1s"
-"""Dask asks for as many workers as finish what waits in this time; it does not know that labels take hours."""
+"""Dask requests as many workers as would finish the waiting tasks in this time; it does not know that labels take hours."""
 IDLE_CHECKS = 60
-"""A job ends when it was idle in so many checks, one a second: labels come in bursts."""
+"""A job ends after this many checks, one per second, in which it was idle: labels come in bursts."""
 GUARDIAN = "MLPOT_GUARDIAN"
-"""The pid of the process that a job's labels do not outlive, in the environment of its workers."""
+"""Environment variable of the workers of a job: pid of the process with which the labels of the job end."""
 SECRETS = "certificates"
 """Folder for certificates beside the output of the jobs. Only its owner can read it; every run creates it again."""
 log = logging.getLogger(__name__)
 
 
 class ClusterExecutor(Executor):
-    """Runs each task in a process of its own on some worker of a Dask cluster.
+    """Runs each task in a separate process on a worker of a Dask cluster.
 
-    A worker that dies is no failure of its task, which another gets; a task at which several have died fails.
+    If a worker dies, another worker gets its task; a task with which several workers have died counts as failed.
 
     Parameters
     ----------
     client : distributed.Client
     timeout : float or None
-        Seconds after which a task, and all that it started, is killed.
+        Wall-time limit (s) after which a task and everything it has started is killed.
     keep_failed : Path or None
-        Folder for what failed tasks leave; None discards it.
+        Folder in which the files of failed tasks are saved; None discards them.
     resources : ExitStack
-        What ends with this executor.
+        Closed at the end of this executor.
     """
 
     def __init__(self, client: Any, timeout: float | None, keep_failed: Path | None, resources: ExitStack):
         self._client, self._resources = client, resources
-        self._dask = client.get_executor(pure=False)  # a label that failed is asked for again
+        self._dask = client.get_executor(pure=False)  # a failed label is requested again with the same arguments
         self._timeout = timeout
         self._keep_failed = None if keep_failed is None else keep_failed.absolute()
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
-        """Start fn(*args, **kwargs) somewhere; everything must be picklable."""
+        """Start fn(*args, **kwargs) on a worker; everything must be picklable."""
         if self._client.status not in ("running", "connecting"):
             raise RuntimeError(f"the connection to the Dask scheduler is {self._client.status}")
         task = pickle.dumps((fn, args, kwargs))
         return self._dask.submit(run_on_worker, task, list(sys.path), self._timeout, self._keep_failed)
 
     def drop(self) -> None:
-        """Cancel all tasks and take no more: the cluster does not work."""
+        """Cancel all tasks and accept no more, because the cluster does not work."""
         self._dask.shutdown(wait=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the connection, and the jobs if they were started for it; with `wait`, after the tasks."""
+        """Close the connection and end jobs that were started for it; with `wait`, after the tasks."""
         self._dask.shutdown(wait=wait and not cancel_futures)
         self._resources.close()
 
@@ -89,10 +90,10 @@ class ClusterExecutor(Executor):
 
 
 def run_on_worker(task: bytes, path: list[str], timeout: float | None, keep_failed: Path | None) -> Any:
-    """What a worker of the cluster is given to do.
+    """Run a task on a worker of the cluster.
 
-    The process that it starts survives the worker itself, but not the job: not the process that `cluster_worker` says, or
-    else the worker's parent, which is Dask's nanny.
+    The process of the task survives the worker, but not its job: it ends with the process named by `cluster_worker`, or with the
+    parent of the worker, which is Dask's nanny.
     """
     guardian = int(os.environ.get(GUARDIAN, os.getppid()))
     return run_alone(task, path, timeout, keep_failed, identity(guardian))
@@ -101,26 +102,29 @@ def run_on_worker(task: bytes, path: list[str], timeout: float | None, keep_fail
 def dask_executor(
     address: str, timeout: float | None, keep_failed: Path | None, certificates: Mapping[str, Path] | None = None
 ) -> ClusterExecutor:
-    """An executor on a Dask cluster that is running.
+    """An executor on an existing Dask cluster.
 
     Parameters
     ----------
     address : str
-        Of its scheduler, "tcp://node1:8786" or, with certificates, "tls://node1:8786".
+        Address of its scheduler, "tcp://node1:8786" or, with certificates, "tls://node1:8786".
     timeout, keep_failed
-        As of `ClusterExecutor`.
+        See `ClusterExecutor`.
     certificates : mapping of str to Path, optional
-        Files in PEM format: "ca", the authority that both sides trust, "certificate" and "key" of this client.
+        Files in PEM format: "ca", the certificate authority that both sides trust, "certificate" and "key" of this client.
 
     Raises
     ------
     ConfigError
-        If `distributed` is not installed, or nobody answers at the address.
+        If `distributed` is not installed, or no scheduler answers at the address.
     """
     distributed = imported_package("distributed", "dask")
     security = None if certificates is None else _security(distributed, certificates)
     if security is None:
-        log.warning("labeller.scheduler = %r: whoever reaches this port can run programs as you; see labeller.tls", address)
+        log.warning(
+            "labeller.scheduler = %r: the connection is not protected: whoever can reach this port can run programs as you; see "
+            "labeller.tls", address,
+        )  # fmt: skip
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
     except (OSError, ValueError, ImportError) as error:
@@ -134,7 +138,7 @@ def dask_executor(
 
 
 def _security(distributed: ModuleType, certificates: Mapping[str, Path]) -> Any:
-    """TLS for a client; ConfigError naming a file that is not there."""
+    """TLS for a client; ConfigError naming a missing file."""
     for name in CERTIFICATES:
         if not certificates[name].is_file():
             raise ConfigError(f"labeller.tls.{name} = {str(certificates[name])!r}: no such file; give a file in PEM format")
@@ -145,28 +149,28 @@ def _security(distributed: ModuleType, certificates: Mapping[str, Path]) -> Any:
 def queue_executor(
     kind: str, settings: Mapping[str, Any], max_labels: int, timeout: float | None, keep_failed: Path | None, logs: Path
 ) -> ClusterExecutor:
-    """An executor whose workers are batch jobs: none while there is nothing to do, as many as the labels need up to a limit.
+    """An executor whose workers are batch jobs; their number follows the number of waiting labels, up to a limit.
 
     Parameters
     ----------
     kind : "slurm", "pbs", "sge" or "lsf"
     settings : dict
         Keys of `queues.JobShape`, and keyword arguments of dask_jobqueue's cluster: queue, account, memory, walltime,
-        job_script_prologue, job_extra_directives, ... OMP_NUM_THREADS is the cores of a task, unless the prologue sets it.
+        job_script_prologue, job_extra_directives, ... OMP_NUM_THREADS is set to the cores of a task, unless the prologue sets it.
     max_labels : int
-        Labels at a time.
+        Largest number of labels at the same time.
     timeout, keep_failed
-        As of `ClusterExecutor`.
+        See `ClusterExecutor`.
     logs : Path
         Folder for the output of the jobs.
 
     Raises
     ------
     ConfigError
-        If dask-jobqueue is not installed, or does not take the settings.
+        If dask-jobqueue is not installed, or does not accept the settings.
     """
     distributed, jobqueue = imported_package("distributed", kind), imported_package("dask_jobqueue", kind)
-    dask, _ = imported_package("dask", kind), imported_package("cryptography", kind)  # the latter makes the certificates
+    dask, _ = imported_package("dask", kind), imported_package("cryptography", kind)  # cryptography makes the certificates
     given = cluster_arguments(kind, settings)
     n_jobs = -(-max_labels // given["processes"])
     given = {"log_directory": str(logs), **given, "scheduler_options": _scheduler_options(distributed, given)}
@@ -187,12 +191,12 @@ def queue_executor(
         resources.enter_context(JobWatch(kind, cluster, executor.drop))
     except (OSError, ValueError, TypeError, RuntimeError, subprocess.SubprocessError) as error:
         resources.close()
-        raise ConfigError(f"labeller.{kind} = {dict(settings)!r}: no cluster can be made of it: {error}") from error
+        raise ConfigError(f"labeller.{kind} = {dict(settings)!r}: no cluster can be started with this: {error}") from error
     return executor
 
 
 def _scheduler_options(distributed: ModuleType, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the scheduler: without pages, and at one address, that of the `interface` or the one this machine has to the outside."""
+    """Options of the scheduler: no web pages, and one address, of the given `interface` or the outside address of this machine."""
     options = {**NO_PAGES, **given.get("scheduler_options", {})}
     if "interface" not in given and not options.keys() & {"host", "interface"}:
         options["host"] = distributed.utils.get_ip()
@@ -200,7 +204,7 @@ def _scheduler_options(distributed: ModuleType, given: Mapping[str, Any]) -> dic
 
 
 def _check_job(script: str) -> None:
-    """RuntimeError when Slurm would not take a job; Dask only logs that, again and again, and goes on waiting."""
+    """RuntimeError if Slurm would not accept a job; Dask would only log that, repeatedly, and wait for ever."""
     command = ["sbatch", "--test-only", "/dev/stdin"]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=CONNECT_SECONDS)
     if done.returncode:

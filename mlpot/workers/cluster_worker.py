@@ -1,8 +1,8 @@
-"""What a batch job runs: a Dask worker, and then the labels that go on after it has lost its scheduler.
+"""The program of a batch job: a Dask worker, and after its end the labels that are still running.
 
-The simulation holds the scheduler. When it is killed, the workers leave, but a label that has run for an hour need not: the
-job stays until its labels have been delivered to the inbox, where the resumed simulation finds them. When the job is
-cancelled, this process ends first and its labels follow.
+The scheduler is part of the simulation. If the simulation is killed, the workers exit, but labels that may have run for an hour
+go on: the job lasts until its labels are in the inbox, where the resumed simulation finds them. If the job is cancelled, this
+process ends and its labels end with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .cluster import GUARDIAN
 
 LOOK_SECONDS = 1.0
 QUIET_LOOKS = 2
-"""In a row: a process that is just starting shows no environment for an instant."""
+"""Consecutive checks without a label before the job ends: the environment of a process that has just started cannot be read yet."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""A look, now and then, at the batch jobs of a Dask cluster, for those that Dask waits for in vain.
+"""Watches the batch jobs of a Dask cluster for jobs that Dask would wait for in vain.
 
-Dask replaces a worker that it has known. A job that could not be submitted, since the queue was down for a minute, or that
-ended before its worker had said a word, since it was cancelled while it waited or its prologue failed, it awaits for ever.
+Dask replaces workers that have been connected. But it waits for ever for a job that could not be submitted, because the queue was
+down for a minute, or that ended before its worker connected, because it was cancelled while it waited or its prologue failed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LISTS = {
     "sge": ["qstat", "-u", "{user}"],
     "lsf": ["bjobs", "-noheader", "-o", "jobid"],
 }
-"""Commands whose lines begin with the numbers of this user's jobs."""
+"""Commands whose output lines begin with the numbers of this user's jobs."""
 NEVER = {
     "PartitionTimeLimit": "walltime", "PartitionNodeLimit": "nodes", "QOSMaxWallDurationPerJobLimit": "walltime",
     "AssocMaxWallDurationPerJobLimit": "walltime", "BadConstraints": "constraint", "InvalidQOS": "qos", "InvalidAccount": "account",
@@ -30,31 +30,31 @@ NEVER = {
     "PartitionConfig": "walltime, nodes or memory",
     "JobHeldAdmin": "", "JobHeldUser": "", "launch_failed_requeued_held": "job_script_prologue",
 }  # fmt: skip
-"""Slurm's reasons for which a job waits for ever, and which key would have to be another."""
+"""Slurm's reasons for which a job will never start, and the key that must be changed."""
 LOOKS_IN_VAIN = 3
-"""In a row, in which no worker is there and all jobs wait for ever, before the cluster is given up."""
+"""Consecutive checks without any worker, in which no job can ever start, before the cluster is given up."""
 LOOK_SECONDS, COMMAND_SECONDS = 15.0, 60.0
 MOST_LOST = 10
-"""Jobs that end before their worker is there, one after the other, before the cluster is given up."""
+"""Consecutive jobs that end before their worker connects, before the cluster is given up."""
 JOB = re.compile(r"\s*(\d+)\S*\s*(.*)")
 log = logging.getLogger(__name__)
 
 
 class JobWatch:
-    """Has jobs submitted again that will never come, from a thread of its own; use as a context manager.
+    """Resubmits jobs that will never connect, from a thread of its own; use as a context manager.
 
     Parameters
     ----------
     kind : "slurm", "pbs", "sge" or "lsf"
     cluster : dask_jobqueue.JobQueueCluster
     give_up : callable
-        Called when jobs do nothing but end.
+        Called if no job can work.
     """
 
     def __init__(self, kind: str, cluster: Any, give_up: Callable[[], None]):
         self._kind, self._cluster, self._give_up = kind, cluster, give_up
         self._n_lost = self._in_vain = 0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -74,21 +74,21 @@ class JobWatch:
             try:
                 self.look()
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                log.warning("the queue does not do what it should; trying again: %s", error)
+                log.warning("a command of the batch system failed; trying again: %s", error)
             if self._n_lost > MOST_LOST:
-                log.error("%d jobs ended before their worker was there; see what they printed", self._n_lost)
+                log.error("%d jobs ended before their worker connected; see their output", self._n_lost)
                 return self._give_up()
             if self._in_vain >= LOOKS_IN_VAIN:
-                log.error("no job can start; change the settings of labeller.%s and --resume", self._kind)
+                log.error("no job can start; change the settings of labeller.%s and continue with --resume", self._kind)
                 return self._give_up()
 
     def look(self) -> None:
-        """Find the jobs that are neither known to Dask nor in the queue, and have them submitted again.
+        """Find jobs that are neither connected to Dask nor in the queue, and resubmit them.
 
         Raises
         ------
         OSError, RuntimeError, subprocess.SubprocessError
-            If the commands of the queue fail.
+            If a command of the batch system fails.
         """
         seen = dict(self._cluster.workers)  # before the queue is read: a job submitted after that is not lost
         user = {"uid": os.getuid(), "user": pwd.getpwuid(os.getuid()).pw_name}
@@ -104,7 +104,7 @@ class JobWatch:
         lost = [name for name in absent if cluster.workers.get(name) is seen[name] and seen[name].job_id not in queue]
         self._n_lost = 0 if present else self._n_lost + sum(seen[name].job_id is not None for name in lost)
         for name in lost:
-            log.warning("job %s of %s has gone, or was never taken; submitting another", seen[name].job_id, name)
+            log.warning("job %s of %s has disappeared, or was not accepted; submitting another one", seen[name].job_id, name)
             _write_off(cluster.workers.pop(name))
         stuck = [job.job_id for job in seen.values() if self._kind == "slurm" and self._is_stuck(job.job_id, queue)]
         self._in_vain = self._in_vain + 1 if stuck and not present and len(stuck) == len(seen) else 0
@@ -112,20 +112,20 @@ class JobWatch:
             await cluster._correct_state()
 
     def _is_stuck(self, job: str | None, queue: Mapping[str, list[str]]) -> bool:
-        """Whether Slurm says that a job will never start; it is told once."""
+        """Whether Slurm says that a job will never start; logged once per job."""
         if job is None:
             return False
         state, *reasons = queue.get(job, ["?"])
         reason = "".join(reasons).strip("()")
         if state != "PENDING" or reason not in NEVER:
             return False
-        if job not in self._told:
-            self._told.add(job)
+        if job not in self._reported:
+            self._reported.add(job)
             change = f"; change labeller.slurm.{NEVER[reason]}" if NEVER[reason] else "; scontrol release it"
             log.error("job %s cannot start: %s%s", job, reason, change)
         return True
 
 
 def _write_off(job: Any) -> None:
-    """Tell Dask that a job has failed; else it finds at its end that one was forgotten, and raises."""
+    """Mark a job as failed for Dask, which would otherwise raise at its end because of the missing job."""
     job.status = type(job.status).failed

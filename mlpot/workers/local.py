@@ -1,4 +1,4 @@
-"""The default executor of labels: one worker process per task, so that a crash costs that task only."""
+"""The default executor of labels: a process for each task, so that a crash affects that task only."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from ..processes import end_descendants, end_marked, identity
 
 PRELOADED = ("mlpot.labellers.calculator", "mlpot.labels.inbox")
 LOG_TAIL, LOG_KEPT = 1500, 1_000_000
-"""Bytes of a failed worker's output that its error carries, and that are kept when failures are kept."""
+"""Bytes of the output of a failed worker that are part of the error, and that are saved if failures are saved."""
 MARK = "MLPOT_LABEL"
-"""Which worker a process belongs to, in the environment of all that it starts."""
+"""Environment variable that says to which worker a process belongs."""
 EXIT_SECONDS = 5.0
-"""How long a worker that has answered may take to end."""
-# The import path goes in by hand: PYTHONPATH would reach every Python program that a calculator starts.
+"""Time that a worker has to exit after its answer."""
+# the import path is an argument, since PYTHONPATH would affect every Python program that a calculator starts
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from mlpot.workers.worker import main; main()"
 log = logging.getLogger(__name__)
 
 
 class _Worker:
-    """A process that has imported what it needs and waits for its one task.
+    """A process that has imported what it needs and waits for its only task.
 
-    It is a new program, never a fork: OpenMP does not survive that. It begins in the folder `home`, by default the present one.
+    It is a new program and not a fork, which OpenMP would not survive. It starts in the folder `home`, by default the present one.
     """
 
     def __init__(self, preload: tuple[str, ...], path: Sequence[str] = sys.path, home: str | None = None):
         source, self._tasks = os.pipe()
         self._answers, sink = os.pipe()
-        self._log = tempfile.TemporaryFile()  # has no name: nothing is left when this process is killed
+        self._log = tempfile.TemporaryFile()  # without a name, so that nothing is left if this process is killed
         self._end = ""
         self._mark = f"{MARK}={os.getpid()}-{secrets.token_hex(8)}"
         try:
@@ -64,12 +64,12 @@ class _Worker:
         self.identity = identity(self.process.pid)
 
     def run(self, task: bytes, timeout: float | None, guardian: dict | None = None) -> Any:
-        """Result of the task; whatever it raised, or LabelError when the process died or took too long.
+        """The result of the task; raises what the task raised, or LabelError if the process died or took too long.
 
-        With a guardian, the `identity` of a process, the worker ends when that and this process are gone.
-        After an answer it may still be leaving: `dismiss` waits for it.
+        With a guardian, the `identity` of a process, the worker ends once both that process and this one have ended. After the
+        answer it may still be exiting; `dismiss` waits for it.
         """
-        timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"took longer than {timeout} s"])
+        timer = None if timeout is None else threading.Timer(timeout, self.kill, [f"took longer than the limit of {timeout:g} s"])
         if timer:
             timer.daemon = True
             timer.start()
@@ -80,7 +80,7 @@ class _Worker:
                 timer.cancel()
         try:
             succeeded, value = pickle.loads(answer)
-        except Exception as error:  # nothing, or half an answer: the process died
+        except Exception as error:  # no answer, or a part of it: the process died
             raise LabelError(self._obituary(self._await_end())) from error
         if succeeded:
             return value
@@ -96,7 +96,7 @@ class _Worker:
             return answer.read()
 
     def _await_end(self) -> int:
-        """Exit status; what hangs while leaving, or was started and left behind, is killed."""
+        """Exit status; a worker that does not exit, and processes that it has left behind, are killed."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(EXIT_SECONDS)
         self.kill("")
@@ -105,23 +105,23 @@ class _Worker:
     def _obituary(self, status: int) -> str:
         if status < 0:
             how = f"was killed by {signal.Signals(-status).name}"
-            why = self._end or ("out of memory?" if status == -signal.SIGKILL else "")
+            why = self._end or ("possibly out of memory" if status == -signal.SIGKILL else "")
         else:
             how, why = f"ended with status {status}", self._end
         tail = self.output()
         reason = f" ({why})" if why else ""
-        return f"the labelling process {how}{reason}" + (f"; its last words:\n{tail}" if tail else "")
+        return f"the labelling process {how}{reason}" + (f"; last output:\n{tail}" if tail else "")
 
     def output(self, n_bytes: int = LOG_TAIL) -> str:
-        """The end of what the process has printed."""
+        """The end of the output of the process."""
         size = os.fstat(self._log.fileno()).st_size
-        # pread: the offset of the file is shared with the process that writes
+        # pread, since the file offset is shared with the process that writes
         return os.pread(self._log.fileno(), n_bytes, max(0, size - n_bytes)).decode(errors="replace").strip()
 
     def kill(self, why: str) -> None:
-        """End the process and all that it has started at once, also what has left its session.
+        """Kill the process and everything it has started, including processes outside of its session.
 
-        As long as the worker lives it is the parent of all of it; what a worker that has crashed has left is found by its mark.
+        As long as the worker lives, it is the ancestor of all of them; those left by a crashed worker are found by their mark.
         """
         self._end = self._end or why
         if self.process.returncode is None:
@@ -131,7 +131,7 @@ class _Worker:
         end_marked(self._mark)
 
     def dismiss(self) -> None:
-        """Let a worker go, idle or done."""
+        """End a worker that is idle or has finished."""
         for descriptor in (self._tasks, self._answers):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -142,35 +142,35 @@ class _Worker:
 
 
 def _keep(worker: _Worker, error: BaseException, target: Path | None) -> None:
-    """Keep what a failed task left, and note on the error where; a configuration that is wrong has failed before it began."""
+    """Save the files of a failed task, and add their place to the error; not for wrong configurations, which fail before."""
     if target is None or isinstance(error, ConfigError):
         return
     try:
         folder = failures.keep(target, scratch.left_by(worker.process.pid), worker.output(LOG_KEPT), error)
     except OSError as problem:
-        log.warning("the files of a failed label cannot be kept in %s: %s", target, problem)
+        log.warning("the files of a failed label cannot be saved in %s: %s", target, problem)
     else:
         failures.note_files(error, folder)
 
 
 def _not_started(error: OSError) -> ResourceError:
-    return ResourceError(f"no worker process could be started: {system_trouble(error)}")
+    return ResourceError(f"a worker process could not be started: {system_trouble(error)}")
 
 
 def run_alone(
     task: bytes, path: list[str], timeout: float | None, keep_failed: Path | None, guardian: dict | None
 ) -> Any:
-    """Run a pickled (function, args, kwargs) in a process of its own and wait for it: for workers of a cluster.
+    """Run a pickled (function, args, kwargs) in a separate process and wait for it: for workers of a cluster.
 
-    A crash of the task costs that task only; one that hangs is killed.
+    A crash affects that task only; a task that exceeds the time limit is killed.
 
     Parameters
     ----------
     task : bytes
     path : list of str
-        The import path of the process that asked.
+        Import path of the process that submitted the task.
     timeout, keep_failed
-        As of `SubprocessExecutor`.
+        See `SubprocessExecutor`.
     guardian : dict or None
         The process does not outlive both this one and the one with this `identity`.
     """
@@ -190,23 +190,21 @@ def run_alone(
 
 
 class SubprocessExecutor(Executor):
-    """Runs each task in a fresh process; at most `max_workers` at a time, and one spare that is already warm.
+    """Runs each task in a new process, at most `max_workers` at a time, with one spare process that is ready.
 
-    A task that was begun finishes on its own when this process is killed; idle workers leave then. As a
-    context manager, it waits for its tasks at a normal end and kills them when the block raises (Ctrl-C
-    included).
+    If this process is killed, tasks that have started finish by themselves, and idle workers exit. As a context manager it waits
+    for its tasks at the normal end of the block and kills them if the block raises, also by Ctrl-C.
 
     Parameters
     ----------
     max_workers : int
-        Tasks at a time.
+        Number of tasks at the same time.
     timeout : float or None
-        Seconds after which a task, and all that it started, is killed.
+        Wall-time limit (s) after which a task and everything it has started is killed.
     preload : tuple of str
         Modules that workers import before their task comes.
     keep_failed : Path or None
-        Folder for the scratch files and the output of failed tasks, which `failures.files_of` the error finds; None
-        discards them.
+        Folder in which scratch files and output of failed tasks are saved, see `failures.files_of`; None discards them.
     """
 
     def __init__(
@@ -218,7 +216,7 @@ class SubprocessExecutor(Executor):
     ):
         self._timeout, self._preload = timeout, tuple(preload)
         self._keep_failed = None if keep_failed is None else Path(keep_failed).absolute()
-        # a worker that starts while a script is in a scratch folder of its own must not begin there
+        # workers must not start in a scratch folder in which the script happens to be later
         self._home = os.getcwd()
         self._slots = threading.Semaphore(max_workers)
         self._lock = threading.Lock()
@@ -230,7 +228,7 @@ class SubprocessExecutor(Executor):
         scratch.remove_orphans()
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
-        """Start fn(*args, **kwargs) in a process of its own; everything must be picklable."""
+        """Start fn(*args, **kwargs) in a separate process; everything must be picklable."""
         task = pickle.dumps((fn, args, kwargs))
         future: Future = Future()
         thread = threading.Thread(target=self._serve, args=(future, task), daemon=True)
@@ -270,7 +268,7 @@ class SubprocessExecutor(Executor):
         with self._lock:
             worker, self._spare = self._spare, None
             if worker is not None and worker.process.poll() is not None:
-                worker.dismiss()  # died while idle, which is no fault of the task
+                worker.dismiss()  # it died while idle, which is not the fault of the task
                 worker = None
             worker = worker or _Worker(self._preload, home=self._home)
             self._busy.add(worker)
@@ -279,7 +277,7 @@ class SubprocessExecutor(Executor):
             return worker
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the spare worker go; with `cancel_futures`, end the others too; with `wait`, wait for them."""
+        """End the spare worker; with `cancel_futures` kill the others too; with `wait` wait for them."""
         with self._lock:
             self._closed = True
             spare, self._spare = self._spare, None
@@ -290,7 +288,7 @@ class SubprocessExecutor(Executor):
             busy = list(self._busy) if cancel_futures else []
             threads = list(self._threads)
         for worker in busy:
-            worker.kill("stopped with the executor")
+            worker.kill("the executor was shut down")
         if spare:
             spare.kill("")
             spare.dismiss()

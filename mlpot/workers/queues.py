@@ -18,7 +18,7 @@ OWN_KEYS = {
     "self", "args", "kwargs", "base_class_kwargs", "scheduler", "name", "processes", "worker_command", "nanny", "python",
     "config_name", "security", "extra", "env_extra", "job_extra", "header_skip",
 }  # fmt: skip
-"""Of dask-jobqueue's: what mlpot decides, what TOML cannot say, what is deprecated there."""
+"""Arguments of dask-jobqueue that mlpot sets, that TOML cannot express, or that are deprecated."""
 DEPRECATED = {"slurm": {"project"}, "pbs": {"project"}}
 LAUNCHERS = {
     "srun": "srun --ntasks={tasks} --cpus-per-task={cores}",
@@ -26,7 +26,7 @@ LAUNCHERS = {
     "mpiexec": "mpiexec -n {tasks}",
 }
 SHARED_CORES = ("OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy")
-"""Of OpenMPI: labels that share a job must not all be bound to its first cores."""
+"""Variables of OpenMPI: labels that share a job must not all be bound to its first cores."""
 ELSEWHERE = {
     ("pbs", "qos"): "job_extra_directives", ("sge", "qos"): "job_extra_directives", ("lsf", "qos"): "job_extra_directives",
     ("pbs", "constraint"): "resource_spec", ("sge", "constraint"): "resource_spec", ("sge", "nodes"): "job_extra_directives",
@@ -35,24 +35,24 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class JobShape:
-    """What a job has room for; all keys of `labeller.slurm` and its like that dask-jobqueue does not have.
+    """The resources of a job: the keys of `labeller.slurm`, `labeller.pbs`, ... that dask-jobqueue does not have.
 
     Parameters
     ----------
     tasks : int
-        MPI processes of a label.
+        MPI processes per label.
     cores : int
-        Of each of these.
+        Cores per MPI process.
     nodes : int or None
-        Of a job.
+        Nodes per job.
     gpus : int or None
-        Of a label.
+        GPUs per label.
     qos, constraint : str or None
-        As the batch system names them.
+        Names in the batch system.
     launcher : str or None
-        "srun", "mpirun", "mpiexec", or all of a command; stands for {launcher} in the parameters of a calculator.
+        "srun", "mpirun", "mpiexec", or a complete command; replaces {launcher} in the parameters of a calculator.
     labels_per_job : int
-        Labels at the same time in one job.
+        Labels calculated at the same time in one job.
     """
 
     tasks: int = 1
@@ -66,7 +66,7 @@ class JobShape:
 
     @property
     def processes(self) -> int:
-        """MPI processes of a job."""
+        """MPI processes per job."""
         return self.tasks * self.labels_per_job
 
 
@@ -75,7 +75,7 @@ SHAPE_KEYS = {field.name for field in fields(JobShape)}
 
 
 def checked_jobs(kind: str, settings: Mapping[str, Any]) -> JobShape:
-    """The shape of jobs, if all settings are known and mlpot leaves them to the user.
+    """The shape of jobs; checks that all settings are known and may be set by the user.
 
     Parameters
     ----------
@@ -97,26 +97,26 @@ def checked_jobs(kind: str, settings: Mapping[str, Any]) -> JobShape:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigError(f"{here}: unknown key; {hint}")
         if (kind, key) in ELSEWHERE:
-            raise ConfigError(f"{here}: {kind.upper()} has no such thing in general; say it in {ELSEWHERE[kind, key]}")
+            raise ConfigError(f"{here}: {kind.upper()} has no general option for this; use {ELSEWHERE[kind, key]} instead")
         if key in NUMBERS and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
             raise ConfigError(f"{here} = {quoted(value)}: must be a positive integer")
         if key in SHAPE_KEYS - set(NUMBERS) and not (isinstance(value, str) and value and value.isprintable()):
-            raise ConfigError(f"{here} = {quoted(value)}: must be a word or a line of text")
+            raise ConfigError(f"{here} = {quoted(value)}: must be one line of text")
     if "memory" not in settings:
-        raise ConfigError(f'labeller.{kind}.memory: missing; add what a job needs on a node, such as memory = "8GB"')
+        raise ConfigError(f'labeller.{kind}.memory: missing; add the memory of a job per node, such as memory = "8GB"')
     shape = JobShape(**{key: settings[key] for key in SHAPE_KEYS & set(settings)})
     if shape.nodes and shape.processes % shape.nodes:
         raise ConfigError(f"labeller.{kind}.nodes = {shape.nodes}: does not divide the {shape.processes} processes of a job")
     if shape.launcher == "srun" and kind != "slurm":
-        raise ConfigError(f'labeller.{kind}.launcher = "srun": is Slurm\'s; give "mpirun" or another')
+        raise ConfigError(f'labeller.{kind}.launcher = "srun": exists in Slurm only; use "mpirun" or another')
     return shape
 
 
 def cluster_arguments(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of dask-jobqueue's cluster for jobs of these settings, as `checked_jobs` takes them."""
+    """Arguments of dask-jobqueue's cluster for jobs with these settings; see `checked_jobs`."""
     shape = checked_jobs(kind, settings)
     given = {key: value for key, value in settings.items() if key not in SHAPE_KEYS}
-    # Dask's nanny would say 1; what the environment or the submitting process says is not for this job
+    # Dask's nanny would set 1; the value in the environment of the submitting process is not for this job
     prologue = [f"export OMP_NUM_THREADS={shape.cores}", *_launcher_lines(shape, settings["memory"])]
     given["job_script_prologue"] = [*prologue, *given.get("job_script_prologue", ())]
     arguments, extra, skip = _directives(kind, shape, given)
@@ -124,18 +124,18 @@ def cluster_arguments(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     given["job_directives_skip"] = [*skip, *given.get("job_directives_skip", ())]
     if shape.labels_per_job > 1:
         given["worker_extra_args"] = [f"--nworkers={shape.labels_per_job}", *given.get("worker_extra_args", ())]
-    # a thread for each label
+    # one thread per label
     return {"cores": shape.labels_per_job, "processes": shape.labels_per_job, **arguments, **given}
 
 
 def _launcher_lines(shape: JobShape, memory: str) -> list[str]:
-    """What the workers of a job export for the launcher."""
+    """Lines of the job script that set the launcher."""
     if shape.launcher is None:
         return []
     command = LAUNCHERS.get(shape.launcher, shape.launcher).format(tasks=shape.tasks, cores=shape.cores)
     if shape.launcher == "srun" and shape.labels_per_job > 1:
         part = imported_package("dask.utils", "slurm").parse_bytes(memory) // shape.labels_per_job
-        command += f" --exact --mem={max(1, part // 10**6)}M"  # else the first label has all of the job
+        command += f" --exact --mem={max(1, part // 10**6)}M"  # otherwise the first label takes the whole job
     lines = ["export {}='{}'".format(LAUNCHER, command.replace("'", "'\\''"))]
     if shape.labels_per_job > 1:
         lines += [f"export {name}=none" for name in SHARED_CORES]
@@ -143,7 +143,7 @@ def _launcher_lines(shape: JobShape, memory: str) -> list[str]:
 
 
 def _directives(kind: str, shape: JobShape, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Arguments, further directives, and beginnings of dask-jobqueue's directives that these replace."""
+    """Arguments, additional directives, and the directives of dask-jobqueue that they replace, by their first characters."""
     return {"slurm": _slurm, "pbs": _pbs, "sge": _sge, "lsf": _lsf}[kind](shape, given)
 
 

@@ -1,7 +1,7 @@
-"""One task in a process of its own.
+"""One task in a separate process.
 
-It imports what labels usually need, then waits: the spare worker of an executor has its start-up behind it
-when a task comes. The end of the pipe without a task means that nobody needs it any more.
+The process imports what labels usually need and then waits, so that a spare worker is ready when a task comes. If the pipe is closed
+without a task, the worker is not needed any more.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..errors import LabelError
 from ..processes import adopt_orphans, end_descendants, is_alive
 
 GRACE_SECONDS = 5
-"""An orphaned worker ends itself this long after the limit that its executor would have enforced."""
+"""Time (s) after the limit of its executor at which an orphaned worker ends itself."""
 TERMINATED = 128 + signal.SIGTERM
 LOOK_SECONDS = 0.5
-"""How often a worker looks after its guardian."""
+"""Interval at which a worker checks whether its guardian lives."""
 
 
 def main() -> None:
@@ -36,24 +36,24 @@ def main() -> None:
     adopt_orphans()
     parent, source, sink = (int(argument) for argument in sys.argv[1:4])
     for descriptor in (source, sink):
-        # a program that the calculator starts must not hold the pipes open after this process is gone
+        # programs that the calculator starts must not keep the pipes open after the end of this process
         os.set_inheritable(descriptor, False)
     for module in sys.argv[4:]:
-        with suppress(Exception):  # this saves time; what cannot be imported is an error of the task that needs it
+        with suppress(Exception):  # only saves time; an import error is reported by the task that needs the module
             importlib.import_module(module)
-    # asked to end, as by a queue before it kills: give the claim up and leave no files
+    # on SIGTERM, which queues send before they kill: release the claim and remove files
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with os.fdopen(source, "rb") as pipe:
         data = pipe.read()
-    # A task that has not begun when its simulation is killed is left to the one that resumes.
+    # a task that has not started when its simulation is killed is left to the resumed simulation
     if not data or os.getppid() != parent:
         return
     pid = os.getpid()
     answer = _run(data, parent)
-    if os.getpid() != pid:  # the task has forked; only the worker itself speaks for it
+    if os.getpid() != pid:  # a fork made by the task must not answer
         os._exit(0)
     end_descendants(pid)
-    # nobody listens any more when the simulation was killed meanwhile; the result is in the inbox then
+    # if the simulation has been killed meanwhile, nobody reads the answer; the result is in the inbox
     with suppress(BrokenPipeError), os.fdopen(sink, "wb") as pipe:
         pipe.write(answer)
 
@@ -68,12 +68,12 @@ def _run(data: bytes, parent: int) -> bytes:
             signal.alarm(math.ceil(limit) + GRACE_SECONDS)
         function, args, kwargs = pickle.loads(task)
         return _pickled((True, function(*args, **kwargs)))
-    except Exception as error:  # carried to the caller, who raises it
+    except Exception as error:  # returned to the caller, which raises it
         return _carried(error)
 
 
 def _end_with(parent: int, guardian: dict) -> None:
-    """End this process, and all that it started, when parent and guardian are gone: nobody else would, on a cluster."""
+    """Kill this process and everything it has started once parent and guardian have ended: on a cluster nobody else would."""
     while os.getppid() == parent or is_alive(guardian):
         time.sleep(LOOK_SECONDS)
     end_descendants(os.getpid())
@@ -82,17 +82,17 @@ def _end_with(parent: int, guardian: dict) -> None:
 
 def _pickled(answer: tuple[bool, Any]) -> bytes:
     data = pickle.dumps(answer)
-    pickle.loads(data)  # some exceptions can be written but not read again
+    pickle.loads(data)  # some exceptions can be pickled but not unpickled
     return data
 
 
 def _carried(error: Exception) -> bytes:
-    """The exception, with the traceback as a note; LabelError in its place when it cannot travel."""
+    """The exception with the traceback as a note; replaced by a LabelError if it cannot be pickled."""
     note = "".join(traceback.format_exception(error))
     try:
         error.add_note(note)
         return _pickled((False, error))
-    except Exception:  # whatever a foreign class does when it is pickled
+    except Exception:  # foreign classes may raise anything when they are pickled
         substitute = LabelError(f"{type(error).__name__}: {error}")
         substitute.add_note(note)
         return _pickled((False, substitute))

@@ -10,9 +10,9 @@ import pytest
 from labelling import LJ, crystal
 
 from mlpot.errors import ConfigError
-from mlpot.labellers import cluster as module
 from mlpot.labels.plan import LabellingPlan
 from mlpot.learning.run_folder import opened_source
+from mlpot.workers import cluster as module
 from mlpot.workers.cluster import dask_executor, queue_executor
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")

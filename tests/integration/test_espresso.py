@@ -66,6 +66,13 @@ def test_a_label_is_the_derivative_of_its_energy():
 
 
 @needs_espresso
+def test_it_passes_the_contract_check_of_labellers():
+    parameters = {**PARAMETERS, "kpts": [2, 2, 2], "input_data": {**DATA, "ecutwfc": 25}}
+    checks = mlpot.validate_labeller(CalculatorLabeller(ESPRESSO, parameters), bulk("Si"))
+    assert [check for check in checks if not check.passed] == [] and "stress" in checks[-2].name
+
+
+@needs_espresso
 def test_a_scf_that_does_not_converge_is_tried_with_other_parameters(tmp_path):
     impatient = {**PARAMETERS, "kpts": [2, 2, 2], "input_data": {**DATA, "electron_maxstep": 2}}
     plan = LabellingPlan(ESPRESSO, impatient, fallback={"input_data": {"electron_maxstep": 50}})

@@ -80,7 +80,7 @@ def test_one_that_cannot_be_pickled_labels_here(tmp_path, caplog):
 
 @pytest.mark.parametrize(("calculator", "more", "words"), [
     (3.0, {}, "calculator = 3.0: must be an ASE calculator"),
-    (EMT(), {"parameters": {"asap_cutoff": True}}, "parameters: the calculator is made already"),
+    (EMT(), {"parameters": {"asap_cutoff": True}}, "parameters: cannot be given for an existing calculator"),
     ("ase.calculators.emt.EMTT", {}, "check the spelling"),
 ])  # fmt: skip
 def test_what_is_no_calculator(tmp_path, calculator, more, words):

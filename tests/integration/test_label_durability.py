@@ -13,6 +13,7 @@ from ase.build import bulk
 
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls, fingerprint
+from mlpot.labels.arrivals import Arrivals
 from mlpot.labels.store import LabelStore
 from mlpot.learning.run_folder import RunFolder
 
@@ -60,7 +61,7 @@ class Campaign:
         """Every label once, exact; nothing else left in the folder."""
         with RunFolder(self.folder, resume=True) as folder:
             assert folder.load_state()["step"] == self.n_labels
-            store = LabelStore(self.folder)
+            store = Arrivals(LabelStore(self.folder)).store
             names = {file.name for file in self.folder.iterdir()}
             assert names - {"failed"} == {"inbox", "labels.db", "owner.json", "state.json"}
         assert not list(self.folder.glob("inbox/*")) and not list(self.folder.glob("failed/*"))

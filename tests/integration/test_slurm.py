@@ -142,5 +142,5 @@ def test_jobs_that_only_end_are_given_up(tmp_path, cluster, monkeypatch, caplog)
         opened_source(plan, tmp_path / "run", resume=False) as (_, source),
     ):
         source.obtain(crystal())
-    assert "2 jobs ended before their worker was there" in caplog.text
+    assert "2 jobs ended before their worker connected" in caplog.text
     assert not list((tmp_path / "run" / "failed").glob("*.json"))

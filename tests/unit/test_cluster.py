@@ -12,8 +12,9 @@ import pytest
 from labelling import has_ended
 
 from mlpot.errors import ConfigError, LabelError
-from mlpot.labellers import cluster_worker, failures, scratch
+from mlpot.labellers import failures, scratch
 from mlpot.processes import identity
+from mlpot.workers import cluster_worker
 from mlpot.workers.cluster import GUARDIAN, dask_executor
 from mlpot.workers.local import SubprocessExecutor, run_alone
 from mlpot.workers.queues import JobShape, checked_jobs
@@ -69,7 +70,7 @@ def test_a_task_alone_returns_and_raises():
     with pytest.raises(ZeroDivisionError) as caught:
         run(divmod, 1, 0)
     assert failures.process_of(caught.value)["host"] == identity()["host"]
-    with pytest.raises(LabelError, match=r"longer than 0\.5 s") as caught:
+    with pytest.raises(LabelError, match=r"longer than the limit of 0\.5 s") as caught:
         run(time.sleep, 60, timeout=0.5)
     assert has_ended(failures.process_of(caught.value)["pid"])
 

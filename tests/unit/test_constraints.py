@@ -115,7 +115,7 @@ def test_fixed_bonds_have_their_temperature(tmp_path):
 def test_what_cannot_be_kept_is_refused_by_name(the_plan, constraint, what):
     atoms = crystal()
     atoms.set_constraint(constraint(atoms))
-    with pytest.raises(ConfigError, match="walker w0: the start has the constraint") as error:
+    with pytest.raises(ConfigError, match="walker w0: the initial structure has the constraint") as error:
         the_plan.check_start("w0", atoms)
     assert what in str(error.value)
 
@@ -167,8 +167,8 @@ def test_the_strain_of_a_tilted_slab_is_in_its_plane():
 @pytest.mark.parametrize(
     ("atoms", "pressure", "problem"),
     [
-        (slab(False), 0.0, "periodic along one at least"),
-        (slab(), 1.0, "pressure_GPa = 1 with pbc"),
+        (slab(False), 0.0, "periodicity along at least one of them"),
+        (slab(), 1.0, "pressure_GPa = 1 is not defined for pbc"),
     ],
 )
 def test_constant_pressure_without_periods_is_refused(atoms, pressure, problem):

@@ -68,7 +68,7 @@ def test_the_end_of_a_job(monkeypatch, tmp_path):
     assert end_of_job() is None and not deadline_of("auto").is_over and not deadline_of(None).is_over
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
     assert not deadline_of("auto", 100).is_over
-    with pytest.raises(ConfigError, match=r"is over before the run begins: \d+ s are left, and it ends 2000 s earlier"):
+    with pytest.raises(ConfigError, match=r"no time for the run: \d+ s are left, and 2000 s are reserved for its end"):
         deadline_of("auto", 2000)
     monkeypatch.delenv("SLURM_JOB_END_TIME")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
@@ -83,7 +83,7 @@ def test_the_end_of_a_job(monkeypatch, tmp_path):
         end_of_job()
     monkeypatch.delenv("SLURM_JOB_ID")
     monkeypatch.setenv("PBS_JOBID", "3.server")
-    with pytest.raises(ConfigError, match="PBS does not tell; give what the job asked for"):
+    with pytest.raises(ConfigError, match="PBS does not say when a job ends; give a duration"):
         end_of_job()
 
 

@@ -94,18 +94,18 @@ def test_the_card_of_hubbard_parameters(parameters):
         ({"ecutwcf": 30}, "ecutwcf: unknown key; did you mean 'ecutwfc'"),
         ({"lda_plus_U_knd": 0}, "did you mean 'lda_plus_u_kind'"),
         ({"electrons": {"mixing_bta": 0.3}}, "mixing_bta: unknown key; did you mean 'mixing_beta'"),
-        ({"system": {"mixing_beta": 0.3}}, "is of the namelist ELECTRONS, not of SYSTEM"),
-        ({"electrons": {"mixing_beta": 0.3}, "Mixing_Beta": 0.7}, "is said twice"),
-        ({"nat": 3}, "nat: cannot be given; the atoms are those of the structure"),
-        ({"outdir": "/scratch"}, "outdir: cannot be given"),
+        ({"system": {"mixing_beta": 0.3}}, "belongs to the namelist ELECTRONS, not to SYSTEM"),
+        ({"electrons": {"mixing_beta": 0.3}, "Mixing_Beta": 0.7}, "is given twice"),
+        ({"nat": 3}, "nat: cannot be set; the atoms are taken from the structure"),
+        ({"outdir": "/scratch"}, "outdir: cannot be set"),
         ({"ion_dynamics": "bfgs"}, "IONS, which pw.x does not read"),
         ({"Hubbard_U": 4.6}, "needs an index or a table by symbol"),
-        ({"Hubbard_U(3)": 4.6}, "its index counts the 2 pseudopotentials: Fe, O"),
-        ({"Hubbard_U": {"Ni": 4.6}}, r"Hubbard_U\.Ni: there is no pseudopotential"),
+        ({"Hubbard_U(3)": 4.6}, "its index must refer to one of the 2 pseudopotentials: Fe, O"),
+        ({"Hubbard_U": {"Ni": 4.6}}, r"Hubbard_U\.Ni: no pseudopotential for this symbol"),
         ({"degauss": {"Fe": 1.0}}, "must be one value"),
         ({"smearing": "mv'\n/"}, "a string of one line"),
-        ({"degauss": [0.1]}, "true or false, a number or a string"),
-        ({"degauss": float("nan")}, "true or false, a number or a string"),
+        ({"degauss": [0.1]}, "true, false, a number, or a string"),
+        ({"degauss": float("nan")}, "true, false, a number, or a string"),
         ({"calculation": "relax"}, "calculation = 'relax'"),
     ],
 )
@@ -134,10 +134,10 @@ def test_a_wrong_card_names_its_line(parameters, card, words):
 @pytest.mark.parametrize(
     ("atoms", "data", "words"),
     [
-        (oxide(), {"nspin": 2}, "nspin = 2: nothing says where the spins are"),
-        (oxide(), {"nspin": 2, "starting_magnetization": {"Fe": 0.0}}, "nothing says where"),
+        (oxide(), {"nspin": 2}, "nspin = 2: needs initial spins"),
+        (oxide(), {"nspin": 2, "starting_magnetization": {"Fe": 0.0}}, "needs initial spins"),
         (oxide([0, 0, 4, -4]), {}, "the structure has magnetic moments; add nspin = 2"),
-        (oxide([0, 0, 4, -4]), {"nspin": 2, "starting_magnetization(1)": 0.3}, "moments of its own"),
+        (oxide([0, 0, 4, -4]), {"nspin": 2, "starting_magnetization(1)": 0.3}, "magnetic moments as well"),
         (oxide([1, 1, 4, -4]), {"nspin": 1}, "add nspin = 2"),
         (Atoms("Ni", cell=[5, 5, 5]), {}, "pseudopotentials.Ni: missing"),
         (Atoms("Fe"), {}, "needs a cell"),
@@ -150,13 +150,13 @@ def test_what_does_not_fit_the_structure(parameters, atoms, data, words):
 
 def test_a_potential_that_does_not_say_its_valence_electrons(parameters):
     Path(parameters["pseudo_dir"], "Fe.UPF").write_text("old")
-    with pytest.raises(ConfigError, match="does not say its valence electrons"):
+    with pytest.raises(ConfigError, match="does not state the number of valence electrons"):
         written(parameters, oxide([0, 0, 1, 1]), nspin=2)
 
 
 def test_no_density_for_who_says_how_to_start(parameters):
     parameters["input_data"]["startingpot"] = "atomic"
-    with pytest.raises(ConfigError, match="remove input_data"):
+    with pytest.raises(ConfigError, match="excludes input_data"):
         espresso(**parameters, density_dir="/tmp")
     with pytest.raises(ConfigError, match="must be an absolute path"):
         espresso(**parameters, density_dir="densities")

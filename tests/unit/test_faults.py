@@ -191,8 +191,8 @@ def test_another_number_in_the_state_is_one_line(work):
     (work / "run" / "state.json").write_text(text.replace('"step": 4', '"step": 3', 1))
     write_learn(work, 6)
     code, said = mlpot(work, "learn", "learn.toml", "--resume")
-    assert code == 1 and is_one_line(said) and "state.json: cannot be read: something in it has changed" in said, said
-    assert "delete it and --resume" in said
+    assert code == 1 and is_one_line(said) and "state.json: cannot be read: its content has changed" in said, said
+    assert "delete it and continue with --resume" in said
     (work / "run" / "state.json").unlink()
     code, said = mlpot(work, "learn", "learn.toml", "--resume")
     assert code == 0 and read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6, said

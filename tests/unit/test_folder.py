@@ -39,7 +39,7 @@ def test_a_run_that_ended_before_its_first_label_goes_on(tmp_path):
         RunFolder(tmp_path)
     RunFolder(tmp_path, resume=True).release()
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunFolderError, match="other files"):
+    with pytest.raises(RunFolderError, match="holds files but no run"):
         RunFolder(tmp_path, resume=True)
 
 
@@ -155,7 +155,7 @@ def test_a_state_is_sealed(tmp_path):
         for old, new in swaps:
             assert good.count(old) >= 1, old
             (tmp_path / STATE).write_text(good.replace(old, new, 1))
-            with pytest.raises(RunFolderError, match=r"state\.json: cannot be read: .* has changed .*; .* delete it and --resume"):
+            with pytest.raises(RunFolderError, match=r"state\.json: cannot be read: .* has changed .* delete it and .* --resume"):
                 folder.load_state()
         (tmp_path / STATE).write_text(json.dumps(json.loads(good), indent=1, sort_keys=True))
         again = folder.load_state()
@@ -169,7 +169,7 @@ def test_a_state_of_an_earlier_or_a_later_version(tmp_path):
     later = {FORMAT: 3, "step": 3}
     digest = hashlib.sha256(json.dumps(later, sort_keys=True).encode()).hexdigest()
     (tmp_path / STATE).write_text(json.dumps({**later, SEAL: digest}))
-    with pytest.raises(RunFolderError, match="its format is 3, this version of mlpot knows 2"):
+    with pytest.raises(RunFolderError, match="its format is 3, but this version of mlpot reads 2"):
         read_state(tmp_path)
 
 

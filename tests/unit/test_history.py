@@ -17,7 +17,7 @@ from mlpot.learning.history import (
     Observation,
     widening,
 )
-from mlpot.learning.seen import WILD, Seen, compared
+from mlpot.learning.observed_errors import WILD, ObservedErrors, compared
 from mlpot.models.prediction import ExpectedErrors
 from mlpot.uncertainty.calibration import BEYOND, FAR, OPEN, POWER, WIDTH
 
@@ -88,21 +88,21 @@ def test_one_wild_label_does_not_set_the_factor():
 
 def test_factors_are_bounded():
     for ratio, bound in ((0.0, LEAST), (1e3, MOST)):
-        labels = [observation({29: 1.0}, energy=Seen(1, 1.0, 1.0, ratio**2), seed=k) for k in range(RECENT)]
+        labels = [observation({29: 1.0}, energy=ObservedErrors(1, 1.0, 1.0, ratio**2), seed=k) for k in range(RECENT)]
         assert history(*labels).calibration(MANY).energy_scale == pytest.approx(bound, rel=0.5)
         assert LEAST <= history(*labels).calibration(MANY).energy_scale <= MOST
 
 
 def test_energy_and_stress_have_factors_of_their_own():
     labels = [
-        observation({29: 1.0}, seed=k, energy=Seen(1, 1.0, 1.0, 16.0), stress=Seen(6, 1.0, 1.0, 0.3))
+        observation({29: 1.0}, seed=k, energy=ObservedErrors(1, 1.0, 1.0, 16.0), stress=ObservedErrors(6, 1.0, 1.0, 0.3))
         for k in range(RECENT)
     ]
     calibration = history(*labels).calibration(MANY)
     assert 1.5 < calibration.energy_scale < 4.0 and calibration.stress_scale < 0.8
     assert calibration.of_elements[29] / WIDER == pytest.approx(OPEN, rel=0.15)
     # a single number says less than a hundred, which is said by the formula of the module
-    one = history(observation({29: 1.0}, energy=Seen(1, 1.0, 1.0, 9.0)))
+    one = history(observation({29: 1.0}, energy=ObservedErrors(1, 1.0, 1.0, 9.0)))
     common = one.calibration(MANY).force_scale / OPEN
     weight = 1 / (1 + FEW)
     expected = np.sqrt((PRIOR * common**2 + weight * min(9.0, WILD**2 * common**2)) / (PRIOR + weight))
@@ -116,7 +116,7 @@ def test_an_element_seen_in_one_structure_is_not_trusted_like_one_seen_in_fifty(
 
 
 def test_it_comes_back_bit_for_bit():
-    seen = history(observation({6: 3.0, 29: 1.0}, energy=Seen(1, 0.1, 0.3, 1 / 3), stress=None), observation({29: 0.7}))
+    seen = history(observation({6: 3.0, 29: 1.0}, energy=ObservedErrors(1, 0.1, 0.3, 1 / 3), stress=None), observation({29: 0.7}))
     again = History.restore(json.loads(json.dumps(seen.state())))
     assert again == seen and again.calibration(MANY) == seen.calibration(MANY)
     old = {**seen.recent[0].state(), "elements": {"29": {"n": 3, "error": 1.0, "deviation": 1.0, "z2": 1.0}}}
@@ -171,7 +171,7 @@ def test_a_floor_is_wider_where_few_structures_have_the_element():
 def test_energies_that_were_chosen_for_large_deviations_do_not_lower_their_factor_much():
     """Deviations scatter, and the largest are too large; larger errors than were expected count in full."""
     for ratio in (0.5, 3.0):
-        energy = Seen(1, ratio, 1.0, ratio**2)
+        energy = ObservedErrors(1, ratio, 1.0, ratio**2)
         plain, chosen = (
             history(*(replace(observation({29: 1.0}, seed=k, energy=energy), is_chosen=c) for k in range(3)))
             .calibration(MANY).energy_scale

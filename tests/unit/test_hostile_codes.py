@@ -64,8 +64,8 @@ def test_files_for_errors_come_first_and_empty_ones_do_not_count(tmp_path):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("is_complex", "forces holds complex numbers"),
-        ("has_a_complex_stress", "stress holds complex numbers"),
+        ("is_complex", "forces has complex numbers"),
+        ("has_a_complex_stress", "stress has complex numbers"),
         ("is_nan", "forces is not finite"),
         ("says_text", "could not convert string to float"),
     ],
@@ -116,10 +116,10 @@ def test_the_end_of_an_executor_ends_programs_in_sessions_of_their_own(tmp_path)
     [
         ("spews", "enough"),
         ("closes_everything", "ended with status"),
-        ("stops_itself", "longer than 8.0 s"),
+        ("stops_itself", "longer than the limit of 8 s"),
         ("kills_its_group", "status 143|SIGTERM"),
         ("exits", "ended with status|leaving"),
-        ("ignores_signals", "longer than 8.0 s"),
+        ("ignores_signals", "longer than the limit of 8 s"),
         ("interrupts", "KeyboardInterrupt|ended with status"),
         ("recurses", "RecursionError"),
         ("removes_its_folder", None),

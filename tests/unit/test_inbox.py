@@ -13,16 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms, FixBondLength
 from labelling import LJ, crystal, faulty
 
 from mlpot.durable import atomic_write, create_text, remove_leftovers, write_text
 from mlpot.errors import RunFolderError
-from mlpot.labellers import claims, inbox, scratch
+from mlpot.labellers import scratch
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls, fingerprint
 from mlpot.labellers.protocol import key_of
+from mlpot.labels import claims, inbox
 from mlpot.labels.inbox import label_into
+from mlpot.learning.campaign import Query
 from mlpot.processes import host, identity
+from mlpot.structure_encoding import decode, encode, plain
 from mlpot.workers.local import SubprocessExecutor
 
 # ---------------------------------------------------------------- calculator
@@ -293,3 +297,42 @@ def test_create_never_replaces(tmp_path, monkeypatch, links):
 
 
 # ---------------------------------------------------------------- faulty calculator
+
+
+# ---------------------------------------------------------------- structures as they are written
+
+
+def test_an_encoded_structure_comes_back_bit_for_bit():
+    atoms = crystal()
+    atoms.positions[0] = (1 / 3, 1e-300, -0.0)
+    atoms.pbc = (True, False, True)
+    atoms.set_momenta(np.random.default_rng(0).normal(size=(4, 3)), apply_constraint=False)
+    atoms.set_tags([3, 0, 1, 2])
+    atoms.set_initial_charges([0.1, -0.1, 0.3, 0.0])
+    atoms.set_initial_magnetic_moments([[0.0, 0.0, 0.1]] * 4)
+    atoms.set_constraint([FixAtoms([1]), FixBondLength(0, 2)])
+    found = decode(json.loads(json.dumps(plain(encode(atoms)))))
+    assert found.arrays.keys() == atoms.arrays.keys()
+    for name, array in atoms.arrays.items():
+        assert found.arrays[name].tobytes() == array.tobytes() and found.arrays[name].dtype == array.dtype, name
+    assert found.cell.array.tobytes() == atoms.cell.array.tobytes() and found.pbc.tolist() == [True, False, True]
+    assert [c.todict() for c in found.constraints] == [c.todict() for c in atoms.constraints]
+
+
+def test_structures_written_by_earlier_versions_are_read(tmp_path):
+    """A result in an inbox with its own names of arrays, and a queued structure as ASE's table."""
+    atoms = crystal()
+    atoms.set_initial_charges([0.1, -0.1, 0.3, 0.0])
+    atoms.set_initial_magnetic_moments([1.0, 0.0, 0.0, -1.0])
+    structure = {
+        "numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist(),
+        "pbc": atoms.pbc.tolist(), "charges": [0.1, -0.1, 0.3, 0.0], "magmoms": [1.0, 0.0, 0.0, -1.0],
+    }  # fmt: skip
+    label = {"energy": 1 / 3, "forces": [[0.1, 0, 0]] * 4, "stress": None, "seconds": 1.0, "settings": {}}
+    (tmp_path / "key.json").write_text(json.dumps({"structure": structure, "label": label}))
+    found, read = inbox.take(tmp_path, "key")
+    assert (found, read.energy, read.forces.shape) == (atoms, 1 / 3, (4, 3))
+    assert key_of(CalculatorLabeller(LJ), found) == key_of(CalculatorLabeller(LJ), atoms)
+    assert decode(atoms.todict()) == atoms
+    query = Query.restore({"key": "k", "atoms": atoms.todict(), "before": None, "reason": "soft", "walker": "w", "step": 3})
+    assert query.atoms == atoms and query.state()["atoms"].keys() == atoms.todict().keys()

@@ -59,7 +59,7 @@ def test_what_a_committee_is_told(model, committee, n):
 
 def test_an_imported_model_has_no_members(model):
     imported = replace(model, factor=None)
-    with pytest.raises(ConfigError, match="has no members"):
+    with pytest.raises(ConfigError, match="has no ensemble"):
         ModelEvaluator(imported, "members")
     with pytest.raises(ConfigError, match="has no ensemble"):
         imported.compiled.predict_members(find_pairs(make_frames(1)[0], imported.cutoff), None)

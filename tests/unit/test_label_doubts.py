@@ -98,7 +98,7 @@ def test_a_label_that_found_no_room_is_found_again(tmp_path, monkeypatch, resume
     (tmp_path / "local").mkdir()
     labels = source(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(inbox, "write_text", full_disk(labels.store.inbox))
+        patch.setattr(inbox, "write_text", full_disk(labels.inbox))
         key = labels.request(bare())
         with pytest.raises(RunFolderError, match="No space left"):
             labels.outcome(key)
@@ -112,11 +112,11 @@ def test_a_label_that_found_no_room_is_found_again(tmp_path, monkeypatch, resume
 def test_a_result_of_another_structure_is_not_believed(tmp_path, caplog):
     """A file moved in by hand under the wrong name."""
     labels = source(tmp_path)
-    key = label_into(labels.labeller, bare(1), labels.store.inbox)
+    key = label_into(labels.labeller, bare(1), labels.inbox)
     wrong = key_of(labels.labeller, bare())
-    (labels.store.inbox / f"{key}.json").rename(labels.store.inbox / f"{wrong}.json")
+    (labels.inbox / f"{key}.json").rename(labels.inbox / f"{wrong}.json")
     with caplog.at_level(logging.WARNING):
         outcome = labels.obtain(bare())
     np.testing.assert_array_equal(outcome.atoms.positions, bare().positions)
     assert "refused" in caplog.text
-    assert (labels.store.inbox / f"{wrong}.json.refused").exists()
+    assert (labels.inbox / f"{wrong}.json.refused").exists()

@@ -15,6 +15,7 @@ from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers import failures
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.protocol import key_of
+from mlpot.labels.arrivals import Arrivals
 from mlpot.labels.inbox import claim_of, label_into
 from mlpot.labels.plan import LabellingPlan
 from mlpot.labels.requests import LOSSES, LabelSource
@@ -84,7 +85,7 @@ def test_requests_do_not_wait(tmp_path):
 def test_a_label_that_another_process_is_at_is_not_begun_again(tmp_path):
     labels = source(tmp_path)
     key = key_of(labels.labeller, bare())
-    box = labels.store.inbox
+    box = labels.inbox
     box.mkdir()
     create_text(
         claim_of(box, key),
@@ -101,7 +102,7 @@ def test_a_label_that_another_process_is_at_is_not_begun_again(tmp_path):
 
 def test_a_label_whose_process_has_died_is_begun_again(tmp_path):
     labels = source(tmp_path)
-    key, box = key_of(labels.labeller, bare()), labels.store.inbox
+    key, box = key_of(labels.labeller, bare()), labels.inbox
     box.mkdir()
     create_text(claim_of(box, key), json.dumps({**identity(), "started": "0"}))
     assert labels.obtain(bare()).paid
@@ -197,7 +198,7 @@ def test_a_failure_is_recorded_and_not_paid_again(tmp_path, caplog):
     assert "Traceback" in record["tries"][0]["log"]
     for one in record["tries"]:
         assert (tmp_path / "failed" / one["files"] / "error.txt").exists()
-    assert len(LabelStore(tmp_path)) == 0 and not list((tmp_path / "inbox").iterdir())
+    assert len(Arrivals(LabelStore(tmp_path)).store) == 0 and not list((tmp_path / "inbox").iterdir())
     again = source(tmp_path, always="crash", fail=["raise"]).obtain(bare())
     assert (again.atoms, again.paid, again.failure) == (None, False, outcome.failure)
     assert n_calls(tmp_path) == 2

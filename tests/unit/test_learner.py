@@ -12,13 +12,13 @@ import mlpot
 from mlpot.errors import ConfigError
 from mlpot.learning.history import TAILS, widening
 from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
-from mlpot.learning.pace import Pace
 from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
+from mlpot.learning.step_counters import StepCounters
 from mlpot.models.prediction import counted_error, expected_errors
 from mlpot.settings.fit import FitConfig
 from mlpot.uncertainty.calibration import OPEN
 
-PACE = Pace(step=5)
+COUNTERS = StepCounters(step=5)
 LOOSE = Rules(threshold=1e3, target_energy=1e3, target_stress=1e3, novelty=1e9, check_interval="off")
 """Trusts everything that has been tested."""
 
@@ -32,17 +32,17 @@ def from_nothing(rules=None):
 def test_decisions():
     learner = from_nothing(Rules(max_labels=1, novelty=100.0))
     first, far = make_frames(2, seed=3)
-    assert learner.decide(None, first, PACE).reason == "no model"
+    assert learner.decide(None, first, COUNTERS).reason == "no model"
     learner.learn(first, None)
     learner.n_asked += 1
     far.positions[0] += [1.0, 0.5, 0.3]
     prediction = learner.model.predict(far, uncertainty=True)
-    unsure = learner.decide(prediction, far, PACE)
+    unsure = learner.decide(prediction, far, COUNTERS)
     assert unsure.expected == counted_error(prediction.forces_std) and unsure.novelty == prediction.novelty.max()
     assert unsure.errors == expected_errors(prediction)
     assert unsure.action == "stop" and unsure.reason == "budget spent"
     learner.n_asked = 0
-    assert learner.decide(prediction, far, PACE).action == "label"
+    assert learner.decide(prediction, far, COUNTERS).action == "label"
 
 
 def test_a_structure_that_is_known_is_not_labelled_again():
@@ -51,12 +51,12 @@ def test_a_structure_that_is_known_is_not_labelled_again():
     (first,) = make_frames(1, seed=3)
     learner.learn(first, None)
     known = learner.model.predict(first, uncertainty=True)
-    assert learner.decide(known, first, PACE).reason == "known"
+    assert learner.decide(known, first, COUNTERS).reason == "known"
     first = first.copy()
     first.positions += [0.3, 1.0, 2.0]
-    assert learner.decide(known, first, PACE).reason == "known"
+    assert learner.decide(known, first, COUNTERS).reason == "known"
     first.positions[0, 0] += 0.01
-    assert learner.decide(known, first, PACE).action == "label"
+    assert learner.decide(known, first, COUNTERS).action == "label"
 
 
 def test_a_new_model_is_looked_at_where_atoms_have_moved():
@@ -68,9 +68,9 @@ def test_a_new_model_is_looked_at_where_atoms_have_moved():
         moved = first.copy()
         moved.positions[3, 1] += shift
         prediction = learner.model.predict(moved, uncertainty=True)
-        assert learner.decide(prediction, moved, PACE).reason == reason
-    learner.learn(make_frames(2, seed=3)[1], learner.before(prediction))
-    assert learner.decide(prediction, moved, PACE).reason == "certain"  # the second one at twice the distance
+        assert learner.decide(prediction, moved, COUNTERS).reason == reason
+    learner.learn(make_frames(2, seed=3)[1], learner.prior(prediction))
+    assert learner.decide(prediction, moved, COUNTERS).reason == "certain"  # the second one at twice the distance
 
 
 def test_the_stress_counts_where_it_is_used_and_labels_have_it():
@@ -78,31 +78,31 @@ def test_the_stress_counts_where_it_is_used_and_labels_have_it():
         learner = from_nothing(replace(LOOSE, target_stress=1e-12))
         first, far = make_frames(2, seed=3, stress=stress)
         learner.learn(first, None)
-        learner.learn(far, learner.before(learner.model.predict(far, uncertainty=True)))
+        learner.learn(far, learner.prior(learner.model.predict(far, uncertainty=True)))
         learner.learn(*_and_before(learner, make_frames(3, seed=3, stress=stress)[2]))
         far = far.copy()
         far.positions[0, 0] += 0.01
         prediction = learner.model.predict(far, uncertainty=True)
         assert learner.can_learn_stress == stress
-        assert learner.decide(prediction, far, PACE).action == "go on"
-        asked = learner.decide(prediction, far, PACE, use=Use(stress=True))
+        assert learner.decide(prediction, far, COUNTERS).action == "go on"
+        asked = learner.decide(prediction, far, COUNTERS, use=Use(stress=True))
         assert asked.action == ("label" if stress else "go on")
 
 
 def _and_before(learner, atoms):
-    return atoms, learner.before(learner.model.predict(atoms, uncertainty=True))
+    return atoms, learner.prior(learner.model.predict(atoms, uncertainty=True))
 
 
 def test_learning_lowers_the_uncertainty_of_what_was_learned(frames):
     learner = from_nothing()
     learner.learn(frames[0], None)
     prediction = learner.model.predict(frames[1], uncertainty=True)
-    before, n_before = learner.before(prediction), learner.model.n_sparse
-    lesson = learner.learn(frames[1], before)
-    assert lesson.expected == pytest.approx(counted_error(prediction.forces_std))
-    assert lesson.expected_after < lesson.expected
-    assert lesson.force_error == pytest.approx(np.sqrt(np.mean((prediction.forces - frames[1].get_forces()) ** 2)))
-    assert learner.model.n_sparse == n_before + lesson.n_new_points
+    before, n_before = learner.prior(prediction), learner.model.n_sparse
+    outcome = learner.learn(frames[1], before)
+    assert outcome.expected == pytest.approx(counted_error(prediction.forces_std))
+    assert outcome.expected_after < outcome.expected
+    assert outcome.force_error == pytest.approx(np.sqrt(np.mean((prediction.forces - frames[1].get_forces()) ** 2)))
+    assert learner.model.n_sparse == n_before + outcome.n_new_points
     assert learner.model_version == 2
 
 
@@ -112,18 +112,18 @@ def test_errors_seen_calibrate_the_uncertainty(frames):
     learner.learn(frames[0], None)
     for atoms in frames[1:6]:
         prediction = learner.model.predict(atoms, uncertainty=True)
-        raw = learner.before(prediction)
+        raw = learner.prior(prediction)
         factor = learner.calibration.of_elements[14]
         np.testing.assert_allclose(prediction.forces_std, factor * raw.raw_std, rtol=1e-12)
         own = learner.fit.model.predict(atoms, uncertainty=True)
         np.testing.assert_allclose(OPEN * raw.raw_std, own.forces_std, rtol=1e-12)
         np.testing.assert_allclose(raw.stress_std, own.stress_std, rtol=1e-12)
-        lesson = learner.learn(atoms, raw)
-        assert lesson.energy_error == pytest.approx((prediction.energy - atoms.get_potential_energy()) / len(atoms))
+        outcome = learner.learn(atoms, raw)
+        assert outcome.energy_error == pytest.approx((prediction.energy - atoms.get_potential_energy()) / len(atoms))
         differences = prediction.stress - atoms.get_stress(voigt=False)
-        assert lesson.stress_error == pytest.approx(np.abs(differences).max())
-        assert lesson.max_force_error == pytest.approx(np.abs(prediction.forces - atoms.get_forces()).max())
-        assert lesson.expected_rms == pytest.approx(np.sqrt(np.mean(prediction.forces_std**2)))
+        assert outcome.stress_error == pytest.approx(np.abs(differences).max())
+        assert outcome.max_force_error == pytest.approx(np.abs(prediction.forces - atoms.get_forces()).max())
+        assert outcome.expected_rms == pytest.approx(np.sqrt(np.mean(prediction.forces_std**2)))
     assert learner.calibration.of_elements[14] != pytest.approx(OPEN * widening(6), rel=1e-3)
     errors, expected = [], []
     for atoms in frames[6:]:
@@ -144,15 +144,15 @@ def test_an_element_of_few_structures_is_less_certain():
 def test_check_labels_set_the_time_of_the_next(frames):
     learner = from_nothing(Rules(target=10.0))
     learner.learn(frames[0], None)
-    lesson = learner.learn(*_and_before(learner, frames[1]))
-    learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)), is_check=False)
+    outcome = learner.learn(*_and_before(learner, frames[1]))
+    learner.checked(replace(outcome, forces_std=np.full((2, 3), outcome.force_error)), is_check=False)
     assert learner.check_interval == FEWEST_BEFORE_CHECK
-    learner.checked(replace(lesson, forces_std=np.full((2, 3), lesson.force_error)), is_check=True)
+    learner.checked(replace(outcome, forces_std=np.full((2, 3), outcome.force_error)), is_check=True)
     assert learner.check_interval == 3 * FEWEST_BEFORE_CHECK == learner.state()["check_interval"]
     again = from_nothing()
     again.begin([], [], state=learner.state())
     assert again.check_interval == 3 * FEWEST_BEFORE_CHECK
-    learner.checked(replace(lesson, forces_std=np.full((2, 3), 0.4 * lesson.force_error)), is_check=False)
+    learner.checked(replace(outcome, forces_std=np.full((2, 3), 0.4 * outcome.force_error)), is_check=False)
     assert learner.check_interval == FEWEST_BEFORE_CHECK
 
 
@@ -173,7 +173,7 @@ def test_absurd_forces_are_doubted():
     learner.learn(first, None)
     bound = max(UNUSUAL * largest, ORDINARY)
     assert learner.doubt(with_force(0.99 * bound)) is None
-    assert f"the largest of all labels so far is {largest:.3g} eV/A" in learner.doubt(with_force(1.01 * bound))
+    assert f"the largest force of all labels so far is {largest:.3g} eV/A" in learner.doubt(with_force(1.01 * bound))
 
 
 def test_the_model_is_a_function_of_the_labels(frames):

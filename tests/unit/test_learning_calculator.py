@@ -106,7 +106,7 @@ def test_budget_is_an_error_in_a_script(tmp_path):
         atoms.calc = calc
         atoms.get_forces()
         atoms.positions[0, 0] += 0.01
-        with pytest.raises(BudgetSpent, match="raise max_labels"):
+        with pytest.raises(BudgetSpent, match=r"needed \(expected .*increase max_labels and start the script"):
             atoms.get_forces()
 
 
@@ -196,9 +196,9 @@ def test_the_stress_is_decided_on_when_it_is_asked_for(tmp_path, monkeypatch):
         monkeypatch.setattr(type(calc), "predict", lambda self: predicted.append(1) or predict(self))
         forces = atoms.get_forces()
         assert "stress" not in calc.results and events[-1].answer is None and len(predicted) == 1
-        step = calc.pace.step
+        step = calc.counters.step
         atoms.get_stress()
-        assert events[-1].answer.paid and len(predicted) == 1 and calc.pace.step == step
+        assert events[-1].answer.paid and len(predicted) == 1 and calc.counters.step == step
         assert np.abs(atoms.get_forces() - forces).max() > 0  # those of the label now
         # from now on it counts at once
         other = crystal(8)

@@ -6,7 +6,7 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 
 from mlpot.learning.policy import Use
-from mlpot.learning.purpose import PRECISION, REMEMBERED, Asked, Memory, relation, use_of
+from mlpot.learning.purpose import PRECISION, REMEMBERED, RecentStructures, RequestedStructure, relation, use_of
 from mlpot.models.prediction import Prediction
 
 
@@ -38,9 +38,9 @@ def said(atoms, forces=0.5, stress=0.01):
 
 
 def memory_of(*structures):
-    memory = Memory()
+    memory = RecentStructures()
     for atoms in structures:
-        memory.note(Asked(atoms, np.zeros((len(atoms), 3)), np.zeros(6)))
+        memory.note(RequestedStructure(atoms, np.zeros((len(atoms), 3)), np.zeros(6)))
     return memory
 
 
@@ -88,8 +88,8 @@ def test_force_constants_come_from_differences_of_forces():
     assert use.max_force == pytest.approx(PRECISION * 0.4) and use.max_stress == np.inf
     assert use.look == 0.0 and not use.early
     # from the difference to the base, which need not be relaxed
-    memory = Memory()
-    memory.note(Asked(crystal(), said(crystal(), forces=0.3).forces, None))
+    memory = RecentStructures()
+    memory.note(RequestedStructure(crystal(), said(crystal(), forces=0.3).forces, None))
     assert use_of("auto", memory, atoms, said(atoms, forces=0.4), False)[0].max_force == pytest.approx(PRECISION * 0.1)
     # what symmetry makes zero is no measure
     memory = memory_of(crystal())
@@ -106,7 +106,7 @@ def test_the_base_of_many_displacements_is_remembered():
                 assert kind == "displaced"
                 if direction == 2 and sign == 1:
                     assert np.array_equal(base.atoms.positions, crystal().positions)
-                memory.note(Asked(atoms, np.zeros((len(atoms), 3)), None))
+                memory.note(RequestedStructure(atoms, np.zeros((len(atoms), 3)), None))
 
 
 def test_elastic_constants_come_from_differences_of_stresses():
@@ -136,8 +136,8 @@ def test_an_optimiser_cannot_go_below_the_expected_error():
 def test_a_script_that_says_what_it_wants():
     """Without any structure that another is displaced from, forces themselves are the measure."""
     atoms = rattled(0.3)
-    use, _ = use_of("differences", Memory(), atoms, said(atoms, forces=0.4, stress=0.02), False)
+    use, _ = use_of("differences", RecentStructures(), atoms, said(atoms, forces=0.4, stress=0.02), False)
     assert use.max_force == pytest.approx(PRECISION * 0.4) and use.max_stress == np.inf
-    use, _ = use_of("differences", Memory(), atoms, said(atoms, forces=0.4, stress=0.02), True)
+    use, _ = use_of("differences", RecentStructures(), atoms, said(atoms, forces=0.4, stress=0.02), True)
     assert use.max_stress == pytest.approx(PRECISION * 0.02)
-    assert use_of("auto", Memory(), atoms, said(atoms), False)[0] == Use(early=False)
+    assert use_of("auto", RecentStructures(), atoms, said(atoms), False)[0] == Use(early=False)

@@ -16,6 +16,7 @@ from learning_runs import campaign, crystal, do_run, plan, without_seconds
 from mlpot.labellers.faulty import calls
 from mlpot.labels.store import LabelStore
 from mlpot.learning import policy
+from mlpot.learning.cycle import obtain
 from mlpot.learning.policy import Rules
 from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, RelaxationPlan
 from mlpot.learning.run_folder import read_state
@@ -65,7 +66,7 @@ def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     assert frames[-1].info["step"] == log["step"][-1] and frames[-1].info["labelled"]
     assert log["max_force_eV_per_A"][-1] == pytest.approx(np.linalg.norm(true_forces(final), axis=1).max())
     page = write_run_report(tmp_path / "run").read_text()
-    assert "Converged: w0: the largest force of the label" in page
+    assert "Converged: w0: the largest force in the label" in page
 
 
 def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
@@ -101,7 +102,7 @@ def test_an_interrupted_relaxation_gives_the_same_trajectory(tmp_path, cell):
 def test_a_relaxation_that_runs_out_of_steps_goes_on_with_more(tmp_path):
     options = {"starts": [strained()], "rules": TRUSTING}
     status, run = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(5), **options)
-    assert status == "finished" and run.verdict.name == "not converged" and "raise dynamics.steps" in run.verdict.advice
+    assert status == "finished" and run.verdict.name == "not converged" and "increase dynamics.steps" in run.verdict.advice
     state = read_state(tmp_path / "run")
     assert state["verdict"] == "not converged" and "largest force" in state["convergence"]["reason"]
     status, run = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(500), resume=True, **options)
@@ -199,7 +200,7 @@ def test_a_state_is_all_that_a_relaxation_needs(tmp_path):
         def go(n):
             for _ in range(n):
                 if not walker.advance():
-                    walker.repeat(shared.settle(walker.query()))
+                    walker.repeat(*obtain([walker.waiting]))
             return walker.atoms.positions.copy(), walker.atoms.cell.array.copy()
 
         go(4)

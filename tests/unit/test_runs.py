@@ -91,7 +91,7 @@ def test_refused_folders(tmp_path):
     with pytest.raises(RunFolderError, match="--resume"):
         do_run(tmp_path / "run", tmp_path / "calls", plan(steps=5))
     for other in (plan(ensemble="nve"), [plan(), plan()]):
-        with pytest.raises(RunFolderError, match="its run has"):
+        with pytest.raises(RunFolderError, match="the run in this folder has"):
             do_run(tmp_path / "run", tmp_path / "calls", other, resume=True)
     with pytest.raises(RunFolderError, match=r"log\.csv"):
         read_log(tmp_path / "log.csv")
@@ -143,7 +143,7 @@ def test_a_ramp_is_not_bent_by_more_steps(tmp_path, caplog):
     rows = without_seconds(tmp_path / "long")
     first = plan_temperatures(tmp_path / "long", 30)
     status, run = do_run(tmp_path / "long", tmp_path / "calls", plan(steps=60), resume=True)
-    assert status == "finished" and "held until step 60" in caplog.text
+    assert status == "finished" and "kept until step 60" in caplog.text
     assert without_seconds(tmp_path / "long")[: len(rows)] == rows
     course = run.walkers[0].dynamics.course
     assert [course.temperature(step) for step in range(31)] == first
@@ -163,7 +163,7 @@ def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20))
     other = plan(steps=40, ramp=(500.0, 100.0))
     do_run(tmp_path / "run", tmp_path / "calls", other, resume=True, stop_after=8)
-    assert "is passed in the steps 20 to 40" in caplog.text
+    assert "goes from step 20 to step 40" in caplog.text
     _, run = do_run(tmp_path / "run", tmp_path / "calls", other, resume=True)
     course = run.walkers[0].dynamics.course
     assert [course.temperature(step) for step in (20, 30, 40)] == [500.0, 300.0, 100.0]
@@ -239,7 +239,7 @@ def test_the_verdict_is_in_the_state_of_every_run_that_ends(tmp_path):
         assert told["target"] == run.campaign.learner.rules.target and told["n"] == len(errors[-5:])
         if errors:
             assert told["rms_error_of_last_labels"] == pytest.approx(np.sqrt(np.mean(np.square(errors[-5:]))))
-    assert "raise max_labels" in RunFolder(tmp_path / "budget", resume=True).load_state()["convergence"]["advice"]
+    assert "increase max_labels" in RunFolder(tmp_path / "budget", resume=True).load_state()["convergence"]["advice"]
 
 
 def test_frames_say_how_sure_the_model_was(tmp_path):
@@ -272,7 +272,7 @@ def test_isolated_molecules_learn_too(tmp_path):
 def test_a_failed_label_leaves_the_prediction_if_the_plan_says_so(tmp_path):
     """The second label and its second try fail: the run goes on with the model of the first, and says so."""
     faults = {"fail": ["", "nan", "nan"]}
-    with pytest.raises(LabelError, match="delete it to ask again"):
+    with pytest.raises(LabelError, match="delete it to try again"):
         do_run(tmp_path / "stop", tmp_path / "calls0", plan(), plan_of_faults=faults)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(), plan_of_faults=faults, on_failure="go on")
     assert status == "finished"

@@ -77,7 +77,7 @@ def test_copies(model, tmp_path):
     with calculator(tmp_path / "run", tmp_path / "calls") as learning:
         atoms.calc = learning
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-            with pytest.raises(ConfigError, match=r"cannot be copied: two would write one run folder") as error:
+            with pytest.raises(ConfigError, match=r"cannot be copied, since two would write to the same run folder") as error:
                 attempt(learning)
             assert "\n" not in str(error.value)
         with pytest.raises(ConfigError, match="MlpotCalculator"):

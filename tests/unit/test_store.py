@@ -11,6 +11,7 @@ from labelling import LJ_LABELLER, key, other_process, random_label, structure
 from mlpot.errors import RunFolderError
 from mlpot.labellers.protocol import key_of
 from mlpot.labels import inbox
+from mlpot.labels.arrivals import Arrivals
 from mlpot.labels.inbox import label_into
 from mlpot.labels.store import FILE, LabelStore
 from mlpot.processes import identity
@@ -86,7 +87,7 @@ def test_an_added_label_is_there_for_others_at_once(tmp_path):
 
 def test_reading_creates_nothing(tmp_path):
     store = LabelStore(tmp_path)
-    assert (len(store), store.rows(), store.frames(), store.find("x"), store.collect("x")) == (
+    assert (len(store), store.rows(), store.frames(), store.find("x"), Arrivals(store).collect("x")) == (
         0,
         [],
         [],
@@ -115,8 +116,8 @@ def test_a_stale_lock_file_of_ase_does_not_block(tmp_path):
 
 def test_the_inbox_is_taken_in_at_the_start(tmp_path):
     keys = [label_into(LJ_LABELLER, structure(k), tmp_path / "inbox") for k in range(3)]
-    store = LabelStore(tmp_path)
-    assert store.keys == keys
+    store = Arrivals(LabelStore(tmp_path)).store
+    assert store.keys == keys == LabelStore(tmp_path).keys
     assert not list((tmp_path / "inbox").iterdir())
     for k, frame in enumerate(store.frames()):
         expected = LJ_LABELLER.label(structure(k))
@@ -126,15 +127,15 @@ def test_the_inbox_is_taken_in_at_the_start(tmp_path):
 
 
 def test_a_crash_between_database_and_inbox_makes_no_duplicate(tmp_path, monkeypatch):
-    store = LabelStore(tmp_path)
+    arrivals = Arrivals(LabelStore(tmp_path))
     name = label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
     with monkeypatch.context() as patch:
         patch.setattr(inbox, "discard", lambda *arguments: None)
-        store.collect(name)
+        arrivals.collect(name)
     assert inbox.waiting(tmp_path / "inbox") == [name]
-    again = LabelStore(tmp_path)
-    assert len(again.rows()) == 1
-    assert again.collect_inbox() == 0
+    again = Arrivals(LabelStore(tmp_path))
+    assert len(again.store.rows()) == 1
+    assert again.collect_all() == 0
     assert not inbox.waiting(tmp_path / "inbox")
 
 
@@ -142,7 +143,7 @@ def test_dead_claims_go_and_living_ones_stay(tmp_path):
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "dead.claim").write_text(json.dumps({**identity(), "started": "0"}))
     (tmp_path / "inbox" / "living.claim").write_text(json.dumps(identity()))
-    LabelStore(tmp_path)
+    Arrivals(LabelStore(tmp_path))
     assert [file.name for file in (tmp_path / "inbox").iterdir()] == ["living.claim"]
 
 
@@ -159,6 +160,7 @@ def test_an_unreadable_database_is_not_overwritten(tmp_path, damage):
 @pytest.mark.parametrize("moment", ["write", "commit"])
 def test_a_full_disk_is_said_and_costs_nothing(tmp_path, monkeypatch, moment):
     store = LabelStore(tmp_path)
+    arrivals = Arrivals(store)
     store.add(key(1), structure(1), random_label(1))
     name = label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
     full = ase.db.sqlite.sqlite3.OperationalError("database or disk is full")
@@ -180,14 +182,14 @@ def test_a_full_disk_is_said_and_costs_nothing(tmp_path, monkeypatch, moment):
         else:
             patch.setattr(type(store._db), "__exit__", failing_commit)
         with pytest.raises(RunFolderError, match=r"labels\.db.*disk is full"):
-            store.collect(name)
+            arrivals.collect(name)
     assert inbox.waiting(tmp_path / "inbox") == [name]
     assert name not in store
-    assert store.collect(name).key == name
+    assert arrivals.collect(name).key == name
     assert LabelStore(tmp_path).keys == [key(1), name]
 
 
 def test_every_label_in_the_store_has_the_key_of_its_structure(tmp_path):
     label_into(LJ_LABELLER, structure(0), tmp_path / "inbox")
-    store = LabelStore(tmp_path)
+    store = Arrivals(LabelStore(tmp_path)).store
     assert store.keys == [key_of(LJ_LABELLER, store.frames()[0])]

@@ -33,7 +33,7 @@ def asked(error):
 def test_nothing_was_checked():
     for convergence in (run_of(1000), run_of("needed", 1000)):
         verdict = convergence.conclude(TARGET)
-        assert verdict.name == "not converged" and "nothing was checked" in verdict.reason and verdict.advice
+        assert verdict.name == "not converged" and "no prediction was checked" in verdict.reason and verdict.advice
         assert verdict.numbers["rms_error_of_last_labels"] is None and verdict.numbers["n"] == 0
 
 
@@ -52,10 +52,10 @@ def test_nothing_was_checked():
         (("needed", asked(0.1), 300, check(0.1), 200, "needed", asked(0.1), 10), "not converged", "still needed 10 steps"),
         (("needed", asked(0.1), 300, check(0.3), 200, "needed", asked(0.4), 10), "not converged", "still needed 10 steps"),
         # no label is asked for, and check labels contradict
-        (("needed", asked(0.4), 300, check(0.4), 300, check(0.35), 300), "stalled", "no label is asked for"),
+        (("needed", asked(0.4), 300, check(0.4), 300, check(0.35), 300), "stalled", "no label is requested"),
         # the model is not sure even of what it has just learned
-        (("needed", (0.5, False, 0.3), 1000), "stalled", "just learned"),
-        (("needed", (0.1, False, 0.3), 100, "needed", (0.1, False, 0.3)), "stalled", "just learned"),
+        (("needed", (0.5, False, 0.3), 1000), "stalled", "just been learned"),
+        (("needed", (0.1, False, 0.3), 100, "needed", (0.1, False, 0.3)), "stalled", "just been learned"),
     ],
 )  # fmt: skip
 def test_verdicts(events, name, words):
@@ -94,7 +94,7 @@ def test_the_last_part_of_the_run_must_be_calm():
         events = (asked(0.1), n_steps - 1 - calm, "needed", calm)
         assert run_of(*events).conclude(TARGET).name == name
     assert run_of(asked(0.1), 1000).conclude(TARGET, wanted=True).name == "not converged"
-    assert "raise max_labels" in run_of(asked(0.1), 1000).conclude(TARGET, wanted=True).advice
+    assert "increase max_labels" in run_of(asked(0.1), 1000).conclude(TARGET, wanted=True).advice
 
 
 def test_a_target_error_of_the_user_is_the_bound():

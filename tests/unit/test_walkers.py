@@ -12,6 +12,7 @@ from mlpot.errors import RunFolderError
 from mlpot.labellers.faulty import calls
 from mlpot.labels.store import LabelStore
 from mlpot.learning.checkpoints import RunSettings
+from mlpot.learning.cycle import obtain
 from mlpot.learning.policy import Rules
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
@@ -88,7 +89,7 @@ def test_the_order_of_doubt(tmp_path):
         walkers = [Walker(shared, f"w{k}", crystal(), plan(steps=9)) for k in range(2)]
         shared.prepare((14,), state={})
         assert not walkers[0].advance() and walkers[0].doubt == np.inf
-        walkers[0].repeat(shared.settle(walkers[0].query()))
+        walkers[0].repeat(*obtain([walkers[0].waiting]))
         walkers[1].atoms.rattle(0.2, seed=0)
         assert not walkers[0].advance() and not walkers[1].advance()
         assert 0 < walkers[0].doubt < walkers[1].doubt < np.inf
@@ -105,7 +106,7 @@ def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
         twin.begin()
         for k in range(6):
             if not walker.advance():
-                walker.repeat(shared.settle(walker.query()))
+                walker.repeat(*obtain([walker.waiting]))
             if k:
                 twin.advance()
             np.testing.assert_allclose(walker.atoms.positions, reference.positions, rtol=0, atol=1e-13)
@@ -165,7 +166,7 @@ def test_the_stress_counts_at_constant_pressure(tmp_path, ensemble, more):
             walker.atoms.positions = crystal().positions
             walker.atoms.rattle(0.1 * (seed > 1), seed=seed)
             if not walker.advance():
-                walker.repeat(shared.settle(walker.query()))
+                walker.repeat(*obtain([walker.waiting]))
         before = shared.learner.n_labels
         assert before == 3
         walker.advance()
@@ -189,5 +190,5 @@ def test_check_labels_come_ever_more_rarely(tmp_path):
 
 def test_another_walker_in_its_place_is_refused(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", PLANS[:2])
-    with pytest.raises(RunFolderError, match="its run has"):
+    with pytest.raises(RunFolderError, match="the run in this folder has"):
         do_run(tmp_path / "run", tmp_path / "calls", PLANS[1:], resume=True)

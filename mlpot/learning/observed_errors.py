@@ -1,4 +1,4 @@
-"""Errors that a label showed, beside the deviations that a model stated by itself."""
+"""Errors that a label has shown, and the uncalibrated standard deviations that the model had predicted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from ..uncertainty.calibration import POWER, SYMMETRIC
 
 WILD = 5.0
-"""Errors beyond this multiple of what is usual count as that: among normal ones 6e-7 are."""
+"""Errors are winsorised at this multiple of the usual error, beyond which 6e-7 of normally distributed errors are."""
 NORMAL_MEDIAN = 0.6745
 """Median of |z| of normal errors."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Errors of one kind of number in one label against the model's own deviations.
+class ObservedErrors:
+    """Errors of the energy or the stress in one label, and the model's own deviations.
 
     Parameters
     ----------
     n : int
-        Components that no symmetry makes zero.
+        Number of components that are not zero by symmetry.
     error, deviation : float
-        Root mean squares, in the unit of the number.
+        Root mean squares, in eV or eV/A^3.
     z2 : float
         Robust mean square of error / deviation.
     """
@@ -36,12 +36,12 @@ class Seen:
     z2: float
 
     @classmethod
-    def of(cls, errors: np.ndarray, deviations: np.ndarray, least: float = 0.0) -> Seen | None:
-        """Of components with deviations above `least`; None where there are none."""
-        told = deviations > least
-        if not told.any():
+    def of(cls, errors: np.ndarray, deviations: np.ndarray, least: float = 0.0) -> ObservedErrors | None:
+        """From the components with deviations above `least`; None if there are none."""
+        is_free = deviations > least
+        if not is_free.any():
             return None
-        errors, deviations = errors[told], deviations[told]
+        errors, deviations = errors[is_free], deviations[is_free]
         z = np.abs(errors / deviations)
         cap = WILD * np.median(z) / NORMAL_MEDIAN
         rms = float(np.sqrt(np.mean(errors**2))), float(np.sqrt(np.mean(deviations**2)))
@@ -49,21 +49,22 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class SeenForces:
-    """Errors of the forces on atoms of one element in one label, in bins of similar deviations and forces.
+class ObservedForces:
+    """Errors of the forces on the atoms of one element in one label, in bins of similar deviations and forces.
 
-    The many atoms of which deviation and force are both small are one bin. Of all others, those that are rather uncertain and those
-    that a neighbour pushes rather hard make bins apart, each with the larger half of what those before it have left: the few that are
-    least certain, such as the metal atoms under a molecule, are seen beside the many that are known.
+    One bin holds the many atoms for which both the deviation and the strongest force of a neighbour are small. The other atoms
+    are split into those that rank higher by deviation and those that rank higher by force; each group is split into bins that
+    take half of the remaining atoms, from lower to higher ranks. So the few least certain atoms, such as the metal atoms under a
+    molecule, have a bin of their own.
 
     Parameters
     ----------
     sizes : (n_bins,) tuple of int
-        Components that no symmetry makes zero.
+        Number of components that are not zero by symmetry.
     errors, deviations : (n_bins,) tuples of float
-        Root mean squares, eV/A; single atoms do not decide, see `WILD`.
+        Root mean squares, eV/A, winsorised by `WILD`.
     strongest : (n_bins,) tuple of float
-        Strongest force between an atom and a neighbour, eV/A; root mean square of the third powers, and of that the third root.
+        Strongest force between an atom and a neighbour, eV/A: the cube root of the root mean square of its cube.
     """
 
     sizes: tuple[int, ...]
@@ -76,15 +77,15 @@ class SeenForces:
         return sum(self.sizes)
 
     @classmethod
-    def of(cls, errors: np.ndarray, deviations: np.ndarray, strongest: np.ndarray) -> SeenForces | None:
-        """Of atoms (n_atoms, 3) and (n_atoms,), eV/A; None where symmetry makes all components zero."""
-        told = deviations > SYMMETRIC
-        counts = told.sum(axis=1)
+    def of(cls, errors: np.ndarray, deviations: np.ndarray, strongest: np.ndarray) -> ObservedForces | None:
+        """From arrays (n_atoms, 3) and (n_atoms,), eV/A; None if all components are zero by symmetry."""
+        is_free = deviations > SYMMETRIC
+        counts = is_free.sum(axis=1)
         atoms = np.flatnonzero(counts)
         if not len(atoms):
             return None
         error, deviation = (
-            np.sqrt(np.sum(np.where(told, x, 0.0)[atoms] ** 2, axis=1) / counts[atoms]) for x in (errors, deviations)
+            np.sqrt(np.sum(np.where(is_free, x, 0.0)[atoms] ** 2, axis=1) / counts[atoms]) for x in (errors, deviations)
         )
         powers = strongest[atoms] ** POWER
         bins = []
@@ -99,24 +100,24 @@ class SeenForces:
         return cls(*zip(*bins, strict=True))
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> SeenForces:
-        """Of what JSON has made of it."""
+    def restore(cls, state: Mapping[str, Any]) -> ObservedForces:
+        """From lists, as JSON returns them."""
         return cls(**{name: tuple(values) for name, values in state.items()})
 
 
 def compared(
     errors: np.ndarray, deviations: np.ndarray, strongest: np.ndarray, numbers: np.ndarray
-) -> dict[int, SeenForces]:
-    """Force errors and deviations (n_atoms, 3) and strongest forces (n_atoms,), eV/A, of the atoms of each element."""
+) -> dict[int, ObservedForces]:
+    """Force errors of each element, from errors and deviations (n_atoms, 3) and strongest forces (n_atoms,), eV/A."""
     found = {}
     for z in np.unique(numbers).tolist():
         own = numbers == z
-        found[z] = SeenForces.of(errors[own], deviations[own], strongest[own])
+        found[z] = ObservedForces.of(errors[own], deviations[own], strongest[own])
     return {z: seen for z, seen in found.items() if seen is not None}
 
 
 def _bins(deviations: np.ndarray, powers: np.ndarray) -> list[np.ndarray]:
-    """Atoms of each bin: those small in both, then those high in the ranks of the one and of the other, see `SeenForces`."""
+    """Indices of the atoms in each bin, see `ObservedForces`."""
     n = len(deviations)
     ranks = np.array([np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (deviations, powers)])
     highest = ranks.max(axis=0)
@@ -134,7 +135,7 @@ def _bins(deviations: np.ndarray, powers: np.ndarray) -> list[np.ndarray]:
 
 
 def worst_ratio(errors: np.ndarray, deviations: np.ndarray) -> float:
-    """Error of the worst atom over its deviation, both root mean squares of its components, of (n_atoms, 3), eV/A."""
+    """Ratio of error to deviation for the atom with the largest error, from arrays (n_atoms, 3), eV/A; root mean squares."""
     errors, deviations = (np.sqrt(np.mean(x**2, axis=1)) for x in (errors, deviations))
     worst = int(np.argmax(errors))
     return float(errors[worst] / max(deviations[worst], SYMMETRIC))

@@ -1,4 +1,4 @@
-"""How far a walker is."""
+"""Step counters of a walker."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Pace:
-    """Steps of a walker, and at which of them it was labelled and checked last."""
+class StepCounters:
+    """The present step of a walker, and the steps of its last label and of its last check label."""
 
     step: int = 0
     last_label: int = 0

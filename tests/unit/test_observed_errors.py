@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from mlpot.learning.seen import Seen, SeenForces, compared, worst_ratio
+from mlpot.learning.observed_errors import ObservedErrors, ObservedForces, compared, worst_ratio
 
 COPPER = np.full(100, 29)
 
@@ -24,9 +24,9 @@ def ratios(seen):
 def test_one_wild_component_does_not_set_a_label():
     raw = np.full(30, 0.1)
     errors = 0.1 * np.random.default_rng(0).normal(size=30)
-    calm = Seen.of(errors, raw)
+    calm = ObservedErrors.of(errors, raw)
     errors[3] = 100.0
-    assert Seen.of(errors, raw).z2 < calm.z2 + 2.0
+    assert ObservedErrors.of(errors, raw).z2 < calm.z2 + 2.0
     assert calm.z2 == pytest.approx(np.mean(errors[np.arange(30) != 3] ** 2) / 0.01, rel=0.25)
 
 
@@ -50,7 +50,7 @@ def test_every_atom_is_in_one_bin():
     rng = np.random.default_rng(3)
     for n in (1, 2, 3, 4, 7, 100):
         (errors, deviations), strongest = rng.uniform(0.1, 1.0, (2, n, 3)), rng.uniform(0.1, 1.0, n)
-        seen = SeenForces.of(errors, deviations, strongest)
+        seen = ObservedForces.of(errors, deviations, strongest)
         assert seen.n == 3 * n and min(seen.sizes) >= 3
         for name, values, power in (("deviations", deviations, 2), ("strongest", strongest, 6)):
             mean = np.average(np.array(getattr(seen, name)) ** power, weights=seen.sizes)
@@ -78,8 +78,8 @@ def test_the_few_atoms_that_collide_have_bins_of_their_own():
 
 def test_it_comes_back_from_json():
     errors, deviations, strongest = ordinary(np.random.default_rng(4))
-    seen = SeenForces.of(errors, deviations, strongest)
-    assert SeenForces.restore(json.loads(json.dumps(asdict(seen)))) == seen
+    seen = ObservedForces.of(errors, deviations, strongest)
+    assert ObservedForces.restore(json.loads(json.dumps(asdict(seen)))) == seen
 
 
 def test_the_worst_atom_is_that_with_the_largest_error():

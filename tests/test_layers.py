@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlpot"
 LAYERS = [
-    ("errors", "units", "durable", "processes", "threads"),
+    ("errors", "units", "durable", "processes", "threads", "keys"),
     ("_ext",),
     ("data", "structures", "neighbours"),
     ("descriptors",),
@@ -23,7 +23,7 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
-    ("schema", "schema_data", "schema_dynamics", "schema_labeller", "config"),
+    ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

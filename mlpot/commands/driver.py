@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..drivers.ipi_evaluator import Committee
     from ..drivers.ipi_socket import Address
-    from ..schema import DriverFile
+    from ..settings.files import DriverFile
 
 log = logging.getLogger(__name__)
 GRACE = 1.5
@@ -113,14 +113,15 @@ class Server:
 
     def address(self) -> Address:
         """The one that was given."""
-        from ..drivers.ipi_socket import PREFIX, Address
+        from ..drivers.ipi_socket import Address
+        from ..settings.driver import LOCALHOST, PREFIX
 
-        return Address.given(self.unix, self.host or "localhost", self.port, self.prefix or PREFIX)
+        return Address.given(self.unix, self.host or LOCALHOST, self.port, self.prefix or PREFIX)
 
     def found(self, run: Run, committee: Committee) -> tuple[Address, Atoms]:
         """Address and template, those of i-PI's input where none are given; ConfigError where they do not fit it."""
         from ..drivers.ipi_input import read_ipi_input
-        from ..drivers.ipi_socket import PREFIX
+        from ..settings.driver import PREFIX
         from ..structures import read_structures
 
         atoms = None if self.template is None else read_structures(self.template)[-1]
@@ -142,10 +143,11 @@ class Server:
 
 
 def _fixed(model: Path, run: Run, server: Server, committee: Committee) -> None:
-    from ..drivers.ipi import PATIENCE, IpiClient
+    from ..drivers.ipi import IpiClient
     from ..drivers.ipi_evaluator import ModelEvaluator
     from ..models.files import load_model
     from ..processes import leaving_on_signals
+    from ..settings.driver import PATIENCE
 
     address, atoms = server.found(run, committee)
     evaluator = ModelEvaluator(load_model(model), committee)
@@ -160,7 +162,7 @@ def _learning(config: Path, run: Run) -> None:
     from ..config import read_config
     from ..learning.calculator import BudgetSpent
     from ..report.run_report import write_run_report
-    from ..schema import DriverFile
+    from ..settings.files import DriverFile
 
     settings: DriverFile = read_config(config, DriverFile)
     if run.ipi_input is not None:
@@ -180,15 +182,14 @@ def _learning(config: Path, run: Run) -> None:
 def check_driver(config: Path, settings: DriverFile, ipi_input: Path, forcefield: str | None) -> None:
     """ConfigError where a configuration and i-PI's input are not for each other; a warning of what is not meant."""
     from ..drivers.ipi_input import read_ipi_input
+    from ..drivers.ipi_socket import Address
     from ..structures import read_structures
 
     told, own = read_ipi_input(ipi_input), settings.driver
     socket = told.socket(forcefield)
-    where = socket.where(str(ipi_input), own.prefix)
-    if where != own.address():
-        raise ConfigError(
-            f"{config}: [driver] connects to {own.address()}, {ipi_input} waits at {where}; correct one of them"
-        )
+    where, address = socket.where(str(ipi_input), own.prefix), Address.of(own)
+    if where != address:
+        raise ConfigError(f"{config}: [driver] connects to {address}, but {ipi_input} listens at {where}; correct one of them")
     told.check(read_structures(settings.structure.file)[-1], socket, own.committee)
     for hint in told.hints(socket, own.committee):
         log.warning("%s", hint)
@@ -204,12 +205,13 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
     from ..config import learning_evaluator
     from ..drivers.ipi import IpiClient
     from ..drivers.ipi_clients import SharedEvaluator
+    from ..drivers.ipi_socket import Address
     from ..learning.log_format import RUN_LOG
     from ..learning.run_environment import keep_origin
     from ..processes import leaving_on_signals
     from ..report.live import LogFile
 
-    told, address = settings.driver, settings.driver.address()
+    told, address = settings.driver, Address.of(settings.driver)
     with leaving_on_signals(GRACE), learning_evaluator(settings, run.resume) as evaluator:
         handler = LogFile(folder / RUN_LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
@@ -230,7 +232,8 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
         finally:
             if evaluator.verdict is not None and evaluator.pace.step:
                 log.info("%s", evaluator.verdict.text)
-        return evaluator.campaign.learner.n_labels, evaluator.pace.step
+        learner = evaluator.campaign.learner
+        return learner.n_labels if learner else 0, evaluator.pace.step
 
 
 def _introduce(atoms: Atoms) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import ase.data
 import typer
@@ -34,7 +34,7 @@ def fit(
     from ..fitting.quality import judgement
     from ..models.evaluate import evaluate as evaluate_model
     from ..processes import worker_pool
-    from ..schema import FitFile
+    from ..settings.files import FitFile
     from ..structures import all_labelled
 
     settings = read_config(config, FitFile)
@@ -55,8 +55,9 @@ def fit(
         model = fit_model(data.frames, fit_config, progress(shown), pool)
     model.save(output)
     evaluation = evaluate_model(model, test) if test else None
-    _say_how_it_went(model.report, model.calibration, evaluation)
-    for line in judgement(model.report, fit_config, evaluation.overall if evaluation else None):
+    report = cast("FitReport", model.report)  # every fit makes one
+    _say_how_it_went(report, model.calibration, evaluation)
+    for line in judgement(report, fit_config, evaluation.overall if evaluation else None):
         console.print(line, markup=False)
     if settings.output.report:
         from ..report.fit_report import write_fit_report

@@ -121,7 +121,7 @@ def learn(
     from ..learning.run_environment import keep_origin
     from ..report.live import LiveView
     from ..report.run_report import write_run_report
-    from ..schema import LearnFile
+    from ..settings.files import LearnFile
 
     settings = read_config(config, LearnFile)
     folder = Path(settings.output.folder)
@@ -132,11 +132,12 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            with run.settings.deadline.listening():
+            with run.deadline.listening():
                 status = run.run()
         except ExplodedError as error:
             exploded = error
-        n_labels, verdict = run.campaign.learner.n_labels, run.verdict
+        learner, verdict = run.campaign.learner, run.verdict
+        n_labels = learner.n_labels if learner else 0
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
         console.print(f"stopped in time, with {n_labels} labels: --resume goes on (exit code {GO_ON})")
@@ -147,7 +148,7 @@ def learn(
             f"ended early: the budget of \\[learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
         )
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
-    if exploded is None:
+    if exploded is None and verdict is not None:
         console.print(verdict.text, style="green" if verdict.is_converged else "red", markup=False)
     for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
         console.print(f"{name + ':':12s}{file}")

@@ -108,7 +108,7 @@ def _study(file: Path, keys: Sequence[str | None], seed: int) -> Study:
     from ..data.label_keys import LabelKeys
     from ..data.reading import read_labelled, read_sources
     from ..fitting.studies import study
-    from ..schema import DataFile
+    from ..settings.files import DataFile
 
     if file.suffix != ".toml":
         found = read_labelled(file, LabelKeys(*keys))

@@ -51,13 +51,15 @@ def template(
         raise ConfigError(
             f"{', '.join(ours)}: only for `mlpot template ipi`; the others print, redirect them into a file"
         )
-    if (structure is None) == (ipi_input is None):
-        raise ConfigError("name a structure file, or, for ipi, an input of i-PI with --input: one of the two")
+    if structure is not None and ipi_input is not None:
+        raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input, not both")
     if ipi_input is not None:
         if beads is not None or temperature is not None:
             raise ConfigError(f"--beads, --temperature: {ipi_input} says what they are; leave them out")
         _write_beside(ipi_input, forcefield, output or ipi_input.parent, overwrite)
         return
+    if structure is None:
+        raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input")
     frames = read_structures(structure)
     if kind == "ipi":
         _write_start(frames[-1], structure.stem, beads or 1, temperature, output or Path(), overwrite)

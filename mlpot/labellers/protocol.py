@@ -12,11 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import LabelError
+from ..settings.labeller import NET_FORCE_TOLERANCE
 
-NET_FORCE_TOLERANCE = 0.02
-"""eV/A per atom. Codes without a grid (xTB, Gaussians), and plane-wave codes, which take a net force out or leave 1e-3, are
-far below; real-space grids, which the atoms feel, leave up to 0.01. Above it, what is wrong is no longer small against the
-noise that fits take forces to have."""
 GEOMETRY_TOLERANCE = 1e-3
 """A; text files round to 1e-5, and at this distance even a stiff bond's force changes by 0.05 eV/A."""
 OUTLIER_LEAST, OUTLIER_DEVIATIONS, OUTLIER_FLOOR = 10, 20.0, 1.0

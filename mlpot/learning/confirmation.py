@@ -47,7 +47,7 @@ def confirmation(lesson: Lesson | None, rules: Rules, wants_stress: bool) -> Con
     changed = (
         abs(energy) > rules.target_energy
         or lesson.max_force_error > rules.aim
-        or (wants_stress and stress is not None and stress > rules.target_stress)
+        or (wants_stress and stress is not None and stress > rules.aim_stress)
     )
     return Confirmation(energy, lesson.force_error, lesson.max_force_error, stress, bool(changed))
 

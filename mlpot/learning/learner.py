@@ -22,7 +22,7 @@ from ..uncertainty.calibration import Calibration
 from .distances import nearest
 from .history import History, Observation
 from .pace import Pace
-from .policy import BEYOND, HOTTER, LOOKS, TOO_LARGE, Decision, Rules, Situation, Use, decide
+from .policy import BEYOND, HOTTER, LOOKS, TOO_LARGE, Decision, Rules, Situation, Use, decide, first_check, next_check
 from .seen import Seen, compared, worst_ratio
 
 TELLING_MODEL = 3
@@ -136,7 +136,7 @@ class Learner:
         self.species = tuple(sorted(species))
         self.rules = rules or Rules()
         self.history = History()
-        self.check_interval = self.rules.first_check
+        self.check_interval = first_check(self.rules)
         self.fit: Fit
         self.model_version = 0
         self.n_asked = 0
@@ -277,7 +277,7 @@ class Learner:
         if state is not None:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
             self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", self.rules.first_check)
+            self.check_interval = state.get("check_interval", first_check(self.rules))
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
@@ -348,7 +348,7 @@ class Learner:
         error, expected = lesson.force_error, lesson.expected_rms
         if error is not None and expected is not None:
             is_surprise = error > TOO_LARGE * expected or lesson.worst_ratio > BEYOND
-            self.check_interval = self.rules.next_check(self.check_interval, error, is_surprise, is_check)
+            self.check_interval = next_check(self.rules, self.check_interval, error, is_surprise, is_check)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the sparse points it calls for; how many these are."""

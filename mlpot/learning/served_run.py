@@ -56,7 +56,7 @@ class LearningEvaluator:
     template : ase.Atoms
         Elements that will come.
     settings : RunSettings
-        `at_once` does not matter: hard labels are made one at a time, each with the model of all others.
+        `workers` does not matter: hard labels are made one at a time, each with the model of all others.
     committee : str
         See `Committee`.
     temperature : float or None

@@ -11,15 +11,21 @@ from ase import Atoms
 from ..drivers.ase import ase_results
 from ..errors import ExplodedError, StructureError
 from ..models.prediction import expected_errors
+from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
 from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign, Query
-from .dynamics import Dynamics, DynamicsPlan
+from .dynamics import Dynamics, check_dynamics
 from .events import Event, LabelNeeded
 from .log_format import Step
 from .pace import Pace
-from .relaxation import Relaxation, RelaxationPlan
+from .relaxation import Relaxation, check_relaxation
 from .verdict import Verdict
+
+
+def check_start(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
+    """ConfigError if a walker cannot start from these atoms."""
+    (check_relaxation if plan.is_relaxation else check_dynamics)(plan, name, atoms)
 
 
 class Walker:
@@ -32,23 +38,30 @@ class Walker:
         Unique in the campaign.
     atoms : ase.Atoms
         Where it starts; moved in place.
-    plan : DynamicsPlan or RelaxationPlan
+    plan : DynamicsPlan
     """
 
-    def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan | RelaxationPlan):
+    def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan):
         self.campaign, self.name, self.plan = campaign, name, plan
         self.calculator = WalkerCalculator(campaign, name, self._remember)
-        self.calculator.wants_stress = plan.ensemble in ("npt", "relax cell")
-        self.calculator.early = isinstance(plan, DynamicsPlan)
+        self.calculator.wants_stress = plan.name in ("npt", "relax cell")
+        self.calculator.early = not plan.is_relaxation
         atoms.calc = self.calculator
-        self.relaxation = Relaxation(atoms, plan) if isinstance(plan, RelaxationPlan) else None
-        self.dynamics = Dynamics(atoms, plan) if isinstance(plan, DynamicsPlan) else self.relaxation
+        self.relaxation = Relaxation(atoms, plan) if plan.is_relaxation else None
+        self.dynamics = self.relaxation or Dynamics(atoms, plan)
         self.event: Event | None = None
         self.trouble: str | None = None
         """What shows that the last step blew up."""
         self._needed: LabelNeeded | None = None
         self._has_failed = False
         """Whether the label that should have confirmed the end of a relaxation has failed."""
+
+    @property
+    def _suspects(self) -> str:
+        """What to check first when it blows up."""
+        if self.plan.is_relaxation:
+            return "the start (atoms too close?)"
+        return f'the time step (timestep_fs = {self.plan.timestep_fs:g}, smaller?), the start (not relaxed? ensemble = "relax")'
 
     @property
     def atoms(self) -> Atoms:
@@ -127,7 +140,7 @@ class Walker:
     def exploded(self, why: str) -> ExplodedError:
         """The error for a step that went wrong."""
         return ExplodedError(
-            f"walker {self.name}, step {self.dynamics.step}: {why}; look at {self.plan.suspects}, the labels (wrong forces in "
+            f"walker {self.name}, step {self.dynamics.step}: {why}; look at {self._suspects}, the labels (wrong forces in "
             "labels.db?) and learning.threshold (too high?). The last checkpoint is kept: --resume goes on from there with what "
             "you have changed"
         )
@@ -206,15 +219,15 @@ class Walker:
     def state(self) -> dict:
         """For `restore`."""
         return {
-            "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.ensemble,
+            "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.name,
             "dynamics": self.dynamics.state(), "pace": asdict(self.calculator.pace),
         }  # fmt: skip
 
     def check(self, state: dict) -> None:
         """RunFolderError unless `state` is one of this walker."""
         found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
-        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.ensemble}"
-        if (state["name"], state["ensemble"]) != (self.name, self.plan.ensemble) or not np.array_equal(
+        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.name}"
+        if (state["name"], state["ensemble"]) != (self.name, self.plan.name) or not np.array_equal(
             state["numbers"], self.atoms.numbers
         ):
             raise self.campaign.folder.other_run(f"{found}, where the configuration has {own}, or other elements")

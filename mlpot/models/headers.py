@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..descriptors.density import MAX_L
-from ..errors import quoted
+from ..errors import ConfigError, quoted
 from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings
 from ..settings.higher_order import HIGHEST_DEGREE
 
@@ -269,9 +269,9 @@ def first_problem(error: ValidationError) -> str:
 def checked_config(values: Mapping[str, Any]) -> FitConfig:
     """The configuration in a file; ValueError for one that is none, or whose sizes cannot be computed."""
     try:
-        config = FitConfig.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"config: {first_problem(error)}") from error
+        config = FitConfig.checked(values, "config")
+    except ConfigError as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
     for k, term in enumerate(config.terms):
         try:
             _check_settings(term)

@@ -99,8 +99,8 @@ def _start(structure: StructureSettings) -> Atoms:
         except NotImplementedError as error:
             kinds = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
             raise ConfigError(
-                f"structure.repeat = {list(structure.repeat)}: {structure.file} has constraints of which ASE cannot make copies, "
-                f"among {kinds}; repeat the structure first and set them then"
+                f"structure.repeat = {list(structure.repeat)}: {structure.file} has constraints that ASE cannot copy "
+                f"({kinds}); repeat the structure first and set them afterwards"
             ) from error
     atoms.calc = None
     return atoms

@@ -216,7 +216,7 @@ def test_over_tcp_too(work):
         (("learn", "--input", "input.xml"), "--input: only for `mlpot template ipi`"),
         (("ipi",), "give a structure file or, for ipi, an input"),
         (("ipi", "init.xyz", "--input", "input.xml"), "not both"),
-        (("ipi", "--input", "input.xml", "--beads", "4"), "says what they are"),
+        (("ipi", "--input", "input.xml", "--beads", "4"), "--beads, --temperature: given by"),
     ],
 )
 def test_options_that_contradict_each_other(work, monkeypatch, words, problem):

@@ -17,6 +17,25 @@ from .quantities import Unit
 
 CONVERTED = "converted"
 """Type of our own problem: a value that pydantic would convert, see `refused`."""
+PLAIN = {
+    "missing": "missing",
+    "extra_forbidden": "unknown key",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_long": "must have at most {max_length} characters",
+}
+KINDS = {
+    "int": "must be an integer", "float": "must be a number", "string": "must be text", "bool": "must be true or false",
+    "list": "must be a list", "tuple": "must be a list", "dict": "must be a table", "model": "must be a table",
+    "json": "must be JSON",
+}  # fmt: skip
+"""By the type of a problem, or its beginning."""
 TAGS: dict[str, type[BaseModel]] = {}
 """Classes of settings by the value of their key `type`."""
 
@@ -207,6 +226,16 @@ class Problem:
             return f"{name} = {shown(self.value)}: is not possible; {self.field.description}"
         remedy = did_you_mean(self.field_value, words(self.field))
         return f"{_dotted(self.field_path)} = {shown(self.field_value)}: must be {allowed(self.field)}{remedy}"
+
+
+def plainly(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's problems in our words where there is no declared key, as in headers of binary files."""
+    kind, bounds = problem["type"], problem.get("ctx", {})
+    if kind == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    if kind in PLAIN:
+        return PLAIN[kind].format(**bounds)
+    return next((words for start, words in KINDS.items() if kind.startswith(start)), "is not possible here")
 
 
 def _has(value: Any, part: str | int) -> bool:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..descriptors.density import MAX_L
 from ..errors import ConfigError, quoted
+from ..keys.explain import plainly
 from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings
 from ..settings.higher_order import HIGHEST_DEGREE
 
@@ -260,7 +261,7 @@ def first_problem(error: ValidationError) -> str:
     """Key, value and what is wrong with it."""
     problem = error.errors(include_url=False)[0]
     key = quoted(".".join(str(part) for part in problem["loc"]), 80).strip("'")
-    said = problem["msg"].removeprefix("Value error, ")
+    said = plainly(problem)
     if problem["type"] in ("missing", "value_error"):
         return f"{key}: {said}" if key else said
     return f"{key} = {quoted(problem['input'])}: {said}"

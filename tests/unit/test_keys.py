@@ -11,22 +11,24 @@ import traceback
 from collections import defaultdict
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AllowInfNan, Field, TypeAdapter, ValidationError
 
 import mlpot
 from mlpot.errors import ConfigError
 from mlpot.keys.base import Settings
-from mlpot.keys.explain import kinds, models, of_field, units, words
+from mlpot.keys.explain import kinds, models, of_field, plainly, units, words
 from mlpot.keys.toml_text import toml_section, toml_value
 from mlpot.settings.describe import SECTIONS, comment, default_text, filled, reference
 from mlpot.settings.files import DriverFile, FitFile, LearnFile
 from mlpot.settings.labeller import LabellingPlan
 from mlpot.settings.learning import LearningSettings, Rules
+from mlpot.settings.output import FitOutput
 
 ROOT = Path(__file__).resolve().parents[2]
 THEIRS = ("input should", "validation error", "type=", "pydantic", "value error", "extra inputs", "field required", "unable to parse")
@@ -161,6 +163,34 @@ def test_python_gets_the_same_words(make, message):
     with pytest.raises(ConfigError) as error:
         make()
     check_words(error.value, message)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (int, "x", "must be an integer"),
+        (int, 1.5, "must be an integer"),
+        (float, [], "must be a number"),
+        (Annotated[float, AllowInfNan(False)], float("nan"), "must be a finite number"),
+        (bool, "x", "must be true or false"),
+        (str, 3, "must be text"),
+        (list[int], 3, "must be a list"),
+        (dict[str, int], 3, "must be a table"),
+        (FitOutput, 3, "must be a table"),
+        (Literal["a", "b"], "c", "must be 'a' or 'b'"),
+        (Annotated[int, Field(gt=3)], 3, "must be greater than 3"),
+        (Annotated[int, Field(ge=3)], 2, "must be at least 3"),
+        (Annotated[int, Field(lt=3)], 3, "must be less than 3"),
+        (Annotated[int, Field(le=3)], 4, "must be at most 3"),
+        (Annotated[list[int], Field(min_length=2)], [1], "must have at least 2 entries"),
+        (Annotated[list[int], Field(max_length=1)], [1, 2], "must have at most 1 entries"),
+        (complex, "x", "is not possible here"),
+    ],
+)
+def test_values_of_headers_get_our_words_too(kind, value, said):
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(kind).validate_python(value)
+    assert plainly(error.value.errors()[0]) == said
 
 
 def test_settings_are_values():

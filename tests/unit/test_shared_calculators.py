@@ -137,7 +137,7 @@ folder = "run"
             '[dynamics]\nensemble = "nvtt"',
             "dynamics.ensemble = 'nvtt': must be 'nve', 'nvt'",
         ),
-        ("ase.calculators.emt.EMT", "[learning]\ntarget = -1", "learning.target = -1: must be greater than 0"),
+        ("ase.calculators.emt.EMT", "[learning]\ntarget = -1", "learning.target = -1: must be a positive number (eV/A)"),
         ("ase.calculators.emt.EMT", "[learning]\nasynchronous = 7", "learning.asynchronous = 7: must be true or false"),
     ],
 )

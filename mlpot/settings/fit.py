@@ -1,4 +1,4 @@
-"""What a user may say of a model and its fit: one schema for Python (`FitConfig`) and for configuration files."""
+"""Sections [model] and [fit], which together are `FitConfig` in Python: terms, noises, and how the fit is made."""
 
 from __future__ import annotations
 

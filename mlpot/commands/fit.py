@@ -87,7 +87,7 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
     console.print(table("Errors per config_type", ERROR_HEADS, error_rows(rows)))
     if report.trials:
         console.print(table("Hyper-parameters, the chosen ones first", TRIAL_HEADS, trial_rows(report.trials)))
-    how = "fitted" if report.isolated_atom_energies_fitted else "given or from isolated atoms"
+    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given or from isolated atoms"
     energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
     console.print(f"isolated-atom energies ({how}): {energies} eV")
     console.print(

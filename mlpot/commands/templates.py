@@ -14,9 +14,9 @@ from ..keys.base import Settings
 from ..keys.explain import models
 from ..keys.toml_text import toml_value
 from ..settings.data import DataSetSettings
+from ..settings.defaults import DEFAULT_CALCULATOR
 from ..settings.describe import comment, example_text
 from ..settings.files import DriverFile, FitFile, LearnFile
-from ..settings.labeller import DEFAULT_CALCULATOR
 
 TemplateKind = Literal["fit", "learn", "driver"]
 

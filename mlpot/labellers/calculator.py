@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
-from ..settings.labeller import DEFAULT_CALCULATOR
+from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
 from .protocol import LAUNCHER, NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import LabelError
-from ..settings.labeller import NET_FORCE_TOLERANCE
+from ..settings.defaults import NET_FORCE_TOLERANCE
 
 GEOMETRY_TOLERANCE = 1e-3
 """A; text files round to 1e-5, and at this distance even a stiff bond's force changes by 0.05 eV/A."""

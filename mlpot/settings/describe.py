@@ -66,9 +66,9 @@ def example_text(field: FieldInfo) -> str | None:
 
 
 def comment(field: FieldInfo) -> str:
-    """Unit, possible words and meaning of a key, for the end of its line: `[steps | "auto" | "off"] Steps between ...`."""
+    """Unit, possible words and meaning of a key, for the end of its line: `steps | "auto" | "off": Steps between ...`."""
     kinds = [unit for unit in units(field) if unit] + [toml_value(word) for word in words(field)]
-    return f"[{' | '.join(kinds)}] {field.description}" if kinds else str(field.description)
+    return f"{' | '.join(kinds)}: {field.description}" if kinds else str(field.description)
 
 
 def key_table(section: type[BaseModel], keys: Iterable[str] = ()) -> str:

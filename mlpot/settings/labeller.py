@@ -8,11 +8,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from ..keys.base import Settings
 from ..keys.quantities import Count, Seconds, Unit
+from .defaults import DEFAULT_CALCULATOR, NET_FORCE_TOLERANCE
 
-DEFAULT_CALCULATOR = "tblite.ase.TBLite"
-NET_FORCE_TOLERANCE = 0.02
-"""eV/A per atom. Codes without a grid (xTB, Gaussian orbitals) and plane-wave codes, which remove a net force or leave 1e-3, are
-far below; real-space grids leave up to 0.01. Errors above it are not small compared with the usual noise of forces."""
 BATCH_SYSTEMS = ("slurm", "pbs", "sge", "lsf")
 
 

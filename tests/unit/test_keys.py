@@ -4,8 +4,11 @@ import copy
 import dataclasses
 import importlib
 import inspect
+import os
 import pickle
 import pkgutil
+import subprocess
+import sys
 import tomllib
 import traceback
 from collections import defaultdict
@@ -270,6 +273,13 @@ def test_documents_are_made_from_the_declarations():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.count("<!-- keys of ") == readme.count("<!-- end of keys -->") >= 5
     assert filled(readme) == readme
+
+
+def test_processes_that_make_labels_do_not_wait_for_pydantic():
+    """A tenth of a second for every label; what a worker imports is in `CalculatorLabeller.modules`."""
+    modules = "mlpot.workers.worker, mlpot.labellers.calculator, mlpot.labels.inbox"
+    script = f"import sys, {modules}; sys.exit('pydantic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 PLAIN: Any = st.recursive(

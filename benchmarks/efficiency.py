@@ -29,7 +29,7 @@ from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labels.store import LabelStore
 from mlpot.learning.history import History
 from mlpot.learning.learner import Learner
-from mlpot.schema import LearnFile
+from mlpot.settings.files import LearnFile
 from mlpot.settings.fit import FitConfig
 from mlpot.uncertainty.calibration import UNCALIBRATED
 

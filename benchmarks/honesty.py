@@ -34,7 +34,7 @@ from honesty_systems import SHIPPED, SYSTEMS, Shipped, System
 from honesty_tables import BOUND_HEADS, BOUNDS, RUN_HEADS, TOOL_HEADS, bound_rows, run_row, table, tool_row
 from honesty_tools import TOOLS
 
-from mlpot.report.toml_text import toml_value
+from mlpot.keys.toml_text import toml_value
 
 QUICK_STEPS = {"CO/Cu(111)": 200, "CuAu": 150, "ethanol": 120}
 QUICK_TOOLS = ("dimer",)

@@ -47,7 +47,7 @@ import ase.io
 import mlpot.learning.served_run as beads
 from mlpot.config import learning_evaluator, read_config
 from mlpot.drivers.ipi import IpiClient
-from mlpot.schema import DriverFile
+from mlpot.settings.files import DriverFile
 file = "learn.toml"
 open(file, "w").write('''
 [structure]

@@ -16,7 +16,7 @@ import mlpot
 from mlpot.config import read_config
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.learning.dynamics import Dynamics
-from mlpot.schema import LearnFile
+from mlpot.settings.files import LearnFile
 from mlpot.units import FEMTOSECOND
 
 CONFIG = Path(__file__).parents[1] / "inputs" / "learn_water.toml"
@@ -29,7 +29,7 @@ def direct(output: Path, steps: int) -> None:
     labeller = CalculatorLabeller(settings.labeller.calculator, settings.labeller.parameters)
     atoms = ase.io.read(settings.structure.file)
     atoms.calc = labeller.factory()(**labeller.parameters)
-    dynamics = Dynamics(atoms, settings.dynamics.model_copy(update={"steps": steps}).plan())
+    dynamics = Dynamics(atoms, settings.dynamics.changed(steps=steps))
     output.unlink(missing_ok=True)
     started = time.perf_counter()
     dynamics.begin()

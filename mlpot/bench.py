@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ase import Atoms
@@ -257,4 +257,4 @@ def fit_rows(frames: list[Atoms]) -> Iterator[Row]:
     learner.begin(frames[:-1], [])
     started = time.process_time()
     learner.learn(frames[-1], None)
-    yield row("refit (per environment)", everything, time.process_time() - started, n_sparse=learner.model.n_sparse)
+    yield row("refit (per environment)", everything, time.process_time() - started, n_sparse=cast(SparseGP, learner.model).n_sparse)

@@ -6,25 +6,27 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ase import Atoms
-from pydantic import ValidationError
 
 from .data.reading import read_and_warn
 from .errors import ConfigError
 from .fitting.data_check import check_config_types, with_isolated_atoms
+from .keys.base import Settings
 from .learning.campaign import Campaign
 from .learning.runner import LearningRun
 from .learning.served_run import LearningEvaluator
-from .learning.walker import Walker
-from .schema import DriverFile, LearnFile, LearningFile, StructureSettings
-from .settings.base import explained
-from .settings.fit import FitConfig, Settings
+from .learning.walker import Walker, check_start
+from .settings.files import DriverFile, LearnFile, LearningFile
+from .settings.fit import FitConfig
+from .settings.walkers import StructureSettings
 from .structures import all_labelled, read_structures
 
+Kind = TypeVar("Kind", bound=Settings)
 
-def read_config(file: str | Path, schema: type[Settings]) -> Any:
+
+def read_config(file: str | Path, schema: type[Kind]) -> Kind:
     """A configuration file as an instance of `schema`.
 
     Raises
@@ -41,10 +43,7 @@ def read_config(file: str | Path, schema: type[Settings]) -> Any:
     except tomllib.TOMLDecodeError as error:
         remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
         raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{file}: {line}" for line in explained(error, schema))) from error
+    return schema.checked(values, str(file))
 
 
 @contextmanager
@@ -56,9 +55,9 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     ConfigError, DataError, RunFolderError, ModelFileError
         Before anything is written, where it can be told.
     """
-    starts = [(name, _start(structure), dynamics.plan()) for name, structure, dynamics in settings.all_walkers()]
+    starts = [(name, _start(structure), plan) for name, structure, plan in settings.all_walkers()]
     for name, atoms, plan in starts:
-        plan.check_start(name, atoms)
+        check_start(plan, name, atoms)
     with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign:
         yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], settings.run_settings())
 
@@ -76,7 +75,7 @@ def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaig
     frames = read_and_warn(s.data.sources())
     config = _for_data(s.fit_config(), frames, starts)
     return Campaign(
-        s.output.folder, s.labeller.plan(), config=config, rules=s.learning.rules(), frames=frames,
+        s.output.folder, s.labeller, config=config, rules=s.learning, frames=frames,
         start_model=s.learning.model, resume=resume,
     )  # fmt: skip
 
@@ -100,8 +99,8 @@ def _start(structure: StructureSettings) -> Atoms:
         except NotImplementedError as error:
             kinds = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
             raise ConfigError(
-                f"structure.repeat = {list(structure.repeat)}: {structure.file} has constraints of which ASE cannot make copies, "
-                f"among {kinds}; repeat the structure first and set them then"
+                f"structure.repeat = {list(structure.repeat)}: {structure.file} has constraints that ASE cannot copy "
+                f"({kinds}); repeat the structure first and set them afterwards"
             ) from error
     atoms.calc = None
     return atoms

@@ -27,7 +27,7 @@ class Server:
     def __init__(self, tmp_path, resume=False, rules=STRICT, settings=None, committee="none", **kwargs):
         self.folder, self.calls = tmp_path / "run", tmp_path / "calls"
         self.campaign = campaign(self.folder, self.calls, rules=rules, resume=resume, **kwargs)
-        settings = settings or RunSettings(interval=2, checkpoint_seconds=1e9)
+        settings = settings or RunSettings(interval=2, checkpoint_s=1e9)
         self.evaluator = LearningEvaluator(self.campaign, crystal(), settings, committee)
 
     def run(self, steps, order=None, after=lambda step, found: None):

@@ -11,10 +11,10 @@ from mlpot.labels.plan import LabellingPlan
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
 from mlpot.learning.checkpoints import RunSettings
-from mlpot.learning.dynamics import DynamicsPlan
 from mlpot.learning.policy import Rules
 from mlpot.learning.runner import LearningRun
 from mlpot.learning.walker import Walker
+from mlpot.settings.dynamics import DynamicsPlan
 from mlpot.settings.fit import FitConfig
 
 TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
@@ -29,8 +29,15 @@ def crystal(seed=1):
     return atoms
 
 
-def plan(steps=60, ensemble="nvt", seed=4, ramp=(100.0, 500.0), **kwargs):
-    return DynamicsPlan(ensemble=ensemble, ramp=ramp, timestep_fs=2.0, steps=steps, seed=seed, **kwargs)
+def plan(steps=60, ensemble="nvt", seed=4, ramp=(100.0, 500.0), whole_cell=False, **kwargs):
+    shape = "cell" if whole_cell else "volume"
+    return DynamicsPlan(
+        ensemble=ensemble, temperature_K=ramp, timestep_fs=2.0, steps=steps, seed=seed, shape=shape, **kwargs
+    )
+
+
+def relaxing(steps, fmax=0.02, whole_cell=False):
+    return DynamicsPlan(ensemble="relax", steps=steps, fmax=fmax, relax="cell" if whole_cell else "positions")
 
 
 def calculator(folder, calls_file, **kwargs):
@@ -54,7 +61,7 @@ def run_and_die(*args, **kwargs):
     assert process.exitcode == -signal.SIGKILL
 
 
-def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, die=False, **kwargs):
+def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, die=False, deadline=None, **kwargs):
     """Run walkers; `stop_after` steps of this call they are broken off in the middle by an exception."""
     plans = plans if isinstance(plans, list) else [plans]
     with campaign(folder, calls_file, resume=resume, **kwargs) as shared:
@@ -71,7 +78,8 @@ def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None
             Walker(shared, f"w{k}", crystal(1 + k) if starts is None else starts[k].copy(), p)
             for k, p in enumerate(plans)
         ]
-        run = LearningRun(shared, walkers, settings or RunSettings(interval=5, checkpoint_seconds=0.05), observe)
+        settings = settings or RunSettings(interval=5, checkpoint_s=0.05)
+        run = LearningRun(shared, walkers, settings, observe, deadline)
         try:
             return run.run(), run
         except InterruptedError:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mlpot.commands.main import app
 from mlpot.config import read_config
-from mlpot.schema import DriverFile, FitFile, LearnFile
+from mlpot.settings.files import DriverFile, FitFile, LearnFile
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = sorted((ROOT / "inputs").glob("*.toml"))

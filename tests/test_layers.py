@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlpot"
 LAYERS = [
-    ("errors", "units", "durable", "processes", "threads"),
+    ("errors", "units", "durable", "processes", "threads", "keys"),
     ("_ext",),
     ("data", "structures", "structure_encoding", "neighbours"),
     ("descriptors",),
@@ -24,7 +24,7 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
-    ("schema", "schema_data", "schema_dynamics", "schema_labeller", "config"),
+    ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,4 +1,4 @@
-"""Where the command line writes: results on standard output, progress and problems beside it."""
+"""Output of the command line: results on standard output, progress and problems on standard error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Ta
 
 
 def check_target(option: str, file: Path | None) -> None:
-    """ConfigError for a file that could not be written in the end."""
+    """ConfigError for a file that could not be written at the end of the command."""
     if file is None:
         return
     if not file.absolute().parent.is_dir():
@@ -37,7 +37,7 @@ def check_target(option: str, file: Path | None) -> None:
 
 
 def check_plot(option: str, file: Path | None) -> None:
-    """ConfigError for a picture that could not be written in the end."""
+    """ConfigError for a picture that could not be written at the end of the command."""
     check_target(option, file)
     if file is None or file.suffix.lower() in PICTURES:
         return
@@ -45,7 +45,7 @@ def check_plot(option: str, file: Path | None) -> None:
 
 
 def check_predictions(option: str, file: Path | None, data: Path) -> None:
-    """ConfigError for a file that could not be written, that is no extended XYZ, or that the structures are read from."""
+    """ConfigError unless a file can be written as extended XYZ and is not the file of the structures."""
     check_target(option, file)
     if file is None:
         return
@@ -56,7 +56,7 @@ def check_predictions(option: str, file: Path | None, data: Path) -> None:
 
 
 def bars() -> Progress:
-    """Bars for `progress`."""
+    """Progress bars, see `progress`."""
     return Progress(
         TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
     )

@@ -1,4 +1,4 @@
-"""What the command line says of data before it uses them."""
+"""Tables of data that commands print before they use them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOST_FILES = 30
 MOST_FAMILIES = 8
 HEADS = ("file", "structures", "energies", "forces", "stresses", "config types", "elements")
 
-EnergyKey = Annotated[str | None, typer.Option(help="Key of the energies, where well-known names are not enough.")]
-ForcesKey = Annotated[str | None, typer.Option(help="Key of the forces.")]
-StressKey = Annotated[str | None, typer.Option(help="Key of the stresses, eV/A^3 in ASE's sign.")]
-VirialKey = Annotated[str | None, typer.Option(help="Key of the virials, -stress * volume in eV.")]
+EnergyKey = Annotated[str | None, typer.Option(help="Name of the energies, if it is not a well-known one.")]
+ForcesKey = Annotated[str | None, typer.Option(help="Name of the forces.")]
+StressKey = Annotated[str | None, typer.Option(help="Name of the stresses, eV/A^3 in ASE's sign.")]
+VirialKey = Annotated[str | None, typer.Option(help="Name of the virials, -stress * volume in eV.")]
 
 
 def say_data(title: str, data: LabelledData) -> None:
-    """A table of the files and what is in them, and what was taken or not used."""
+    """Print the files and their contents, and which labels were recognised or not used."""
     console.print(table(title, HEADS, map(_row, data.files[:MOST_FILES])))
     if len(data.files) > MOST_FILES:
         console.print(f"and {len(data.files) - MOST_FILES} more files, {len(data.frames)} structures in all")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..drivers.ipi_evaluator import Committee
     from ..drivers.ipi_socket import Address
-    from ..schema import DriverFile
+    from ..settings.files import DriverFile
 
 log = logging.getLogger(__name__)
 GRACE = 1.5
@@ -26,47 +26,47 @@ InputFile = Annotated[
     Path | None,
     typer.Option(
         "--input",
-        help="i-PI's own input: address and template are taken from it, and what does not fit is said. TOML: only the latter.",
+        help="i-PI's input: address and template are read from it, contradictions are reported. TOML: only the latter.",
     ),
 ]
 Forcefield = Annotated[
-    str | None, typer.Option(metavar="NAME", help="With --input: which ffsocket, where there are several.")
+    str | None, typer.Option(metavar="NAME", help="With --input: the ffsocket to serve if there are several.")
 ]
 TemplateFile = Annotated[
     Path | None,
     typer.Option(
-        help="Model: the structure i-PI starts from, atoms in its order, with cell and pbc; its last frame counts."
+        help="Model: the structure that i-PI starts from, with its order of atoms, cell and pbc; the last frame is used."
     ),
 ]
 Patience = Annotated[
     float | None,
-    typer.Option(min=0.0, help="Model: seconds to wait for a server, at the beginning and when one is lost; 300."),
+    typer.Option(min=0.0, help="Model: seconds to wait for a server, at the start and after the connection was lost; default 300."),
 ]
 CommitteeKind = Annotated[
     Literal["none", "std", "members"] | None,
     typer.Option(
-        help="Model: for an ffcommittee with parse_json: std sends two energies E +- s/sqrt(2), members an ensemble."
+        help="Model: for an ffcommittee with parse_json; std sends two energies E +- s/sqrt(2), members an ensemble."
     ),
 ]
 
 
 def driver(
-    file: Annotated[Path, typer.Argument(help="A TOML file, for a driver that learns, or a model file.")],
+    file: Annotated[Path, typer.Argument(help="A TOML file for a driver that learns, or a model file.")],
     resume: Annotated[bool, typer.Option("--resume", help="TOML: continue the run in the folder of [output].")] = False,
     ipi_input: InputFile = None,
     forcefield: Forcefield = None,
     template: TemplateFile = None,
     unix: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Model: the address in an input of i-PI with mode='unix'.")
+        str | None, typer.Option(metavar="NAME", help="Model: the <address> in i-PI's input with mode='unix'.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Model: the address in one with mode='inet'.")] = None,
-    port: Annotated[int | None, typer.Option(help="Model: the port in one with mode='inet'.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="Model: of UNIX sockets, as in i-pi -S.")] = None,
+    host: Annotated[str | None, typer.Option(help="Model: the <address> in i-PI's input with mode='inet'.")] = None,
+    port: Annotated[int | None, typer.Option(help="Model: the <port> in i-PI's input with mode='inet'.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Model: the prefix of UNIX sockets, as of i-pi -S.")] = None,
     patience: Patience = None,
     committee: CommitteeKind = None,
-    once: Annotated[bool, typer.Option("--once", help="Leave with the first server, however it ends.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End with the first server, however that ends.")] = False,
 ) -> None:
-    """Compute forces for i-PI, or for any server that speaks its protocol, and learn while doing so."""
+    """Compute forces for i-PI or any server that speaks its protocol; with a TOML file, learn while doing so."""
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("mlpot").setLevel(logging.INFO)
     given = {
@@ -74,14 +74,14 @@ def driver(
         "--committee": committee,
     }  # fmt: skip
     if forcefield is not None and ipi_input is None:
-        raise ConfigError("--forcefield: names an <ffsocket> of the file that --input names; give both")
+        raise ConfigError("--forcefield names an <ffsocket> in the file given by --input; give both")
     if file.suffix == ".toml":
         if said := [name for name, value in given.items() if value is not None]:
-            raise ConfigError(f"{', '.join(said)}: only with a model file; {file} says it in [structure] and [driver]")
+            raise ConfigError(f"{', '.join(said)}: only with a model file; set them in [structure] and [driver] of {file}")
         _learning(file, Run(ipi_input, forcefield, once, resume))
         return
     if resume:
-        raise ConfigError("--resume: only with a TOML file; a model does not learn")
+        raise ConfigError("--resume is only for a TOML file: a fixed model does not learn")
     _fixed(
         file,
         Run(ipi_input, forcefield, once),
@@ -102,7 +102,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Server:
-    """Options that say where i-PI is and what it sends; None where they were not given."""
+    """Options for the address of i-PI and the structure it sends; None where they were not given."""
 
     template: Path | None
     unix: str | None
@@ -112,22 +112,23 @@ class Server:
     patience: float | None
 
     def address(self) -> Address:
-        """The one that was given."""
-        from ..drivers.ipi_socket import PREFIX, Address
+        """The address in the options."""
+        from ..drivers.ipi_socket import Address
+        from ..settings.driver import LOCALHOST, PREFIX
 
-        return Address.given(self.unix, self.host or "localhost", self.port, self.prefix or PREFIX)
+        return Address.given(self.unix, self.host or LOCALHOST, self.port, self.prefix or PREFIX)
 
     def found(self, run: Run, committee: Committee) -> tuple[Address, Atoms]:
-        """Address and template, those of i-PI's input where none are given; ConfigError where they do not fit it."""
+        """Address and template, from i-PI's input where options are missing; ConfigError if they contradict it."""
         from ..drivers.ipi_input import read_ipi_input
-        from ..drivers.ipi_socket import PREFIX
+        from ..settings.driver import PREFIX
         from ..structures import read_structures
 
         atoms = None if self.template is None else read_structures(self.template)[-1]
         if run.ipi_input is None:
             if atoms is None:
                 raise ConfigError(
-                    "--template is missing: the structure that i-PI starts from; or give i-PI's own file as --input"
+                    "--template is missing: give the structure that i-PI starts from, or i-PI's input with --input"
                 )
             return self.address(), atoms
         told = read_ipi_input(run.ipi_input)
@@ -142,10 +143,11 @@ class Server:
 
 
 def _fixed(model: Path, run: Run, server: Server, committee: Committee) -> None:
-    from ..drivers.ipi import PATIENCE, IpiClient
+    from ..drivers.ipi import IpiClient
     from ..drivers.ipi_evaluator import ModelEvaluator
     from ..models.files import load_model
     from ..processes import leaving_on_signals
+    from ..settings.driver import PATIENCE
 
     address, atoms = server.found(run, committee)
     evaluator = ModelEvaluator(load_model(model), committee)
@@ -160,7 +162,7 @@ def _learning(config: Path, run: Run) -> None:
     from ..config import read_config
     from ..learning.calculator import BudgetSpent
     from ..report.run_report import write_run_report
-    from ..schema import DriverFile
+    from ..settings.files import DriverFile
 
     settings: DriverFile = read_config(config, DriverFile)
     if run.ipi_input is not None:
@@ -174,42 +176,42 @@ def _learning(config: Path, run: Run) -> None:
     if n_steps:
         log.info("%d labels in all; report: %s", n_labels, write_run_report(folder))
     else:
-        log.info("nothing was asked for")
+        log.info("no forces were requested")
 
 
 def check_driver(config: Path, settings: DriverFile, ipi_input: Path, forcefield: str | None) -> None:
-    """ConfigError where a configuration and i-PI's input are not for each other; a warning of what is not meant."""
+    """ConfigError if a configuration and i-PI's input contradict each other; a warning for settings that are probably wrong."""
     from ..drivers.ipi_input import read_ipi_input
+    from ..drivers.ipi_socket import Address
     from ..structures import read_structures
 
     told, own = read_ipi_input(ipi_input), settings.driver
     socket = told.socket(forcefield)
-    where = socket.where(str(ipi_input), own.prefix)
-    if where != own.address():
-        raise ConfigError(
-            f"{config}: [driver] connects to {own.address()}, {ipi_input} waits at {where}; correct one of them"
-        )
+    where, address = socket.where(str(ipi_input), own.prefix), Address.of(own)
+    if where != address:
+        raise ConfigError(f"{config}: [driver] connects to {address}, but {ipi_input} listens at {where}; correct one of them")
     told.check(read_structures(settings.structure.file)[-1], socket, own.committee)
     for hint in told.hints(socket, own.committee):
         log.warning("%s", hint)
     if told.beads > 1 and (own.temperature_K is None or abs(own.temperature_K - (told.temperature or 0)) > 0.01):
         log.warning(
-            "%s: temperature_K = %s in [driver], %s says %s K: kinetic energies in the report need it",
+            "%s: temperature_K = %s in [driver], but %s has %s K; kinetic energies in the report need the same",
             config, own.temperature_K, ipi_input, told.temperature,
         )  # fmt: skip
 
 
 def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[int, int]:
-    """Serve until i-PI needs no more; the numbers of labels and of steps, over all restarts."""
+    """Serve until i-PI ends; the numbers of labels and steps over all restarts."""
     from ..config import learning_evaluator
     from ..drivers.ipi import IpiClient
     from ..drivers.ipi_clients import SharedEvaluator
+    from ..drivers.ipi_socket import Address
     from ..learning.log_format import RUN_LOG
     from ..learning.run_environment import keep_origin
     from ..processes import leaving_on_signals
     from ..report.live import LogFile
 
-    told, address = settings.driver, settings.driver.address()
+    told, address = settings.driver, Address.of(settings.driver)
     with leaving_on_signals(GRACE), learning_evaluator(settings, run.resume) as evaluator:
         handler = LogFile(folder / RUN_LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
@@ -230,15 +232,16 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
         finally:
             if evaluator.verdict is not None and evaluator.counters.step:
                 log.info("%s", evaluator.verdict.text)
-        return evaluator.campaign.learner.n_labels, evaluator.counters.step
+        learner = evaluator.campaign.learner
+        return learner.n_labels if learner else 0, evaluator.counters.step
 
 
 def _introduce(atoms: Atoms) -> None:
-    """How i-PI's atoms are understood, once."""
+    """Log once how the atoms of i-PI are interpreted."""
     from ..drivers.ipi import order_of_species
 
     along = [name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic]
-    log.info("%d atoms, i-PI's must have this order: %s", len(atoms), order_of_species(atoms))
+    log.info("%d atoms; i-PI must send them in this order: %s", len(atoms), order_of_species(atoms))
     log.info(
         "periodic along %s",
         ", ".join(along) if along else "no cell vector: give the template cell and pbc if it should be",
@@ -247,4 +250,4 @@ def _introduce(atoms: Atoms) -> None:
 
 def ipi_pes() -> None:
     """Print the path of the file for `i-pi-driver-py -m custom -P` and for <ffdirect>."""
-    typer.echo(Path(__file__).parent / "drivers" / "ipi_pes.py")
+    typer.echo(Path(__file__).parents[1] / "drivers" / "ipi_pes.py")

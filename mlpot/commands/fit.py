@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import ase.data
 import typer
@@ -23,7 +23,7 @@ MOST_SUSPICIONS = 20
 def fit(
     config: Annotated[Path, typer.Argument(help="A TOML file with [data], [model], [fit] and [output].")],
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that make the design matrix; threads of this one by default.")
+        int | None, typer.Option(min=1, help="Processes that compute the design matrix; by default threads of this process.")
     ] = None,
 ) -> None:
     """Fit a model to labelled structures."""
@@ -34,7 +34,7 @@ def fit(
     from ..fitting.quality import judgement
     from ..models.evaluate import evaluate as evaluate_model
     from ..processes import worker_pool
-    from ..schema import FitFile
+    from ..settings.files import FitFile
     from ..structures import all_labelled
 
     settings = read_config(config, FitFile)
@@ -50,13 +50,14 @@ def fit(
         say_data("Test data", test_data)
         test = all_labelled(test_data.frames, "test")
         if said := copies(test, all_labelled(data.frames)):
-            console.print(f"{said}: errors on the test set are too small", markup=False)
+            console.print(f"{said}: errors on the test set are optimistic", markup=False)
     with worker_pool(workers) as pool, bars() as shown:
         model = fit_model(data.frames, fit_config, progress(shown), pool)
     model.save(output)
     evaluation = evaluate_model(model, test) if test else None
-    _say_how_it_went(model.report, model.calibration, evaluation)
-    for line in judgement(model.report, fit_config, evaluation.overall if evaluation else None):
+    report = cast("FitReport", model.report)  # every fit makes one
+    _say_how_it_went(report, model.calibration, evaluation)
+    for line in judgement(report, fit_config, evaluation.overall if evaluation else None):
         console.print(line, markup=False)
     if settings.output.report:
         from ..report.fit_report import write_fit_report
@@ -67,7 +68,7 @@ def fit(
 
 
 def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Evaluation | None) -> None:
-    """The closing table of a fit, what it found of itself, and labels that nobody should trust."""
+    """Closing table of a fit, its hyper-parameters, and suspicious labels."""
     from ..report.tables import (
         ERROR_HEADS,
         SUSPICION_HEADS,
@@ -86,7 +87,7 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
     console.print(table("Errors per config_type", ERROR_HEADS, error_rows(rows)))
     if report.trials:
         console.print(table("Hyper-parameters, the chosen ones first", TRIAL_HEADS, trial_rows(report.trials)))
-    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given, or of isolated atoms"
+    how = "fitted, as none were given" if report.isolated_atom_energies_fitted else "given or from isolated atoms"
     energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
     console.print(f"isolated-atom energies ({how}): {energies} eV")
     console.print(
@@ -102,14 +103,14 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
         title = f"{len(report.suspicious)} suspicious labels: the fit to all other structures does not confirm them"
         console.print(table(title, SUSPICION_HEADS, suspicion_rows(report.suspicious[:MOST_SUSPICIONS])))
     if len(report.suspicious) > MOST_SUSPICIONS:
-        console.print(f"these are the worst {MOST_SUSPICIONS}; `report.suspicious` of the model has them all")
+        console.print(f"the worst {MOST_SUSPICIONS} are shown; `model.report.suspicious` has all of them")
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file.")],
-    structures: Annotated[Path, typer.Argument(help="Labelled structures, anything ase.io reads.")],
+    structures: Annotated[Path, typer.Argument(help="Labelled structures in any format that ASE reads.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw predicted against labelled into this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a parity plot into this file.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +122,7 @@ def evaluate(
     stress_key: StressKey = None,
     virial_key: VirialKey = None,
 ) -> None:
-    """Errors of a model on labelled structures, and how its uncertainty compares with them."""
+    """Errors of a model on labelled structures, and the calibration of its uncertainty."""
     from ..data.label_keys import LabelKeys
     from ..data.reading import read_labelled
     from ..durable import write_text

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def reports_errors(command: Callable) -> Callable:
-    """One clear line and a non-zero exit code for every error that mlpot raises on purpose: 2 for configurations."""
+    """A command whose expected errors are one line and a non-zero exit code: 2 for configurations, 1 for all others."""
 
     @wraps(command)
     def guarded(*args, **kwargs):
@@ -78,7 +78,7 @@ app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(repor
 @reports_errors
 def check(
     model: Annotated[Path, typer.Argument(help="A model file.")],
-    structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are quick.")] = None,
+    structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are fast.")] = None,
 ) -> None:
     """Check derivatives, invariances and smoothness of a model."""
     from ..checks import DEGENERATE, default_structure, resolved_degeneracy, validate_model
@@ -98,10 +98,10 @@ def check(
     distance = resolved_degeneracy(potential)
     if distance < DEGENERATE:
         console.print(
-            "environments with the same distances and angles: [yellow]not told apart[/]; set order = 3 in a soap term"
+            "environments with equal distances and angles: [yellow]not distinguished[/]; set order = 3 in a soap term"
         )
     else:
-        console.print(f"environments with the same distances and angles: told apart, features differ by {distance:.1e}")
+        console.print(f"environments with equal distances and angles: distinguished, features differ by {distance:.1e}")
     if failed:
         raise MlpotError(f"{model}: {failed} checks failed")
 
@@ -121,7 +121,7 @@ def learn(
     from ..learning.run_environment import keep_origin
     from ..report.live import LiveView
     from ..report.run_report import write_run_report
-    from ..schema import LearnFile
+    from ..settings.files import LearnFile
 
     settings = read_config(config, LearnFile)
     folder = Path(settings.output.folder)
@@ -132,22 +132,23 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            with run.settings.deadline.listening():
+            with run.deadline.listening():
                 status = run.run()
         except ExplodedError as error:
             exploded = error
-        n_labels, verdict = run.campaign.learner.n_labels, run.verdict
+        learner, verdict = run.campaign.learner, run.verdict
+        n_labels = learner.n_labels if learner else 0
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
-        console.print(f"stopped in time, with {n_labels} labels: --resume goes on (exit code {GO_ON})")
+        console.print(f"stopped at the deadline with {n_labels} labels; --resume goes on (exit code {GO_ON})")
         raise typer.Exit(GO_ON)
     report = write_run_report(folder)
     if status == "budget":
         console.print(
-            f"ended early: the budget of \\[learning] is spent ({folder / 'run.log'} says which); raise it and --resume"
+            f"ended early: a budget of \\[learning] is spent, see {folder / 'run.log'}; raise it and use --resume"
         )
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
-    if exploded is None:
+    if exploded is None and verdict is not None:
         console.print(verdict.text, style="green" if verdict.is_converged else "red", markup=False)
     for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
         console.print(f"{name + ':':12s}{file}")
@@ -159,7 +160,7 @@ def learn(
 @reports_errors
 def import_gap(
     gap: Annotated[Path, typer.Argument(help="The XML file of a GAP potential, its sparseX files beside it.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
 ) -> None:
     """Turn a published GAP potential (QUIP's XML) into a model file."""
     from ..interop.gap_xml import read_gap
@@ -178,7 +179,7 @@ def import_gap(
 @reports_errors
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a learning run, going on or ended, or a model file.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
@@ -207,19 +208,19 @@ def export(
         Path, typer.Option("-o", "--output", help="A new or empty folder; with --format xyz a new file.")
     ],
     kind: Annotated[
-        Literal["folder", "xyz"], typer.Option("--format", help="All that the run is made of, or its labels alone.")
+        Literal["folder", "xyz"], typer.Option("--format", help="Everything of the run, or its labels alone.")
     ] = "folder",
 ) -> None:
     """Write labels as extended XYZ, the model, and everything needed to make it again."""
     from ..report.export import export_run, export_xyz
 
     exported = (export_run if kind == "folder" else export_xyz)(run, output)
-    console.print(f"{exported.n_labels} labels: {exported.path}")
+    console.print(f"{exported.n_labels} labels written to {exported.path}")
     if kind == "folder" and exported.can_be_repeated:
-        console.print(f"the same model again: cd {exported.path} && python reproduce.py")
+        console.print(f"to make the same model again: cd {exported.path} && python reproduce.py")
     elif kind == "folder":
         problems.print(
-            "the model is not made of exactly these labels in a known order; see README.md there", style="yellow"
+            "the model was not made from exactly these labels in a known order; see README.md in the folder", style="yellow"
         )
 
 
@@ -229,7 +230,7 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers", help="Measure installed peers in the same run.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
 ) -> None:
-    """Cost of energy, forces and stress, with and without uncertainty, of neighbour lists, fits and refits."""
+    """Time of energy, forces and stress with and without uncertainty, of neighbour lists, fits and refits."""
     from ..bench import run_benchmarks
     from ..durable import write_text
 

@@ -1,4 +1,4 @@
-"""Commands that say what data and presets are worth: `mlpot learning-curve` and `mlpot compare`."""
+"""Commands that compare amounts of data and presets: `mlpot learning-curve` and `mlpot compare`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Preset(StrEnum):
-    """What the command line takes."""
+    """Presets, as the command line takes them."""
 
     fast = "fast"
     balanced = "balanced"
@@ -35,7 +35,7 @@ Data = Annotated[
     Path, typer.Argument(help="A TOML file with [data], [model], [fit] as for `mlpot fit`; or labelled structures.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the choice of structures that are held out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the choice of structures that are held out.")]
 
 
 def learning_curve(
@@ -72,7 +72,7 @@ def learning_curve(
 def compare(
     data: Data,
     json_file: Json = None,
-    preset: Annotated[list[Preset] | None, typer.Option(help="Only this one; repeatable.")] = None,
+    preset: Annotated[list[Preset] | None, typer.Option(help="Only this preset; repeatable.")] = None,
     seed: Seed = 0,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -103,19 +103,19 @@ def _write(file: Path | None, values: dict) -> None:
 
 
 def _study(file: Path, keys: Sequence[str | None], seed: int) -> Study:
-    """What a configuration or structure files say is to be fitted and tested."""
+    """The fits and tests that a configuration or structure files describe."""
     from ..config import read_config
     from ..data.label_keys import LabelKeys
     from ..data.reading import read_labelled, read_sources
     from ..fitting.studies import study
-    from ..schema import DataFile
+    from ..settings.files import DataFile
 
     if file.suffix != ".toml":
         found = read_labelled(file, LabelKeys(*keys))
         say_data("Data", found)
         return study(found.frames, seed=seed)
     if any(keys):
-        raise ConfigError(f"--energy-key and the others are for structure files; {file} says it in [data]")
+        raise ConfigError(f"--energy-key and the others are for structure files; set them in [data] of {file}")
     settings = read_config(file, DataFile)
     found = read_sources(settings.data.sources())
     say_data("Training data", found)

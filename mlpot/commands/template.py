@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 def template(
     kind: Annotated[
         Literal["fit", "learn", "ipi"],
-        typer.Argument(help="What the configuration is for; ipi: a simulation of i-PI that learns."),
+        typer.Argument(help="Command that reads the configuration; ipi: an i-PI simulation that learns."),
     ],
     structure: Annotated[
         Path | None,
-        typer.Argument(help="A structure file: labelled for fit, a start (its last frame) for learn and ipi."),
+        typer.Argument(help="A structure file: labelled structures for fit, the start (its last frame) for learn and ipi."),
     ] = None,
     ipi_input: Annotated[
         Path | None,
-        typer.Option("--input", help="ipi: an input of i-PI that is there already, in place of a structure."),
+        typer.Option("--input", help="ipi: an existing input of i-PI, instead of a structure."),
     ] = None,
     forcefield: Annotated[
-        str | None, typer.Option(metavar="NAME", help="ipi --input: which ffsocket, where there are several.")
+        str | None, typer.Option(metavar="NAME", help="ipi --input: the ffsocket to serve if there are several.")
     ] = None,
     beads: Annotated[
-        int | None, typer.Option(min=1, help="ipi: of the ring polymers; 1, the default, is classical.")
+        int | None, typer.Option(min=1, help="ipi: number of beads; 1, the default, is classical.")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="ipi: K; 300 by default.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="ipi: temperature, K; default 300.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="ipi: the folder for its files, by default this one.")
+        Path | None, typer.Option("-o", "--output", help="ipi: folder for the files; default the current one.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="ipi: replace files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="ipi: replace existing files.")] = False,
 ) -> None:
     """Print a complete, commented configuration for a structure; for ipi, write input.xml, learn.toml and init.xyz, or, for an
-    input that is there, learn.toml and template.xyz."""
+    existing input, learn.toml and template.xyz."""
     from ..structures import read_structures
     from .templates import template as make_template
 
@@ -49,15 +49,17 @@ def template(
     }  # fmt: skip
     if kind != "ipi" and (ours := [name for name, value in given.items() if value is not None]):
         raise ConfigError(
-            f"{', '.join(ours)}: only for `mlpot template ipi`; the others print, redirect them into a file"
+            f"{', '.join(ours)}: only for `mlpot template ipi`; the other kinds print to standard output, redirect it to a file"
         )
-    if (structure is None) == (ipi_input is None):
-        raise ConfigError("name a structure file, or, for ipi, an input of i-PI with --input: one of the two")
+    if structure is not None and ipi_input is not None:
+        raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input, not both")
     if ipi_input is not None:
         if beads is not None or temperature is not None:
-            raise ConfigError(f"--beads, --temperature: {ipi_input} says what they are; leave them out")
+            raise ConfigError(f"--beads, --temperature: given by {ipi_input}; leave them out")
         _write_beside(ipi_input, forcefield, output or ipi_input.parent, overwrite)
         return
+    if structure is None:
+        raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input")
     frames = read_structures(structure)
     if kind == "ipi":
         _write_start(frames[-1], structure.stem, beads or 1, temperature, output or Path(), overwrite)
@@ -67,16 +69,16 @@ def template(
 
 
 def _write_start(atoms: Atoms, name: str, beads: int, temperature: float | None, folder: Path, overwrite: bool) -> None:
-    """The files of `ipi_template` into a folder that exists or can be made; its path makes the address one of its own."""
+    """Write the files of `ipi_template`; the path of the folder makes the address unique."""
     from .templates_ipi import CONFIG, INPUT, ipi_template
 
     kelvin = 300.0 if temperature is None else temperature
     _write(folder, ipi_template(atoms, name, beads, kelvin, str(folder.resolve())), overwrite)
-    typer.echo(f"look through them, then, in {folder.resolve()}:  i-pi {INPUT} &  mlpot driver {CONFIG}")
+    typer.echo(f"check the files, then run in {folder.resolve()}:  i-pi {INPUT} &  mlpot driver {CONFIG}")
 
 
 def _write_beside(ipi_input: Path, forcefield: str | None, folder: Path, overwrite: bool) -> None:
-    """A configuration for an input that is there."""
+    """Write a configuration for an existing input."""
     from ..drivers.ipi_input import read_ipi_input
     from .templates_ipi import CONFIG, driver_template
 
@@ -85,16 +87,16 @@ def _write_beside(ipi_input: Path, forcefield: str | None, folder: Path, overwri
     _write(folder, driver_template(told, socket), overwrite)
     for hint in told.hints(socket):
         typer.echo(hint)
-    typer.echo(f"look through them, then, in {folder.resolve()}:  i-pi {ipi_input.name} &  mlpot driver {CONFIG}")
+    typer.echo(f"check the files, then run in {folder.resolve()}:  i-pi {ipi_input.name} &  mlpot driver {CONFIG}")
 
 
 def _write(folder: Path, contents: dict[str, str], overwrite: bool) -> None:
-    """Files into a folder that exists or can be made; nothing when one of them is in the way."""
+    """Write files into a folder, which is made if necessary; nothing if one of them exists."""
     from ..durable import create_text, write_text
 
     there = [str(folder / file) for file in contents if (folder / file).exists()]
     if there and not overwrite:
-        raise ConfigError(f"{', '.join(there)}: there already; choose another --output, or --overwrite")
+        raise ConfigError(f"{', '.join(there)}: there already; choose another --output, or use --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in contents.items():

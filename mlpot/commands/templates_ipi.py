@@ -19,37 +19,37 @@ from .templates import template
 INPUT, CONFIG, START, TEMPLATE = "input.xml", "learn.toml", "init.xyz", "template.xyz"
 """Files of a start, all in one folder, in which both commands are run."""
 VACUUM = 10.0
-"""A, on either side of atoms without a cell: i-PI wants one, of which the model sees nothing."""
+"""A, on either side of atoms without a cell: i-PI needs one, the model does not use it."""
 DIGITS = 6
-"""Of a socket's name, which say in which folder it belongs."""
+"""Digits of a socket's name that identify its folder."""
 LONGEST_NAME = 40
-"""Characters of a socket's name: paths of sockets have 107 at most."""
+"""Longest name of a socket, characters: paths of sockets have at most 107."""
 
 
 def ipi_template(
     atoms: Atoms, name: str, beads: int = 1, temperature: float = 300.0, place: str = ""
 ) -> dict[str, str]:
-    """The contents of `INPUT`, `CONFIG` and `START`, which fit each other: address, atoms and their order, batches.
+    """Consistent contents of `INPUT`, `CONFIG` and `START`: address, atoms and their order, batches.
 
     Parameters
     ----------
     atoms : ase.Atoms
         Where the simulation starts; positions in A.
     name : str
-        Of the run; the address of its socket is made of it.
+        Name of the run, from which the address of its socket is made.
     beads : int
-        Of the ring polymers; 1 is classical dynamics.
+        Number of beads; 1 is classical dynamics.
     temperature : float
         K.
     place : str
-        Where the files will be: it makes the address one that no other run has.
+        Folder of the files, which makes the address unique.
 
     Raises
     ------
     ConfigError
         If the number of beads or the temperature is not positive.
     StructureError
-        If there are no atoms, or they are periodic along a cell vector that is none.
+        If there are no atoms, or they are periodic along a cell vector of length zero.
     """
     if beads < 1 or not 0 < temperature < np.inf:
         raise ConfigError(f"beads = {beads}, temperature = {temperature} K: both must be positive")
@@ -65,7 +65,7 @@ def ipi_template(
         timestep=_timestep(1 in start.numbers, quantum),
         thermostat=PILE if quantum else LANGEVIN,
         properties=ESTIMATORS if quantum else "kinetic_md{electronvolt}",
-        estimator="estimated twice; kinetic_cv fluctuates less" if quantum else "that of classical atoms",
+        estimator="given by two estimators; kinetic_cv fluctuates less" if quantum else "classical",
         trajectory=CENTROIDS if quantum else POSITIONS,
         extras="energy_uncertainty,max_force_uncertainty,model_version,n_labelled",
         input=INPUT,
@@ -78,7 +78,7 @@ def ipi_template(
 
 
 def driver_template(told: IpiInput, socket: SocketInput) -> dict[str, str]:
-    """The contents of `CONFIG` and `TEMPLATE` for an input of i-PI that is there already.
+    """The contents of `CONFIG` and `TEMPLATE` for an existing input of i-PI.
 
     Raises
     ------
@@ -141,21 +141,21 @@ LANGEVIN = """\
           <tau units='femtosecond'>100</tau>
         </thermostat>"""
 PILE = """\
-<!-- PILE: every normal mode of the ring polymers has a friction of its own, the centroid this one. -->
+<!-- PILE: every normal mode of the ring polymers has its own friction; tau is for the centroid. -->
         <thermostat mode='pile_l'>
           <tau units='femtosecond'>100</tau>
         </thermostat>"""
 POSITIONS = "<trajectory filename='pos' stride='100' format='ase'> positions{ase} </trajectory>"
-CENTROIDS = """<!-- Of the centroids of the ring polymers, of which i-PI's format='ase' would have zeros. -->
+CENTROIDS = """<!-- Centroids of the ring polymers; with format='ase' i-PI would write zeros. -->
     <trajectory filename='pos' stride='100' format='xyz' cell_units='angstrom'> x_centroid{angstrom} </trajectory>"""
 ESTIMATORS = "kinetic_cv{electronvolt}, kinetic_td{electronvolt}"
 XML = """\
 <?start i-pi {input}?>
 <?start mlpot driver {config}?>
 <?instead mlpot driver model.h5 --template {start} --unix {address}?>
-<!-- Start the first two, side by side, in the folder of this file: a simulation that learns. With a model that is there
-     already take the third instead of the second. i-PI does not read these lines; they stand between question marks because a
-     comment of XML must not contain two dashes. -->
+<!-- Run the first two side by side in the folder of this file: a simulation that learns. To use an existing model, run the
+     third instead of the second. i-PI ignores these lines; they are between question marks because XML comments must not
+     contain two dashes. -->
 <simulation verbosity='medium'>
   <output prefix='ipi'>
     <!-- conserved may jump a little where the model has learned; between such steps it must not drift, or the time step is
@@ -164,26 +164,26 @@ XML = """\
       [ step, time{{femtosecond}}, conserved{{electronvolt}}, temperature{{kelvin}}, {properties},
         potential{{electronvolt}}, volume{{angstrom3}} ]
     </properties>
-    <!-- What the driver says beside forces: its own error in hartree and hartree/bohr, and what it has learned from. -->
+    <!-- Sent by the driver with the forces: its expected errors in hartree and hartree/bohr, version of the model, labels. -->
     <trajectory filename='learning' stride='10' extra_type='{extras}'>
       extras
     </trajectory>
     {trajectory}
-    <!-- Everything but the model: `i-pi ipi.chk` goes on from here. -->
+    <!-- Everything but the model; `i-pi ipi.chk` continues from here. -->
     <checkpoint filename='chk' stride='1000' overwrite='true'/>
   </output>
   <total_steps>10000</total_steps>
   <prng><seed>1</seed></prng>
   <!-- i-PI waits here as long as a label takes. Positions must not be wrapped into the cell: neighbour lists follow the atoms. -->
   <ffsocket name='model' mode='unix' pbc='false'>
-    <!-- The same name as in {config}. On another machine: mode='inet', its name as address, and a port. -->
+    <!-- The same name as in {config}. From another machine: mode='inet', the host as address, and a port. -->
     <address>{address}</address>
     <!-- = nbeads: all beads of a step in one message, to one client, evaluated with one model. -->
     <batch_size>{beads}</batch_size>
   </ffsocket>
   <system>
     <initialize nbeads='{beads}'>
-      <!-- One file for i-PI and for mlpot: so the atoms have the same order. It is read by ASE, in angstrom. -->
+      <!-- The same file for i-PI and mlpot, so that the atoms have the same order. It is read by ASE, in angstrom. -->
       <file mode='ase'>{start}</file>
       <velocities mode='thermal' units='kelvin'>{temperature:g}</velocities>
     </initialize>

@@ -18,143 +18,160 @@ instead (Isserlis), a kernel of its own however large K is; with full coupling (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers
+from pydantic import Field, field_validator, model_validator
 
-from ..errors import ConfigError
+from ..keys.base import Settings
+from ..keys.quantities import PURE, Count, Seed
+from ..keys.toml_text import toml_value
 from .density import Reduction
 from .periodic import periodic_sums
-
-Mix = Literal["none", "species", "radial", "both"]
-Coupling = Literal["element-wise", "full"]
-Embedding = Literal["random", "periodic"]
-Groups = tuple[tuple[int, ...], ...]
 
 NO_ELEMENT = 0
 """Stands for an atomic number in the seed of what mixes radial functions only."""
 DIGITS = 10
 """Decimals to which proportional channels agree."""
+NEEDS_MIX = ("n_channels", "coupling", "symmetric", "embedding")
+"""Keys without effect unless something is mixed."""
 
 
-MIXING_DEFAULTS = {"n_channels": None, "coupling": "full", "symmetric": False, "embedding": "random"}
-"""Options that mean nothing unless something is mixed."""
+class Mixing(Settings):
+    """Which elements and radial functions the two densities of a power spectrum resolve; the default is all, full SOAP."""
 
+    mix: Literal["none", "species", "radial", "both"] = Field(
+        "none", description="What random sums replace: nothing, elements, radial functions, or both (GAP: Z_mix, R_mix)."
+    )
+    n_channels: Count | None = Field(
+        None, description="Number K of random sums, with mix; 8 to 32 are usual (GAP: K).", examples=[12]
+    )
+    coupling: Literal["full", "element-wise"] = Field(
+        "full",
+        description="Whether every random sum is multiplied with every other, K^2 products per degree, or only with the one of its "
+        "own index, K products, which need hundreds of sums (GAP: coupling).",
+    )
+    symmetric: bool = Field(
+        False,
+        description="Use the same random sums in both densities (tensor decomposition; GAP: sym_mix) instead of independent ones "
+        "(tensor sketch, whose mean kernel is full SOAP).",
+    )
+    mix_seed: Seed = Field(
+        0, description="Seed of the random sums; the sums of an element do not depend on which other elements there are."
+    )
+    embedding: Literal["random", "periodic", "learned"] = Field(
+        "random",
+        description="Weights of the elements in the sums: independent, similar for neighbours in the periodic table, or learned from "
+        "the training data.",
+    )
+    embedding_start: Literal["random", "periodic"] | None = Field(
+        None, description='Where a learned embedding starts; "periodic" when left out.', examples=["periodic"]
+    )
+    nu_R: Annotated[int, Field(ge=0, le=2), PURE] = Field(
+        2, description="Number of densities that resolve radial functions; the others sum over them."
+    )
+    nu_S: Annotated[int, Field(ge=0, le=2), PURE] = Field(
+        2, description="Number of densities that resolve elements; the others sum over them."
+    )
+    diagonal_radial: bool = Field(False, description="Multiply a radial function with itself only.")
+    z_map: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="Groups of elements that count as one; elements in no group count by themselves.",
+        examples=[[["Nb", "Ta"], ["Mo", "W"]]],
+    )
+    z_map_other: tuple[tuple[str, ...], ...] = Field(
+        (), description="Groups of the second density, where they differ from z_map.", examples=[[["Nb", "Ta", "Mo", "W"]]]
+    )
 
-@dataclass(frozen=True)
-class Mixing:
-    """What the two densities of a power spectrum resolve; the default is everything, full SOAP.
+    @field_validator("z_map", "z_map_other", mode="before")
+    @classmethod
+    def _are_groups(cls, groups: Any) -> Any:
+        lists = (list, tuple)
+        if not isinstance(groups, lists) or not all(isinstance(group, lists) for group in groups):
+            raise ValueError('must be groups of chemical symbols, such as [["Nb", "Ta"], ["Mo", "W"]]')
+        symbols = list(chain.from_iterable(groups))
+        unknown = sorted({str(symbol) for symbol in symbols if symbol not in atomic_numbers})
+        if unknown:
+            raise ValueError(f"{unknown} are not chemical symbols; use symbols such as Si")
+        twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is in two groups; keep it in one")
+        if not all(groups):
+            raise ValueError("a group is empty; remove it")
+        return groups
 
-    Parameters
-    ----------
-    mix : "none" | "species" | "radial" | "both"
-        What is mixed at random into `n_channels` (GAP: Z_mix, R_mix).
-    n_channels : int or None
-        Number of random sums, K; needed where something is mixed, and only there.
-    coupling : "element-wise" | "full"
-        Whether a mixed channel meets only the one of its index in the other density (GAP: coupling=F) or all of them:
-        K or K^2 features for each degree. The kernel's error goes with the number of features, so all of them need far
-        fewer channels (`benchmarks/mixing.py`).
-    symmetric : bool
-        The same mixing in both densities (tensor decomposition, GAP: sym_mix), or an independent one in each (tensor
-        sketch), whose kernel equals full SOAP's on average.
-    mix_seed : int
-        Of the weights. Those of an element depend on it and on the atomic number, not on the other elements.
-    embedding : "random" | "periodic"
-        Whether elements have independent weights, or similar ones where they are neighbours in the periodic table.
-    nu_R, nu_S : 0 | 1 | 2
-        How many of the two densities resolve radial functions; elements.
-    diagonal_radial : bool
-        Whether radial functions of unequal index do not meet.
-    z_map, z_map_other : tuple of tuples of int
-        Atomic numbers that count as one element in both densities, or in the second where the two differ. An element
-        that is not named stays by itself.
-
-    Raises
-    ------
-    ConfigError
-        For options that mean nothing, or nothing together.
-    """
-
-    mix: Mix = "none"
-    n_channels: int | None = None
-    coupling: Coupling = "full"
-    symmetric: bool = False
-    mix_seed: int = 0
-    embedding: Embedding = "random"
-    nu_R: int = 2
-    nu_S: int = 2
-    diagonal_radial: bool = False
-    z_map: Groups = ()
-    z_map_other: Groups = ()
-
-    def __post_init__(self) -> None:
-        checks = (_impossible_values, _conflicts_of_mixing, _conflicts_of_densities)
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        checks = (_conflicts_of_embedding, _conflicts_of_mixing, _conflicts_of_densities)
         for problem in chain.from_iterable(check(self) for check in checks):
-            raise ConfigError(problem)
+            raise ValueError(problem)
+        return self
 
     @property
     def mixes_species(self) -> bool:
+        """Whether random sums replace elements."""
         return self.mix in ("species", "both")
 
     @property
     def mixes_radial(self) -> bool:
+        """Whether random sums replace radial functions."""
         return self.mix in ("radial", "both")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the power spectrum is that of full SOAP: nothing is mixed, summed or grouped."""
+        untouched = Mixing.model_fields.keys() - {"mix_seed"}
+        return all(getattr(self, key) == Mixing.model_fields[key].default for key in untouched)
 
-def _impossible_values(m: Mixing) -> Iterator[str]:
-    """What is wrong with single options."""
-    for key, known in (("mix", Mix), ("coupling", Coupling), ("embedding", Embedding)):
-        if getattr(m, key) not in get_args(known):
-            yield f"{key} = {getattr(m, key)!r}: must be one of {', '.join(get_args(known))}"
-    for key in ("nu_R", "nu_S"):
-        if getattr(m, key) not in (0, 1, 2):
-            yield f"{key} = {getattr(m, key)}: must be 0, 1 or 2, the number of densities that it is about"
-    if m.n_channels is not None and m.n_channels < 1:
-        yield f"n_channels = {m.n_channels}: must be positive"
-    if m.mix_seed < 0:
-        yield f"mix_seed = {m.mix_seed}: must not be negative"
-    for key in ("z_map", "z_map_other"):
-        named = list(chain.from_iterable(getattr(m, key)))
-        twice = sorted({chemical_symbols[z] for z in named if named.count(z) > 1})
-        if twice:
-            yield f"{key}: {', '.join(twice)} stands in two groups; leave it in one"
-        if not all(getattr(m, key)):
-            yield f"{key}: a group is empty; leave it out"
+    @property
+    def starts_periodic(self) -> bool:
+        """Whether the weights of elements follow the periodic table, at least before they are learned."""
+        start = (self.embedding_start or "periodic") if self.embedding == "learned" else self.embedding
+        return start == "periodic" and self.mixes_species
+
+
+def _conflicts_of_embedding(m: Mixing) -> Iterator[str]:
+    """Contradictions between the keys of embeddings."""
+    if m.embedding_start is not None and m.embedding != "learned":
+        yield (
+            f'embedding_start = "{m.embedding_start}" is for embedding = "learned", but embedding = "{m.embedding}"; '
+            "remove embedding_start"
+        )
+    if m.embedding == "learned" and not m.mixes_species:
+        yield f'embedding = "learned" needs mixed elements, but mix = "{m.mix}"; set mix to "species" or "both"'
 
 
 def _conflicts_of_mixing(m: Mixing) -> Iterator[str]:
-    """What is wrong with what is mixed and the options beside it."""
+    """Contradictions between `mix` and the keys that belong to it."""
     mixed = f'mix = "{m.mix}"'
     if m.mix == "none":
-        for key, default in MIXING_DEFAULTS.items():
-            if getattr(m, key) != default:
-                remedy = 'set mix to "species", "radial" or "both"'
-                yield f"{key} = {getattr(m, key)}: says how to mix, but {mixed}; {remedy}"
+        for key in NEEDS_MIX:
+            if (value := getattr(m, key)) != Mixing.model_fields[key].default:
+                given = toml_value(value)
+                yield f'{key} = {given} has no effect with {mixed}; set mix to "species", "radial" or "both"'
     elif m.n_channels is None:
-        yield f"{mixed}: needs n_channels, the number of random sums; 8 to 32 are usual"
+        yield f"{mixed} needs n_channels, the number of random sums; 8 to 32 are usual"
     if m.mix == "radial" and m.embedding != "random":
-        yield f'embedding = "{m.embedding}": {mixed} does not mix elements; set mix to "species" or "both"'
+        yield f'embedding = "{m.embedding}" needs mixed elements, but {mixed}; set mix to "species" or "both"'
     if m.mixes_species and m.nu_S != 2:
-        yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; leave nu_S out, or mix "radial" only'
+        yield f'nu_S = {m.nu_S}: {mixed} leaves no elements to sum over; remove nu_S, or set mix = "radial"'
     if m.mixes_species and (m.z_map or m.z_map_other):
-        yield f'z_map: {mixed} leaves no elements to group; leave z_map out, or mix "radial" only'
+        yield f'z_map: {mixed} leaves no elements to group; remove z_map, or set mix = "radial"'
     if m.mixes_radial and m.nu_R != 2:
-        yield f'nu_R = {m.nu_R}: {mixed} leaves no radial functions to sum over; leave nu_R out, or mix "species" only'
+        yield f'nu_R = {m.nu_R}: {mixed} leaves no radial functions to sum over; remove nu_R, or set mix = "species"'
 
 
 def _conflicts_of_densities(m: Mixing) -> Iterator[str]:
-    """What is wrong with what the densities resolve and which channels meet."""
+    """Contradictions between sums, groups and products of channels."""
     if m.diagonal_radial and (m.mixes_radial or m.nu_R != 2):
         why = f'mix = "{m.mix}"' if m.mixes_radial else f"nu_R = {m.nu_R}"
-        yield f"diagonal_radial = True: with {why} the densities have no radial functions to compare; leave one out"
+        yield f"diagonal_radial = true: with {why} the densities have no radial functions to compare; remove one of the two"
     if m.nu_S != 2 and (m.z_map or m.z_map_other):
-        yield f"nu_S = {m.nu_S}: sums over what z_map groups; leave nu_S out, or group more with z_map_other"
+        yield f"nu_S = {m.nu_S} sums over the groups of z_map; remove nu_S, or use larger groups in z_map_other"
     if m.z_map_other and not m.z_map:
-        yield "z_map_other: is the second of two; add z_map, the groups of the first"
+        yield "z_map_other is for the second density; add z_map, the groups of the first"
 
 
 def make_reduction(mixing: Mixing, species: tuple[int, ...], n_max: int) -> Reduction:
@@ -204,7 +221,8 @@ def _over_species(mixing: Mixing, species: tuple[int, ...], density: int) -> np.
         return _random_sums(mixing, density, species, 1)[:, :, 0]
     if mixing.nu_S <= density:
         return np.ones((1, len(species)))
-    groups = mixing.z_map_other if density and mixing.z_map_other else mixing.z_map
+    symbols = mixing.z_map_other if density and mixing.z_map_other else mixing.z_map
+    groups = tuple(tuple(atomic_numbers[symbol] for symbol in group) for group in symbols)
     named = set(chain.from_iterable(groups))
     groups = groups + tuple((z,) for z in species if z not in named)
     members = np.array([[z in group for z in species] for group in groups], float)
@@ -228,7 +246,7 @@ def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: 
     stream, n_channels = 0 if mixing.symmetric else density, mixing.n_channels
     if n_channels is None:
         raise ValueError("a mixing needs n_channels")
-    if mixing.embedding == "periodic" and mixing.mixes_species:
+    if mixing.starts_periodic:
         sums = periodic_sums(numbers, n_channels, width, [mixing.mix_seed, stream])
     else:
         shape = (n_channels, width)

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StructureError
 from ..models.compiled_model import CompiledModel
 from ..models.files import load_model
 from ..models.prediction import Prediction, Uncertainty
@@ -128,18 +128,24 @@ class MlpotCalculator(OneAtATime):
         Only "stresses" (n_atoms, 6), eV/A^3, which add up to "stress", are left out until they are asked for.
         """
         if atoms is not None:  # all that ASE's own method does besides is to look for a directory
-            if changes(self._copy, atoms) == ["positions"]:  # a new copy takes 2 % of a step of 64 atoms
-                self._copy.positions[:] = atoms.positions
-            else:
-                self._copy = atoms.copy()
-            self.atoms = self._copy
-        p = self.predict(self.atoms)
+            self.atoms = self._copy = self._copied(atoms)
+        current: Atoms | None = self.atoms
+        if current is None:
+            raise StructureError("calculate() without atoms needs an earlier calculation; pass the atoms")
+        p = self.predict(current)
         self.results = ase_results(p)
         self.uncertainty = Uncertainty(p)
-        volume = volume_of(self.atoms)
+        volume = volume_of(current)
         if "stresses" in properties and volume is not None:
-            virials = self._serving.virials(self._neighbours.update(self.atoms))
+            virials = self._serving.virials(self._neighbours.update(current))
             self.results["stresses"] = np.array([stress_voigt(-virial / volume) for virial in virials])
+
+    def _copied(self, atoms: Atoms) -> Atoms:
+        """A copy of the atoms; the last one, moved, where only positions differ: a new one takes 2 % of a step of 64 atoms."""
+        if self._copy is None or changes(self._copy, atoms) != ["positions"]:
+            return atoms.copy()
+        self._copy.positions[:] = atoms.positions
+        return self._copy
 
     def predict(self, atoms: Atoms) -> Prediction:
         """The model's prediction, through a neighbour list that is kept between calls."""

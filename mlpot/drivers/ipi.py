@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..errors import ProtocolError, ServerError, StructureError
+from ..settings.driver import PATIENCE
 from ..structures import bare_structure
 from .ipi_evaluator import Evaluator
 from .ipi_guard import BEGINNING, FREE, TELLING, TOLD
@@ -22,8 +23,6 @@ from .ipi_protocol import Exit, Init, Message, Positions, Session, Status
 from .ipi_socket import ANSWER_TIME, Address, connect, guarded
 from .ipi_template import Template
 
-PATIENCE = 300.0
-"""Seconds that a client waits for a server, unless told otherwise."""
 FAREWELL = 2.0
 """Seconds that it waits for one after EXIT, which a server also says to a client that it dropped."""
 SUCCESSOR = 6.0

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from ..errors import ConfigError, ServerError
+from ..settings.driver import PREFIX, DriverSettings, check_address
 from .ipi_guard import NEW
 
-PREFIX = "/tmp/ipi_"
-"""Before the names of UNIX sockets, as in i-PI and ASE."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts to connect: each pause is half as long again."""
 ANSWER_TIME = 10.0
@@ -51,31 +50,32 @@ class Address:
     @classmethod
     def unix(cls, name: str, prefix: str = PREFIX) -> Address:
         """i-PI's `<address>` with mode="unix", and the prefix it was started with (`i-pi -S`)."""
-        if not name:
-            raise ConfigError("unix: the name is empty; give what <address> says in i-PI's input")
-        return cls(path=prefix + name)
+        return cls.given(name, "", None, prefix)
 
     @classmethod
     def tcp(cls, host: str, port: int) -> Address:
         """i-PI's `<address>` and `<port>` with mode="inet"."""
-        if not 0 < port < 65536:
-            raise ConfigError(f"port = {port}: must be between 1 and 65535")
-        return cls(host=host, port=port)
+        return cls.given(None, host, port, "")
 
     @classmethod
     def given(cls, unix: str | None, host: str, port: int | None, prefix: str) -> Address:
-        """The one that was named: either a UNIX socket or a TCP port.
+        """Either a UNIX socket or a TCP port.
 
         Raises
         ------
         ConfigError
-            None or both named, an empty name, a port that cannot be.
+            If none or both are given, for an empty name, and for an impossible port.
         """
-        if unix is not None and port is None:
-            return cls.unix(unix, prefix)
-        if port is not None and unix is None:
-            return cls.tcp(host, port)
-        raise ConfigError("give either unix or port (and host): one address, as in i-PI's <ffsocket>")
+        try:
+            check_address(unix, port)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return cls(path=prefix + unix) if unix is not None else cls(host=host, port=port or 0)
+
+    @classmethod
+    def of(cls, settings: DriverSettings) -> Address:
+        """The address in section [driver]."""
+        return cls.given(settings.unix, settings.host, settings.port, settings.prefix)
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..models.prediction import TARGET, TARGET_ENERGY, Prediction, expected_errors
+from ..models.prediction import Prediction, expected_errors
+from ..settings.learning import TARGET, TARGET_ENERGY
 from ..uncertainty.representatives import NOVEL
 from ..units import MILLI
 

@@ -336,8 +336,7 @@ def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> Soa
     basis = RADIAL_BASES[settings.radial_basis](
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
-    mixing = settings.mixing()
-    reduction = None if mixing is None else make_reduction(mixing, species, basis.n_max)
+    reduction = None if settings.is_whole else make_reduction(settings, species, basis.n_max)
     return _contracted(SoapDescriptor(species, basis, settings.central_weight, reduction=reduction), settings)
 
 

@@ -16,11 +16,11 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
+from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
 from .protocol import LAUNCHER, NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder
 
-DEFAULT_CALCULATOR = "tblite.ase.TBLite"
 PLACE = "{launcher}"
 INSTALL_HINTS = {"tblite": "pip install tblite", "gpaw": "pip install gpaw", "xtb": "pip install xtb"}
 

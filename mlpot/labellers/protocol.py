@@ -12,11 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import LabelError
+from ..settings.defaults import NET_FORCE_TOLERANCE
 
-NET_FORCE_TOLERANCE = 0.02
-"""Largest net force of a label, eV/A per atom. Codes without a grid (xTB, Gaussian basis sets) and plane-wave codes, which remove the
-net force or leave 1e-3, are far below. Real-space grids leave up to 0.01. Larger errors are no longer small compared with the force
-noise of a fit."""
 GEOMETRY_TOLERANCE = 1e-3
 """Largest displacement of an atom by a calculation, A. Text files round to 1e-5; at this displacement the force of a stiff bond
 changes by 0.05 eV/A."""

@@ -1,125 +1,94 @@
-"""Everything that is to be said about labels: who makes them, where, and what happens when one fails."""
+"""Labellers and executors of a labelling plan: who makes labels, and where."""
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import Field
 
 from ..errors import ConfigError
-from ..labellers.calculator import DEFAULT_CALCULATOR, CalculatorLabeller
-from ..labellers.given import GivenLabeller, InThisProcess, why_not_elsewhere
-from ..labellers.protocol import NET_FORCE_TOLERANCE
+from ..labellers.calculator import CalculatorLabeller
+from ..labellers.given import GivenLabeller, InThisProcess, named, why_not_elsewhere
+from ..settings.labeller import BATCH_SYSTEMS, LabellingPlan
 from ..workers.cluster import dask_executor, queue_executor
 from ..workers.local import SubprocessExecutor
-from ..workers.queues import CLASSES, checked_jobs
+from ..workers.queues import checked_jobs
 
 FAILED, JOB_LOGS = "failed", "jobs"
-"""In the run folder: records of labels that failed, and what batch jobs print."""
+"""In the run folder: records of labels that failed, and the output of batch jobs."""
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class LabellingPlan:
-    """How labels are made.
+class GivenPlan(LabellingPlan):
+    """A plan for a calculator that a script has made; `calculator` is the path of its class."""
 
-    Parameters
-    ----------
-    calculator : str
-        Import path of an ASE calculator.
-    parameters : dict
-        Its keyword arguments.
-    timeout : float or None
-        Seconds after which a calculation is killed.
-    tries : int
-        Calculations before a label is given up.
-    fallback : dict
-        Parameters that replace those of the same name from the second try on; tables are replaced name by name.
-    on_failure : "stop" or "go on"
-        What a run does without a label that it wanted.
-    net_force_tolerance : float or None
-        eV/A per atom; None switches the check off.
-    executor : "local", "dask", "slurm", "pbs", "sge" or "lsf"
-    workers : int
-        Labels at a time; on a Dask cluster its workers decide.
-    scheduler : str or None
-        Address of the Dask scheduler.
-    tls : dict
-        Files "ca", "certificate" and "key" with which it is talked to; empty: openly.
-    slurm, pbs, sge, lsf : dict
-        What jobs of that batch system are like: keys of `queues.JobShape`, and keyword arguments of dask_jobqueue's cluster.
-    given : ase.calculators.calculator.Calculator or None
-        Made already; `calculator` is the path of its class then.
+    given: Any = Field(description="The calculator, an instance.")
+
+
+def plan_for(calculator: Any, parameters: dict[str, Any], timeout: float | None, tries: int) -> LabellingPlan:
+    """The plan for a calculator as scripts have it: an import path, a class, a function or an instance, see `named`.
+
+    Raises
+    ------
+    ConfigError
+        If the calculator is none of these, or a value is impossible.
     """
+    path, given = named(calculator, parameters)
+    own: dict[str, Any] = {"calculator": path, "parameters": parameters, "timeout_s": timeout, "tries": tries}
+    return LabellingPlan(**own) if given is None else GivenPlan(**own, given=given)
 
-    calculator: str = DEFAULT_CALCULATOR
-    parameters: dict[str, Any] = field(default_factory=dict)
-    timeout: float | None = None
-    tries: int = 2
-    fallback: dict[str, Any] = field(default_factory=dict)
-    on_failure: Literal["stop", "go on"] = "stop"
-    net_force_tolerance: float | None = NET_FORCE_TOLERANCE
-    executor: Literal["local", "dask", "slurm", "pbs", "sge", "lsf"] = "local"
-    workers: int = 1
-    scheduler: str | None = None
-    tls: dict[str, str] = field(default_factory=dict)
-    slurm: dict[str, Any] = field(default_factory=dict)
-    pbs: dict[str, Any] = field(default_factory=dict)
-    sge: dict[str, Any] = field(default_factory=dict)
-    lsf: dict[str, Any] = field(default_factory=dict)
-    given: Any = None
 
-    @property
-    def labeller(self) -> CalculatorLabeller:
-        """Makes the first try."""
-        if self.given is not None:
-            return GivenLabeller(self.calculator, {}, self.net_force_tolerance, self.given)
-        return CalculatorLabeller(self.calculator, self.parameters, self.net_force_tolerance)
+def labeller_of(plan: LabellingPlan) -> CalculatorLabeller:
+    """The labeller of the first try."""
+    if isinstance(plan, GivenPlan):
+        return GivenLabeller(plan.calculator, {}, plan.largest_net_force, plan.given)
+    return CalculatorLabeller(plan.calculator, plan.parameters, plan.largest_net_force)
 
-    @property
-    def fallback_labeller(self) -> CalculatorLabeller | None:
-        """Makes those after it, unless they are made in the same way."""
-        return self.labeller.varied(self.fallback) if self.fallback else None
 
-    def check(self) -> None:
-        """Make each calculator once, without a calculation; in a process of its own, for who knows what it does.
+def fallback_of(plan: LabellingPlan) -> CalculatorLabeller | None:
+    """The labeller of later tries; None where it is the same as for the first."""
+    return labeller_of(plan).varied(plan.fallback) if plan.fallback else None
 
-        Raises
-        ------
-        ConfigError
-            If one cannot be made, or if the executor's settings contradict each other.
-        """
-        if self.executor == "dask" and not self.scheduler:
-            raise ConfigError(
-                'labeller.scheduler: missing; name the address of the Dask scheduler, as in "tcp://node1:8786"'
-            )
-        if self.executor in CLASSES:
-            checked_jobs(self.executor, getattr(self, self.executor))
-        for labeller in filter(None, (self.labeller, self.fallback_labeller)):
-            labeller.check()
 
-    def local_executor(self, folder: Path) -> Executor:
-        """Processes on this machine; nothing is written into the run folder unless a task fails. This process itself where a
-        calculator that was given can live nowhere else."""
-        if self.given is not None and (why := why_not_elsewhere(self.given)):
-            log.warning("labels are made in this process, without a time-out: the calculator cannot go elsewhere (%s)", why)
-            return InThisProcess()
-        return SubprocessExecutor(self.workers, self.timeout, self.labeller.modules, folder / FAILED)
+def check_plan(plan: LabellingPlan) -> None:
+    """Make each calculator once, without a calculation; in a process of its own, as calculators may do anything when made.
 
-    def cluster_executor(self, folder: Path) -> Executor:
-        """Processes on the machines of a cluster.
+    Raises
+    ------
+    ConfigError
+        If a calculator cannot be made, or the keys of batch jobs are wrong.
+    """
+    if plan.executor in BATCH_SYSTEMS:
+        checked_jobs(plan.executor, getattr(plan, plan.executor))
+    for labeller in filter(None, (labeller_of(plan), fallback_of(plan))):
+        labeller.check()
 
-        Raises
-        ------
-        ConfigError
-            If there is no such cluster, or a package for it is missing.
-        """
-        if self.executor == "dask":
-            if self.scheduler is None:
-                raise ConfigError("labeller.scheduler is missing: the address of a Dask scheduler, such as tcp://node1:8786")
-            certificates = {name: Path(file).expanduser() for name, file in self.tls.items()} or None
-            return dask_executor(self.scheduler, self.timeout, folder / FAILED, certificates)
-        jobs = getattr(self, self.executor)
-        return queue_executor(self.executor, jobs, self.workers, self.timeout, folder / FAILED, folder / JOB_LOGS)
+
+def local_executor(plan: LabellingPlan, folder: Path) -> Executor:
+    """Processes on this machine; the run folder is written to only if a task fails. This process itself for a calculator that
+    cannot be sent to another one."""
+    if isinstance(plan, GivenPlan) and (why := why_not_elsewhere(plan.given)):
+        log.warning("labels are made in this process, without a time-out: the calculator cannot be sent to another one (%s)", why)
+        return InThisProcess()
+    return SubprocessExecutor(plan.workers, plan.timeout_s, labeller_of(plan).modules, folder / FAILED)
+
+
+def cluster_executor(plan: LabellingPlan, folder: Path) -> Executor:
+    """Processes on the machines of a cluster.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such cluster, or a package for it is missing.
+    """
+    if plan.executor == "dask":
+        if plan.scheduler is None:
+            raise ConfigError("labeller.scheduler is missing: give the address of a Dask scheduler, such as tcp://node1:8786")
+        files = {} if plan.tls is None else dict(plan.tls)
+        certificates = {name: Path(file).expanduser() for name, file in files.items()} or None
+        return dask_executor(plan.scheduler, plan.timeout_s, folder / FAILED, certificates)
+    jobs = getattr(plan, plan.executor)
+    return queue_executor(plan.executor, jobs, plan.workers, plan.timeout_s, folder / FAILED, folder / JOB_LOGS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
 from ..errors import ConfigError, LabelError
 from ..labellers.calculator import DEFAULT_CALCULATOR
-from ..labellers.given import named
-from ..labels.plan import LabellingPlan
+from ..labels.plan import LabellingPlan, plan_for
 from ..models.prediction import Prediction, Uncertainty
 from ..neighbours import NeighbourList
 from ..settings.fit import FitConfig
@@ -257,10 +255,9 @@ class LearningCalculator(CampaignCalculator):
         check_keywords(type(self), kwargs)
         if purpose not in PURPOSES:
             raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
-        path, given = named(calculator, parameters or {})
-        plan = labelling or LabellingPlan(path, parameters or {}, timeout, tries, given=given)
+        plan = labelling or plan_for(calculator, parameters or {}, timeout, tries)
         campaign = Campaign(
-            folder, plan, config=config, rules=replace(rules or Rules(), threshold=threshold, max_labels=max_labels),
+            folder, plan, config=config, rules=(rules or Rules()).changed(threshold=threshold, max_labels=max_labels),
             frames=frames, start_model=start_model, resume=resume,
         )  # fmt: skip
         super().__init__(campaign, "script", observe, "start the script again with resume=True", **kwargs)

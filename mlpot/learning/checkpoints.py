@@ -8,49 +8,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..settings.run import RunSettings
 from ..units import HOUR
 from .campaign import Answer, Campaign
-from .deadline import Deadline
 from .log_format import LOG, LOG_COLUMNS, Step
 from .run_folder import GrowingFile
 from .verdict import Convergence, Look, Verdict
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a run records and how often, and when it ends before its last step.
-
-    Parameters
-    ----------
-    interval : int
-        Steps between frames of the trajectories.
-    checkpoint_seconds : float
-        Wall time between checkpoints; there is one after every label as well.
-    asynchronous : bool
-        Whether queued labels are learned whenever they arrive. Otherwise they are waited for, and a run can be repeated bit for bit.
-    convergence : Convergence
-    max_cpu_hours, max_wall_hours : float or None
-        Budget of the whole run, including all restarts; the time of labels is multiplied by `cores_per_label`.
-    cores_per_label : int
-    at_once : int
-        Number of labels of different walkers that are calculated at the same time, before the other walkers predict again.
-    deadline : Deadline
-    """
-
-    interval: int = 10
-    checkpoint_seconds: float = 10.0
-    asynchronous: bool = False
-    convergence: Convergence = field(default_factory=Convergence)
-    max_cpu_hours: float | None = None
-    max_wall_hours: float | None = None
-    cores_per_label: int = 1
-    at_once: int = 1
-    deadline: Deadline = field(default_factory=Deadline)
 
 
 @dataclass(frozen=True)
@@ -74,7 +42,7 @@ class Journal:
 
     def __init__(self, campaign: Campaign, settings: RunSettings):
         self.campaign, self.settings = campaign, settings
-        self.convergence = settings.convergence
+        self.convergence = Convergence(settings.converged_after, settings.target_error or 0.0)
         self.spent = Spent()
         self._files: dict[str, GrowingFile] = {}
         self._begin_clock()
@@ -134,7 +102,7 @@ class Journal:
     def is_out_of_time(self) -> bool:
         """Whether the budget of wall time or processor time is spent."""
         spent, s = self._spent_now(), self.settings
-        cpu = spent.cpu + s.cores_per_label * spent.labels
+        cpu = spent.cpu + s.cores * spent.labels
         out = (s.max_wall_hours is not None and spent.wall > s.max_wall_hours * HOUR) or (
             s.max_cpu_hours is not None and cpu > s.max_cpu_hours * HOUR
         )
@@ -148,7 +116,7 @@ class Journal:
     @property
     def is_due(self) -> bool:
         """Whether the next checkpoint is due."""
-        return time.monotonic() - self._last_checkpoint > self.settings.checkpoint_seconds
+        return time.monotonic() - self._last_checkpoint > self.settings.checkpoint_s
 
     def checkpoint(self, status: str, walkers: Sequence[dict[str, Any]], verdict: Verdict | None = None) -> None:
         """Save everything: first the files, then the state that refers to them.
@@ -175,7 +143,7 @@ class Journal:
                 "convergence": {**self.convergence.state(), **(verdict.state() if is_over else verdict.numbers)},
                 "spent": {
                     **asdict(self.spent),
-                    "cores_per_label": self.settings.cores_per_label,
+                    "cores_per_label": self.settings.cores,
                     "asynchronous": self.settings.asynchronous,
                 },
                 "files": {name: file.sync() for name, file in self._files.items()},

@@ -55,7 +55,7 @@ def confirmation(outcome: LabelOutcome | None, rules: Rules, wants_stress: bool)
     changed = (
         abs(energy) > rules.target_energy
         or outcome.max_force_error > rules.aim
-        or (wants_stress and stress is not None and stress > rules.target_stress)
+        or (wants_stress and stress is not None and stress > rules.aim_stress)
     )
     return Confirmation(energy, outcome.force_error, outcome.max_force_error, stress, bool(changed))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import subprocess
 import time
@@ -18,12 +17,10 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import ConfigError, MlpotError
+from ..settings.learning import seconds_of
 
 GO_ON = 75
 """Exit code EX_TEMPFAIL of sysexits.h: no error, try again later."""
-MARGIN = 120.0
-"""Time (s) reserved before the deadline for the last checkpoint and the report."""
-DURATION = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 OTHER_JOBS = {"PBS_JOBID": "PBS", "JOB_ID": "SGE", "LSB_JOBID": "LSF"}
 log = logging.getLogger(__name__)
 
@@ -76,7 +73,7 @@ class Deadline:
             signal.signal(signal.SIGTERM, before)
 
 
-def deadline_of(setting: str | None, margin: float = MARGIN) -> Deadline:
+def deadline_of(setting: str | None, margin: float = 0.0) -> Deadline:
     """The deadline given by a configuration.
 
     Parameters
@@ -103,15 +100,6 @@ def deadline_of(setting: str | None, margin: float = MARGIN) -> Deadline:
         )
     log.info("the run will end within %.3g h", left / 3600)
     return Deadline(end - margin)
-
-
-def seconds_of(text: str) -> float:
-    """A duration as batch systems write it, in s; ConfigError for anything else."""
-    found = DURATION.fullmatch(text)
-    if found is None or int(found[3]) > 59 or int(found[4] or 0) > 59:
-        raise ConfigError(f'learning.deadline = {text!r}: must be "auto", or a duration such as "23:30:00" or "2-00:00:00"')
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def end_of_job() -> float | None:

@@ -16,6 +16,7 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from ..errors import ConfigError
+from ..settings.dynamics import DynamicsPlan
 from ..units import FEMTOSECOND, GIGAPASCAL
 from . import guards
 from .constrained import (
@@ -32,60 +33,18 @@ from .constrained import (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class DynamicsPlan:
-    """What to integrate.
-
-    Parameters
-    ----------
-    ensemble : str
-        "nve", "nvt" (Langevin, BAOAB; doi:10.1063/1.4802990) or "npt" (Langevin-Hoover; doi:10.1063/1.1755657).
-    ramp : tuple of float
-        Temperatures that the thermostat passes in straight lines of equal length, two or more, K.
-    timestep_fs, thermostat_fs, barostat_fs : float
-        fs.
-    pressure_GPa : float
-        External pressure of "npt".
-    steps, seed : int
-    whole_cell : bool
-        "npt": whether the shape of the cell changes too.
-    """
-
-    ensemble: str
-    ramp: tuple[float, ...]
-    timestep_fs: float
-    steps: int
-    seed: int
-    thermostat_fs: float = 100.0
-    barostat_fs: float = 1000.0
-    pressure_GPa: float = 0.0
-    whole_cell: bool = False
-
-    @property
-    def is_heated(self) -> bool:
-        """Whether the thermostat's temperature changes along the run."""
-        return self.ensemble != "nve" and len(set(self.ramp)) > 1
-
-    @property
-    def suspects(self) -> str:
-        """What to check first if the simulation blows up."""
-        return (
-            f"the time step (timestep_fs = {self.timestep_fs:g}, smaller?), the initial structure (not relaxed? "
-            'ensemble = "relax")'
+def check_dynamics(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
+    """ConfigError if dynamics of a walker cannot start from these atoms."""
+    if plan.ensemble != "npt":
+        check_constraints(name, atoms, DYNAMICS, f'ensemble = "{plan.ensemble}"')
+        return
+    require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"', slabs=True)
+    check_constraints(name, atoms, MOVING_CELL, 'ensemble = "npt"')
+    if not atoms.pbc.all() and plan.pressure_GPa:
+        raise ConfigError(
+            f"walker {name}: pressure_GPa = {plan.pressure_GPa:g} is not defined for pbc = {atoms.pbc.tolist()}, since a "
+            "part would act on the vacuum; set pressure_GPa = 0, or make the structure periodic in all directions"
         )
-
-    def check_start(self, name: str, atoms: Atoms) -> None:
-        """ConfigError if a walker cannot start from these atoms."""
-        if self.ensemble != "npt":
-            check_constraints(name, atoms, DYNAMICS, f'ensemble = "{self.ensemble}"')
-            return
-        require_cell(name, atoms, 'ensemble = "npt"', 'ensemble = "nvt"', slabs=True)
-        check_constraints(name, atoms, MOVING_CELL, 'ensemble = "npt"')
-        if not atoms.pbc.all() and self.pressure_GPa:
-            raise ConfigError(
-                f"walker {name}: pressure_GPa = {self.pressure_GPa:g} is not defined for pbc = {atoms.pbc.tolist()}, since a part "
-                "would act on the vacuum; set pressure_GPa = 0, or make the structure periodic in all directions"
-            )
 
 
 def require_cell(name: str, atoms: Atoms, what: str, instead: str, slabs: bool = False) -> None:

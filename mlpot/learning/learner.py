@@ -23,7 +23,19 @@ from .distances import nearest
 from .history import History, Observation
 from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
 from .observed_errors import compared, worst_ratio
-from .policy import HOTTER, LOOKS, SURPRISING_ATOM, SURPRISING_ERROR, Decision, Rules, Situation, Use, decide
+from .policy import (
+    HOTTER,
+    LOOKS,
+    SURPRISING_ATOM,
+    SURPRISING_ERROR,
+    Decision,
+    Rules,
+    Situation,
+    Use,
+    decide,
+    first_check,
+    next_check,
+)
 from .step_counters import StepCounters
 from .uncertainties import Uncertainties
 
@@ -59,7 +71,7 @@ class Learner:
         self.species = tuple(sorted(species))
         self.rules = rules or Rules()
         self.history = History()
-        self.check_interval = self.rules.first_check
+        self.check_interval = first_check(self.rules)
         self.fit: Fit
         self.model_version = 0
         self.n_asked = 0
@@ -203,7 +215,7 @@ class Learner:
         if state is not None:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
             self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", self.rules.first_check)
+            self.check_interval = state.get("check_interval", first_check(self.rules))
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
@@ -282,7 +294,7 @@ class Learner:
         error, expected, worst = outcome.force_error, outcome.expected_rms, outcome.worst_ratio
         if error is not None and expected is not None and worst is not None:
             is_surprise = error > SURPRISING_ERROR * expected or worst > SURPRISING_ATOM
-            self.check_interval = self.rules.next_check(self.check_interval, error, is_surprise, is_check)
+            self.check_interval = next_check(self.rules, self.check_interval, error, is_surprise, is_check)
 
     def _absorb(self, atoms: Atoms) -> int:
         """Add a label and the new sparse points it needs; returns the number of new points."""

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..models.prediction import TARGET, TARGET_ENERGY, TARGET_STRESS, ExpectedErrors
-from ..uncertainty.representatives import NOVEL
+from ..models.prediction import ExpectedErrors
+from ..settings.learning import Rules
 from ..units import GIGAPASCAL, MILLI
 from .history import History
 
@@ -131,69 +131,26 @@ class Limits:
         return max(ratios.items(), key=lambda item: item[1])
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the user asked for.
+def limits_of(rules: Rules, n_labels: int, use: Use) -> Limits:
+    """Largest expected errors that are trusted of a model with this many labels."""
+    early = 1.0
+    if rules.threshold == "adaptive" and use.early:
+        early = max(EARLY * EARLY_DECAY ** (n_labels - 1), 1.0)
+    stress = min(early * rules.aim_stress, use.max_stress) if use.stress else None
+    whole = use.max_force < np.inf or not use.early
+    return Limits(min(early * rules.aim, use.max_force), early * rules.target_energy, stress, whole)
 
-    Parameters
-    ----------
-    threshold : float or "adaptive"
-        Largest expected error of a force that is trusted, eV/A; "adaptive": the target, and more than that at the beginning.
-    target : float
-        Of forces, eV/A.
-    target_energy, target_stress : float
-        Of the energy per atom, eV, and of the stress, eV/A^3.
-    novelty : float
-        An environment this far from all sparse points is labelled whatever the calibration says.
-    soft_fraction : float or None
-        Above this part of a limit a label is queued, and the simulation goes on.
-    check_interval : int, "auto" or "off"
-        Steps of each walker between labels that only show the true error, whatever the uncertainty says; "auto": steps since the
-        last label of any kind, first `first_check`, then twice as many after every check that found what was expected.
-    min_interval : int
-        Steps between two labels of one walker: the decorrelation time. `ALARM` overrides it.
-    max_labels : int or None
-        After so many no more are asked for.
-    """
 
-    threshold: float | Literal["adaptive"] = "adaptive"
-    target: float = TARGET
-    target_energy: float = TARGET_ENERGY
-    target_stress: float = TARGET_STRESS
-    novelty: float = NOVEL
-    soft_fraction: float | None = None
-    check_interval: int | Literal["auto", "off"] = "auto"
-    min_interval: int = 0
-    max_labels: int | None = None
+def first_check(rules: Rules) -> int:
+    """Steps before the first automatic check: the decorrelation time."""
+    return max(rules.min_interval, FEWEST_BEFORE_CHECK)
 
-    def are_spent(self, asked: int) -> bool:
-        """Whether no label more may be asked for."""
-        return self.max_labels is not None and asked >= self.max_labels
 
-    @property
-    def aim(self) -> float:
-        """Expected force error that is trusted in the end, eV/A."""
-        return self.target if self.threshold == "adaptive" else float(self.threshold)
-
-    def limits(self, n_labels: int, use: Use) -> Limits:
-        """Largest expected errors that are trusted by a model of this many labels."""
-        early = 1.0
-        if self.threshold == "adaptive" and use.early:
-            early = max(EARLY * EARLY_DECAY ** (n_labels - 1), 1.0)
-        stress = min(early * self.target_stress, use.max_stress) if use.stress else None
-        whole = use.max_force < np.inf or not use.early
-        return Limits(min(early * self.aim, use.max_force), early * self.target_energy, stress, whole)
-
-    @property
-    def first_check(self) -> int:
-        """Steps before the first automatic check: the decorrelation time."""
-        return max(self.min_interval, FEWEST_BEFORE_CHECK)
-
-    def next_check(self, interval: int, error: float, is_surprise: bool, is_check: bool) -> int:
-        """Steps to the next automatic check after a label that found an RMS force error, eV/A, expected or a surprise."""
-        if error > self.aim or is_surprise:
-            return self.first_check
-        return min(RARER * interval, LONGEST_CHECK) if is_check else interval
+def next_check(rules: Rules, interval: int, error: float, is_surprise: bool, is_check: bool) -> int:
+    """Steps to the next automatic check after a label with an RMS force error, eV/A, that was expected or a surprise."""
+    if error > rules.aim or is_surprise:
+        return first_check(rules)
+    return min(RARER * interval, LONGEST_CHECK) if is_check else interval
 
 
 @dataclass(frozen=True)
@@ -304,7 +261,7 @@ def decide(rules: Rules, history: History, now: Situation) -> Decision:
     """What to do with a prediction."""
     if now.expected is None or now.novelty is None:
         return _decision("label", "no model", now, None, rules)
-    limits = rules.limits(now.n_labels, now.use)
+    limits = limits_of(rules, now.n_labels, now.use)
     _, worst = limits.worst(now.expected)
     moved = now.moved
     if moved is not None and moved < KNOWN:
@@ -346,7 +303,7 @@ def _is_check_due(rules: Rules, now: Situation) -> bool:
     if rules.check_interval == "off":
         return False
     if rules.check_interval == "auto":
-        due = rules.first_check if now.is_hotter else now.check_interval
+        due = first_check(rules) if now.is_hotter else now.check_interval
         return min(now.since_check, now.since_label) >= due
     return now.since_check >= rules.check_interval
 

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 
+from ..settings.dynamics import DynamicsPlan
 from .constrained import RELAXATION, RELAXED_CELL, check_constraints, settle_bond_lengths
 from .dynamics import positions_state, require_cell, require_stress, restore_positions
 
@@ -15,38 +16,11 @@ LONGEST = 0.2
 """Largest displacement of an atom in one step, A."""
 
 
-@dataclass(frozen=True)
-class RelaxationPlan:
-    """What to relax.
-
-    Parameters
-    ----------
-    steps : int
-        Largest number of optimiser steps.
-    fmax : float
-        Largest remaining force, eV/A; with the cell also the largest remaining derivative of the energy by the strain, eV per atom.
-    whole_cell : bool
-        Whether the cell relaxes too.
-    """
-
-    steps: int
-    fmax: float = 0.02
-    whole_cell: bool = False
-
-    is_heated = False
-    suspects = "the initial structure (atoms too close?)"
-
-    @property
-    def ensemble(self) -> str:
-        """Its name in reports."""
-        return "relax cell" if self.whole_cell else "relax"
-
-    def check_start(self, name: str, atoms: Atoms) -> None:
-        """ConfigError if a walker cannot start from these atoms."""
-        if self.whole_cell:
-            require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"')
-        known = RELAXED_CELL if self.whole_cell else RELAXATION
-        check_constraints(name, atoms, known, f'relax = "{"cell" if self.whole_cell else "positions"}"')
+def check_relaxation(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
+    """ConfigError if a relaxation of a walker cannot start from these atoms."""
+    if plan.whole_cell:
+        require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"')
+    check_constraints(name, atoms, RELAXED_CELL if plan.whole_cell else RELAXATION, f'relax = "{plan.relax}"')
 
 
 @dataclass(frozen=True)
@@ -99,14 +73,15 @@ class Relaxation:
     ----------
     atoms : ase.Atoms
         Moved in place; with a calculator.
-    plan : RelaxationPlan
+    plan : DynamicsPlan
+        A relaxation.
     """
 
     time_fs = None
     temperature_K = None
     is_doubtful = False
 
-    def __init__(self, atoms: Atoms, plan: RelaxationPlan):
+    def __init__(self, atoms: Atoms, plan: DynamicsPlan):
         self.atoms, self.plan, self.step = atoms, plan, 0
         settle_bond_lengths(atoms)
         self._fire = Fire()

@@ -18,7 +18,7 @@ from ..durable import as_run_folder_error, remove_leftovers, write_text
 from ..errors import MlpotError, RunFolderError, quoted
 from ..labels import claims
 from ..labels.inbox import INBOX
-from ..labels.plan import FAILED, LabellingPlan
+from ..labels.plan import FAILED, LabellingPlan, check_plan, cluster_executor, fallback_of, labeller_of, local_executor
 from ..labels.requests import LabelSource
 from ..labels.store import FILE as LABELS
 from ..labels.store import LabelStore
@@ -311,14 +311,14 @@ def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iter
         If the folder cannot be used.
     """
     with ExitStack() as stack:
-        executor: Executor = plan.local_executor(Path(folder))
+        executor: Executor = local_executor(plan, Path(folder))
         stack.callback(executor.shutdown, cancel_futures=True)
         # report a wrong name or parameter now, not at the first label
-        executor.submit(plan.check).result()
+        executor.submit(check_plan, plan).result()
         run_folder = stack.enter_context(RunFolder(folder, resume))
         if plan.executor != "local":
             executor.shutdown()
-            executor = plan.cluster_executor(run_folder.path)
+            executor = cluster_executor(plan, run_folder.path)
             stack.callback(executor.shutdown, cancel_futures=True)
         store = LabelStore(run_folder.path)
-        yield run_folder, LabelSource(plan.labeller, store, executor, plan.tries, fallback=plan.fallback_labeller)
+        yield run_folder, LabelSource(labeller_of(plan), store, executor, plan.tries, fallback=fallback_of(plan))

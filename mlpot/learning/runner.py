@@ -18,7 +18,7 @@ from ..errors import ExplodedError
 from .campaign import Campaign
 from .checkpoints import Journal, RunSettings
 from .cycle import BudgetSpent, obtain
-from .deadline import OutOfTime
+from .deadline import Deadline, OutOfTime, deadline_of
 from .log_format import TRAJECTORY, Step, frame_text
 from .verdict import Verdict
 from .walker import Walker
@@ -38,6 +38,13 @@ class LearningRun:
     settings : RunSettings
     observer : callable
         Called with every `Step`.
+    deadline : Deadline or None
+        When the run must end; that of the settings by default.
+
+    Raises
+    ------
+    ConfigError
+        If the deadline of the settings is over, or cannot be known.
     """
 
     def __init__(
@@ -46,9 +53,11 @@ class LearningRun:
         walkers: Sequence[Walker],
         settings: RunSettings | None = None,
         observer: Observer = lambda step: None,
+        deadline: Deadline | None = None,
     ):
         self.campaign, self.walkers, self.settings = campaign, tuple(walkers), settings or RunSettings()
         self.observer = observer
+        self.deadline = deadline or deadline_of(self.settings.deadline, self.settings.deadline_margin_s)
         self.journal = Journal(campaign, self.settings)
         self.verdict: Verdict | None = None
         """Verdict on the run; None until it ends."""
@@ -65,7 +74,7 @@ class LearningRun:
         ExplodedError
             If a simulation blows up; state.json is then the last checkpoint with the status "exploded".
         """
-        self.campaign.source.interrupt = self.settings.deadline.check
+        self.campaign.source.interrupt = self.deadline.check
         try:
             with self.campaign.folder.taking_state():
                 self._begin(self.journal.begin(map(self.trajectory, self.walkers)))
@@ -115,8 +124,8 @@ class LearningRun:
     def _rounds(self) -> str:
         """Make rounds until the end; returns why the run has ended."""
         while active := [walker for walker in self.walkers if not walker.is_done]:
-            if self.settings.deadline.is_over:
-                log.warning("%s", self.settings.deadline.why)
+            if self.deadline.is_over:
+                log.warning("%s", self.deadline.why)
                 return "deadline"
             n_labels = self.campaign.learner.n_labels
             self.journal.settle_queue(wait=not self.settings.asynchronous)
@@ -145,8 +154,8 @@ class LearningRun:
         surprised = bool(waiting)
         while waiting:
             waiting = sorted(waiting, key=lambda walker: -walker.doubt)
-            self._label(waiting[: self.settings.at_once])
-            waiting = self._advanced(waiting[self.settings.at_once :])
+            self._label(waiting[: self.settings.workers])
+            waiting = self._advanced(waiting[self.settings.workers :])
         self.journal.count(len(active), surprised)
 
     def _advanced(self, walkers: Sequence[Walker]) -> list[Walker]:

@@ -55,7 +55,7 @@ class LearningEvaluator:
     template : ase.Atoms
         Has the elements that will come.
     settings : RunSettings
-        `at_once` is not used: labels that the server waits for are made one at a time, each with the model that knows the others.
+        `workers` is not used: labels that the server waits for are made one at a time, each with the model that knows the others.
     committee : str
         See `Committee`.
     temperature : float or None

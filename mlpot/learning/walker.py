@@ -11,17 +11,23 @@ from ase import Atoms
 from ..drivers.ase import ase_results
 from ..errors import ExplodedError, StructureError
 from ..models.prediction import expected_errors
+from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
 from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign
 from .cycle import Assessment, Event, LabelNeeded, LearningCycle
-from .dynamics import Dynamics, DynamicsPlan
+from .dynamics import Dynamics, check_dynamics
 from .log_format import Step
 from .policy import CONFIRM
-from .relaxation import Relaxation, RelaxationPlan
+from .relaxation import Relaxation, check_relaxation
 from .step_counters import StepCounters
 from .uncertainties import Uncertainties
 from .verdict import Verdict
+
+
+def check_start(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
+    """ConfigError if a walker cannot start from these atoms."""
+    (check_relaxation if plan.is_relaxation else check_dynamics)(plan, name, atoms)
 
 
 class Walker:
@@ -34,27 +40,33 @@ class Walker:
         Unique in the campaign.
     atoms : ase.Atoms
         Initial structure; moved in place.
-    plan : DynamicsPlan or RelaxationPlan
+    plan : DynamicsPlan
     """
 
-    def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan | RelaxationPlan):
+    def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan):
         self.campaign, self.name, self.plan = campaign, name, plan
         self.calculator = WalkerCalculator(campaign, name, self._remember)
-        self.calculator.wants_stress = plan.ensemble in ("npt", "relax cell")
-        self.calculator.early = isinstance(plan, DynamicsPlan)
+        self.calculator.wants_stress = plan.name in ("npt", "relax cell")
+        self.calculator.early = not plan.is_relaxation
         atoms.calc = self.calculator
-        self.relaxation: Relaxation | None = None
-        self.dynamics: Dynamics | Relaxation
-        if isinstance(plan, RelaxationPlan):
-            self.dynamics = self.relaxation = Relaxation(atoms, plan)
-        else:
-            self.dynamics = Dynamics(atoms, plan)
+        self.relaxation = Relaxation(atoms, plan) if plan.is_relaxation else None
+        self.dynamics = self.relaxation or Dynamics(atoms, plan)
         self._event: Event | None = None
         self.trouble: str | None = None
         """Why the last step counts as an explosion, or None."""
         self._needed: Assessment | None = None
         self._has_failed = False
         """Whether the label that should have confirmed the end of a relaxation failed."""
+
+    @property
+    def _suspects(self) -> str:
+        """What to check first when it blows up."""
+        if self.plan.is_relaxation:
+            return "the initial structure (atoms too close?)"
+        return (
+            f"the time step (timestep_fs = {self.plan.timestep_fs:g}, smaller?), the initial structure (not relaxed? "
+            'ensemble = "relax")'
+        )
 
     @property
     def atoms(self) -> Atoms:
@@ -139,7 +151,7 @@ class Walker:
     def exploded(self, why: str) -> ExplodedError:
         """The error for a step that has blown up."""
         return ExplodedError(
-            f"walker {self.name}, step {self.dynamics.step}: {why}; check {self.plan.suspects}, the labels (wrong forces in "
+            f"walker {self.name}, step {self.dynamics.step}: {why}; check {self._suspects}, the labels (wrong forces in "
             "labels.db?) and learning.threshold (too high?). The last checkpoint is kept; --resume continues from there with "
             "your changes"
         )
@@ -213,15 +225,15 @@ class Walker:
     def state(self) -> dict:
         """For `restore`."""
         return {
-            "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.ensemble,
+            "name": self.name, "numbers": self.atoms.numbers, "ensemble": self.plan.name,
             "dynamics": self.dynamics.state(), "pace": asdict(self.calculator.counters),
         }  # fmt: skip
 
     def check(self, state: dict) -> None:
         """RunFolderError unless `state` belongs to this walker."""
         found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
-        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.ensemble}"
-        if (state["name"], state["ensemble"]) != (self.name, self.plan.ensemble) or not np.array_equal(
+        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.name}"
+        if (state["name"], state["ensemble"]) != (self.name, self.plan.name) or not np.array_equal(
             state["numbers"], self.atoms.numbers
         ):
             raise self.campaign.folder.other_run(f"{found}, but the configuration has {own}, or different elements")

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..descriptors.density import MAX_L
-from ..errors import quoted
+from ..errors import ConfigError, quoted
+from ..keys.explain import plainly
 from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings
 from ..settings.higher_order import HIGHEST_DEGREE
 
@@ -260,7 +261,7 @@ def first_problem(error: ValidationError) -> str:
     """Key, value and what is wrong with it."""
     problem = error.errors(include_url=False)[0]
     key = quoted(".".join(str(part) for part in problem["loc"]), 80).strip("'")
-    said = problem["msg"].removeprefix("Value error, ")
+    said = plainly(problem)
     if problem["type"] in ("missing", "value_error"):
         return f"{key}: {said}" if key else said
     return f"{key} = {quoted(problem['input'])}: {said}"
@@ -269,9 +270,9 @@ def first_problem(error: ValidationError) -> str:
 def checked_config(values: Mapping[str, Any]) -> FitConfig:
     """The configuration in a file; ValueError for one that is none, or whose sizes cannot be computed."""
     try:
-        config = FitConfig.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"config: {first_problem(error)}") from error
+        config = FitConfig.checked(values, "config")
+    except ConfigError as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
     for k, term in enumerate(config.terms):
         try:
             _check_settings(term)

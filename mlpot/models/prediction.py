@@ -11,10 +11,7 @@ import numpy as np
 from ..neighbours import Pairs
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.variances import Variances
-from ..units import GIGAPASCAL
 
-TARGET, TARGET_ENERGY, TARGET_STRESS = 0.2, 0.010, 1.0 * GIGAPASCAL
-"""Default targets: eV/A, as `counted_error` counts; eV/atom; eV/A^3."""
 WORST = 3.0
 """The least certain atom of a structure may be this much less certain than a target says, which is about the root mean square of all:
 that is what it is for about twenty atoms with normal errors. Counting the least certain atom itself, runs went on to ask for labels

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ase.data import chemical_symbols
 
+from ..keys.toml_text import toml_section, toml_value
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitSettings, NoiseSettings
 from ..structures import DEFAULT_CONFIG_TYPE
-from .toml_text import toml_section, toml_value
 
 if TYPE_CHECKING:
     from .export import Contents
@@ -26,7 +26,7 @@ import numpy as np
 
 import mlpot
 from mlpot.config import read_config
-from mlpot.schema import FitFile
+from mlpot.settings.files import FitFile
 from mlpot.terms.channel_tables import channels_of
 from mlpot.terms.soap import SoapTerm
 from mlpot.structures import read_structures

@@ -1,32 +1,37 @@
-"""What a user may say of invariants of more than two densities."""
+"""Keys of a density term for invariants of more than two densities."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from .base import Settings
+from ..keys.base import Settings
+from ..keys.quantities import PURE, Count, Ratio
 
 HIGHEST_DEGREE = {3: 6, 4: 5}
-"""By order: beyond, finding the invariants takes longer than anybody waits (order 4 of degree 5 two minutes, of 6 over ten)."""
+"""Highest `order_l_max` by order: finding the invariants of order 4 takes two minutes for degree 5 and over ten for degree 6."""
 
 
 class OrderSettings(Settings):
-    """Keys of a density term that let it see more than pairs of neighbours together."""
+    """Keys of a density term that add invariants of three and four densities to the power spectrum."""
 
-    order: Literal[2, 3, 4] = Field(
-        2, description="densities in an invariant at most: 2 the power spectrum, 3 the bispectrum of mixed channels, 4"
+    order: Annotated[Literal[2, 3, 4], PURE] = Field(
+        2,
+        description="Largest number of densities in an invariant: 2 is the power spectrum, 3 adds bispectra of mixed channels, 4 "
+        "products of four.",
     )
-    order_l_max: int = Field(3, ge=1, le=6, description="highest angular degree in invariants of 3 and 4 densities")
-    order_channels: PositiveInt = Field(8, description="random mixtures of channels that these are made of")
-    order_weight: PositiveFloat = Field(
-        0.1, description="their weight beside the power spectrum, for each density more"
+    order_l_max: Annotated[int, Field(ge=1, le=6), PURE] = Field(
+        3, description="Highest angular degree in invariants of three and four densities."
+    )
+    order_channels: Count = Field(8, description="Number of random mixtures of channels that these invariants are built from.")
+    order_weight: Ratio = Field(
+        0.1, description="Weight relative to the power spectrum, applied once for each density beyond two."
     )
 
     @model_validator(mode="after")
-    def _can_be_found(self) -> OrderSettings:
+    def _can_be_found(self) -> Self:
         highest = HIGHEST_DEGREE.get(self.order)
         if highest is not None and self.order_l_max > highest:
-            raise ValueError(f"order_l_max = {self.order_l_max}: at most {highest} with order = {self.order}")
+            raise ValueError(f"order_l_max = {self.order_l_max}: must be at most {highest} with order = {self.order}")
         return self

@@ -1,4 +1,4 @@
-"""Sensible terms and noises for any elements, for users who know a cutoff or not even that."""
+"""Presets: terms and noises for any elements, with or without a given cutoff."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .fit import NOISE_OF_LABEL, FitConfig, PairTermSettings, PresetName, SoapTe
 
 @dataclass(frozen=True)
 class Density:
-    """One of the many-body terms that a preset adds up."""
+    """One of the many-body terms of a preset."""
 
     n_max: int
     l_max: int
     n_sparse: int
-    """Sparse points per element, as long as they are not more than `n_points` in all."""
+    """Sparse points per element; fewer if all elements together would have more than `n_points`."""
     n_points: int
     farther: float = 1.0
-    """Its cutoff in units of that of the preset."""
+    """Its cutoff relative to the cutoff of the preset."""
     order: Mapping[str, float] = field(default_factory=dict)
     """Keys of `OrderSettings` that are not at their defaults."""
 
@@ -73,19 +73,19 @@ learn more than one kernel of all invariants, and energies, of surfaces most of 
 from nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
 
 MOST_WHOLE = 2
-"""Elements whose radial functions have channels of their own: the power spectrum of three is dearer than that of random sums."""
+"""Largest number of elements without mixed channels: for three, the full power spectrum is slower than random sums."""
 
 
 SECOND_SHELL = 1.6
-"""A cutoff is so many longest bonds at least: second neighbours in close-packed crystals are at 1.41."""
+"""Smallest cutoff in units of the longest bond: second neighbours in close-packed crystals are at 1.41."""
 TAPER_START = 0.5
 """Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
 
 
 def default_cutoff(preset: Preset, species: Sequence[int]) -> float:
-    """Cutoff in A from the longest bond the elements can make: 4 to 5 A, and where bonds are long so much that the second
-    shell is within, up to 6.5 A. Further away there is more to learn than most data tells."""
+    """Cutoff in A from the longest bond the elements can make: 4 to 5 A, or up to 6.5 A to include the second shell of long bonds.
+    Larger cutoffs need more data than most users have."""
     bond = longest_bond(species)
     return round(min(max(min(preset.reach * bond, 5.0), SECOND_SHELL * bond, 4.0), 6.5), 1)
 

@@ -27,6 +27,7 @@ from scipy.linalg import block_diag, solve_triangular
 
 from .._ext.density import N_MEMBERS
 from ..neighbours import Pairs, find_pairs
+from ..settings.learning import NOVEL
 from ..terms.layout import columns
 from ..terms.linear_algebra import inverse_lower, prior_factor, solve_upper
 from ..terms.lone_atoms import lone_covariances
@@ -51,8 +52,6 @@ RESOLUTION, STRANGE = 0.009, 0.04
 not even where few points have too little in common to tell."""
 LEAST_STRANGE = 0.02
 """Part of the prior variance that counts as left at lone atoms and pairs even where the data have them."""
-NOVEL = 1.5
-"""Novelty from which an environment counts as unlike all that the model knows; measured in CONVENTIONS.md."""
 
 
 @dataclass(frozen=True)

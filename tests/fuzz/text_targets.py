@@ -17,7 +17,7 @@ from mlpot.learning.log_format import LOG_COLUMNS, WORDS
 from mlpot.learning.run_environment import ENVIRONMENT, environments
 from mlpot.learning.run_folder import RunFolder, read_state
 from mlpot.report.log_file import read_log
-from mlpot.schema import FitFile
+from mlpot.settings.files import FitFile
 from mlpot.structures import all_labelled, read_structures, write_exact_xyz
 
 TOKENS = [b"nan", b"-1", b"1e999", b"0", b"99999999999999999999", b"../../etc/passwd", b"/dev/zero", b"\x1b[31m", b'"', b"<", b"&x;",

@@ -15,10 +15,10 @@ from mlpot.config import learning_run, read_config
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.espresso import espresso
-from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan, labeller_of
 from mlpot.labels.store import LabelStore
 from mlpot.learning.run_folder import opened_source
-from mlpot.schema import LearnFile
+from mlpot.settings.files import LearnFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ESPRESSO = "mlpot.labellers.espresso:espresso"
@@ -135,7 +135,7 @@ def test_silicon_is_learned_from_nothing(tmp_path, monkeypatch):
     (tmp_path / "run.toml").write_text(text)
     with learning_run(read_config(tmp_path / "run.toml", LearnFile), resume=False) as run:
         assert run.run() == "finished"
-        labeller = run.campaign.plan.labeller
+        labeller = labeller_of(run.campaign.plan)
     assert run.walkers[0].dynamics.step >= 500
     assert len(LabelStore(tmp_path / "run")) <= 25
     frames = [atoms for atoms in ase.io.iread(tmp_path / "run" / "trajectory.xyz") if not atoms.info["labelled"]]

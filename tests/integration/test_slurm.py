@@ -16,7 +16,7 @@ from labelling import FAULTY, LJ, crystal
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls, fingerprint
-from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan, labeller_of
 from mlpot.labels.requests import LabelSource
 from mlpot.labels.store import LabelStore
 from mlpot.learning.run_folder import RunFolder, opened_source
@@ -39,7 +39,7 @@ def _plan(calls_file, seconds, workers, **more):
     return LabellingPlan(
         calculator=FAULTY,
         parameters={"calls_file": str(calls_file), "seconds": seconds},
-        timeout=60.0,
+        timeout_s=60.0,
         executor="slurm",
         workers=workers,
         slurm={"queue": "main", "memory": "500MB", "walltime": "00:05:00", "death_timeout": 30, **more},
@@ -94,7 +94,7 @@ def test_a_label_outlives_the_simulation_and_is_found_again(tmp_path, cluster):
             assert time.monotonic() < end
             time.sleep(0.1)
         simulation.kill()
-    labeller = _plan(calls_file, 8.0, 1).labeller
+    labeller = labeller_of(_plan(calls_file, 8.0, 1))
     with RunFolder(run, resume=True), SubprocessExecutor() as executor:
         outcome = LabelSource(labeller, LabelStore(run), executor).obtain(crystal())
     assert outcome.atoms is not None

@@ -95,7 +95,7 @@ def test_a_learning_run_with_two_mpi_processes_a_label(tmp_path, cluster):
 @pytest.mark.slow
 def test_labels_share_a_job(tmp_path, cluster):
     plan = LabellingPlan(
-        FAULTY, {"calls_file": str(tmp_path / "calls"), "seconds": 3.0}, timeout=60.0, executor="slurm", workers=2,
+        FAULTY, {"calls_file": str(tmp_path / "calls"), "seconds": 3.0}, timeout_s=60.0, executor="slurm", workers=2,
         slurm=jobs_of(labels_per_job=2),
     )  # fmt: skip
     most = 0

@@ -81,14 +81,14 @@ def test_diagonal_radial(n_species):
 @pytest.mark.parametrize(
     ("quip_map", "groups", "others"),
     [
-        ("{5,6,14,32}", ((5,), (6,), (14,), (32,)), ()),
-        ("{5 6,14 32}", ((5, 6), (14, 32)), ()),
-        ("{32 5,14,6}", ((32, 5), (14,), (6,)), ()),
-        ("{6 14,5,32}", ((6, 14),), ()),
-        ("{5 6 14 32}", ((5, 6, 14, 32),), ()),
-        ("{5 6,14 32:5 6 14 32}", ((5, 6), (14, 32)), ((5, 6, 14, 32),)),
-        ("{5 6,14 32:5 14,6 32}", ((5, 6), (14, 32)), ((5, 14), (6, 32))),
-        ("{5,6,14,32:5 6,14 32}", ((5,),), ((5, 6), (14, 32))),
+        ("{5,6,14,32}", (("B",), ("C",), ("Si",), ("Ge",)), ()),
+        ("{5 6,14 32}", (("B", "C"), ("Si", "Ge")), ()),
+        ("{32 5,14,6}", (("Ge", "B"), ("Si",), ("C",)), ()),
+        ("{6 14,5,32}", (("C", "Si"),), ()),
+        ("{5 6 14 32}", (("B", "C", "Si", "Ge"),), ()),
+        ("{5 6,14 32:5 6 14 32}", (("B", "C"), ("Si", "Ge")), (("B", "C", "Si", "Ge"),)),
+        ("{5 6,14 32:5 14,6 32}", (("B", "C"), ("Si", "Ge")), (("B", "Si"), ("C", "Ge"))),
+        ("{5,6,14,32:5 6,14 32}", (("B",),), (("B", "C"), ("Si", "Ge"))),
     ],
 )
 def test_groups_of_elements(quip_map, groups, others):
@@ -98,7 +98,7 @@ def test_groups_of_elements(quip_map, groups, others):
 
 def test_a_group_in_both_densities_is_one_channel():
     """QUIP has the pair of (Si, Ge) twice."""
-    mine = ours(Mixing(z_map=((5, 6), (14,), (32,)), z_map_other=((5, 6, 14),)), ELEMENTS[4])
+    mine = ours(Mixing(z_map=(("B", "C"), ("Si",), ("Ge",)), z_map_other=(("B", "C", "Si"),)), ELEMENTS[4])
     theirs = quips("Z_map={5 6,14,32:5 6 14,32}", ELEMENTS[4])
     assert_same_kernel(mine, theirs)
     assert mine.shape[1] == theirs.shape[1] - N_MAX * (N_MAX - 1) // 2 * (L_MAX + 1)

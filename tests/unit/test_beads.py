@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,7 +168,7 @@ def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
 
 def test_the_stress_counts_where_the_cell_changes(tmp_path):
     """A server does not say whether it uses the virial; a restarted driver remembers."""
-    rules = replace(LOOSE, target_stress=1e-12)
+    rules = LOOSE.changed(target_stress=1e-12)
     server = Server(tmp_path, rules=rules)
     with server.campaign, server.evaluator.serving():
         for seed in range(4):

@@ -8,9 +8,10 @@ import mlpot
 from mlpot.commands.templates import template
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
-from mlpot.labels.plan import LabellingPlan
 from mlpot.learning.dynamics import Course
-from mlpot.schema import DriverFile, FitFile, LearnFile, WalkerSettings
+from mlpot.settings.files import DriverFile, FitFile, LearnFile
+from mlpot.settings.labeller import LabellingPlan
+from mlpot.settings.walkers import WalkerSettings
 
 FIT = """
 [data]
@@ -46,7 +47,7 @@ DRIVER = LEARN + "[driver]\n"
             'type = "sope"',
             "model.terms[0].type = 'sope': must be one of ['pair', 'soap']",
         ),
-        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: must be greater than 0"),
+        (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: must be a positive number (A)"),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),
         (FitFile, FIT, "n_max = 8", 'n_max = "eight"', "model.terms[0].n_max = 'eight'"),
         (FitFile, FIT, 'train = "train.xyz"', "", "data.train: missing"),
@@ -79,13 +80,13 @@ DRIVER = LEARN + "[driver]\n"
         ),
         (LearnFile, LEARN, "[output]", "[labeller]\nworker = 2\n[output]", "did you mean 'workers'?"),
         (LearnFile, LEARN, "[output]", '[labeller]\nexecutor = "dask"\n[output]', "labeller: scheduler: missing"),
-        (LearnFile, LEARN, "[output]", '[labeller]\nscheduler = "a"\n[output]', 'scheduler: is for executor = "dask"'),
+        (LearnFile, LEARN, "[output]", '[labeller]\nscheduler = "a"\n[output]', 'scheduler is for executor = "dask"'),
         (
             LearnFile,
             LEARN,
             "[output]",
             "[data]\nisolated_atom_energies = { Xx = 1 }\n[output]",
-            "'Xx' is not a chemical symbol",
+            "isolated_atom_energies: ['Xx'] are not chemical symbols",
         ),
     ],
 )
@@ -117,10 +118,10 @@ def test_sections_become_one_fit_config(tmp_path):
 def test_ramps(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 1200]\nsteps = 100\n")
-    plan = read_config(file, LearnFile).dynamics.plan()
+    plan = read_config(file, LearnFile).dynamics
     assert [Course.of(plan).temperature(k) for k in (0, 50, 100)] == [300, 750, 1200]
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300, 300, 300, 1200]\nsteps = 300\n")
-    plan = read_config(file, LearnFile).dynamics.plan()
+    plan = read_config(file, LearnFile).dynamics
     assert [Course.of(plan).temperature(k) for k in (0, 100, 200, 250, 300, 301)] == [300, 300, 300, 750, 1200, 1200]
     file.write_text(LEARN + "[dynamics]\ntemperature_K = [300]\n")
     with pytest.raises(ConfigError, match="temperature_K"):
@@ -134,12 +135,12 @@ def test_labelling_plans(tmp_path):
         + '[labeller]\ntimeout_s = 60\nnet_force_tolerance = "off"\nexecutor = "slurm"\nworkers = 4\n'
         + 'fallback = { input_data = { mixing_beta = 0.3 } }\nslurm = { queue = "main", memory = "1GB" }\n'
     )
-    plan = read_config(file, LearnFile).labeller.plan()
-    assert (plan.timeout, plan.net_force_tolerance, plan.workers, plan.on_failure) == (60.0, None, 4, "stop")
+    plan = read_config(file, LearnFile).labeller
+    assert (plan.timeout_s, plan.largest_net_force, plan.workers, plan.on_failure) == (60.0, None, 4, "stop")
     assert plan.fallback == {"input_data": {"mixing_beta": 0.3}}
     assert plan.slurm == {"queue": "main", "memory": "1GB"}
     file.write_text(LEARN)
-    assert read_config(file, LearnFile).labeller.plan() == LabellingPlan()
+    assert read_config(file, LearnFile).labeller == LabellingPlan()
 
 
 def test_walkers_say_what_is_theirs(tmp_path):
@@ -154,7 +155,7 @@ def test_walkers_say_what_is_theirs(tmp_path):
     assert [name for name, _, _ in found] == ["cold", "hot-0", "hot-1", "press"]
     assert [structure.file for _, structure, _ in found] == ["start.xyz", "other.xyz", "other.xyz", "start.xyz"]
     assert [dynamics.steps for _, _, dynamics in found] == [70, 50, 50, 70]
-    assert [dynamics.plan().ramp for _, _, dynamics in found] == [(100, 100), (300, 900), (300, 900), (300, 300)]
+    assert [dynamics.ramp for _, _, dynamics in found] == [(100, 100), (300, 900), (300, 900), (300, 300)]
     assert [dynamics.seed for _, _, dynamics in found] == [3, 4, 5, 3]
     assert found[3][2].pressure_GPa == 5
     file.write_text(LEARN)
@@ -215,15 +216,15 @@ def test_python_settings():
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        ('[[walkers]]\nname = "a"\nrelax = "cell"\n', 'walkers: a: relax = "cell" is for ensemble = "relax", and that is "nvt"'),
+        ('[[walkers]]\nname = "a"\nrelax = "cell"\n', 'walkers: a: relax = "cell" is for ensemble = "relax", but ensemble = "nvt"'),
         ('[[walkers]]\nname = "a"\nensemble = "nve"\nfmax = 0.1\n', 'walkers: a: fmax = 0.1 is for ensemble = "relax"'),
         ('[[walkers]]\nname = "a"\npressure_GPa = 2\n', 'walkers: a: pressure_GPa = 2 is for ensemble = "npt"'),
-        ("[dynamics]\npressure_GPa = 2\n", 'pressure_GPa = 2 is for ensemble = "npt", and that is "nvt"'),
+        ("[dynamics]\npressure_GPa = 2\n", 'pressure_GPa = 2 is for ensemble = "npt", but ensemble = "nvt"'),
         ('[dynamics]\nshape = "cell"\n', 'shape = "cell" is for ensemble = "npt"'),
         ('[dynamics]\nensemble = "nve"\nthermostat_fs = 50\n', 'thermostat_fs = 50 is for ensemble = "nvt" or "npt"'),
         ('[dynamics]\nrelax = "cell"\n[[walkers]]\nname = "a"\n', 'relax = "cell" is for ensemble = "relax"'),
-        ('[data]\ntest = "a.xyz"\n', "data.test: is for `mlpot fit`"),
-        ("[labeller]\ntries = 1\nfallback = { a = 1 }\n", "fallback: is for the second try"),
+        ('[data]\ntest = "a.xyz"\n', "data.test is for `mlpot fit`"),
+        ("[labeller]\ntries = 1\nfallback = { a = 1 }\n", "fallback is for the second try"),
     ],
 )
 def test_keys_without_effect_are_errors(tmp_path, more, problem):
@@ -252,5 +253,5 @@ def test_keys_that_one_walker_reads_or_that_change_nothing_are_none(tmp_path, mo
 def test_halves_of_two_addresses(tmp_path, key, other):
     file = tmp_path / "driver.toml"
     file.write_text(f'[structure]\nfile = "a.xyz"\n[driver]\n{key}\n{other}\n[output]\nfolder = "run"\n')
-    with pytest.raises(ConfigError, match=f"{other.split()[0]} = .*is given; remove one of them"):
+    with pytest.raises(ConfigError, match=f"{other.split()[0]} .*is given; remove one of them"):
         read_config(file, DriverFile)

@@ -15,12 +15,12 @@ from ase.constraints import (
     FixSymmetry,
     Hookean,
 )
-from learning_runs import crystal, do_run, plan, run_and_die, without_seconds
+from learning_runs import crystal, do_run, plan, relaxing, run_and_die, without_seconds
 
 from mlpot.errors import ConfigError
 from mlpot.learning.constrained import PlaneBAOAB, plane_of
-from mlpot.learning.relaxation import RelaxationPlan
 from mlpot.learning.run_folder import read_state
+from mlpot.learning.walker import check_start
 
 DIRECTION = np.array([1.0, 1.0, 0.3])
 KINDS = {
@@ -66,8 +66,8 @@ def residuals(kind, first, atoms):
     ],
 )
 def test_it_is_kept_and_continued_bit_for_bit(tmp_path, kind, ensemble):
-    the_plan = RelaxationPlan(14) if ensemble == "relax" else plan(steps=14, ensemble=ensemble)
-    the_plan.check_start("w0", start(kind))
+    the_plan = relaxing(14) if ensemble == "relax" else plan(steps=14, ensemble=ensemble)
+    check_start(the_plan, "w0", start(kind))
     whole, parts, calls = tmp_path / "whole", tmp_path / "parts", tmp_path / "calls"
     _, run = do_run(whole, calls, the_plan, starts=[start(kind)])
     final, first = run.walkers[0].atoms, start(kind)
@@ -109,14 +109,14 @@ def test_fixed_bonds_have_their_temperature(tmp_path):
         (plan(), lambda a: FixScaled([0]), 'FixScaled, which ensemble = "nvt"'),
         (plan(ensemble="npt"), lambda a: Hookean(a1=0, a2=1, rt=2.5, k=5.0), 'Hookean, which ensemble = "npt"'),
         (plan(ensemble="npt"), lambda a: FixBondLengths([[0, 1]]), 'FixBondLengths, which ensemble = "npt"'),
-        (RelaxationPlan(9, whole_cell=True), lambda a: FixedLine([0], DIRECTION), 'FixedLine, which relax = "cell"'),
+        (relaxing(9, whole_cell=True), lambda a: FixedLine([0], DIRECTION), 'FixedLine, which relax = "cell"'),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(the_plan, constraint, what):
     atoms = crystal()
     atoms.set_constraint(constraint(atoms))
     with pytest.raises(ConfigError, match="walker w0: the initial structure has the constraint") as error:
-        the_plan.check_start("w0", atoms)
+        check_start(the_plan, "w0", atoms)
     assert what in str(error.value)
 
 
@@ -124,7 +124,7 @@ def test_symmetry_is_kept_by_relaxations():
     atoms = crystal()
     pytest.importorskip("spglib", reason="FixSymmetry needs it")
     atoms.set_constraint(FixSymmetry(atoms))
-    RelaxationPlan(9).check_start("w0", atoms)
+    check_start(relaxing(9), "w0", atoms)
 
 
 def slab(pbc=(True, True, False)):
@@ -138,7 +138,7 @@ def slab(pbc=(True, True, False)):
 @pytest.mark.parametrize("whole_cell", [False, True])
 def test_the_cell_of_a_slab_moves_in_its_plane(tmp_path, whole_cell):
     the_plan = plan(steps=14, ensemble="npt", barostat_fs=200.0, whole_cell=whole_cell)
-    the_plan.check_start("w0", slab())
+    check_start(the_plan, "w0", slab())
     whole, parts, calls = tmp_path / "whole", tmp_path / "parts", tmp_path / "calls"
     _, run = do_run(whole, calls, the_plan, starts=[slab()])
     before, after = slab().cell.array, run.walkers[0].atoms.cell.array
@@ -173,4 +173,4 @@ def test_the_strain_of_a_tilted_slab_is_in_its_plane():
 )
 def test_constant_pressure_without_periods_is_refused(atoms, pressure, problem):
     with pytest.raises(ConfigError, match=problem):
-        plan(ensemble="npt", pressure_GPa=pressure).check_start("w0", atoms)
+        check_start(plan(ensemble="npt", pressure_GPa=pressure), "w0", atoms)

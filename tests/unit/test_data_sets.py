@@ -14,7 +14,7 @@ from mlpot.config import read_config
 from mlpot.data.label_keys import LabelKeys
 from mlpot.data.reading import read_labelled, read_sources
 from mlpot.errors import ConfigError
-from mlpot.schema import FitFile
+from mlpot.settings.files import FitFile
 
 SETS = """
 [[data.sets]]
@@ -96,7 +96,7 @@ def test_isolated_atoms_keep_their_family(work):
         ("e_of_mine", "e_of_min", 2, "data.sets[0]: energy_key = 'e_of_min': no structure has such a key; did you mean 'e_of_mine'?"),
         ("energy_key", "enrgy_key", 2, "data.sets[0].enrgy_key: unknown key; did you mean 'energy_key'?"),
         ("files = [", "file = [", 2, "data.sets[0].file: unknown key; did you mean 'files'?"),
-        ('["odd.xyz"]', "[]", 2, "data.sets[0].files = []: no file; name one"),
+        ('["odd.xyz"]', "[]", 2, "data.sets[0].files = []: names no file; name at least one"),
         ("odd.xyz", "odds.xyz", 1, "data.sets[0]: odds.xyz: no such file"),
         ('"atom.xyz"', '"./train.xyz@:1"', 2, "data.sets[1]: ./train.xyz[0] was named in data.train already; name it once"),
         ('"atom.xyz"', '"odd.xyz"', 2, "data.sets[1]: odd.xyz[0] was named in data.sets[0] already; name it once"),

@@ -5,7 +5,6 @@ import json
 import runpy
 import shutil
 import tomllib
-from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -26,7 +25,7 @@ from mlpot.report import export as export_module
 from mlpot.report.export import export_run, export_xyz
 from mlpot.structures import agrees, exact_xyz, labelled
 
-RULES = replace(STRICT, target=0.003, soft_fraction=0.6, check_interval=15)
+RULES = STRICT.changed(target=0.003, soft_fraction=0.6, check_interval=15)
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +176,11 @@ def test_a_walker_named_as_a_family_of_the_data(tmp_path):
 
 def test_labels_that_were_paid_but_not_learned(run, tmp_path, monkeypatch, capsys):
     """They are exported, marked, and left out of the model; so are those that came after the model of a run going on."""
+    from mlpot.labels.plan import labeller_of
+
     shutil.copytree(run, tmp_path / "run")
     with campaign(tmp_path / "other", tmp_path / "calls") as shared:
-        labeller = shared.plan.labeller
+        labeller = labeller_of(shared.plan)
     atoms = make_frames(1, seed=11)[0]
     label = Label(atoms.get_potential_energy(), atoms.get_forces(), None, 1.5, labeller.settings)
     LabelStore(tmp_path / "run").add(key_of(labeller, atoms), atoms, label)

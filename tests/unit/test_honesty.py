@@ -17,7 +17,7 @@ from ase.db import connect
 import mlpot
 from mlpot.commands.templates import template
 from mlpot.config import read_config
-from mlpot.schema import LearnFile
+from mlpot.settings.files import LearnFile
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 PATTERN = np.array([0.5, -1.5, 2.5])

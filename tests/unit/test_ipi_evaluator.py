@@ -1,6 +1,7 @@
 """What the i-PI client answers with, and the commands around it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,4 +133,4 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, model, words, cod
 
 def test_the_path_of_the_shim():
     result = CliRunner().invoke(app, ["ipi-pes"])
-    assert result.exit_code == 0 and result.output.strip().endswith("ipi_pes.py")
+    assert result.exit_code == 0 and Path(result.output.strip()).name == "ipi_pes.py" and Path(result.output.strip()).is_file()

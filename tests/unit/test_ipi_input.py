@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mlpot.commands.main import app
 from mlpot.drivers.ipi_input import read_ipi_input
 from mlpot.errors import ConfigError, DataError, MlpotError
-from mlpot.schema import DriverFile
+from mlpot.settings.files import DriverFile
 from mlpot.structures import read_structures
 from mlpot.units import BOHR
 
@@ -214,9 +214,9 @@ def test_over_tcp_too(work):
     ("words", "problem"),
     [
         (("learn", "--input", "input.xml"), "--input: only for `mlpot template ipi`"),
-        (("ipi",), "name a structure file, or, for ipi, an input"),
-        (("ipi", "init.xyz", "--input", "input.xml"), "one of the two"),
-        (("ipi", "--input", "input.xml", "--beads", "4"), "says what they are"),
+        (("ipi",), "give a structure file or, for ipi, an input"),
+        (("ipi", "init.xyz", "--input", "input.xml"), "not both"),
+        (("ipi", "--input", "input.xml", "--beads", "4"), "--beads, --temperature: given by"),
     ],
 )
 def test_options_that_contradict_each_other(work, monkeypatch, words, problem):
@@ -250,4 +250,4 @@ def test_a_learning_driver_is_held_against_the_input(work, monkeypatch):
     write(work, sockets=SOCKET.replace("own", "another"))
     result = run("driver", "learn.toml", "--input", "input.xml")
     assert result.exit_code == 2
-    assert "connects to /tmp/ipi_own, input.xml waits at /tmp/ipi_another" in " ".join(result.output.split())
+    assert "connects to /tmp/ipi_own, but input.xml listens at /tmp/ipi_another" in " ".join(result.output.split())

@@ -285,7 +285,7 @@ def test_a_plan_becomes_a_source(tmp_path):
     ("wrong", "words"),
     [
         ({"fallback": {"sigmas": 1}}, "sigmas"),
-        ({"executor": "dask"}, "labeller.scheduler"),
+        ({"executor": "dask"}, "scheduler: missing"),
         (
             {"executor": "slurm", "slurm": {"que": "main", "memory": "1GB"}},
             "labeller.slurm.que: unknown key; did you mean 'queue'",
@@ -297,9 +297,10 @@ def test_a_plan_becomes_a_source(tmp_path):
 def test_plans_that_cannot_work_are_refused(tmp_path, wrong, words):
     if wrong.get("executor"):
         pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
-    plan = LabellingPlan("labelling.emt_with", {"scale": 1.0}, **wrong)
-    with pytest.raises(ConfigError, match=words), opened_source(plan, tmp_path / "run", resume=False):
-        pass
+    with pytest.raises(ConfigError, match=words):
+        plan = LabellingPlan("labelling.emt_with", {"scale": 1.0}, **wrong)
+        with opened_source(plan, tmp_path / "run", resume=False):
+            pass
     assert not (tmp_path / "run" / "labels.db").exists()
 
 

@@ -228,9 +228,9 @@ def test_map_of_elements_keeps_distances():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"embedding": "learned"}, 'mix = "none" does not mix elements'),
+        ({"embedding": "learned"}, 'needs mixed elements, but mix = "none"'),
         ({"embedding": "periodic"}, 'mix = "none"; set mix to'),
-        ({"embedding": "periodic", "mix": "radial", "n_channels": 3}, "does not mix elements"),
+        ({"embedding": "periodic", "mix": "radial", "n_channels": 3}, "needs mixed elements"),
         ({"embedding_start": "random", **MIX}, 'is for embedding = "learned"'),
         ({"embedding": "guessed", **MIX}, "embedding"),
     ],

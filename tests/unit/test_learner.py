@@ -12,10 +12,11 @@ import mlpot
 from mlpot.errors import ConfigError
 from mlpot.learning.history import TAILS, widening
 from mlpot.learning.learner import ABSURD, ORDINARY, UNUSUAL, Learner
-from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, TARGET, Rules, Use
+from mlpot.learning.policy import FEWEST_BEFORE_CHECK, LOOK, Rules, Use
 from mlpot.learning.step_counters import StepCounters
 from mlpot.models.prediction import counted_error, expected_errors
 from mlpot.settings.fit import FitConfig
+from mlpot.settings.learning import TARGET
 from mlpot.uncertainty.calibration import OPEN
 
 COUNTERS = StepCounters(step=5)
@@ -75,7 +76,7 @@ def test_a_new_model_is_looked_at_where_atoms_have_moved():
 
 def test_the_stress_counts_where_it_is_used_and_labels_have_it():
     for stress in (True, False):
-        learner = from_nothing(replace(LOOSE, target_stress=1e-12))
+        learner = from_nothing(LOOSE.changed(target_stress=1e-12))
         first, far = make_frames(2, seed=3, stress=stress)
         learner.learn(first, None)
         learner.learn(far, learner.prior(learner.model.predict(far, uncertainty=True)))

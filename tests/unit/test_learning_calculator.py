@@ -1,7 +1,6 @@
 """Calculators that learn, in scripts of any kind: dynamics, optimisers, bands; labels cost nothing."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from mlpot.labels.store import LabelStore
 from mlpot.learning.calculator import BudgetSpent
 from mlpot.learning.campaign import SET_ASIDE
 from mlpot.learning.learner import Learner
-from mlpot.learning.policy import Rules
+from mlpot.learning.policy import Rules, first_check
 from mlpot.models.prediction import counted_error
 from mlpot.settings.fit import FitConfig
 
@@ -186,7 +185,7 @@ def taught(calc, n=3):
 
 
 def test_the_stress_is_decided_on_when_it_is_asked_for(tmp_path, monkeypatch):
-    rules = replace(LOOSE, target_stress=1e-12)
+    rules = LOOSE.changed(target_stress=1e-12)
     events, predicted = [], []
     with calculator(tmp_path / "run", tmp_path / "calls", rules=rules, threshold=1e3, observe=events.append) as calc:
         taught(calc)
@@ -254,7 +253,7 @@ def test_confirming_a_structure(tmp_path, caplog):
         again = calc.confirm()
         assert (again.energy_error, again.force_error, again.changed) == (0.0, 0.0, False)
         assert len(calls(tmp_path / "calls", "end")) == 4
-        calc.learner.rules = replace(calc.learner.rules, target_energy=1e-9, max_labels=5)
+        calc.learner.rules = calc.learner.rules.changed(target_energy=1e-9, max_labels=5)
         atoms.rattle(0.05)
         assert calc.confirm(atoms).changed
         atoms.rattle(0.05)
@@ -328,7 +327,7 @@ def test_a_label_with_absurd_forces_is_kept_and_not_learned(tmp_path, caplog):
 @pytest.mark.slow
 def test_another_script_goes_on_with_what_labels_showed(tmp_path):
     """The calibration and the time of the next check are in labels.db."""
-    rules = replace(STRICT, target=1e3, target_energy=1e3, check_interval="auto")
+    rules = STRICT.changed(target=1e3, target_energy=1e3, check_interval="auto")
     with calculator(tmp_path / "run", tmp_path / "calls", rules=rules) as calc:
         taught(calc)
         for seed in range(40):
@@ -336,7 +335,7 @@ def test_another_script_goes_on_with_what_labels_showed(tmp_path):
             atoms.calc = calc
             atoms.get_forces()
         learner = calc.learner
-        assert learner.check_interval > rules.first_check and learner.history.recent
+        assert learner.check_interval > first_check(rules) and learner.history.recent
     with calculator(tmp_path / "run", tmp_path / "calls", rules=rules, resume=True) as calc:
         calc.prepare([14])
         assert calc.learner.history == learner.history and calc.learner.check_interval == learner.check_interval
@@ -345,7 +344,7 @@ def test_another_script_goes_on_with_what_labels_showed(tmp_path):
 
 def test_a_script_gets_the_same_labels_every_time(tmp_path):
     """However long they take: queued ones are learned before the next calculation."""
-    rules = replace(STRICT, target=0.5, target_energy=1e3, soft_fraction=0.01)
+    rules = STRICT.changed(target=0.5, target_energy=1e3, soft_fraction=0.01)
     found = []
     for name, seconds in (("fast", 0.0), ("slow", 0.2)):
         parameters = {**faulty_parameters(tmp_path / f"calls{name}"), "seconds": seconds}

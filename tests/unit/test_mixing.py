@@ -18,9 +18,9 @@ CSI, CSIGE = (6, 14), (6, 14, 32)
 DETERMINISTIC = [{"nu_R": r, "nu_S": s} for r, s in product((0, 1, 2), repeat=2)] + [
     {"diagonal_radial": True},
     {"diagonal_radial": True, "nu_S": 1},
-    {"z_map": ((6, 32),)},
-    {"z_map": ((6, 32), (14,)), "z_map_other": ((6, 14, 32),)},
-    {"z_map": ((6, 32),), "z_map_other": ((6, 14),), "nu_R": 1},
+    {"z_map": (("C", "Ge"),)},
+    {"z_map": (("C", "Ge"), ("Si",)), "z_map_other": (("C", "Si", "Ge"),)},
+    {"z_map": (("C", "Ge"),), "z_map_other": (("C", "Si"),), "nu_R": 1},
 ]
 RANDOM = [
     {"mix": mix, "n_channels": 4, "coupling": coupling, "symmetric": symmetric}
@@ -29,7 +29,7 @@ RANDOM = [
     {"mix": "species", "n_channels": 2, "nu_R": 1},
     {"mix": "species", "n_channels": 4, "coupling": "element-wise", "diagonal_radial": True},
     {"mix": "radial", "n_channels": 2, "nu_S": 0},
-    {"mix": "radial", "n_channels": 4, "coupling": "element-wise", "z_map": ((6, 32),)},
+    {"mix": "radial", "n_channels": 4, "coupling": "element-wise", "z_map": (("C", "Ge"),)},
 ]
 
 
@@ -91,9 +91,9 @@ def test_no_channel_or_pair_is_idle(options, species):
         ({"nu_R": 1, "nu_S": 1}, 10, 9),
         ({"nu_R": 0, "nu_S": 0}, 1, 1),
         ({"diagonal_radial": True}, 9, 18),
-        ({"z_map": ((6, 14, 32),)}, 3, 6),
-        ({"z_map": ((6, 14),), "z_map_other": ((6,),)}, 12, 51),
-        ({"z_map": ((6, 41), (5, 7))}, 9, 45),
+        ({"z_map": (("C", "Si", "Ge"),)}, 3, 6),
+        ({"z_map": (("C", "Si"),), "z_map_other": (("C",),)}, 12, 51),
+        ({"z_map": (("C", "Nb"), ("B", "N"))}, 9, 45),
         ({"mix": "species", "n_channels": 8, "coupling": "element-wise"}, 48, 72),
         ({"mix": "species", "n_channels": 8, "coupling": "element-wise", "symmetric": True}, 24, 48),
         ({"mix": "species", "n_channels": 2, "nu_S": 2, "nu_R": 1}, 8, 12),
@@ -201,28 +201,28 @@ def test_channels_of_both_densities_merge(coefficients, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mix": "elements"}, "mix = 'elements': must be one of none, species, radial, both"),
-        ({"coupling": "half"}, "coupling = 'half': must be one of element-wise, full"),
-        ({"nu_R": 3}, "nu_R = 3: must be 0, 1 or 2"),
-        ({"nu_S": -1}, "nu_S = -1: must be 0, 1 or 2"),
-        ({"mix": "both", "n_channels": 0}, "n_channels = 0: must be positive"),
-        ({"mix": "both", "n_channels": 4, "mix_seed": -1}, "mix_seed = -1: must not be negative"),
-        ({"mix": "both"}, 'mix = "both": needs n_channels'),
-        ({"n_channels": 4}, 'n_channels = 4: says how to mix, but mix = "none"; set mix to'),
-        ({"coupling": "element-wise"}, "coupling = element-wise: says how to mix"),
-        ({"symmetric": True}, "symmetric = True: says how to mix"),
+        ({"mix": "elements"}, 'must be "none", "species", "radial" or "both"'),
+        ({"coupling": "half"}, 'must be "full" or "element-wise"'),
+        ({"nu_R": 3}, "nu_R = 3: must be an integer of at least 0 and at most 2"),
+        ({"nu_S": -1}, "nu_S = -1: must be an integer of at least 0 and at most 2"),
+        ({"mix": "both", "n_channels": 0}, "n_channels = 0: must be a positive integer"),
+        ({"mix": "both", "n_channels": 4, "mix_seed": -1}, "mix_seed = -1: must be an integer of at least 0"),
+        ({"mix": "both"}, 'mix = "both" needs n_channels'),
+        ({"n_channels": 4}, 'n_channels = 4 has no effect with mix = "none"; set mix to'),
+        ({"coupling": "element-wise"}, 'coupling = "element-wise" has no effect'),
+        ({"symmetric": True}, "symmetric = true has no effect"),
         ({"mix": "species", "n_channels": 4, "nu_S": 1}, 'nu_S = 1: mix = "species" leaves no elements to sum'),
-        ({"mix": "both", "n_channels": 4, "z_map": ((6, 14),)}, 'z_map: mix = "both" leaves no elements to group'),
+        ({"mix": "both", "n_channels": 4, "z_map": (("C", "Si"),)}, 'z_map: mix = "both" leaves no elements to group'),
         ({"mix": "radial", "n_channels": 4, "nu_R": 0}, 'nu_R = 0: mix = "radial" leaves no radial functions'),
-        ({"mix": "both", "n_channels": 4, "diagonal_radial": True}, 'diagonal_radial = True: with mix = "both"'),
-        ({"nu_R": 1, "diagonal_radial": True}, "diagonal_radial = True: with nu_R = 1"),
-        ({"nu_S": 1, "z_map": ((6, 14),)}, "nu_S = 1: sums over what z_map groups; leave nu_S out"),
-        ({"z_map_other": ((6, 14),)}, "z_map_other: is the second of two; add z_map"),
-        ({"z_map": ((6, 14), (14, 32))}, "z_map: Si stands in two groups; leave it in one"),
-        ({"z_map": ((6, 14), ())}, "z_map: a group is empty; leave it out"),
+        ({"mix": "both", "n_channels": 4, "diagonal_radial": True}, 'diagonal_radial = true: with mix = "both"'),
+        ({"nu_R": 1, "diagonal_radial": True}, "diagonal_radial = true: with nu_R = 1"),
+        ({"nu_S": 1, "z_map": (("C", "Si"),)}, "nu_S = 1 sums over the groups of z_map; remove nu_S"),
+        ({"z_map_other": (("C", "Si"),)}, "z_map_other is for the second density; add z_map"),
+        ({"z_map": (("C", "Si"), ("Si", "Ge"))}, "Si is in two groups; keep it in one"),
+        ({"z_map": (("C", "Si"), ())}, "a group is empty; remove it"),
     ],
 )
 def test_what_means_nothing_is_an_error(options, message):
     with pytest.raises(ConfigError) as error:
         Mixing(**options)
-    assert str(error.value).startswith(message)
+    assert message in str(error.value)

@@ -18,18 +18,21 @@ from mlpot.learning.policy import (
     LONGEST_CHECK,
     LOOK,
     LOOKS,
-    TARGET,
-    TARGET_ENERGY,
-    TARGET_STRESS,
     TELLING,
     Rules,
     Situation,
     Use,
     decide,
+    first_check,
+    limits_of,
     look_after,
+    next_check,
 )
 from mlpot.models.prediction import ExpectedErrors
+from mlpot.settings.learning import TARGET, TARGET_ENERGY
 from mlpot.units import GIGAPASCAL
+
+TARGET_STRESS = 1.0 * GIGAPASCAL
 
 RULES = Rules(threshold=0.2, novelty=5.0, check_interval="off")
 SURE = {"force": 0.1, "energy": 0.001, "stress": 0.1 * GIGAPASCAL}
@@ -49,21 +52,21 @@ def situation(force=0.1, energy=0.001, stress=0.1 * GIGAPASCAL, **changes):
 
 
 def test_the_targets_of_a_user_who_says_nothing():
-    assert (TARGET, TARGET_ENERGY) == (0.2, 0.010) and pytest.approx(1.0 * GIGAPASCAL) == TARGET_STRESS
-    limits = Rules().limits(10, Use(stress=True))
+    assert (TARGET, TARGET_ENERGY, Rules().target_stress) == (0.2, 0.010, 1.0)
+    limits = limits_of(Rules(), 10, Use(stress=True))
     assert (limits.force, limits.energy, limits.stress) == (TARGET, TARGET_ENERGY, TARGET_STRESS)
-    assert Rules().limits(10, Use()).stress is None
+    assert limits_of(Rules(), 10, Use()).stress is None
 
 
 def test_an_adaptive_threshold_comes_down_to_the_target_by_itself():
     """With every label of the run, and whatever the model says of itself."""
-    found = [Rules(target=0.3).limits(n, Use(stress=True)) for n in range(1, 12)]
+    found = [limits_of(Rules(target=0.3), n, Use(stress=True)) for n in range(1, 12)]
     assert found[0].force == pytest.approx(EARLY * 0.3)
     assert found[0].energy == pytest.approx(EARLY * TARGET_ENERGY) and found[0].stress > TARGET_STRESS
     forces = [limits.force for limits in found]
     assert forces == sorted(forces, reverse=True) and forces[2:] == [0.3] * 9
-    assert Rules(target=0.3).limits(1, Use(early=False)).force == 0.3
-    assert RULES.limits(1, Use()).force == 0.2  # a number is a number
+    assert limits_of(Rules(target=0.3), 1, Use(early=False)).force == 0.3
+    assert limits_of(RULES, 1, Use()).force == 0.2  # a number is a number
 
 
 def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
@@ -83,7 +86,7 @@ def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
         ({}, {"stress": 1.1 * GIGAPASCAL}, "go on", "certain"),
         ({}, {"stress": 1.1 * GIGAPASCAL, "use": Use(stress=True)}, "label", "uncertain"),
         ({}, {"stress": None, "use": Use(stress=True)}, "go on", "certain"),
-        ({"target_stress": 2 * GIGAPASCAL}, {"stress": 1.1 * GIGAPASCAL, "use": Use(stress=True)}, "go on", "certain"),
+        ({"target_stress": 2.0}, {"stress": 1.1 * GIGAPASCAL, "use": Use(stress=True)}, "go on", "certain"),
         ({}, {"force": 0.04, "use": Use(max_force=0.05)}, "go on", "certain"),
         ({}, {"force": 0.06, "use": Use(max_force=0.05)}, "label", "uncertain"),
         ({}, {"force": 0.21, "use": Use(max_force=5.0)}, "label", "uncertain"),
@@ -119,7 +122,7 @@ def test_a_model_that_cannot_do_better_does_not_raise_the_threshold():
     ],
 )
 def test_decisions(rules, now, action, reason):
-    decision = decide(replace(RULES, **rules), TRIED, situation(**now))
+    decision = decide(RULES.changed(**rules), TRIED, situation(**now))
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.label == (action == "label")
 
@@ -148,7 +151,7 @@ def test_what_decided_is_said_first():
 
 def test_a_label_right_after_another_is_of_no_use_where_the_model_remains_unsure():
     """The last labels left expected errors of twice the limit: only the decorrelation time asks for more of them."""
-    rules, unsure = replace(RULES, min_interval=10), History((learned(force=0.4),) * 5)
+    rules, unsure = RULES.changed(min_interval=10), History((learned(force=0.4),) * 5)
     soon = {"since_label": 2, "force": 2 * ALARM * 0.2 - 0.01}
     assert decide(rules, TRIED, situation(**soon)).reason == "uncertain"
     assert decide(rules, unsure, situation(**soon)).reason == "too soon"
@@ -158,7 +161,7 @@ def test_a_label_right_after_another_is_of_no_use_where_the_model_remains_unsure
 
 def test_a_label_that_found_its_prediction_right_is_trusted_for_a_while():
     """What was expected to be off by twice the limit, and was not, need not be labelled again at the next turn."""
-    rules, right = replace(RULES, min_interval=10), History((learned(), learned(worst=0.19)))
+    rules, right = RULES.changed(min_interval=10), History((learned(), learned(worst=0.19)))
     soon = {"since_label": 2, "force": 0.2 * ALARM**2 - 0.01}
     assert decide(rules, History((learned(worst=0.19), learned())), situation(**soon)).reason == "uncertain"
     assert decide(rules, right, situation(**soon)).reason == "too soon"
@@ -168,7 +171,7 @@ def test_a_label_that_found_its_prediction_right_is_trusted_for_a_while():
 
 def test_no_alarm_is_raised_near_a_labelled_structure():
     """Its label would tell the same once more; the decorrelation time still asks for one."""
-    rules = replace(RULES, min_interval=10)
+    rules = RULES.changed(min_interval=10)
     soon = {"since_label": 2, "force": 0.2 * ALARM + 0.01}
     assert decide(rules, TRIED, situation(**soon, moved=0.9 * TELLING)).reason == "too soon"
     assert decide(rules, TRIED, situation(**soon, moved=1.1 * TELLING)).reason == "uncertain"
@@ -200,18 +203,18 @@ def test_a_model_that_few_errors_have_tested_is_looked_at_where_atoms_have_moved
 
 def test_checks_come_ever_more_rarely_while_they_find_what_is_expected():
     rules = Rules(min_interval=100)
-    interval, seen = rules.first_check, []
-    assert interval == 100 and Rules().first_check == FEWEST_BEFORE_CHECK
+    interval, seen = first_check(rules), []
+    assert interval == 100 and first_check(Rules()) == FEWEST_BEFORE_CHECK
     for _ in range(12):
-        interval = rules.next_check(interval, error=0.05, is_surprise=False, is_check=True)
+        interval = next_check(rules, interval, error=0.05, is_surprise=False, is_check=True)
         seen.append(interval)
     assert seen[:3] == [300, 900, 2700] and seen[-1] == LONGEST_CHECK
     assert sum(100 * 3**k for k in range(4)) > 2000  # no more than three in 2000 steps
     for is_check in (True, False):  # any label may show that the model is worse than it says
-        assert rules.next_check(800, error=0.09, is_surprise=True, is_check=is_check) == 100
-        assert rules.next_check(800, error=TARGET + 0.01, is_surprise=False, is_check=is_check) == 100
-    assert rules.next_check(800, error=0.05, is_surprise=False, is_check=False) == 800
-    assert Rules(threshold=0.5).next_check(800, error=0.3, is_surprise=False, is_check=True) == 2400
+        assert next_check(rules, 800, error=0.09, is_surprise=True, is_check=is_check) == 100
+        assert next_check(rules, 800, error=TARGET + 0.01, is_surprise=False, is_check=is_check) == 100
+    assert next_check(rules, 800, error=0.05, is_surprise=False, is_check=False) == 800
+    assert next_check(Rules(threshold=0.5), 800, error=0.3, is_surprise=False, is_check=True) == 2400
 
 
 def test_a_run_that_is_hotter_than_its_labels_is_checked_soon():

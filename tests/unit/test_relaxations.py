@@ -1,6 +1,5 @@
 """Relaxations that learn: confirmed by a label, continued after any interruption; labels cost nothing."""
 
-from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -11,14 +10,14 @@ from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from conftest import lennard_jones
-from learning_runs import campaign, crystal, do_run, plan, without_seconds
+from learning_runs import campaign, crystal, do_run, plan, relaxing, without_seconds
 
 from mlpot.labellers.faulty import calls
 from mlpot.labels.store import LabelStore
 from mlpot.learning import policy
 from mlpot.learning.cycle import obtain
 from mlpot.learning.policy import Rules
-from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, RelaxationPlan
+from mlpot.learning.relaxation import LONGEST, Fire, Relaxation
 from mlpot.learning.run_folder import read_state
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
@@ -43,7 +42,7 @@ def true_forces(atoms, cell=False):
 @pytest.mark.parametrize("cell", [False, True])
 def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     start = strained()
-    the_plan = RelaxationPlan(400, fmax=0.01, whole_cell=cell)
+    the_plan = relaxing(400, fmax=0.01, whole_cell=cell)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", the_plan, starts=[start], rules=TRUSTING)
     assert status == "converged" and run.verdict.name == "converged"
     final = run.walkers[0].atoms
@@ -74,7 +73,7 @@ def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "LOOKS", 0)
     rules = Rules(threshold=100.0, target_energy=100.0, novelty=1e9, check_interval="off")
     start = Atoms("Si4", [[0, 0, 0], [2.6, 0, 0], [0, 2.8, 0], [0.3, 0.2, 2.7]])
-    status, _ = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(500), starts=[start], rules=rules)
+    status, _ = do_run(tmp_path / "run", tmp_path / "calls", relaxing(500), starts=[start], rules=rules)
     assert status == "converged"
     log = read_log(tmp_path / "run" / "log.csv")
     confirmed = log["max_force_eV_per_A"][log["reason"] == "confirm"]
@@ -84,7 +83,7 @@ def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cell", [False, True])
 def test_an_interrupted_relaxation_gives_the_same_trajectory(tmp_path, cell):
     options = {"starts": [strained()], "rules": Rules(threshold=0.1)}
-    the_plan = RelaxationPlan(400, fmax=0.01, whole_cell=cell)
+    the_plan = relaxing(400, fmax=0.01, whole_cell=cell)
     assert do_run(tmp_path / "whole", tmp_path / "calls1", the_plan, **options)[0] == "converged"
     for stop_after in range(5, 400, 16):
         status, run = do_run(tmp_path / "parts", tmp_path / "calls2", the_plan, stop_after > 5, stop_after, **options)
@@ -101,13 +100,13 @@ def test_an_interrupted_relaxation_gives_the_same_trajectory(tmp_path, cell):
 
 def test_a_relaxation_that_runs_out_of_steps_goes_on_with_more(tmp_path):
     options = {"starts": [strained()], "rules": TRUSTING}
-    status, run = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(5), **options)
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", relaxing(5), **options)
     assert status == "finished" and run.verdict.name == "not converged" and "increase dynamics.steps" in run.verdict.advice
     state = read_state(tmp_path / "run")
     assert state["verdict"] == "not converged" and "largest force" in state["convergence"]["reason"]
-    status, run = do_run(tmp_path / "run", tmp_path / "calls", RelaxationPlan(500), resume=True, **options)
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", relaxing(500), resume=True, **options)
     assert status == "converged" and read_state(tmp_path / "run")["verdict"] == "converged"
-    tighter = RelaxationPlan(500, fmax=0.005)
+    tighter = relaxing(500, fmax=0.005)
     assert do_run(tmp_path / "run", tmp_path / "calls", tighter, resume=True, **options)[0] == "converged"
     assert read_log(tmp_path / "run" / "log.csv")["max_force_eV_per_A"][-1] <= 0.005
 
@@ -117,11 +116,11 @@ def test_what_cannot_be_confirmed_is_not_converged(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "LOOKS", 0)
     options = {"starts": [strained()]}
     trusting = Rules(threshold=100.0, target_energy=100.0, novelty=1e9, check_interval="off")
-    rules = replace(trusting, max_labels=1)
-    status, run = do_run(tmp_path / "a", tmp_path / "calls_a", RelaxationPlan(500), rules=rules, **options)
+    rules = trusting.changed(max_labels=1)
+    status, run = do_run(tmp_path / "a", tmp_path / "calls_a", relaxing(500), rules=rules, **options)
     assert status == "budget" and run.verdict.name == "not converged" and "no label has confirmed" in run.verdict.reason
     status, run = do_run(
-        tmp_path / "b", tmp_path / "calls_b", RelaxationPlan(500), rules=trusting,
+        tmp_path / "b", tmp_path / "calls_b", relaxing(500), rules=trusting,
         plan_of_faults={"fail": ["", "nan", "nan"]}, on_failure="go on", **options,
     )  # fmt: skip
     assert status == "finished" and run.verdict.name == "not converged"
@@ -132,14 +131,14 @@ def test_fixed_atoms_stay(tmp_path):
     start = strained()
     start.set_constraint(FixAtoms([0, 5]))
     status, run = do_run(
-        tmp_path / "run", tmp_path / "calls", RelaxationPlan(400), starts=[start], rules=Rules(threshold=0.1)
+        tmp_path / "run", tmp_path / "calls", relaxing(400), starts=[start], rules=Rules(threshold=0.1)
     )
     assert status == "converged"
     np.testing.assert_array_equal(run.walkers[0].atoms.positions[[0, 5]], start.positions[[0, 5]])
 
 
 def test_relaxations_beside_dynamics(tmp_path):
-    plans = [plan(steps=30), RelaxationPlan(400)]
+    plans = [plan(steps=30), relaxing(400)]
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plans)
     assert status == "finished" and run.walkers[1].is_relaxed
     assert {w["name"]: w["ensemble"] for w in read_state(tmp_path / "run")["walkers"]} == {"w0": "nvt", "w1": "relax"}
@@ -161,7 +160,7 @@ def test_a_model_whose_error_exceeds_fmax_is_led_to_where_labels_have_no_forces(
     """Two labels confirm the end although the model learns nothing from them."""
     atoms = Atoms("Si2", [[1.0, 0, 0], [0, 1.0, 0]])
     atoms.calc = Spring()
-    relaxation = Relaxation(atoms, RelaxationPlan(1000, fmax=0.01))
+    relaxation = Relaxation(atoms, relaxing(1000, fmax=0.01))
     relaxation.begin()
     n_labels = 0
     while not (relaxation.is_settled and relaxation.is_labelled) and relaxation.step < 1000:
@@ -194,7 +193,7 @@ def test_fire_finds_the_bottom_of_a_valley():
 
 def test_a_state_is_all_that_a_relaxation_needs(tmp_path):
     with campaign(tmp_path / "run", tmp_path / "calls", Rules(threshold=1e-9)) as shared:
-        walker = Walker(shared, "w", strained(), RelaxationPlan(100, whole_cell=True))
+        walker = Walker(shared, "w", strained(), relaxing(100, whole_cell=True))
         shared.prepare((14,), state={})
 
         def go(n):

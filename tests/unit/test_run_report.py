@@ -15,7 +15,6 @@ from mlpot.labels.store import read_rows
 from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.policy import LABEL_REASONS, Rules
 from mlpot.learning.run_folder import RunFolder
-from mlpot.learning.verdict import Convergence
 from mlpot.models.evaluate import evaluate
 from mlpot.models.files import load_model
 from mlpot.models.prediction import counted_error
@@ -58,7 +57,7 @@ class Tables(HTMLParser):
 def run(tmp_path_factory):
     """Two walkers with all kinds of labels, one of which at least failed; check labels show that it has stalled."""
     home = tmp_path_factory.mktemp("report")
-    settings = RunSettings(interval=5, convergence=Convergence(after=10, target=1e-9), cores_per_label=3)
+    settings = RunSettings(interval=5, converged_after=10, target_error=1e-9, cores=3)
     plans = [plan(steps=60, seed=1), plan(steps=40, seed=2, ramp=(200.0, 900.0))]
     status, _ = do_run(
         home / "run", home / "calls", plans, rules=RULES, settings=settings, plan_of_faults=FAULTS, on_failure="go on"

@@ -1,7 +1,6 @@
 """Runs: continued after any interruption, logged, ended cleanly; labels cost nothing."""
 
 import re
-from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -17,7 +16,6 @@ from mlpot.learning.checkpoints import RunSettings
 from mlpot.learning.dynamics import Course
 from mlpot.learning.policy import Rules
 from mlpot.learning.run_folder import RunFolder, read_state
-from mlpot.learning.verdict import Convergence
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
 from mlpot.units import BOLTZMANN
@@ -125,7 +123,7 @@ def test_check_labels_show_the_true_error_and_end_a_run_that_has_converged(tmp_p
     rules = Rules(threshold=0.5, check_interval=10, novelty=1e9)
     the_plan = plan(steps=1000, ramp=(50.0, 50.0))
     for target, status in ((0.5, "converged"), (1e-9, "finished")):
-        settings = RunSettings(convergence=Convergence(after=20, target=target))
+        settings = RunSettings(converged_after=20, target_error=target)
         steps = the_plan if status == "converged" else plan(steps=80, ramp=(50.0, 50.0))
         folder = tmp_path / status
         found, run = do_run(folder, tmp_path / f"calls_{status}", steps, rules=rules, settings=settings)
@@ -171,7 +169,7 @@ def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
 
 def test_time_goes_on_with_another_time_step(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=10))
-    do_run(tmp_path / "run", tmp_path / "calls", replace(plan(steps=20), timestep_fs=0.5), resume=True)
+    do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20).changed(timestep_fs=0.5), resume=True)
     time = read_log(tmp_path / "run" / "log.csv")["time_fs"]
     np.testing.assert_allclose(time, [*2.0 * np.arange(11), *20.0 + 0.5 * np.arange(1, 11)])
 
@@ -181,10 +179,10 @@ def test_a_run_that_blows_up_stops_and_can_go_on(tmp_path, ensemble):
     """With a reason, and the checkpoint from before: with a smaller time step it is the run that it would have been."""
     rules = Rules(threshold=1e3, novelty=1e9)
     good = plan(steps=60, ensemble=ensemble, ramp=(300.0, 300.0))
-    settings = RunSettings(interval=5, checkpoint_seconds=0.0)
-    do_run(tmp_path / "run", tmp_path / "calls", replace(good, steps=20), rules=rules, settings=settings)
+    settings = RunSettings(interval=5, checkpoint_s=0.0)
+    do_run(tmp_path / "run", tmp_path / "calls", good.changed(steps=20), rules=rules, settings=settings)
     with pytest.raises(ExplodedError, match="time step"):
-        wild = replace(good, timestep_fs=60.0)
+        wild = good.changed(timestep_fs=60.0)
         do_run(tmp_path / "run", tmp_path / "calls", wild, True, rules=rules, settings=settings)
     state = read_state(tmp_path / "run")
     assert state["status"] == "exploded" and state["verdict"] == "not converged"
@@ -201,7 +199,7 @@ def test_a_run_that_blows_up_stops_and_can_go_on(tmp_path, ensemble):
 
 
 def test_no_checkpoint_is_made_of_what_may_be_the_beginning_of_an_explosion(tmp_path, monkeypatch):
-    settings = RunSettings(checkpoint_seconds=0.0)
+    settings = RunSettings(checkpoint_s=0.0)
     monkeypatch.setattr("mlpot.learning.guards.DOUBTFUL", 0.0)
     do_run(tmp_path / "run", tmp_path / "calls", plan(), stop_after=10, settings=settings)
     assert read_state(tmp_path / "run") is None and len(LabelStore(tmp_path / "run")) > 0

@@ -131,13 +131,13 @@ folder = "run"
         ("ase.calculators.emtt.EMT", "", "No module named 'ase.calculators.emtt'"),
         ("ase.calculators.emt.EMTT", "", "ase.calculators.emt has no 'EMTT'; check the spelling"),
         ("EMT", "", "must be an import path"),
-        ("ase.calculators.emt.EMT", '[dynamics]\nsteps = "many"', "dynamics.steps = 'many': must be an integer"),
+        ("ase.calculators.emt.EMT", '[dynamics]\nsteps = "many"', "dynamics.steps = 'many': must be a positive integer (steps)"),
         (
             "ase.calculators.emt.EMT",
             '[dynamics]\nensemble = "nvtt"',
-            "dynamics.ensemble = 'nvtt': must be 'nve', 'nvt'",
+            'dynamics.ensemble = \'nvtt\': must be "nve", "nvt"',
         ),
-        ("ase.calculators.emt.EMT", "[learning]\ntarget = -1", "learning.target = -1: must be greater than 0"),
+        ("ase.calculators.emt.EMT", "[learning]\ntarget = -1", "learning.target = -1: must be a positive number (eV/A)"),
         ("ase.calculators.emt.EMT", "[learning]\nasynchronous = 7", "learning.asynchronous = 7: must be true or false"),
     ],
 )
@@ -155,7 +155,7 @@ def test_mistakes_in_files_are_one_line_in_our_words(tmp_path, monkeypatch, calc
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"preset": "fastest"}, "preset = 'fastest': must be 'fast'"),
+        ({"preset": "fastest"}, 'preset = \'fastest\': must be "fast"'),
         ({"force_noise": "x"}, "force_noise"),
         ({"terms": 7}, "terms = 7: must be a list"),
         ({"cutof": 7.0}, "cutof: unknown key; did you mean 'cutoff'"),

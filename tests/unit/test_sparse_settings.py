@@ -7,18 +7,18 @@ import mlpot
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
 from mlpot.learning.learner import Learner
-from mlpot.schema import FitFile
+from mlpot.settings.files import FitFile
 from mlpot.settings.fit import FitConfig, SoapTermSettings
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("n_sparse = 0", "model.terms[0].n_sparse = 0: must be a positive number"),
+        ("n_sparse = 0", "model.terms[0].n_sparse = 0: must be a positive integer"),
         ("n_sparse = { Si = 3, Xx = 2 }", "model.terms[0].n_sparse: ['Xx'] are not chemical symbols"),
-        ("n_sparse = { Si = 'all' }", "model.terms[0].n_sparse: must be a positive number"),
-        ("n_sparse = {}", "model.terms[0].n_sparse: must be a positive number"),
-        ("config_type_n_sparse = { bulk = 0 }", "model.terms[0].config_type_n_sparse.bulk = 0"),
+        ("n_sparse = { Si = 'all' }", "model.terms[0].n_sparse: must be a positive integer"),
+        ("n_sparse = {}", "model.terms[0].n_sparse: must be a positive integer"),
+        ("config_type_n_sparse = { bulk = 0 }", "model.terms[0].config_type_n_sparse = {'bulk': 0}"),
         ("sparse_tolerance = 0.0", "model.terms[0].sparse_tolerance = 0.0"),
         ("n_sparse = { Si = 300, O = 'auto' }\nconfig_type_n_sparse = { surface = 200, default = 100 }", None),
     ],
@@ -48,5 +48,5 @@ def test_a_learner_takes_the_number_of_each_element(two_species_frames):
     learner = Learner(FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": {"Si": 3, "C": 2}}]), (6, 14))
     learner.begin(two_species_frames, [])
     assert [len(points) for points in learner.model.terms[0].sparse_features] == [2, 3]
-    with pytest.raises(ConfigError, match="says nothing of C"):
+    with pytest.raises(ConfigError, match="has no entry for C"):
         Learner(FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": {"Si": 3}}]), (6, 14))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from mlpot.commands.main import app
 from mlpot.commands.templates_ipi import CONFIG, INPUT, START, in_standard_cell, ipi_template
 from mlpot.errors import ConfigError, StructureError
-from mlpot.schema import DriverFile, DriverSettings
+from mlpot.settings.driver import DriverSettings
+from mlpot.settings.files import DriverFile
 
 
 def start_of(contents):
@@ -55,7 +55,7 @@ def test_the_configuration_is_that_of_a_driver():
     known = tomllib.loads(every)
     assert set(known) == set(DriverFile.model_fields)
     assert set(known["driver"]) == set(DriverSettings.model_fields)
-    with pytest.raises(ValidationError, match="either unix or port"):
+    with pytest.raises(ConfigError, match="either unix or port"):
         DriverFile.model_validate(known)
 
 

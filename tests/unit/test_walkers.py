@@ -1,6 +1,5 @@
 """Several walkers, one model: shared labels, repeatable steps, queued labels, restarts."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ PLANS = [plan(steps=40, seed=1), plan(steps=25, seed=2, ramp=(300.0, 900.0)), pl
 
 def test_walkers_share_labels_and_model(tmp_path):
     # what one has taught, another need not ask: so strict that each of them does
-    status, run = do_run(tmp_path / "run", tmp_path / "calls", PLANS, rules=replace(STRICT, target=0.003))
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", PLANS, rules=STRICT.changed(target=0.003))
     assert status == "finished"
     log = read_log(tmp_path / "run" / "log.csv")
     for name, the_plan in zip(("w0", "w1", "w2"), PLANS, strict=True):
@@ -35,7 +34,7 @@ def test_walkers_share_labels_and_model(tmp_path):
     assert sorted(file.name for file in (tmp_path / "run").glob("*.xyz")) == [f"trajectory_w{k}.xyz" for k in range(3)]
 
 
-@pytest.mark.parametrize("rules", [STRICT, replace(STRICT, soft_fraction=0.5, check_interval=15)])
+@pytest.mark.parametrize("rules", [STRICT, STRICT.changed(soft_fraction=0.5, check_interval=15)])
 def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     """With labels that are waited for, queued ones included, nothing depends on when it was killed."""
     assert do_run(tmp_path / "whole", tmp_path / "calls1", PLANS, rules=rules)[0] == "finished"
@@ -58,7 +57,7 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     assert len(finished) == len(set(finished))
 
 
-AT_ONCE = RunSettings(interval=5, at_once=3)
+AT_ONCE = RunSettings(interval=5, workers=3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -75,7 +74,7 @@ def test_the_least_certain_walker_is_labelled_first_and_the_others_look_again(tm
     """What one walker's label has taught, another need not ask."""
     asked, paid = {}, {}
     for at_once in (1, 3):
-        folder, settings = tmp_path / f"{at_once}", RunSettings(interval=5, at_once=at_once)
+        folder, settings = tmp_path / f"{at_once}", RunSettings(interval=5, workers=at_once)
         do_run(folder, tmp_path / f"calls{at_once}", PLANS, settings=settings, rules=Rules(threshold=0.2))
         log = read_log(folder / "log.csv")
         asked[at_once] = [log["labelled"][log["step"] == step].sum() for step in range(41)]
@@ -136,7 +135,7 @@ def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
 
 def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9, max_labels=4)
-    settings = RunSettings(interval=5, asynchronous=True, checkpoint_seconds=0.0)
+    settings = RunSettings(interval=5, asynchronous=True, checkpoint_s=0.0)
     options = {"rules": rules, "settings": settings, "plan_of_faults": {"seconds": 0.3}}
     run_and_die(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(steps=200), resume=True, **options)

@@ -1,0 +1,137 @@
+"""Whole configuration files: `mlpot fit`, `mlpot learn` and `mlpot driver`."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ..keys.base import Settings
+from .data import DataSettings
+from .driver import DriverSettings
+from .dynamics import DynamicsPlan
+from .fit import FitConfig, FitSettings, ModelSettings, is_learned
+from .labeller import LabellingPlan
+from .learning import LearningSettings
+from .output import DriverOutput, FitOutput, RunOutput
+from .run import RunSettings
+from .walkers import StructureSettings, WalkerSettings
+
+NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
+"""Names of walkers that ASE's database would read as values."""
+
+
+class FittedFile(Settings):
+    """Sections of every file that describes a fit."""
+
+    data: DataSettings = Field(DataSettings(), description="Labelled structures.")
+    model: ModelSettings = Field(ModelSettings(), description="Preset or terms of the model.")
+    fit: FitSettings = Field(FitSettings(), description="Noises, and how the fit is made.")
+
+    def fit_config(self) -> FitConfig:
+        """[model], [fit] and the isolated-atom energies as one."""
+        parts = {name: value for section in (self.model, self.fit) for name, value in section}
+        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies)
+
+
+class DataFile(FittedFile):
+    """A file for commands that fit without keeping the model: `mlpot learning-curve`, `mlpot compare`."""
+
+    output: FitOutput | None = Field(None, description="Files that a fit writes.")
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Self:
+        if not self.data.is_given:
+            raise ValueError("data.train: missing; name a file of labelled structures, or add [[data.sets]]")
+        return self
+
+
+class FitFile(DataFile):
+    """A file for `mlpot fit`."""
+
+    output: FitOutput = Field(description="Files that a fit writes.")
+
+
+class LearningFile(FittedFile):
+    """Sections of every run that learns."""
+
+    structure: StructureSettings = Field(description="Where the simulation starts.")
+    labeller: LabellingPlan = Field(LabellingPlan(), description="How labels are made.")
+    learning: LearningSettings = Field(LearningSettings(), description="When to ask for a label, and when the run ends.")
+    output: RunOutput = Field(description="Files that a run writes.")
+
+    def run_settings(self) -> RunSettings:
+        """What the loop of the run needs."""
+        return RunSettings.of(self.output, self.learning, self.labeller)
+
+    @model_validator(mode="after")
+    def _has_the_data_it_needs(self) -> Self:
+        if self.data.test is not None:
+            raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
+        if self.learning.model and not self.data.is_given:
+            raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
+        if not self.data.is_given and any(map(is_learned, self.model.terms)):
+            raise ValueError(
+                'embedding = "learned" in model.terms needs data to learn from: name it in data.train, or set '
+                'embedding = "periodic" and remove embedding_start'
+            )
+        return self
+
+
+class LearnFile(LearningFile):
+    """A file for `mlpot learn`."""
+
+    dynamics: DynamicsPlan = Field(DynamicsPlan(), description="Molecular dynamics or a relaxation.")
+    walkers: tuple[WalkerSettings, ...] = Field((), description="Several simulations that share labels and model.")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [name for name, _, _ in self.all_walkers()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        words = sorted(set(names) & NOT_NAMES)
+        if words:
+            raise ValueError(f"walkers: {words[0]!r} reads as a number in labels.db; choose another name")
+        if twice:
+            raise ValueError(f"walkers: {twice[0]!r} occurs twice; give every walker a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> Self:
+        """Keys of a walker must be used by its ensemble, keys of [dynamics] by at least one walker."""
+        found = [dynamics for _, _, dynamics in self.all_walkers()]
+        for walker in self.walkers:
+            own = walker.over(self.dynamics)
+            for key in own.without_effect():
+                if getattr(walker, key, None) is not None:
+                    raise ValueError(f"walkers: {walker.name}: {own.idle(key)}")
+        for key in DynamicsPlan.model_fields:
+            if all(key in dynamics.without_effect() for dynamics in found):
+                raise ValueError(f"dynamics: {found[0].idle(key)}")
+        return self
+
+    def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsPlan]]:
+        """Name, start and dynamics of every walker, replicas written out."""
+        if not self.walkers:
+            return [("main", self.structure, self.dynamics)]
+        found: list[tuple[str, StructureSettings, DynamicsPlan]] = []
+        for settings in self.walkers:
+            structure, dynamics = settings.over(self.structure), settings.over(self.dynamics)
+            for k in range(settings.replicas):
+                name = settings.name if settings.replicas == 1 else f"{settings.name}-{k}"
+                # walkers with the same seed would be identical; a seed of the walker itself is for its first replica
+                own = k if getattr(settings, "seed", None) is not None else len(found)
+                found.append((name, structure, dynamics.changed(seed=dynamics.seed + own)))
+        return found
+
+
+class DriverFile(LearningFile):
+    """A file for `mlpot driver`: i-PI moves the atoms."""
+
+    driver: DriverSettings = Field(description="How to reach i-PI, and what to send to it.")
+    output: DriverOutput = Field(description="Files that a driver writes.")
+
+    @model_validator(mode="after")
+    def _ends_with_its_server(self) -> Self:
+        if self.learning.deadline is not None:
+            raise ValueError("learning.deadline: a driver ends when i-PI does; set total_time in i-PI's input instead")
+        return self

@@ -1,28 +1,4 @@
-"""Density expansion, power spectrum and sparse-kernel energies: typed memoryviews over the C core.
-
-Everything here trusts its arguments: shapes and values are checked by mlpot/descriptors/density.py.
-"""
-
-import numpy as np
-
-from libc.stdint cimport int32_t, int64_t
-
-from arrays cimport (
-    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, packed_lower, pairs_of, part_start, vector_start,
-)
-from core cimport (
-    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_contractions, mlpot_density, mlpot_design_rows,
-    mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_kernel_model,
-    mlpot_local_energies, mlpot_members, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
-    mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
-)
-
-CHANNELS = MLPOT_CHANNELS
-TILE = MLPOT_TILE
-MAX_L = MLPOT_MAX_L
-N_MEMBERS = MLPOT_MEMBERS
-
-include "instructions.pxi"
+"""Density expansion, power spectrum and sparse-kernel energies; part of core.pyx. mlpot/descriptors/density.py checks what comes here."""
 
 
 cdef class PairView:
@@ -89,6 +65,21 @@ cdef class Points:
         """Leading features whose products are in double precision."""
         return self.p.n_double
 
+    def features(self):
+        """The features (n, n_columns), behind them zeros up to a multiple of TILE; rounded where they are in single precision."""
+        packed, _, single = self.owners
+        parts = [packed] if single is None else [packed, single]
+        return np.hstack([_unpacked(np.asarray(part, float), self.n) for part in parts])
+
+    def tables(self):
+        """Sections of a model file: the energy's points."""
+        return {
+            "e.sizes": np.array([self.n, self.p.n_double], np.int32),
+            "e.reals": np.array([self.p.energy_scale, self.p.zeta]),
+            "e.features": self.features(),
+            "e.weights": np.array(self.owners[1][: self.n]),
+        }
+
 
 cdef class SparsePoints:
     """Sparse points of one species of centres, for the rows of a design matrix."""
@@ -147,6 +138,22 @@ cdef class Members:
             self.owners += (draws,)
             self.m.residual = vector_start(draws)
 
+    def tables(self, int n):
+        """Sections of a model file, for so many points."""
+        packed, strengths = (np.asarray(array) for array in self.owners[:2])
+        names = ("rows", "group_rows", "channel", "entries", "feature", "partner", "coupling")
+        counts = [self.n_features, len(self.owners[4]), len(self.owners[6]), self.m.residual != NULL]
+        found = {
+            "m.sizes": np.array(counts, np.int32),
+            "m.reals": np.array([self.m.prior, self.m.expected]),
+            "m.features": _unpacked(packed, n),
+            "m.weights": strengths[: n * MLPOT_MEMBERS],
+        }
+        found |= {f"m.{name}": np.asarray(array) for name, array in zip(names, self.owners[2:9])}
+        if self.m.residual != NULL:
+            found["m.residual"] = np.asarray(self.owners[9])
+        return found
+
 
 cdef class KernelModel:
     """Energy and uncertainty of the centres of one species."""
@@ -170,8 +177,22 @@ cdef class KernelModel:
             self.m.n_other, self.m.spread = len(spreads[0]) - known.n, vector_start(packed)
         self.owners = (energy, known, packed, members)
 
-
-include "contractions.pxi"
+    def tables(self, int n_features):
+        """Sections of a model file, for points of so many features."""
+        cdef Points energy = self.owners[0]
+        cdef Points known = self.owners[1]
+        packed, members = self.owners[2:]
+        shared = known.owners is energy.owners
+        found = energy.tables() | {"k.sizes": np.array([known.n, shared], np.int32)}
+        if not shared:
+            found["k.features"] = known.features()[:, :n_features]
+        found["e.features"] = found["e.features"][:, :n_features]
+        if packed is not None:
+            triangles = np.split(np.asarray(packed), self.m.n_spreads)
+            size = self.m.n_other + self.m.known.n
+            found["s.sizes"] = np.array([self.m.n_other, self.m.n_spreads], np.int32)
+            found["s.triangles"] = np.array([_unpacked_lower(triangle, size) for triangle in triangles])
+        return found | ({} if members is None else members.tables(known.n))
 
 
 cdef class Density:
@@ -205,7 +226,7 @@ cdef class Density:
         cdef double[::1] parts = None if mixing is None else aligned_copy(np.asarray(mixing).ravel())
         mlpot_harmonics_norms(l_max, vector_start(norms))
         self.owners = (group, first, width, knots, parts, self_coefficients,
-                       degree, channel_a, channel_b, coupling, norms, contractions)
+                       degree, channel_a, channel_b, coupling, norms, contractions, grid)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
         self.d.n_channels = n_channels
@@ -254,6 +275,21 @@ cdef class Density:
     def contractions(self):
         """Tables of the features that stand before the power spectrum, or None."""
         return self.owners[11]
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("group", "first", "width", "table", "mixing", "self", "degree", "a", "b", "coupling")
+        start, step, kink = self.owners[12]
+        counts = [
+            self.d.l_max, self.d.n_channels, self.d.n_groups, self.d.n_radial, self.d.grid.n_intervals + 2, kink,
+            self.d.n_spectrum, self.owners[4] is not None, self.owners[11] is not None,
+        ]
+        found = {
+            "d.sizes": np.array(counts, np.int32),
+            "d.reals": np.array([self.d.cutoff, start, step, self.d.constant]),
+        }
+        found |= {f"d.{name}": np.asarray(array) for name, array in zip(names, self.owners[:10]) if array is not None}
+        return found | ({} if self.owners[11] is None else self.owners[11].tables())
 
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""
@@ -374,3 +410,22 @@ def _packed(int width, matrix):
     if packed.shape[0]:
         mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
     return np.asarray(packed)
+
+
+def _unpacked(packed, int n):
+    """The rows (n, n_columns) of tiles of MLPOT_TILE rows."""
+    if not n or not len(packed):
+        return np.zeros((n, 0))
+    tiles = packed.reshape(mlpot_round_up(n, MLPOT_TILE) // MLPOT_TILE, -1, MLPOT_TILE)
+    return tiles.transpose(0, 2, 1).reshape(-1, tiles.shape[1])[:n]
+
+
+def _unpacked_lower(packed, int n):
+    """The lower triangle (n, n) of `packed_lower`."""
+    cdef int row, columns
+    triangle, begin = np.zeros((mlpot_round_up(n, MLPOT_TILE),) * 2), 0
+    for row in range(0, n, MLPOT_TILE):
+        columns = row + MLPOT_TILE
+        triangle[row:columns, :columns] = packed[begin : begin + columns * MLPOT_TILE].reshape(columns, MLPOT_TILE).T
+        begin += columns * MLPOT_TILE
+    return triangle[:n, :n]

@@ -27,6 +27,7 @@ def use_instructions(int level=-1):
 
 
 include "contractions.pxi"
+include "points.pxi"
 include "density.pxi"
 include "pair_sums.pxi"
 include "triplets.pxi"

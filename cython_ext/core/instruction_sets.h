@@ -7,10 +7,12 @@
 #include "triplets.h"
 
 /* gcc and clang, which calls itself __GNUC__ too; other compilers and processors have the baseline. */
+#ifndef MLPOT_DISPATCH
 #if defined(__x86_64__) && defined(__GNUC__)
 #define MLPOT_DISPATCH 1
 #else
 #define MLPOT_DISPATCH 0
+#endif
 #endif
 
 typedef struct {

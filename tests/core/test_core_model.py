@@ -1,11 +1,19 @@
 """A model file in C gives what the compiled model gives in Python: energies, forces, virials, with and without ghost atoms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from ase import Atoms
+from conftest import NOISES, SMALL_TERMS, make_frames
 from core_models import FITS, IMPORTED, ghosted, made, numbers_of, structures
+from core_programs import sections
 from mlpot._ext.core import CoreModel
 
+import mlpot
+from mlpot.errors import ConfigError, ModelFileError
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig
 
 NAMES = [*FITS, *IMPORTED]
 
@@ -70,3 +78,127 @@ def test_uncertainty(core, name, with_ghosts):
         assert total == pytest.approx(expected.energy_std, rel=1e-7)
         if of_forces and expected.stress_std is not None:
             close(virial_std, expected.stress_std * atoms.get_volume(), 1e-9)
+
+
+def loaded_from(model, folder, **options):
+    model.export_core(folder / "other.mlpot", **options)
+    return CoreModel(folder / "other.mlpot")
+
+
+def check_all(model, loaded, atoms):
+    g, expected = ghosted(atoms, model.cutoff), model.predict(atoms, uncertainty=True)
+    parts = loaded.evaluate(*g.arrays, uncertainty=True)
+    parts["member_forces"] = g.returned(parts["member_forces"])
+    close(parts["energies"], expected.energies)
+    close(g.returned(parts["forces"]), expected.forces)
+    found = loaded.deviations(np.ascontiguousarray(g.numbers[: len(atoms)]), parts)
+    loaded.share_deviations(*g.arrays, found["owed"][g.owner], found["forces_std"])
+    close(found["energies_std"], expected.energies_std, 1e-9)
+    close(found["forces_std"], expected.forces_std, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["one element", "balanced", "order 4"])
+def test_single_precision(tmp_path, name):
+    compiled = made(name).compile(tolerance=1e-6, precision="float32")
+    loaded = loaded_from(compiled, tmp_path)
+    for atoms in structures(numbers_of(name)).values():
+        check_all(compiled, loaded, atoms)
+
+
+def test_elements_that_stand_for_others(tmp_path):
+    """A model that guesses an element through similar ones: in the terms it counts as another, in the density as itself."""
+    atoms = make_frames(1, numbers=(29, 46, 47, 79), seed=3)[0]
+    terms = [SMALL_TERMS[0], {**SMALL_TERMS[1], "mix": "both", "n_channels": 8, "embedding": "periodic", "symmetric": True}]
+    settings = FitConfig(terms=terms, extrapolate=True, check_labels=False, **NOISES)
+    model = mlpot.fit(make_frames(4, numbers=(29, 47, 79)), settings).covering(atoms.numbers)
+    assert list(model.stand_ins) == [46]
+    check_all(model, loaded_from(model, tmp_path), atoms)
+
+
+def test_a_law_that_grows_with_forces(tmp_path):
+    model = made("two elements")
+    model = model.calibrated(replace(model.calibration, floors={6: 0.1}, growths={14: 1e-3}, of_elements={6: 1.5}))
+    loaded = loaded_from(model, tmp_path)
+    for atoms in structures((6, 14)).values():
+        check_all(model, loaded, atoms)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_every_instruction_set(core):
+    atoms = structures((6, 14))["crystal"]
+    check_all(made("balanced"), core("balanced"), atoms)
+
+
+def test_threads_change_no_bit(core):
+    g = ghosted(structures((6, 14))["crystal"].repeat((4, 3, 1)), made("balanced").cutoff)
+    one, many = (core("balanced").evaluate(*g.arrays, n_threads=n, uncertainty=True) for n in (1, 5))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, many[name], err_msg=name)
+
+
+def test_neighbours_in_the_skin_change_nothing(core):
+    model, atoms = made("balanced"), structures((6, 14))["crystal"]
+    near, far = ghosted(atoms, model.cutoff), ghosted(atoms, model.cutoff + 0.8)
+    ours, theirs = (core("balanced").evaluate(*g.arrays, uncertainty=True) for g in (near, far))
+    for name in ("energies", "virial", "virials", "posterior", "novelty", "crowding", "strongest", "member_virial", "covariances"):
+        close(theirs[name], ours[name], 1e-9)
+    close(far.returned(theirs["forces"]), near.returned(ours["forces"]))
+
+
+def test_equal_tables_are_stored_once(tmp_path):
+    """The radial functions of mixed channels are those of all elements."""
+    made("mixed channels").export_core(tmp_path / "m.mlpot")
+    found = sections((tmp_path / "m.mlpot").read_bytes())
+    assert found["t1.p0.d.table"] == found["t1.p1.d.table"]
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"numbers": [14, 14, 99]}, "atom 2 has atomic number 99"), ({"numbers": [14, 14, -1]}, "atom 2 has atomic number -1"),
+    ({"offsets": [0, 2, 1, 4]}, "centre 1 has -1 neighbours"), ({"offsets": [1, 2, 3, 4]}, "begin with 0"),
+    ({"offsets": [0, 1, 2, 3, 4]}, "n_centres = 4 of n_atoms = 3"), ({"neighbours": [1, 2, 0, 3]}, "pair 3: neighbour 3"),
+    ({"neighbours": [1, 2, 0, -1]}, "pair 3: neighbour -1"), ({"vectors": np.zeros((4, 3))}, "pair 0: atoms are 0 A apart"),
+    ({"vectors": np.full((4, 3), np.nan)}, "pair 0: atoms are -?nan A apart"),
+])  # fmt: skip
+def test_structures_that_are_refused(core, change, match):
+    given = {"numbers": [14, 14, 14], "offsets": [0, 2, 3, 4], "neighbours": [1, 2, 0, 0], "vectors": np.eye(4, 3) + 2} | change
+    types = {"numbers": np.int32, "offsets": np.int64, "neighbours": np.int32, "vectors": float}
+    with pytest.raises(ValueError, match=match):
+        core("one element").evaluate(*(np.array(given[name], kind) for name, kind in types.items()))
+
+
+def test_files_without_uncertainty(tmp_path):
+    model = made("one element")
+    loaded = loaded_from(model, tmp_path, uncertainty=False)
+    g = ghosted(structures((14,))["crystal"], model.cutoff)
+    close(loaded.evaluate(*g.arrays)["energies"], model.predict(structures((14,))["crystal"]).energies)
+    with pytest.raises(ValueError, match="exported without uncertainty"):
+        loaded.evaluate(*g.arrays, uncertainty=True)
+
+
+def test_an_imported_potential_has_no_deviations_of_forces(core):
+    model = core("three bodies")
+    g = ghosted(Atoms("Si"), model.cutoff)
+    parts = model.evaluate(*g.arrays, uncertainty=True)
+    with pytest.raises(ValueError, match="no uncertainty of forces"):
+        model.deviations(g.numbers, parts)
+
+
+def test_an_older_file_stays(tmp_path):
+    with pytest.raises(ModelFileError, match="cannot be written"):
+        made("one element").export_core(tmp_path / "none" / "m.mlpot")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_element_without_points_needs_a_file_without_uncertainty(tmp_path):
+    model = made("two elements")
+    pair, soap = model.terms
+    n = [len(points) for points in soap.sparse_features]
+    kept = np.arange(pair.n_sparse + n[0])
+    fewer = replace(
+        model, terms=(pair, replace(soap, sparse_features=(soap.sparse_features[0], soap.sparse_features[1][:0]))),
+        weights=model.weights[kept], factor=np.linalg.qr(model.factor[:, kept]).R,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"\['Si'\] have no sparse points.*without uncertainty"):
+        fewer.export_core(tmp_path / "m.mlpot")
+    loaded, atoms = loaded_from(fewer, tmp_path, uncertainty=False), structures((6, 14))["crystal"]
+    close(loaded.evaluate(*ghosted(atoms, fewer.cutoff).arrays)["energies"], fewer.predict(atoms).energies)

@@ -1,0 +1,57 @@
+"""C and C++ programs compiled with the core, by gcc and clang, with every instruction set of this processor."""
+
+import numpy as np
+import pytest
+from core_models import made
+from core_programs import CORE, STRICT, objects_of, program, run
+from mlpot._ext.core import INSTRUCTION_SETS
+
+COMPILERS = {"gcc": "g++", "clang": "clang++"}
+MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone")
+
+
+@pytest.fixture(scope="module", params=COMPILERS)
+def compiled(request, tmp_path_factory):
+    """A C compiler, its C++ compiler, and the objects of the core."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, COMPILERS[request.param], objects_of(request.param, folder), folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for k, name in enumerate(MODELS):
+        made(name).export_core(folder / f"{k}.mlpot")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def expected(files, tmp_path_factory):
+    """What the baseline computes that gcc made."""
+    folder = tmp_path_factory.mktemp("baseline")
+    return numbers(program("gcc", "c", objects_of("gcc", folder, ["-DMLPOT_DISPATCH=0"]), folder), 0, files)
+
+
+def numbers(executable, level, files):
+    lines = run([executable, level, *files]).splitlines()
+    if lines[0] == "absent":
+        pytest.skip(f"this processor has no {INSTRUCTION_SETS[level]}")
+    assert [line.split()[0] for line in lines] == ["ok", "std"] * len(files), lines
+    return np.array([[float(x) for x in line.split()[1:]] for line in lines])
+
+
+@pytest.mark.parametrize("level", range(3), ids=INSTRUCTION_SETS)
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_programs_agree(compiled, files, expected, language, level):
+    c, cpp, objects, folder = compiled
+    executable = program(c if language == "c" else cpp, language, objects, folder)
+    np.testing.assert_allclose(numbers(executable, level, files), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_every_header_is_one_of_c_plus_plus(compiled, tmp_path):
+    source = tmp_path / "headers.cpp"
+    names = ("mlpot_core.h", "mlpot_tables.h", "pair_sums.h", "triplets.h")
+    lines = [*(f'#include "{name}"' for name in names), "int main() { return mlpot_version() != MLPOT_CORE_VERSION; }", ""]
+    source.write_text("\n".join(lines))
+    run([compiled[1], "-std=c++17", *STRICT, f"-I{CORE}", source, *compiled[2], "-o", tmp_path / "headers"])
+    run([tmp_path / "headers"])

@@ -126,6 +126,7 @@ static void add_priors(evaluation *e)
 void mlpot_add_terms(evaluation *e)
 {
     const model_uncertainty *u = &e->model->uncertainty;
+    if (!e->input->n_centres) return;
     /* the triangles of the last one go over the covariances with the points of all others */
     const int last = u->n_terms > u->n_pair_terms ? u->terms[u->n_terms - 1] : -1;
     for (int k = 0; k < e->model->n_terms; ++k)

@@ -166,6 +166,16 @@ def test_structures_that_are_refused(core, change, match):
         core("one element").evaluate(*(np.array(given[name], kind) for name, kind in types.items()))
 
 
+def test_a_process_without_centres(core):
+    """All its atoms are ghosts, or there are none."""
+    for numbers in ([], [14, 14]):
+        found = core("one element").evaluate(
+            np.array(numbers, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros((0, 3)), uncertainty=True
+        )
+        assert found["energies"].shape == (0,) and found["forces"].shape == (len(numbers), 3)
+        assert not found["forces"].any() and not found["virial"].any() and not found["member_forces"].any()
+
+
 def test_files_without_uncertainty(tmp_path):
     model = made("one element")
     loaded = loaded_from(model, tmp_path, uncertainty=False)

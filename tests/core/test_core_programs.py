@@ -55,3 +55,22 @@ def test_every_header_is_one_of_c_plus_plus(compiled, tmp_path):
     source.write_text("\n".join(lines))
     run([compiled[1], "-std=c++17", *STRICT, f"-I{CORE}", source, *compiled[2], "-o", tmp_path / "headers"])
     run([tmp_path / "headers"])
+
+
+def test_the_example_of_the_header(compiled, files, tmp_path):
+    """What stands at its top compiles as it is, and runs."""
+    lines = [line.removeprefix(" *").strip() for line in (CORE / "mlpot_core.h").read_text().splitlines()]
+    first, last = lines.index('#include "mlpot_core.h"'), lines.index("mlpot_free(model);")
+    given = """
+    int n_local = 1, n_ghost = 1;
+    int32_t numbers[2] = {14, 14}, neighbours[1] = {1};
+    int64_t offsets[2] = {0, 1};
+    double vectors[3] = {0, 0, 2.3}, energies[1], forces[6];
+    """
+    source = tmp_path / "example.c"
+    source.write_text("#include <stdio.h>\n" + "\n".join(
+        [lines[first], "int main(void) {", given, *lines[first + 1 : last + 1], "return 0; }", ""]))
+    compiler, _, objects, _ = compiled
+    run([compiler, "-std=c11", "-Wall", "-Wextra", f"-I{CORE}", source, *objects, "-lm", "-o", tmp_path / "example"])
+    (tmp_path / "model.mlpot").write_bytes(files[0].read_bytes())
+    assert len(run([tmp_path / "example"], cwd=tmp_path).split()) == 2

@@ -122,3 +122,12 @@ def ghosted(atoms, cutoff, with_ghosts=True):
     neighbours[moved] = len(atoms) + place.ravel()
     owner = np.concatenate([np.arange(len(atoms)), ghosts[:, 0]])
     return Ghosted(pairs.numbers[owner], pairs.offsets, neighbours, pairs.vectors, owner)
+
+
+def part_of(g, own):
+    """What the process sees that has these centres (n,): they come first, all other atoms are its ghosts."""
+    order = np.concatenate([own, np.setdiff1d(np.arange(len(g.numbers)), own)])
+    place = np.argsort(order).astype(np.int32)
+    pairs = np.concatenate([np.arange(g.offsets[i], g.offsets[i + 1]) for i in own])
+    offsets = np.concatenate([[0], np.cumsum(np.diff(g.offsets)[own])])
+    return Ghosted(g.numbers[order], offsets, place[g.neighbours[pairs]], g.vectors[pairs], g.owner[order])

@@ -1,7 +1,7 @@
 /* A fitted model of mlpot in C and C++: energies, forces, virials, and how sure the model is of them.
  *
- * In Python: model.export_core("model.mlpot"). Then, with every .c file of this folder compiled by gcc or clang (C11, -O3; OpenMP
- * is optional, there are no other dependencies but libm) and linked to your program:
+ * In Python: model.export_core("model.mlpot"). Then, with every .c file of this folder compiled by gcc or clang (-std=gnu11
+ * -O3, and -fopenmp where several threads are wanted; there are no other dependencies but libm) and linked to your program:
  *
  *     #include "mlpot_core.h"
  *
@@ -25,7 +25,7 @@
  *
  * Neighbours: all that are nearer than mlpot_cutoff; those beyond it (a skin) cost time and change nothing. A periodic image is an
  * atom of its own (a ghost), or the atom itself with another vector, whichever the program has. Ghosts have no neighbours here,
- * energies only where they are centres of another process.
+ * and energies only on the process where they are centres.
  *
  * Units: A, eV. Forces are -dE/dr, virials -dE/dstrain (the sum of r_j F_j). All numbers are double precision.
  *

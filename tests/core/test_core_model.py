@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import NOISES, SMALL_TERMS, make_frames
-from core_models import FITS, IMPORTED, ghosted, made, numbers_of, structures
+from core_models import FITS, IMPORTED, ghosted, made, numbers_of, part_of, structures
 from core_programs import sections
 from mlpot._ext.core import CoreModel
 
@@ -164,6 +164,35 @@ def test_structures_that_are_refused(core, change, match):
     types = {"numbers": np.int32, "offsets": np.int64, "neighbours": np.int32, "vectors": float}
     with pytest.raises(ValueError, match=match):
         core("one element").evaluate(*(np.array(given[name], kind) for name, kind in types.items()))
+
+
+@pytest.mark.parametrize("name", ["balanced", "lone atoms", "pairs alone"])
+def test_two_processes(core, name):
+    """Centres divided between two: what `mlpot_core.h` says of reverse and forward communication, and of sums."""
+    model, atoms = core(name), structures((6, 14))["crystal"]
+    whole, expected = ghosted(atoms, model.cutoff), made(name).predict(atoms, uncertainty=True)
+    centres = [np.arange(0, len(atoms), 2), np.arange(1, len(atoms), 2)]
+    parts = [part_of(whole, own) for own in centres]
+    found = [model.evaluate(*part.arrays, uncertainty=True) for part in parts]
+    forces, members = np.zeros((len(atoms), 3)), np.zeros((len(atoms), 3, 8))
+    for part, values in zip(parts, found, strict=True):
+        np.add.at(forces, part.owner, values["forces"])
+        np.add.at(members, part.owner, values["member_forces"])
+    close(forces, expected.forces)
+    close(sum(values["virial"] for values in found), expected.virial)
+    own, owed = [], np.zeros(len(atoms))
+    for part, values, mine in zip(parts, found, centres, strict=True):
+        own.append(model.deviations(part.numbers[: len(mine)].copy(), values | {"member_forces": members[mine]}))
+        owed[mine] = own[-1]["owed"]
+    for part, values, mine in zip(parts, own, centres, strict=True):
+        model.share_deviations(*part.arrays, owed[part.owner], values["forces_std"])
+        close(values["forces_std"], expected.forces_std[mine], 1e-9)
+        close(values["energies_std"], expected.energies_std[mine], ROUNDING.get(name, 1e-9))
+    sums = {key: sum(values[key] for values in found) for key in ("covariances", "member_virial")}
+    left = sum(values["unexplained"].sum() for values in found)
+    energy_std, virial_std = model.total_deviations(len(atoms), sums["covariances"], left, sums["member_virial"])
+    assert energy_std == pytest.approx(expected.energy_std, rel=1e-7)
+    close(virial_std, expected.stress_std * atoms.get_volume(), 1e-9)
 
 
 def test_a_process_without_centres(core):

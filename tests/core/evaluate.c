@@ -32,6 +32,7 @@ static int evaluate(const mlpot_model *model)
     memset(&in, 0, sizeof in);
     memset(&out, 0, sizeof out);
     memset(&parts, 0, sizeof parts);
+    memset(forces_std, 0, sizeof forces_std);
     for (int i = 0; i < ATOMS; ++i) numbers[i] = species[i % mlpot_n_species(model)];
     for (int i = 0; i < CENTRES; ++i)
         for (int64_t p = offsets[i]; p < offsets[i + 1]; ++p)

@@ -256,7 +256,7 @@ class SparseGP:
         file : path
             Replaced in a single step.
         uncertainty : bool
-            Whether it holds what the uncertainty needs; half the size without.
+            Whether it holds what the uncertainty needs; it is a third to a half smaller without.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 import os
 import platform
 import tempfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
-CORE_USERS = ("density", "pair_sums", "triplets")
 CORE_HEADERS = sorted(str(path) for path in (SOURCE / "core").glob("*.h"))
 SANITIZE = os.environ.get("MLPOT_SANITIZE") == "1"
 """Extensions that stop the program at the first access out of bounds, and at undefined behaviour; see .ci/sanitize."""
@@ -45,7 +45,7 @@ def extension(name):
 
 
 class BuildExt(build_ext):
-    """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not); compiles the core once for all."""
+    """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not); compiles the core."""
 
     def build_extensions(self):
         flags = [
@@ -65,11 +65,9 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             ext.extra_compile_args = flags + openmp + watch
             ext.extra_link_args = (SANITIZERS[:1] if SANITIZE else []) + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
-        users = [ext for ext in self.extensions if ext.name.rpartition(".")[2] in CORE_USERS]
-        if any(map(self.is_due, users)):
-            core = self.compiled_core(flags + openmp + watch)
-            for ext in users:
-                ext.extra_objects = core
+        (user,) = (ext for ext in self.extensions if ext.name == "mlpot._ext.core")
+        if self.is_due(user):
+            user.extra_objects = self.compiled_core(flags + openmp + watch)
         super().build_extensions()
 
     def is_due(self, ext):
@@ -79,13 +77,21 @@ class BuildExt(build_ext):
         return self.force or not built.exists() or max(made_of) > built.stat().st_mtime
 
     def compiled_core(self, flags):
-        """Object files of the core; each of its files takes a minute, so they are not compiled for every extension."""
+        """Object files of the core, in a folder of this compiler and these flags: its larger files take a minute each, so those
+        that are newer than their source are kept."""
+        command = repr((self.compiler.compiler_so, flags)).encode()
+        folder = Path(self.build_temp, f"core-{zlib.crc32(command):08x}")
+        headers = max(Path(file).stat().st_mtime for file in CORE_HEADERS)
 
         def compiled(file):
-            return self.compiler.compile([file], self.build_temp, include_dirs=[str(SOURCE / "core")], extra_postargs=flags)
+            (name,) = self.compiler.object_filenames([file], output_dir=str(folder))
+            newest = max(headers, Path(file).stat().st_mtime)
+            if self.force or not Path(name).exists() or Path(name).stat().st_mtime < newest:
+                self.compiler.compile([file], str(folder), include_dirs=[str(SOURCE / "core")], extra_postargs=flags)
+            return name
 
         with ThreadPoolExecutor(self.parallel if type(self.parallel) is int else 1) as pool:
-            return [name for names in pool.map(compiled, CORE) for name in names]
+            return list(pool.map(compiled, CORE))
 
     def accepts(self, flag):
         """Whether a program that uses OpenMP compiles and links with `flag`."""
@@ -106,9 +112,7 @@ setup(
         [
             extension("pair_list"),
             extension("pair_gradients"),
-            extension("density"),
-            extension("pair_sums"),
-            extension("triplets"),
+            extension("core"),
         ],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,

@@ -31,7 +31,7 @@ COMPARISONS = {
 C_CHANGES = {" + ": " - ", " - ": " + ", " * ": " / ", " += ": " -= ", " < ": " <= ", " > ": " >= ", " == ": " != "}
 EVERYWHERE = ("tests/contract/test_model.py", "tests/contract/test_compiled.py")
 """Tests that meet most modules without naming them."""
-CORE = ("tests/kernels", "tests/contract/test_compiled.py")
+CORE = ("tests/kernels", "tests/core/test_core_model.py", "tests/contract/test_compiled.py")
 
 
 def python_mutant(file: Path, rng: random.Random) -> tuple[int, str, str] | None:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t
 
-from core cimport mlpot_grid, mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
+from declarations cimport mlpot_grid, mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
 
 
 ctypedef fused number:

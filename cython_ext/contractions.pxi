@@ -1,4 +1,4 @@
-"""Tables of contractions of more than two densities; part of density.pyx."""
+"""Tables of contractions of more than two densities; part of core.pyx."""
 
 
 cdef class ContractionTables:
@@ -36,3 +36,14 @@ cdef class ContractionTables:
         self.t.entries, self.t.node, self.t.coefficient = vector_start(entries), vector_start(node), vector_start(coefficient)
         self.t.degree, self.t.mixed = vector_start(degree), vector_start(mixed)
         self.t.invariant, self.t.scale = vector_start(invariant), vector_start(scale)
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("left", "right", "rows", "variable", "entries", "node", "coefficient", "degree", "mixed", "invariant", "scale")
+        arrays = {name: np.asarray(array) for name, array in zip(names, self.owners)}
+        counts = [
+            self.t.l_max, self.t.n_mixed, len(arrays["left"]), len(arrays["degree"]), len(arrays["variable"]), len(arrays["node"]),
+            self.n_features,
+        ]
+        found = {"c.sizes": np.array(counts, np.int32), "c.shares": self.shares}
+        return found | {f"c.{name}": array for name, array in arrays.items()}

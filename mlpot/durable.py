@@ -43,6 +43,12 @@ def write_text(file: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_content(file: str | Path, content: bytes) -> None:
+    """Replace the content of a file atomically and durably."""
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(content)
+
+
 def create_text(file: str | Path, text: str) -> None:
     """Make a file that does not exist yet, complete from the first instant that anybody sees it.
 

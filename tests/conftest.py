@@ -13,7 +13,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
-from mlpot._ext import density, pair_sums, triplets
+from mlpot._ext import core
 
 
 def pytest_configure():
@@ -126,17 +126,15 @@ def two_species_model(two_species_frames):
     return mlpot.fit(two_species_frames, mlpot.FitConfig(terms=SMALL_TERMS))
 
 
-@pytest.fixture(params=range(3), ids=density.INSTRUCTION_SETS)
+@pytest.fixture(params=range(3), ids=core.INSTRUCTION_SETS)
 def instructions(request):
-    """Every instruction set that this processor has, in every extension: each has a copy of the core."""
-    extensions = (density, pair_sums, triplets)
+    """Every instruction set that this processor has, in all loops of the core."""
     try:
-        if {extension.use_instructions(request.param) for extension in extensions} != {request.param}:
-            pytest.skip(f"this processor has no {density.INSTRUCTION_SETS[request.param]}")
+        if core.use_instructions(request.param) != request.param:
+            pytest.skip(f"this processor has no {core.INSTRUCTION_SETS[request.param]}")
         yield request.param
     finally:
-        for extension in extensions:
-            extension.use_instructions(-1)
+        core.use_instructions(-1)
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 #ifndef MLPOT_INSTRUCTION_SETS_H
 #define MLPOT_INSTRUCTION_SETS_H
 
-#include "mlpot_core.h"
+#include "mlpot_tables.h"
 #include "pair_sums.h"
 #include "triplets.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/* gcc and clang, which calls itself __GNUC__ too; other compilers and processors have the baseline. */
+#ifndef MLPOT_DISPATCH
+#if defined(__x86_64__) && defined(__GNUC__)
 #define MLPOT_DISPATCH 1
 #else
 #define MLPOT_DISPATCH 0
+#endif
 #endif
 
 typedef struct {

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "mlpot_core.h"
+#include "mlpot_tables.h"
 
 size_t mlpot_packed_size(int width, int n_rows, int n_columns)
 {

@@ -6,9 +6,13 @@
 #ifndef MLPOT_PAIR_SUMS_H
 #define MLPOT_PAIR_SUMS_H
 
-#include "mlpot_core.h"
+#include "mlpot_tables.h"
 
 /* A "kind" is an unordered pair of elements that has sparse radii. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct {
     int n_species, n_kinds;
     double cutoff;              /* A */
@@ -46,5 +50,9 @@ typedef struct {
 /* ADDS to pair_gradients (n_pairs, 3, MLPOT_MEMBERS) dE/dvectors of every member, eV/A. Threads over blocks of centres. */
 void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                                  float *pair_gradients);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

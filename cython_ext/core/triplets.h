@@ -7,7 +7,11 @@
 #ifndef MLPOT_TRIPLETS_H
 #define MLPOT_TRIPLETS_H
 
-#include "mlpot_core.h"
+#include "mlpot_tables.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct {
     int centre, first, second;    /* species indices: of the centre and of its two neighbours */
@@ -33,5 +37,9 @@ typedef struct {
 /* ADDS to energies (n_atoms), pair_gradients (n_pairs, 3), variances (n_atoms); the last, and `v`, may be NULL. */
 int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p, int64_t n_atoms,
                        int n_threads, double *energies, double *pair_gradients, double *variances);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

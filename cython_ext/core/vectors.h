@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mlpot_core.h"
+#include "mlpot_tables.h"
 
 #define MLPOT_INLINE static inline __attribute__((always_inline))
 

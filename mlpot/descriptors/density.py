@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from ase.data import chemical_symbols
 
-from .._ext.density import MAX_L, Density, PairView
+from .._ext.core import MAX_L, Density, PairView
 from ..errors import ConfigError, UnknownSpeciesError
 from ..neighbours import Pairs
 from ..threads import n_threads

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._ext.density import CHANNELS, ContractionTables, Density
+from .._ext.core import CHANNELS, ContractionTables, Density
 from .contractions import Contractions
 
 if TYPE_CHECKING:

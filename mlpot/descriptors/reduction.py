@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .._ext.density import Density
+from .._ext.core import Density
 from .density import SoapDescriptor
 from .density_core import Spectrum, element_blocks, make_core
 

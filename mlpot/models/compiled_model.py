@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..terms.baseline import Baseline
 from ..terms.protocol import CompiledTerm
 from ..uncertainty.evaluators import Spread, make_spread
 from ..uncertainty.variances import Members
+from .core_file import export_core
 from .lone_atoms import lone_energies
 from .prediction import Prediction, make_prediction
 
@@ -140,6 +142,10 @@ class CompiledModel:
         source = self.source
         rep = None if source.factor is None else source.representatives
         return make_spread(source.terms, self.terms, source.regularisation, rep)
+
+    def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
+        """Write the model for C and C++ programs; see `SparseGP.export_core`."""
+        export_core(self, self._baseline, self._spread if uncertainty else None, file)
 
     def of(self, source: SparseGP) -> CompiledModel:
         """The same tables for a model that differs in its calibration only."""

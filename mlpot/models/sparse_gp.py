@@ -247,5 +247,29 @@ class SparseGP:
 
         save_model(self, file)
 
+    def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
+        """Write the compiled model as a flat file for programs in C and C++: they load it with `mlpot_load` of
+        `cython_ext/core/mlpot_core.h`, and get the same energies, forces, virials and deviations without Python.
+
+        Parameters
+        ----------
+        file : path
+            Replaced in a single step.
+        uncertainty : bool
+            Whether it holds what the uncertainty needs; it is a third to a half smaller without.
+
+        Raises
+        ------
+        ModelFileError
+            If the folder is missing, read-only or full.
+        ConfigError
+            For an element that the last many-body term has no sparse points of, with uncertainty.
+
+        Examples
+        --------
+        >>> mlpot.load_model("model.h5").export_core("model.mlpot")  # doctest: +SKIP
+        """
+        self.compiled.export_core(file, uncertainty)
+
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key not in (*MADE, "_extended")}

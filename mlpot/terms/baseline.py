@@ -77,6 +77,17 @@ class Baseline:
         if self.repulsion and pairs.n_pairs and pairs.distances.min() < self._reach:
             _add_repulsion(pairs, self._reach, energies, pair_gradients)
 
+    def core_tables(self, species: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Sections of a model file for these elements; see `models.core_file`."""
+        lone = [self.lone_atoms.get(z, 0.0) for z in species]
+        found = {"b.energies": self.energies(np.array(species)) - lone}
+        if self.repulsion:
+            reals = [COULOMB_CONSTANT, self._reach, *SWITCH_OFF, *ZBL_WEIGHTS, *ZBL_RATES]
+            found |= {"z.reals": np.array(reals), "z.radii": covalent_radii[list(species)]}
+        if self.glue:
+            found |= {f"g.{name}": array for name, array in self.glue.core_tables(species).items()}
+        return found
+
     @cached_property
     def _of_lone_atoms(self) -> np.ndarray:
         """`lone_atoms` in a row by atomic number, 0 for other elements."""

@@ -80,6 +80,21 @@ class Glue:
             slopes[own] += 0.5 * own_slopes
         pair_gradients += (slopes / pairs.distances)[:, None] * pairs.vectors
 
+    def core_tables(self, species: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Sections of a model file for these elements; see `models.core_file`."""
+        scales, reaches = (
+            np.array([dict(zip(self.species, values, strict=True)).get(z, 0.0) for z in species])
+            for values in (self.density_scales, self.density_reaches)
+        )
+        both = [(a, b, spline) for a, b, spline in self._pair_splines if a in species and b in species]
+        kinds = [[species.index(a), species.index(b)] for a, b, _ in both]
+        found = {"scales": scales, "reaches": reaches, "n_pairs": np.array([len(both)]), "kinds": np.array(kinds, int)}
+        curves = {f"f{species.index(z)}": spline for z, spline in self._embedding_splines.items() if z in species}
+        curves |= {f"v{k}": spline for k, (_, _, spline) in enumerate(both)}
+        for name, spline in curves.items():
+            found |= {f"{name}.x": spline.knots, f"{name}.c": spline.pieces}
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, from which `from_dict` makes an equal object."""
         return {key: getattr(self, key) for key in self.__dataclass_fields__}
@@ -103,6 +118,15 @@ class _Spline:
     def __init__(self, table: Table, ends: Any) -> None:
         self.begin, self.end = table[0][0], table[0][-1]
         self._spline = CubicSpline(*table, bc_type=ends)
+
+    @property
+    def knots(self) -> np.ndarray:
+        return self._spline.x
+
+    @property
+    def pieces(self) -> np.ndarray:
+        """(4, n_knots - 1), from the highest power on."""
+        return self._spline.c
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inside = np.clip(x, self.begin, self.end)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._ext.pair_sums import LANES, PairSums
+from .._ext.core import LANES, PairSums
 from ..descriptors.density import species_indices
 from ..descriptors.radial_table import RadialTable, tabulate
 from ..errors import ConfigError
@@ -36,6 +36,8 @@ BEYOND = 1.0
 CROWD = 32
 """Neighbours whose errors may add up in an atom's energy."""
 EPSILON = float(np.finfo(float).eps)
+LOWEST_EXPONENT = -1e300
+"""In place of minus infinity, for which a model file has no number."""
 KINK_NUDGE = 1e-12
 """How far from the kink of the cutoff function, relative to the cutoff, `tabulate` looks at either side of it."""
 
@@ -120,6 +122,13 @@ class CompiledPairTerm:
                 species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances,
                 energies, pair_gradients, covariances, variances, n_threads(),
             )  # fmt: skip
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Sections of a model file; see `models.core_file`."""
+        found = self._core.tables()
+        if "contact" in found:
+            found["contact"] = np.maximum(found["contact"], LOWEST_EXPONENT)
+        return {"type": np.array([1]), "species": np.array(self.species), **found}
 
     @cached_property
     def _core(self) -> PairSums:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._ext.pair_sums import add_member_gradients
+from .._ext.core import add_member_gradients
 from ..descriptors.density import species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
@@ -42,6 +42,10 @@ class PairMembers:
     cutoff: float
     kind: np.ndarray
     along: np.ndarray
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Sections of a model file, beside those of the pair term."""
+        return {"m.knots": np.array([N_KNOTS]), "m.along": self.along}
 
     def add_gradients(self, pairs: Pairs, pair_gradients: np.ndarray) -> None:
         """Add dE/dvectors (n_pairs, 3, N_MEMBERS) of every member in single precision, eV/A."""

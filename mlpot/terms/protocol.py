@@ -17,6 +17,9 @@ class CompiledTerm(Protocol):
     ) -> None:
         """Add local energies (n_atoms,), pair gradients (n_pairs, 3), and variances (n_atoms,) where asked."""
 
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Sections of a model file for the compiled core; see `models.core_file`."""
+
 
 class CorrelatedTerm(CompiledTerm, Protocol):
     """A compiled term that also knows its covariances with the sparse points."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from .._ext.density import KernelModel, PairView, Points
+from .._ext.core import KernelModel, PairView, Points
 from ..descriptors.density import SoapDescriptor, species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .._ext.density import TILE, Density, KernelModel, Members, PairView, Points
+from .._ext.core import TILE, Density, KernelModel, Members, PairView, Points
 from ..descriptors.density import SoapDescriptor, species_indices
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
 from ..neighbours import Pairs
@@ -94,6 +94,17 @@ class CompiledSoapTerm:
         self.evaluate(pairs, energies, pair_gradients, self.models)
         if variances is not None:
             variances += self.variances(pairs)
+
+    def core_tables(self, models: Sequence[KernelModel] = ()) -> dict[str, np.ndarray]:
+        """Sections of a model file; see `models.core_file`. `models` are those of the parts with what the uncertainty needs."""
+        found = {
+            "type": np.array([0]), "species": np.array(self.descriptor.species), "prior": np.array(self.prior_variances),
+            "n_parts": np.array([len(self.parts)]),
+        }  # fmt: skip
+        for k, (part, model) in enumerate(zip(self.parts, models or self.models, strict=True)):
+            own = {"number": np.array([part.number]), **part.core.tables(), **model.tables(part.core.n_features)}
+            found |= {f"p{k}.{name}": array for name, array in own.items()}
+        return found
 
     def variances(self, pairs: Pairs) -> np.ndarray:
         """Prior variances (n_atoms,) of the local energies, eV^2."""

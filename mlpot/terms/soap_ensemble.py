@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._ext.density import TILE, Density, Members
+from .._ext.core import TILE, Density, Members
 from .kernels import dot_product_kernel
 from .soap_compiled import CompiledSpecies
 

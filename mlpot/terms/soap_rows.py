@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._ext.density import Density, SparsePoints
+from .._ext.core import Density, SparsePoints
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import all_but_least, reduced
 from .soap_compiled import cached_compact

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.interpolate import BSpline
 
-from .._ext.triplets import Triplets as Core
+from .._ext.core import Triplets as Core
 from ..descriptors.density import species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
@@ -82,6 +82,10 @@ class CompiledThreeBodyTerm:
             species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances, energies, pair_gradients, variances,
             n_threads(),
         )  # fmt: skip
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Sections of a model file; see `models.core_file`."""
+        return {"type": np.array([2]), "species": np.array(self.term.species), **self._core.tables()}
 
     @cached_property
     def _core(self) -> Core:

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Protocol, cast
 
 import numpy as np
+from ase.data import chemical_symbols
 
-from .._ext.density import N_MEMBERS, KernelModel
+from .._ext.core import N_MEMBERS, KernelModel
 from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..terms.layout import columns
@@ -39,6 +40,12 @@ class Spread(Protocol):
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
     ) -> tuple[Variances, Members]:
         """As `predict`, with the members' deviations from their mean; ConfigError where there are none."""
+
+    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
+        """Sections of a model file for elements that count as these."""
+
+    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
+        """By the place of a term: its sections of a model file that the uncertainty needs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,41 @@ class EnsembleSpread:
         if np.any(variances.unexplained > 0):  # of which the members' energies know nothing
             members = self._potentials(pairs)
         return variances, self.representatives.deviations(pairs, total, members)
+
+    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
+        """Sections of a model file for elements that count as these; see `models.core_uncertainty`.
+
+        Raises
+        ------
+        ConfigError
+            For an element without points in the last many-body term.
+        """
+        rep = self.representatives
+        if self.terms and (without := set(counted) - {part.number for part in self.terms[-1].parts}):
+            symbols = sorted(chemical_symbols[z] for z in without)
+            raise ConfigError(f"{symbols} have no sparse points in the last many-body term: export without uncertainty")
+        parts = columns(rep.terms)
+        found = {
+            "kind": np.array([2]), "sizes": np.array([len(rep.upper), len(parts), len(self.pair_terms)]),
+            "terms": np.array(list(rep.choice.kept)), "starts": np.array([0, *(part.stop for part in parts)]),
+            "upper": rep.upper, "expected": np.array([rep.expected[z] for z in counted]),
+            "known": np.array([rep.known[z] for z in counted]), "is_lone": np.array([z in rep.lone for z in counted], int),
+            "lone": np.array([rep.lone.get(z, np.zeros(len(rep.upper))) for z in counted]),
+        }  # fmt: skip
+        for k, part in enumerate(self.terms[-1].parts if self.terms else ()):
+            found[f"p{k}.before"] = self._before(part.number)
+            found[f"p{k}.lone"] = np.array([part.number in rep.lone], int)
+        for k, number in enumerate(() if self.terms else counted):
+            found[f"s{k}.columns"] = rep.columns_of(number)
+            found[f"s{k}.triangles"] = np.array(self._triangles_of[number])
+        return found
+
+    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
+        """By the place of a term: its sections of a model file that only the uncertainty needs, or all."""
+        places = list(self.representatives.choice.kept)
+        found = {k: table.core_tables() for k, table in zip(places, self.pair_members, strict=False)}
+        many_body = zip(places[len(self.pair_terms) :], self.terms, self.models, strict=True)
+        return found | {k: term.core_tables(models) for k, term, models in many_body}
 
     def _potentials(self, pairs: Pairs) -> np.ndarray:
         """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without what the points do not explain."""
@@ -205,6 +247,14 @@ class IndependentSpread:
                 centres = centres_of(pairs, part.number)
                 variances[centres] += prior[centres] - explained[centres, 0]
         return Variances.of_instances(variances)
+
+    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
+        """Sections of a model file; see `models.core_uncertainty`."""
+        return {"kind": np.array([1])}
+
+    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
+        """As of `EnsembleSpread`."""
+        return {k: cast(CompiledSoapTerm, self.terms[k]).core_tables(models) for k, models in self.models.items()}
 
     def predict_members(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray

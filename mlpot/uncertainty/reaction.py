@@ -54,10 +54,11 @@ class Reactions:
         numbers = pairs.numbers
         if np.all(numbers == numbers[:1]):
             return cls(np.empty(0, int), np.empty(0, int), np.empty(0))
-        near = np.flatnonzero(pairs.distances < 2.0 * covalent_radii[numbers].max() + REACH * DECAY)
+        radii = covalent_radii[numbers]
+        gaps = pairs.distances - radii[pairs.i] - radii[pairs.j]
+        near = np.flatnonzero(gaps < REACH * DECAY)
         i, j = pairs.i[near], pairs.j[near]
-        gaps = pairs.distances[near] - covalent_radii[numbers[i]] - covalent_radii[numbers[j]]
-        weights = np.exp(-2.0 * np.maximum(gaps, 0.0) / DECAY)
+        weights = np.exp(-2.0 * np.maximum(gaps[near], 0.0) / DECAY)
         totals = np.maximum(np.bincount(j, weights, len(numbers)), 1.0)
         other = numbers[i] != numbers[j]
         return cls(i[other], j[other], CANCELLED * (weights / totals[j])[other])

@@ -25,7 +25,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from scipy.linalg import block_diag, solve_triangular
 
-from .._ext.density import N_MEMBERS
+from .._ext.core import N_MEMBERS
 from ..neighbours import Pairs, find_pairs
 from ..settings.learning import NOVEL
 from ..terms.layout import columns

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from finite_differences import position_gradient, strain_gradient
-from mlpot._ext.density import use_instructions
+from mlpot._ext.core import use_instructions
 from scipy.spatial.transform import Rotation
 
 from mlpot.descriptors import reference

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mlpot._ext.density import N_MEMBERS
+from mlpot._ext.core import N_MEMBERS
 from test_pair_sums import CUTOFF, REACH, TERMS, structures
 
 from mlpot.neighbours import find_pairs

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from finite_differences import position_gradient, strain_gradient
-from mlpot._ext.triplets import Triplets
+from mlpot._ext.core import Triplets
 
 from mlpot.errors import UnknownSpeciesError
 from mlpot.neighbours import find_pairs

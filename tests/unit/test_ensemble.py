@@ -9,7 +9,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import SMALL_TERMS, make_frames
 from finite_differences import position_gradient
-from mlpot._ext.density import N_MEMBERS
+from mlpot._ext.core import N_MEMBERS
 from scipy.linalg import solve_triangular
 
 import mlpot

@@ -68,3 +68,11 @@ def test_directions_without_uncertainty_stay_without():
     atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
     found = shared(atoms, [[0.0, 0.0, 0.3], [0.0, 0.0, 0.01]])
     assert np.all(found[:, :2] == 0.0) and found[1, 2] == pytest.approx(0.3 * np.sqrt(1.5))
+
+
+def test_atoms_far_away_change_no_share():
+    """Not even large ones: what two atoms share depends on what is near them, so that parts of a system can be computed apart."""
+    positions = [[0, 0, 0], [0, 0, 5.2], [0, 0, 40.0]]
+    own = [[0.0, 0.0, 1e-4], [0.0, 0.0, 1.0], [0.0, 0.0, 0.1]]
+    near = shared(Atoms("CO", positions[:2]), own[:2], cutoff=6.0)
+    np.testing.assert_array_equal(shared(Atoms("COCs", positions), own, cutoff=6.0)[:2], near)

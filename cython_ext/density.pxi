@@ -1,28 +1,4 @@
-"""Density expansion, power spectrum and sparse-kernel energies: typed memoryviews over the C core.
-
-Everything here trusts its arguments: shapes and values are checked by mlpot/descriptors/density.py.
-"""
-
-import numpy as np
-
-from libc.stdint cimport int32_t, int64_t
-
-from arrays cimport (
-    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, packed_lower, pairs_of, part_start, vector_start,
-)
-from core cimport (
-    MLPOT_CHANNELS, MLPOT_MAX_L, MLPOT_MEMBERS, MLPOT_PANEL, MLPOT_TILE, mlpot_contractions, mlpot_density, mlpot_design_rows,
-    mlpot_expand, mlpot_features, mlpot_features_vjp, mlpot_harmonics_norms, mlpot_kernel_model,
-    mlpot_local_energies, mlpot_members, mlpot_n_features, mlpot_n_harmonics, mlpot_pack, mlpot_packed_size,
-    mlpot_pairs, mlpot_points, mlpot_results, mlpot_round_up, mlpot_sparse,
-)
-
-CHANNELS = MLPOT_CHANNELS
-TILE = MLPOT_TILE
-MAX_L = MLPOT_MAX_L
-N_MEMBERS = MLPOT_MEMBERS
-
-include "instructions.pxi"
+"""Density expansion, power spectrum and sparse-kernel energies; part of core.pyx. mlpot/descriptors/density.py checks what comes here."""
 
 
 cdef class PairView:
@@ -43,135 +19,6 @@ cdef class PairView:
         self.owners = (species, j, offsets, vectors, distances)
         self.n_atoms = species.shape[0]
         self.view = pairs_of(species, j, offsets, vectors, distances)
-
-
-cdef class Points:
-    """Environments with which those of a structure are compared, in the order in which the products read them."""
-
-    cdef mlpot_points p
-    cdef readonly int n
-    cdef object owners
-
-    def __init__(
-        self,
-        const double[:, ::1] features,  # IN (n, n_features)
-        const double[::1] weights,  # IN (n) or None: for covariances only
-        double energy_scale,
-        double zeta,
-        int n_double=-1,  # leading features in double precision, a multiple of TILE; -1: all
-    ):
-        cdef int n_columns = mlpot_round_up(features.shape[1], MLPOT_TILE)
-        cdef double[::1] padded = aligned_zeros(mlpot_round_up(features.shape[0], MLPOT_TILE), float)
-        cdef float[::1] single = None
-        if n_double < 0 or n_double > n_columns:
-            n_double = n_columns
-        cdef double[::1] packed = _packed(MLPOT_TILE, np.asarray(features)[:, :n_double])
-        self.n = self.p.n = features.shape[0]
-        self.p.energy_scale, self.p.zeta, self.p.n_double = energy_scale, zeta, n_double
-        self.p.packed, self.p.weights, self.p.single = vector_start(packed), NULL, NULL
-        if weights is not None:
-            padded[:features.shape[0]] = weights
-            self.p.weights = vector_start(padded)
-        if n_double < n_columns:
-            single = _packed_single(np.asarray(features)[:, n_double:])
-            self.p.single = vector_start(single)
-        self.owners = (packed, padded, single)
-
-    def first(self, int n):
-        """The first points alone, in the same memory."""
-        cdef Points part = Points.__new__(Points)
-        part.p, part.owners = self.p, self.owners
-        part.n = part.p.n = n
-        return part
-
-    @property
-    def n_double(self):
-        """Leading features whose products are in double precision."""
-        return self.p.n_double
-
-
-cdef class SparsePoints:
-    """Sparse points of one species of centres, for the rows of a design matrix."""
-
-    cdef mlpot_sparse p
-    cdef object owners
-
-    def __init__(
-        self,
-        const double[:, ::1] features,  # IN (n, n_features)
-        double energy_scale,
-        double zeta,
-    ):
-        cdef double[::1] packed = _packed(MLPOT_PANEL, features)
-        self.p.n, self.p.energy_scale, self.p.zeta = features.shape[0], energy_scale, zeta
-        self.p.panels = vector_start(packed)
-        self.owners = packed
-
-
-cdef class Members:
-    """An ensemble of weights of the known points of one species of centres; see `mlpot_members`."""
-
-    cdef mlpot_members m
-    cdef readonly int n_features
-    cdef object owners
-
-    def __init__(
-        self,
-        features,  # IN (n, n_features) leading features of the points
-        weights,  # IN (n, N_MEMBERS)
-        const int32_t[::1] rows,  # IN (l_max + 2)
-        const int32_t[:, ::1] group_rows,  # IN (l_max + 1, n_groups + 1)
-        const int32_t[::1] channel,  # IN (n_rows)
-        const int32_t[::1] entries,  # IN (n_rows + 1)
-        const int32_t[::1] feature,  # IN (n_entries)
-        const int32_t[::1] partner,  # IN (n_entries)
-        const float[::1] coupling,  # IN (n_entries)
-        residual=None,  # IN (n, N_MEMBERS) of the same features, or None
-        double prior=0.0,
-        double expected=0.0,
-    ):
-        cdef double[::1] packed = _packed(MLPOT_TILE, features)
-        cdef double[::1] draws
-        cdef double[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, float)
-        np.asarray(strengths)[:weights.size] = weights.ravel()
-        self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
-        self.n_features = self.m.n_features = mlpot_round_up(features.shape[1], MLPOT_TILE)
-        self.m.packed, self.m.weights = vector_start(packed), vector_start(strengths)
-        self.m.rows, self.m.group_rows, self.m.channel = vector_start(rows), matrix_start(group_rows), vector_start(channel)
-        self.m.entries, self.m.feature, self.m.partner = vector_start(entries), vector_start(feature), vector_start(partner)
-        self.m.coupling = vector_start(coupling)
-        self.m.residual, self.m.prior, self.m.expected = NULL, prior, expected
-        if residual is not None:
-            draws = np.zeros(self.n_features * MLPOT_MEMBERS)
-            np.asarray(draws)[:residual.size] = residual.ravel()
-            self.owners += (draws,)
-            self.m.residual = vector_start(draws)
-
-
-cdef class KernelModel:
-    """Energy and uncertainty of the centres of one species."""
-
-    cdef mlpot_kernel_model m
-    cdef object owners
-
-    def __init__(
-        self,
-        Points energy,
-        Points known,  # those whose covariances are wanted: the first of `energy` where they are among them
-        spreads=(),  # IN lower triangles (n_other + n_known)^2
-        Members members=None,
-    ):
-        cdef double[::1] packed = None
-        self.m.energy, self.m.known = energy.p, known.p
-        self.m.n_other, self.m.n_spreads, self.m.spread = 0, len(spreads), NULL
-        self.m.members = NULL if members is None else &members.m
-        if len(spreads):
-            packed = aligned_copy(np.concatenate([packed_lower(np.ascontiguousarray(spread)) for spread in spreads]))
-            self.m.n_other, self.m.spread = len(spreads[0]) - known.n, vector_start(packed)
-        self.owners = (energy, known, packed, members)
-
-
-include "contractions.pxi"
 
 
 cdef class Density:
@@ -205,7 +52,7 @@ cdef class Density:
         cdef double[::1] parts = None if mixing is None else aligned_copy(np.asarray(mixing).ravel())
         mlpot_harmonics_norms(l_max, vector_start(norms))
         self.owners = (group, first, width, knots, parts, self_coefficients,
-                       degree, channel_a, channel_b, coupling, norms, contractions)
+                       degree, channel_a, channel_b, coupling, norms, contractions, grid)
         self.d.n_species = group.shape[0]
         self.d.l_max = l_max
         self.d.n_channels = n_channels
@@ -254,6 +101,21 @@ cdef class Density:
     def contractions(self):
         """Tables of the features that stand before the power spectrum, or None."""
         return self.owners[11]
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("group", "first", "width", "table", "mixing", "self", "degree", "a", "b", "coupling")
+        start, step, kink = self.owners[12]
+        counts = [
+            self.d.l_max, self.d.n_channels, self.d.n_groups, self.d.n_radial, self.d.grid.n_intervals + 2, kink,
+            self.d.n_spectrum, self.owners[4] is not None, self.owners[11] is not None,
+        ]
+        found = {
+            "d.sizes": np.array(counts, np.int32),
+            "d.reals": np.array([self.d.cutoff, start, step, self.d.constant]),
+        }
+        found |= {f"d.{name}": np.asarray(array) for name, array in zip(names, self.owners[:10]) if array is not None}
+        return found | ({} if self.owners[11] is None else self.owners[11].tables())
 
     def expand(self, PairView pairs, const int32_t[::1] centres):
         """Expansion coefficients (n_centres, n_harmonics, n_channels), channels padded."""
@@ -358,19 +220,3 @@ cdef class Density:
                                        vector_start(centres), energy_row, force_rows, virial_rows, stride)
         if failed:
             raise MemoryError
-
-
-def _packed_single(matrix):
-    """Tiles of MLPOT_TILE rows in single precision."""
-    tiles = _packed(MLPOT_TILE, matrix)
-    single = aligned_zeros(len(tiles), np.float32)
-    single[:] = tiles
-    return single
-
-
-def _packed(int width, matrix):
-    cdef const double[:, ::1] rows = np.ascontiguousarray(matrix)
-    cdef double[::1] packed = aligned_zeros(mlpot_packed_size(width, rows.shape[0], rows.shape[1]), float)
-    if packed.shape[0]:
-        mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
-    return np.asarray(packed)

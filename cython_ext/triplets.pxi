@@ -1,40 +1,4 @@
-"""Three-body sums: typed memoryviews over core/triplets.h.
-
-Everything here trusts its arguments: mlpot/terms/three_body.py makes them.
-"""
-
-import numpy as np
-
-from libc.stdint cimport int32_t, int64_t
-
-from arrays cimport block_start, matrix_start, packed_lower, pairs_of, vector_start
-from core cimport mlpot_pairs
-
-include "instructions.pxi"
-
-cdef extern from "triplets.h" nogil:
-    ctypedef struct mlpot_triplets:
-        int centre, first, second
-        double cutoff, cutoff_width
-        double per_scale[3]
-        int n_points
-        const double *points
-        const double *strengths
-        const double *table
-        int size[3]
-        int64_t stride[2]
-        double start[3]
-        double per_step[3]
-        double nearest
-
-    ctypedef struct mlpot_triplet_variance:
-        const double *strengths
-        const double *spread
-        double prior
-
-    int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p,
-                           int64_t n_atoms, int n_threads, double *energies, double *pair_gradients,
-                           double *variances)
+"""Three-body sums; part of core.pyx. mlpot/terms/three_body.py makes them."""
 
 
 cdef class Triplets:
@@ -80,7 +44,18 @@ cdef class Triplets:
         if spread is not None:
             packed = packed_lower(spread)
             self.v.strengths, self.v.spread, self.v.prior = vector_start(covariances), vector_start(packed), prior
-        self.owners = (scaled, strengths, table, covariances, packed)
+        self.owners = (scaled, strengths, table, covariances, packed, length_scales, start, step, spread)
+
+    def tables(self):
+        """Sections of a model file."""
+        points, strengths, table, covariances, _, length_scales, start, step, spread = self.owners
+        places = [np.zeros(3), np.ones(3)] if table is None else [start, step]
+        reals = [[self.t.cutoff, self.t.cutoff_width], length_scales, *places, [self.t.nearest, self.v.prior]]
+        sizes = [0, 0, 0] if table is None else list(self.t.size)
+        counts = [self.t.centre, self.t.first, self.t.second, self.t.n_points, *sizes, spread is not None]
+        arrays = {"points": points, "strengths": strengths, "table": table, "covariances": covariances, "spread": spread}
+        found = {"sizes": np.array(counts, np.int32), "reals": np.concatenate(reals)}
+        return found | {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
     def add(
         self,

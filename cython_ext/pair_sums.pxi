@@ -1,51 +1,6 @@
-"""Two-body sums from tables: typed memoryviews over core/pair_sums.c.
+"""Two-body sums from tables; part of core.pyx. mlpot/terms/pair_compiled.py makes them."""
 
-Everything here trusts its arguments: mlpot/terms/pair_compiled.py makes them.
-"""
-
-import numpy as np
-
-from libc.stdint cimport int32_t, int64_t
-
-from arrays cimport aligned_copy, block_start, grid_of, matrix_start, pairs_of, part_start, vector_start
-from core cimport MLPOT_MEMBERS, mlpot_grid, mlpot_pairs
-
-LANES = 8
-
-include "instructions.pxi"
-
-cdef extern from "pair_sums.h" nogil:
-    ctypedef struct mlpot_pair_term:
-        int n_species, n_kinds
-        double cutoff
-        const int32_t *kind
-        mlpot_grid potential_grid
-        const double *potential
-        mlpot_grid instance_grid
-        const double *instance
-        int rank
-        mlpot_grid feature_grid
-        const double *features
-        const double *variance
-        int n_sparse
-        const int32_t *first
-        const int64_t *map_of
-        const double *maps
-        double cutoff_width
-        const double *contact
-
-    int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
-                        double *energies, double *pair_gradients, double *covariances, int64_t stride,
-                        double *variances)
-
-    ctypedef struct mlpot_pair_members:
-        int n_species, n_knots
-        double cutoff
-        const int32_t *kind
-        const float *along
-
-    void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms,
-                                     int n_threads, float *pair_gradients)
+LANES = MLPOT_CHANNELS
 
 
 def add_member_gradients(
@@ -102,7 +57,8 @@ cdef class PairSums:
     ):
         cdef const double[::1] knots = aligned_copy(np.asarray(features).ravel())
         cdef const double[::1] rows = aligned_copy(maps)
-        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows, contact)
+        self.owners = (kind, potential, instance, knots, variance, first, map_of, rows, contact,
+                       potential_grid, instance_grid, feature_grid)
         self.term.n_species = kind.shape[0]
         self.term.n_kinds = potential.shape[0]
         self.term.cutoff = cutoff
@@ -125,6 +81,21 @@ cdef class PairSums:
         self.term.contact = NULL
         if contact is not None:
             self.term.contact = matrix_start(contact)
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("kind", "potential", "instance", "features", "variance", "first", None, "maps", "contact")
+        grids = [(0.0, 1.0, 0) if grid is None else grid for grid in self.owners[9:]]
+        knots = [self.term.potential_grid.n_intervals + 2, 0, self.term.feature_grid.n_intervals + 2]
+        if self.term.instance != NULL:
+            knots[1] = self.term.instance_grid.n_intervals + 2
+        counts = [self.term.n_kinds]
+        for n_knots, grid in zip(knots, grids):
+            counts += [n_knots, grid[2]]
+        counts += [self.term.rank, self.term.contact != NULL, self.term.n_sparse]
+        reals = [self.term.cutoff, self.term.cutoff_width, *(number for grid in grids for number in grid[:2])]
+        found = {"sizes": np.array(counts, np.int32), "reals": np.array(reals)}
+        return found | {name: np.asarray(a) for name, a in zip(names, self.owners) if name and a is not None}
 
     def add(
         self,

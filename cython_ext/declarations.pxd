@@ -1,8 +1,8 @@
-"""Declarations of the C core (core/mlpot_core.h)."""
+"""Declarations of the C core (core/*.h)."""
 
 from libc.stdint cimport int32_t, int64_t
 
-cdef extern from "mlpot_core.h" nogil:
+cdef extern from "mlpot_tables.h" nogil:
     enum: MLPOT_TILE, MLPOT_PANEL, MLPOT_MEMBERS, MLPOT_CHANNELS, MLPOT_MAX_L
 
     ctypedef struct mlpot_grid:
@@ -116,3 +116,108 @@ cdef extern from "mlpot_core.h" nogil:
     int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int64_t n_atoms,
                           int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
                           int64_t stride)
+
+cdef extern from "pair_sums.h" nogil:
+    ctypedef struct mlpot_pair_term:
+        int n_species, n_kinds
+        double cutoff
+        const int32_t *kind
+        mlpot_grid potential_grid
+        const double *potential
+        mlpot_grid instance_grid
+        const double *instance
+        int rank
+        mlpot_grid feature_grid
+        const double *features
+        const double *variance
+        int n_sparse
+        const int32_t *first
+        const int64_t *map_of
+        const double *maps
+        double cutoff_width
+        const double *contact
+
+    int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                        double *energies, double *pair_gradients, double *covariances, int64_t stride,
+                        double *variances)
+
+    ctypedef struct mlpot_pair_members:
+        int n_species, n_knots
+        double cutoff
+        const int32_t *kind
+        const float *along
+
+    void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms,
+                                     int n_threads, float *pair_gradients)
+
+cdef extern from "triplets.h" nogil:
+    ctypedef struct mlpot_triplets:
+        int centre, first, second
+        double cutoff, cutoff_width
+        double per_scale[3]
+        int n_points
+        const double *points
+        const double *strengths
+        const double *table
+        int size[3]
+        int64_t stride[2]
+        double start[3]
+        double per_step[3]
+        double nearest
+
+    ctypedef struct mlpot_triplet_variance:
+        const double *strengths
+        const double *spread
+        double prior
+
+    int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p,
+                           int64_t n_atoms, int n_threads, double *energies, double *pair_gradients,
+                           double *variances)
+
+cdef extern from "mlpot_core.h" nogil:
+    ctypedef struct mlpot_model:
+        pass
+
+    ctypedef struct mlpot_input:
+        size_t size
+        int64_t n_centres, n_atoms
+        const int32_t *numbers
+        const int64_t *offsets
+        const int32_t *neighbours
+        const double *vectors
+        int n_threads
+
+    ctypedef struct mlpot_uncertainty:
+        size_t size
+        double *posterior
+        double *unexplained
+        double *novelty
+        double *strongest
+        double *crowding
+        double *member_forces
+        double *covariances
+        double member_virial[72]
+
+    ctypedef struct mlpot_output:
+        size_t size
+        double *energies
+        double *forces
+        double *pair_gradients
+        double *virials
+        mlpot_uncertainty *uncertainty
+        double virial[9]
+
+    mlpot_model *mlpot_load(const char *path, char *error, size_t error_size)
+    void mlpot_free(mlpot_model *model)
+    double mlpot_cutoff(const mlpot_model *model)
+    int mlpot_n_species(const mlpot_model *model)
+    const int32_t *mlpot_species(const mlpot_model *model)
+    int mlpot_n_representatives(const mlpot_model *model)
+    int mlpot_evaluate(const mlpot_model *model, const mlpot_input *input, mlpot_output *output, char *error, size_t error_size)
+    int mlpot_deviations(const mlpot_model *model, const mlpot_input *input, const mlpot_uncertainty *parts, double *energies_std,
+                         double *forces_std, double *owed, char *error, size_t error_size)
+    int mlpot_share_deviations(const mlpot_model *model, const mlpot_input *input, const double *owed, double *forces_std,
+                               char *error, size_t error_size)
+    int mlpot_total_deviations(const mlpot_model *model, int64_t n_atoms, const double *covariances, double unexplained,
+                               const double *member_virial, double *energy_std, double *virial_std, char *error,
+                               size_t error_size)

@@ -1,0 +1,34 @@
+"""The C core for Python: typed memoryviews over its tables and loops, one module, so that there is one core with one choice of
+instruction set.
+
+Everything here trusts its arguments: shapes and values are checked by the Python that calls it.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+
+from arrays cimport (
+    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, packed_lower, pairs_of, part_start, vector_start,
+)
+from declarations cimport *
+
+CHANNELS = MLPOT_CHANNELS
+TILE = MLPOT_TILE
+MAX_L = MLPOT_MAX_L
+N_MEMBERS = MLPOT_MEMBERS
+INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
+
+
+def use_instructions(int level=-1):
+    """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best (-1); returns the one in use."""
+    return mlpot_instructions(level)
+
+
+include "contractions.pxi"
+include "points.pxi"
+include "density.pxi"
+include "pair_sums.pxi"
+include "triplets.pxi"
+include "model.pxi"

@@ -1,0 +1,138 @@
+/* A model as the core holds it: what a file says, and the tables that are made of it when it is loaded. */
+#ifndef MLPOT_MODEL_H
+#define MLPOT_MODEL_H
+
+#include "mlpot_core.h"
+#include "mlpot_tables.h"
+#include "model_file.h"
+#include "pair_sums.h"
+#include "triplets.h"
+
+/* Neighbours of one centre: triplets of more would not be counted by an int. */
+#define MLPOT_MOST_NEIGHBOURS 30000
+
+enum { SOAP_TERM, PAIR_TERM, TRIPLET_TERM, N_TERM_KINDS };
+enum { NO_UNCERTAINTY, INDEPENDENT, ENSEMBLE, N_UNCERTAINTIES };
+
+/* Centres of one element in a many-body term. */
+typedef struct {
+    int32_t number;              /* atoms that count as this element */
+    mlpot_density density;
+    mlpot_contractions contractions;
+    double norms[(MLPOT_MAX_L + 1) * (MLPOT_MAX_L + 2) / 2];
+    mlpot_kernel_model kernels;
+    mlpot_members members;
+    int n_before, lone;          /* representatives of other terms that its triangles begin with; a 1 before them */
+    const int32_t *before;       /* (n_before) */
+} soap_part;
+
+typedef struct {
+    int kind, n_species;
+    int32_t *index;              /* (n_species of the model) place of each of its elements in this term */
+    int n_parts;
+    soap_part *parts;
+    const double *prior;         /* (n_species) variances, eV^2 */
+    mlpot_pair_term pair;
+    mlpot_pair_members members;  /* along == NULL: none */
+    mlpot_triplets triplets;
+    mlpot_triplet_variance variance; /* spread == NULL: none */
+} model_term;
+
+/* Cubic pieces, from the highest power on; linear beyond both ends. */
+typedef struct {
+    int n;                       /* knots */
+    const double *x, *pieces;    /* (n), (4, n - 1) */
+} spline;
+
+typedef struct {
+    int32_t first, second;       /* places of elements */
+    spline curve;
+} glue_pair;
+
+typedef struct {
+    const double *energies;      /* (n_species) eV */
+    const double *zbl, *radii;   /* NULL: no repulsion; see model_baseline.c */
+    const double *scales, *reaches; /* (n_species) NULL: no tabulated potential */
+    spline *embeddings;          /* (n_species) n == 0: none */
+    int n_pairs;
+    glue_pair *pairs;
+} model_baseline;
+
+/* Representatives of pair terms alone. */
+typedef struct {
+    int n;
+    const int32_t *columns;
+    const double *triangles;     /* (2, n, n) */
+} pair_representatives;
+
+typedef struct {
+    int kind;
+    int n_terms, n_pair_terms, n; /* terms with representatives, pair terms first; representatives */
+    const int32_t *terms, *starts;
+    const double *upper;         /* (n, n) */
+    const double *reals;         /* see enum */
+    const double *expected, *known, *noises, *factors, *floors, *growths, *radii; /* (n_species) */
+    const int32_t *is_lone;      /* (n_species) */
+    const double *lone;          /* (n_species, n) */
+    pair_representatives *alone; /* (n_species) without many-body terms */
+} model_uncertainty;
+
+enum { ENERGY_SCALE, STRESS_SCALE, ENERGY_NOISE, VIRIAL_NOISE, SHARE, SYMMETRIC, DECAY, CANCELLED, REACH, REGULARISATION, N_REALS };
+
+typedef struct block_of_memory {
+    struct block_of_memory *next;
+} block_of_memory;
+
+struct mlpot_model {
+    unsigned char *bytes;        /* the file */
+    block_of_memory *blocks;     /* all else that it owns */
+    double cutoff;
+    int n_species, n_terms;
+    const int32_t *species, *counts_as; /* (n_species) atomic numbers */
+    int16_t index[128];          /* place of an atomic number among species, -1 */
+    model_term *terms;
+    model_baseline baseline;
+    model_uncertainty uncertainty;
+};
+
+/* What is computed from a neighbour list. */
+typedef struct {
+    const mlpot_model *model;
+    const mlpot_input *input;
+    int64_t n_pairs;
+    int32_t *species;            /* (n_atoms) places among the model's species */
+    int32_t *term_species;       /* (n_atoms) places in the term in hand */
+    int32_t *centres;            /* (n_centres) of the element in hand */
+    double *distances;           /* (n_pairs) */
+    double *energies;            /* (n_centres) */
+    double *gradients;           /* (n_pairs, 3) */
+    /* NULL unless the uncertainty is wanted; the last two for an ensemble only */
+    double *variances;           /* (n_centres) the prior's, or what instances leave, eV^2 */
+    double *explained;           /* (n_centres, 2) */
+    double *covariances;         /* (n_centres, n representatives) */
+    float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
+    int failed;                  /* memory was short */
+} evaluation;
+
+/* Zeroed memory on a cache line that lives as long as the model; NULL, and an error in the reader, when it is short. */
+void *mlpot_take(mlpot_model *m, mlpot_reader *r, size_t n, size_t size);
+int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t);
+int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t);
+int mlpot_read_triplets(mlpot_model *m, mlpot_reader *r, model_term *t);
+int mlpot_read_baseline(mlpot_model *m, mlpot_reader *r);
+int mlpot_read_uncertainty(mlpot_model *m, mlpot_reader *r);
+/* The section `sizes` of counts; the first word of a section otherwise. */
+const int32_t *mlpot_sizes(mlpot_reader *r, const char *name, int64_t count);
+/* A table's grid that never reads beyond n_knots for places from 0 to `farthest`; 0 or -1. */
+int mlpot_read_grid(mlpot_reader *r, double start, double step, int n_knots, int kink, double farthest, mlpot_grid *grid);
+/* Matrix (n, n_columns) -> packed, in the model's memory. */
+const double *mlpot_packed_rows(mlpot_model *m, mlpot_reader *r, int n, int n_columns, const double *matrix);
+const double *mlpot_packed_triangles(mlpot_model *m, mlpot_reader *r, int n_triangles, int n, const double *triangles);
+
+/* Writes a line of text and returns the status. */
+int mlpot_say(char *error, size_t error_size, int status, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void mlpot_add_terms(evaluation *e);
+void mlpot_add_baseline(const model_baseline *b, evaluation *e);
+void mlpot_report_uncertainty(const evaluation *e, mlpot_uncertainty *u);
+
+#endif

@@ -1,0 +1,53 @@
+/* The container of a model file: named sections of numbers behind a checksum.
+ *
+ *   0   char magic[8]      "MLPOTCOR"
+ *   8   uint32 version     MLPOT_FILE_VERSION
+ *   12  uint32 order       0x01020304 as the writing machine stores it
+ *   16  uint64 size        of the whole file, bytes
+ *   24  uint32 n_sections
+ *   28  uint32 zeros[8]
+ *   60  uint32 checksum    CRC-32 (IEEE 802.3) of all other bytes
+ *   64  n_sections records of 64 bytes: char name[40], uint32 type, uint32 zero, uint64 offset, uint64 count
+ *
+ * Sections begin on multiples of 64 bytes; two may share their bytes. Types: 1 double, 2 int32, 3 float.
+ * Everything that reads goes through the functions below, which check length, range and finiteness: after the first thing
+ * that is wrong they return NULL or 0 and the error stands in the reader. */
+#ifndef MLPOT_MODEL_FILE_H
+#define MLPOT_MODEL_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MLPOT_FILE_VERSION 1
+#define MLPOT_PREFIX 28
+
+enum { MLPOT_DOUBLES = 1, MLPOT_INTEGERS = 2, MLPOT_FLOATS = 3 };
+
+typedef struct {
+    const char *path;
+    unsigned char *bytes;        /* the whole file, aligned */
+    size_t size;
+    uint32_t n_sections;
+    char prefix[MLPOT_PREFIX];   /* before the names that are asked for: "t0.p1." */
+    char *error;
+    size_t error_size;
+    int failed;
+} mlpot_reader;
+
+/* Reads and checks the container. 0, or -1 with an error text; the caller frees `bytes` in either case. */
+int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size);
+/* The first error stays, behind the path. Always returns -1. */
+int mlpot_refuse(mlpot_reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Count of a section, -1 where there is none. */
+int64_t mlpot_count(const mlpot_reader *r, const char *name);
+/* `count` finite numbers. */
+const double *mlpot_doubles(mlpot_reader *r, const char *name, int64_t count);
+const float *mlpot_floats(mlpot_reader *r, const char *name, int64_t count);
+/* `count` integers, each from low to high. */
+const int32_t *mlpot_integers(mlpot_reader *r, const char *name, int64_t count, int64_t low, int64_t high);
+/* Likewise, none smaller than the one before it; the first is `low`. */
+const int32_t *mlpot_ascending(mlpot_reader *r, const char *name, int64_t count, int64_t low, int64_t high);
+/* Product of up to four numbers from 0 on; where it is too large a count that no section has. */
+int64_t mlpot_product(int64_t a, int64_t b, int64_t c, int64_t d);
+
+#endif

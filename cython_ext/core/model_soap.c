@@ -1,0 +1,245 @@
+/* Many-body terms out of a model file, with every size and index checked that the loops would follow. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model.h"
+
+#define MOST_CHANNELS (1 << 12)
+#define MOST_POINTS (1 << 16)
+#define MOST_ROWS (1 << 24)
+
+/* Grows the reader's prefix; the length before. */
+static size_t enter(mlpot_reader *r, const char *format, int k)
+{
+    const size_t before = strlen(r->prefix);
+    snprintf(r->prefix + before, sizeof r->prefix - before, format, k);
+    return before;
+}
+
+static void read_groups(mlpot_reader *r, mlpot_density *d, int mixed)
+{
+    int next = 0;
+    d->group = mlpot_integers(r, "d.group", d->n_species, 0, d->n_groups - 1);
+    d->first = mlpot_integers(r, "d.first", d->n_groups, 0, d->n_channels);
+    d->width = mlpot_integers(r, "d.width", d->n_groups, 1, d->n_channels);
+    if (r->failed) return;
+    for (int g = 0; g < d->n_groups; next += d->width[g++])
+        if (d->first[g] != next || d->width[g] % MLPOT_CHANNELS || (!mixed && d->width[g] != d->n_radial)) {
+            mlpot_refuse(r, "%sd.width: block %d of channels does not fit", r->prefix, g);
+            return;
+        }
+    if (next != d->n_channels || (mixed && d->n_groups != 1)) mlpot_refuse(r, "%sd.width: the blocks are not all channels", r->prefix);
+}
+
+/* Rows of all features, whose slopes are kept at once. */
+static void check_rows(mlpot_reader *r, const mlpot_contractions *c)
+{
+    int64_t total = 0;
+    if (r->failed) return;
+    for (int f = 0; f < c->n_features; ++f) total += c->rows[c->invariant[f] + 1] - c->rows[c->invariant[f]];
+    if (total > MOST_ROWS) mlpot_refuse(r, "%sc.rows: too many rows", r->prefix);
+    for (int k = 0, n_lm = (c->l_max + 1) * (c->l_max + 1); k < c->n_nodes - n_lm; ++k)
+        if (c->left[k] >= n_lm + k || c->right[k] >= n_lm + k) {
+            mlpot_refuse(r, "%sc.left: node %d is made of later ones", r->prefix, k);
+            return;
+        }
+}
+
+static void read_contractions(mlpot_reader *r, const mlpot_density *d, mlpot_contractions *c)
+{
+    const int32_t *n = mlpot_sizes(r, "c.sizes", 7);
+    if (!n) return;
+    const int l_max = n[0], n_mixed = n[1], n_products = n[2], n_invariants = n[3], n_rows = n[4], n_entries = n[5];
+    if (l_max > d->l_max || n_mixed > MOST_CHANNELS || n_products > MOST_ROWS || n[6] > MOST_ROWS) {
+        mlpot_refuse(r, "%sc.sizes: too large", r->prefix);
+        return;
+    }
+    const int n_lm = (l_max + 1) * (l_max + 1);
+    c->l_max = l_max;
+    c->n_mixed = n_mixed;
+    c->n_nodes = n_lm + n_products;
+    c->n_features = n[6];
+    c->shares = mlpot_doubles(r, "c.shares", mlpot_product(l_max + 1, n_mixed, d->n_channels, 1));
+    c->left = mlpot_integers(r, "c.left", n_products, 0, c->n_nodes - 1);
+    c->right = mlpot_integers(r, "c.right", n_products, 0, c->n_nodes - 1);
+    c->rows = mlpot_ascending(r, "c.rows", (int64_t)n_invariants + 1, 0, n_rows);
+    c->variable = mlpot_integers(r, "c.variable", n_rows, 0, n_lm - 1);
+    c->entries = mlpot_ascending(r, "c.entries", (int64_t)n_rows + 1, 0, n_entries);
+    c->node = mlpot_integers(r, "c.node", n_entries, 0, c->n_nodes - 1);
+    c->coefficient = mlpot_doubles(r, "c.coefficient", n_entries);
+    c->degree = mlpot_integers(r, "c.degree", n_invariants, 1, 64);
+    c->mixed = mlpot_integers(r, "c.mixed", c->n_features, 0, (int64_t)n_mixed - 1);
+    c->invariant = mlpot_integers(r, "c.invariant", c->n_features, 0, (int64_t)n_invariants - 1);
+    c->scale = mlpot_doubles(r, "c.scale", c->n_features);
+    check_rows(r, c);
+}
+
+static void read_density(mlpot_reader *r, const model_term *t, soap_part *p)
+{
+    mlpot_density *d = &p->density;
+    const int32_t *n = mlpot_sizes(r, "d.sizes", 9);
+    const double *reals = mlpot_doubles(r, "d.reals", 4); /* cutoff, start, step, constant */
+    if (!n || !reals) return;
+    const int n_knots = n[4], mixed = n[7] != 0;
+    if (n[0] > MLPOT_MAX_L || n[1] < 1 || n[1] > MOST_CHANNELS || n[1] % MLPOT_CHANNELS || n[2] < 1 || n[2] > n[1] || n[3] < 1
+        || n[3] > MOST_CHANNELS || n[3] % MLPOT_CHANNELS || n[6] > MOST_ROWS || !(reals[0] > 0.0) || !(reals[3] >= 0.0)) {
+        mlpot_refuse(r, "%sd.sizes: no such density", r->prefix);
+        return;
+    }
+    d->n_species = t->n_species;
+    d->l_max = n[0];
+    d->n_channels = n[1];
+    d->n_groups = n[2];
+    d->n_radial = n[3];
+    d->n_spectrum = n[6];
+    d->cutoff = reals[0];
+    d->constant = reals[3];
+    mlpot_read_grid(r, reals[1], reals[2], n_knots, n[5], d->cutoff, &d->grid);
+    read_groups(r, d, mixed);
+    d->table = mlpot_doubles(r, "d.table", mlpot_product(n_knots, 3, d->l_max + 1, d->n_radial));
+    d->mixing = mixed ? mlpot_doubles(r, "d.mixing", mlpot_product(d->n_species, d->n_radial, d->n_channels, 1)) : NULL;
+    d->self = mlpot_doubles(r, "d.self", mlpot_product(d->n_species, d->n_channels, 1, 1));
+    d->degree = mlpot_integers(r, "d.degree", d->n_spectrum, 0, d->l_max);
+    d->channel_a = mlpot_integers(r, "d.a", d->n_spectrum, 0, d->n_channels - 1);
+    d->channel_b = mlpot_integers(r, "d.b", d->n_spectrum, 0, d->n_channels - 1);
+    d->coupling = mlpot_doubles(r, "d.coupling", d->n_spectrum);
+    mlpot_harmonics_norms(d->l_max, p->norms);
+    d->harmonics = p->norms;
+    d->contractions = n[8] ? &p->contractions : NULL;
+    if (n[8]) read_contractions(r, d, &p->contractions);
+    if (!r->failed && mlpot_n_invariants(d) < 1) mlpot_refuse(r, "%sd.sizes: no features", r->prefix);
+}
+
+/* Points, their features in double precision up to n_double and in single precision behind. */
+static void pack_points(mlpot_model *m, mlpot_reader *r, int n_features, const double *features, mlpot_points *points)
+{
+    const int n_columns = mlpot_round_up(n_features, MLPOT_TILE), n = points->n;
+    const int n_first = points->n_double < n_features ? points->n_double : n_features, n_rest = n_features - n_first;
+    double *first = mlpot_take(m, r, mlpot_packed_size(MLPOT_TILE, n, points->n_double) + 1, sizeof(double));
+    double *rows = mlpot_take(m, r, (size_t)mlpot_product(n, n_first > n_rest ? n_first : n_rest, 1, 1) + 1, sizeof(double));
+    if (!first || !rows) return;
+    for (int s = 0; s < n; ++s) memcpy(rows + (size_t)s * n_first, features + (size_t)s * n_features, sizeof(double) * n_first);
+    if (n_first) mlpot_pack(MLPOT_TILE, n, n_first, rows, first);
+    points->packed = first;
+    points->single = NULL;
+    if (points->n_double == n_columns) return;
+    const size_t n_packed = mlpot_packed_size(MLPOT_TILE, n, n_rest);
+    double *packed = mlpot_take(m, r, n_packed, sizeof(double));
+    float *single = mlpot_take(m, r, n_packed, sizeof(float));
+    if (!packed || !single) return;
+    for (int s = 0; s < n; ++s)
+        memcpy(rows + (size_t)s * n_rest, features + (size_t)s * n_features + n_first, sizeof(double) * n_rest);
+    mlpot_pack(MLPOT_TILE, n, n_rest, rows, packed);
+    for (size_t k = 0; k < n_packed; ++k) single[k] = (float)packed[k];
+    points->single = single;
+}
+
+static void read_points(mlpot_model *m, mlpot_reader *r, soap_part *p)
+{
+    mlpot_points *energy = &p->kernels.energy, *known = &p->kernels.known;
+    const int n_features = mlpot_n_features(&p->density), n_columns = mlpot_round_up(n_features, MLPOT_TILE);
+    const int32_t *n = mlpot_sizes(r, "e.sizes", 2), *k = mlpot_sizes(r, "k.sizes", 2);
+    const double *reals = mlpot_doubles(r, "e.reals", 2); /* energy scale, zeta */
+    if (!n || !k || !reals) return;
+    if (n[0] < 1 || n[1] > n_columns || n[1] % MLPOT_TILE || (k[1] && (k[0] > n[0] || n[1] != n_columns))) {
+        mlpot_refuse(r, "%se.sizes: no such points", r->prefix);
+        return;
+    }
+    const double *features = mlpot_doubles(r, "e.features", mlpot_product(n[0], n_features, 1, 1));
+    const double *weights = mlpot_doubles(r, "e.weights", n[0]);
+    double *padded = mlpot_take(m, r, (size_t)n[0] + MLPOT_TILE, sizeof(double));
+    if (!features || !weights || !padded) return;
+    memcpy(padded, weights, sizeof(double) * n[0]);
+    *energy = (mlpot_points){.n = n[0], .energy_scale = reals[0], .zeta = reals[1], .weights = padded, .n_double = n[1]};
+    pack_points(m, r, n_features, features, energy);
+    *known = *energy;
+    known->n = k[0];
+    if (k[1]) return;
+    known->weights = NULL;
+    known->n_double = n_columns;
+    if ((features = mlpot_doubles(r, "k.features", mlpot_product(k[0], n_features, 1, 1))))
+        pack_points(m, r, n_features, features, known);
+}
+
+/* Rows of the ensemble: within their degree, in the order of the groups. */
+static void check_member_rows(mlpot_reader *r, const mlpot_density *d, const mlpot_members *m)
+{
+    for (int l = 0; l <= d->l_max && !r->failed; ++l) {
+        const int32_t *bounds = m->group_rows + l * (d->n_groups + 1);
+        for (int g = 0; g <= d->n_groups; ++g)
+            if (bounds[g] < (g ? bounds[g - 1] : m->rows[l]) || bounds[g] > m->rows[l + 1])
+                mlpot_refuse(r, "%sm.group_rows: rows of another degree", r->prefix);
+        for (int64_t e = m->entries[m->rows[l]]; e < m->entries[m->rows[l + 1]]; ++e)
+            if (m->partner[e] >= m->rows[l + 1] - m->rows[l]) mlpot_refuse(r, "%sm.partner: a row of another degree", r->prefix);
+    }
+}
+
+static void read_members(mlpot_model *m, mlpot_reader *r, soap_part *p)
+{
+    const mlpot_density *d = &p->density;
+    mlpot_members *e = &p->members;
+    const int n_known = p->kernels.known.n;
+    const int32_t *n = mlpot_sizes(r, "m.sizes", 4); /* features, rows, entries, whether there is a residual */
+    const double *reals = mlpot_doubles(r, "m.reals", 2);
+    if (!n || !reals) return;
+    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > mlpot_round_up(mlpot_n_features(d), MLPOT_TILE)) {
+        mlpot_refuse(r, "%sm.sizes: no such ensemble", r->prefix);
+        return;
+    }
+    e->n_features = n[0];
+    e->prior = reals[0];
+    e->expected = reals[1];
+    const double *features = mlpot_doubles(r, "m.features", mlpot_product(n_known, n[0], 1, 1));
+    const double *weights = mlpot_doubles(r, "m.weights", mlpot_product(n_known, MLPOT_MEMBERS, 1, 1));
+    double *padded = mlpot_take(m, r, ((size_t)n_known + MLPOT_TILE) * MLPOT_MEMBERS, sizeof(double));
+    e->rows = mlpot_ascending(r, "m.rows", d->l_max + 2, 0, n[1]);
+    e->group_rows = mlpot_integers(r, "m.group_rows", mlpot_product(d->l_max + 1, d->n_groups + 1, 1, 1), 0, n[1]);
+    e->channel = mlpot_integers(r, "m.channel", n[1], 0, d->n_channels - 1);
+    e->entries = mlpot_ascending(r, "m.entries", (int64_t)n[1] + 1, 0, n[2]);
+    e->feature = mlpot_integers(r, "m.feature", n[2], 0, (int64_t)n[0] - 1);
+    e->partner = mlpot_integers(r, "m.partner", n[2], 0, (int64_t)n[1] - 1);
+    e->coupling = mlpot_floats(r, "m.coupling", n[2]);
+    e->residual = n[3] ? mlpot_doubles(r, "m.residual", mlpot_product(n[0], MLPOT_MEMBERS, 1, 1)) : NULL;
+    if (r->failed || !padded) return;
+    memcpy(padded, weights, sizeof(double) * n_known * MLPOT_MEMBERS);
+    e->weights = padded;
+    e->packed = mlpot_packed_rows(m, r, n_known, n[0], features);
+    check_member_rows(r, d, e);
+    p->kernels.members = e;
+}
+
+static void read_spread(mlpot_model *m, mlpot_reader *r, soap_part *p)
+{
+    const int32_t *n = mlpot_sizes(r, "s.sizes", 2);
+    if (!n) return;
+    const int64_t all = (int64_t)n[0] + p->kernels.known.n;
+    if (n[1] < 1 || n[1] > 2 || all > MOST_POINTS) {
+        mlpot_refuse(r, "%ss.sizes: no such triangles", r->prefix);
+        return;
+    }
+    const double *triangles = mlpot_doubles(r, "s.triangles", mlpot_product(n[1], all, all, 1));
+    p->kernels.n_other = n[0];
+    p->kernels.n_spreads = n[1];
+    if (triangles) p->kernels.spread = mlpot_packed_triangles(m, r, n[1], (int)all, triangles);
+}
+
+int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t)
+{
+    const int32_t *n_parts = mlpot_integers(r, "n_parts", 1, 1, t->n_species);
+    t->prior = mlpot_doubles(r, "prior", t->n_species);
+    if (!n_parts) return -1;
+    t->n_parts = *n_parts;
+    t->parts = mlpot_take(m, r, (size_t)t->n_parts, sizeof *t->parts);
+    for (int k = 0; k < t->n_parts && !r->failed; ++k) {
+        soap_part *p = t->parts + k;
+        const size_t outside = enter(r, "p%d.", k);
+        const int32_t *number = mlpot_integers(r, "number", 1, 1, 127);
+        if (number) p->number = *number;
+        read_density(r, t, p);
+        if (!r->failed) read_points(m, r, p);
+        if (!r->failed && mlpot_count(r, "m.sizes") >= 0) read_members(m, r, p);
+        if (!r->failed && mlpot_count(r, "s.sizes") >= 0) read_spread(m, r, p);
+        r->prefix[outside] = 0;
+    }
+    return r->failed ? -1 : 0;
+}

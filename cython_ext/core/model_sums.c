@@ -1,0 +1,136 @@
+/* The terms of a model, one after the other, with what the uncertainty wants of them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model.h"
+
+/* The neighbour list as a term's loops read it. */
+static mlpot_pairs pairs_of(const model_term *t, evaluation *e)
+{
+    const mlpot_input *in = e->input;
+    for (int64_t i = 0; i < in->n_atoms; ++i) e->term_species[i] = t->index[e->species[i]];
+    return (mlpot_pairs){.species = e->term_species, .j = in->neighbours, .offsets = in->offsets, .vectors = in->vectors,
+                         .distances = e->distances};
+}
+
+/* Centres that count as an element; how many. */
+static int64_t find_centres(evaluation *e, int32_t number)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < e->input->n_centres; ++i)
+        if (e->model->counts_as[e->species[i]] == number) e->centres[n++] = (int32_t)i;
+    return n;
+}
+
+/* Place of a term among those with representatives, -1 for others. */
+static int place_of_term(const mlpot_model *m, int term)
+{
+    for (int k = 0; k < m->uncertainty.n_terms; ++k)
+        if (m->uncertainty.terms[k] == term) return k;
+    return -1;
+}
+
+/* (n_centres, n_other) covariances that a part's triangles begin with, a 1 first for its lone atom. */
+static double *seen_before(const evaluation *e, const soap_part *p, int64_t n)
+{
+    const int n_other = p->kernels.n_other;
+    double *seen = calloc((size_t)e->input->n_centres * n_other + 1, sizeof *seen);
+    for (int64_t k = 0; seen && k < n; ++k) {
+        double *own = seen + (int64_t)e->centres[k] * n_other;
+        const double *all = e->covariances + (int64_t)e->centres[k] * e->model->uncertainty.n;
+        if (p->lone) *own++ = 1.0;
+        for (int c = 0; c < p->n_before; ++c) own[c] = all[p->before[c]];
+    }
+    return seen;
+}
+
+/* What instances of a part leave: prior - |G k|^2. */
+static void add_left(evaluation *e, const model_term *t, int64_t n)
+{
+    const mlpot_model *m = e->model;
+    for (int64_t k = 0; k < n; ++k) {
+        const int32_t i = e->centres[k];
+        const double prior = t->prior[t->index[m->index[m->counts_as[e->species[i]]]]];
+        e->variances[i] += prior + m->uncertainty.reals[REGULARISATION] - e->explained[i];
+        e->explained[i] = 0.0;
+    }
+}
+
+static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pairs, const soap_part *p, int place, int column)
+{
+    const model_uncertainty *u = &e->model->uncertainty;
+    mlpot_results r = {.energies = e->energies, .pair_gradients = e->gradients};
+    const int64_t n = find_centres(e, p->number);
+    const int last = e->covariances && place == u->n_terms - 1, independent = e->explained && u->kind == INDEPENDENT;
+    double *seen = NULL;
+    if (!n) return;
+    if (e->covariances && place >= 0) {
+        r.covariances = e->covariances + column;
+        r.covariance_stride = u->n;
+        r.member_gradients = e->member_gradients;
+    }
+    if (last || independent) r.explained = e->explained;
+    if (last) {
+        r.other = seen = seen_before(e, p, n);
+        r.other_stride = p->kernels.n_other;
+        if (!seen) {
+            e->failed = 1;
+            return;
+        }
+    }
+    if (mlpot_local_energies(&p->density, pairs, &p->kernels, e->input->n_centres, n, e->centres, e->input->n_threads, &r)) e->failed = 1;
+    if (independent) add_left(e, t, n);
+    free(seen);
+}
+
+static void add_pair_term(evaluation *e, const model_term *t, const mlpot_pairs *pairs, int place)
+{
+    const model_uncertainty *u = &e->model->uncertainty;
+    const int wanted = e->covariances && place >= 0, alone = u->n_pair_terms == u->n_terms;
+    double *covariances = wanted ? e->covariances + u->starts[place] : NULL;
+    double *variances = u->kind == INDEPENDENT || (wanted && alone) ? e->variances : NULL;
+    if (mlpot_pair_sums(&t->pair, pairs, e->input->n_centres, e->input->n_threads, e->energies, e->gradients, covariances, u->n,
+                        variances))
+        e->failed = 1;
+    if (wanted) mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, e->member_gradients);
+}
+
+static void add_term(evaluation *e, int k)
+{
+    const model_term *t = e->model->terms + k;
+    const mlpot_pairs pairs = pairs_of(t, e);
+    const int place = place_of_term(e->model, k);
+    const model_uncertainty *u = &e->model->uncertainty;
+    int column = place < 0 ? 0 : u->starts[place];
+    if (t->kind == PAIR_TERM) add_pair_term(e, t, &pairs, place);
+    if (t->kind == TRIPLET_TERM
+        && mlpot_triplet_sums(&t->triplets, &t->variance, &pairs, e->input->n_centres, e->input->n_threads, e->energies, e->gradients,
+                              u->kind == INDEPENDENT ? e->variances : NULL))
+        e->failed = 1;
+    for (int p = 0; t->kind == SOAP_TERM && p < t->n_parts; column += t->parts[p++].kernels.known.n)
+        add_part(e, t, &pairs, t->parts + p, place, column);
+}
+
+/* Prior variances of the many-body terms that have representatives. */
+static void add_priors(evaluation *e)
+{
+    const mlpot_model *m = e->model;
+    const model_uncertainty *u = &m->uncertainty;
+    for (int k = u->n_pair_terms; k < u->n_terms; ++k) {
+        const model_term *t = m->terms + u->terms[k];
+        for (int64_t i = 0; i < e->input->n_centres; ++i)
+            e->variances[i] += t->prior[t->index[m->index[m->counts_as[e->species[i]]]]];
+    }
+}
+
+void mlpot_add_terms(evaluation *e)
+{
+    const model_uncertainty *u = &e->model->uncertainty;
+    if (!e->input->n_centres) return;
+    /* the triangles of the last one go over the covariances with the points of all others */
+    const int last = u->n_terms > u->n_pair_terms ? u->terms[u->n_terms - 1] : -1;
+    for (int k = 0; k < e->model->n_terms; ++k)
+        if (k != last) add_term(e, k);
+    if (last >= 0) add_term(e, last);
+    if (e->covariances) add_priors(e);
+}

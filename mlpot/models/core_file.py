@@ -1,0 +1,121 @@
+"""Model files for the compiled core: flat tables that a C program loads and evaluates by itself (`cython_ext/core/mlpot_core.h`).
+
+The container is described in `cython_ext/core/model_file.h`: named sections of doubles, 32-bit integers and floats behind a checksum.
+What is in it are the tables that the loops of the core read, and the numbers of the baseline, of the calibration and of the noises:
+
+    species, counts_as, cutoff, n_terms      the model's elements, those that they count as in its terms, A
+    t{k}.*                                   term k: `core_tables` of the compiled terms; t{k}.p{m}.*: an element of a many-body term
+    b.*, z.*, g.*                            isolated atoms, repulsion, tabulated potential: `Baseline.core_tables`
+    u.*                                      the uncertainty: `core_uncertainty`
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..durable import write_content
+from ..errors import ConfigError, ModelFileError, quoted
+from ..terms.baseline import Baseline
+from ..threads import single_blas_thread
+from ..uncertainty.evaluators import Spread
+from .core_uncertainty import uncertainty_tables
+
+if TYPE_CHECKING:
+    from .compiled_model import CompiledModel
+
+Sections = Mapping[str, np.ndarray]
+VERSION = 1
+"""Of the format: MLPOT_FILE_VERSION in cython_ext/core/model_file.h."""
+MAGIC = b"MLPOTCOR"
+BYTE_ORDER = 0x01020304
+TYPES = {np.dtype(np.float64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
+LINE = 64
+"""Sections begin on multiples of it; size of the header, and of a section's record."""
+LONGEST_NAME = 39
+
+
+def export_core(model: CompiledModel, baseline: Baseline, spread: Spread | None, file: str | Path) -> None:
+    """Write a model for C programs; see `SparseGP.export_core`.
+
+    Parameters
+    ----------
+    model : CompiledModel
+    baseline : Baseline
+        As the compiled model predicts with it.
+    spread : Spread or None
+        Its uncertainty, where the file shall hold what that needs.
+    file : path
+        Replaced in a single step; an older file stays as it was where this fails.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is missing, read-only or full.
+    ConfigError
+        For a model whose uncertainty C cannot compute.
+    """
+    with single_blas_thread():
+        content = packed(sections_of(model, baseline, spread))
+    try:
+        write_content(file, content)
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
+
+
+def sections_of(model: CompiledModel, baseline: Baseline, spread: Spread | None) -> dict[str, np.ndarray]:
+    """Everything that the file of a model holds, by name."""
+    source = model.source
+    counted = [source.stand_ins.get(z, z) for z in source.species]
+    used = [k for k, term in enumerate(source.terms) if term.n_sparse]
+    own: dict[int, dict[str, np.ndarray]] = {}
+    found = {"u.kind": np.array([0])}
+    if spread is not None:
+        own, found = spread.term_tables(), uncertainty_tables(source, spread, counted, used)
+    found |= {
+        "species": np.array(source.species), "counts_as": np.array(counted), "cutoff": np.array([source.cutoff]),
+        "n_terms": np.array([len(used)]),
+    }  # fmt: skip
+    for place, k in enumerate(used):
+        tables = own[k] if "n_parts" in own.get(k, {}) else model.terms[k].core_tables() | own.get(k, {})
+        found |= {f"t{place}.{name}": array for name, array in tables.items()}
+    return found | baseline.core_tables(source.species)
+
+
+def packed(sections: Sections) -> bytes:
+    """The bytes of a file with these sections; equal ones share their place.
+
+    Raises
+    ------
+    ConfigError
+        For a number that is not finite, or too long a name.
+    """
+    records, places, content, end = [], {}, [], LINE * (1 + len(sections))
+    for name, array in sections.items():
+        numbers = _plain(name, array)
+        data = numbers.tobytes()
+        if (data, numbers.dtype) not in places:
+            places[data, numbers.dtype] = end
+            content.append(data + bytes(-len(data) % LINE))
+            end += len(content[-1])
+        offset = places[data, numbers.dtype]
+        records.append(struct.pack("=40sIIQQ", name.encode(), TYPES[numbers.dtype], 0, offset, numbers.size))
+    head = struct.pack("=8sIIQI", MAGIC, VERSION, BYTE_ORDER, end, len(sections)).ljust(LINE - 4, b"\0")
+    body = b"".join(records + content)
+    return head + struct.pack("=I", zlib.crc32(body, zlib.crc32(head))) + body
+
+
+def _plain(name: str, array: np.ndarray) -> np.ndarray:
+    """Numbers of one of the three types, in the order of memory."""
+    numbers = np.asarray(array)
+    wanted = np.int32 if numbers.dtype.kind in "iub" else numbers.dtype
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"section {name} of a model file: the name is longer than {LONGEST_NAME} characters")
+    if not np.isfinite(numbers).all():
+        raise ConfigError(f"section {name} of a model file holds numbers that are not finite; fit the model again")
+    return np.ascontiguousarray(numbers, wanted)

@@ -1,0 +1,68 @@
+"""What a model file for the compiled core holds of the uncertainty (`core_file`): u.*, and more tables for the terms.
+
+    u.kind       0 none, 1 an imported model: instances as if independent, 2 an ensemble
+    u.reals      calibration, the model's discrepancy, and how neighbours share it
+    u.*          `EnsembleSpread.core_tables`; by element of the model: noises and calibration of forces, covalent radii
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import covalent_radii
+
+from ..uncertainty.calibration import SYMMETRIC
+from ..uncertainty.evaluators import Spread
+from ..uncertainty.reaction import CANCELLED, DECAY, REACH
+
+if TYPE_CHECKING:
+    from .sparse_gp import SparseGP
+
+
+def uncertainty_tables(
+    source: SparseGP, spread: Spread, counted: Sequence[int], used: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Sections u.* of a model.
+
+    Parameters
+    ----------
+    source : SparseGP
+    spread : Spread
+        Its uncertainty.
+    counted : sequence of int
+        What each element of the model counts as.
+    used : sequence of int
+        Places of the terms that the file holds.
+    """
+    tables = spread.core_tables(counted)
+    if "terms" in tables:
+        tables["terms"] = np.array([used.index(k) for k in tables["terms"]])
+        tables |= _of_forces(source)
+    tables["reals"] = _reals(source)
+    return {f"u.{name}": array for name, array in tables.items()}
+
+
+def _reals(source: SparseGP) -> np.ndarray:
+    calibration, noises = source.calibration, source.noises
+    if source.factor is None:  # of whose data nothing is known
+        return np.array([calibration.energy_scale, 1.0, 0, 0, 0, SYMMETRIC, DECAY, CANCELLED, REACH, source.regularisation**2])
+    return np.array(
+        [
+            calibration.energy_scale, calibration.stress_scale, noises.energy, noises.virial, calibration.discrepancy_share,
+            SYMMETRIC, DECAY, CANCELLED, REACH, 0.0,
+        ]
+    )  # fmt: skip
+
+
+def _of_forces(source: SparseGP) -> dict[str, np.ndarray]:
+    """By element: noise of the forces, and their calibration."""
+    numbers, calibration = np.array(source.species), source.calibration
+    return {
+        "noises": source.noises.of_forces(numbers),
+        "factors": calibration.element_factors(numbers),
+        "floors": np.array([calibration.floors.get(z, 0.0) for z in source.species]),
+        "growths": np.array([calibration.growths.get(z, 0.0) for z in source.species]),
+        "radii": covalent_radii[numbers],
+    }

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from .models.prediction import Prediction
 from .models.sparse_gp import SparseGP
 from .neighbours import find_pairs
-from .terms.soap import SoapTerm
+from .terms.layout import many_body
 
 STEPS = (1e-3, 1e-4, 1e-5)
 """Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff
@@ -119,13 +119,11 @@ def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms
 
 def resolved_degeneracy(model: SparseGP) -> float:
     """How far apart, as unit vectors, the features of environments are that distances and angles cannot tell apart: of the
-    two of `homometric_pair` in the best of a model's density terms; 0 where none can, or where there is no such term."""
+    two of `homometric_pair` in the best of a model's many-body terms; 0 where none can, or where there is no such term."""
     found = [0.0]
-    for term in model.terms:
-        if not isinstance(term, SoapTerm):
-            continue
+    for term in many_body(model.terms).values():
         pair = homometric_pair(model.species[0], model.species[-1], 0.4 * term.cutoff)
-        first, second = (term.descriptor.compute(find_pairs(atoms, term.cutoff), np.array([0])) for atoms in pair)
+        first, second = (term.features.compute(find_pairs(atoms, term.cutoff), np.array([0])) for atoms in pair)
         found.append(float(np.linalg.norm(first - second)))
     return max(found)
 

@@ -16,8 +16,8 @@ from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, is_learned
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, agrees, labelled
-from ..terms.channel_tables import Tables, channels_of
-from ..terms.soap import SoapTerm
+from ..terms.layout import channels_of, environments_of
+from ..terms.protocol import Tables
 from ..uncertainty.calibration import Calibration
 from .distances import nearest
 from .history import History, Observation
@@ -288,12 +288,7 @@ class Learner:
                 f"it must be a model that mlpot fitted for exactly {self.species}"
             )
         self.config = model.config
-        return {
-            (k, z): features
-            for k, term in enumerate(model.terms)
-            if isinstance(term, SoapTerm)
-            for z, features in zip(self.species, term.sparse_features, strict=True)
-        }
+        return environments_of(model.terms)
 
     def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
         """Whether an earlier fit knows the first of the frames, all data among them, and nothing else."""

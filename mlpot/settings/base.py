@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..descriptors.named import DESCRIPTORS
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +53,22 @@ class Settings(BaseModel, metaclass=_Explaining):
             TAGS[kind.default] = cls
 
 
+class TermSettingsBase(Settings):
+    """Base of the settings of all terms: what a fit asks of them beside their keys, with the answers of most."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the term's channels are learned from data, so that there must be data before there is a term."""
+        return False
+
+    def check_elements(self, species: Sequence[int]) -> None:
+        """ConfigError where a key says nothing of one of the elements (atomic numbers) of the data."""
+
+    def extrapolates(self) -> bool:
+        """Whether the term knows which elements are alike; ValueError for one that can say nothing of unseen elements."""
+        return False
+
+
 def explained(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """A line for each thing that is wrong, such as `model.terms[0].nmax: unknown key; did you mean 'n_max'?`."""
     return [_explain(problem, schema) for problem in error.errors()]
@@ -68,7 +85,8 @@ def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"{name}: missing; add it"
     if problem["type"].startswith("union_tag"):
         given = problem["input"].get("type") if isinstance(problem["input"], dict) else problem["input"]
-        return f"{name}.type = {given!r}: must be one of {sorted(TAGS)}"
+        names = sorted({tag for tag, kind in TAGS.items() if not hasattr(kind, "TAG")} | set(DESCRIPTORS))
+        return f'{name}.type = {given!r}: must be one of {names}, or "package.module:Class" of a descriptor'
     message = _plain(problem["msg"])
     if isinstance(problem["input"], dict):
         return f"{name}: {message}" if name else message

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    field_validator,
+    Tag,
     model_validator,
 )
 
-from ..errors import ConfigError
-from .base import Settings
+from ..descriptors.named import is_named
+from .base import Settings, TermSettingsBase
 from .channels import ReductionSettings
+from .features import FeatureTermSettings
 from .higher_order import OrderSettings
+from .sparse import SparseSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
-SparseCount = PositiveInt | Literal["auto"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
 
 NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 """Key of the noise of every kind of label."""
 
 
-class PairTermSettings(Settings):
+class PairTermSettings(TermSettingsBase):
     """Two-body term (GAP's distance_2b)."""
 
     type: Literal["pair"] = "pair"
@@ -49,7 +51,7 @@ class PairTermSettings(Settings):
         return _checked_step(self)
 
 
-class SoapTermSettings(OrderSettings, ReductionSettings):
+class SoapTermSettings(OrderSettings, ReductionSettings, SparseSettings):
     """Many-body term: SOAP, whole or reduced, with a dot-product kernel."""
 
     type: Literal["soap"] = "soap"
@@ -60,68 +62,26 @@ class SoapTermSettings(OrderSettings, ReductionSettings):
     atom_sigma: PositiveFloat = Field(0.5, description="std of the atomic Gaussian, A")
     central_weight: float = Field(1.0, ge=0, description="weight of the centre's own density")
     radial_basis: Literal["gap"] = Field("gap", description="radial functions")
-    zeta: float = Field(4.0, ge=1, description="kernel exponent")
-    n_sparse: SparseCount | dict[str, SparseCount] = Field(
-        1000, description='sparse points per element, "auto", or a table of these by symbol'
-    )
-    sparse_method: Literal["cur", "farthest", "random", "variance"] = Field("cur", description="how they are chosen")
-    sparse_tolerance: float = Field(
-        1e-4, ge=1e-9, lt=1, description='"auto": part of the prior variance that may stay unexplained in the data'
-    )
-    max_sparse: PositiveInt = Field(2000, description='"auto": no more sparse points per element than these')
-    config_type_n_sparse: dict[str, PositiveInt] = Field(
-        {}, description="so many of every element's sparse points are of structures of these config_types"
-    )
-    energy_scale: PositiveFloat | None = Field(
-        None, description="prior std of the local energy, eV (GAP: delta); from the data, for every element, when left out"
-    )
-
-    @field_validator("n_sparse", mode="before")
-    @classmethod
-    def _is_count(cls, value: Any) -> Any:
-        table = value if isinstance(value, dict) else {}
-        unknown = sorted(set(table) - set(atomic_numbers))
-        if unknown:
-            raise ValueError(f"{unknown} are not chemical symbols; use symbols such as Si")
-        for count in table.values() if table else [value]:
-            if count != "auto" and not (isinstance(count, int) and count > 0):
-                raise ValueError('must be a positive number, "auto", or a table of these by chemical symbol')
-        return value
 
     @model_validator(mode="after")
     def _step_fits(self) -> SoapTermSettings:
         return _checked_step(self)
 
-    @model_validator(mode="after")
-    def _quotas_fit(self) -> SoapTermSettings:
-        quotas = sum(self.config_type_n_sparse.values())
-        table = self.n_sparse if isinstance(self.n_sparse, dict) else {"every element": self.n_sparse}
-        for name, count in table.items():
-            if quotas > (self.max_sparse if count == "auto" else count):
-                raise ValueError(
-                    f"config_type_n_sparse: {quotas} points in all exceed n_sparse = {count} of {name}"
-                    + (f" (max_sparse = {self.max_sparse})" if count == "auto" else "")
-                    + "; lower the quotas or raise it"
-                )
-        return self
+    __hash__ = SparseSettings.__hash__
 
-    def __hash__(self) -> int:
-        """Of the scalars: tables cannot be hashed."""
-        return hash(tuple(value for _, value in self if not isinstance(value, dict)))
+    @property
+    def is_learned(self) -> bool:
+        """Whether the channels are learned from data."""
+        return self.embedding == "learned"
 
-    def n_sparse_of(self, number: int) -> int | Literal["auto"]:
-        """Sparse points of an element; ConfigError if the table has none for it."""
-        if not isinstance(self.n_sparse, dict):
-            return self.n_sparse
-        symbol = chemical_symbols[number]
-        if symbol not in self.n_sparse:
-            raise ConfigError(f"n_sparse = {self.n_sparse}: says nothing of {symbol}, which is in the data; add it")
-        return self.n_sparse[symbol]
-
-    def most_sparse(self, number: int) -> int:
-        """Sparse points that an element has at most."""
-        count = self.n_sparse_of(number)
-        return self.max_sparse if count == "auto" else count
+    def extrapolates(self) -> bool:
+        """See `TermSettingsBase`."""
+        if not self.mixes_species or self.embedding == "random":
+            raise ValueError(
+                f'extrapolate = true: a soap term with mix = "{self.mix}", embedding = "{self.embedding}" does not know '
+                'which elements are alike; set mix = "both" (with n_channels) and embedding = "periodic"'
+            )
+        return True
 
 
 def _checked_force_noise(value: Any) -> Any:
@@ -141,12 +101,25 @@ def _checked_step(term):
 
 
 ForceNoise = Annotated[PositiveFloat | dict[str, PositiveFloat] | None, BeforeValidator(_checked_force_noise)]
-TermSettings = Annotated[PairTermSettings | SoapTermSettings, Field(discriminator="type")]
 
 
-def is_learned(term: TermSettings) -> TypeGuard[SoapTermSettings]:
+def _tag(term: Any) -> Any:
+    """Which settings a term's `type` chooses."""
+    kind = term.get("type") if isinstance(term, dict) else getattr(term, "type", None)
+    return "features" if is_named(kind) or isinstance(kind, type) else kind
+
+
+TermSettings = Annotated[
+    Annotated[PairTermSettings, Tag("pair")]
+    | Annotated[SoapTermSettings, Tag("soap")]
+    | Annotated[FeatureTermSettings, Tag("features")],
+    Discriminator(_tag),
+]
+
+
+def is_learned(term: TermSettingsBase) -> bool:
     """Whether the channels of a term are learned from data."""
-    return isinstance(term, SoapTermSettings) and term.embedding == "learned"
+    return term.is_learned
 
 
 class ModelSettings(Settings):
@@ -168,14 +141,7 @@ class ModelSettings(Settings):
     def _can_extrapolate(self) -> ModelSettings:
         if not self.extrapolate or not self.terms:
             return self
-        many_body = [term for term in self.terms if isinstance(term, SoapTermSettings)]
-        for term in many_body:
-            if not term.mixes_species or term.embedding == "random":
-                raise ValueError(
-                    f'extrapolate = true: a soap term with mix = "{term.mix}", embedding = "{term.embedding}" does not know '
-                    'which elements are alike; set mix = "both" (with n_channels) and embedding = "periodic"'
-                )
-        if not many_body:
+        if not any([term.extrapolates() for term in self.terms]):
             raise ValueError(
                 "extrapolate = true: pair terms alone do not know which elements are alike; add a soap term, or leave it out"
             )

@@ -1,0 +1,69 @@
+"""What a user may say of a many-body term on any descriptor."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+
+from ..descriptors.named import check_parameters, descriptor_class, path_of
+from .base import TAGS
+from .sparse import SparseSettings
+
+
+class FeatureTermSettings(SparseSettings):
+    """Many-body term on a descriptor of one's own: a kernel of its normalised features.
+
+    Keys that are not of this class are keyword arguments of the descriptor, as those in `parameters` are.
+    """
+
+    TAG: ClassVar[str] = "features"
+    """In place of `type` where a file tells terms from each other."""
+
+    type: str = Field(description='the descriptor, as "package.module:Class"')
+    parameters: dict[str, Any] = Field({}, description="keyword arguments of the descriptor; they may also stand beside the others")
+    kernel: Literal["polynomial", "gaussian"] = Field("polynomial", description="of the overlap of two environments' features")
+    length_scale: PositiveFloat = Field(0.5, description="of the gaussian kernel; features are of norm 1")
+    standardise: bool = Field(
+        True, description="features are first shifted and scaled by their means and deviations in the data, element by element"
+    )
+    offset: NonNegativeFloat = Field(
+        1.0, description="a constant feature beside the others before they are normalised, so that lone atoms have features"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, values: Any) -> Any:
+        """Keyword arguments of the descriptor, wherever they stand, in `parameters`; a class by its path."""
+        if not isinstance(values, dict):
+            return values
+        own = {key: value for key, value in values.items() if key in cls.model_fields}
+        other = {key: value for key, value in values.items() if key not in cls.model_fields}
+        if isinstance(own.get("type"), type):
+            own["type"] = path_of(own["type"])
+        given = own.get("parameters", {})
+        if twice := sorted(set(other) & set(given)):
+            raise ValueError(f"{twice[0]}: is given twice, beside parameters and in it; remove one")
+        return {**own, "parameters": {**given, **other}} if isinstance(given, dict) else values
+
+    @model_validator(mode="after")
+    def _has_a_descriptor(self) -> FeatureTermSettings:
+        kind = descriptor_class(self.type)
+        check_parameters(kind, self.parameters, set(type(self).model_fields))
+        return self
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> FeatureTermSettings:
+        for key, kernel in (("zeta", "polynomial"), ("length_scale", "gaussian")):
+            if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default and self.kernel != kernel:
+                raise ValueError(f'{key} = {getattr(self, key)}: is for kernel = "{kernel}"; remove it')
+        return self
+
+    def extrapolates(self) -> bool:
+        """See `TermSettingsBase`."""
+        raise ValueError(
+            f'extrapolate = true: a term with type = "{self.type}" does not know which elements are alike; set extrapolate = false'
+        )
+
+
+TAGS[FeatureTermSettings.TAG] = FeatureTermSettings

@@ -24,7 +24,7 @@ LAYERS = [
     ("uncertainty",),
     ("models",),
     ("fitting",),
-    ("checks", "interop", "drivers", "labellers"),
+    ("checks", "term_checks", "interop", "drivers", "labellers"),
     ("workers",),
     ("labels",),
     ("learning",),

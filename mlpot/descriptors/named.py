@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from ..errors import ConfigError, quoted
+from ..errors import DescriptorError, quoted
 from .protocol import Descriptor
 
 DESCRIPTORS: dict[str, str] = {}
@@ -37,25 +37,25 @@ def descriptor_class(name: str) -> type[Descriptor]:
 
     Raises
     ------
-    ConfigError
+    DescriptorError
         For a name that is no import path, a module that cannot be imported, and anything that is no `Descriptor`.
     """
     path = DESCRIPTORS.get(name, name)
     if not PATH.fullmatch(path):
-        raise ConfigError(f'{quoted(name)}: must be "package.module:Class", plain names as `import` takes them')
+        raise DescriptorError(f'{quoted(name)}: must be "package.module:Class", plain names as `import` takes them')
     module, own = path.split(":")
     try:
         found = getattr(import_module(module), own, None)
     except Exception as error:
-        raise ConfigError(
+        raise DescriptorError(
             f"{quoted(name)}: {module} cannot be imported ({type(error).__name__}: {quoted(error, 200)}); put it where Python finds "
             "it, for example with PYTHONPATH"
         ) from error
     if found is None:
         hint = "; put the class into a module of its own, not into the script" if module == "__main__" else ""
-        raise ConfigError(f"{quoted(name)}: {module} has no {own}{hint}")
+        raise DescriptorError(f"{quoted(name)}: {module} has no {own}{hint}")
     if not (isinstance(found, type) and issubclass(found, Descriptor)):
-        raise ConfigError(f"{quoted(name)}: must be a class that derives from mlpot.Descriptor")
+        raise DescriptorError(f"{quoted(name)}: must be a class that derives from mlpot.Descriptor")
     return found
 
 
@@ -68,12 +68,12 @@ def parameter_names(kind: type[Descriptor]) -> set[str] | None:
 
 
 def check_parameters(kind: type[Descriptor], given: Mapping[str, Any], shared: set[str]) -> None:
-    """ConfigError for keyword arguments that a class does not have; `shared` keys stand beside them in settings."""
+    """DescriptorError for keyword arguments that a class does not have; `shared` keys stand beside them in settings."""
     known = parameter_names(kind)
     for name in given:
         if known is not None and name not in known:
             near = get_close_matches(name, known | shared, n=1, cutoff=0.5)
-            raise ConfigError(f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise DescriptorError(f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def checked(make: Any, name: str) -> Descriptor:
@@ -81,15 +81,15 @@ def checked(make: Any, name: str) -> Descriptor:
 
     Raises
     ------
-    ConfigError
+    DescriptorError
         If the class refuses its arguments, or has no sensible cutoff or number of features.
     """
     try:
         made = make()
     except Exception as error:
-        raise ConfigError(f"{name}: {quoted(error, 300)}") from error
+        raise DescriptorError(f"{name}: {quoted(error, 300)}") from error
     if not (isinstance(made.n_features, int) and 0 < made.n_features <= MOST_FEATURES):
-        raise ConfigError(f"{name}: n_features = {quoted(made.n_features)}: must be an int between 1 and {MOST_FEATURES}")
+        raise DescriptorError(f"{name}: n_features = {quoted(made.n_features)}: must be an int between 1 and {MOST_FEATURES}")
     if not (isinstance(made.cutoff, int | float) and 0 < made.cutoff < float("inf")):
-        raise ConfigError(f"{name}: cutoff = {quoted(made.cutoff)}: must be a positive number of A")
+        raise DescriptorError(f"{name}: cutoff = {quoted(made.cutoff)}: must be a positive number of A")
     return made

@@ -16,7 +16,7 @@ from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, is_learned
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, agrees, labelled
-from ..terms.layout import channels_of, environments_of
+from ..terms.layout import agree_in_tables, channels_of, environments_of
 from ..terms.protocol import Tables
 from ..uncertainty.calibration import Calibration
 from .distances import nearest
@@ -264,7 +264,7 @@ class Learner:
         if not self._agrees(saved, [*data, *learned], len(data)):
             saved = None
         self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
-        if saved is not None and channels_of(saved.terms) == channels_of(self.fit.terms):
+        if saved is not None and agree_in_tables(self.fit.terms, saved.terms):
             self.fit = saved
         elif data or points:
             self.fit.update(data, self.fit.propose(data, points))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from ..errors import DescriptorError
 from ..settings.fit import FitConfig
 from ..terms.headers import Count, Element, Header, NotNegative, Number, Positive, Species, first_problem
 from ..terms.registry import TERM_TYPES, term_type
@@ -101,6 +102,9 @@ def checked_config(values: Mapping[str, Any]) -> FitConfig:
     try:
         config = FitConfig.model_validate(values)
     except ValidationError as error:
+        cause = error.errors(include_url=False)[0].get("ctx", {}).get("error")
+        if isinstance(cause, DescriptorError):
+            raise cause from error
         raise ValueError(f"config: {first_problem(error)}") from error
     for k, term in enumerate(config.terms):
         try:

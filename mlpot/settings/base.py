@@ -89,7 +89,8 @@ def _explain(problem: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f'{name}.type = {given!r}: must be one of {names}, or "package.module:Class" of a descriptor'
     message = _plain(problem["msg"])
     if isinstance(problem["input"], dict):
-        return f"{name}: {message}" if name else message
+        key = re.match(r"\w+: unknown key", message) if name else None
+        return f"{name}{'.' if key else ': '}{message}" if name else message
     return f"{name} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 

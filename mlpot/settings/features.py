@@ -23,12 +23,14 @@ class FeatureTermSettings(SparseSettings):
     type: str = Field(description='the descriptor, as "package.module:Class"')
     parameters: dict[str, Any] = Field({}, description="keyword arguments of the descriptor; they may also stand beside the others")
     kernel: Literal["polynomial", "gaussian"] = Field("polynomial", description="of the overlap of two environments' features")
-    length_scale: PositiveFloat = Field(0.5, description="of the gaussian kernel; features are of norm 1")
+    length_scale: PositiveFloat = Field(1.0, description="of the gaussian kernel; features are of norm 1")
     standardise: bool = Field(
         True, description="features are first shifted and scaled by their means and deviations in the data, element by element"
     )
     offset: NonNegativeFloat = Field(
-        1.0, description="a constant feature beside the others before they are normalised, so that lone atoms have features"
+        3.0,
+        description="a constant feature beside the others before they are normalised: it gives lone atoms features, and makes the "
+        "kernel smoother; in units of the average length of standardised features, or of the features themselves",
     )
 
     @model_validator(mode="before")
@@ -42,9 +44,11 @@ class FeatureTermSettings(SparseSettings):
         if isinstance(own.get("type"), type):
             own["type"] = path_of(own["type"])
         given = own.get("parameters", {})
+        if not isinstance(given, dict):
+            raise ValueError(f"parameters = {given!r}: must be a table of keyword arguments")
         if twice := sorted(set(other) & set(given)):
             raise ValueError(f"{twice[0]}: is given twice, beside parameters and in it; remove one")
-        return {**own, "parameters": {**given, **other}} if isinstance(given, dict) else values
+        return {**own, "parameters": {**given, **other}}
 
     @model_validator(mode="after")
     def _has_a_descriptor(self) -> FeatureTermSettings:
@@ -54,6 +58,8 @@ class FeatureTermSettings(SparseSettings):
 
     @model_validator(mode="after")
     def _every_key_has_an_effect(self) -> FeatureTermSettings:
+        if self.zeta != round(self.zeta):
+            raise ValueError(f"zeta = {self.zeta}: must be a whole number; other powers of features are no covariance")
         for key, kernel in (("zeta", "polynomial"), ("length_scale", "gaussian")):
             if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default and self.kernel != kernel:
                 raise ValueError(f'{key} = {getattr(self, key)}: is for kernel = "{kernel}"; remove it')

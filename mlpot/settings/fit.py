@@ -63,6 +63,16 @@ class SoapTermSettings(OrderSettings, ReductionSettings, SparseSettings):
     central_weight: float = Field(1.0, ge=0, description="weight of the centre's own density")
     radial_basis: Literal["gap"] = Field("gap", description="radial functions")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_the_kernel(cls, values: Any) -> Any:
+        """The key that other many-body terms have: compiled products know one kernel."""
+        if not isinstance(values, dict) or "kernel" not in values:
+            return values
+        if values["kernel"] != "polynomial":
+            raise ValueError(f'kernel = {values["kernel"]!r}: a soap term has the "polynomial" one (zeta); leave kernel out')
+        return {key: value for key, value in values.items() if key != "kernel"}
+
     @model_validator(mode="after")
     def _step_fits(self) -> SoapTermSettings:
         return _checked_step(self)

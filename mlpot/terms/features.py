@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,17 +13,17 @@ from pydantic import Field
 from ..data.stored import NAME, Stored
 from ..descriptors.named import checked, descriptor_class, path_of
 from ..descriptors.protocol import Descriptor
-from ..errors import ConfigError, ModelFileError
+from ..errors import ConfigError, DescriptorError
 from ..neighbours import Pairs
 from ..settings.features import FeatureTermSettings
 from .environments import EnvironmentTerm
 from .feature_compiled import CompiledFeatureTerm, FeatureObserver
 from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, Species, TermHeader
-from .kernels import KERNELS, Kernel, make_kernel
+from .kernels import Kernel, make_kernel, parameter_names
 from .protocol import Features, Tables, Whole
 from .unit_features import Standardiser, UnitFeatures
 
-Name = Annotated[str, Field(pattern=NAME.pattern)]
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 
 class FeatureHeader(TermHeader):
@@ -167,7 +168,7 @@ class FeatureTerm(EnvironmentTerm):
 
     def description(self) -> dict[str, Any]:
         """See `Term`."""
-        state = self.descriptor.state()
+        state = _checked_state(self.descriptor)
         arrays = {name for name, value in state.items() if isinstance(value, np.ndarray)}
         return {
             "type": "features",
@@ -194,20 +195,17 @@ class FeatureTerm(EnvironmentTerm):
 
         Raises
         ------
-        ModelFileError
+        DescriptorError
             If the class of the descriptor cannot be imported, or refuses its state.
         """
-        known = set(KERNELS[header.kernel].__dataclass_fields__)
-        if set(header.parameters) != known or header.parameters.get("zeta", 1) > HIGHEST_POWER:
+        names = set(parameter_names(header.kernel))
+        if set(header.parameters) != names or header.parameters.get("zeta", 1) > HIGHEST_POWER:
             raise ValueError(f"{place}: parameters = {header.parameters}: are not those of kernel = {header.kernel!r}")
         if header.n_arrays != len(header.species):
             raise ValueError(f"{place}: n_arrays = {header.n_arrays}: there are {len(header.species)} elements")
         arrays = {name: stored.array(f"{place}/state/{name}") for name in header.state_arrays}
-        try:
-            kind = descriptor_class(header.descriptor)
-            made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
-        except ConfigError as error:
-            raise ModelFileError(f"the model needs the descriptor {error}") from error
+        kind = descriptor_class(header.descriptor)
+        made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
         if made.species != header.species or made.cutoff > MOST_REACH:
             raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A: not those of the file")
         standardiser = _read_standardiser(made, stored, place) if header.standardise else None
@@ -222,6 +220,19 @@ def make_own(settings: FeatureTermSettings, species: tuple[int, ...]) -> Descrip
     """The descriptor that settings name; ConfigError if its class refuses the arguments."""
     kind = descriptor_class(settings.type)
     return checked(lambda: kind(species, **settings.parameters), settings.type)  # type: ignore[call-arg]
+
+
+def _checked_state(descriptor: Descriptor) -> dict[str, Any]:
+    """What a descriptor wants kept; DescriptorError for what no file can hold."""
+    state, name = descriptor.state(), path_of(type(descriptor))
+    for key, value in state.items():
+        if not NAME.fullmatch(key):
+            raise DescriptorError(f"{name}.state: {key!r}: names are of lower-case letters, digits and _")
+        try:
+            json.dumps(None if isinstance(value, np.ndarray) else value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise DescriptorError(f"{name}.state: {key} = {value!r}: must be numbers, texts, lists or arrays") from error
+    return state
 
 
 def _read_standardiser(descriptor: Descriptor, stored: Stored, place: str) -> Standardiser:

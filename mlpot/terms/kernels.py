@@ -3,7 +3,7 @@ formula stands."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -82,8 +82,12 @@ def make_kernel(name: str, **parameters: float) -> Kernel:
     >>> make_kernel("polynomial", zeta=4.0, length_scale=0.5)
     PolynomialKernel(zeta=4.0)
     """
-    kind = KERNELS[name]
-    return kind(**{key: float(parameters[key]) for key in kind.__dataclass_fields__})
+    return KERNELS[name](**{key: float(parameters[key]) for key in parameter_names(name)})
+
+
+def parameter_names(name: str) -> list[str]:
+    """The parameters that the kernel of a name has."""
+    return [field.name for field in fields(KERNELS[name])]
 
 
 def dot_product_kernel(first: np.ndarray, second: np.ndarray, energy_scale: float, zeta: float) -> np.ndarray:

@@ -37,6 +37,12 @@ def environments_of(terms: Sequence[Term]) -> dict[tuple[int, int], np.ndarray]:
     }
 
 
+def agree_in_tables(own: Sequence[Term], others: Sequence[Term]) -> bool:
+    """Whether terms of the same settings have the same tables, as far as the first ones have theirs already."""
+    both = zip(cast(Sequence[FittedTerm], own), cast(Sequence[FittedTerm], others), strict=True)
+    return all(mine.tables == other.tables for mine, other in both if mine.is_settled)
+
+
 def channels_of(terms: Sequence[Term]) -> dict[int, Tables]:
     """What terms made from data or at random, by their numbers, for a fit with the same."""
     return {k: tables for k, term in enumerate(terms) if (tables := cast(FittedTerm, term).tables)}

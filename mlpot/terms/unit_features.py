@@ -17,7 +17,7 @@ from ..descriptors.array_record import ArrayRecord
 from ..descriptors.density import species_indices
 from ..descriptors.named import path_of
 from ..descriptors.protocol import Descriptor
-from ..errors import ConfigError, FitError
+from ..errors import DescriptorError, FitError
 from ..neighbours import Pairs
 
 LEAST_DEVIATION = 0.05
@@ -59,7 +59,7 @@ class UnitFeatures:
     """
 
     descriptor: Descriptor
-    offset: float = 1.0
+    offset: float = 3.0
     standardise: bool = False
     standardiser: Standardiser | None = None
 
@@ -143,9 +143,8 @@ class FeaturesAt:
             x = np.concatenate([x, np.full((len(x), 1), unit.offset)], axis=1)
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         if not np.all(lengths):
-            raise ConfigError(
-                f"{path_of(type(unit.descriptor))}: atom {int(np.argmin(lengths))} has no features but zeros; set offset = 1.0"
-            )
+            name, atom = path_of(type(unit.descriptor)), int(np.argmin(lengths))
+            raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, such as 3.0")
         return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale)
 
     def vjp(self, cotangent: np.ndarray) -> np.ndarray:
@@ -180,10 +179,10 @@ def _raw(descriptor: Descriptor, pairs: Pairs) -> np.ndarray:
 
 
 def _checked(descriptor: Descriptor, method: str, found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What somebody's descriptor returned; ConfigError for what breaks the contract."""
+    """What somebody's descriptor returned; DescriptorError for what breaks the contract."""
     name = f"{path_of(type(descriptor))}.{method}"
     if not isinstance(found, np.ndarray) or found.shape != shape:
-        raise ConfigError(f"{name}: returned {getattr(found, 'shape', type(found).__name__)}, not an array of shape {shape}")
+        raise DescriptorError(f"{name}: returned {getattr(found, 'shape', type(found).__name__)}, not an array of shape {shape}")
     if not np.all(np.isfinite(found)):
-        raise ConfigError(f"{name}: returned NaN or infinity; see mlpot.validate_descriptor")
+        raise DescriptorError(f"{name}: returned NaN or infinity; see mlpot.validate_descriptor")
     return found

@@ -96,10 +96,15 @@ class EnsembleSpread:
         total, posterior, unexplained, members = self._observe(pairs, energies, pair_gradients)
         variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
         if np.any(variances.unexplained > 0):  # of which the members' energies know nothing
-            members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-            for observer in self.observers:
-                observer.add_members(pairs, members)
+            members = self._potentials(pairs)
         return variances, self.representatives.deviations(pairs, total, members)
+
+    def _potentials(self, pairs: Pairs) -> np.ndarray:
+        """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without what the points do not explain."""
+        members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+        for observer in self.observers:
+            observer.add_members(pairs, members)
+        return members
 
     def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
         """Add energies and pair gradients; what `Representatives.summary` is made from."""

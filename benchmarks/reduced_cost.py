@@ -14,9 +14,9 @@ from importlib.util import find_spec
 import numpy as np
 from ase.build import bulk
 
-from mlpot.fitting.batch import make_descriptor
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import SoapTermSettings
+from mlpot.terms.soap_settings import make_descriptor
 
 ALLOY = ("V", "Nb", "Mo", "Ta", "W")
 FORTY = tuple(range(11, 51))

@@ -16,11 +16,11 @@ import numpy as np
 from ase.build import bulk
 
 import mlpot
-from mlpot.fitting.batch import make_descriptor
 from mlpot.models.evaluate import evaluate
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import SoapTermSettings
 from mlpot.structures import all_labelled, read_structures
+from mlpot.terms.soap_settings import make_descriptor
 
 SPECIES = (41, 42, 73, 74)
 CUTOFF = {"cutoff": 5.0, "cutoff_width": 3.8}

@@ -8,17 +8,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Descriptor": "descriptors.protocol",
     "Fit": "fitting.incremental",
     "FitConfig": "settings.fit",
     "FitReport": "models.report",
     "Prediction": "models.prediction",
     "SparseGP": "models.sparse_gp",
+    "describe": "terms.describing",
     "fit": "fitting.batch",
     "load_model": "models.files",
     "read": "data.reading",
     "read_gap": "interop.gap_xml",
+    "validate_descriptor": "term_checks",
     "validate_labeller": "labellers.validation",
     "validate_model": "checks",
+    "validate_term": "term_checks",
     "MlpotCalculator": "drivers.ase",
     "LearningCalculator": "learning.calculator",
     "MlpotError": "errors",

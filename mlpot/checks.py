@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from .models.prediction import Prediction
 from .models.sparse_gp import SparseGP
 from .neighbours import find_pairs
-from .terms.soap import SoapTerm
+from .terms.layout import many_body
 
 STEPS = (1e-3, 1e-4, 1e-5)
 """Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff
@@ -78,7 +78,7 @@ def validate_model(model: Potential, atoms: Atoms, seed: int = 0) -> list[Check]
         Check("forces add up to zero", float(np.abs(p.forces.sum(axis=0)).max()), 1e-8 * len(atoms), "eV/A"),
         Check("virial is minus the derivative by strain", _virial_error(model, atoms, p), 1e-6 * len(atoms), "eV"),
         Check("invariant under rotation", _rotation_error(model, atoms, p, rng), 1e-7, "eV, eV/A"),
-        Check("invariant under translation", _difference(model, _translated(atoms, rng), p), 1e-7, "eV, eV/A"),
+        Check("invariant under translation", _difference(model, translated(atoms, rng), p), 1e-7, "eV, eV/A"),
         Check("invariant under permutation", _permutation_error(model, atoms, p, rng), 1e-8, "eV, eV/A"),
         Check("smooth at the cutoff", _cutoff_jump(model, atoms), 1e-6, "eV, eV/A"),
     ]
@@ -119,18 +119,16 @@ def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms
 
 def resolved_degeneracy(model: SparseGP) -> float:
     """Distance, as unit vectors, between the features of environments with equal distances and angles: of the
-    two of `homometric_pair` in the best of a model's density terms; 0 where none can, or where there is no such term."""
+    two of `homometric_pair` in the best of a model's many-body terms; 0 where none can, or where there is no such term."""
     found = [0.0]
-    for term in model.terms:
-        if not isinstance(term, SoapTerm):
-            continue
+    for term in many_body(model.terms).values():
         pair = homometric_pair(model.species[0], model.species[-1], 0.4 * term.cutoff)
-        first, second = (term.descriptor.compute(find_pairs(atoms, term.cutoff), np.array([0])) for atoms in pair)
+        first, second = (term.features.compute(find_pairs(atoms, term.cutoff), np.array([0])) for atoms in pair)
         found.append(float(np.linalg.norm(first - second)))
     return max(found)
 
 
-def _slope_error(energy: Callable[[float], float], expected: float) -> float:
+def slope_error(energy: Callable[[float], float], expected: float) -> float:
     """Distance of a derivative at zero from the nearest of its finite differences, fourth order."""
     slopes = [sum(weight * energy(shift * step) for shift, weight in STENCIL) / step for step in STEPS]
     return min(abs(slope - expected) for slope in slopes)
@@ -145,7 +143,7 @@ def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.G
         return model.predict(moved).energy
 
     return max(
-        _slope_error(partial(energy, int(atom), axis), -p.forces[atom, axis])
+        slope_error(partial(energy, int(atom), axis), -p.forces[atom, axis])
         for atom in rng.permutation(len(atoms))[:6]
         for axis in range(3)
     )
@@ -163,7 +161,7 @@ def _virial_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
         moved.positions = atoms.positions @ strain
         return model.predict(moved).energy
 
-    return max(_slope_error(partial(energy, a, b), -p.virial[a, b]) for a in range(3) for b in range(a, 3))
+    return max(slope_error(partial(energy, a, b), -p.virial[a, b]) for a in range(3) for b in range(a, 3))
 
 
 def _difference(model: Potential, atoms: Atoms, p: Prediction) -> float:
@@ -171,17 +169,24 @@ def _difference(model: Potential, atoms: Atoms, p: Prediction) -> float:
     return max(abs(q.energy - p.energy), float(np.abs(q.forces - p.forces).max()))
 
 
-def _translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+def rotated(atoms: Atoms, rng: np.random.Generator) -> tuple[Atoms, np.ndarray]:
+    """The structure, its cell included, turned at random, and the matrix (3, 3) by which rows were multiplied."""
+    matrix = Rotation.random(rng=rng).as_matrix()
+    turned = atoms.copy()
+    turned.cell = atoms.cell.array @ matrix
+    turned.positions = atoms.positions @ matrix
+    return turned, matrix
+
+
+def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """The structure moved at random."""
     moved = atoms.copy()
     moved.positions += rng.uniform(-5, 5, 3)
     return moved
 
 
 def _rotation_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
-    matrix = Rotation.random(rng=rng).as_matrix()
-    turned = atoms.copy()
-    turned.cell = atoms.cell.array @ matrix
-    turned.positions = atoms.positions @ matrix
+    turned, matrix = rotated(atoms, rng)
     q = model.predict(turned)
     return max(abs(q.energy - p.energy), float(np.abs(q.forces - p.forces @ matrix).max()))
 

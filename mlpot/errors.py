@@ -51,6 +51,10 @@ class ConfigError(MlpotError, ValueError):
     """A configuration file or argument is wrong: unknown key, wrong type, impossible value."""
 
 
+class DescriptorError(ConfigError):
+    """A descriptor that settings or a file name cannot be imported or made, or breaks the contract of `mlpot.Descriptor`."""
+
+
 class StructureError(MlpotError, ValueError):
     """A structure cannot be used: empty, NaN positions, overlapping atoms, a flat periodic cell."""
 

@@ -75,6 +75,15 @@ def run_example(name, *arguments, monkeypatch):
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 
+def test_a_descriptor_of_ones_own(monkeypatch, capsys):
+    """Every check passes, and the fit errs by less than it says."""
+    run_example("own_descriptor.py", monkeypatch=monkeypatch)
+    out = capsys.readouterr().out
+    assert out.count("passed") == 14 and "FAILED" not in out
+    error, expected = map(float, re.search(r"forces err by ([\d.]+) eV/A, expected ([\d.]+)", out).groups())
+    assert error < 0.05 < 3 * expected
+
+
 @pytest.mark.slow
 def test_a_potential_of_forty_elements(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ase.Atoms.__mul__", lambda atoms, _: atoms.repeat((3, 3, 3)))

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mlpot.terms.feature_compiled import CompiledFeatureTerm
+from mlpot.terms.pair_compiled import CompiledPairTerm
+from mlpot.terms.registry import TERM_TYPES
+from mlpot.terms.soap_compiled import CompiledSoapTerm
+from mlpot.terms.three_body_compiled import CompiledThreeBodyTerm
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlpot"
 LAYERS = [
@@ -19,7 +25,7 @@ LAYERS = [
     ("uncertainty",),
     ("models",),
     ("fitting",),
-    ("checks", "interop", "drivers", "labellers"),
+    ("checks", "term_checks", "interop", "drivers", "labellers"),
     ("workers",),
     ("labels",),
     ("learning",),
@@ -71,6 +77,52 @@ def test_imports_point_down(file):
             assert RANK[other] <= RANK[room], f"{name_of(file)} imports {other}"
         if other == "_ext":
             assert room in COMPILED_USERS
+
+
+def modules_of(node, parts, known):
+    """Modules of mlpot that an import names."""
+    if isinstance(node, ast.ImportFrom) and node.level:
+        base = parts[: len(parts) - node.level]
+        target = ".".join([*base, *([node.module] if node.module else [])])
+        names = [target, *(f"{target}.{alias.name}" if target else alias.name for alias in node.names)]
+        return {name for name in names if name in known}
+    return set()
+
+
+def test_no_imports_in_circles():
+    """Wherever they stand: at the top, in functions, for types alone."""
+    known = {name_of(file).replace("/", "."): file for file in MODULES}
+    below = {
+        name: {
+            other
+            for node in ast.walk(ast.parse(file.read_text()))
+            for other in modules_of(node, name.split("."), known)
+        } - {name}
+        for name, file in known.items()
+    }  # fmt: skip
+    while free := [name for name, others in below.items() if not others]:
+        for name in free:
+            del below[name]
+        below = {name: others - set(free) for name, others in below.items()}
+    assert not below, sorted(below)
+
+
+def classes_of_terms():
+    """Concrete terms, what they are compiled to, their settings and their headers, with the module each is of."""
+    kinds = [kind for entry in TERM_TYPES.values() for kind in (entry.term, entry.settings, entry.term.header_type) if kind]
+    compiled = [CompiledSoapTerm, CompiledPairTerm, CompiledThreeBodyTerm, CompiledFeatureTerm]
+    return {kind.__name__: kind.__module__ for kind in [*kinds, *compiled]}
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_nobody_asks_which_term_it_is(file):
+    """Questions are for the term's own methods, so that a new kind of term is a module of its own and a line in the registry."""
+    home = classes_of_terms()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            asked = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node.args[1])}
+            strange = {name for name in asked & set(home) if home[name] != "mlpot." + name_of(file).replace("/", ".")}
+            assert not strange, f"{name_of(file)}:{node.lineno} asks for {strange}"
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)

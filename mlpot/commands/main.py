@@ -168,7 +168,7 @@ def import_gap(
     model = read_gap(gap)
     model.save(output)
     names = [ase.data.chemical_symbols[z] for z in model.species]
-    kinds = [f"{type(term).__name__} ({term.n_sparse} sparse points)" for term in model.terms]
+    kinds = [f"{term.label} ({term.n_sparse} sparse points)" for term in model.terms]
     if model.baseline.glue is not None:
         kinds.append("tabulated baseline")
     console.print(f"{', '.join(names)}: {', '.join(kinds)}; reaches {model.cutoff} A")

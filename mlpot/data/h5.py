@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 
 from ..durable import atomic_write
-from ..errors import ModelFileError, quoted
+from ..errors import DescriptorError, ModelFileError, quoted
 from .stored import Stored, harmless
 
 SEAL = b"mlpot sha256 "
@@ -92,6 +92,8 @@ class Format:
         except UNREADABLE as error:
             if isinstance(error, ModelFileError):
                 raise
+            if isinstance(error, DescriptorError):
+                raise ModelFileError(f"{file}: needs the descriptor {error}") from error
             said = quoted(error, 300)
             raise ModelFileError(f"{file}: is not a readable {self.what} file ({said}); {self.remedy}") from error
 

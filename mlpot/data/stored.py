@@ -133,6 +133,12 @@ class Stored:
         self._refuse(name, values, good, f"finite and between {low:g} and {high:g}")
         return np.ascontiguousarray(values, float)
 
+    def array(self, name: str) -> np.ndarray:
+        """Finite numbers of any shape, whole ones as whole ones."""
+        shape = self.shape(name)
+        whole = self._item(name).dtype.kind in "iu"
+        return self.integers(name, shape, -(2**62), 2**62) if whole else self.floats(name, shape)
+
     def positive(self, name: str, shape: tuple[Size, ...]) -> np.ndarray:
         """Finite numbers above zero of a shape."""
         values = self.floats(name, shape)

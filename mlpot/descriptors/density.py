@@ -6,8 +6,10 @@ in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -19,7 +21,8 @@ from ..threads import n_threads
 from .array_record import ArrayRecord
 from .contractions import Contractions
 from .density_core import Blocks, Spectrum, element_blocks, make_core, mixed_block
-from .radial_basis import RadialBasis
+from .protocol import Descriptor
+from .radial_basis import RADIAL_BASES, RadialBasis
 from .radial_table import RadialTable, tabulate
 
 
@@ -70,7 +73,7 @@ class Reduction(ArrayRecord):
 
 
 @dataclass(frozen=True)
-class SoapDescriptor:
+class SoapDescriptor(Descriptor):
     """Normalised invariants of the smooth density: its power spectrum, and contractions of more than two densities.
 
     Parameters
@@ -111,8 +114,13 @@ class SoapDescriptor:
             raise ConfigError(f"species = {self.species}: must be sorted atomic numbers, each once")
 
     @property
-    def cutoff(self) -> float:
+    def cutoff(self) -> float:  # type: ignore[override]
         return self.basis.cutoff
+
+    @property
+    def square(self) -> float:
+        """p . p of every environment."""
+        return 1.0 + self.constant**2
 
     @property
     def n_channels(self) -> int:
@@ -131,7 +139,7 @@ class SoapDescriptor:
         return 0 if self.contractions is None else self.contractions.n_features
 
     @property
-    def n_features(self) -> int:
+    def n_features(self) -> int:  # type: ignore[override]
         n_pairs = self.n_channels * (self.n_channels + 1) // 2 if self.reduction is None else len(self.reduction.a)
         return self.n_contracted + n_pairs * (self.basis.l_max + 1) + (self.constant > 0)
 
@@ -185,8 +193,40 @@ class SoapDescriptor:
         cotangent = np.ascontiguousarray(cotangent)
         return self.core.features_vjp(self.view(pairs), _centres(pairs, None), cotangent, gradients), gradients
 
+    def state(self) -> dict[str, Any]:
+        """See `Descriptor`; tables of channels and contractions are arrays named as "reduction_weights"."""
+        basis: Any = self.basis
+        names = {kind: name for name, kind in RADIAL_BASES.items()}
+        tables = {name: table for name in TABLES if (table := getattr(self, name)) is not None}
+        return {
+            **{name: getattr(self, name) for name in ("central_weight", "central_reference_all_species", "constant")},
+            "basis": {"type": names[type(basis)], **_fields(basis)},
+            **{f"{name}_{key}": np.asarray(value) for name, table in tables.items() for key, value in _fields(table).items()},
+        }
+
+    @classmethod
+    def from_state(cls, species: tuple[int, ...], state: Mapping[str, Any]) -> SoapDescriptor:
+        """See `Descriptor`."""
+        options = dict(state["basis"])
+        found: dict[str, Any] = {"basis": RADIAL_BASES[options.pop("type")](**options)}
+        for name, kind in TABLES.items():
+            own = {key.removeprefix(f"{name}_"): v for key, v in state.items() if key.startswith(f"{name}_")}
+            if own:
+                found[name] = kind(**{key: v.item() if v.ndim == 0 else v for key, v in own.items()})
+        plain = {key: value for key, value in state.items() if not key.startswith(("basis", *(f"{name}_" for name in TABLES)))}
+        return cls(species, **plain, **found)
+
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key not in ("blocks", "spectrum", "core")}
+
+
+TABLES: dict[str, Any] = {"reduction": Reduction, "contractions": Contractions}
+"""Parts of a descriptor that are tables, by its arguments."""
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Fields of a dataclass that say something, by name."""
+    return {field.name: value for field in fields(record) if (value := getattr(record, field.name)) is not None}
 
 
 def _centres(pairs: Pairs, centres: np.ndarray | None) -> np.ndarray:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from .._ext.core import CHANNELS, ContractionTables, Density
 from .contractions import Contractions
-
-if TYPE_CHECKING:
-    from .density import SoapDescriptor
+from .radial_basis import RadialBasis
+from .radial_table import RadialTable
 
 Y_00 = 1 / np.sqrt(4 * np.pi)
+
+
+class DensityParameters(Protocol):
+    """What the core reads of a density descriptor; see `SoapDescriptor`."""
+
+    @property
+    def species(self) -> tuple[int, ...]: ...
+    @property
+    def basis(self) -> RadialBasis: ...
+    @property
+    def cutoff(self) -> float: ...
+    @property
+    def central_weight(self) -> float: ...
+    @property
+    def central_reference_all_species(self) -> bool: ...
+    @property
+    def constant(self) -> float: ...
+    @property
+    def table(self) -> RadialTable: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ class Spectrum:
         return cls(degree, np.repeat(a, n_l), np.repeat(b, n_l), np.repeat(scale, n_l) / np.sqrt(2 * degree + 1))
 
 
-def element_blocks(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray) -> Blocks:
+def element_blocks(descriptor: DensityParameters, knots: np.ndarray, own: np.ndarray) -> Blocks:
     """One block per element, all with the same radial functions.
 
     Parameters
@@ -83,7 +101,7 @@ def element_blocks(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarra
     return Blocks(np.arange(n_species), width, _padded(knots, width), None, centres.reshape(n_species, -1), index)
 
 
-def mixed_block(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray, weights: np.ndarray) -> Blocks:
+def mixed_block(descriptor: DensityParameters, knots: np.ndarray, own: np.ndarray, weights: np.ndarray) -> Blocks:
     """One block that all elements fill with their parts (n_channels, n_species, n_functions) of radial functions."""
     n_channels, n_species, n_functions = weights.shape
     width = _whole(n_channels)
@@ -102,7 +120,7 @@ def mixed_block(descriptor: SoapDescriptor, knots: np.ndarray, own: np.ndarray, 
 
 
 def make_core(
-    descriptor: SoapDescriptor, blocks: Blocks, spectrum: Spectrum, contractions: Contractions | None
+    descriptor: DensityParameters, blocks: Blocks, spectrum: Spectrum, contractions: Contractions | None
 ) -> Density:
     """The compiled density that computes these contractions, then these entries of the power spectrum."""
     n_groups = blocks.n_padded // blocks.width
@@ -124,7 +142,7 @@ def _tables(blocks: Blocks, contractions: Contractions) -> ContractionTables:
     return ContractionTables(shares=shares, **contractions.core_arrays())
 
 
-def _own_elements(descriptor: SoapDescriptor) -> np.ndarray:
+def _own_elements(descriptor: DensityParameters) -> np.ndarray:
     """(n_species, n_species) weight of the own density of a centre (first index) in the channels of an element."""
     n_species = len(descriptor.species)
     where = np.ones((n_species, n_species)) if descriptor.central_reference_all_species else np.eye(n_species)

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..models.prediction import Prediction, expected_errors
-from ..settings.learning import TARGET, TARGET_ENERGY
-from ..uncertainty.representatives import NOVEL
+from ..settings.learning import NOVEL, TARGET, TARGET_ENERGY
 from ..units import MILLI
 
 PAUSE = 60.0

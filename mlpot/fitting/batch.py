@@ -6,30 +6,23 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, overload
+from typing import Any, cast
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
 
-from ..descriptors.contractions import make_contractions
-from ..descriptors.density import SoapDescriptor
-from ..descriptors.density_core import Y_00
-from ..descriptors.mixing import make_reduction
-from ..descriptors.radial_basis import RADIAL_BASES
 from ..errors import FitError
-from ..models.report import FitReport, compare_all, errors_per_config_type
+from ..models.evaluate import compare_all, errors_per_config_type
+from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
-from ..settings.fit import FitConfig, PairTermSettings, SoapTermSettings, TermSettings, is_learned
+from ..settings.fit import FitConfig, TermSettings, is_learned
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, all_labelled, is_isolated_atom
 from ..terms.baseline import Baseline, fit_isolated_atom_energies
-from ..terms.channel_tables import Tables, channels_of
+from ..terms.layout import channels_of
 from ..terms.linear_algebra import condition
-from ..terms.pair import PairTerm, species_pairs
-from ..terms.protocol import FittedTerm
-from ..terms.soap import SoapTerm
+from ..terms.protocol import FittedTerm, ManyBodyTerm, Tables
+from ..terms.registry import empty_term, term_type
 from ..threads import single_blas_thread
 from .accumulate import Progress, silent
 from .adaptation import Freedom, adapted
@@ -41,7 +34,7 @@ from .noises import left_open
 from .posterior import Posterior
 from .quality import label_quality
 from .streamed_selection import choose_sparse_points
-from .surroundings import ENOUGH, nearby
+from .surroundings import ENOUGH, nearby, settled
 from .task import FitTask
 from .tuning import tune
 
@@ -219,14 +212,12 @@ def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
     """
     scale = default_energy_scale(task.structures, task.baseline)
     rng = np.random.default_rng(task.config.seed)
-    terms = _pair_terms(task, scale)
+    terms = _others(task, scale)
     others = tuple(terms.values())
-    many_body = {
-        k: _soap_term(task, settings, settings.energy_scale or scale, others, rng)
-        for k, settings in enumerate(task.config.terms)
-        if isinstance(settings, SoapTermSettings)
-    }
-    made = tuple((terms | many_body)[k] for k in range(len(task.config.terms)))
+    for k, settings in enumerate(task.config.terms):
+        if k not in terms:
+            terms[k] = _many_body_term(task, settings, settings.energy_scale or scale, others, rng)
+    made = tuple(terms[k] for k in range(len(task.config.terms)))
     if not sum(term.n_sparse for term in made):
         raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")
     return made
@@ -245,109 +236,50 @@ def learn_channels(
     task = FitTask(structures, species, make_baseline(config, structures, species), config)
     scale = default_energy_scale(structures, task.baseline)
     with single_blas_thread():
-        others = tuple(_pair_terms(task, scale).values())
+        others = tuple(_others(task, scale).values())
         found = {
-            k: _without_points(task, settings, settings.energy_scale or scale, others)
+            k: _learned(task, settings, settings.energy_scale or scale, others)
             for k, settings in enumerate(config.terms)
             if is_learned(settings)
         }
     return {k: channels_of((term,))[0] for k, term in found.items()}
 
 
-def _pair_terms(task: FitTask, energy_scale: float) -> dict[int, PairTerm]:
-    """The pair terms by their numbers."""
-    return {
-        k: _pair_term(task, settings, settings.energy_scale or energy_scale)
-        for k, settings in enumerate(task.config.terms)
-        if isinstance(settings, PairTermSettings)
-    }
+def _others(task: FitTask, energy_scale: float) -> dict[int, FittedTerm]:
+    """The terms whose points follow from the structures by themselves, by their numbers."""
+    found = {}
+    for k, settings in enumerate(task.config.terms):
+        if not term_type(settings).term.is_many_body:
+            term = empty_term(settings, task.species, settings.energy_scale or energy_scale)
+            found[k] = term.with_points(tuple(term.new_points(task.structures, settings)))
+    return found
 
 
-def _pair_term(task: FitTask, settings: PairTermSettings, energy_scale: float) -> PairTerm:
-    term = empty_term(settings, task.species, energy_scale)
-    return term.with_points(tuple(term.new_radii(task.structures, settings.n_sparse)))
-
-
-def _soap_term(
+def _many_body_term(
     task: FitTask,
-    settings: SoapTermSettings,
+    settings: Any,
     energy_scale: float,
-    others: tuple[PairTerm, ...],
+    others: tuple[FittedTerm, ...],
     rng: np.random.Generator,
-) -> SoapTerm:
-    term = _without_points(task, settings, energy_scale, others)
+) -> FittedTerm:
+    term = _learned(task, settings, energy_scale, others)
     points = []
     for z in task.species:
-        own = choose_sparse_points(term.descriptor, z, task.structures, settings, rng, task.progress)
+        own = choose_sparse_points(term, z, task.structures, settings, rng, task.progress)
         most = min(ENOUGH, settings.most_sparse(z)) - len(own)
         if most > 0:
             frames = [s.atoms for s in task.structures[:MOST_COPIED]]
-            own = np.concatenate([own, nearby(own, frames, z, term.descriptor, settings.zeta, most, rng)])
+            own = np.concatenate([own, nearby(own, frames, z, term, most, rng)])
         points.append(own)
     return term.with_points(tuple(points))
 
 
-def _without_points(
-    task: FitTask, settings: SoapTermSettings, energy_scale: float, others: tuple[PairTerm, ...]
-) -> SoapTerm:
-    """A many-body term with its channels, learned where that is asked for."""
-    term = empty_term(settings, task.species, energy_scale)
-    if not is_learned(settings):
-        return term
-    learned = learn_mixing(task, term.descriptor, settings.zeta, energy_scale, others).reduction
-    return replace(term, descriptor=_contracted(replace(term.descriptor, reduction=learned), settings))
-
-
-@overload
-def empty_term(
-    settings: PairTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
-) -> PairTerm: ...
-@overload
-def empty_term(
-    settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
-) -> SoapTerm: ...
-def empty_term(
-    settings: TermSettings, species: tuple[int, ...], energy_scale: float, tables: Mapping[str, Any] | None = None
-) -> FittedTerm:
-    """What settings describe, without sparse points; with `tables`, of these channels."""
-    if isinstance(settings, PairTermSettings):
-        nothing = tuple(np.empty(0) for _ in species_pairs(species))
-        scales = (energy_scale,) * len(nothing)
-        contacts = _contacts(species) if settings.bent else ()
-        return PairTerm(
-            species, settings.cutoff, settings.cutoff_width, settings.length_scale, scales, nothing, contacts,
-            settings.repulsion_length if settings.bent else 0.0,
-        )  # fmt: skip
-    descriptor = make_descriptor(settings, species)
-    if tables is not None:
-        descriptor = replace(descriptor, **tables)
-    empty = tuple(np.empty((0, descriptor.n_features)) for _ in species)
-    return SoapTerm(descriptor, settings.zeta, (energy_scale,) * len(species), empty)
-
-
-def _contacts(species: tuple[int, ...]) -> tuple[float, ...]:
-    """Sums of covalent radii of every pair of elements, A. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j."""
-    return tuple(float(covalent_radii[a] + covalent_radii[b]) for a, b in species_pairs(species))
-
-
-@lru_cache(maxsize=32)
-def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
-    """The density descriptor that the settings of a term describe; where channels are learned, with those at the start."""
-    basis = RADIAL_BASES[settings.radial_basis](
-        settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
-    )
-    reduction = None if settings.is_whole else make_reduction(settings, species, basis.n_max)
-    return _contracted(SoapDescriptor(species, basis, settings.central_weight, reduction=reduction), settings)
-
-
-def _contracted(descriptor: SoapDescriptor, settings: SoapTermSettings) -> SoapDescriptor:
-    """The descriptor with contractions of its channels, where the settings of a term ask for them."""
-    if settings.order == 2:
-        return descriptor
-    basis = descriptor.basis
-    contractions = make_contractions(
-        settings.order, min(settings.order_l_max, basis.l_max), settings.order_weight, descriptor.weights,
-        descriptor.species, settings.order_channels, settings.mix_seed,
-        float(np.linalg.norm(basis.self_coefficients()) * Y_00),
-    )  # fmt: skip
-    return replace(descriptor, contractions=contractions)
+def _learned(
+    task: FitTask, settings: TermSettings, energy_scale: float, others: tuple[FittedTerm, ...]
+) -> ManyBodyTerm:
+    """A many-body term without points, with all that it takes from data: channels, means of features."""
+    term: Any = empty_term(settings, task.species, energy_scale)
+    if is_learned(settings):
+        learned = learn_mixing(task, term.descriptor, term.exponent, energy_scale, others).reduction
+        term = term.with_channels(learned, settings)
+    return cast(ManyBodyTerm, settled(term, [s.atoms for s in task.structures]))

@@ -9,7 +9,6 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, cast
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -117,7 +116,7 @@ class Design:
     @cached_property
     def unit_terms(self) -> tuple[FittedTerm, ...]:
         """The terms with energy scales of 1 eV."""
-        return tuple(cast(FittedTerm, replace(cast(Any, term), energy_scales=1.0)) for term in self.terms)
+        return tuple(term.with_scales(1.0) for term in self.terms)
 
     @cached_property
     def prior(self) -> Prior:

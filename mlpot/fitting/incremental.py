@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from ..data.overlaps import check_structures
-from ..descriptors.density import SoapDescriptor, species_indices
+from ..descriptors.density import species_indices
 from ..errors import ConfigError, FitError
 from ..models.lone_atoms import anchored
 from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
-from ..settings.fit import FitConfig, NoiseSettings, PairTermSettings, SoapTermSettings, is_learned
+from ..settings.fit import FitConfig, NoiseSettings, is_learned
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, labelled, name_of
 from ..terms.baseline import Baseline
-from ..terms.channel_tables import Tables
-from ..terms.pair import PairTerm
-from ..terms.protocol import FittedTerm
+from ..terms.layout import channels_of, many_body
+from ..terms.protocol import FittedTerm, ManyBodyTerm, Tables
+from ..terms.registry import empty_term
 from ..terms.selection import extend_by_variance
-from ..terms.soap import SoapTerm
 from ..threads import n_threads, single_blas_thread
 from .accumulate import bounded_map
 from .adaptation import STEPS, Freedom, Hyperparameters, adapted
-from .batch import default_energy_scale, empty_term, make_baseline, open_blocks
+from .batch import default_energy_scale, make_baseline, open_blocks
 from .design_matrix import Design, noise_of, parts_of
 from .growing_system import GrowingSystem
+from .incremental_files import FitState, load_fit, save_fit
 from .noises import left_open, noises_of
 from .posterior import Posterior
 from .prior import Prior
-from .surroundings import ENOUGH, nearby
+from .surroundings import ENOUGH, nearby, settled
 from .task import provenance, with_scales
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
@@ -87,7 +88,7 @@ class Fit:
         tables = tables or {}
         _check_all_is_known(self.config, tables)
         self.structures: list[LabelledStructure] = []
-        self.terms = tuple(
+        self.terms: tuple[FittedTerm, ...] = tuple(
             empty_term(settings, self.species, 1.0, tables.get(k)) for k, settings in enumerate(self.config.terms)
         )
         n_blocks = sum(len(term.points) for term in self.terms)
@@ -113,35 +114,35 @@ class Fit:
         A structure takes at most a part `SHARE` of the room that is left below the configuration's n_sparse or max_sparse of
         each element, those that are `coming` already included; they come first in what is returned.
         """
-        points = dict(coming or {})
+        points, frames = dict(coming or {}), list(frames)
+        self._settle_terms(frames)
         for atoms in frames:
-            for k, (term, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
-                if isinstance(term, SoapTerm) and isinstance(settings, SoapTermSettings):
-                    self._propose(k, term.descriptor, settings, atoms, points)
+            for k, term in many_body(self.terms).items():
+                self._propose(k, term, self.config.terms[k], atoms, points)
         return points
 
+    def _settle_terms(self, frames: Sequence[Atoms]) -> None:
+        """Terms whose features are standardised take means and deviations from the first structures there are."""
+        if frames and not all(term.is_settled for term in self.terms):
+            self.terms = tuple(settled(term, frames) for term in self.terms)
+
     def _propose(
-        self,
-        k: int,
-        descriptor: SoapDescriptor,
-        settings: SoapTermSettings,
-        atoms: Atoms,
-        points: dict[tuple[int, int], np.ndarray],
+        self, k: int, term: ManyBodyTerm, settings: Any, atoms: Atoms, points: dict[tuple[int, int], np.ndarray]
     ) -> None:
         """Join to `points` those of one structure for term number k."""
-        pairs = find_pairs(atoms, descriptor.cutoff)
+        pairs = find_pairs(atoms, term.cutoff)
         for z in sorted(set(atoms.numbers.tolist()) & set(self.species)):
             centres = np.flatnonzero(atoms.numbers == z)
-            coming = points.get((k, z), np.empty((0, descriptor.n_features)))
+            coming = points.get((k, z), np.empty((0, term.features.n_features)))
             known = np.concatenate([self.points_of(k, z), coming])
             room = settings.most_sparse(z) - len(known)
             most = min(max(int(SHARE * room), FEWEST), room)
-            found = descriptor.compute(pairs, centres)
-            new = found[extend_by_variance(known, found, most, settings.zeta, NEW_POINT_TOLERANCE)]
+            found = term.features.compute(pairs, centres)
+            new = found[extend_by_variance(known, found, most, term.kernel, NEW_POINT_TOLERANCE)]
             every = np.concatenate([known, new])
             most = min(ENOUGH, settings.most_sparse(z)) - len(every)
             rng = np.random.default_rng([len(self.structures), k, z])
-            copies = nearby(every, [atoms], z, descriptor, settings.zeta, most, rng)
+            copies = nearby(every, [atoms], z, term, most, rng)
             points[k, z] = np.concatenate([coming, new, copies])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
@@ -166,6 +167,7 @@ class Fit:
         for structure in structures:
             species_indices(structure.atoms.numbers, self.species)
             find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
+        self._settle_terms([s.atoms for s in structures])
         with single_blas_thread():
             new_points = self._new_points(structures, new_sparse_points or {})
             prior = self._new_prior(new_points)
@@ -211,42 +213,40 @@ class Fit:
 
     def save(self, file: str | Path) -> None:
         """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""
-        from .incremental_files import save_fit
-
         if not self.is_whole:
             raise FitError("an update of this fit was interrupted; load the last one that was saved")
-        save_fit(self, file)
+        points = [term.points for term in self.terms]
+        state = FitState(
+            self.config, self.species, channels_of(self.terms), points, self.structures, self.levels, self.system
+        )
+        save_fit(state, self.terms, file)
 
-    @staticmethod
-    def load(file: str | Path) -> Fit:
+    @classmethod
+    def load(cls, file: str | Path) -> Fit:
         """The fit that `save` wrote; the next update gives the same numbers as if there had been no interruption."""
-        from .incremental_files import load_fit
+        state = load_fit(file)
+        fit = cls(state.config, state.species, state.tables)
+        if state.is_current:
+            fit._restore(state)
+        else:
+            fit._rebuild(state)
+        return fit
 
-        return load_fit(file)
-
-    def restore(
-        self,
-        structures: list[LabelledStructure],
-        points: Sequence[tuple[np.ndarray, ...]],
-        levels: Hyperparameters,
-        system: GrowingSystem,
-    ) -> None:
-        """Stand where another fit stood; see the attributes."""
-        self.structures, self.levels, self.system = structures, levels, system
-        self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, points, strict=True))
-        if structures:
+    def _restore(self, state: FitState) -> None:
+        """Stand where another fit stood."""
+        self.structures, self.levels, self.system = state.structures, state.levels, state.system
+        self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, state.points, strict=True))
+        if self.structures:
             with single_blas_thread():
                 self._make_model(self._baseline())
 
-    def rebuild(
-        self, structures: list[LabelledStructure], points: Sequence[tuple[np.ndarray, ...]], levels: Hyperparameters
-    ) -> None:
-        """As `restore`, all rows made anew from the labels."""
-        new = [list(blocks) for blocks in points]
+    def _rebuild(self, state: FitState) -> None:
+        """As `_restore`, all rows made again from the labels."""
+        new = [list(blocks) for blocks in state.points]
         with single_blas_thread():
             self._add_points(new, self._new_prior(new), self._new_values(new))
-            self._add_structures(structures)
-        self.restore(structures, points, levels, self.system)
+            self._add_structures(state.structures)
+        self._restore(replace(state, system=self.system))
 
     def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
         types = frozenset(self.config.config_type_noise)
@@ -265,19 +265,19 @@ class Fit:
             self._check_points(term, number, features)
             new[term][self.species.index(number)] = np.ascontiguousarray(features, float)
         for k, (own, settings) in enumerate(zip(self.terms, self.config.terms, strict=True)):
-            if isinstance(own, PairTerm) and isinstance(settings, PairTermSettings):
-                new[k] = own.new_radii(structures, settings.n_sparse)
+            if not own.is_many_body:
+                new[k] = own.new_points(structures, settings)
         return new
 
     def _check_points(self, term: int, number: int, features: np.ndarray) -> None:
         """ConfigError for sparse points that no term can take."""
         place = f"new_sparse_points[{term}, {number}]"
-        many_body = [k for k, t in enumerate(self.terms) if isinstance(t, SoapTerm)]
-        if term not in many_body or number not in self.species:
+        found = many_body(self.terms)
+        if term not in found or number not in self.species:
             raise ConfigError(
-                f"{place}: give a many-body term, one of {many_body}, and one of the elements {self.species}"
+                f"{place}: give a many-body term, one of {list(found)}, and one of the elements {self.species}"
             )
-        n_features = cast(SoapTerm, self.terms[term]).descriptor.n_features
+        n_features = found[term].features.n_features
         if np.ndim(features) != 2 or features.shape[1] != n_features or not np.all(np.isfinite(features)):
             raise ConfigError(f"{place}: has shape {np.shape(features)}; features must be finite and (n, {n_features})")
 

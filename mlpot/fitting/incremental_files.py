@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -15,33 +14,57 @@ from ase import Atoms
 from ..data.h5 import Format
 from ..data.stored import Stored
 from ..errors import quoted
-from ..models.headers import LONGEST_COORDINATE, FitHeader, checked_config, parsed
+from ..models.headers import FitHeader, checked_config
 from ..neighbours import FARTHEST
-from ..settings.fit import SoapTermSettings
+from ..settings.fit import FitConfig
 from ..structures import LabelledStructure
-from ..terms.channel_tables import read_tables, tables_of
-from ..terms.pair import PairTerm
-from ..terms.protocol import FittedTerm
-from ..terms.soap import SoapTerm
+from ..terms.headers import parsed
+from ..terms.protocol import FittedTerm, Tables
+from ..terms.registry import empty_term, term_type
 from .adaptation import Hyperparameters
 from .design_matrix import Group
 from .growing_system import GrowingSystem
 
-if TYPE_CHECKING:
-    from .incremental import Fit
-
 log = logging.getLogger(__name__)
-FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it anew from the data")
+FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it again from the data")
 OF_DIFFERENCES = 4
 """From this format on rows of energies are differences from lone atoms where the energies of these are given."""
 
-ROUNDING = 1e-6
-"""Of features, which are of norm 1."""
 MOST_ATOMS = 10_000_000
 
 
-def save_fit(fit: Fit, file: str | Path) -> None:
-    """Write a fit; a reader sees the old file or the new one, never a part.
+@dataclass(frozen=True)
+class FitState:
+    """All that a fit that goes on consists of.
+
+    Parameters
+    ----------
+    config : FitConfig
+        Every choice written out.
+    species : tuple of int
+    tables : dict of int to Tables
+        Of the terms that have some, by their numbers; see `FittedTerm.tables`.
+    points : list of tuples of arrays
+        Sparse points of every block of every term.
+    structures : list of LabelledStructure
+    levels : Hyperparameters
+    system : GrowingSystem
+    is_current : bool
+        False where rows of a file of an older format are to be made again from the labels.
+    """
+
+    config: FitConfig
+    species: tuple[int, ...]
+    tables: dict[int, Tables]
+    points: list[tuple[np.ndarray, ...]]
+    structures: list[LabelledStructure]
+    levels: Hyperparameters
+    system: GrowingSystem
+    is_current: bool = True
+
+
+def save_fit(fit: FitState, terms: Sequence[FittedTerm], file: str | Path) -> None:
+    """Write a fit; a reader sees the old file or the new one, never a part. `terms` write their own tables.
 
     Raises
     ------
@@ -61,15 +84,14 @@ def save_fit(fit: Fit, file: str | Path) -> None:
         h5["header"] = json.dumps(header)
         for name, array in {**structure_arrays(fit.structures), **fit.system.arrays()}.items():
             h5[name] = array
-        for k, term in enumerate(fit.terms):
-            for n, points in enumerate(term.points):
+        for k, (term, blocks) in enumerate(zip(terms, fit.points, strict=True)):
+            for n, points in enumerate(blocks):
                 h5[f"points/{k}/{n}"] = points
-            if isinstance(term, SoapTerm):
-                for name, array in tables_of(term.descriptor).items():
-                    h5[f"tables/{k}/{name}"] = array
+            for name, array in term.table_arrays().items():
+                h5[f"tables/{k}/{name}"] = array
 
 
-def load_fit(file: str | Path) -> Fit:
+def load_fit(file: str | Path) -> FitState:
     """Read a fit.
 
     Raises
@@ -82,21 +104,18 @@ def load_fit(file: str | Path) -> Fit:
         return _read(stored)
 
 
-def _read(stored: Stored) -> Fit:
+def _read(stored: Stored) -> FitState:
     """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
-    from .incremental import Fit
-
     header = parsed(FitHeader, stored.text("header"))
     config = checked_config(header.config)
     if not config.terms:
         raise ValueError("config.terms: is empty; a fit that goes on has every choice written out")
-    tables = {
-        k: read_tables(stored, f"tables/{k}", header.species, term.n_max, term.l_max)
-        for k, term in enumerate(config.terms)
-        if isinstance(term, SoapTermSettings)
+    tables: dict[int, Tables] = {
+        k: term_type(settings).term.read_tables(settings, header.species, stored, f"tables/{k}")
+        for k, settings in enumerate(config.terms)
     }
-    fit = Fit(config, header.species, tables)
-    points = _points(fit.terms, stored)
+    terms = [empty_term(settings, header.species, 1.0, tables[k]) for k, settings in enumerate(config.terms)]
+    points = _points(terms, stored)
     sizes = [len(block) for blocks in points for block in blocks]
     structures = _structures(header, stored)
     n_rows = sum(s.n_rows for s in structures)
@@ -107,19 +126,17 @@ def _read(stored: Stored) -> Fit:
     if structures and not set(system.names) <= set(noises):
         raise ValueError(f"header: noises: none for {quoted(sorted(set(system.names) - set(noises))[0])}")
     levels = Hyperparameters(noises, np.array(header.scales))
-    if stored.version < OF_DIFFERENCES and config.given_energies:
-        log.info("rows of energies are made anew from the labels: those in the file are not differences from lone atoms")
-        fit.rebuild(structures, points, levels)
-    else:
-        fit.restore(structures, points, levels, system)
-    return fit
+    is_current = stored.version >= OF_DIFFERENCES or not config.given_energies
+    if not is_current:
+        log.info("rows of energies are made again from the labels: those in the file are not differences from lone atoms")
+    return FitState(config, header.species, tables, points, structures, levels, system, is_current)
 
 
 def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarray, ...]]:
     """Sparse points of every block of every term."""
     found = []
     for k, term in enumerate(terms):
-        low, high = (0.0, LONGEST_COORDINATE) if isinstance(term, PairTerm) else (-1 - ROUNDING, 1 + ROUNDING)
+        low, high = term.point_bounds
         names = [f"points/{k}/{n}" for n in range(len(term.points))]
         shapes = [(None, *block.shape[1:]) for block in term.points]
         found.append(tuple(stored.floats(name, shape, low, high) for name, shape in zip(names, shapes, strict=True)))

@@ -21,15 +21,15 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from ..errors import FitError
-from ..models.report import (
+from ..models.evaluate import (
     Comparison,
-    SuspiciousLabel,
     energy_errors,
     force_discrepancies,
     force_errors,
     force_numbers,
     stress_errors,
 )
+from ..models.report import SuspiciousLabel
 from ..structures import LabelledStructure, is_isolated_atom, symmetric_matrix
 from ..terms.linear_algebra import solve_upper
 from ..threads import single_blas_thread

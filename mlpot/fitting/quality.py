@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..models.report import Comparison, Errors, FitReport, LabelQuality, errors
+from ..models.evaluate import Comparison, errors
+from ..models.report import Errors, FitReport, LabelQuality
 from ..settings.fit import FitConfig
 from ..structures import LabelledStructure
 from ..terms.baseline import fit_isolated_atom_energies

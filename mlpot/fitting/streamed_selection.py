@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..descriptors.density import SoapDescriptor
 from ..errors import ConfigError
 from ..neighbours import find_pairs
-from ..settings.fit import SoapTermSettings
+from ..settings.sparse import SparseSettings
 from ..structures import LabelledStructure
+from ..terms.kernels import Kernel
+from ..terms.protocol import Features, ManyBodyTerm
 from ..terms.selection import DUPLICATE, Distinct, ExplainedVariance, by_distance, leverage_factor, leverage_scores
 from .accumulate import Progress
 
@@ -31,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 def choose_sparse_points(
-    descriptor: SoapDescriptor,
+    term: ManyBodyTerm,
     number: int,
     structures: Sequence[LabelledStructure],
-    settings: SoapTermSettings,
+    settings: SparseSettings,
     rng: np.random.Generator,
     progress: Progress,
 ) -> np.ndarray:
@@ -45,6 +46,8 @@ def choose_sparse_points(
 
     Parameters
     ----------
+    term : ManyBodyTerm
+        Whose features and kernel decide.
     number : int
         Atomic number of the element.
     progress : callable
@@ -62,20 +65,20 @@ def choose_sparse_points(
         raise ConfigError(
             f"config_type_n_sparse: no structure has config_type {absent}; the data has {sorted(present)}"
         )
-    size = chunk_size(descriptor.n_features, settings.most_sparse(number))
-    points = np.empty((0, descriptor.n_features))
+    size = chunk_size(term.features.n_features, settings.most_sparse(number))
+    points = np.empty((0, term.features.n_features))
     choose = METHODS[settings.sparse_method]
     for config_type, quota in settings.config_type_n_sparse.items():
         members = [s for s in structures if s.config_type == config_type]
-        environments = Environments(descriptor, number, members, size, progress, f" of {config_type}")
-        points = np.concatenate([points, choose(environments, quota, points, settings.zeta, rng)])
+        environments = Environments(term.features, number, members, size, progress, f" of {config_type}")
+        points = np.concatenate([points, choose(environments, quota, points, term.kernel, rng)])
         del environments  # it may hold a chunk
     if len(points) == n_sparse:
         return points
-    everything = Environments(descriptor, number, structures, size, progress)
+    everything = Environments(term.features, number, structures, size, progress)
     if n_sparse == "auto":
-        return until_explained(everything, settings, points)
-    return np.concatenate([points, choose(everything, n_sparse - len(points), points, settings.zeta, rng)])
+        return until_explained(everything, settings, term.kernel, points)
+    return np.concatenate([points, choose(everything, n_sparse - len(points), points, term.kernel, rng)])
 
 
 def chunk_size(n_features: int, n_sparse: int) -> int:
@@ -89,7 +92,7 @@ class Environments:
 
     Parameters
     ----------
-    descriptor : SoapDescriptor
+    descriptor : Features
     number : int
         Atomic number of the element.
     structures : sequence of LabelledStructure
@@ -101,7 +104,7 @@ class Environments:
         Ends the name of every stage.
     """
 
-    descriptor: SoapDescriptor
+    descriptor: Features
     number: int
     structures: Sequence[LabelledStructure]
     size: int
@@ -160,7 +163,7 @@ class Environments:
 
 
 def at_random(
-    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+    environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
     """Uniformly random environments, equal ones once; the features of hardly any others are made."""
     order = rng.permutation(len(environments))
@@ -175,7 +178,7 @@ def at_random(
 
 
 def by_leverage(
-    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+    environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
     """CUR: environments drawn with probabilities proportional to their leverage scores, equal ones once.
 
@@ -212,30 +215,30 @@ def _largest(keys: np.ndarray, most: int) -> np.ndarray:
 
 
 def by_farthest(
-    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+    environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
     """Farthest-point sampling, in chunks and then among the core-sets that it leaves of them."""
     return _from_core_sets(environments, known, lambda features: by_distance(features, most, known, rng))
 
 
 def by_variance(
-    environments: Environments, most: int, known: np.ndarray, zeta: float, rng: np.random.Generator
+    environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
     """Greatest variance that the points chosen before leave, in chunks and then among the core-sets of them."""
-    explained = ExplainedVariance.by(known, zeta)
+    explained = ExplainedVariance.by(known, kernel)
     return _from_core_sets(environments, known, lambda features: explained.choose(features, most, DUPLICATE))
 
 
-def until_explained(environments: Environments, settings: SoapTermSettings, known: np.ndarray) -> np.ndarray:
+def until_explained(environments: Environments, settings: SparseSettings, kernel: Kernel, known: np.ndarray) -> np.ndarray:
     """As many points, the known ones first, as leave of no environment's prior variance more than a tolerance.
 
     Core-sets do so for their own chunks; a second pass adds what their union still lacks, and so proves the bound.
     A warning says which bound was reached if `settings.max_sparse` points do not suffice.
     """
     most, tolerance = settings.max_sparse, settings.sparse_tolerance
-    start = ExplainedVariance.by(known, settings.zeta)
+    start = ExplainedVariance.by(known, kernel)
     found = _from_core_sets(environments, known, lambda features: start.choose(features, most - len(known), tolerance))
-    explained = ExplainedVariance.by(np.concatenate([known, found]), settings.zeta)
+    explained = ExplainedVariance.by(np.concatenate([known, found]), kernel)
     largest = 0.0
     for chunk in environments.chunks("unexplained variances"):
         explained, left = explained.extended(chunk, most - len(explained.points), tolerance)
@@ -267,10 +270,10 @@ def _chosen(features: np.ndarray, choose: Choice) -> np.ndarray:
     return features[np.sort(choose(features))] if len(features) else features
 
 
-METHODS: dict[str, Callable[[Environments, int, np.ndarray, float, np.random.Generator], np.ndarray]] = {
+METHODS: dict[str, Callable[[Environments, int, np.ndarray, Kernel, np.random.Generator], np.ndarray]] = {
     "cur": by_leverage,
     "farthest": by_farthest,
     "random": at_random,
     "variance": by_variance,
 }
-"""Environments, greatest number of points, known points, zeta, rng -> features of as many new points or fewer."""
+"""Environments, greatest number of points, known points, kernel, rng -> features of as many new points or fewer."""

@@ -14,7 +14,8 @@ from ase import Atoms
 
 from ..data.overlaps import check_structures
 from ..errors import DataError
-from ..models.report import Errors, compare, errors
+from ..models.evaluate import compare, errors
+from ..models.report import Errors
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, PresetName
 from ..structures import LabelledStructure, all_labelled, is_isolated_atom

@@ -8,13 +8,13 @@ many environments they are diverse enough by themselves, and nothing is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from ase import Atoms
 
-from ..descriptors.density import SoapDescriptor
 from ..neighbours import find_pairs
+from ..terms.protocol import FittedTerm, ManyBodyTerm
 from ..terms.selection import ExplainedVariance
 
 ENOUGH = 100
@@ -42,20 +42,31 @@ def nearby(
     known: np.ndarray,
     frames: Iterable[Atoms],
     number: int,
-    descriptor: SoapDescriptor,
-    zeta: float,
+    term: ManyBodyTerm,
     most: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Features (n, n_features) of at most so many environments of an element in copies of structures, those that the `known`
     points (n_known, n_features) explain least."""
-    found = [np.empty((0, descriptor.n_features))]
+    found = [np.empty((0, term.features.n_features))]
     for atoms in frames:
         for copy in perturbed(atoms, rng):
             centres = np.flatnonzero(copy.numbers == number)
             if len(centres):
-                found.append(descriptor.compute(find_pairs(copy, descriptor.cutoff), centres))
+                found.append(term.features.compute(find_pairs(copy, term.cutoff), centres))
     features = np.concatenate(found)
     if most <= 0 or not len(features):
         return features[:0]
-    return features[ExplainedVariance.by(known, zeta).choose(features, most, FAR)]
+    return features[ExplainedVariance.by(known, term.kernel).choose(features, most, FAR)]
+
+
+def settled(term: FittedTerm, frames: Sequence[Atoms]) -> FittedTerm:
+    """A term whose tables follow the environments of structures, where they are to: of the structures and, where their environments
+    are few, also of copies, always the same ones."""
+    if term.is_settled:
+        return term
+    chosen = list(frames)
+    if sum(map(len, frames)) < ENOUGH:
+        rng = np.random.default_rng(0)
+        chosen += [copy for atoms in frames for copy in perturbed(atoms, rng)]
+    return term.settled([find_pairs(atoms, term.cutoff) for atoms in chosen])

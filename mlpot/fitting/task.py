@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
 
 import numpy as np
 
@@ -85,7 +84,7 @@ def with_scales(terms: Sequence[FittedTerm], scales: np.ndarray) -> tuple[Fitted
     """The terms with these energy scales (n_blocks,), eV."""
     ends = np.cumsum([0, *(len(term.points) for term in terms)])
     return tuple(
-        cast(FittedTerm, replace(cast(Any, term), energy_scales=tuple(scales[a:b].tolist())))
+        term.with_scales(tuple(scales[a:b].tolist()))
         for term, (a, b) in zip(terms, pairwise(ends), strict=True)
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..settings.fit import NOISE_OF_LABEL
 from ..terms.protocol import FittedTerm
-from ..terms.soap import SoapTerm
 from ..threads import single_blas_thread
 from .design_matrix import noise_of
 from .hyperparameters import LEAST_GAIN, Folds, TermHyperparameters, Trial, best_of, divided, most_likely
@@ -58,13 +57,13 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
         rows = [_row(folds, trial, _zeta(terms)) for trial in trials] + rows
     best = trials[0].hyperparameters
     settings = [
-        s.model_copy(update={"energy_scale": scale, **({"zeta": _zeta(terms)} if s.type == "soap" else {})})
-        for s, scale in zip(task.config.terms, best.scales, strict=True)
+        s.model_copy(update={"energy_scale": scale, **({} if term.exponent is None else {"zeta": term.exponent})})
+        for s, term, scale in zip(task.config.terms, terms, best.scales, strict=True)
     ]
     noises = {NOISE_OF_LABEL[label]: noise for label, noise in best.noises.items()}
     adapt = tuple(key for key in task.config.adapt or () if key not in noises)  # what was found stays
     config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False, "adapt": adapt})
-    scaled = tuple(_replaced(term, energy_scales=s) for term, s in zip(terms, best.scales, strict=True))
+    scaled = tuple(term.with_scales(s) for term, s in zip(terms, best.scales, strict=True))
     return Tuned(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
 
 
@@ -114,14 +113,10 @@ def _row(folds: Folds, trial: Trial, zeta: float | None) -> dict[str, Any]:
     }
 
 
-def _replaced(term: FittedTerm, **changes: Any) -> FittedTerm:
-    return cast(FittedTerm, replace(cast(Any, term), **changes))
-
-
 def _zeta(terms: Sequence[FittedTerm]) -> float | None:
-    """The exponent of the first many-body term, if there is any."""
-    return next((term.zeta for term in terms if isinstance(term, SoapTerm)), None)
+    """The exponent of the first term that has one."""
+    return next((term.exponent for term in terms if term.exponent is not None), None)
 
 
 def _with_zeta(terms: Sequence[FittedTerm], zeta: float) -> tuple[FittedTerm, ...]:
-    return tuple(_replaced(term, zeta=zeta) if isinstance(term, SoapTerm) else term for term in terms)
+    return tuple(term.with_exponent(zeta) for term in terms)

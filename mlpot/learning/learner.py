@@ -16,8 +16,8 @@ from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, is_learned
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, agrees, labelled
-from ..terms.channel_tables import Tables, channels_of
-from ..terms.soap import SoapTerm
+from ..terms.layout import agree_in_tables, channels_of, environments_of
+from ..terms.protocol import Tables
 from ..uncertainty.calibration import Calibration
 from .distances import nearest
 from .history import History, Observation
@@ -202,7 +202,7 @@ class Learner:
         if not self._agrees(saved, [*data, *learned], len(data)):
             saved = None
         self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
-        if saved is not None and channels_of(saved.terms) == channels_of(self.fit.terms):
+        if saved is not None and agree_in_tables(self.fit.terms, saved.terms):
             self.fit = saved
         elif data or points:
             self.fit.update(data, self.fit.propose(data, points))
@@ -226,12 +226,7 @@ class Learner:
                 f"model fitted by mlpot for exactly the elements {self.species}"
             )
         self.config = model.config
-        return {
-            (k, z): features
-            for k, term in enumerate(model.terms)
-            if isinstance(term, SoapTerm)
-            for z, features in zip(self.species, term.sparse_features, strict=True)
-        }
+        return environments_of(model.terms)
 
     def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
         """Whether an earlier fit consists of the first of these frames, including all data."""

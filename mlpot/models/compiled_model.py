@@ -7,10 +7,10 @@ formulas, of forces to some percent (`spread`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -20,13 +20,29 @@ from ..structures import volume_of
 from ..terms.baseline import Baseline
 from ..terms.protocol import CompiledTerm
 from ..uncertainty.evaluators import Spread, make_spread
+from ..uncertainty.representatives import Representatives
 from ..uncertainty.variances import Members
 from .core_file import export_core
 from .lone_atoms import lone_energies
+from .parameters import Parameters
 from .prediction import Prediction, make_prediction
 
-if TYPE_CHECKING:
-    from .sparse_gp import SparseGP
+
+class Source(Parameters, ABC):
+    """Parameters that can compile and extend themselves: what a compiled model asks of the model that it was made from."""
+
+    @abstractmethod
+    def compile(self, tolerance: float, precision: str) -> CompiledModel:
+        """These parameters for simulations; see `SparseGP.compile`."""
+
+    @abstractmethod
+    def covering(self, numbers: np.ndarray) -> Source:
+        """The parameters for atoms (n_atoms,) of these elements; see `SparseGP.covering`."""
+
+    @property
+    @abstractmethod
+    def representatives(self) -> Representatives:
+        """The sparse points that stand for all in the uncertainty of a fitted model."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class CompiledModel:
         "float64", or "float32" for the products of features and sparse points.
     """
 
-    source: SparseGP
+    source: Source
     terms: tuple[CompiledTerm, ...]
     tolerance: float
     precision: str
@@ -141,13 +157,13 @@ class CompiledModel:
     def _spread(self) -> Spread:
         source = self.source
         rep = None if source.factor is None else source.representatives
-        return make_spread(source.terms, self.terms, source.regularisation, rep)
+        return make_spread(self.terms, rep)
 
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
         """Write the model for C and C++ programs; see `SparseGP.export_core`."""
-        export_core(self, self._baseline, self._spread if uncertainty else None, file)
+        export_core(self.source, self.terms, self._baseline, self._spread if uncertainty else None, file)
 
-    def of(self, source: SparseGP) -> CompiledModel:
+    def of(self, source: Source) -> CompiledModel:
         """The same tables for a model that differs in its calibration only."""
         other = replace(self, source=source)
         if "_spread" in self.__dict__:
@@ -158,6 +174,6 @@ class CompiledModel:
         return _compile, (self.source, self.tolerance, self.precision)
 
 
-def _compile(source: SparseGP, tolerance: float, precision: str) -> CompiledModel:
+def _compile(source: Source, tolerance: float, precision: str) -> CompiledModel:
     """Where a pickled model begins again: compiled tables hold addresses."""
     return source.compile(tolerance, precision)

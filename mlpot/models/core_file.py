@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..durable import write_content
 from ..errors import ConfigError, ModelFileError, quoted
 from ..terms.baseline import Baseline
+from ..terms.protocol import CompiledTerm
 from ..threads import single_blas_thread
 from ..uncertainty.evaluators import Spread
 from .core_uncertainty import uncertainty_tables
-
-if TYPE_CHECKING:
-    from .compiled_model import CompiledModel
+from .parameters import Parameters
 
 Sections = Mapping[str, np.ndarray]
 VERSION = 1
@@ -40,16 +38,21 @@ LINE = 64
 LONGEST_NAME = 39
 
 
-def export_core(model: CompiledModel, baseline: Baseline, spread: Spread | None, file: str | Path) -> None:
+def export_core(
+    source: Parameters, terms: Sequence[CompiledTerm], baseline: Baseline, spread: Spread | None, file: str | Path
+) -> None:
     """Write a model for C programs; see `SparseGP.export_core`.
 
     Parameters
     ----------
-    model : CompiledModel
+    source : Parameters
+        Of the model.
+    terms : sequence of CompiledTerm
+        Its compiled terms.
     baseline : Baseline
         As the compiled model predicts with it.
     spread : Spread or None
-        Its uncertainty, where the file shall hold what that needs.
+        Its uncertainty, if the file is to hold what that needs.
     file : path
         Replaced in a single step; an older file stays as it was where this fails.
 
@@ -61,16 +64,17 @@ def export_core(model: CompiledModel, baseline: Baseline, spread: Spread | None,
         For a model whose uncertainty C cannot compute.
     """
     with single_blas_thread():
-        content = packed(sections_of(model, baseline, spread))
+        content = packed(sections_of(source, terms, baseline, spread))
     try:
         write_content(file, content)
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
 
 
-def sections_of(model: CompiledModel, baseline: Baseline, spread: Spread | None) -> dict[str, np.ndarray]:
+def sections_of(
+    source: Parameters, terms: Sequence[CompiledTerm], baseline: Baseline, spread: Spread | None
+) -> dict[str, np.ndarray]:
     """Everything that the file of a model holds, by name."""
-    source = model.source
     counted = [source.stand_ins.get(z, z) for z in source.species]
     used = [k for k, term in enumerate(source.terms) if term.n_sparse]
     own: dict[int, dict[str, np.ndarray]] = {}
@@ -82,7 +86,7 @@ def sections_of(model: CompiledModel, baseline: Baseline, spread: Spread | None)
         "n_terms": np.array([len(used)]),
     }  # fmt: skip
     for place, k in enumerate(used):
-        tables = own[k] if "n_parts" in own.get(k, {}) else model.terms[k].core_tables() | own.get(k, {})
+        tables = own[k] if k in own else terms[k].core_tables()
         found |= {f"t{place}.{name}": array for name, array in tables.items()}
     return found | baseline.core_tables(source.species)
 

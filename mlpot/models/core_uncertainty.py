@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import covalent_radii
@@ -16,19 +15,17 @@ from ase.data import covalent_radii
 from ..uncertainty.calibration import SYMMETRIC
 from ..uncertainty.evaluators import Spread
 from ..uncertainty.reaction import CANCELLED, DECAY, REACH
-
-if TYPE_CHECKING:
-    from .sparse_gp import SparseGP
+from .parameters import Parameters
 
 
 def uncertainty_tables(
-    source: SparseGP, spread: Spread, counted: Sequence[int], used: Sequence[int]
+    source: Parameters, spread: Spread, counted: Sequence[int], used: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """Sections u.* of a model.
 
     Parameters
     ----------
-    source : SparseGP
+    source : Parameters
     spread : Spread
         Its uncertainty.
     counted : sequence of int
@@ -44,7 +41,7 @@ def uncertainty_tables(
     return {f"u.{name}": array for name, array in tables.items()}
 
 
-def _reals(source: SparseGP) -> np.ndarray:
+def _reals(source: Parameters) -> np.ndarray:
     calibration, noises = source.calibration, source.noises
     if source.factor is None:  # of whose data nothing is known
         return np.array([calibration.energy_scale, 1.0, 0, 0, 0, SYMMETRIC, DECAY, CANCELLED, REACH, source.regularisation**2])
@@ -56,7 +53,7 @@ def _reals(source: SparseGP) -> np.ndarray:
     )  # fmt: skip
 
 
-def _of_forces(source: SparseGP) -> dict[str, np.ndarray]:
+def _of_forces(source: Parameters) -> dict[str, np.ndarray]:
     """By element: noise of the forces, and their calibration."""
     numbers, calibration = np.array(source.species), source.calibration
     return {

@@ -2,26 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from ..data.overlaps import check_structures
-from ..structures import LabelledStructure
+from ..settings.learning import NOVEL
+from ..structures import LabelledStructure, stress_voigt
 from ..uncertainty.calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
-from ..uncertainty.representatives import NOVEL
-from .report import (
-    Comparison,
-    Errors,
-    compare,
-    energy_errors,
-    errors,
-    errors_per_config_type,
-    force_errors,
-)
+from ..units import GIGAPASCAL, MILLI
+from .prediction import Prediction
+from .report import Errors
 from .sparse_gp import SparseGP
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predicted minus labelled for one structure; None where there was no label.
+
+    Of structures left out of a fit, `forces_std` is what the data leave open, before calibration, and `forces_discrepancy` what the
+    calibration may add to it; there is no prediction of them.
+    """
+
+    structure: LabelledStructure
+    energy_per_atom: float | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+    energies_std: np.ndarray | None
+    energy_std: float | None
+    forces_std: np.ndarray | None = None
+    stress_std: np.ndarray | None = None
+    novelty: np.ndarray | None = None
+    forces_discrepancy: np.ndarray | None = None
+    prediction: Prediction | None = None
+
+
+def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = False) -> Comparison:
+    """Differences between a model and the labels of a structure, in eV, eV/A and eV/A^3."""
+    p = model.predict(structure.atoms, uncertainty)
+    has_stress = structure.virial is not None and p.stress is not None
+    return Comparison(
+        structure=structure,
+        energy_per_atom=None if structure.energy is None else (p.energy - structure.energy) / structure.n_atoms,
+        forces=None if structure.forces is None else p.forces - structure.forces,
+        stress=p.stress + structure.virial / structure.atoms.get_volume() if has_stress else None,
+        energies_std=p.energies_std,
+        energy_std=p.energy_std,
+        forces_std=p.forces_std,
+        stress_std=p.stress_std if has_stress else None,
+        novelty=p.novelty,
+        forces_discrepancy=p.forces_discrepancy,
+        prediction=p,
+    )
+
+
+def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n, 3) of all labelled forces and their standard deviations, eV/A."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    nothing = np.empty((0, 3))
+    return np.concatenate([nothing, *(c.forces for c in known)]), np.concatenate(
+        [nothing, *(c.forces_std for c in known)]
+    )
+
+
+def force_discrepancies(comparisons: Sequence[Comparison]) -> np.ndarray:
+    """The model's discrepancies (n, 3) of `force_errors`, eV/A."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    return np.concatenate([np.empty((0, 3)), *(c.forces_discrepancy for c in known)])
+
+
+def energy_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n,) of all labelled total energies and their standard deviations, eV."""
+    known = [c for c in comparisons if c.energy_per_atom is not None and c.energy_std is not None]
+    found = np.array([(c.energy_per_atom * c.structure.n_atoms, c.energy_std) for c in known]).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def force_numbers(comparisons: Sequence[Comparison]) -> np.ndarray:
+    """Atomic numbers (n,) of the atoms of `force_errors`."""
+    known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
+    return np.concatenate([np.empty(0, int), *(c.structure.atoms.numbers for c in known)])
+
+
+def stress_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n, 6) of all labelled stresses and their standard deviations, eV/A^3."""
+    known = [c for c in comparisons if c.stress is not None and c.stress_std is not None]
+    found = [(stress_voigt(c.stress), stress_voigt(c.stress_std)) for c in known]
+    both = np.array(found).reshape(-1, 2, 6)
+    return both[:, 0], both[:, 1]
+
+
+def errors(comparisons: Sequence[Comparison]) -> Errors:
+    """Mean absolute and root mean square errors over structures (energies) and components (forces, stresses)."""
+    energies = np.array([c.energy_per_atom for c in comparisons if c.energy_per_atom is not None]) / MILLI
+    forces = _flat(c.forces for c in comparisons)
+    stresses = _flat(c.stress for c in comparisons) / GIGAPASCAL
+    return Errors(
+        n_structures=len(comparisons),
+        n_atoms=sum(c.structure.n_atoms for c in comparisons),
+        energy_mae_mev_per_atom=_mean_absolute(energies),
+        energy_rmse_mev_per_atom=_root_mean_square(energies),
+        force_mae_ev_per_ang=_mean_absolute(forces),
+        force_rmse_ev_per_ang=_root_mean_square(forces),
+        stress_rmse_gpa=_root_mean_square(stresses),
+    )
+
+
+def compare_all(
+    model: SparseGP, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
+) -> list[Comparison]:
+    """`compare` of each structure."""
+    comparisons = []
+    for k, structure in enumerate(structures):
+        comparisons.append(compare(model, structure))
+        progress("residuals", k + 1, len(structures))
+    return comparisons
+
+
+def errors_per_config_type(comparisons: Sequence[Comparison]) -> dict[str, Errors]:
+    """`errors` of each family, sorted by name."""
+    families: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        families.setdefault(comparison.structure.config_type, []).append(comparison)
+    return {name: errors(families[name]) for name in sorted(families)}
+
+
+def _flat(arrays) -> np.ndarray:
+    found = [np.ravel(array) for array in arrays if array is not None]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _mean_absolute(values: np.ndarray) -> float | None:
+    return float(np.mean(np.abs(values))) if len(values) else None
+
+
+def _root_mean_square(values: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else None
 
 
 @dataclass(frozen=True)

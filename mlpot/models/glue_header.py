@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ..terms.glue import Glue
-from .headers import Element, Header, Number, Reach, Species
+from ..terms.headers import Element, Header, Number, Reach, Species
 
 Column = Annotated[tuple[Number, ...], Field(min_length=2, max_length=1_000_000)]
 TableOfNumbers = tuple[Column, Column]

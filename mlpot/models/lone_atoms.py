@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
 
 from ..neighbours import Pairs, find_pairs
 from ..threads import single_blas_thread
+from .parameters import Parameters
 
-if TYPE_CHECKING:
-    from .sparse_gp import SparseGP
+Model = TypeVar("Model", bound=Parameters)
 
 AddTerms = Callable[[Pairs, np.ndarray, np.ndarray], None]
 """Adds what terms give: local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
 
 
-def lone_energies(model: SparseGP, add_terms: AddTerms) -> dict[int, float]:
+def lone_energies(model: Parameters, add_terms: AddTerms) -> dict[int, float]:
     """What the terms of a model add to a lone atom of every element whose energy was given, eV; 0 for elements beyond the model's."""
     found = dict.fromkeys(model.baseline.lone_atoms, 0.0)
     for number in set(found) & set(model.species):
@@ -30,7 +30,7 @@ def lone_energies(model: SparseGP, add_terms: AddTerms) -> dict[int, float]:
     return found
 
 
-def anchored(model: SparseGP) -> SparseGP:
+def anchored(model: Model) -> Model:
     """A model of new weights or elements whose baseline takes away what its terms add to lone atoms."""
     if not model.baseline.lone_atoms:
         return model

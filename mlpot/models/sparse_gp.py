@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from ..descriptors.density import species_indices, unseen_among
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
-from ..settings.fit import FitConfig
 from ..structures import volume_of
-from ..terms.baseline import Baseline
-from ..terms.layout import columns, reach
-from ..terms.protocol import Term
-from ..terms.soap import SoapTerm
+from ..terms.layout import columns
 from ..threads import single_blas_thread
-from ..uncertainty.calibration import UNCALIBRATED, Calibration
-from ..uncertainty.noises import Noises
+from ..uncertainty.calibration import Calibration
 from ..uncertainty.representatives import Choice, Representatives, choose
-from ..uncertainty.variances import NONE, Variances
-from .compiled_model import CompiledModel
+from ..uncertainty.variances import Variances
+from .compiled_model import CompiledModel, Source
 from .extrapolation import extended
 from .prediction import Prediction, make_prediction
-
-if TYPE_CHECKING:
-    from .report import FitReport
+from .saving import save_model
 
 DEFAULT_TOLERANCE = 1e-8
 """Largest change of an atom's energy by compilation, eV."""
@@ -39,73 +29,9 @@ MADE: tuple[str, ...] = ("cutoff", "choice", "representatives", "compiled")
 """Properties that are kept once they are made."""
 
 
-@dataclass(frozen=True)
-class SparseGP:
-    """A fitted potential.
-
-    Parameters
-    ----------
-    species : tuple of int
-        Sorted atomic numbers it was fitted for.
-    terms : tuple of Term
-        Parts with sparse points of their own.
-    weights : (M,) array
-        Fitted coefficients of all sparse points, term after term, 1/eV.
-    baseline : Baseline
-        Energy that was known before the fit.
-    factor : (M, M) array or None
-        Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
-    jitter : float
-        Addition to the diagonal of K_mm in units of the squared energy scales.
-    config : FitConfig or None
-        What the fit was asked for, written out; None for an imported model.
-    report : FitReport or None
-        How the fit went.
-    provenance : dict
-        Version of mlpot, hash of the data.
-    regularisation : float
-        eV; its square is added to K_mm and to the prior variances of an imported model (QUIP's
-        gap_variance_regularisation).
-    calibration : Calibration
-        Of the standard deviations; see `calibrated`.
-    noises : Noises
-        Of its labels: the model's discrepancy.
-    stand_ins : dict of int to int
-        Elements that the data did not have, and those whose sparse points they take; see `covering`.
-    """
-
-    species: tuple[int, ...]
-    terms: tuple[Term, ...]
-    weights: np.ndarray
-    baseline: Baseline
-    factor: np.ndarray | None
-    jitter: float
-    config: FitConfig | None = None
-    report: FitReport | None = None
-    provenance: dict = field(default_factory=dict)
-    regularisation: float = 0.0
-    calibration: Calibration = UNCALIBRATED
-    noises: Noises = NONE
-    stand_ins: Mapping[int, int] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        elements = " ".join(chemical_symbols[z] for z in self.species)
-        kinds = " + ".join(type(term).__name__.removesuffix("Term").lower() for term in self.terms)
-        return f"SparseGP({elements}: {kinds}, {self.n_sparse} sparse points, cutoff {self.cutoff:.3g} A)"
-
-    @cached_property
-    def cutoff(self) -> float:
-        """Largest distance at which atoms interact, A."""
-        return reach(self.terms, self.baseline, self.species)
-
-    @property
-    def n_sparse(self) -> int:
-        return len(self.weights)
-
-    @property
-    def fitted_species(self) -> tuple[int, ...]:
-        """Sorted atomic numbers that the data had."""
-        return tuple(z for z in self.species if z not in self.stand_ins)
+@dataclass(frozen=True, repr=False)
+class SparseGP(Source):
+    """A fitted potential: its `Parameters`, and everything that is made of them when it is first needed."""
 
     def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
         """The model for simulations; `predict`, the calculators and the learning loop use the default.
@@ -127,7 +53,6 @@ class SparseGP:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
         if precision not in ("float64", "float32"):
             raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
-        single = {"single": True} if precision == "float32" else {}
         regularisation = self.regularisation if self.factor is None else None
         known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
@@ -135,9 +60,7 @@ class SparseGP:
             share /= 2  # a difference of two atoms' energies
         with single_blas_thread():
             terms = tuple(
-                term.compile(self.weights[part], share, regularisation, known=known.get(k), **single)
-                if isinstance(term, SoapTerm)
-                else term.compile(self.weights[part], share, regularisation)
+                term.compile(self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k))
                 for k, (term, part) in enumerate(zip(self.terms, columns(self.terms), strict=True))
             )
         return CompiledModel(self, terms, tolerance, precision)
@@ -175,12 +98,6 @@ class SparseGP:
             variances = model._variances(known) if uncertainty else None
         return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
 
-    def add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) of all terms, straight from the formulas, for pairs of
-        `as_known`."""
-        for term, part in zip(self.terms, columns(self.terms), strict=True):
-            term.predict(pairs, self.weights[part], energies, pair_gradients)
-
     def covering(self, numbers: np.ndarray) -> SparseGP:
         """The model for atoms (n_atoms,) of these elements: this one, or one that answers for elements that it does not know.
 
@@ -202,12 +119,6 @@ class SparseGP:
     @cached_property
     def _extended(self) -> dict[tuple[int, ...], SparseGP]:
         return {}
-
-    def as_known(self, pairs: Pairs) -> Pairs:
-        """The pairs as the terms take them: unseen elements count as those that stand in for them."""
-        if not self.stand_ins:
-            return pairs
-        return pairs.counting_as(np.array([self.stand_ins.get(z, z) for z in pairs.numbers.tolist()], np.int32))
 
     @cached_property
     def choice(self) -> Choice:
@@ -243,8 +154,6 @@ class SparseGP:
 
     def save(self, file: str | Path) -> None:
         """Write the model to an HDF5 file, replacing any older one in a single step; see `load_model`."""
-        from .files import save_model
-
         save_model(self, file)
 
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
@@ -270,6 +179,3 @@ class SparseGP:
         >>> mlpot.load_model("model.h5").export_core("model.mlpot")  # doctest: +SKIP
         """
         self.compiled.export_core(file, uncertainty)
-
-    def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key not in (*MADE, "_extended")}

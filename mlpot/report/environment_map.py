@@ -1,6 +1,6 @@
 """A map of environments: the two directions in which they differ most, as the kernel of the model sees it.
 
-Kernel principal components: with the centred covariances C = H K H = V Lambda V' of n environments, K_ij = (p_i . p_j)^zeta, the
+Kernel principal components: with the centred covariances C = H K H = V Lambda V' of n environments, K_ij = k(p_i . p_j), the
 coordinates of environment i are V_i1 sqrt(Lambda_1), V_i2 sqrt(Lambda_2). Schoelkopf, Smola, Mueller, Neural Comput. 10, 1299
 (1998), doi:10.1162/089976698300017467.
 """
@@ -15,8 +15,7 @@ from ase import Atoms
 from scipy.linalg import eigh
 
 from ..neighbours import find_pairs
-from ..terms.kernels import dot_product_kernel
-from ..terms.soap import SoapTerm
+from ..terms.protocol import ManyBodyTerm
 
 MOST = 1000
 """Environments of labels on a map, and as many of trajectories."""
@@ -49,7 +48,7 @@ class EnvironmentMap:
 
 
 def environment_map(
-    term: SoapTerm,
+    term: ManyBodyTerm,
     number: int,
     labels: Sequence[Atoms],
     least_certain: Sequence[int | None],
@@ -60,7 +59,7 @@ def environment_map(
 
     Parameters
     ----------
-    term : SoapTerm
+    term : ManyBodyTerm
         Whose kernel it is.
     number : int
         Atomic number.
@@ -79,7 +78,7 @@ def environment_map(
     features = np.concatenate([_features(term, labels, centres), _features(term, visited, others)])
     if len(features) < 3:
         return None
-    places, explained = _components(dot_product_kernel(features, features, 1.0, term.zeta))
+    places, explained = _components(term.kernel.value(features @ features.T))
     return EnvironmentMap(
         number, places[: len(label)], places[len(label) :], label, np.array(least, bool), explained
     )  # fmt: skip
@@ -99,13 +98,13 @@ def _drawn(
     return chosen
 
 
-def _features(term: SoapTerm, structures: Sequence[Atoms], centres: Sequence[np.ndarray]) -> np.ndarray:
+def _features(term: ManyBodyTerm, structures: Sequence[Atoms], centres: Sequence[np.ndarray]) -> np.ndarray:
     found = [
-        term.descriptor.compute(find_pairs(atoms, term.cutoff), own)
+        term.features.compute(find_pairs(atoms, term.cutoff), own)
         for atoms, own in zip(structures, centres, strict=True)
         if len(own)
     ]
-    return np.concatenate([np.empty((0, term.descriptor.n_features)), *found])
+    return np.concatenate([np.empty((0, term.features.n_features)), *found])
 
 
 def _components(kernel: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -23,6 +23,7 @@ from ..learning.run_folder import RUN_FILES, read_state
 from ..models.files import load_model
 from ..models.sparse_gp import SparseGP
 from ..structures import exact_xyz, labelled, read_structures, write_exact_xyz
+from .export_contents import Contents
 from .export_text import REPRODUCE, fit_toml, readme
 from .run_data import RunLabel, read_failures, read_labels
 
@@ -46,39 +47,6 @@ class Exported:
     path: Path
     n_labels: int
     can_be_repeated: bool
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What is to be exported.
-
-    Parameters
-    ----------
-    run : Path
-    labels : list of RunLabel
-        Learned ones first, in the order in which the model learned them.
-    n_learned : int or None
-        How many of them the model was made of; None where that cannot be told.
-    data : list of ase.Atoms
-        What the run started from.
-    model : SparseGP
-    """
-
-    run: Path
-    labels: list[RunLabel]
-    n_learned: int | None
-    data: list[Atoms]
-    model: SparseGP
-
-    def is_learned(self, k: int) -> bool:
-        """Whether the model was made of a label, as far as it is known."""
-        return "model_version" in self.labels[k].values if self.n_learned is None else k < self.n_learned
-
-    @property
-    def config_types(self) -> list[str]:
-        """The walker of every label, marked where the data has a family of that name."""
-        taken = {labelled(atoms).config_type for atoms in self.data}
-        return [f"{name}_walker" if name in taken else name for name in (label.walker for label in self.labels)]
 
 
 def export_run(run: Path, target: Path) -> Exported:

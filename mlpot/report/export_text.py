@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ase.data import chemical_symbols
 
@@ -13,9 +12,7 @@ from ..keys.toml_text import toml_section, toml_value
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitSettings, NoiseSettings
 from ..structures import DEFAULT_CONFIG_TYPE
-
-if TYPE_CHECKING:
-    from .export import Contents
+from .export_contents import Contents
 
 REPRODUCE = '''\
 """Make model.h5 of this folder again: the labels one by one, in the order in which the run learned them."""
@@ -27,8 +24,7 @@ import numpy as np
 import mlpot
 from mlpot.config import read_config
 from mlpot.settings.files import FitFile
-from mlpot.terms.channel_tables import channels_of
-from mlpot.terms.soap import SoapTerm
+from mlpot.terms.layout import channels_of, environments_of
 from mlpot.structures import read_structures
 
 TOLERANCE = 1e-8  # of the largest weight
@@ -39,12 +35,7 @@ def sparse_points(file):
     if not Path(file).exists():
         return {}
     start = mlpot.load_model(file)
-    return {
-        (k, number): features
-        for k, term in enumerate(start.terms)
-        if isinstance(term, SoapTerm)
-        for number, features in zip(start.species, term.sparse_features)
-    }
+    return environments_of(start.terms)
 
 
 model = mlpot.load_model("model.h5")
@@ -207,7 +198,7 @@ def _theory(contents: Contents) -> str:
 
 def _model(contents: Contents) -> str:
     model = contents.model
-    kinds = ", ".join(f"{type(term).__name__} with {term.n_sparse} sparse points" for term in model.terms)
+    kinds = ", ".join(f"{term.label} term with {term.n_sparse} sparse points" for term in model.terms)
     energies = ", ".join(f"{chemical_symbols[z]} {e!r} eV" for z, e in model.baseline.isolated_atom_energies.items())
     how = "fitted" if model.config.isolated_atom_energies is None else "given"
     return (

@@ -15,7 +15,7 @@ from ..data.reading import read_labelled
 from ..errors import DataError
 from ..models.evaluate import evaluate
 from ..structures import all_labelled
-from ..terms.soap import SoapTerm
+from ..terms.layout import many_body
 from .environment_map import environment_map
 from .frames import sampled_frames
 from .html import captioned, table, warning
@@ -71,7 +71,7 @@ def _atoms(run: Run, walker: RunWalker) -> str | None:
 
 def map_section(run: Run) -> list[str]:
     """The map of environments of every element."""
-    terms = [] if run.model is None else [term for term in run.model.terms if isinstance(term, SoapTerm)]
+    terms = [] if run.model is None else list(many_body(run.model.terms).values())
     if not terms or not run.labels:
         return []
     # densities of the widest reach say most about an environment

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..durable import atomic_write
-from ..models.report import Comparison, energy_errors, force_errors
+from ..models.evaluate import Comparison, energy_errors, force_errors
 from ..structures import stress_voigt
 from ..uncertainty.calibration import SYMMETRIC, binned, coverage
 from ..units import GIGAPASCAL, MILLI

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.label_keys import KNOWN, PREDICTED, plain
-from ..models.report import Comparison
+from ..models.evaluate import Comparison
 from ..structures import write_exact_xyz
 
 

@@ -96,7 +96,7 @@ def _final_scale(run: Run) -> str:
 
 
 def _in_short(model: SparseGP) -> str:
-    kinds = ", ".join(f"{type(term).__name__} ({term.n_sparse} sparse points)" for term in model.terms)
+    kinds = ", ".join(f"{term.label} ({term.n_sparse} sparse points)" for term in model.terms)
     return f"{' '.join(chemical_symbols[z] for z in model.species)}: {kinds}"
 
 

@@ -1,57 +1,27 @@
-"""Sections [model] and [fit], which together are `FitConfig` in Python: terms, noises, and how the fit is made."""
+"""What users may say of a model and its fit: the same settings for Python (`FitConfig`) and for configuration files."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeGuard
+from typing import Annotated, Any, Literal, Self
 
-from ase.data import atomic_numbers, chemical_symbols
-from pydantic import BeforeValidator, Field, NonNegativeFloat, field_validator, model_validator
+from ase.data import atomic_numbers
+from pydantic import BeforeValidator, Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
 from ..descriptors.mixing import Mixing
-from ..errors import ConfigError
+from ..descriptors.named import is_named
 from ..keys.base import Settings
-from ..keys.quantities import (
-    PURE,
-    Angstrom,
-    Count,
-    ElectronVolt,
-    EnergyPerAtom,
-    Force,
-    Ratio,
-    Seed,
-    Unit,
-)
+from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
 from .data import IsolatedAtomSettings, check_symbols
+from .features import FeatureTermSettings
 from .higher_order import OrderSettings
+from .sparse import SparseSettings
+from .terms import CutoffWidth, LocalTermSettings, TermSettingsBase
 
 PresetName = Literal["fast", "balanced", "accurate"]
-SparseCount = Count | Literal["auto"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
 
 NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
 """Key of the noise of every kind of label."""
-CutoffWidth = Annotated[
-    Angstrom, Field(description="Width of the smooth step to zero that ends at the cutoff; at most the cutoff itself.")
-]
-
-
-class LocalTermSettings(Settings):
-    """Keys of every term that is a sum over neighbours within a cutoff."""
-
-    cutoff: Angstrom = Field(5.0, description="Radius beyond which neighbours are ignored.")
-    cutoff_width: CutoffWidth = 1.0
-    energy_scale: ElectronVolt | None = Field(
-        None,
-        description="Prior standard deviation of the energies of the term (GAP: delta); found from the data, for every element or "
-        "pair of elements, when left out.",
-        examples=[1.0],
-    )
-
-    @model_validator(mode="after")
-    def _step_fits(self) -> Self:
-        if self.cutoff_width > self.cutoff:
-            raise ValueError(f"cutoff_width = {self.cutoff_width} A exceeds cutoff = {self.cutoff} A; reduce cutoff_width")
-        return self
 
 
 class PairTermSettings(LocalTermSettings):
@@ -72,7 +42,7 @@ class PairTermSettings(LocalTermSettings):
     )
 
 
-class SoapTermSettings(LocalTermSettings, OrderSettings, Mixing):
+class SoapTermSettings(LocalTermSettings, OrderSettings, Mixing, SparseSettings):
     """Many-body term: SOAP, whole or reduced, with a polynomial kernel."""
 
     type: Literal["soap"] = Field("soap", description="Kind of term.")
@@ -82,66 +52,32 @@ class SoapTermSettings(LocalTermSettings, OrderSettings, Mixing):
     atom_sigma: Angstrom = Field(0.5, description="Standard deviation of the Gaussian that stands for an atom.")
     central_weight: Annotated[float, Field(ge=0), PURE] = Field(1.0, description="Weight of the central atom's own density.")
     radial_basis: Literal["gap"] = Field("gap", description="Kind of radial functions.")
-    zeta: Annotated[float, Field(ge=1), PURE] = Field(4.0, description="Exponent of the kernel.")
-    n_sparse: SparseCount | dict[str, SparseCount] = Field(
-        1000, description='Number of sparse points for every element, "auto", or a table of these by chemical symbol.'
-    )
-    sparse_method: Literal["cur", "farthest", "random", "variance"] = Field(
-        "cur", description="How sparse points are chosen."
-    )
-    sparse_tolerance: Annotated[float, Field(ge=1e-9, lt=1), PURE] = Field(
-        1e-4,
-        description='With n_sparse = "auto", largest fraction of the prior variance that may stay unexplained at any environment.',
-    )
-    max_sparse: Count = Field(2000, description='With n_sparse = "auto", largest number of sparse points for every element.')
-    config_type_n_sparse: dict[str, Count] = Field(
-        {},
-        description="Number of every element's sparse points that must come from structures of these config_types.",
-        examples=[{"surface": 200}],
-    )
 
-    @field_validator("n_sparse", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _is_count(cls, value: Any) -> Any:
-        table = value if isinstance(value, dict) else {}
-        unknown = sorted(set(table) - set(atomic_numbers))
-        if unknown:
-            raise ValueError(f"{unknown} are not chemical symbols; use symbols such as Si")
-        for count in table.values() if table else [value]:
-            if count != "auto" and (isinstance(count, bool) or not (isinstance(count, int) and count > 0)):
-                raise ValueError('must be a positive integer, "auto", or a table of these by chemical symbol')
-        return value
+    def _has_the_kernel(cls, values: Any) -> Any:
+        """Accept the key `kernel` of other many-body terms, for the one kernel that compiled products know."""
+        if not isinstance(values, dict) or "kernel" not in values:
+            return values
+        if values["kernel"] != "polynomial":
+            raise ValueError(f'kernel = {values["kernel"]!r}: a soap term has the "polynomial" one (zeta); leave kernel out')
+        return {key: value for key, value in values.items() if key != "kernel"}
 
-    @model_validator(mode="after")
-    def _quotas_fit(self) -> Self:
-        quotas = sum(self.config_type_n_sparse.values())
-        table = self.n_sparse if isinstance(self.n_sparse, dict) else {"every element": self.n_sparse}
-        for name, count in table.items():
-            if quotas > (self.max_sparse if count == "auto" else count):
-                raise ValueError(
-                    f"config_type_n_sparse: {quotas} points in total exceed n_sparse = {count} of {name}"
-                    + (f" (max_sparse = {self.max_sparse})" if count == "auto" else "")
-                    + "; reduce the quotas or increase it"
-                )
-        return self
+    __hash__ = SparseSettings.__hash__
 
-    def __hash__(self) -> int:
-        """Hash of the scalars: tables cannot be hashed."""
-        return hash(tuple(value for _, value in self if not isinstance(value, dict)))
+    @property
+    def is_learned(self) -> bool:
+        """Whether the channels are learned from data."""
+        return self.embedding == "learned"
 
-    def n_sparse_of(self, number: int) -> int | Literal["auto"]:
-        """Sparse points of an element; ConfigError if the table has none for it."""
-        if not isinstance(self.n_sparse, dict):
-            return self.n_sparse
-        symbol = chemical_symbols[number]
-        if symbol not in self.n_sparse:
-            raise ConfigError(f"n_sparse = {self.n_sparse} has no entry for {symbol}, which occurs in the data; add one")
-        return self.n_sparse[symbol]
-
-    def most_sparse(self, number: int) -> int:
-        """Largest number of sparse points of an element."""
-        count = self.n_sparse_of(number)
-        return self.max_sparse if count == "auto" else count
+    def extrapolates(self) -> bool:
+        """See `TermSettingsBase`."""
+        if not self.mixes_species or self.embedding == "random":
+            raise ValueError(
+                f'extrapolate = true needs elements whose similarity is known, but a soap term has mix = "{self.mix}", '
+                f'embedding = "{self.embedding}"; set mix = "both" (with n_channels) and embedding = "periodic"'
+            )
+        return True
 
 
 def _checked_force_noise(value: Any) -> Any:
@@ -157,12 +93,25 @@ def _checked_force_noise(value: Any) -> Any:
 
 
 ForceNoise = Annotated[Force | dict[str, Force] | None, BeforeValidator(_checked_force_noise)]
-TermSettings = Annotated[PairTermSettings | SoapTermSettings, Field(discriminator="type")]
 
 
-def is_learned(term: TermSettings) -> TypeGuard[SoapTermSettings]:
+def _tag(term: Any) -> Any:
+    """Which settings a term's `type` chooses."""
+    kind = term.get("type") if isinstance(term, dict) else getattr(term, "type", None)
+    return "features" if is_named(kind) or isinstance(kind, type) else kind
+
+
+TermSettings = Annotated[
+    Annotated[PairTermSettings, Tag("pair")]
+    | Annotated[SoapTermSettings, Tag("soap")]
+    | Annotated[FeatureTermSettings, Tag("features")],
+    Discriminator(_tag),
+]
+
+
+def is_learned(term: TermSettingsBase) -> bool:
     """Whether the channels of a term are learned from data."""
-    return isinstance(term, SoapTermSettings) and term.embedding == "learned"
+    return term.is_learned
 
 
 class ModelSettings(Settings):
@@ -186,14 +135,7 @@ class ModelSettings(Settings):
     def _can_extrapolate(self) -> Self:
         if not self.extrapolate or not self.terms:
             return self
-        many_body = [term for term in self.terms if isinstance(term, SoapTermSettings)]
-        for term in many_body:
-            if not term.mixes_species or term.embedding == "random":
-                raise ValueError(
-                    f'extrapolate = true needs elements whose similarity is known, but a soap term has mix = "{term.mix}", '
-                    f'embedding = "{term.embedding}"; set mix = "both" (with n_channels) and embedding = "periodic"'
-                )
-        if not many_body:
+        if not any([term.extrapolates() for term in self.terms]):
             raise ValueError(
                 "extrapolate = true needs a many-body term: pair terms do not know which elements are similar; add a soap term, or "
                 "remove extrapolate"

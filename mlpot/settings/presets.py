@@ -113,9 +113,7 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
     cutoff = config.cutoff or default_cutoff(preset, species)
     terms = config.terms or _terms(preset, cutoff, species, config.extrapolate)
     for term in terms:
-        if isinstance(term, SoapTermSettings):
-            for number in species:
-                term.n_sparse_of(number)
+        term.check_elements(species)
     left_out = tuple(key for key in NOISE_OF_LABEL.values() if getattr(config, key) is None)
     return config.model_copy(
         update={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,27 +9,12 @@ import numpy as np
 
 from ..data.stored import Stored
 from ..descriptors.contractions import Contractions
-from ..descriptors.density import Reduction, SoapDescriptor
+from ..descriptors.density import TABLES, Reduction, SoapDescriptor
 from ..settings.higher_order import HIGHEST_DEGREE
-from .protocol import Term
-from .soap import SoapTerm
 
-TABLES = {"reduction": Reduction, "contractions": Contractions}
 MOST_FEATURES = 2_000_000
 """Forty elements without a reduction have 360 000."""
 ORDERS = (3, 4)
-
-Tables = Mapping[str, Any]
-"""Tables of a descriptor as its arguments."""
-
-
-def channels_of(terms: Sequence[Term]) -> dict[int, Tables]:
-    """The channels of terms by their numbers, for a fit with the same ones."""
-    return {
-        k: {name: getattr(term.descriptor, name) for name in TABLES}
-        for k, term in enumerate(terms)
-        if isinstance(term, SoapTerm)
-    }
 
 
 def tables_of(descriptor: SoapDescriptor) -> dict[str, np.ndarray]:

@@ -1,16 +1,98 @@
-"""Covariance functions of environments; each in the one place where its formula stands."""
+"""Kernels of environments: each is a function of the overlap s = p . p' of normalised features, in the one place where its
+formula stands."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 
+class Kernel(Protocol):
+    """A covariance of local energies in units of the squared energy scale, 1 at s = 1."""
+
+    name: ClassVar[str]
+    """As settings and files say it."""
+
+    def value(self, s: Any) -> Any:
+        """k(s) of overlaps, a number or an array of any shape."""
+
+    def slope(self, s: Any) -> Any:
+        """dk/ds, of the same shape."""
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Its numbers, from which `make_kernel` makes it again."""
+
+
+@dataclass(frozen=True)
+class PolynomialKernel:
+    """k(s) = s^zeta, and zeta is not less than 1; a power that is no integer counts negative overlaps as 0."""
+
+    zeta: float
+    name: ClassVar[str] = "polynomial"
+
+    def value(self, s: Any) -> Any:
+        """See `Kernel`."""
+        return self._positive(s) ** self.zeta
+
+    def slope(self, s: Any) -> Any:
+        """See `Kernel`."""
+        return self.zeta * self._positive(s) ** (self.zeta - 1)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """See `Kernel`."""
+        return {"zeta": self.zeta}
+
+    def _positive(self, s: Any) -> Any:
+        return s if self.zeta == round(self.zeta) else np.maximum(s, 0.0)
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """k(s) = exp(-|p - p'|^2 / (2 length_scale^2)), where |p - p'|^2 = 2 - 2s for features of norm 1."""
+
+    length_scale: float
+    name: ClassVar[str] = "gaussian"
+
+    def value(self, s: Any) -> Any:
+        """See `Kernel`."""
+        return np.exp((s - 1.0) / self.length_scale**2)
+
+    def slope(self, s: Any) -> Any:
+        """See `Kernel`."""
+        return self.value(s) / self.length_scale**2
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """See `Kernel`."""
+        return {"length_scale": self.length_scale}
+
+
+KERNELS: dict[str, Any] = {kind.name: kind for kind in (PolynomialKernel, GaussianKernel)}
+
+
+def make_kernel(name: str, **parameters: float) -> Kernel:
+    """The kernel of a name; of the `parameters` those that it has are taken.
+
+    Examples
+    --------
+    >>> make_kernel("polynomial", zeta=4.0, length_scale=0.5)
+    PolynomialKernel(zeta=4.0)
+    """
+    return KERNELS[name](**{key: float(parameters[key]) for key in parameter_names(name)})
+
+
+def parameter_names(name: str) -> list[str]:
+    """The parameters that the kernel of a name has."""
+    return [field.name for field in fields(KERNELS[name])]
+
+
 def dot_product_kernel(first: np.ndarray, second: np.ndarray, energy_scale: float, zeta: float) -> np.ndarray:
     """energy_scale^2 (p . p')^zeta for normalised features (n, f) and (m, f): (n, m) eV^2."""
-    overlap = first @ second.T
-    if zeta != round(zeta):
-        overlap = np.maximum(overlap, 0.0)
-    return energy_scale**2 * overlap**zeta
+    return energy_scale**2 * PolynomialKernel(zeta).value(first @ second.T)
 
 
 def expanded(scales: float | tuple[float, ...], n_blocks: int) -> tuple[float, ...]:
@@ -20,44 +102,3 @@ def expanded(scales: float | tuple[float, ...], n_blocks: int) -> tuple[float, .
     if len(scales) != n_blocks:
         raise ValueError(f"{len(scales)} energy scales for {n_blocks} blocks of sparse points")
     return tuple(map(float, scales))
-
-
-def short_range_growth(distances: np.ndarray, contact: float, length: float) -> np.ndarray:
-    """a(r) = 1 + exp((c^2 - r^2) / (2 c length)) with its first two derivatives, (3, n); 1 everywhere for a contact c of 0.
-
-    At the contact a = 2, and it grows there by e over `length`: repulsion does, some 0.3 A in all elements (Born and Mayer, Z. Phys.
-    75, 1 (1932), doi:10.1007/BF01340511), while nothing grows without limit where nuclei meet.
-    """
-    if not contact:
-        return np.array([np.ones_like(distances), np.zeros_like(distances), np.zeros_like(distances)])
-    rate = 1.0 / (contact * length)
-    grown = np.exp(0.5 * rate * (contact**2 - distances**2))
-    return np.array([1.0 + grown, -rate * distances * grown, rate * (rate * distances**2 - 1.0) * grown])
-
-
-BEND = 0.5
-"""Where `bent` turns from lengths to their logarithms, relative to the contact. Of a fit to 54 labels of CO on Cu(111) it makes the
-errors of C and O 0.08 in place of 0.17 eV/A, and of one to 9 of Cu up to its melting point those of Cu 0.009 in place of 0.04: a
-length scale that resolves a wall is too short for a tail, and one that fits the tail rings with the frequency of the points."""
-
-
-def bent(distances: np.ndarray, contact: float) -> np.ndarray:
-    """x(r) = (s^2 + c^2)^(1/2) asinh(r / s), s = c `BEND`, with its first two derivatives, (3, n): of slope 1 at the contact c, so
-    that a length scale holds there, and grows with r. x = r for a contact of 0."""
-    r = np.asarray(distances, float)
-    if not contact:
-        return np.array([r, np.ones_like(r), np.zeros_like(r)])
-    bend, stretch = bend_of(contact)
-    root = np.sqrt(bend**2 + r**2)
-    return np.array([stretch * np.arcsinh(r / bend), stretch / root, -stretch * r / root**3])
-
-
-def bend_of(contact: float) -> tuple[float, float]:
-    """s and (s^2 + c^2)^(1/2) of `bent`, A."""
-    bend = BEND * contact
-    return bend, float(np.hypot(bend, contact))
-
-
-def squared_exponential(first: np.ndarray, second: np.ndarray, energy_scale: float, length_scale: float) -> np.ndarray:
-    """energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) for lengths (n,) and (m,) in A: (n, m) eV^2."""
-    return energy_scale**2 * np.exp(-0.5 * ((first[:, None] - second) / length_scale) ** 2)

@@ -9,18 +9,27 @@ then coordinates x_s, and what they stand for is u / (f_c a) there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
+from ase.data import covalent_radii
+from pydantic import ValidationError
 
+from ..data.stored import Stored
 from ..descriptors.density import species_indices
-from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
 from ..neighbours import Pairs, find_pairs
+from ..settings.fit import PairTermSettings
 from ..structures import LabelledStructure
-from .kernels import bent, expanded, short_range_growth, squared_exponential
+from .defaults import TermDefaults
+from .headers import LONGEST_COORDINATE, Shaped, TermHeader, check_lengths, first_problem
 from .pair_compiled import CompiledPairTerm, compile_pair_term
 from .pair_curves import InstanceCurves
+from .pair_ensemble import PairObserver, pair_members
+from .pair_file import SCALARS, PairHeader
+from .pair_kernel import PairKernel, bent, species_pairs
+from .protocol import Tables, Whole
 
 MARGIN = 0.8
 """Sparse radii reach down to this part of the shortest distance in the data: nearer than that the potential is not certain."""
@@ -28,56 +37,17 @@ VARIANCE_CHUNK = 2**20
 """Mutual covariances of neighbours that are held at a time: those of 256 atoms with 64 of them."""
 
 
-def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
-    return [(a, b) for k, a in enumerate(species) for b in species[k:]]
-
-
 @dataclass(frozen=True)
-class PairTerm:
-    """Pair potentials with a Gaussian-process prior.
+class PairTerm(PairKernel, TermDefaults):
+    """Pair potentials with a Gaussian-process prior; parameters are those of `PairKernel`."""
 
-    Parameters
-    ----------
-    species : tuple of int
-        Sorted atomic numbers.
-    cutoff, cutoff_width, length_scale : float
-        A.
-    energy_scales : tuple of float
-        Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
-    sparse_radii : tuple of (n_sparse,) arrays
-        One per entry of `species_pairs(species)`, A: coordinates x where there are contacts.
-    contacts : tuple of float
-        Distances c, A, at which the atoms of every pair of elements touch; empty: x = r, a = 1.
-    repulsion_length : float
-        Of a(r), A; 0: a = 1.
-    """
-
-    species: tuple[int, ...]
-    cutoff: float
-    cutoff_width: float
-    length_scale: float
-    energy_scales: tuple[float, ...]
-    sparse_radii: tuple[np.ndarray, ...]
-    contacts: tuple[float, ...] = ()
-    repulsion_length: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
-
-    @property
-    def n_sparse(self) -> int:
-        return sum(len(radii) for radii in self.sparse_radii)
+    header_type: ClassVar[type[TermHeader]] = PairHeader
 
     def columns_of(self, number: int) -> np.ndarray:
         """Sparse points (n,) that atoms of an element have to do with."""
         begins = np.cumsum([0, *map(len, self.sparse_radii)])
         kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
         return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
-
-    def contact(self, kind: int) -> float:
-        """c of a pair of elements, an index into `species_pairs`, A; 0: a = 1."""
-        return self.contacts[kind] if self.contacts else 0.0
 
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float, float]]:
         """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale, contact) of every pair of elements
@@ -100,41 +70,6 @@ class PairTerm:
         lookup = np.maximum(lookup, lookup.T)
         return np.where(pairs.distances < self.cutoff, lookup[index[pairs.i], index[pairs.j]], -1)
 
-    def covariance(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
-        step, slope, _ = self.envelope(distances, contact)
-        bare, along = self._bare(distances, radii, energy_scale, contact)
-        return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
-
-    def _bare(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances (n, m) without f_c(r) a(r), eV^2, and the slopes of their logarithms in r (n, m), 1/A."""
-        x, stretch, _ = bent(distances, contact)
-        values = self.between_coordinates(x, radii, energy_scale)
-        return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
-
-    def bare_covariances(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
-    ) -> np.ndarray:
-        """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
-        values, along = self._bare(distances, radii, energy_scale, contact)
-        _, stretch, bend = (part[:, None] for part in bent(distances, contact))
-        curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
-        return np.array([values, values * along, values * curvature])
-
-    def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
-        """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""
-        known = squared_exponential(first, radii, energy_scale, self.length_scale)
-        return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
-
-    def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
-        """f_c(r) a(r) with its first two derivatives, (3, n)."""
-        growth = short_range_growth(distances, contact if self.repulsion_length else 0.0, self.repulsion_length)
-        return times_cutoff(growth, cosine_cutoff(distances, self.cutoff, self.cutoff_width))
-
     @property
     def points(self) -> tuple[np.ndarray, ...]:
         """Sparse radii (n_sparse,) of each pair of elements."""
@@ -144,8 +79,9 @@ class PairTerm:
         """The same term with other sparse radii."""
         return replace(self, sparse_radii=points)
 
-    def new_radii(self, structures: Iterable[LabelledStructure], n_sparse: int) -> list[np.ndarray]:
-        """Sparse radii (n,) in A that each pair of elements lacks for the distances in structures; see `radii_down_to`."""
+    def new_points(self, structures: Sequence[LabelledStructure], settings: PairTermSettings) -> list[np.ndarray]:
+        """See `FittedTerm`: radii (n,) in A that each pair of elements lacks for the distances in structures; see
+        `radii_down_to`."""
         shortest = np.full(len(self.sparse_radii), np.inf)
         for structure in structures:
             pairs = find_pairs(structure.atoms, self.cutoff)
@@ -157,20 +93,8 @@ class PairTerm:
                 new.append(np.empty(0))
                 continue
             first, last = bent(np.array([nearest, self.cutoff]), self.contact(kind))[0]
-            new.append(radii_down_to(float(first), known, float(last), n_sparse))
+            new.append(radii_down_to(float(first), known, float(last), settings.n_sparse))
         return new
-
-    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
-        known = self.between_coordinates(first, second, 1.0)
-        if self.contacts:
-            return known
-        return known * cosine_cutoff(first, self.cutoff, self.cutoff_width)[0][:, None]
-
-    def prior(self) -> list[np.ndarray]:
-        """Blocks of K_mm, eV^2."""
-        blocks = zip(self.energy_scales, self.sparse_radii, strict=True)
-        return [scale**2 * self.between(radii, radii) for scale, radii in blocks if len(radii)]
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
         """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
@@ -239,9 +163,15 @@ class PairTerm:
         return sum_by_centre(curves[np.arange(len(members)), columns[members]], pairs.i[members], pairs.n_atoms)
 
     def compile(
-        self, weights: np.ndarray, tolerance: float = 1e-8, regularisation: float | None = None
+        self,
+        weights: np.ndarray,
+        tolerance: float = 1e-8,
+        regularisation: float | None = None,
+        *,
+        single: bool = False,
+        known: Sequence[np.ndarray] | None = None,
     ) -> CompiledPairTerm:
-        """The term with fixed weights, as tables.
+        """The term with fixed weights, as tables of double precision that serve all covariances.
 
         Parameters
         ----------
@@ -258,6 +188,52 @@ class PairTerm:
             If length_scale or cutoff_width are too short for a table.
         """
         return compile_pair_term(self, weights, tolerance, regularisation)
+
+    def observer(self, compiled: CompiledPairTerm, members: np.ndarray, whole: Whole | None) -> PairObserver:
+        """See `FittedTerm`."""
+        return PairObserver(compiled, pair_members(self, members))
+
+    @classmethod
+    def check_settings(cls, settings: PairTermSettings) -> None:
+        """See `FittedTerm`."""
+        check_lengths(settings.cutoff, length_scale=settings.length_scale)
+        try:
+            Shaped.model_validate({name: getattr(settings, name) for name in ("cutoff", "cutoff_width")})
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+
+    @classmethod
+    def empty(
+        cls, settings: PairTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
+    ) -> PairTerm:
+        """See `FittedTerm`."""
+        nothing = tuple(np.empty(0) for _ in species_pairs(species))
+        return cls(
+            species, settings.cutoff, settings.cutoff_width, settings.length_scale, (energy_scale,) * len(nothing), nothing,
+            contacts=_contacts(species) if settings.bent else (),
+            repulsion_length=settings.repulsion_length if settings.bent else 0.0,
+        )  # fmt: skip
+
+    def description(self) -> dict[str, Any]:
+        """See `Term`."""
+        return {"type": "pair", "n_arrays": len(self.sparse_radii), **{name: getattr(self, name) for name in SCALARS}}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Term`."""
+        return {f"sparse/{n}": radii for n, radii in enumerate(self.sparse_radii)}
+
+    @classmethod
+    def read(cls, header: PairHeader, stored: Stored, place: str) -> PairTerm:
+        """See `Term`."""
+        values = header.model_dump(exclude={"type", "n_arrays", "energy_scale"})
+        values["energy_scales"] = header.energy_scale if header.energy_scales is None else header.energy_scales
+        names = [f"{place}/sparse/{n}" for n in range(header.n_arrays)]
+        return cls(**values, sparse_radii=tuple(stored.floats(name, (None,), 0.0, LONGEST_COORDINATE) for name in names))
+
+
+def _contacts(species: tuple[int, ...]) -> tuple[float, ...]:
+    """Sums of covalent radii of every pair of elements, A. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j."""
+    return tuple(float(covalent_radii[a] + covalent_radii[b]) for a, b in species_pairs(species))
 
 
 def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,8 @@ from ..descriptors.radial_table import RadialTable, tabulate
 from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..threads import n_threads
-from .kernels import bend_of, bent
 from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
-
-if TYPE_CHECKING:
-    from .pair import PairTerm
+from .pair_kernel import PairKernel, bend_of, bent
 
 FEATURE_TOLERANCE = 1e-10
 """Error of the features' table, relative to the largest feature."""
@@ -130,6 +127,10 @@ class CompiledPairTerm:
             found["contact"] = np.maximum(found["contact"], LOWEST_EXPONENT)
         return {"type": np.array([1]), "species": np.array(self.species), **found}
 
+    def instance_tables(self) -> dict[str, np.ndarray]:
+        """See `CompiledTerm`; the same sections serve."""
+        return self.core_tables()
+
     @cached_property
     def _core(self) -> PairSums:
         present = [n for n in self.n_sparse_of if n]
@@ -186,7 +187,7 @@ def kinds_of(species: Sequence[int], n_sparse_of: Sequence[int]) -> np.ndarray:
 
 
 def compile_pair_term(
-    term: PairTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
+    term: PairKernel, weights: np.ndarray, tolerance: float, regularisation: float | None
 ) -> CompiledPairTerm:
     """See `PairTerm.compile`."""
     ends = term.cutoff, term.cutoff_width

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
-
-if TYPE_CHECKING:
-    from .pair import PairTerm
+from .pair_kernel import PairKernel
 
 FEATURE_ERROR = 1e-13
 """Largest error of the kernel at equal distances, relative to energy_scale^2, from features left out."""
@@ -27,7 +24,7 @@ REACH = 8.0
 class TermCurves:
     """Functions of the distance that belong to a term and end where it ends."""
 
-    term: PairTerm
+    term: PairKernel
 
     l_max = 0
 
@@ -96,7 +93,7 @@ class InstanceCurves(TermCurves):
         return len(self._factors)
 
     @cached_property
-    def _share(self) -> PairTerm:
+    def _share(self) -> PairKernel:
         return replace(self.term, energy_scales=tuple(0.5 * scale for scale in self.term.energy_scales))
 
     @cached_property

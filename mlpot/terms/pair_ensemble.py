@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,10 +11,8 @@ from .._ext.core import add_member_gradients
 from ..descriptors.density import species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
-from .pair_compiled import kinds_of
-
-if TYPE_CHECKING:
-    from .pair import PairTerm
+from .pair_compiled import CompiledPairTerm, kinds_of
+from .pair_kernel import PairKernel
 
 N_KNOTS = 1024
 """Linear between them: an error of (cutoff / N_KNOTS / length_scale)^2 / 8 relative to the slopes, some 1e-5."""
@@ -56,7 +54,7 @@ class PairMembers:
         )  # fmt: skip
 
 
-def pair_members(term: PairTerm, weights: np.ndarray) -> PairMembers:
+def pair_members(term: PairKernel, weights: np.ndarray) -> PairMembers:
     """Tables of a pair term with weights (n_sparse, N_MEMBERS) of an ensemble, 1/eV."""
     radii = np.maximum(np.linspace(0.0, term.cutoff, N_KNOTS), SHORTEST)
     radii = np.append(radii, term.cutoff)
@@ -69,3 +67,35 @@ def pair_members(term: PairTerm, weights: np.ndarray) -> PairMembers:
             tables.append(0.5 * slopes / radii[:, None])
     along = np.array(tables, np.float32).reshape(len(tables), N_KNOTS + 1, weights.shape[1])
     return PairMembers(term.species, term.cutoff, kinds_of(term.species, [len(r) for r in term.sparse_radii]), along)
+
+
+@dataclass(frozen=True)
+class PairObserver:
+    """A compiled pair term with an ensemble; see `Observer`."""
+
+    term: CompiledPairTerm
+    table: PairMembers
+    served: ClassVar[frozenset[int]] = frozenset()
+
+    def add(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray,
+        members: np.ndarray,
+        variances: np.ndarray | None,
+        seen: np.ndarray,
+        explained: np.ndarray,
+    ) -> None:
+        """See `Observer`."""
+        self.term.predict(pairs, energies, pair_gradients, covariances=covariances, variances=variances)
+        self.table.add_gradients(pairs, members)
+
+    def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
+        """See `Observer`."""
+        self.table.add_gradients(pairs, members)
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """See `Observer`."""
+        return self.term.core_tables() | self.table.core_tables()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from .kernels import dot_product_kernel
+from .kernels import Kernel
 from .linear_algebra import prior_factor
 
 KNOWN_JITTER = 1e-10
@@ -91,26 +91,25 @@ class ExplainedVariance:
     points : (n_points, n_features) array
     factor : (n_points, n_points) array
         Lower Cholesky factor of their kernel.
-    zeta : float
-        Exponent of the kernel.
+    kernel : Kernel
     """
 
     points: np.ndarray
     factor: np.ndarray
-    zeta: float
+    kernel: Kernel
 
     @classmethod
-    def by(cls, points: np.ndarray, zeta: float) -> ExplainedVariance:
+    def by(cls, points: np.ndarray, kernel: Kernel) -> ExplainedVariance:
         """From nothing but the points (n_points, n_features), perhaps none."""
         if not len(points):
-            return cls(points, np.empty((0, 0)), zeta)
-        return cls(points, prior_factor(dot_product_kernel(points, points, 1.0, zeta), KNOWN_JITTER), zeta)
+            return cls(points, np.empty((0, 0)), kernel)
+        return cls(points, prior_factor(kernel.value(points @ points.T), KNOWN_JITTER), kernel)
 
     def _rows(self, features: np.ndarray) -> np.ndarray:
         """Rows (n_points, n) of which the squares sum up to the explained part of the variance."""
         if not len(self.points):
             return np.empty((0, len(features)))
-        covariance = dot_product_kernel(self.points, features, 1.0, self.zeta)
+        covariance = self.kernel.value(self.points @ features.T)
         return linalg.solve_triangular(self.factor, covariance, lower=True, overwrite_b=True)
 
     def unexplained(self, features: np.ndarray) -> np.ndarray:
@@ -133,7 +132,7 @@ class ExplainedVariance:
         factor[:n_known, :n_known] = self.factor
         # the factorisation has met the new points among the candidates: their columns are the rows of the factor
         factor[n_known:] = np.tril(rows[:, chosen].T, n_known)
-        return ExplainedVariance(np.concatenate([self.points, features[chosen]]), factor, self.zeta), left
+        return ExplainedVariance(np.concatenate([self.points, features[chosen]]), factor, self.kernel), left
 
     def _greedy(self, features: np.ndarray, most: int, tolerance: float) -> tuple[np.ndarray, np.ndarray, float]:
         """Pivoted Cholesky factorisation of the kernel: pivots, rows (n_points + n_chosen, n), largest residual."""
@@ -145,7 +144,7 @@ class ExplainedVariance:
         chosen: list[int] = []
         while rank < len(rows) and residual.max() > tolerance:
             pivot = int(np.argmax(residual))
-            covariance = dot_product_kernel(features[pivot : pivot + 1], features, 1.0, self.zeta)[0]
+            covariance = self.kernel.value(features[pivot : pivot + 1] @ features.T)[0]
             rows[rank] = (covariance - rows[:rank, pivot] @ rows[:rank]) / np.sqrt(residual[pivot])
             residual -= rows[rank] ** 2
             residual[pivot] = 0.0
@@ -154,9 +153,11 @@ class ExplainedVariance:
         return np.array(chosen, int), rows[:rank], float(residual.max())
 
 
-def extend_by_variance(known: np.ndarray, features: np.ndarray, most: int, zeta: float, tolerance: float) -> np.ndarray:
+def extend_by_variance(
+    known: np.ndarray, features: np.ndarray, most: int, kernel: Kernel, tolerance: float
+) -> np.ndarray:
     """Indices of at most `most` candidates whose variance the `known` points (n_known, n_features) leave unexplained.
 
     Stops when no candidate has more than `tolerance` of its prior variance left.
     """
-    return ExplainedVariance.by(known, zeta).choose(features, most, tolerance)
+    return ExplainedVariance.by(known, kernel).choose(features, most, tolerance)

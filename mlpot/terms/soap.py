@@ -1,26 +1,35 @@
-"""Many-body term of a model: a dot-product kernel on the features of a density descriptor."""
+"""Many-body term of a model: a dot-product kernel on the features of a density descriptor, with compiled rows and products."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from .._ext.core import KernelModel, PairView, Points
-from ..descriptors.density import SoapDescriptor, species_indices
+from ..data.stored import Stored
+from ..descriptors.density import TABLES, SoapDescriptor
+from ..descriptors.embedding import weights_of_unseen
 from ..neighbours import Pairs
+from ..settings.fit import SoapTermSettings
 from ..threads import n_threads
-from .kernels import dot_product_kernel, expanded
-from .linear_algebra import prior_factor
-from .soap_compiled import CompiledSoapTerm, centres_of, compile_soap
+from .channel_tables import read_tables, tables_of
+from .environments import EnvironmentTerm, centres_of
+from .headers import TermHeader
+from .kernels import Kernel, PolynomialKernel
+from .protocol import Features, Tables, Whole
+from .soap_compiled import CompiledSoapTerm, compile_soap
+from .soap_ensemble import SoapObserver
+from .soap_file import SoapHeader, check_soap_settings, describe_descriptor, read_descriptor, read_points
 from .soap_rows import SpeciesRows, make_soap_rows
+from .soap_settings import contracted, make_descriptor
 
 
 @dataclass(frozen=True)
-class SoapTerm:
+class SoapTerm(EnvironmentTerm):
     """sum_s w_s s^2 (p_i . p_s)^zeta over sparse points of the centre's element, whose energy scale is s.
 
     Parameters
@@ -34,58 +43,111 @@ class SoapTerm:
         One per element of `descriptor.species`, possibly empty.
     """
 
+    header_type: ClassVar[type[TermHeader]] = SoapHeader
+
     descriptor: SoapDescriptor
     zeta: float
     energy_scales: tuple[float, ...]
     sparse_features: tuple[np.ndarray, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(self.descriptor.species)))
+    @property
+    def features(self) -> Features:
+        """See `ManyBodyTerm`."""
+        return self.descriptor
 
     @property
-    def cutoff(self) -> float:
-        return self.descriptor.cutoff
+    def kernel(self) -> Kernel:
+        """See `ManyBodyTerm`."""
+        return PolynomialKernel(self.zeta)
+
+    @classmethod
+    def check_settings(cls, settings: SoapTermSettings) -> None:
+        """See `FittedTerm`."""
+        check_soap_settings(settings)
+
+    @classmethod
+    def empty(
+        cls, settings: SoapTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
+    ) -> SoapTerm:
+        """See `FittedTerm`; `tables` are channels and contractions."""
+        descriptor = make_descriptor(settings, species)
+        if tables is not None:
+            descriptor = replace(descriptor, **tables)
+        nothing = tuple(np.empty((0, descriptor.n_features)) for _ in species)
+        return cls(descriptor, settings.zeta, (energy_scale,) * len(species), nothing)
+
+    def with_channels(self, reduction: Any, settings: SoapTermSettings) -> SoapTerm:
+        """The term, still without points, with other channels and with contractions of these."""
+        return replace(self, descriptor=contracted(replace(self.descriptor, reduction=reduction), settings))
 
     @property
-    def n_sparse(self) -> int:
-        return sum(len(features) for features in self.sparse_features)
+    def exponent(self) -> float | None:
+        """See `FittedTerm`."""
+        return self.zeta
 
-    def columns_of(self, number: int) -> np.ndarray:
-        """Sparse points (n,) that atoms of an element have to do with."""
-        ends = np.cumsum([0, *map(len, self.sparse_features)])
-        mine = self.descriptor.species.index(number)
-        return np.arange(ends[mine], ends[mine + 1])
-
-    def _blocks(self, pairs: Pairs):
-        """(columns, centres, sparse features, energy scale) of every element that has both atoms and sparse points."""
-        begin = 0
-        for z, features, scale in zip(self.descriptor.species, self.sparse_features, self.energy_scales, strict=True):
-            columns = slice(begin, begin + len(features))
-            begin += len(features)
-            centres = centres_of(pairs, z)
-            if len(features) and len(centres):
-                yield columns, centres, features, scale
+    def with_exponent(self, zeta: float) -> SoapTerm:
+        """See `FittedTerm`."""
+        return replace(self, zeta=zeta)
 
     @property
-    def points(self) -> tuple[np.ndarray, ...]:
-        """Features (n_sparse, n_features) of the sparse points of each element: elements are independent of each other."""
-        return self.sparse_features
+    def tables(self) -> Tables:
+        """See `FittedTerm`."""
+        return {name: getattr(self.descriptor, name) for name in TABLES}
 
-    def with_points(self, points: tuple[np.ndarray, ...]) -> SoapTerm:
-        """The same term with other sparse points."""
-        return replace(self, sparse_features=points)
+    def table_arrays(self) -> dict[str, np.ndarray]:
+        """See `FittedTerm`."""
+        return tables_of(self.descriptor)
 
-    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Covariances (n, m) of sparse points of one element for an energy scale of 1 eV, eV^2."""
-        return dot_product_kernel(first, second, 1.0, self.zeta)
+    @classmethod
+    def read_tables(cls, settings: SoapTermSettings, species: tuple[int, ...], stored: Stored, place: str) -> Tables:
+        """See `FittedTerm`."""
+        return read_tables(stored, place, species, settings.n_max, settings.l_max)
 
-    def prior(self) -> list[np.ndarray]:
-        """Blocks of K_mm, eV^2."""
-        blocks = zip(self.energy_scales, self.sparse_features, strict=True)
-        return [scale**2 * self.between(features, features) for scale, features in blocks if len(features)]
+    @property
+    def mixes_elements(self) -> bool | None:
+        """See `Term`."""
+        return self.descriptor.reduction is not None
+
+    def extended(self, stand_ins: Mapping[int, int]) -> SoapTerm:
+        """See `Term`: channels' weights for more elements, no points at them, and energy scales of their stand-ins."""
+        own, unseen = self.descriptor, tuple(stand_ins)
+        species = tuple(sorted({*own.species, *unseen}))
+        scales = dict(zip(own.species, self.energy_scales, strict=True))
+        points = dict(zip(own.species, self.sparse_features, strict=True))
+        none = np.empty((0, own.n_features))
+        weights = np.concatenate([own.weights, weights_of_unseen(own.weights, own.species, unseen)], axis=1)
+        order = np.argsort([*own.species, *unseen])
+        reduction = replace(own.reduction, weights=weights[:, order])  # type: ignore[type-var]
+        return replace(
+            self,
+            descriptor=replace(own, species=species, reduction=reduction),
+            energy_scales=tuple(scales[stand_ins.get(z, z)] for z in species),
+            sparse_features=tuple(points.get(z, none) for z in species),
+        )
+
+    def description(self) -> dict[str, Any]:
+        """See `Term`."""
+        return {
+            "type": "soap",
+            "descriptor": describe_descriptor(self.descriptor),
+            "zeta": self.zeta,
+            "energy_scales": self.energy_scales,
+            "n_arrays": len(self.sparse_features),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Term`."""
+        return {f"sparse/{n}": array for n, array in enumerate(self.sparse_features)} | tables_of(self.descriptor)
+
+    @classmethod
+    def read(cls, header: SoapHeader, stored: Stored, place: str) -> SoapTerm:
+        """See `Term`."""
+        descriptor = read_descriptor(header.descriptor, stored, place)
+        scales: Any = header.energy_scale if header.energy_scales is None else header.energy_scales
+        return cls(descriptor, header.zeta, scales, read_points(header, descriptor, stored, place))
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
-        """Add covariances of the energy (M,), forces (3 n_atoms, M) and virial (9, M) with the sparse points."""
+        """See `FittedTerm`."""
         view = self.descriptor.view(pairs)
         for own in self._rows:
             own.core.design_rows(
@@ -100,33 +162,8 @@ class SoapTerm:
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_rows"}
 
-    def covariances(self, pairs: Pairs) -> np.ndarray:
-        """Covariances (n_atoms, M) of the local energies with the sparse points, eV^2."""
-        out = np.zeros((pairs.n_atoms, self.n_sparse))
-        for columns, centres, features, scale in self._blocks(pairs):
-            own = self.descriptor.compute(pairs, centres)
-            out[centres, columns] = dot_product_kernel(own, features, scale, self.zeta)
-        return out
-
-    def variances(self, pairs: Pairs) -> np.ndarray:
-        """Prior variances (n_atoms,) of the local energies, eV^2."""
-        norm = 1.0 + self.descriptor.constant**2
-        own = species_indices(pairs.numbers, self.descriptor.species)
-        return np.square(self.energy_scales)[own] * norm**self.zeta
-
-    def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """Variances (n_atoms,) of the local energies that the sparse points leave, eV^2; the square of `regularisation`
-        (eV) is added to K_mm and to the prior: QUIP's local_gap_variance."""
-        out = np.zeros(pairs.n_atoms)
-        for _, centres, features, scale in self._blocks(pairs):
-            block = dot_product_kernel(features, features, scale, self.zeta)
-            rows = dot_product_kernel(features, self.descriptor.compute(pairs, centres), scale, self.zeta)
-            known = solve_triangular(prior_factor(block, regularisation**2), rows, lower=True)
-            out[centres] = self.variances(pairs)[centres] + regularisation**2 - np.einsum("sa,sa->a", known, known)
-        return out
-
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
+        """See `Term`."""
         view: PairView = self.descriptor.view(pairs)
         for columns, centres, features, scale in self._blocks(pairs):
             points = Points(features, weights[columns], scale, self.zeta)
@@ -138,15 +175,17 @@ class SoapTerm:
         weights: np.ndarray,
         tolerance: float,
         regularisation: float | None = None,
+        *,
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
     ) -> CompiledSoapTerm:
-        """The term for simulations: as `predict` to `tolerance` (eV per atom), or in single precision.
-
-        Instances are atoms: with a regularisation or without, variances are those of the prior. `known` are the sparse
-        points of each element with which covariances will be wanted, by default all.
-        """
+        """See `Term`; instances are atoms."""
         known = [np.arange(len(features)) for features in self.sparse_features] if known is None else known
-        return compile_soap(
+        compiled = compile_soap(
             self.descriptor, self.sparse_features, weights, self.energy_scales, self.zeta, tolerance, single, known
         )
+        return compiled if regularisation is None else replace(compiled, instances=(self.prior, regularisation**2))
+
+    def observer(self, compiled: CompiledSoapTerm, members: np.ndarray, whole: Whole | None) -> SoapObserver:
+        """See `FittedTerm`."""
+        return SoapObserver.of(compiled, members, self.energy_scales, self.zeta, whole)

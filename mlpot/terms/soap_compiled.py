@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from .._ext.core import TILE, Density, KernelModel, Members, PairView, Points
 from ..descriptors.density import SoapDescriptor, species_indices
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
 from ..neighbours import Pairs
-from ..threads import n_threads
+from ..threads import n_threads, single_blas_thread
+from .environments import centres_of
+from .linear_algebra import inverse_lower, prior_factor
 
 SAMPLE = 256
 """Sparse points at which the part that each feature has in the energy is measured."""
@@ -76,24 +78,44 @@ class CompiledSoapTerm:
         One per part, without uncertainty.
     prior_variances : tuple of float
         Of the local energies of every element of the descriptor, eV^2.
+    instances : (callable, float) or None
+        Blocks of K_mm, and the square of the regularisation, eV^2, where variances are those of instances.
     """
 
     descriptor: SoapDescriptor
     parts: tuple[CompiledSpecies, ...]
     models: tuple[KernelModel, ...]
     prior_variances: tuple[float, ...]
+    instances: tuple[Callable[[], list[np.ndarray]], float] | None = None
 
     def predict(
         self,
         pairs: Pairs,
         energies: np.ndarray,
         pair_gradients: np.ndarray,
+        *,
         variances: np.ndarray | None = None,
     ) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3), and prior variances (n_atoms,) where asked."""
-        self.evaluate(pairs, energies, pair_gradients, self.models)
-        if variances is not None:
-            variances += self.variances(pairs)
+        """See `CompiledTerm`."""
+        if variances is None or self.instances is None:
+            self.evaluate(pairs, energies, pair_gradients, self.models)
+            if variances is not None:
+                variances += self.variances(pairs)
+            return
+        explained = np.zeros((pairs.n_atoms, 1))
+        self.evaluate(pairs, energies, pair_gradients, self._instance_models, explained)
+        prior = self.variances(pairs) + self.instances[1]
+        for part in self.parts:
+            centres = centres_of(pairs, part.number)
+            variances[centres] += prior[centres] - explained[centres, 0]
+
+    @cached_property
+    def _instance_models(self) -> tuple[KernelModel, ...]:
+        """With G'G = (K_ss + regularisation)^-1 of every element."""
+        prior, variance = self.instances  # type: ignore[misc]
+        with single_blas_thread():
+            triangles = [inverse_lower(prior_factor(block, variance)) for block in prior()]
+        return tuple(part.model([triangle]) for part, triangle in zip(self.parts, triangles, strict=True))
 
     def core_tables(self, models: Sequence[KernelModel] = ()) -> dict[str, np.ndarray]:
         """Sections of a model file; see `models.core_file`. `models` are those of the parts with what the uncertainty needs."""
@@ -105,6 +127,10 @@ class CompiledSoapTerm:
             own = {"number": np.array([part.number]), **part.core.tables(), **model.tables(part.core.n_features)}
             found |= {f"p{k}.{name}": array for name, array in own.items()}
         return found
+
+    def instance_tables(self) -> dict[str, np.ndarray]:
+        """See `CompiledTerm`."""
+        return self.core_tables(self._instance_models)
 
     def variances(self, pairs: Pairs) -> np.ndarray:
         """Prior variances (n_atoms,) of the local energies, eV^2."""
@@ -133,11 +159,6 @@ class CompiledSoapTerm:
                 None if others is None else others[k],
                 None if covariances is None else covariances[:, part.columns], member_gradients,
             )  # fmt: skip
-
-
-def centres_of(pairs: Pairs, number: int) -> np.ndarray:
-    """Atoms (n,) of one element."""
-    return np.flatnonzero(pairs.numbers == number).astype(np.int32)
 
 
 def compile_soap(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .._ext.core import TILE, Density, Members
+from .._ext.core import TILE, Density, KernelModel, Members
+from ..neighbours import Pairs
 from .kernels import dot_product_kernel
-from .soap_compiled import CompiledSpecies
+from .protocol import Residual, Whole
+from .soap_compiled import CompiledSoapTerm, CompiledSpecies
 
 MEMBER_ERROR = 0.01
 """Estimated, of the members' gradients; in fact these err by two to five times as much. A deviation from 8 members errs by a
@@ -18,20 +21,77 @@ NEAREST = 8
 
 
 @dataclass(frozen=True)
-class Residual:
-    """What every member adds where the points leave a part of the prior variance unexplained.
+class SoapObserver:
+    """A compiled many-body term with an ensemble; see `Observer`.
 
     Parameters
     ----------
-    slopes : (n_features, N_MEMBERS) array
-        Of linear functions of the descriptor's normalised features; a draw of the prior whose variance is 1.
-    prior, expected : float
-        Prior variance of a local energy, and the unexplained variance that counts as none, eV^2.
+    term : CompiledSoapTerm
+    models : tuple of KernelModel
+        Of every element, with members; in the last term of a model also with the triangles of `whole`.
+    whole : Whole or None
+        Given to the last term.
     """
 
-    slopes: np.ndarray
-    prior: float
-    expected: float
+    term: CompiledSoapTerm
+    models: tuple[KernelModel, ...]
+    whole: Whole | None
+
+    @classmethod
+    def of(
+        cls,
+        term: CompiledSoapTerm,
+        members: np.ndarray,
+        energy_scales: tuple[float, ...],
+        zeta: float,
+        whole: Whole | None,
+    ) -> SoapObserver:
+        """From the members' weights (n_known, N_MEMBERS), 1/eV, for the known points of a term."""
+        scales = dict(zip(term.descriptor.species, energy_scales, strict=True))
+        models = tuple(
+            part.model(
+                whole.triangles(part.number) if whole else (),
+                compile_members(
+                    part, members[part.columns], scales[part.number], zeta, whole.residual(part.number) if whole else None
+                ),
+            )
+            for part in term.parts
+        )
+        return cls(term, models, whole)
+
+    @property
+    def served(self) -> frozenset[int]:
+        """See `Observer`."""
+        return frozenset(part.number for part in self.term.parts)
+
+    def add(
+        self,
+        pairs: Pairs,
+        energies: np.ndarray,
+        pair_gradients: np.ndarray,
+        covariances: np.ndarray,
+        members: np.ndarray,
+        variances: np.ndarray | None,
+        seen: np.ndarray,
+        explained: np.ndarray,
+    ) -> None:
+        """See `Observer`."""
+        beside: dict[str, Any] = {"covariances": covariances, "member_gradients": members}
+        if self.whole:
+            others = [self.whole.before(part.number, seen) for part in self.term.parts]
+            beside |= {"explained": explained, "others": others}
+        self.term.evaluate(pairs, energies, pair_gradients, self.models, **beside)
+        if variances is not None:
+            variances += self.term.variances(pairs)
+
+    def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
+        """See `Observer`."""
+        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        self.term.evaluate(pairs, energies, gradients, self.models, member_gradients=members)
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """See `Observer`."""
+        return self.term.core_tables(self.models)
 
 
 def compile_members(

@@ -6,16 +6,48 @@ x = (r_ij + r_ik, (r_ij - r_ik)^2, r_jk); G is a Gaussian process with a squared
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import model_validator
 from scipy.linalg import solve_triangular
 
+from ..data.stored import Stored
 from ..descriptors.density import species_indices
 from ..descriptors.radial_basis import cosine_cutoff
 from ..neighbours import Pairs
+from .defaults import TermDefaults
+from .headers import LONGEST_COORDINATE, Element, Positive, Shaped, Species, TermHeader, check_lengths
 from .linear_algebra import prior_factor
 from .three_body_compiled import CompiledThreeBodyTerm, compile_three_body
+from .three_body_kernel import TripletKernel
+
+SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_scale")
+
+
+class ThreeBodyHeader(Shaped, TermHeader):
+    """Of a `ThreeBodyTerm`."""
+
+    type: Literal["three_body"]
+    n_arrays: Literal[3]
+    species: Species
+    centre: Element
+    neighbours: tuple[Element, Element]
+    energy_scale: Positive
+
+    @model_validator(mode="after")
+    def _knows_its_elements(self) -> ThreeBodyHeader:
+        unknown = {self.centre, *self.neighbours} - set(self.species)
+        if unknown:
+            raise ValueError(f"centre, neighbours: {sorted(unknown)} are not among species {list(self.species)}")
+        return self
+
+    @property
+    def own_species(self) -> tuple[int, ...]:
+        """Sorted atomic numbers."""
+        return self.species
 
 
 @dataclass(frozen=True)
@@ -42,59 +74,14 @@ class Triplets:
 
 
 @dataclass(frozen=True)
-class ThreeBodyTerm:
-    """Energies of triplets with a Gaussian-process prior.
+class ThreeBodyTerm(TripletKernel, TermDefaults):
+    """Energies of triplets with a Gaussian-process prior; parameters are those of `TripletKernel`."""
 
-    Parameters
-    ----------
-    species : tuple of int
-        Sorted atomic numbers of the model.
-    centre : int
-        Atomic number of the atom in the middle.
-    neighbours : tuple of two int
-        Atomic numbers of its two neighbours, in either order.
-    cutoff, cutoff_width : float
-        Of the distances from the centre, A.
-    length_scales : (3,) array
-        Of the coordinates: A, A^2, A.
-    energy_scale : float
-        Prior standard deviation of G, eV.
-    sparse_coordinates : (n_sparse, 3) array
-    sparse_cutoffs : (n_sparse,) array
-        Product of the two cutoff functions of each sparse triplet.
-    """
-
-    species: tuple[int, ...]
-    centre: int
-    neighbours: tuple[int, int]
-    cutoff: float
-    cutoff_width: float
-    length_scales: np.ndarray
-    energy_scale: float
-    sparse_coordinates: np.ndarray
-    sparse_cutoffs: np.ndarray
-
-    @property
-    def n_sparse(self) -> int:
-        return len(self.sparse_coordinates)
-
-    @property
-    def energy_scales(self) -> tuple[float, ...]:
-        """Its only one."""
-        return (self.energy_scale,)
+    header_type: ClassVar[type[TermHeader]] = ThreeBodyHeader
 
     def columns_of(self, number: int) -> np.ndarray:
         """Sparse points (n,) that atoms of an element have to do with."""
         return np.arange(self.n_sparse if number == self.centre else 0)
-
-    def covariance(self, coordinates: np.ndarray) -> np.ndarray:
-        """Cov(G(x), G(x_s) f_c f_c) (n, n_sparse) in eV^2 for coordinates (n, 3)."""
-        apart = (coordinates[:, None, :] - self.sparse_coordinates) / self.length_scales
-        return self.energy_scale**2 * np.exp(-0.5 * np.sum(apart**2, axis=2)) * self.sparse_cutoffs
-
-    def prior(self) -> list[np.ndarray]:
-        """Blocks of K_mm, eV^2."""
-        return [self.covariance(self.sparse_coordinates) * self.sparse_cutoffs[:, None]]
 
     def triplets(self, pairs: Pairs) -> Triplets:
         """All triplets of a structure; UnknownSpeciesError for an element that is not in `species`."""
@@ -140,8 +127,33 @@ class ThreeBodyTerm:
         np.add.at(pair_gradients, t.second, along_second[:, None] * v + across)
 
     def compile(
-        self, weights: np.ndarray, tolerance: float, regularisation: float | None = None
+        self,
+        weights: np.ndarray,
+        tolerance: float,
+        regularisation: float | None = None,
+        *,
+        single: bool = False,
+        known: Sequence[np.ndarray] | None = None,
     ) -> CompiledThreeBodyTerm:
-        """The term for simulations: as `predict` to `tolerance` (eV per atom), with the variances of
-        `instance_variances` where a regularisation (eV) is given."""
+        """See `Term`: as `predict`, with the variances of `instance_variances` where a regularisation is given; in double
+        precision only, and without covariances."""
         return compile_three_body(self, weights, tolerance, regularisation)
+
+    def description(self) -> dict[str, Any]:
+        """See `Term`."""
+        return {"type": "three_body", "n_arrays": 3, **{name: getattr(self, name) for name in SCALARS}}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Term`."""
+        return {"sparse/0": self.length_scales, "sparse/1": self.sparse_coordinates, "sparse/2": self.sparse_cutoffs}
+
+    @classmethod
+    def read(cls, header: ThreeBodyHeader, stored: Stored, place: str) -> ThreeBodyTerm:
+        """See `Term`."""
+        sparse = f"{place}/sparse"
+        lengths = stored.positive(f"{sparse}/0", (3,))
+        check_lengths(header.cutoff, **{f"{sparse}/0, {axis}": lengths[k] for k, axis in ((0, "first"), (2, "third"))})
+        coordinates = stored.floats(f"{sparse}/1", (None, 3), -LONGEST_COORDINATE**2, LONGEST_COORDINATE**2)
+        cutoffs = stored.floats(f"{sparse}/2", (len(coordinates),), 0.0, 1.0)
+        values = header.model_dump(exclude={"type", "n_arrays"})
+        return cls(**values, length_scales=lengths, sparse_coordinates=coordinates, sparse_cutoffs=cutoffs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import BSpline
@@ -15,9 +14,7 @@ from ..descriptors.density import species_indices
 from ..neighbours import Pairs
 from ..threads import n_threads
 from .linear_algebra import inverse_lower, prior_factor
-
-if TYPE_CHECKING:
-    from .three_body import ThreeBodyTerm
+from .three_body_kernel import TripletKernel
 
 FEWEST_POINTS = 160
 """A table pays from so many sparse points on: reading it costs as much as that many exponentials."""
@@ -59,7 +56,7 @@ class CompiledThreeBodyTerm:
 
     Parameters
     ----------
-    term : ThreeBodyTerm
+    term : TripletKernel
     weights : (n_sparse,) array
     table : SplineTable or None
         None: sparse points are summed.
@@ -67,7 +64,7 @@ class CompiledThreeBodyTerm:
         eV, of the variances.
     """
 
-    term: ThreeBodyTerm
+    term: TripletKernel
     weights: np.ndarray
     table: SplineTable | None
     regularisation: float | None
@@ -86,6 +83,10 @@ class CompiledThreeBodyTerm:
     def core_tables(self) -> dict[str, np.ndarray]:
         """Sections of a model file; see `models.core_file`."""
         return {"type": np.array([2]), "species": np.array(self.term.species), **self._core.tables()}
+
+    def instance_tables(self) -> dict[str, np.ndarray]:
+        """See `CompiledTerm`; the same sections serve."""
+        return self.core_tables()
 
     @cached_property
     def _core(self) -> Core:
@@ -113,7 +114,7 @@ class CompiledThreeBodyTerm:
 
 
 def compile_three_body(
-    term: ThreeBodyTerm, weights: np.ndarray, tolerance: float, regularisation: float | None
+    term: TripletKernel, weights: np.ndarray, tolerance: float, regularisation: float | None
 ) -> CompiledThreeBodyTerm:
     """See `ThreeBodyTerm.compile`."""
     weights = np.ascontiguousarray(weights, float)
@@ -121,7 +122,7 @@ def compile_three_body(
     return CompiledThreeBodyTerm(term, weights, table, regularisation)
 
 
-def _table_within(term: ThreeBodyTerm, weights: np.ndarray, allowed: float) -> SplineTable | None:
+def _table_within(term: TripletKernel, weights: np.ndarray, allowed: float) -> SplineTable | None:
     """A table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
     total, square, _ = term.sparse_coordinates.T
     nearest = SHORTEST * float(np.min(total - np.sqrt(np.maximum(square, 0.0)))) / 2
@@ -156,7 +157,7 @@ def _knots(start: float, step: float, size: int) -> np.ndarray:
 
 
 def _coefficients(
-    term: ThreeBodyTerm, weights: np.ndarray, start: np.ndarray, step: np.ndarray, sizes: np.ndarray
+    term: TripletKernel, weights: np.ndarray, start: np.ndarray, step: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
     """Interpolating coefficients: the Gaussians of a sparse triplet factorise, so each direction is solved by itself."""
     factors = []

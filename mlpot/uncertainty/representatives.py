@@ -21,20 +21,15 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
-from ase import Atoms
-from ase.data import covalent_radii
 from scipy.linalg import block_diag, solve_triangular
 
 from .._ext.core import N_MEMBERS
-from ..neighbours import Pairs, find_pairs
+from ..neighbours import Pairs
 from ..settings.learning import NOVEL
-from ..terms.layout import columns
+from ..terms.layout import columns, many_body
 from ..terms.linear_algebra import inverse_lower, prior_factor, solve_upper
 from ..terms.lone_atoms import lone_covariances
-from ..terms.protocol import FittedTerm, Term
-from ..terms.selection import ExplainedVariance, extend_by_variance
-from ..terms.soap import SoapTerm
-from ..terms.soap_ensemble import Residual
+from ..terms.protocol import FittedTerm, ManyBodyTerm, Residual, Term
 from .noises import Noises
 from .variances import Members, Variances, force_variances
 
@@ -50,8 +45,6 @@ TYPICAL = 0.9
 RESOLUTION, STRANGE = 0.009, 0.04
 """Parts of what is left at lone atoms and pairs: below the first everything counts as known, beyond the second nothing does,
 not even where few points have too little in common to tell."""
-LEAST_STRANGE = 0.02
-"""Part of the prior variance that counts as left at lone atoms and pairs even where the data have them."""
 
 
 @dataclass(frozen=True)
@@ -89,58 +82,27 @@ class Choice:
 
 
 def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
-    """Representatives of a fitted model's terms: those whose variance the ones before explain least."""
-    with_points = [k for k, term in enumerate(terms) if term.n_sparse]
-    many_body = [k for k in with_points if isinstance(terms[k], SoapTerm)]
-    pairs = [k for k in with_points if k not in many_body]
+    """Representatives of a fitted model's terms; those of many-body terms come last."""
+    with_points = {k: cast(FittedTerm, term) for k, term in enumerate(terms) if term.n_sparse}
+    environments = many_body(terms)
+    others = [k for k in with_points if k not in environments]
+    last = [k for k in with_points if k in environments]
     parts, chosen_terms, chosen, all_kept = columns(terms), [], [], {}
     unseen = dict.fromkeys(species, 0.0)
-    for k in pairs + many_body:
-        term = cast(FittedTerm, terms[k])
-        kept = tuple(_representatives(term) if isinstance(term, SoapTerm) else (np.arange(len(p)) for p in term.points))
-        all_kept[k] = kept
+    for k in others + last:
+        term = with_points[k]
+        kept = all_kept[k] = term.representatives(MOST_REPRESENTATIVES, DISTINCT)
         chosen_terms.append(term.with_points(tuple(p[own] for p, own in zip(term.points, kept, strict=True))))
         ends = np.cumsum([parts[k].start, *map(len, term.points)])
         chosen += [begin + own for begin, own in zip(ends[:-1], kept, strict=True)]
-        if isinstance(term, SoapTerm):
-            blocks = zip(term.descriptor.species, term.points, kept, term.energy_scales, strict=True)
-            for number, points, own, scale in blocks:
-                if len(own) < len(points):
-                    left = ExplainedVariance.by(points[own], term.zeta).unexplained(points).max()
-                    unseen[number] += float(left) * scale**2
+        if k in last:
+            for number, left in zip(term.species, environments[k].unexplained_by(kept), strict=True):
+                if left:
+                    unseen[number] += left
     found = np.concatenate([np.empty(0, int), *chosen]).astype(int)
-    n_pair = sum(terms[k].n_sparse for k in pairs) if many_body else 0
-    share = sum(terms[k].n_sparse for k in with_points) / max(len(found), 1)
+    n_pair = sum(terms[k].n_sparse for k in others) if last else 0
+    share = sum(term.n_sparse for term in with_points.values()) / max(len(found), 1)
     return Choice(tuple(chosen_terms), found, all_kept, n_pair, share, unseen)
-
-
-def _representatives(term: SoapTerm) -> list[np.ndarray]:
-    return [
-        np.arange(len(points))
-        if len(points) <= MOST_REPRESENTATIVES
-        else extend_by_variance(points[:0], points, MOST_REPRESENTATIVES, term.zeta, DISTINCT)
-        for points in term.points
-    ]
-
-
-def strangest(term: Term, number: int) -> float:
-    """Part of the prior variance that points leave at environments emptier than any: an atom alone, and in pairs.
-
-    A kernel that decays slowly is sure of much more than one that decays fast, so what is strange to it is less in numbers.
-    """
-    if not isinstance(term, SoapTerm):
-        return 1.0
-    species = term.descriptor.species
-    points = term.points[species.index(number)]
-    alone = [Atoms([number])]
-    alone += [
-        Atoms([number, z], positions=[[0, 0, 0], [0, 0, covalent_radii[number] + covalent_radii[z]]])
-        for z, own in zip(species, term.points, strict=True)
-        if len(own)
-    ]
-    features = [term.descriptor.compute(find_pairs(a, term.descriptor.cutoff), np.array([0])) for a in alone]
-    left = ExplainedVariance.by(points, term.zeta).unexplained(np.concatenate(features))
-    return float(np.clip(left.max(), LEAST_STRANGE, 1.0))
 
 
 def draws(n_points: int) -> np.ndarray:
@@ -191,6 +153,11 @@ class Representatives:
         """Weights (n, N_MEMBERS) of deviations from the mean, 1/eV."""
         return solve_upper(self.upper, draws(len(self.upper)))
 
+    def columns_before_last(self, number: int) -> np.ndarray:
+        """Representatives (n,) of an element in all terms but the last."""
+        own = self.columns_of(number)
+        return own[own < columns(self.terms)[-1].start]
+
     def columns_of(self, number: int) -> np.ndarray:
         """Representatives (n,) that atoms of an element have to do with."""
         parts = zip(self.terms, columns(self.terms), strict=True)
@@ -206,9 +173,9 @@ class Representatives:
         found = dict.fromkeys(self.choice.unseen, 0.0)
         for term, part in self.explaining:
             for number in found:
-                own, scale = term.columns_of(number), _largest_scale(term, number)
+                own, scale = term.columns_of(number), term.scale_of(number)
                 share = np.quantile(left[part][own] / scale**2, TYPICAL) if len(own) else np.inf
-                limits = strangest(term, number) * np.array([RESOLUTION, STRANGE])
+                limits = term.strangest(number) * np.array([RESOLUTION, STRANGE])
                 found[number] += float(np.clip(share, *limits)) * scale**2
         return found
 
@@ -252,16 +219,21 @@ class Representatives:
         """What members add, through the features of the last many-body term, where the points do not explain an environment of
         an element; None where there is no such term.
 
-        A draw of the prior's gradient at the place itself: for a kernel of exponent zeta it has the covariance of zeta^(1/2) z.p
-        with z ~ N(0, 1), times the root of the variance.
+        A draw of the prior's gradient at the place itself: for a kernel k(s) it has the covariance of k'(1)^(1/2) z.p with
+        z ~ N(0, 1), times the root of the variance.
         """
-        term = self.terms[-1]
-        if not isinstance(term, SoapTerm):
+        own = self.last_features
+        if own is None:
             return None
         rng = np.random.default_rng([SEED, number])
-        slopes = np.sqrt(term.zeta) * rng.standard_normal((term.descriptor.n_features, N_MEMBERS))
-        prior = sum(_prior_variance(cast(SoapTerm, own), number) for own, _ in self.explaining)
+        slopes = np.sqrt(own.kernel.slope(1.0)) * rng.standard_normal((own.features.n_features, N_MEMBERS))
+        prior = sum(term.prior_variance(number) for term in many_body(self.terms).values())
         return Residual(slopes, prior, self.expected[number])
+
+    @property
+    def last_features(self) -> ManyBodyTerm | None:
+        """The last many-body term, through whose features members differ where no points explain."""
+        return many_body(self.terms).get(len(self.terms) - 1)
 
     def member_gradients(self, pairs: Pairs, unexplained: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_pairs, 3, N_MEMBERS) of every member, eV/A, for unexplained variances (n_atoms,) in eV^2."""
@@ -276,17 +248,17 @@ class Representatives:
     def add_residual(self, pairs: Pairs, unexplained: np.ndarray, gradients: np.ndarray, numbers: set[int]) -> None:
         """Add to the members' pair gradients (n_pairs, 3, N_MEMBERS), eV/A, what the points leave of these elements' atoms, from
         unexplained variances (n_atoms,) in eV^2."""
-        term = self.terms[-1]
-        if not isinstance(term, SoapTerm):
+        own = self.last_features
+        if own is None or not numbers:
             return
-        cotangents = np.zeros((N_MEMBERS, pairs.n_atoms, term.descriptor.n_features))
+        cotangents = np.zeros((N_MEMBERS, pairs.n_atoms, own.features.n_features))
         for number in numbers:
-            own = pairs.numbers == number
+            mine = pairs.numbers == number
             residual = cast(Residual, self.residual(number))
-            amplitudes = np.sqrt(np.maximum(unexplained[own] - residual.expected, 0.0))
-            cotangents[:, own] = amplitudes[:, None] * residual.slopes.T[:, None, :]
-        for cotangent, own in zip(cotangents, np.moveaxis(gradients, 2, 0), strict=True):
-            own += term.descriptor.vjp(pairs, np.ascontiguousarray(cotangent))
+            amplitudes = np.sqrt(np.maximum(unexplained[mine] - residual.expected, 0.0))
+            cotangents[:, mine] = amplitudes[:, None] * residual.slopes.T[:, None, :]
+        for cotangent, gradient in zip(cotangents, np.moveaxis(gradients, 2, 0), strict=True):
+            gradient += own.features.vjp(pairs, np.ascontiguousarray(cotangent))
 
     def summary(
         self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, gradients: np.ndarray
@@ -314,18 +286,6 @@ class Representatives:
         (n_pairs, 3, N_MEMBERS) in eV/A; not calibrated."""
         energies, forces, virials = total @ self.members, pairs.forces(gradients), pairs.virial(gradients)
         return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
-
-
-def _largest_scale(term: FittedTerm, number: int) -> float:
-    """Energy scale of an element, eV; in a pair term the largest of its pairs with others."""
-    if isinstance(term, SoapTerm):
-        return term.energy_scales[term.descriptor.species.index(number)]
-    return max(term.energy_scales)
-
-
-def _prior_variance(term: SoapTerm, number: int) -> float:
-    """Of a local energy of an element, eV^2."""
-    return _largest_scale(term, number) ** 2 * (1.0 + term.descriptor.constant**2) ** term.zeta
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:

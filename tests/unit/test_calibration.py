@@ -13,10 +13,10 @@ import mlpot
 from mlpot.fitting.batch import adapted_fit, fit_terms
 from mlpot.fitting.label_check import leave_out, some_structures
 from mlpot.fitting.task import FitTask
-from mlpot.models.evaluate import evaluate
-from mlpot.models.report import force_errors
+from mlpot.models.evaluate import evaluate, force_errors
 from mlpot.neighbours import find_pairs
 from mlpot.structures import all_labelled
+from mlpot.terms.environments import LEAST_STRANGE
 from mlpot.terms.layout import columns
 from mlpot.uncertainty.calibration import (
     BEYOND,
@@ -31,7 +31,7 @@ from mlpot.uncertainty.calibration import (
     expected_normalised_error,
     fit_calibration,
 )
-from mlpot.uncertainty.representatives import LEAST_STRANGE, MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose, strangest
+from mlpot.uncertainty.representatives import MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose
 from mlpot.uncertainty.variances import force_variances
 
 SOAP = SMALL_TERMS[1:]
@@ -275,14 +275,14 @@ def test_what_is_strange_is_measured_by_the_reach_of_the_kernel(frames):
     left = {}
     for zeta, width in ((4, 0.5), (1, 3.0)):
         terms = [{**SOAP[0], "zeta": zeta, "cutoff_width": width}]
-        left[zeta] = strangest(mlpot.fit(frames, mlpot.FitConfig(terms=terms)).terms[0], 14)
+        left[zeta] = mlpot.fit(frames, mlpot.FitConfig(terms=terms)).terms[0].strangest(14)
     assert LEAST_STRANGE <= left[1] < 0.5 * left[4] <= 0.5
     alone = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.22]], calculator=lennard_jones())
     alone.calc = SinglePointCalculator(alone, energy=alone.get_potential_energy(), forces=alone.get_forces())
     lone = Atoms("Si")
     lone.calc = SinglePointCalculator(lone, energy=0.0, forces=np.zeros((1, 3)))
     terms = [{**SOAP[0], "n_sparse": 500}]
-    assert strangest(mlpot.fit([*frames, alone, lone], mlpot.FitConfig(terms=terms)).terms[0], 14) == LEAST_STRANGE
+    assert mlpot.fit([*frames, alone, lone], mlpot.FitConfig(terms=terms)).terms[0].strangest(14) == LEAST_STRANGE
 
 
 def test_some_points_stand_for_all(frames):
@@ -296,7 +296,7 @@ def test_some_points_stand_for_all(frames):
     prior, unit = term.prior()[0], np.eye(MOST_REPRESENTATIVES)
     inverse = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-6 * unit)
     as_chosen = np.linalg.inv(prior[np.ix_(chosen, chosen)] + 4e-10 * unit)
-    reach = strangest(choice.terms[0], 14)
+    reach = choice.terms[0].strangest(14)
     known = max(np.quantile(1 / np.diag(inverse), 0.9), 4.0 * RESOLUTION * reach)
     left = 4.0 - np.einsum("as,st,at->a", prior[:, chosen], as_chosen, prior[:, chosen])
     expected = max(left[np.setdiff1d(np.arange(200), chosen)].max(), NOVEL**2 * known)

@@ -16,8 +16,8 @@ from mlpot.settings.fit import FitConfig
 from mlpot.settings.presets import PRESETS, resolve
 from mlpot.structures import all_labelled, labelled
 from mlpot.terms.baseline import Baseline, zbl
-from mlpot.terms.kernels import bent
 from mlpot.terms.linear_algebra import prior_factor
+from mlpot.terms.pair_kernel import bent
 from mlpot.uncertainty.calibration import UNCALIBRATED
 
 

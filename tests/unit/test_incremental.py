@@ -13,8 +13,8 @@ from mlpot.fitting import incremental
 from mlpot.fitting.batch import fit_terms
 from mlpot.fitting.incremental import Fit
 from mlpot.settings.fit import FitConfig
-from mlpot.terms.kernels import bent
 from mlpot.terms.pair import radii_down_to
+from mlpot.terms.pair_kernel import bent
 
 CONFIG = FitConfig(terms=SMALL_TERMS, config_type_noise={"odd": {"force_noise": 0.1}})
 

@@ -142,7 +142,7 @@ def test_a_fit_that_goes_on(frames, tmp_path):
     np.testing.assert_array_equal(again.model.weights, fit.model.weights)
 
 
-def test_rows_of_older_files_are_made_anew(frames, tmp_path, caplog):
+def test_rows_of_older_files_are_made_again(frames, tmp_path, caplog):
     """Rows that are no differences are never beside others: those of an older fit.h5 are made from its labels."""
     config, plain = small(**NOISES), small(None, **NOISES)
     fit, old = mlpot.Fit(config, (6, 14)), mlpot.Fit(plain, (6, 14))
@@ -156,7 +156,7 @@ def test_rows_of_older_files_are_made_anew(frames, tmp_path, caplog):
         h5.attrs["format_version"] = fit_files.OF_DIFFERENCES - 1
     with caplog.at_level(logging.INFO):
         back = mlpot.Fit.load(tmp_path / "fit.h5")
-    assert "made anew from the labels" in caplog.text
+    assert "made again from the labels" in caplog.text
     for own, other in zip(back.structures, fit.structures, strict=True):
         assert own.energy == other.energy
         np.testing.assert_array_equal(own.forces, other.forces)

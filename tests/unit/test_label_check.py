@@ -11,7 +11,8 @@ import mlpot
 from mlpot.fitting.batch import adapted_fit, fit_terms
 from mlpot.fitting.label_check import groups_of, leave_out, suspicious_labels
 from mlpot.fitting.task import FitTask, with_scales
-from mlpot.models.report import FitReport, SuspiciousLabel, compare
+from mlpot.models.evaluate import compare
+from mlpot.models.report import FitReport, SuspiciousLabel
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig
 from mlpot.structures import all_labelled

@@ -13,7 +13,7 @@ from mlpot.descriptors.embedding import element_map, element_similarities
 from mlpot.descriptors.mixing import Mixing, make_reduction
 from mlpot.descriptors.periodic import place_of
 from mlpot.errors import ConfigError, FitError
-from mlpot.fitting.batch import empty_term, make_baseline, make_descriptor
+from mlpot.fitting.batch import make_baseline
 from mlpot.fitting.incremental import Fit
 from mlpot.fitting.learned_mixing import SharedMatrices, learn_mixing
 from mlpot.fitting.mixed_features import MixedFeatures
@@ -24,7 +24,9 @@ from mlpot.learning.learner import Learner
 from mlpot.neighbours import find_pairs
 from mlpot.settings.presets import resolve
 from mlpot.structures import all_labelled
-from mlpot.terms.channel_tables import channels_of
+from mlpot.terms.layout import channels_of
+from mlpot.terms.registry import empty_term
+from mlpot.terms.soap_settings import make_descriptor
 
 MIX = {"mix": "both", "n_channels": 8, "symmetric": True, "coupling": "element-wise"}
 SOAP = {**SMALL_TERMS[1], "n_sparse": 30}
@@ -42,7 +44,7 @@ def task_of(frames, **options):
 
 def others_of(task):
     pair = empty_term(task.config.terms[0], task.species, 1.3)
-    return (pair.with_points(tuple(pair.new_radii(task.structures, 20))),)
+    return (pair.with_points(tuple(pair.new_points(task.structures, task.config.terms[0].model_copy(update={"n_sparse": 20})))),)
 
 
 def learned(task, **options):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mlpot.errors import ConfigError
-from mlpot.fitting.batch import make_descriptor
 from mlpot.settings.fit import SoapTermSettings
+from mlpot.terms.soap_settings import make_descriptor
 
 SOAP = {"n_max": 4, "l_max": 4, "cutoff": 4.0}
 

@@ -11,7 +11,8 @@ from conftest import NOISES, SMALL_TERMS, make_frames
 
 import mlpot
 from mlpot.fitting.quality import judgement, label_quality, spreads
-from mlpot.models.report import Comparison, Errors, FitReport, LabelQuality
+from mlpot.models.evaluate import Comparison
+from mlpot.models.report import Errors, FitReport, LabelQuality
 from mlpot.structures import all_labelled
 from mlpot.units import GIGAPASCAL
 

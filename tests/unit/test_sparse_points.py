@@ -15,11 +15,12 @@ import mlpot
 from mlpot.descriptors.density import SoapDescriptor
 from mlpot.errors import ConfigError
 from mlpot.fitting import streamed_selection as candidates
-from mlpot.fitting.batch import make_descriptor
 from mlpot.fitting.streamed_selection import Environments, choose_sparse_points, until_explained
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig, SoapTermSettings
 from mlpot.structures import all_labelled
+from mlpot.terms.kernels import PolynomialKernel
+from mlpot.terms.registry import empty_term
 from mlpot.terms.selection import (
     Distinct,
     ExplainedVariance,
@@ -28,7 +29,9 @@ from mlpot.terms.selection import (
     leverage_factor,
     leverage_scores,
 )
+from mlpot.terms.soap_settings import make_descriptor
 
+SQUARE = PolynomialKernel(2)
 METHODS = ["cur", "farthest", "random", "variance"]
 
 
@@ -39,8 +42,7 @@ def soap(**more):
 def choose(frames, seed=0, progress=lambda *_: None, number=14, **more):
     structures, term = all_labelled(frames), soap(**more)
     species = tuple(sorted({int(z) for atoms in frames for z in atoms.numbers}))
-    descriptor = make_descriptor(term, species)
-    return choose_sparse_points(descriptor, number, structures, term, np.random.default_rng(seed), progress)
+    return choose_sparse_points(empty_term(term, species, 1.0), number, structures, term, np.random.default_rng(seed), progress)
 
 
 def all_features(frames, **more):
@@ -108,7 +110,7 @@ def test_one_chunk_gives_the_plain_algorithms(frames):
     features = all_features(frames)
     farthest = features[np.sort(by_distance(features, 10, features[:0], np.random.default_rng(0)))]
     np.testing.assert_array_equal(choose(frames, sparse_method="farthest"), farthest)
-    variance = features[np.sort(extend_by_variance(features[:0], features, 10, 2, 0.0))]
+    variance = features[np.sort(extend_by_variance(features[:0], features, 10, SQUARE, 0.0))]
     np.testing.assert_array_equal(choose(frames, sparse_method="variance"), variance)
 
 
@@ -136,7 +138,7 @@ def test_random_points_cost_no_other_features(frames, monkeypatch):
             made.append(len(centres))
             return super().compute(pairs, centres)
 
-    monkeypatch.setattr("mlpot.fitting.batch.SoapDescriptor", Counting)
+    monkeypatch.setattr("mlpot.terms.soap_settings.SoapDescriptor", Counting)
     make_descriptor.cache_clear()
     choose(frames, sparse_method="random")
     make_descriptor.cache_clear()
@@ -153,7 +155,7 @@ def test_automatic_number_keeps_its_bound(frames, values, tolerance, quotas, mon
     features = all_features(frames)
     assert unexplained(points, features) <= tolerance * (1 + 1e-5)
     assert not caplog.records
-    fewest = len(extend_by_variance(features[:0], features, 256, 2, tolerance))
+    fewest = len(extend_by_variance(features[:0], features, 256, SQUARE, tolerance))
     assert len(choose(frames[:1], n_sparse="auto", sparse_tolerance=tolerance)) < len(points) <= 1.3 * fewest + 3
 
 
@@ -175,7 +177,7 @@ def test_a_second_pass_proves_the_bound(seed, size):
     """What the union of core-sets leaves unexplained is found by the pass over all environments."""
     features = unit_rows(120, 6, seed)
     term = soap(n_sparse="auto", sparse_tolerance=0.01, max_sparse=120)
-    points = until_explained(Given(features, size), term, features[:0])
+    points = until_explained(Given(features, size), term, SQUARE, features[:0])
     assert unexplained(points, features) <= 0.01 * (1 + 1e-5)
 
 
@@ -326,7 +328,7 @@ def unit_rows(n, n_features, seed):
 def test_a_factor_that_grows_is_the_factor(seed, cuts, zeta):
     """Extended chunk by chunk: the factor of the kernel of its points, and everything is explained."""
     features = unit_rows(40, 12, seed)
-    explained = ExplainedVariance.by(features[:0], zeta)
+    explained = ExplainedVariance.by(features[:0], PolynomialKernel(zeta))
     for chunk in np.split(features, sorted(cuts)):
         explained, left = explained.extended(chunk, 40, 1e-3)
         assert left <= 1e-3

@@ -7,10 +7,10 @@ from ase.build import bulk, molecule
 from conftest import SMALL_TERMS, make_frames
 
 import mlpot
-from mlpot.fitting.batch import make_descriptor
 from mlpot.fitting.surroundings import COPIES, ENOUGH, nearby, perturbed
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig, SoapTermSettings
+from mlpot.terms.registry import empty_term
 
 SETTINGS = SoapTermSettings(cutoff=4.0, n_max=4, l_max=3, zeta=2.0)
 
@@ -29,10 +29,10 @@ def test_copies_are_near_and_all_different():
 @pytest.mark.parametrize("atoms", [bulk("Cu", cubic=True), molecule("H2O"), Atoms("Cu")], ids=["crystal", "molecule", "atom"])
 def test_no_more_than_asked_and_what_is_known_is_left_out(atoms):
     number = int(atoms.numbers[0])
-    descriptor = make_descriptor(SETTINGS, tuple(sorted(set(atoms.numbers.tolist()))))
+    term = empty_term(SETTINGS, tuple(sorted(set(atoms.numbers.tolist()))), 1.0)
     centres = np.flatnonzero(atoms.numbers == number)
-    known = descriptor.compute(find_pairs(atoms, 4.0), centres)[:1]
-    found = [nearby(known, [atoms], number, descriptor, 2.0, most, np.random.default_rng(1)) for most in (0, 3, 100)]
+    known = term.features.compute(find_pairs(atoms, 4.0), centres)[:1]
+    found = [nearby(known, [atoms], number, term, most, np.random.default_rng(1)) for most in (0, 3, 100)]
     assert [len(f) <= most for f, most in zip(found, (0, 3, 100), strict=True)] == [True] * 3
     np.testing.assert_array_equal(found[1], found[2][: len(found[1])])
     assert (np.abs(found[2] @ known.T) < 1 - 1e-6).all()

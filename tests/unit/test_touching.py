@@ -7,8 +7,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
-from mlpot.terms.kernels import bent, short_range_growth
 from mlpot.terms.pair import PairTerm
+from mlpot.terms.pair_kernel import bent, short_range_growth
 
 
 @pytest.mark.parametrize("function", [lambda r: bent(r, 1.9), lambda r: short_range_growth(r, 1.9, 0.33)])

@@ -10,8 +10,7 @@ from scipy.linalg import block_diag
 import mlpot
 from mlpot.descriptors.density import SoapDescriptor
 from mlpot.descriptors.radial_basis import GapRadialBasis
-from mlpot.models.evaluate import calibration
-from mlpot.models.report import Comparison
+from mlpot.models.evaluate import Comparison, calibration
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig
 from mlpot.structures import labelled

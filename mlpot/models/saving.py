@@ -1,0 +1,65 @@
+"""Writing of model files: HDF5, self-contained, written beside the old one and renamed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ..data.h5 import Format
+from ..errors import ConfigError
+from .parameters import Parameters
+
+FORMAT = Format("mlpot-model", 5, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+
+
+def save_model(model: Parameters, file: str | Path) -> None:
+    """Write a model; a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is missing, read-only or full; an older file is left as it was.
+    """
+    with FORMAT.writing(file) as h5:
+        h5.attrs["header"] = json.dumps(_header(model))
+        h5["weights"] = model.weights
+        if model.factor is not None:
+            h5["factor"] = _packed(model.factor)
+        if model.baseline.glue is not None:
+            h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables: too long for an attribute
+        for k, term in enumerate(model.terms):
+            for name, array in term.arrays().items():
+                h5[f"terms/{k}/{name}"] = array
+
+
+def _header(model: Parameters) -> dict[str, Any]:
+    if model.stand_ins:
+        names = [chemical_symbols[z] for z in model.stand_ins]
+        raise ConfigError(f"this model guesses {names}; save the one that it was made of, which makes it again")
+    return {
+        "species": list(model.species),
+        "terms": [term.description() for term in model.terms],
+        "baseline": {
+            "isolated_atom_energies": model.baseline.isolated_atom_energies,
+            "repulsion": model.baseline.repulsion,
+            "lone_atoms": model.baseline.lone_atoms,
+        },
+        "has_factor": model.factor is not None,
+        "jitter": model.jitter,
+        "regularisation": model.regularisation,
+        "calibration": asdict(model.calibration),
+        "noises": asdict(model.noises),
+        "config": None if model.config is None else model.config.model_dump(mode="json"),
+        "report": None if model.report is None else model.report.to_dict(),
+        "provenance": model.provenance,
+    }
+
+
+def _packed(upper: np.ndarray) -> np.ndarray:
+    """The upper triangle as one vector: half of the largest part of the file."""
+    return upper[np.triu_indices(len(upper))]

@@ -1,0 +1,63 @@
+"""Features of structures, for regressions of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ..descriptors.density import species_indices
+from ..errors import ConfigError
+from ..neighbours import find_pairs
+from ..settings.fit import ModelSettings
+from ..settings.terms import TermSettingsBase
+from .registry import empty_term, term_type
+
+
+def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] | None = None) -> np.ndarray:
+    """Features of every atom, as the descriptor of a term defines them: not standardised.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    settings : mapping
+        As of one of `model.terms`; keys of the kernel and of sparse points may be left out.
+    species : sequence of int
+        Atomic numbers that the descriptor knows; those of the structure by default.
+
+    Returns
+    -------
+    (n_atoms, n_features) array
+
+    Raises
+    ------
+    ConfigError
+        For settings that are wrong, or of a term that has no descriptor, or whose channels are learned from data.
+    UnknownSpeciesError
+        For an element that is not among `species`.
+
+    Examples
+    --------
+    >>> import mlpot
+    >>> from ase.build import molecule
+    >>> mlpot.describe(molecule("H2O"), {"type": "soap", "n_max": 4, "l_max": 3, "cutoff": 4.0}, species=[1, 8]).shape
+    (3, 144)
+    """
+    chosen = checked_settings(settings)
+    if not term_type(chosen).term.is_many_body:
+        raise ConfigError(f"describe: type = {settings.get('type')!r}: has no descriptor; name a many-body term, such as 'soap'")
+    if chosen.is_learned:
+        raise ConfigError('describe: embedding = "learned": there is no data to learn from; set "periodic" or "random"')
+    if settings.get("standardise"):
+        raise ConfigError("describe: standardise = true: there is no data to take means from; set it to false")
+    known = tuple(sorted({int(z) for z in (atoms.numbers if species is None else species)}))
+    species_indices(atoms.numbers, known)
+    descriptor = empty_term(chosen, known, 1.0).descriptor  # type: ignore[attr-defined]
+    return descriptor.compute(find_pairs(atoms, descriptor.cutoff))
+
+
+def checked_settings(settings: Mapping[str, Any] | TermSettingsBase) -> Any:
+    """The settings of a term; ConfigError for what is wrong with them."""
+    return ModelSettings(terms=(settings,)).terms[0]  # type: ignore[arg-type]

@@ -1,0 +1,240 @@
+"""Many-body term on any descriptor, with any kernel; pure NumPy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..data.stored import NAME, Stored
+from ..descriptors.named import checked, descriptor_class, path_of
+from ..descriptors.protocol import Descriptor
+from ..errors import ConfigError, DescriptorError
+from ..neighbours import Pairs
+from ..settings.features import FeatureTermSettings
+from .environments import EnvironmentTerm
+from .feature_compiled import CompiledFeatureTerm, FeatureObserver
+from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, Species, TermHeader
+from .kernels import Kernel, make_kernel, parameter_names
+from .protocol import Features, Tables, Whole
+from .unit_features import Standardiser, UnitFeatures
+
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+
+class FeatureHeader(TermHeader):
+    """Of a `FeatureTerm`; `descriptor` is imported, with `state` and the arrays named in `state_arrays`."""
+
+    type: Literal["features"]
+    species: Species
+    descriptor: Annotated[str, Field(max_length=300)]
+    state: dict[str, Any]
+    state_arrays: tuple[Name, ...]
+    kernel: Literal["polynomial", "gaussian"]
+    parameters: dict[str, Positive]
+    offset: NotNegative
+    standardise: bool
+    energy_scales: Scales
+
+    @property
+    def own_species(self) -> tuple[int, ...]:
+        """Sorted atomic numbers."""
+        return self.species
+
+
+@dataclass(frozen=True)
+class FeatureTerm(EnvironmentTerm):
+    """sum_s w_s d^2 k(p_i . p_s) over sparse points of the centre's element, whose energy scale is d.
+
+    Parameters
+    ----------
+    unit : UnitFeatures
+        Of a descriptor.
+    own_kernel : Kernel
+    energy_scales : tuple of float
+        Prior standard deviation of the local energy of every element, eV; one number stands for all.
+    sparse_features : tuple of (n_sparse, n_features) arrays
+        One per element, possibly empty.
+    """
+
+    header_type: ClassVar[type[TermHeader]] = FeatureHeader
+
+    unit: UnitFeatures
+    own_kernel: Kernel
+    energy_scales: tuple[float, ...]
+    sparse_features: tuple[np.ndarray, ...]
+
+    @property
+    def features(self) -> Features:
+        """See `ManyBodyTerm`."""
+        return self.unit
+
+    @property
+    def kernel(self) -> Kernel:
+        """See `ManyBodyTerm`."""
+        return self.own_kernel
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Whose features are compared."""
+        return self.unit.descriptor
+
+    @property
+    def label(self) -> str:
+        """See `Term`."""
+        return type(self.descriptor).__name__
+
+    @property
+    def mixes_elements(self) -> bool | None:
+        """See `Term`."""
+        return False
+
+    def extended(self, stand_ins: Mapping[int, int]) -> FeatureTerm:
+        """See `Term`: settings and files with `extrapolate = true` refuse such a term."""
+        raise ConfigError(f"{self.label}: does not know which elements are alike; fit with extrapolate = false")
+
+    @property
+    def exponent(self) -> float | None:
+        """See `FittedTerm`."""
+        return self.kernel.parameters.get("zeta")
+
+    def with_exponent(self, zeta: float) -> FeatureTerm:
+        """See `FittedTerm`."""
+        return self if self.exponent is None else replace(self, own_kernel=make_kernel(self.kernel.name, zeta=zeta))
+
+    @classmethod
+    def check_settings(cls, settings: FeatureTermSettings) -> None:
+        """See `FittedTerm`; sizes are the descriptor's own, and checked when it is made."""
+        if settings.zeta > HIGHEST_POWER:
+            raise ValueError(f"zeta = {settings.zeta}: must be at most {HIGHEST_POWER:g}")
+
+    @classmethod
+    def empty(
+        cls, settings: FeatureTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
+    ) -> FeatureTerm:
+        """See `FittedTerm`; `tables` are means and deviations of the features."""
+        standardiser = tables.get("standardiser") if tables else None
+        unit = UnitFeatures(make_own(settings, species), settings.offset, settings.standardise, standardiser)
+        kernel = make_kernel(settings.kernel, zeta=settings.zeta, length_scale=settings.length_scale)
+        return cls(unit, kernel, (energy_scale,) * len(species), tuple(np.empty((0, unit.n_features)) for _ in species))
+
+    @property
+    def is_settled(self) -> bool:
+        """See `FittedTerm`."""
+        return self.unit.is_settled
+
+    def settled(self, pairs: Sequence[Pairs]) -> FeatureTerm:
+        """See `FittedTerm`: with the means and deviations of these environments."""
+        if self.is_settled:
+            return self
+        return replace(self, unit=replace(self.unit, standardiser=Standardiser.of(self.descriptor, pairs)))
+
+    @property
+    def tables(self) -> Tables:
+        """See `FittedTerm`."""
+        return {} if self.unit.standardiser is None else {"standardiser": self.unit.standardiser}
+
+    def table_arrays(self) -> dict[str, np.ndarray]:
+        """See `FittedTerm`."""
+        own = self.unit.standardiser
+        return {} if own is None else {"mean": own.mean, "deviation": own.deviation}
+
+    @classmethod
+    def read_tables(cls, settings: FeatureTermSettings, species: tuple[int, ...], stored: Stored, place: str) -> Tables:
+        """See `FittedTerm`."""
+        if not settings.standardise or f"{place}/mean" not in stored:
+            return {}
+        return {"standardiser": _read_standardiser(make_own(settings, species), stored, place)}
+
+    def compile(
+        self,
+        weights: np.ndarray,
+        tolerance: float,
+        regularisation: float | None = None,
+        *,
+        single: bool = False,
+        known: Sequence[np.ndarray] | None = None,
+    ) -> CompiledFeatureTerm:
+        """See `Term`; nothing is approximated."""
+        return CompiledFeatureTerm(self, self.unit, np.asarray(weights, float), regularisation)
+
+    def observer(self, compiled: CompiledFeatureTerm, members: np.ndarray, whole: Whole | None) -> FeatureObserver:
+        """See `FittedTerm`."""
+        return FeatureObserver(compiled, self, members)
+
+    def description(self) -> dict[str, Any]:
+        """See `Term`."""
+        state = _checked_state(self.descriptor)
+        arrays = {name for name, value in state.items() if isinstance(value, np.ndarray)}
+        return {
+            "type": "features",
+            "n_arrays": len(self.sparse_features),
+            "species": self.species,
+            "descriptor": path_of(type(self.descriptor)),
+            "state": {name: value for name, value in state.items() if name not in arrays},
+            "state_arrays": sorted(arrays),
+            "kernel": self.kernel.name,
+            "parameters": self.kernel.parameters,
+            "offset": self.unit.offset,
+            "standardise": self.unit.standardise,
+            "energy_scales": self.energy_scales,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Term`."""
+        state = {f"state/{k}": v for k, v in self.descriptor.state().items() if isinstance(v, np.ndarray)}
+        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self.table_arrays()
+
+    @classmethod
+    def read(cls, header: FeatureHeader, stored: Stored, place: str) -> FeatureTerm:
+        """See `Term`.
+
+        Raises
+        ------
+        DescriptorError
+            If the class of the descriptor cannot be imported, or refuses its state.
+        """
+        names = set(parameter_names(header.kernel))
+        if set(header.parameters) != names or header.parameters.get("zeta", 1) > HIGHEST_POWER:
+            raise ValueError(f"{place}: parameters = {header.parameters}: are not those of kernel = {header.kernel!r}")
+        if header.n_arrays != len(header.species):
+            raise ValueError(f"{place}: n_arrays = {header.n_arrays}: there are {len(header.species)} elements")
+        arrays = {name: stored.array(f"{place}/state/{name}") for name in header.state_arrays}
+        kind = descriptor_class(header.descriptor)
+        made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
+        if made.species != header.species or made.cutoff > MOST_REACH:
+            raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A: not those of the file")
+        standardiser = _read_standardiser(made, stored, place) if header.standardise else None
+        unit = UnitFeatures(made, header.offset, header.standardise, standardiser)
+        bounds = (None, unit.n_features), -1 - ROUNDING, 1 + ROUNDING
+        points = tuple(stored.floats(f"{place}/sparse/{n}", *bounds) for n in range(header.n_arrays))
+        scales: Any = header.energy_scales
+        return cls(unit, make_kernel(header.kernel, **header.parameters), scales, points)
+
+
+def make_own(settings: FeatureTermSettings, species: tuple[int, ...]) -> Descriptor:
+    """The descriptor that settings name; ConfigError if its class refuses the arguments."""
+    kind = descriptor_class(settings.type)
+    return checked(lambda: kind(species, **settings.parameters), settings.type)  # type: ignore[call-arg]
+
+
+def _checked_state(descriptor: Descriptor) -> dict[str, Any]:
+    """What a descriptor wants kept; DescriptorError for what no file can hold."""
+    state, name = descriptor.state(), path_of(type(descriptor))
+    for key, value in state.items():
+        if not NAME.fullmatch(key):
+            raise DescriptorError(f"{name}.state: {key!r}: names are of lower-case letters, digits and _")
+        try:
+            json.dumps(None if isinstance(value, np.ndarray) else value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise DescriptorError(f"{name}.state: {key} = {value!r}: must be numbers, texts, lists or arrays") from error
+    return state
+
+
+def _read_standardiser(descriptor: Descriptor, stored: Stored, place: str) -> Standardiser:
+    shape = (len(descriptor.species), descriptor.n_features)
+    return Standardiser(stored.floats(f"{place}/mean", shape), stored.positive(f"{place}/deviation", shape))

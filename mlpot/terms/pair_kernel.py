@@ -1,0 +1,148 @@
+"""The covariance function of pair potentials, below everything that is made of it: rows, tables, ensembles.
+
+u(r) has the covariance energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independently for every pair
+of elements; x(r) is `bent`, a(r) is `short_range_growth`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
+from .kernels import expanded
+
+
+def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
+    return [(a, b) for k, a in enumerate(species) for b in species[k:]]
+
+
+@dataclass(frozen=True)
+class PairKernel:
+    """The covariance of pair potentials and the radii at which they are known.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff, cutoff_width, length_scale : float
+        A.
+    energy_scales : tuple of float
+        Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
+    sparse_radii : tuple of (n_sparse,) arrays
+        One per entry of `species_pairs(species)`, A: coordinates x where there are contacts.
+    contacts : tuple of float
+        Distances c, A, at which the atoms of every pair of elements touch; empty: x = r, a = 1.
+    repulsion_length : float
+        Of a(r), A; 0: a = 1.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    cutoff_width: float
+    length_scale: float
+    energy_scales: tuple[float, ...]
+    sparse_radii: tuple[np.ndarray, ...]
+    contacts: tuple[float, ...] = ()
+    repulsion_length: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
+
+    @property
+    def n_sparse(self) -> int:
+        return sum(len(radii) for radii in self.sparse_radii)
+
+    def contact(self, kind: int) -> float:
+        """c of a pair of elements, an index into `species_pairs`, A; 0: a = 1."""
+        return self.contacts[kind] if self.contacts else 0.0
+
+    def covariance(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
+        step, slope, _ = self.envelope(distances, contact)
+        bare, along = self._bare(distances, radii, energy_scale, contact)
+        return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
+
+    def _bare(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariances (n, m) without f_c(r) a(r), eV^2, and the slopes of their logarithms in r (n, m), 1/A."""
+        x, stretch, _ = bent(distances, contact)
+        values = self.between_coordinates(x, radii, energy_scale)
+        return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
+
+    def bare_covariances(
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+    ) -> np.ndarray:
+        """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
+        values, along = self._bare(distances, radii, energy_scale, contact)
+        _, stretch, bend = (part[:, None] for part in bent(distances, contact))
+        curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
+        return np.array([values, values * along, values * curvature])
+
+    def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
+        """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""
+        known = squared_exponential(first, radii, energy_scale, self.length_scale)
+        return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
+
+    def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
+        """f_c(r) a(r) with its first two derivatives, (3, n)."""
+        growth = short_range_growth(distances, contact if self.repulsion_length else 0.0, self.repulsion_length)
+        return times_cutoff(growth, cosine_cutoff(distances, self.cutoff, self.cutoff_width))
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
+        known = self.between_coordinates(first, second, 1.0)
+        if self.contacts:
+            return known
+        return known * cosine_cutoff(first, self.cutoff, self.cutoff_width)[0][:, None]
+
+    def prior(self) -> list[np.ndarray]:
+        """Blocks of K_mm, eV^2."""
+        blocks = zip(self.energy_scales, self.sparse_radii, strict=True)
+        return [scale**2 * self.between(radii, radii) for scale, radii in blocks if len(radii)]
+
+
+def short_range_growth(distances: np.ndarray, contact: float, length: float) -> np.ndarray:
+    """a(r) = 1 + exp((c^2 - r^2) / (2 c length)) with its first two derivatives, (3, n); 1 everywhere for a contact c of 0.
+
+    At the contact a = 2, and it grows there by e over `length`: repulsion does, some 0.3 A in all elements (Born and Mayer, Z. Phys.
+    75, 1 (1932), doi:10.1007/BF01340511), while nothing grows without limit where nuclei meet.
+    """
+    if not contact:
+        return np.array([np.ones_like(distances), np.zeros_like(distances), np.zeros_like(distances)])
+    rate = 1.0 / (contact * length)
+    grown = np.exp(0.5 * rate * (contact**2 - distances**2))
+    return np.array([1.0 + grown, -rate * distances * grown, rate * (rate * distances**2 - 1.0) * grown])
+
+
+BEND = 0.5
+"""Where `bent` turns from lengths to their logarithms, relative to the contact. Of a fit to 54 labels of CO on Cu(111) it makes the
+errors of C and O 0.08 in place of 0.17 eV/A, and of one to 9 of Cu up to its melting point those of Cu 0.009 in place of 0.04: a
+length scale that resolves a wall is too short for a tail, and one that fits the tail rings with the frequency of the points."""
+
+
+def bent(distances: np.ndarray, contact: float) -> np.ndarray:
+    """x(r) = (s^2 + c^2)^(1/2) asinh(r / s), s = c `BEND`, with its first two derivatives, (3, n): of slope 1 at the contact c, so
+    that a length scale holds there, and grows with r. x = r for a contact of 0."""
+    r = np.asarray(distances, float)
+    if not contact:
+        return np.array([r, np.ones_like(r), np.zeros_like(r)])
+    bend, stretch = bend_of(contact)
+    root = np.sqrt(bend**2 + r**2)
+    return np.array([stretch * np.arcsinh(r / bend), stretch / root, -stretch * r / root**3])
+
+
+def bend_of(contact: float) -> tuple[float, float]:
+    """s and (s^2 + c^2)^(1/2) of `bent`, A."""
+    bend = BEND * contact
+    return bend, float(np.hypot(bend, contact))
+
+
+def squared_exponential(first: np.ndarray, second: np.ndarray, energy_scale: float, length_scale: float) -> np.ndarray:
+    """energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) for lengths (n,) and (m,) in A: (n, m) eV^2."""
+    return energy_scale**2 * np.exp(-0.5 * ((first[:, None] - second) / length_scale) ** 2)

@@ -1,0 +1,188 @@
+"""Features of any descriptor as kernels compare them: standardised where that is asked for, with a constant, of norm 1.
+
+    x = (f - mean) / (deviation n_features^(1/2))     or x = f           mean and deviation over environments of the centre's element
+    p = (x, offset) / |(x, offset)|
+
+The constant makes features of lone atoms: without it p is not defined where f vanishes, and jumps where the last neighbour leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..descriptors.array_record import ArrayRecord
+from ..descriptors.density import species_indices
+from ..descriptors.named import path_of
+from ..descriptors.protocol import Descriptor
+from ..errors import DescriptorError, FitError
+from ..neighbours import Pairs
+
+LEAST_DEVIATION = 0.05
+"""Of a feature, relative to its root mean square: one that hardly differs in the data is not blown up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Standardiser(ArrayRecord):
+    """Means and deviations (n_species, n_features) of features over environments of each element."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, descriptor: Descriptor, structures: Sequence[Pairs]) -> Standardiser:
+        """From structures; an element that they do not have takes what all elements have together."""
+        features = np.concatenate([_raw(descriptor, pairs) for pairs in structures])
+        numbers = np.concatenate([pairs.numbers for pairs in structures])
+        groups = [numbers == z for z in descriptor.species]
+        own = [features[mask] if mask.any() else features for mask in groups]
+        mean = np.array([f.mean(axis=0) for f in own])
+        sizes = np.array([np.sqrt(np.mean(f**2, axis=0)) for f in own])
+        typical = float(np.sqrt(np.mean(sizes**2))) or 1.0
+        least = LEAST_DEVIATION * np.where(sizes > 0, sizes, typical)
+        return cls(mean, np.maximum(np.array([f.std(axis=0) for f in own]), least))
+
+
+@dataclass(frozen=True)
+class UnitFeatures:
+    """Normalised features of a descriptor; see above.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+    offset : float
+    standardise : bool
+    standardiser : Standardiser or None
+        None before there is data to take it from.
+    """
+
+    descriptor: Descriptor
+    offset: float = 3.0
+    standardise: bool = False
+    standardiser: Standardiser | None = None
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        return self.descriptor.species
+
+    @property
+    def cutoff(self) -> float:
+        return self.descriptor.cutoff
+
+    @property
+    def n_features(self) -> int:
+        return self.descriptor.n_features + (self.offset > 0)
+
+    @property
+    def square(self) -> float:
+        """See `Features`."""
+        return 1.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has all that it takes from data."""
+        return self.standardiser is not None or not self.standardise
+
+    def at(self, pairs: Pairs) -> FeaturesAt:
+        """Features of a structure, and what pulls cotangents back through them."""
+        return FeaturesAt.of(self, pairs)
+
+    def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
+        """See `Features`."""
+        features = self.at(pairs).features
+        return features if centres is None else features[centres]
+
+    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
+        """See `Features`."""
+        return self.at(pairs).vjp(cotangent)
+
+    def jacobian(self, pairs: Pairs) -> np.ndarray:
+        """See `Features`."""
+        return self.at(pairs).jacobian()
+
+
+@dataclass(frozen=True)
+class FeaturesAt:
+    """Features of one structure.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+    pairs : Pairs
+        Those within the descriptor's cutoff.
+    kept : (n_all_pairs,) bool array
+        Where they are among all pairs of the structure.
+    features : (n_atoms, n_features) array
+        Of norm 1.
+    lengths : (n_atoms, 1) array
+        Norms before that.
+    scale : (n_atoms, n_raw) array or float
+        What the descriptor's features were divided by.
+    """
+
+    descriptor: Descriptor
+    pairs: Pairs
+    kept: np.ndarray
+    features: np.ndarray
+    lengths: np.ndarray
+    scale: np.ndarray | float
+
+    @classmethod
+    def of(cls, unit: UnitFeatures, pairs: Pairs) -> FeaturesAt:
+        """See `UnitFeatures.at`."""
+        own = species_indices(pairs.numbers, unit.species)
+        within, x, scale = pairs.within(unit.cutoff), _raw(unit.descriptor, pairs), 1.0
+        if unit.standardise:
+            if unit.standardiser is None:
+                raise FitError(f"{path_of(type(unit.descriptor))}: standardise = true, and there is no data yet to take means from")
+            scale = unit.standardiser.deviation[own] * np.sqrt(unit.descriptor.n_features)
+            x = (x - unit.standardiser.mean[own]) / scale
+        if unit.offset:
+            x = np.concatenate([x, np.full((len(x), 1), unit.offset)], axis=1)
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        if not np.all(lengths):
+            name, atom = path_of(type(unit.descriptor)), int(np.argmin(lengths))
+            raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, such as 3.0")
+        return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale)
+
+    def vjp(self, cotangent: np.ndarray) -> np.ndarray:
+        """dE/dvectors (n_all_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        along = np.einsum("af,af->a", cotangent, self.features)[:, None]
+        raw = ((cotangent - along * self.features) / self.lengths)[:, : self.descriptor.n_features] / self.scale
+        return self._among_all(_checked(self.descriptor, "vjp", self.descriptor.vjp(self.pairs, raw), (self.pairs.n_pairs, 3)))
+
+    def jacobian(self) -> np.ndarray:
+        """Derivatives (n_all_pairs, 3, n_features) of the features of each pair's centre, 1/A."""
+        raw = self.descriptor.jacobian(self.pairs)
+        raw = _checked(self.descriptor, "jacobian", raw, (self.pairs.n_pairs, 3, self.descriptor.n_features))
+        i = self.pairs.i
+        out = np.zeros((self.pairs.n_pairs, 3, self.features.shape[1]))
+        out[:, :, : raw.shape[2]] = raw / (self.scale[i][:, None, :] if isinstance(self.scale, np.ndarray) else self.scale)
+        p = self.features[i][:, None, :]
+        out -= np.sum(out * p, axis=2, keepdims=True) * p
+        return self._among_all(out / self.lengths[i][:, :, None])
+
+    def _among_all(self, values: np.ndarray) -> np.ndarray:
+        """Values of the pairs within the cutoff, with zeros for all others."""
+        out = np.zeros((len(self.kept), *values.shape[1:]))
+        out[self.kept] = values
+        return out
+
+
+def _raw(descriptor: Descriptor, pairs: Pairs) -> np.ndarray:
+    """Features (n_atoms, n_raw) as a descriptor gives them; UnknownSpeciesError for elements that it does not know."""
+    species_indices(pairs.numbers, descriptor.species)
+    found = descriptor.compute(pairs.within(descriptor.cutoff))
+    return _checked(descriptor, "compute", found, (pairs.n_atoms, descriptor.n_features))
+
+
+def _checked(descriptor: Descriptor, method: str, found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What somebody's descriptor returned; DescriptorError for what breaks the contract."""
+    name = f"{path_of(type(descriptor))}.{method}"
+    if not isinstance(found, np.ndarray) or found.shape != shape:
+        raise DescriptorError(f"{name}: returned {getattr(found, 'shape', type(found).__name__)}, not an array of shape {shape}")
+    if not np.all(np.isfinite(found)):
+        raise DescriptorError(f"{name}: returned NaN or infinity; see mlpot.validate_descriptor")
+    return found

@@ -118,7 +118,7 @@ class EnsembleSpread:
             symbols = sorted(chemical_symbols[z] for z in without)
             raise ConfigError(f"{symbols} have no sparse points in the last many-body term: export without uncertainty")
         parts = columns(rep.terms)
-        n_pair_terms = sum(part.start < rep.choice.n_pair for part in parts)
+        n_pair_terms = sum(not term.is_many_body for term in rep.terms)
         found = {
             "kind": np.array([2]), "sizes": np.array([len(rep.upper), len(parts), n_pair_terms]),
             "terms": np.array(list(rep.choice.kept)), "starts": np.array([0, *(part.stop for part in parts)]),

@@ -91,8 +91,8 @@ def checked(make: Any, name: str) -> Descriptor:
         raise DescriptorError(f"{name}: {quoted(error, 300)}") from error
     if not isinstance(made.species, tuple):
         raise DescriptorError(f"{name}: species = {quoted(made.species)}: must be the tuple of atomic numbers that it was given")
-    if not (isinstance(made.n_features, Integral) and 0 < made.n_features <= MOST_FEATURES):
+    if not (isinstance(made.n_features, Integral) and 0 < int(made.n_features) <= MOST_FEATURES):
         raise DescriptorError(f"{name}: n_features = {quoted(made.n_features)}: must be a whole number between 1 and {MOST_FEATURES}")
-    if not (isinstance(made.cutoff, Real) and 0 < made.cutoff < float("inf")):
+    if not (isinstance(made.cutoff, Real) and 0 < float(made.cutoff) < float("inf")):
         raise DescriptorError(f"{name}: cutoff = {quoted(made.cutoff)}: must be a positive number of A")
     return made

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from numbers import Integral, Real
 from typing import Any
 
 from ..errors import DescriptorError, quoted
@@ -88,8 +89,10 @@ def checked(make: Any, name: str) -> Descriptor:
         made = make()
     except Exception as error:
         raise DescriptorError(f"{name}: {quoted(error, 300)}") from error
-    if not (isinstance(made.n_features, int) and 0 < made.n_features <= MOST_FEATURES):
-        raise DescriptorError(f"{name}: n_features = {quoted(made.n_features)}: must be an int between 1 and {MOST_FEATURES}")
-    if not (isinstance(made.cutoff, int | float) and 0 < made.cutoff < float("inf")):
+    if not isinstance(made.species, tuple):
+        raise DescriptorError(f"{name}: species = {quoted(made.species)}: must be the tuple of atomic numbers that it was given")
+    if not (isinstance(made.n_features, Integral) and 0 < int(made.n_features) <= MOST_FEATURES):
+        raise DescriptorError(f"{name}: n_features = {quoted(made.n_features)}: must be a whole number between 1 and {MOST_FEATURES}")
+    if not (isinstance(made.cutoff, Real) and 0 < float(made.cutoff) < float("inf")):
         raise DescriptorError(f"{name}: cutoff = {quoted(made.cutoff)}: must be a positive number of A")
     return made

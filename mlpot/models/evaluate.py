@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from ..data.overlaps import check_structures
 from ..settings.learning import NOVEL
@@ -240,6 +239,8 @@ def _root_mean_squares(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, n
 
 
 def _rank_correlation(found: np.ndarray, deviations: np.ndarray) -> float | None:
+    from scipy.stats import spearmanr  # takes longer to import than everything else, and fits do without
+
     sizes = np.abs(found)
     if len(sizes) < 3 or np.ptp(deviations) == 0 or np.ptp(sizes) == 0:
         return None

@@ -213,6 +213,14 @@ def test_arguments_that_a_descriptor_cannot_take(two_elements, keys, message):
         mlpot.fit(two_elements, FitConfig(terms=[{**OWN, **keys}]))
 
 
+def test_settings_are_values():
+    """They compare, hash and survive JSON; a class stands for its path."""
+    settings = FitConfig(terms=[{**OWN, "type": RadialFunctions}]).terms[0]
+    assert settings == FitConfig(terms=[OWN]).terms[0] and hash(settings) == hash(FitConfig(terms=[OWN]).terms[0])
+    assert type(settings).model_validate_json(settings.model_dump_json()) == settings
+    assert settings.parameters == {"cutoff": 4.0, "n_radial": 5}
+
+
 def test_extrapolation_is_refused():
     with pytest.raises(ConfigError, match="does not know which elements are alike"):
         FitConfig(terms=[OWN], extrapolate=True)

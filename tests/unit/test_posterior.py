@@ -13,10 +13,10 @@ from scipy.linalg import block_diag
 
 import mlpot
 from mlpot.errors import FitError
+from mlpot.fitting import accumulate as gathering
 from mlpot.fitting.accumulate import blocks_of, gather
 from mlpot.fitting.design_matrix import Design, Group, noise_of
 from mlpot.fitting.posterior import NormalEquations, Posterior
-from mlpot.models import gather as gathering
 from mlpot.processes import worker_pool
 from mlpot.settings.fit import FitConfig
 from mlpot.structures import all_labelled

@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
-CORE_USERS = ("density", "pair_sums", "triplets")
+CORE_USERS = ("acsf", "density", "pair_sums", "triplets")
 CORE_HEADERS = sorted(str(path) for path in (SOURCE / "core").glob("*.h"))
 SANITIZE = os.environ.get("MLPOT_SANITIZE") == "1"
 """Extensions that stop the program at the first access out of bounds, and at undefined behaviour; see .ci/sanitize."""
@@ -109,6 +109,7 @@ setup(
             extension("density"),
             extension("pair_sums"),
             extension("triplets"),
+            extension("acsf"),
         ],
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,

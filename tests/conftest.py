@@ -13,7 +13,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlpot
-from mlpot._ext import density, pair_sums, triplets
+from mlpot._ext import acsf, density, pair_sums, triplets
 
 
 def pytest_configure():
@@ -129,7 +129,7 @@ def two_species_model(two_species_frames):
 @pytest.fixture(params=range(3), ids=density.INSTRUCTION_SETS)
 def instructions(request):
     """Every instruction set that this processor has, in every extension: each has a copy of the core."""
-    extensions = (density, pair_sums, triplets)
+    extensions = (acsf, density, pair_sums, triplets)
     try:
         if {extension.use_instructions(request.param) for extension in extensions} != {request.param}:
             pytest.skip(f"this processor has no {density.INSTRUCTION_SETS[request.param]}")

@@ -27,6 +27,8 @@ from .jets import Jet
 from .neighbour_sums import Grouping, MomentSums, legendre_coefficients, neighbourhood
 from .periodic import properties
 
+FINER = (0.02, 0.08, 0.25, 0.55, 0.85)
+"""Parts of the cutoff between which knots have a spacing of their own: the polynomials oscillate faster towards both ends."""
 WEIGHTS = ("spin", "periodic", "random")
 
 
@@ -148,7 +150,7 @@ class Chebyshev:
         curves: list[Curve] = [partial(_radial, self.cutoff, k) for k in range(self.radial_order + 1)]
         curves += [partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
         return MomentSums(
-            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, [self.reach], self.cutoff),
+            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, [self.reach, *(part * self.cutoff for part in FINER)], self.cutoff),
             self.radial_order + 2, np.hstack([self.weights, self.weights[:, 1:] ** 2]), self.weights,
             np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n),
         )  # fmt: skip

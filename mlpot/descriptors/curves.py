@@ -16,7 +16,7 @@ from .._ext.acsf import CHANNELS, CurveTable
 from ..errors import ConfigError
 from .radial_table import hermite_weights
 
-TOLERANCE = 2e-14
+TOLERANCE = 1e-13
 ROUNDING = 2e-12
 """Errors below this that no longer fall with more knots are rounding of the functions themselves (high polynomials at their ends)."""
 MAX_KNOTS = 20_000

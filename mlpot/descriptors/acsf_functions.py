@@ -14,13 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from ..errors import ConfigError
 from . import jets
-from .curves import Curve
 from .cutoff_functions import CompactFunction, CutoffFunction
 from .jets import Jet
 
@@ -127,23 +125,16 @@ class SymmetryFunction:
         """2^(1-zeta) (1 + lambda cos)^zeta."""
         return 2 * ((1 + self.lambda_ * cosine) / 2) ** self.zeta
 
-    @cached_property
-    def angle_curve(self) -> Curve:
-        """Of the angular window, in the variable of `angle_place`."""
-        window = self.window
-
-        def curve(places: np.ndarray) -> np.ndarray:
-            acute = places <= EDGE / 2
-            half = Jet(np.where(acute, places, EDGE - places), np.where(acute, 1.0, -1.0), np.zeros_like(places))
-            away = jets.arcsin(half) * (360 / np.pi)
-            assert window is not None
-            return window(Jet(np.where(acute, away.value, 180 - away.value), *_signed(acute, away))).array()
-
-        return curve
-
-
-def _signed(acute: np.ndarray, away: Jet) -> tuple[np.ndarray, np.ndarray]:
-    return np.where(acute, away.slope, -away.slope), np.where(acute, away.curvature, -away.curvature)
+    def angle_curve(self, places: np.ndarray) -> np.ndarray:
+        """Values, slopes, curvatures (3, n_places) of the angular window, in the variable of `angle_place`."""
+        assert self.window is not None
+        acute = places <= EDGE / 2
+        sign = np.where(acute, 1.0, -1.0)
+        half = Jet(np.where(acute, places, EDGE - places), sign, np.zeros_like(places))
+        away = jets.arcsin(half) * (360 / np.pi)
+        return self.window(
+            Jet(np.where(acute, away.value, 180 - away.value), sign * away.slope, sign * away.curvature)
+        ).array()
 
 
 def angle_place(degrees: float) -> float:

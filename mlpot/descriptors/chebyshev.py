@@ -149,8 +149,9 @@ class Chebyshev:
         angular = CutoffFunction(self.reach)
         curves: list[Curve] = [partial(_radial, self.cutoff, k) for k in range(self.radial_order + 1)]
         curves += [partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
+        breaks = [self.reach, *(part * self.cutoff for part in FINER)]
         return MomentSums(
-            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, [self.reach, *(part * self.cutoff for part in FINER)], self.cutoff),
+            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, breaks, self.cutoff),
             self.radial_order + 2, np.hstack([self.weights, self.weights[:, 1:] ** 2]), self.weights,
             np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n),
         )  # fmt: skip

@@ -221,3 +221,57 @@ cdef extern from "mlpot_core.h" nogil:
     int mlpot_total_deviations(const mlpot_model *model, int64_t n_atoms, const double *covariances, double unexplained,
                                const double *member_virial, double *energy_std, double *virial_std, char *error,
                                size_t error_size)
+
+cdef extern from "acsf.h" nogil:
+    ctypedef struct mlpot_curves:
+        int n_segments, n_columns
+        const double *start
+        const double *per_step
+        const int32_t *first
+        const int32_t *n_intervals
+        const double *knots
+
+    ctypedef struct mlpot_shell:
+        int n_species, n_groups
+        const int32_t *group
+        double cutoff
+        mlpot_curves curves
+
+    ctypedef struct mlpot_moments:
+        mlpot_shell shell
+        int n_summed, n_sum_weights
+        const double *sum_weights
+        int n_angular, n_weights
+        const double *weights
+        int l_max, n_entries, n_coefficients
+        const int32_t *degree
+        const int32_t *column
+        const int32_t *place
+        int n_products
+        const int32_t *left
+        const int32_t *right
+        const double *harmonics
+
+    ctypedef struct mlpot_triplet_functions:
+        mlpot_shell shell
+        const double *weights
+        mlpot_curves apart, windows
+        int n_shapes
+        const int32_t *radial
+        const int32_t *between
+        const int32_t *begin
+        const int32_t *angular
+        int n_angular
+        const double *zeta
+        const double *lambda_ "lambda"
+        const int32_t *window
+
+    int mlpot_n_moments(const mlpot_moments *m)
+    int mlpot_n_triplet_functions(const mlpot_triplet_functions *t)
+    int mlpot_moments_of(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+    int mlpot_moments_vjp(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                          const double *cotangent, double *pair_gradients)
+    int mlpot_triplets_of(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                          double *out)
+    int mlpot_triplets_vjp(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                           const double *cotangent, double *pair_gradients)

@@ -81,3 +81,25 @@ void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs 
 {
     chosen()->pair_member_gradients(m, p, n_atoms, n_threads, pair_gradients);
 }
+
+int mlpot_moments_of(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+{
+    return chosen()->moments(m, p, n_atoms, n_threads, NULL, out, NULL);
+}
+
+int mlpot_moments_vjp(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                      const double *cotangent, double *pair_gradients)
+{
+    return chosen()->moments(m, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
+}
+
+int mlpot_triplets_of(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+{
+    return chosen()->triplet_functions(t, p, n_atoms, n_threads, NULL, out, NULL);
+}
+
+int mlpot_triplets_vjp(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                       const double *cotangent, double *pair_gradients)
+{
+    return chosen()->triplet_functions(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
+}

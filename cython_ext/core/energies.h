@@ -58,14 +58,6 @@ static void energy_memory_free(energy_memory *w)
     block_free(&w->block);
 }
 
-MLPOT_INLINE mlpot_vector whole_power(mlpot_vector x, int exponent)
-{
-    mlpot_vector result = (mlpot_vector){0} + 1.0;
-    for (; exponent > 0; exponent >>= 1, x *= x)
-        if (exponent & 1) result *= x;
-    return result;
-}
-
 /* x^(zeta-1); a negative overlap has no real power, and no meaning, unless zeta is an integer */
 MLPOT_INLINE mlpot_vector power_below(mlpot_vector x, double zeta, int whole)
 {

@@ -13,6 +13,18 @@ typedef struct {
     mlpot_vector weight[6]; /* of value, slope, curvature at the left knot, then at the right one */
 } place;
 
+/* Weights of the values at t in [0, 1] of an interval. */
+MLPOT_INLINE void value_weights(mlpot_vector t, mlpot_vector *weight)
+{
+    const mlpot_vector s = 1.0 - t, t3 = t * t * t, s3 = s * s * s;
+    weight[0] = s3 * (1.0 + 3.0 * t + 6.0 * t * t);
+    weight[1] = s3 * t * (1.0 + 3.0 * t);
+    weight[2] = 0.5 * s3 * t * t;
+    weight[3] = t3 * (1.0 + 3.0 * s + 6.0 * s * s);
+    weight[4] = -t3 * s * (1.0 + 3.0 * s);
+    weight[5] = 0.5 * t3 * s * s;
+}
+
 MLPOT_INLINE place place_of(const mlpot_grid *grid, mlpot_vector distance)
 {
     place at;
@@ -20,22 +32,16 @@ MLPOT_INLINE place place_of(const mlpot_grid *grid, mlpot_vector distance)
     integers k = __builtin_convertvector(x, integers);
     const integers last = (integers){0} + (grid->n_intervals - 1), beyond = k > last;
     k = (k & ~beyond) | (last & beyond);
-    const mlpot_vector t = x - __builtin_convertvector(k, mlpot_vector), s = 1.0 - t, t3 = t * t * t, s3 = s * s * s;
     at.knot = k - (k >= grid->kink); /* a comparison that holds is -1 */
-    at.t = t;
-    at.weight[0] = s3 * (1.0 + 3.0 * t + 6.0 * t * t);
-    at.weight[1] = s3 * t * (1.0 + 3.0 * t);
-    at.weight[2] = 0.5 * s3 * t * t;
-    at.weight[3] = t3 * (1.0 + 3.0 * s + 6.0 * s * s);
-    at.weight[4] = -t3 * s * (1.0 + 3.0 * s);
-    at.weight[5] = 0.5 * t3 * s * s;
+    at.t = x - __builtin_convertvector(k, mlpot_vector);
+    value_weights(at.t, at.weight);
     return at;
 }
 
-/* Weights of the slope in the same order. */
-MLPOT_INLINE void slope_weights(const mlpot_grid *grid, mlpot_vector t, mlpot_vector *weight)
+/* Weights of the slopes in the same order. */
+MLPOT_INLINE void slope_weights(mlpot_vector per_step, mlpot_vector t, mlpot_vector *weight)
 {
-    const mlpot_vector s = 1.0 - t, t2 = t * t * grid->per_step, s2 = s * s * grid->per_step;
+    const mlpot_vector s = 1.0 - t, t2 = t * t * per_step, s2 = s * s * per_step;
     weight[0] = -30.0 * t * t * s2;
     weight[1] = s2 * (1.0 - 3.0 * t) * (1.0 + 5.0 * t);
     weight[2] = 0.5 * s2 * t * (2.0 - 5.0 * t);

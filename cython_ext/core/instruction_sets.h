@@ -2,6 +2,7 @@
 #ifndef MLPOT_INSTRUCTION_SETS_H
 #define MLPOT_INSTRUCTION_SETS_H
 
+#include "acsf.h"
 #include "mlpot_tables.h"
 #include "pair_sums.h"
 #include "triplets.h"
@@ -29,6 +30,9 @@ typedef struct {
     int (*triplet_sums)(const mlpot_triplets *, const mlpot_triplet_variance *, const mlpot_pairs *, int64_t, int,
                         double *, double *, double *);
     void (*pair_member_gradients)(const mlpot_pair_members *, const mlpot_pairs *, int64_t, int, float *);
+    int (*moments)(const mlpot_moments *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
+    int (*triplet_functions)(const mlpot_triplet_functions *, const mlpot_pairs *, int64_t, int, const double *, double *,
+                             double *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

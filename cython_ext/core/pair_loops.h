@@ -52,7 +52,7 @@ MLPOT_INLINE mlpot_vector add_potential(const mlpot_pair_term *term, const mlpot
     mlpot_vector slope[6];
     const place at = place_of(&term->potential_grid, of->distance);
     knots_of(&term->potential_grid, term->potential, of, at.knot, data);
-    slope_weights(&term->potential_grid, at.t, slope);
+    slope_weights((mlpot_vector){0} + term->potential_grid.per_step, at.t, slope);
     *(mlpot_vector *)along = weighted(slope, data) / of->distance;
     for (int lane = 0; lane < of->n; ++lane)
         for (int a = 0; a < 3; ++a)

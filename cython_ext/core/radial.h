@@ -64,7 +64,7 @@ MLPOT_INLINE void fill_radial(const mlpot_density *d, const mlpot_pairs *p, scra
         for (int k = begin; k < begin + MLPOT_LANES && k < s->n; ++k)
             distances[k - begin] = p->distances[s->pair[k]];
         const place at = place_of(&d->grid, distances);
-        if (slopes) slope_weights(&d->grid, at.t, slope);
+        if (slopes) slope_weights((mlpot_vector){0} + d->grid.per_step, at.t, slope);
         for (int k = begin; k < begin + MLPOT_LANES && k < s->n; ++k) {
             const int species = p->species[p->j[s->pair[k]]], lane = k - begin;
             const double *knots = d->table + at.knot[lane] * apart;

@@ -40,6 +40,14 @@ MLPOT_INLINE double sum_lanes(mlpot_vector v)
     return sum;
 }
 
+MLPOT_INLINE mlpot_vector whole_power(mlpot_vector x, int exponent)
+{
+    mlpot_vector result = (mlpot_vector){0} + 1.0;
+    for (; exponent > 0; exponent >>= 1, x *= x)
+        if (exponent & 1) result *= x;
+    return result;
+}
+
 #ifdef __clang__
 #define SHUFFLE(places, x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #else

@@ -1,1 +1,17 @@
 """Maps from neighbour pairs to features, and back for gradients."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {"ACSF": "acsf", "Chebyshev": "chebyshev", "SoapDescriptor": "density", "Zernike": "zernike"}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Descriptors are loaded when first used: not everything in this room needs the compiled half."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlpot.descriptors' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,129 @@
+/* The neighbours of one centre with their curves: sorted by group, each group from a whole vector on. Idle lanes lie at the
+ * cutoff, where every curve is 0. */
+#pragma once
+#include "acsf.h"
+#include "radial.h"
+
+typedef struct {
+    int capacity;            /* slots, a multiple of MLPOT_LANES */
+    int n_columns;
+    int32_t *pair;           /* (capacity) index of the pair; -1: idle */
+    int *begin;              /* (n_groups + 1) first slot, a multiple of MLPOT_LANES */
+    int *count;              /* (n_groups) neighbours */
+    double *distance, *inverse; /* (capacity) */
+    double *unit;            /* (capacity / lanes, 3, lanes) */
+    double *values, *slopes; /* (capacity, n_columns) */
+    double *memory;
+} shell_memory;
+
+static int most_neighbours(const mlpot_pairs *p, int64_t n_atoms)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < n_atoms; ++i)
+        if (p->offsets[i + 1] - p->offsets[i] > most) most = p->offsets[i + 1] - p->offsets[i];
+    return (int)most;
+}
+
+static int shell_create(const mlpot_shell *t, const mlpot_pairs *p, int64_t n_atoms, shell_memory *s)
+{
+    const size_t n = lines((size_t)most_neighbours(p, n_atoms) + (size_t)t->n_groups * (MLPOT_LANES - 1));
+    const size_t groups = lines((size_t)t->n_groups + 1), columns = (size_t)t->curves.n_columns;
+    double *memory = aligned(n + 2 * groups + 5 * n + 2 * n * columns);
+    if (!memory) return -1;
+    s->memory = memory;
+    s->capacity = (int)n;
+    s->n_columns = (int)columns;
+    s->pair = (int32_t *)memory;
+    s->begin = (int *)(memory += n);
+    s->count = (int *)(memory += groups);
+    s->distance = memory += groups;
+    s->inverse = memory += n;
+    s->unit = memory += n;
+    s->values = memory += 3 * n;
+    s->slopes = memory + n * columns;
+    return 0;
+}
+
+MLPOT_INLINE mlpot_vector select_lanes(lane_places where, mlpot_vector chosen, mlpot_vector other)
+{
+    return (mlpot_vector)(((lane_places)chosen & where) | ((lane_places)other & ~where));
+}
+
+/* Knots left of MLPOT_LANES places, and the weights of values there and, where asked, of slopes. */
+MLPOT_INLINE void locate(const mlpot_curves *t, mlpot_vector x, const double **knots, mlpot_vector *value, mlpot_vector *slope)
+{
+    const int last = t->n_segments - 1;
+    mlpot_vector start = (mlpot_vector){0} + t->start[0], per_step = (mlpot_vector){0} + t->per_step[0];
+    integers first = (integers){0} + t->first[0], most = (integers){0} + (t->n_intervals[0] - 1);
+    for (int s = 1; s <= last; ++s) {
+        const lane_places behind = x >= t->start[s];
+        const integers narrow = __builtin_convertvector(behind, integers);
+        start = select_lanes(behind, (mlpot_vector){0} + t->start[s], start);
+        per_step = select_lanes(behind, (mlpot_vector){0} + t->per_step[s], per_step);
+        first = (first & ~narrow) | (((integers){0} + t->first[s]) & narrow);
+        most = (most & ~narrow) | (((integers){0} + (t->n_intervals[s] - 1)) & narrow);
+        if (s == last) x = select_lanes(behind, start, x); /* the last segment is 0 everywhere */
+    }
+    const mlpot_vector at = (x - start) * per_step;
+    integers k = __builtin_convertvector(at, integers);
+    const integers beyond = k > most;
+    k = (k & ~beyond) | (most & beyond);
+    const mlpot_vector place = at - __builtin_convertvector(k, mlpot_vector);
+    k += first;
+    for (int lane = 0; lane < MLPOT_LANES; ++lane) knots[lane] = t->knots + (ptrdiff_t)k[lane] * 3 * t->n_columns;
+    value_weights(place, value);
+    if (slope) slope_weights(per_step, place, slope);
+}
+
+static void sort_neighbours(const mlpot_shell *t, const mlpot_pairs *p, int64_t centre, shell_memory *s)
+{
+    memset(s->count, 0, sizeof(int) * t->n_groups);
+    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k)
+        if (p->distances[k] < t->cutoff) ++s->count[t->group[p->species[p->j[k]]]];
+    s->begin[0] = 0;
+    for (int g = 0; g < t->n_groups; ++g) {
+        s->begin[g + 1] = s->begin[g] + mlpot_round_up(s->count[g], MLPOT_LANES);
+        s->count[g] = 0;
+    }
+    const int n = s->begin[t->n_groups];
+    for (int k = 0; k < n; ++k) s->pair[k] = -1;
+    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
+        const int g = t->group[p->species[p->j[k]]];
+        if (p->distances[k] < t->cutoff) s->pair[s->begin[g] + s->count[g]++] = (int32_t)k;
+    }
+    for (int k = 0; k < n; ++k) {
+        const int64_t pair = s->pair[k];
+        double *unit = s->unit + k / MLPOT_LANES * 3 * MLPOT_LANES + k % MLPOT_LANES;
+        s->distance[k] = pair < 0 ? t->cutoff : p->distances[pair];
+        s->inverse[k] = 1.0 / s->distance[k];
+        for (int a = 0; a < 3; ++a)
+            unit[a * MLPOT_LANES] = pair < 0 ? a == 2 : p->vectors[3 * pair + a] * s->inverse[k];
+    }
+}
+
+/* Neighbours of a centre, values of their curves and, where asked, slopes. */
+MLPOT_INLINE void fill_shell(const mlpot_shell *t, const mlpot_pairs *p, int64_t centre, int slopes, shell_memory *s)
+{
+    sort_neighbours(t, p, centre, s);
+    for (int k = 0; k < s->begin[t->n_groups]; k += MLPOT_LANES) {
+        const double *knots[MLPOT_LANES];
+        mlpot_vector value[6], slope[6];
+        locate(&t->curves, *(const mlpot_vector *)(s->distance + k), knots, value, slopes ? slope : NULL);
+        for (int lane = 0; lane < MLPOT_LANES; ++lane) {
+            const ptrdiff_t row = (ptrdiff_t)(k + lane) * s->n_columns;
+            combine(knots[lane], s->n_columns, value, lane, s->values + row);
+            if (slopes) combine(knots[lane], s->n_columns, slope, lane, s->slopes + row);
+        }
+    }
+}
+
+/* dE/dr of MLPOT_LANES neighbours from slot k on: rhat along + inverse (x, y, z), added to their pairs. */
+MLPOT_INLINE void add_slot_gradients(const shell_memory *s, int k, mlpot_vector along, mlpot_vector x, mlpot_vector y,
+                                     mlpot_vector z, double *pair_gradients)
+{
+    const mlpot_vector *unit = (const mlpot_vector *)(s->unit + k * 3), inverse = *(const mlpot_vector *)(s->inverse + k);
+    const mlpot_vector gradient[3] = {unit[0] * along + inverse * x, unit[1] * along + inverse * y, unit[2] * along + inverse * z};
+    for (int lane = 0; lane < MLPOT_LANES; ++lane)
+        for (int a = 0; a < 3 && s->pair[k + lane] >= 0; ++a)
+            pair_gradients[3 * (int64_t)s->pair[k + lane] + a] += gradient[a][lane];
+}

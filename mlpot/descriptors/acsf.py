@@ -1,0 +1,209 @@
+"""Symmetry functions of Behler and Parrinello as a descriptor; see `acsf_functions` for formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ..errors import ConfigError
+from ..neighbours import Pairs
+from .acsf_functions import SymmetryFunction, parse_function
+from .acsf_pool import amp_functions, auto_functions
+from .acsf_sums import FunctionSums
+from .cutoff_functions import CutoffFunction
+from .density import species_indices
+from .neighbour_sums import neighbourhood
+
+SETS = {"auto": auto_functions, "amp": amp_functions}
+"""Functions that have a name: the pool to choose from (`acsf_pool.choose_functions`, `ACSF.chosen`), and AMP's default."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column: a function of neighbours of certain elements (none: weighted, of all)."""
+
+    function: SymmetryFunction
+    neighbours: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.function.kind} {'-'.join(chemical_symbols[z] for z in self.neighbours) or 'weighted'}"
+
+
+@dataclass(frozen=True)
+class ACSF:
+    """Atom-centred symmetry functions.
+
+    Features are in this order: for every element, by atomic number, the radial functions; the weighted radial ones; for every pair
+    of elements (a, b), b <= a, the angular functions; the weighted angular ones. Where any function is for given elements they are
+    in the order of the functions, each for all its elements. The element of the centre is not encoded, but in functions for given
+    centres.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff : float
+        A.
+    functions : sequence or str
+        "auto" or "amp", see `SETS`; or entries such as ["G1"], ["G2", eta, r_s], ["G3", kappa], ["G4", eta, zeta, lambda],
+        ["G5", eta, zeta, lambda] (1/A^2, A, 1/A), others as in `acsf_functions.PARAMETERS`, or SymmetryFunction.
+    weighted : bool
+        Sum over all elements with atomic numbers as weights, instead of for each element and pair.
+    cutoff_function, cutoff_alpha, cutoff_gamma
+        As in `CutoffFunction`, of all functions but compact ones and those with a cutoff of their own.
+
+    Raises
+    ------
+    ConfigError
+        For functions that cannot be, that reach beyond the cutoff, that occur twice, or for elements that are not in `species`.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from mlpot.neighbours import find_pairs
+    >>> acsf = ACSF((1, 8), 4.0, [["G1"], ["G2", 0.5, 1.0]])
+    >>> acsf.compute(find_pairs(molecule("H2O"), 4.0)).shape
+    (3, 4)
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    functions: Any
+    weighted: bool = False
+    cutoff_function: str = "cosine"
+    cutoff_alpha: float = 0.0
+    cutoff_gamma: int = 4
+
+    def __post_init__(self) -> None:
+        check_species(self.species)
+        cutoff = CutoffFunction(self.cutoff, self.cutoff_function, self.cutoff_alpha, self.cutoff_gamma)
+        named = isinstance(self.functions, str)
+        if not self.functions or (named and self.functions not in SETS):
+            raise ConfigError(f'functions = {self.functions!r}: must be "auto", "amp" or a list of functions')
+        entries = SETS[self.functions](self.cutoff) if named else self.functions
+        parsed = tuple(
+            f if isinstance(f, SymmetryFunction) else parse_function(f, cutoff, self.weighted) for f in entries
+        )
+        for k, function in enumerate(parsed):
+            self._check(function, k, parsed)
+        object.__setattr__(self, "functions", parsed)
+
+    def _check(self, function: SymmetryFunction, k: int, parsed: tuple[SymmetryFunction, ...]) -> None:
+        if function.factor.end > self.cutoff * (1 + 1e-12):
+            raise ConfigError(
+                f"functions[{k}] ({function.kind}) reaches {function.factor.end} A, beyond cutoff = {self.cutoff} A; raise cutoff"
+            )
+        if function in parsed[:k]:
+            raise ConfigError(
+                f"functions[{k}] ({function.kind}) is the same as functions[{parsed.index(function)}]; remove one"
+            )
+        unknown = {z for z in (*function.neighbours, function.centre) if z} - set(self.species)
+        if unknown:
+            raise ConfigError(
+                f"functions[{k}] ({function.kind}) is for {[chemical_symbols[z] for z in sorted(unknown)]}, which the data does not "
+                f"contain: {[chemical_symbols[z] for z in self.species]}; remove it"
+            )
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """What stands in every column (n_features)."""
+        if any(f.neighbours or f.centre for f in self.functions):
+            return tuple(Feature(f, e) for f in self.functions for e in self._elements(f))
+        found = []
+        for radial in (True, False):
+            plain = [f for f in self.functions if f.is_radial == radial and not f.weighted]
+            found += [Feature(f, e) for e in (self._elements(plain[0]) if plain else []) for f in plain]
+            found += [Feature(f, ()) for f in self.functions if f.is_radial == radial and f.weighted]
+        return tuple(found)
+
+    def _elements(self, function: SymmetryFunction) -> list[tuple[int, ...]]:
+        """Neighbours that a function is computed for, in turn."""
+        if function.weighted or function.neighbours:
+            return [tuple(sorted(function.neighbours, reverse=True))]
+        if function.is_radial:
+            return [(z,) for z in self.species]
+        return [(a, b) for n, a in enumerate(self.species) for b in self.species[: n + 1]]
+
+    @property
+    def n_features(self) -> int:
+        return len(self.features)
+
+    @cached_property
+    def sums(self) -> tuple[FunctionSums, ...]:
+        """The compiled sums: of functions of elements, of weighted functions; those that are there."""
+        bare = dict.fromkeys(replace(f, neighbours=(), centre=0) for f in self.functions)
+        parts = (tuple(f for f in bare if f.weighted == weighted) for weighted in (False, True))
+        return tuple(FunctionSums(part, self.species) for part in parts if part)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Where every feature stands (n_features,) among all values of the sums, side by side."""
+        where = {}
+        begin = 0
+        for sums in self.sums:
+            for functions, (n_blocks, n) in zip((sums.radial, sums.angular), sums.shapes, strict=True):
+                for k, f in enumerate(functions):
+                    where[f] = (begin + k, n)
+                begin += n_blocks * n
+        return np.array(
+            [
+                self._place(feature, *where[replace(feature.function, neighbours=(), centre=0)])
+                for feature in self.features
+            ]
+        )
+
+    def _place(self, feature: Feature, first: int, apart: int) -> int:
+        index = [self.species.index(z) for z in feature.neighbours]
+        block = index[0] * (index[0] + 1) // 2 + index[1] if len(index) == 2 else sum(index)
+        return first + block * apart
+
+    def chosen(self, columns: Sequence[int]) -> ACSF:
+        """The descriptor of some of these features only, in ascending order of their columns."""
+        picked = [self.features[k] for k in sorted({int(k) for k in columns})]
+        return replace(self, functions=tuple(replace(f.function, neighbours=f.neighbours) for f in picked))
+
+    def compute(self, pairs: Pairs) -> np.ndarray:
+        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
+        near = neighbourhood(pairs, self.species)
+        blocks = [block.reshape(pairs.n_atoms, -1) for sums in self.sums for block in sums.compute(near)]
+        return np.concatenate(blocks, axis=1)[:, self.places] * self._is_for(pairs)
+
+    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
+        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        near = neighbourhood(pairs, self.species)
+        gradients = np.zeros((pairs.n_pairs, 3))
+        sizes = [blocks * n for sums in self.sums for blocks, n in sums.shapes]
+        spread = np.zeros((pairs.n_atoms, sum(sizes)))
+        np.add.at(spread.T, self.places, (cotangent * self._is_for(pairs)).T)
+        begin = 0
+        for sums in self.sums:
+            parts = []
+            for shape in sums.shapes:
+                end = begin + shape[0] * shape[1]
+                parts.append(spread[:, begin:end].reshape(pairs.n_atoms, *shape))
+                begin = end
+            sums.add_vjp(near, parts[0], parts[1], gradients)
+        return gradients
+
+    def _is_for(self, pairs: Pairs) -> np.ndarray | float:
+        """1 where a feature is for a centre, 0 elsewhere, (n_atoms, n_features)."""
+        centres = np.array([feature.function.centre for feature in self.features])
+        if not centres.any():
+            return 1.0
+        numbers = pairs.numbers if pairs.elements is None else pairs.elements
+        species_indices(numbers, self.species)
+        return np.where(centres == 0, 1.0, numbers[:, None] == centres)
+
+    def __getstate__(self) -> dict:
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+def check_species(species: tuple[int, ...]) -> None:
+    """ConfigError unless `species` are sorted atomic numbers, each once."""
+    if not species or list(species) != sorted(set(species)) or not all(0 < z < len(chemical_symbols) for z in species):
+        raise ConfigError(f"species = {species}: must be sorted atomic numbers, each once")

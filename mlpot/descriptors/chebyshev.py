@@ -1,0 +1,212 @@
+"""Chebyshev expansions of radial and angular distribution functions.
+
+Artrith, Urban, Ceder, Phys. Rev. B 96, 014112 (2017), doi:10.1103/PhysRevB.96.014112:
+
+    c_n = sum_j w_j T_n(2 r / cutoff - 1) f_c(r)                  n = 0..radial_order
+    a_n = sum_{j<k} w_j w_k T_n(cos) f_c(r_ij) f_c(r_ik)          n = 0..angular_order, with angular_cutoff
+
+once with w = 1, and again with each set of weights of the elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from .._ext.core import MAX_L
+from ..errors import ConfigError
+from ..neighbours import Pairs
+from .acsf import check_species
+from .curves import Curve, tabulate_curves
+from .cutoff_functions import CutoffFunction
+from .jets import Jet
+from .neighbour_sums import Grouping, MomentSums, legendre_coefficients, neighbourhood
+from .periodic import properties
+
+FINER = (0.02, 0.08, 0.25, 0.55, 0.85)
+"""Parts of the cutoff between which knots have a spacing of their own: the polynomials oscillate faster towards both ends."""
+WEIGHTS = ("spin", "periodic", "random")
+
+
+def spins(n_species: int) -> np.ndarray:
+    """aenet's weights (n_species,): -n//2 upward, without 0 for an even number."""
+    half = n_species // 2
+    return np.array([s for s in range(-half, half + 1) if s or n_species % 2], float)
+
+
+@dataclass(frozen=True)
+class Chebyshev:
+    """Chebyshev descriptor: its size does not depend on the number of elements.
+
+    Features: c_n, a_n with w = 1; then, for more than one element, c_n, a_n with each set of weights.
+
+    Parameters
+    ----------
+    species : tuple of int
+        Sorted atomic numbers.
+    cutoff : float
+        Of c_n, A.
+    radial_order, angular_order : int
+    angular_cutoff : float or None
+        Of a_n, A; None: `cutoff`.
+    species_weights : str or sequence
+        "spin", by atomic number; "periodic": standardised properties of the elements; "random"; or numbers (n_species,), or
+        (n_weights, n_species).
+    n_weights : int
+        Sets of weights of "periodic" (at most 4) and "random".
+    seed : int
+        Of "random".
+
+    Raises
+    ------
+    ConfigError
+        For orders or cutoffs out of range, or weights that do not fit the species.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from mlpot.neighbours import find_pairs
+    >>> Chebyshev((1, 8), 4.0, 10, 3).compute(find_pairs(molecule("H2O"), 4.0)).shape
+    (3, 30)
+    """
+
+    species: tuple[int, ...]
+    cutoff: float
+    radial_order: int = 16
+    angular_order: int = 4
+    angular_cutoff: float | None = None
+    species_weights: str | Sequence = "spin"
+    n_weights: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_species(self.species)
+        CutoffFunction(self.cutoff)
+        if not 0 <= self.radial_order <= 200:
+            raise ConfigError(f"radial_order = {self.radial_order}: must lie between 0 and 200")
+        if not 0 <= self.angular_order <= MAX_L:
+            raise ConfigError(f"angular_order = {self.angular_order}: must lie between 0 and {MAX_L}")
+        if not (math.isfinite(self.reach) and 0 < self.reach <= self.cutoff):
+            raise ConfigError(
+                f"angular_cutoff = {self.reach}: must be positive and not beyond cutoff = {self.cutoff} A"
+            )
+        if not isinstance(self.species_weights, str):
+            object.__setattr__(self, "species_weights", _frozen(list(self.species_weights)))
+        _ = self.weights
+
+    @property
+    def reach(self) -> float:
+        """Cutoff of the angular part, A."""
+        return self.cutoff if self.angular_cutoff is None else self.angular_cutoff
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Weights (n_species, n_sets) of every set, the first all 1."""
+        n = len(self.species)
+        ones = np.ones((n, 1))
+        if n == 1 and isinstance(self.species_weights, str):
+            return ones
+        return np.hstack([ones, self._further_weights(n)])
+
+    def _further_weights(self, n: int) -> np.ndarray:
+        if not isinstance(self.species_weights, str):
+            given = np.array(self.species_weights, float).reshape(
+                -1, n if np.size(self.species_weights) % n == 0 else 1
+            )
+            if given.shape[1] != n or not np.isfinite(given).all():
+                raise ConfigError(
+                    f"species_weights = {self.species_weights}: must be finite numbers, one for each of {n} elements"
+                )
+            return given.T
+        if self.species_weights not in WEIGHTS:
+            raise ConfigError(
+                f"species_weights = {self.species_weights!r}: must be one of {', '.join(WEIGHTS)} or numbers"
+            )
+        most = {"spin": 1, "periodic": 4}.get(self.species_weights, 64)
+        if not 1 <= self.n_weights <= most:
+            raise ConfigError(
+                f'n_weights = {self.n_weights}: must lie between 1 and {most} for "{self.species_weights}"'
+            )
+        if self.species_weights == "spin":
+            return spins(n)[:, None]
+        if self.species_weights == "periodic":
+            return properties(self.species)[:, ::-1][:, : self.n_weights]
+        streams = [np.random.default_rng([self.seed, z]).standard_normal(64)[: self.n_weights] for z in self.species]
+        return np.array(streams)
+
+    @property
+    def n_features(self) -> int:
+        return self.weights.shape[1] * (self.radial_order + self.angular_order + 2)
+
+    @cached_property
+    def sums(self) -> MomentSums:
+        """The compiled sums: radial functions and the square of the angular cutoff function; one moment."""
+        n, order = self.weights.shape[1], self.angular_order
+        angular = CutoffFunction(self.reach)
+        curves: list[Curve] = [partial(_radial, self.cutoff, k) for k in range(self.radial_order + 1)]
+        curves += [partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
+        breaks = [self.reach, *(part * self.cutoff for part in FINER)]
+        return MomentSums(
+            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, breaks, self.cutoff),
+            self.radial_order + 2, np.hstack([self.weights, self.weights[:, 1:] ** 2]), self.weights,
+            np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n),
+        )  # fmt: skip
+
+    @cached_property
+    def angular_map(self) -> np.ndarray:
+        """(angular_order + 1, angular_order + 1) from degrees of the spectrum to sums over pairs of T_n, each pair twice."""
+        order = self.angular_order
+        found = np.zeros((order + 1, order + 1))
+        for n in range(order + 1):
+            a = legendre_coefficients(np.polynomial.Chebyshev.basis(n), n)
+            found[: n + 1, n] = a * 4 * np.pi / (2 * np.arange(n + 1) + 1)
+        return found
+
+    @property
+    def _squares(self) -> np.ndarray:
+        """Which of the weights of sums are the squares of every set."""
+        n = self.weights.shape[1]
+        return np.append(0, np.arange(n, 2 * n - 1))
+
+    def compute(self, pairs: Pairs) -> np.ndarray:
+        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
+        sums, spectra = self.sums.compute(neighbourhood(pairs, self.species))
+        n = self.weights.shape[1]
+        radial = sums[:, 0, :n, :-1]
+        angular = 0.5 * (spectra @ self.angular_map - sums[:, 0, self._squares, -1:])
+        return np.concatenate([radial, angular], axis=2).reshape(pairs.n_atoms, -1)
+
+    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
+        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        n, n_radial = self.weights.shape[1], self.radial_order + 1
+        sets = np.asarray(cotangent).reshape(pairs.n_atoms, n, -1)
+        d_sums = np.zeros((pairs.n_atoms, 1, 2 * n - 1, n_radial + 1))
+        d_sums[:, 0, :n, :-1] = sets[:, :, :n_radial]
+        d_sums[:, 0, self._squares, -1] = -0.5 * sets[:, :, n_radial:].sum(axis=2)
+        gradients = np.zeros((pairs.n_pairs, 3))
+        d_spectra = 0.5 * sets[:, :, n_radial:] @ self.angular_map.T
+        self.sums.add_vjp(neighbourhood(pairs, self.species), d_sums, d_spectra, gradients)
+        return gradients
+
+    def __getstate__(self) -> dict:
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+def _frozen(values: Sequence) -> tuple:
+    return tuple(_frozen(list(v)) if isinstance(v, Sequence | np.ndarray) else v for v in values)
+
+
+def _radial(cutoff: float, n: int, distances: np.ndarray) -> np.ndarray:
+    """T_n(2 r / cutoff - 1) f_c(r): values, slopes, curvatures."""
+    r = Jet.variable(distances)
+    x = r * (2 / cutoff) - 1.0
+    t = np.polynomial.Chebyshev.basis(n)
+    return (x.of(t(x.value), t.deriv(1)(x.value), t.deriv(2)(x.value)) * CutoffFunction(cutoff)(r)).array()
+
+
+def _cutoff(function: CutoffFunction, power: int, distances: np.ndarray) -> np.ndarray:
+    return (function(Jet.variable(distances)) ** power).array()

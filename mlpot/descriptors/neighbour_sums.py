@@ -1,0 +1,173 @@
+"""What is summed over the neighbours of every centre, and over its triplets, in compiled loops; descriptors are linear maps of these.
+
+Formulas: cython_ext/core/acsf.h. Everything that separates in r_ij and r_ik is a sum over neighbours, not over their pairs:
+
+    sum_{j<k} v_j v_k f(r_j) f(r_k) A(cos)  =  [ sum_l a_l 4 pi / (2l + 1) sum_m c_lm^2  -  A(1) sum_j v_j^2 f(r_j)^2 ] / 2
+    c_lm = sum_j v_j f(r_j) Y_lm,   A = sum_l a_l P_l
+
+and without the factor 1/2 and the self term for neighbours of two different elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .._ext.core import Moments, Neighbourhood, TripletFunctions
+from ..neighbours import Pairs
+from ..threads import n_threads
+from .curves import Curves
+from .density import species_indices
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How neighbours of each species are counted.
+
+    Parameters
+    ----------
+    cutoff : float
+        A.
+    group : (n_species,) int array
+        Neighbours of different groups never meet in one sum.
+    """
+
+    cutoff: float
+    group: np.ndarray
+
+    @property
+    def n_groups(self) -> int:
+        return int(self.group.max()) + 1
+
+    def core_arrays(self, curves: Curves) -> dict:
+        """Arguments that `Moments` and `TripletFunctions` share."""
+        group = np.ascontiguousarray(self.group, np.int32)
+        return {"group": group, "n_groups": self.n_groups, "cutoff": self.cutoff, "curves": curves.table()}
+
+
+def neighbourhood(pairs: Pairs, species: tuple[int, ...]) -> Neighbourhood:
+    """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
+    index = species_indices(pairs.numbers if pairs.elements is None else pairs.elements, species)
+    return Neighbourhood(index, pairs.j, pairs.offsets, pairs.vectors, pairs.distances)
+
+
+@dataclass(frozen=True)
+class MomentSums:
+    """Sums of curves and spectra of moments.
+
+    Parameters
+    ----------
+    grouping : Grouping
+    curves : Curves
+        Those summed, then those of the moments.
+    n_summed : int
+    sum_weights, weights : (n_species, n) arrays
+        Weights of species in the sums, and in the moments.
+    degree, column : (n_entries,) int arrays
+        Degrees of each curve's spectrum, ascending; column 0 is the first curve behind those summed.
+    left, right : (n_products,) int arrays
+        Which blocks of moments (group * n_weights + weight) meet.
+    """
+
+    grouping: Grouping
+    curves: Curves
+    n_summed: int
+    sum_weights: np.ndarray
+    weights: np.ndarray
+    degree: np.ndarray
+    column: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    core: Moments = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        integers = {
+            name: np.ascontiguousarray(getattr(self, name), np.int32) for name in ("degree", "column", "left", "right")
+        }
+        core = Moments(
+            **self.grouping.core_arrays(self.curves), n_summed=self.n_summed, n_angular=int(max(self.column, default=-1)) + 1,
+            sum_weights=np.ascontiguousarray(self.sum_weights, float), weights=np.ascontiguousarray(self.weights, float),
+            **integers,
+        )  # fmt: skip
+        object.__setattr__(self, "core", core)
+
+    def compute(self, near: Neighbourhood) -> tuple[np.ndarray, np.ndarray]:
+        """Sums (n_atoms, n_groups, n_sum_weights, n_summed) and spectra (n_atoms, n_products, n_entries)."""
+        found = self.core.compute(near, n_threads())
+        n_sums = self.grouping.n_groups * self.sum_weights.shape[1] * self.n_summed
+        sums = found[:, :n_sums].reshape(len(found), self.grouping.n_groups, self.sum_weights.shape[1], self.n_summed)
+        return sums, found[:, n_sums:].reshape(len(found), len(self.left), len(self.degree))
+
+    def add_vjp(
+        self, near: Neighbourhood, d_sums: np.ndarray, d_spectra: np.ndarray, pair_gradients: np.ndarray
+    ) -> None:
+        """Add the pullback of cotangents of `compute` to pair_gradients (n_pairs, 3)."""
+        cotangent = np.concatenate([d_sums.reshape(len(d_sums), -1), d_spectra.reshape(len(d_sums), -1)], axis=1)
+        self.core.add_vjp(near, np.ascontiguousarray(cotangent), pair_gradients, n_threads())
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Functions of triplets in which r_jk, an angular window or a power that is no integer occurs.
+
+    Parameters
+    ----------
+    grouping : Grouping
+    curves : Curves
+        Of r_ij and r_ik.
+    weights : (n_species,) array
+    apart, windows : Curves or None
+        Of r_jk; of the angle, in the variable of `angle_place`.
+    shapes : (n_functions, 2) int array
+        Curve of r_ij and r_ik, and of r_jk; functions of the same shape follow each other.
+    angular : (n_functions,) int array
+        Angular factor of every function.
+    zeta, lambdas, window : (n_angular,) arrays
+        2 ((1 + lambda cos) / 2)^zeta, or the curve `window` of the angle where it is not -1.
+    """
+
+    grouping: Grouping
+    curves: Curves
+    weights: np.ndarray
+    apart: Curves | None
+    windows: Curves | None
+    shapes: np.ndarray
+    angular: np.ndarray
+    zeta: np.ndarray
+    lambdas: np.ndarray
+    window: np.ndarray
+    core: TripletFunctions = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        starts = np.flatnonzero(np.any(np.diff(self.shapes, axis=0, prepend=-1), axis=1))
+        integers = {
+            "radial": self.shapes[starts, 0], "between": self.shapes[starts, 1], "begin": np.append(starts, len(self.shapes)),
+            "angular": self.angular, "window": self.window,
+        }  # fmt: skip
+        core = TripletFunctions(
+            **self.grouping.core_arrays(self.curves), weights=np.ascontiguousarray(self.weights, float),
+            apart=self.apart and self.apart.table(), windows=self.windows and self.windows.table(),
+            zeta=np.ascontiguousarray(self.zeta, float), lambdas=np.ascontiguousarray(self.lambdas, float),
+            **{name: np.ascontiguousarray(array, np.int32) for name, array in integers.items()},
+        )  # fmt: skip
+        object.__setattr__(self, "core", core)
+
+    def compute(self, near: Neighbourhood) -> np.ndarray:
+        """Functions (n_atoms, n_group_pairs, n_functions), pairs of groups a >= b in the order of np.tril_indices."""
+        found = self.core.compute(near, n_threads())
+        return found.reshape(len(found), -1, len(self.angular))
+
+    def add_vjp(self, near: Neighbourhood, cotangent: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """Add the pullback of a cotangent of `compute` to pair_gradients (n_pairs, 3)."""
+        self.core.add_vjp(
+            near, np.ascontiguousarray(cotangent.reshape(len(cotangent), -1)), pair_gradients, n_threads()
+        )
+
+
+def legendre_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
+    """a (degree + 1,) of a polynomial of cos, function(cos) = sum_l a_l P_l(cos)."""
+    nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
+    values = np.polynomial.legendre.legvander(nodes, degree)
+    return (np.arange(degree + 1) + 0.5) * ((weights * function(nodes)) @ values)

@@ -150,7 +150,7 @@ def test_readme_python(tmp_path, monkeypatch, frames):
     pytest.importorskip("tblite", reason="tblite is not installed")
     monkeypatch.chdir(tmp_path)
     scope = {"frames": frames[:3], "atoms": frames[4]}
-    assert len(python_blocks()) == 3
+    assert len(python_blocks()) == 4
     for block in reversed(python_blocks()):
         exec(compile(block, "README.md", "exec"), scope)
 

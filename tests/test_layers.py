@@ -1,7 +1,6 @@
 """The house: imports point down, only some rooms touch the disk or print, files and functions stay small."""
 
 import ast
-import re
 import subprocess
 from pathlib import Path
 
@@ -171,14 +170,3 @@ def test_data_files_stay_small():
         file: file.stat().st_size for file in tracked("*.xyz", "*.csv", "*.json", "*.h5", "*.npz", "*.db", "*.xml")
     }
     assert sum(sizes.values()) < 200_000, sizes
-
-
-def test_the_tests_that_the_tables_name_exist():
-    """Tables of benchmarks/README.md that say which test checks what."""
-    table = (ROOT / "benchmarks" / "README.md").read_text().split("## What is checked where")[1].split("\n## ")[0]
-    named = [(file, names) for file, names in re.findall(r"(\w+/test_\w+\.py): ((?:test_\w+(?:, )?)+)", table)]
-    assert len(named) > 40
-    for file, names in named:
-        text = (ROOT / "tests" / file).read_text()
-        missing = [name for name in names.strip(", ").split(", ") if f"def {name}(" not in text]
-        assert not missing, f"{file}: {missing}"

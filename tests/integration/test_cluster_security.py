@@ -85,6 +85,7 @@ def test_keys_are_for_their_owner(tmp_path, monkeypatch):
     assert not (secrets / "left").exists()
 
 
+@pytest.mark.slow
 def test_labels_over_tls(tmp_path):
     """A cluster of the user's own, with certificates."""
     security = distributed.Security.temporary()

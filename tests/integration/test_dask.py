@@ -9,6 +9,7 @@ from mlpot.fitting import accumulate as gather
 from mlpot.settings.fit import FitConfig
 
 
+@pytest.mark.slow
 def test_a_fit_on_a_dask_cluster(frames, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(gather, "ROWS_AT_ONCE", 100)

@@ -36,6 +36,7 @@ def pids(file):
     return [int(line.split()[2]) for line in file.read_text().splitlines() if line.startswith("start")]
 
 
+@pytest.mark.slow
 def test_labels_from_a_cluster(tmp_path, address):
     with opened_source(plan(tmp_path, address), tmp_path / "run", resume=False) as (_, source):
         outcomes = [source.wait(key) for key in [source.request(crystal(k)) for k in range(4)]]
@@ -45,6 +46,7 @@ def test_labels_from_a_cluster(tmp_path, address):
     assert len(set(pids(tmp_path / "calls"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"), [("crash", "SIGKILL"), ("hang", "longer than the limit of 8 s"), ("raise", "self-con")]
 )

@@ -72,6 +72,7 @@ def test_it_passes_the_contract_check_of_labellers():
     assert [check for check in checks if not check.passed] == [] and "stress" in checks[-2].name
 
 
+@pytest.mark.slow
 @needs_espresso
 def test_a_scf_that_does_not_converge_is_tried_with_other_parameters(tmp_path):
     impatient = {**PARAMETERS, "kpts": [2, 2, 2], "input_data": {**DATA, "electron_maxstep": 2}}
@@ -170,6 +171,7 @@ def output_of(parameters, atoms, folder):
     return (folder / "espresso.pwo").read_text(), atoms.calc.results
 
 
+@pytest.mark.slow
 @needs_espresso
 def test_spins_and_hubbard_parameters_reach_the_code(tmp_path):
     atoms = bulk("Fe", cubic=True)
@@ -192,6 +194,7 @@ def test_dispersion_reaches_the_code(tmp_path):
     assert results["energy"] < plain["energy"] - 0.1
 
 
+@pytest.mark.slow
 @needs_espresso
 def test_a_near_structure_starts_from_the_density_of_the_last(tmp_path):
     parameters = {**PARAMETERS, "density_dir": str(tmp_path / "densities")}

@@ -33,6 +33,7 @@ def children(pid):
     return [int(p) for p, parent, state in rows if int(parent) == pid and "Z" not in state]
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_model(folder):
     models = []
     for options in ([], ["--workers", "2"]):
@@ -46,6 +47,7 @@ def test_workers_give_the_same_model(folder):
     assert process.wait(60) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.5, 1.5, 3.0, 5.0])
 def test_an_interrupt_leaves_nothing(folder, delay):
     """Ctrl-C at any time: one line, exit code 130, no model, nothing half-written, no worker left."""
@@ -69,6 +71,7 @@ def test_an_interrupt_leaves_nothing(folder, delay):
     assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed(folder):
     (folder / "fit.toml").write_text(FIT_FILE.format(n_sparse=600, model="model.h5"))
     write(folder / "train.xyz", make_frames(24, seed=24) * 40, format="extxyz")

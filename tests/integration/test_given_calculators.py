@@ -93,6 +93,7 @@ class Outer:
         """Found by a dotted name in its module."""
 
 
+@pytest.mark.slow
 def test_a_nested_class_is_found_by_other_processes(tmp_path):
     forces(tmp_path / "run", Outer.Nested)
     (row,) = LabelStore(tmp_path / "run").rows()

@@ -81,6 +81,7 @@ def check(work, found, beads=1):
         np.testing.assert_allclose(found["virial"][k], mean, atol=SAME * np.abs(mean).max() * 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["nvt", "npt"])
 @pytest.mark.parametrize("consolidated", [True, False])
 def test_dynamics(work, name, ensemble, consolidated):
@@ -94,6 +95,7 @@ def test_dynamics(work, name, ensemble, consolidated):
         assert what in (work / "out.x_0").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 8, 3])
 def test_path_integrals(work, name, batch):
     """Eight beads: one at a time, all at once, and in batches that do not fit."""
@@ -103,6 +105,7 @@ def test_path_integrals(work, name, batch):
     check(work, found, beads=8)
 
 
+@pytest.mark.slow
 def test_several_clients_over_tcp(work, name, port):
     write_input(work / "input.xml", socket_forcefield(name, port=port), beads=8)
     check(work, run(work, name, n_clients=2, port=port), beads=8)
@@ -120,6 +123,7 @@ class Peer(base.ASEDriver):
 """
 
 
+@pytest.mark.slow
 def test_volumes_are_those_of_the_ase_driver_of_ipi(work, name):
     write_input(work / "input.xml", socket_forcefield(name), ensemble="npt", steps=40, extras="")
     own = run(work, name)
@@ -157,6 +161,7 @@ def path_of_shim():
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=LONGEST).stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["driver", "batches", "ffdirect"])
 def test_the_shim_gives_the_numbers_of_the_client(work, name, form):
     batch = f"<batch_size>{4 if form == 'batches' else 1}</batch_size>"
@@ -183,6 +188,7 @@ def test_the_shim_gives_the_numbers_of_the_client(work, name, form):
         np.testing.assert_array_equal(own[what], theirs[what])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["std", "members"])
 def test_a_committee(work, name, model, form):
     """<ffcommittee> runs on the model's energies, forces and virials and finds the deviation that the members have."""
@@ -200,6 +206,7 @@ def test_a_committee(work, name, model, form):
         assert deviation * HARTREE == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tcp", [False, True])
 def test_ase_is_a_server(work, name, port, tcp, model):
     """It says no EXIT: with a UNIX socket, whose file is gone, or with --once the driver leaves all the same."""

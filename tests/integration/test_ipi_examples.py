@@ -78,6 +78,7 @@ def tree(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_kind_runs(tree, capsys):
     main = runpy.run_path(str(SCRIPT), run_name="script")["main"]
     code = main([str(tree), "--steps", "2"])

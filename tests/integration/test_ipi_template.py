@@ -18,6 +18,7 @@ from mlpot.commands.templates_ipi import INPUT
 pytestmark = pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beads", [1, 4])
 @pytest.mark.parametrize("pbc", [True, False])
 def test_i_pi_runs_it(tmp_path, monkeypatch, two_species_model, beads, pbc):

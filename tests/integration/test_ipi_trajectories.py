@@ -78,12 +78,14 @@ def check_trajectories(work, file):
     return len(written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_of_a_shipped_input(name, tmp_path):
     shutil.copytree(INPUTS, tmp_path / "ipi", ignore=shutil.ignore_patterns("*.h5", "labels"))
     assert check_trajectories(tmp_path / "ipi", f"{name}.xml") == (4 if name == "remd" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beads", [1, 4])
 def test_of_a_template(beads, tmp_path):
     words = ["template", "ipi", INPUTS / "water8.xyz", "--beads", beads, "--output", tmp_path]

@@ -110,6 +110,7 @@ def test_nothing_is_lost_or_paid_twice_when_the_simulation_is_killed(tmp_path, s
     assert Counter(calls(campaign.calls, "end")) == {fingerprint(structure(k)): 1 for k in range(N_LABELS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 2.5])
 def test_a_calculation_outlives_the_simulation_that_asked_for_it(tmp_path, pause):
     """The resumed simulation waits for the worker that is still computing, or finds what it has left."""
@@ -123,6 +124,7 @@ def test_a_calculation_outlives_the_simulation_that_asked_for_it(tmp_path, pause
     assert len(calls(campaign.calls, "start")) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_its_calculation_only(tmp_path):
     campaign = Campaign(tmp_path, seconds=0.5, n_labels=3)
     process = campaign.start()

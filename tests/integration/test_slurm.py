@@ -102,6 +102,7 @@ def test_a_label_outlives_the_simulation_and_is_found_again(tmp_path, cluster):
     assert calls(calls_file, "start") == calls(calls_file, "end") == [fingerprint(crystal())]
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_would_not_take_is_known_at_the_start(tmp_path, cluster):
     plan = LabellingPlan(LJ, executor="slurm", slurm={"queue": "nowhere", "memory": "500MB"})
     with pytest.raises(ConfigError, match=r"labeller\.slurm[\s\S]*nowhere[\s\S]*partition"):

@@ -64,6 +64,7 @@ def structure(species, seed=0):
     return atoms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES + HIGHER)
 def test_features_equal_their_twin(case):
     descriptor = descriptor_of(case)

@@ -44,6 +44,7 @@ def judge(xml, atoms, **options):
     return potential
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_energies_forces_virials(gap, shape):
     _, numbers, xml = gap
@@ -98,6 +99,7 @@ def test_command_line(gap, tmp_path):
     assert mlpot.load_model(tmp_path / "m.h5").provenance["gap_file"] == "gp.xml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(14,), (6, 14)])
 def test_sparse_points_inside_the_xml(numbers, tmp_path):
     xml = fit_gap(
@@ -116,6 +118,7 @@ def test_the_default_of_old_files(tmp_path):
     agree(xml, structures((6, 14))["gas"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", UNSUPPORTED)
 def test_what_is_not_computed_is_refused(key, tmp_path):
     xml = fit_gap(tmp_path, (14,), UNSUPPORTED[key])

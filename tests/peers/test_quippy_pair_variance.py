@@ -43,6 +43,7 @@ def gap(request, tmp_path_factory):
     return folder / "gp.xml", np.sort(np.loadtxt(folder / name)), request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularisation", [None, 0.01])
 def test_local_gap_variance(gap, regularisation):
     file, radii, kind = gap

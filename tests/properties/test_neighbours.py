@@ -43,6 +43,7 @@ def assert_same(atoms, cutoff):
     np.testing.assert_array_equal(np.diff(pairs.offsets), np.bincount(pairs.i, minlength=len(atoms)))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -21,6 +21,7 @@ from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
 
 
+@pytest.mark.slow
 def test_all_beads_are_answered_by_one_version(tmp_path):
     """That of the newest model, whoever was labelled; the labels are on the disk before."""
     server, seen = Server(tmp_path), []
@@ -45,6 +46,7 @@ def test_all_beads_are_answered_by_one_version(tmp_path):
     assert [learned for _, learned in seen] == (np.diff([0, *counts]) > 0).tolist()
 
 
+@pytest.mark.slow
 def test_the_worst_bead_is_labelled(tmp_path):
     server, guesses = Server(tmp_path), []
 
@@ -93,6 +95,7 @@ def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
     assert server.n_rows == 12
 
 
+@pytest.mark.slow
 def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_path, monkeypatch):
     """The server knows what was answered, so the driver has to know it too."""
     first = Server(tmp_path, rules=LOOSE)
@@ -118,6 +121,7 @@ def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_pat
     assert versions([labelled, last]) == [version + 1, version] and versions([following]) > [version]
 
 
+@pytest.mark.slow
 def test_a_step_that_comes_in_parts_now_and_then(tmp_path):
     """As i-PI's thread may send a batch before its queue is full; steps stay what they are."""
     server = Server(tmp_path)
@@ -151,6 +155,7 @@ def test_calibration_of_beads_that_come_one_by_one(tmp_path):
         assert row.expected_error / row.seen_raw_max == pytest.approx(deviation / row.seen_raw_rms, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
     """By the distance of each bead from the labelled structures, not by steps."""
     server = Server(tmp_path, rules=LOOSE)
@@ -166,6 +171,7 @@ def test_a_new_model_is_looked_at_when_a_bead_has_moved(tmp_path):
     np.testing.assert_array_equal(rows[1].positions, moved[1].positions)
 
 
+@pytest.mark.slow
 def test_the_stress_counts_where_the_cell_changes(tmp_path):
     """A server does not say whether it uses the virial; a restarted driver remembers."""
     rules = LOOSE.changed(target_stress=1e-12)
@@ -197,6 +203,7 @@ def killed_during_a_label(tmp_path):
     server.run(range(1))
 
 
+@pytest.mark.slow
 def test_a_label_under_way_is_waited_for(tmp_path):
     """A worker that outlived its driver, and positions that come back rounded: nobody else would ask for its label."""
     process = multiprocessing.get_context("spawn").Process(target=killed_during_a_label, args=(tmp_path,))
@@ -262,6 +269,7 @@ def test_interrupted_while_it_waits_for_a_label(tmp_path, monkeypatch):
     assert second.campaign.learner.state() == whole.campaign.learner.state()
 
 
+@pytest.mark.slow
 def test_a_label_that_nobody_learned_is_learned_when_the_run_goes_on(tmp_path, monkeypatch):
     """As after a kill of everything: the server's positions come back rounded, so it would never be asked for again."""
     first = Server(tmp_path)
@@ -283,6 +291,7 @@ def test_a_label_that_nobody_learned_is_learned_when_the_run_goes_on(tmp_path, m
     assert [row.reason for row in second.campaign.source.store.rows()].count("found") == 1
 
 
+@pytest.mark.slow
 def test_a_queued_label_is_known_to_a_run_that_goes_on(tmp_path, monkeypatch):
     """Told to leave while it waits for a check label: the query is in the state, and its error counts when it comes."""
     rules = Rules(threshold=0.5, check_interval=3)
@@ -304,6 +313,7 @@ def test_a_queued_label_is_known_to_a_run_that_goes_on(tmp_path, monkeypatch):
     assert "found" not in reasons and reasons.count("check") > 1
 
 
+@pytest.mark.slow
 def test_the_budget_ends_it_and_more_of_it_goes_on(tmp_path):
     server = Server(tmp_path, rules=Rules(target=0.005, max_labels=2))
     with pytest.raises(BudgetSpent, match=r"needed \(expected .*, but all 2 labels .*increase max_labels .*--resume"):
@@ -330,6 +340,7 @@ def test_soft_and_check_labels_come_later(tmp_path):
     assert server.campaign.queue == []
 
 
+@pytest.mark.slow
 def test_a_label_that_fails(tmp_path):
     """Stops the run, or is done without where there is a model."""
     faults = {"fail": ["", *["raise"] * 20]}
@@ -341,6 +352,7 @@ def test_a_label_that_fails(tmp_path):
     assert "failed" in (server.folder / LOG).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("committee", "n_members"), [("std", 2), ("members", 8)])
 def test_committees(tmp_path, committee, n_members):
     def after(step, found):
@@ -351,6 +363,7 @@ def test_committees(tmp_path, committee, n_members):
     Server(tmp_path, committee=committee).run(range(4), after=after)
 
 
+@pytest.mark.slow
 def test_another_run(tmp_path):
     Server(tmp_path).run(range(2))
     other = Server(tmp_path, resume=True)

@@ -169,6 +169,7 @@ def test_wrong_data_and_structures(work):
     assert not (work / "run" / "owner.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_blows_up_fails_with_a_reason_and_a_report(work):
     text = (work / "learn.toml").read_text()
     (work / "learn.toml").write_text(text.replace("timestep_fs = 2.0", "timestep_fs = 80.0"))
@@ -200,6 +201,7 @@ def test_what_needs_a_cell_is_refused_before_anything_is_written(work, dynamics,
     assert not (work / "run").exists() and not (work / "calls").exists()
 
 
+@pytest.mark.slow
 def test_a_relaxation(work):
     text = (work / "learn.toml").read_text().replace("steps = 15", 'steps = 300\nensemble = "relax"')
     (work / "learn.toml").write_text(text)
@@ -237,6 +239,7 @@ def test_learning_that_starts_from_a_model_and_its_data(work):
     assert "name it in data.train" in run("learn", "learn.toml").output
 
 
+@pytest.mark.slow
 def test_suspicious_labels_and_tuning_are_shown(work):
     frames = make_frames(12, seed=24)
     energy = frames[7].get_potential_energy() + 0.1 * len(frames[7])

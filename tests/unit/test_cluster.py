@@ -75,6 +75,7 @@ def test_a_task_alone_returns_and_raises():
     assert has_ended(failures.process_of(caught.value)["pid"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_label_ends_when_its_job_is_gone_and_not_before(tmp_path, guarded):
     """It outlives the worker of the cluster, but not both that and its guardian."""

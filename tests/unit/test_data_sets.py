@@ -134,6 +134,7 @@ def test_learning_refuses_families_that_nothing_has(work, data):
     assert not (work / "run").exists() and not (work / "calls").exists()
 
 
+@pytest.mark.slow
 def test_learning_starts_from_sets(work):
     start = make_frames(1, seed=4)[0]
     start.calc = None

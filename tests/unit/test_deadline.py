@@ -44,6 +44,7 @@ class After(Deadline):
         return self.questions < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("questions", [5, 12, 13, 14, 40])
 def test_a_run_that_ends_in_time_goes_on_as_if_it_had_not(tmp_path, questions):
     """Between steps, and while a label is waited for."""
@@ -124,6 +125,7 @@ def toml(values):
     return "{ " + ", ".join(pairs) + " }"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, waits):
     """In the middle of a label that would take ten minutes, too."""

@@ -53,6 +53,7 @@ def with_seed(model, seed, monkeypatch):
     return replace(model)
 
 
+@pytest.mark.slow
 def test_many_ensembles_have_the_variance_of_the_posterior(small, monkeypatch):
     """Forces and stress of the core's members, over many seeds."""
     model, atoms, pairs = small
@@ -70,6 +71,7 @@ def test_many_ensembles_have_the_variance_of_the_posterior(small, monkeypatch):
     np.testing.assert_allclose(virials.ravel(), exact_virial, rtol=6 * np.sqrt(2 / (N_SEEDS * N_MEMBERS)))
 
 
+@pytest.mark.slow
 def test_a_prediction_states_posterior_and_discrepancy(small, monkeypatch):
     """forces_std and stress_std: as large on the whole, over many seeds, as the exact posterior and the noises together."""
     model, atoms, pairs = small

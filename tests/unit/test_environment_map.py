@@ -53,6 +53,7 @@ def test_distances_are_those_of_the_kernel(model):
     assert sum(found.explained) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_many_environments_are_drawn_and_the_least_certain_are_kept(two_species_model):
     rng = np.random.default_rng(2)
     numbers = rng.choice([6, 14], 32)

@@ -43,6 +43,7 @@ def test_tasks_run_in_other_processes_at_most_so_many_at_a_time():
     assert all(has_ended(pid) for pid in pids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -120,6 +121,7 @@ def test_exceptions_that_cannot_travel_arrive_as_label_errors():
             executor.submit(threading.Lock).result()
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_what_the_task_had_started(tmp_path):
     child = tmp_path / "pid"
     for timeout in (1.5, 6.0, 24.0):  # on a busy machine the first may pass before the task begins

@@ -52,6 +52,7 @@ def repeat(folder, monkeypatch, capsys):
     return scope["again"]
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_the_run(run, exported):
     frames = ase.io.read(exported / "labels.xyz", ":")
     rows = {row.label_key: row for row in read_rows(run)}
@@ -123,6 +124,7 @@ def test_readme_and_checksums(run, exported):
     assert versions["export"]["packages"]["numpy"] == np.__version__
 
 
+@pytest.mark.slow
 def test_a_run_that_started_from_a_model_and_data(tmp_path, monkeypatch, capsys):
     """Families of the data keep their noises; labels have those of "default", whatever their walker is called."""
     frames = make_frames(4)

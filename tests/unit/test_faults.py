@@ -77,6 +77,7 @@ def is_one_line(said):
     return "Traceback" not in said and len(lines) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_a_fit_is_written(work):
     code, said = mlpot(work, "fit", "fit.toml", limit=resource.RLIMIT_FSIZE, value=3000)
     assert code == 1 and is_one_line(said) and "model.h5: cannot be written" in said
@@ -95,6 +96,7 @@ def test_a_disk_that_is_full_while_a_report_is_written(work, monkeypatch):
     assert (work / "model.h5").exists() and not (work / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_bytes", "where"), [(1500, "inbox: a finished label is lost"), (20_000, "labels.db: cannot be used"), (90_000, "fit.h5")]
 )
@@ -107,6 +109,7 @@ def test_a_run_whose_files_find_no_room_goes_on_later(work, n_bytes, where):
     goes_on(work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_files", [12, 15])
 def test_a_run_with_too_few_open_files_goes_on_later(work, n_files):
     """Too few to begin; too few to start the worker of a label."""
@@ -115,6 +118,7 @@ def test_a_run_with_too_few_open_files_goes_on_later(work, n_files):
     goes_on(work)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(work):
     run = work / "run"
@@ -139,6 +143,7 @@ def goes_on(work):
     assert len(set(paid)) == len(LabelStore(work / "run").rows())
 
 
+@pytest.mark.slow
 def test_a_torn_environment_does_not_hold_up_a_run(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
     text = (work / "run" / "environment.json").read_text()
@@ -151,6 +156,7 @@ def test_a_torn_environment_does_not_hold_up_a_run(work):
     assert read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_wrong_cell_of_the_log_is_one_line(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
     log = work / "run" / "log.csv"
@@ -160,6 +166,7 @@ def test_a_wrong_cell_of_the_log_is_one_line(work):
     assert code == 1 and is_one_line(said) and "log.csv: cannot be read" in said
 
 
+@pytest.mark.slow
 def test_a_wrong_cell_of_the_labels_is_one_line(work):
     import sqlite3
 
@@ -174,6 +181,7 @@ def test_a_wrong_cell_of_the_labels_is_one_line(work):
         LabelStore(work / "run").rows()
 
 
+@pytest.mark.slow
 def test_a_state_that_lacks_something_is_one_line(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
     state = unsealed((work / "run" / "state.json").read_text())
@@ -186,6 +194,7 @@ def test_a_state_that_lacks_something_is_one_line(work):
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_another_number_in_the_state_is_one_line(work):
     assert mlpot(work, "learn", "learn.toml")[0] == 0
     text = (work / "run" / "state.json").read_text()

@@ -73,6 +73,7 @@ def test_many_families_have_one_line_in_the_legend_for_the_others(model):
     assert len(legend) == len(COLOURS) and legend.count("others") == 1
 
 
+@pytest.mark.slow
 def test_the_report_has_the_table_of_the_test_set(model, tmp_path):
     found = evaluated(model)
     write_fit_report(model, found, tmp_path / "r.html")
@@ -87,6 +88,7 @@ def test_the_report_has_the_table_of_the_test_set(model, tmp_path):
     assert "test-errors" not in text and "with [data] test" in text and "<img" not in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ase.io.write("train.xyz", make_frames(4), format="extxyz")

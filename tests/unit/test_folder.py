@@ -43,6 +43,7 @@ def test_a_run_that_ended_before_its_first_label_goes_on(tmp_path):
         RunFolder(tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_a_folder_has_one_owner(tmp_path):
     code = "import sys; from mlpot.learning.run_folder import RunFolder\nRunFolder(sys.argv[1], resume=True)\nprint('in')"
     with RunFolder(tmp_path) as folder:

@@ -88,6 +88,7 @@ def stayer(folder):
     return pid
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux keeps track of what has left its session")
 @pytest.mark.parametrize("how", ["stays_and_hangs", "stays_and_crashes", "stays_and_succeeds"])
 def test_a_program_in_a_session_of_its_own_does_not_survive_its_label(tmp_path, how):
@@ -111,6 +112,7 @@ def test_the_end_of_an_executor_ends_programs_in_sessions_of_their_own(tmp_path)
     assert has_ended(pid, 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "words"),
     [

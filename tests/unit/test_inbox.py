@@ -114,6 +114,7 @@ def test_the_claim_of_a_living_process_counts(tmp_path):
     assert watch.is_free()
 
 
+@pytest.mark.slow
 def test_a_claim_from_another_host_counts_while_it_is_touched(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "SILENCE_SECONDS", 2.0)  # a beat may be late on a busy machine
     monkeypatch.setattr(claims, "BEAT_SECONDS", 0.1)

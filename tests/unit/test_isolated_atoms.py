@@ -57,6 +57,7 @@ def assert_lone(predict, given=GIVEN):
     assert predict(far).energy == pytest.approx(sum(given.values()), abs=EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{"terms": SMALL_TERMS}, *PRESETS], ids=["terms", "fast", "balanced", "accurate"])
 def test_a_given_energy_is_that_of_a_lone_atom(config):
     frames = [bulk("SiC", "zincblende", a=4.4, cubic=True) for _ in range(2)]

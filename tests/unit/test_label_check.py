@@ -65,6 +65,7 @@ def assert_predicted(found, model, structure):
         assert np.sqrt(np.mean(own**2)) == pytest.approx(np.sqrt(np.mean(other**2)), rel=0.35)
 
 
+@pytest.mark.slow
 def test_it_equals_fits_without_the_structure_and_without_its_group(fitted, monkeypatch):
     task, design, posterior, to = fitted
     monkeypatch.setattr("mlpot.fitting.label_check.FEWEST_GROUPS", 2)

@@ -59,6 +59,7 @@ def test_charges_and_moments_stay_with_the_structure(tmp_path):
     np.testing.assert_array_equal(found.get_initial_charges(), charged.get_initial_charges())
 
 
+@pytest.mark.slow
 def test_requests_do_not_wait(tmp_path):
     """Several labels under way at a time, asked after without waiting, each paid for once."""
     with SubprocessExecutor(max_workers=2) as executor:

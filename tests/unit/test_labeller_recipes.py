@@ -148,6 +148,7 @@ def test_cp2k_itself():
         CalculatorLabeller("with_cp2k.make", {**rough, "max_scf": 2, "inp": WITHOUT_OUTER_LOOP}).label(water())
 
 
+@pytest.mark.slow
 def test_orca_from_a_configuration_and_from_a_script(tmp_path):
     parameters = {"command": program(tmp_path / "orca", ORCA)}
     label = CalculatorLabeller("with_orca.make", parameters).label(water())

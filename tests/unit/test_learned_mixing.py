@@ -89,6 +89,7 @@ def test_features_are_the_descriptors(two_species_frames, options):
     assert_allclose(ours, descriptor.compute(pairs), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"symmetric": False}, {"coupling": "full"}, {"mix": "species"}], ids=str)
 def test_gradient_against_finite_differences(options):
     frames = make_frames(10, numbers=(6, 14), seed=1)
@@ -154,6 +155,7 @@ def test_learned_beats_random_at_equal_channels(world):
     assert errors["learned"] < 0.5 * errors["random"]
 
 
+@pytest.mark.slow
 def test_learning_is_reproducible(world):
     task = task_of(world[:20], embedding="learned")
     first, second = (learned(task, steps=3) for _ in range(2))
@@ -161,6 +163,7 @@ def test_learning_is_reproducible(world):
     assert list(first.losses) == sorted(first.losses, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_learned_model_is_saved_with_its_weights(world, tmp_path):
     options = {**MIX, "n_channels": 4, "embedding": "learned", "order": 3, "order_channels": 4}
     config = mlpot.FitConfig(terms=[{**SOAP, **options}], check_labels=False, **NOISES)
@@ -259,6 +262,7 @@ def test_elements_beyond_the_table_are_told():
         make_reduction(Mixing("species", 3, embedding="periodic"), (6, 98), 3)
 
 
+@pytest.mark.slow
 def test_a_growing_fit_goes_on_with_channels_that_were_learned(two_species_frames, tmp_path):
     """From a model, through a file, as a run that learns does."""
     keys = {"mix": "both", "n_channels": 4, "symmetric": True, "embedding": "learned", "order": 3}
@@ -285,6 +289,7 @@ def test_a_growing_fit_goes_on_with_channels_that_were_learned(two_species_frame
     np.testing.assert_array_equal(same.fit.model.predict(atoms).forces, learner.fit.model.predict(atoms).forces)
 
 
+@pytest.mark.slow
 def test_a_learner_learns_channels_from_its_data(two_species_frames, tmp_path, monkeypatch):
     """Those of a fit to the same data; a later run finds them in what the earlier one has saved."""
     keys = {"mix": "both", "n_channels": 4, "symmetric": True, "embedding": "learned", "order": 3}

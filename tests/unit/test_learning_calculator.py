@@ -25,6 +25,7 @@ from mlpot.models.prediction import counted_error
 from mlpot.settings.fit import FitConfig
 
 
+@pytest.mark.slow
 def test_learning_in_an_optimiser(tmp_path):
     """From nothing to the minimum of the reference potential."""
     atoms = crystal()
@@ -109,6 +110,7 @@ def test_budget_is_an_error_in_a_script(tmp_path):
             atoms.get_forces()
 
 
+@pytest.mark.slow
 def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkeypatch):
     """A clean end keeps the fit; the next start goes on from it, with the same numbers as one that learns all anew."""
     do_run(tmp_path / "run", tmp_path / "calls", plan())
@@ -127,6 +129,7 @@ def test_a_restart_learns_only_what_the_saved_fit_does_not_know(tmp_path, monkey
     np.testing.assert_array_equal(models[0].factor, models[1].factor)
 
 
+@pytest.mark.slow
 def test_a_fit_file_of_an_older_version_is_made_anew_from_its_labels(tmp_path):
     """A run with a given isolated atom is resumed: no label is lost or paid twice, and the atom alone has what was given."""
     config = FitConfig(terms=TERMS, isolated_atom_energies={"Si": 2.5})
@@ -147,6 +150,7 @@ def test_a_fit_file_of_an_older_version_is_made_anew_from_its_labels(tmp_path):
     assert len(calls(tmp_path / "calls", "end")) == paid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_failure", ["stop", "go on"])
 def test_a_label_that_fails_stops_the_script_or_does_not(tmp_path, on_failure):
     parameters = {**faulty_parameters(tmp_path / "calls"), "fail": ["", "raise", "raise"]}
@@ -184,6 +188,7 @@ def taught(calc, n=3):
     return seen
 
 
+@pytest.mark.slow
 def test_the_stress_is_decided_on_when_it_is_asked_for(tmp_path, monkeypatch):
     rules = LOOSE.changed(target_stress=1e-12)
     events, predicted = [], []
@@ -206,6 +211,7 @@ def test_the_stress_is_decided_on_when_it_is_asked_for(tmp_path, monkeypatch):
         assert events[-1].answer.paid and "stress" in calc.results
 
 
+@pytest.mark.slow
 def test_a_small_difference_is_labelled_unless_it_is_known_precisely(tmp_path):
     """The same displacement of one atom, which dynamics can trust."""
     for purpose, n_labels in (("dynamics", 3), ("auto", 4), ("differences", 4)):
@@ -222,6 +228,7 @@ def test_a_small_difference_is_labelled_unless_it_is_known_precisely(tmp_path):
         calculator(tmp_path / "run", tmp_path / "calls", purpose="phonons")
 
 
+@pytest.mark.slow
 def test_an_optimiser_does_not_end_where_forces_are_below_their_expected_error(tmp_path):
     """Targets that everything is within; the last structure is labelled all the same."""
     with calculator(tmp_path / "run", tmp_path / "calls", **ANYTHING) as calc:
@@ -234,6 +241,7 @@ def test_an_optimiser_does_not_end_where_forces_are_below_their_expected_error(t
     assert np.sqrt((atoms.get_forces() ** 2).sum(axis=1).max()) < 2e-3
 
 
+@pytest.mark.slow
 def test_confirming_a_structure(tmp_path, caplog):
     with calculator(tmp_path / "run", tmp_path / "calls", **ANYTHING) as calc:
         taught(calc)
@@ -262,6 +270,7 @@ def test_confirming_a_structure(tmp_path, caplog):
     assert "confirm(atoms)" not in caplog.text  # the last answer was a label's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momenta", [False, True])
 def test_an_answer_that_nobody_confirmed(tmp_path, caplog, momenta):
     """Its expected errors are said at the end, but not of dynamics."""
@@ -277,6 +286,7 @@ def test_an_answer_that_nobody_confirmed(tmp_path, caplog, momenta):
     assert (said in caplog.text) == (not momenta)
 
 
+@pytest.mark.slow
 def test_a_structure_that_was_labelled_is_answered_by_its_label(tmp_path):
     with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9, max_labels=2) as calc:
         atoms = crystal()
@@ -300,6 +310,7 @@ def test_a_lone_atom_is_labelled_once(tmp_path):
         assert calc.learner.n_labels == 1
 
 
+@pytest.mark.slow
 def test_a_label_with_absurd_forces_is_kept_and_not_learned(tmp_path, caplog):
     close = Atoms("Si2", positions=[[0, 0, 0], [1.3, 0, 0]])
     with calculator(tmp_path / "run", tmp_path / "calls", threshold=1e-9) as calc:
@@ -342,6 +353,7 @@ def test_another_script_goes_on_with_what_labels_showed(tmp_path):
         assert calc.learner.model.calibration == learner.model.calibration
 
 
+@pytest.mark.slow
 def test_a_script_gets_the_same_labels_every_time(tmp_path):
     """However long they take: queued ones are learned before the next calculation."""
     rules = STRICT.changed(target=0.5, target_energy=1e3, soft_fraction=0.01)

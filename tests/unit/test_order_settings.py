@@ -18,6 +18,7 @@ def test_none_by_default():
     assert descriptor().contractions is None and descriptor().n_contracted == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "l_max", "n_invariants"), [(3, 1, 2), (3, 3, 8), (4, 3, 8 + 15), (3, 6, 14)])
 def test_number_of_features(order, l_max, n_invariants):
     """Degrees that the density does not have make no invariants: l_max = 4 here."""

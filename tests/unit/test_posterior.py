@@ -153,6 +153,7 @@ def test_likelihood(small, dense):
     assert small[0].log_likelihood[0] == pytest.approx(dense.log_likelihood, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_slopes_of_the_likelihood(small):
     """Against differences of the dense likelihood."""
     posterior, design, structures = small
@@ -238,6 +239,7 @@ class Backwards(Executor):
             future.set_result(function(*args, **kwargs))
 
 
+@pytest.mark.slow
 def test_any_executor_gives_the_same_model(frames, monkeypatch):
     monkeypatch.setattr(gathering, "ROWS_AT_ONCE", 200)
     assert len(blocks_of(all_labelled(frames))) >= 4

@@ -9,6 +9,7 @@ from mlpot.errors import StructureError
 from mlpot.report.radial import radial_distributions
 
 
+@pytest.mark.slow
 def test_an_ideal_gas_has_no_structure():
     rng = np.random.default_rng(0)
     n, side = 400, 20.0

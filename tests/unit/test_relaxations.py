@@ -39,6 +39,7 @@ def true_forces(atoms, cell=False):
     return (FrechetCellFilter(copy) if cell else copy).get_forces()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [False, True])
 def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     start = strained()
@@ -68,6 +69,7 @@ def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     assert "Converged: w0: the largest force in the label" in page
 
 
+@pytest.mark.slow
 def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
     """The first model knows one structure only: where it ends, the label disagrees, and the relaxation goes on."""
     monkeypatch.setattr(policy, "LOOKS", 0)
@@ -80,6 +82,7 @@ def test_a_label_that_moves_the_answer_is_not_the_end(tmp_path, monkeypatch):
     assert len(confirmed) > 1 and np.all(confirmed[:-1] > 0.02) and confirmed[-1] <= 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [False, True])
 def test_an_interrupted_relaxation_gives_the_same_trajectory(tmp_path, cell):
     options = {"starts": [strained()], "rules": Rules(threshold=0.1)}
@@ -98,6 +101,7 @@ def test_an_interrupted_relaxation_gives_the_same_trajectory(tmp_path, cell):
     assert again == "converged" and calls(tmp_path / "calls2", "end") == finished
 
 
+@pytest.mark.slow
 def test_a_relaxation_that_runs_out_of_steps_goes_on_with_more(tmp_path):
     options = {"starts": [strained()], "rules": TRUSTING}
     status, run = do_run(tmp_path / "run", tmp_path / "calls", relaxing(5), **options)
@@ -111,6 +115,7 @@ def test_a_relaxation_that_runs_out_of_steps_goes_on_with_more(tmp_path):
     assert read_log(tmp_path / "run" / "log.csv")["max_force_eV_per_A"][-1] <= 0.005
 
 
+@pytest.mark.slow
 def test_what_cannot_be_confirmed_is_not_converged(tmp_path, monkeypatch):
     """The last label is not to be had: for want of budget, or because it fails."""
     monkeypatch.setattr(policy, "LOOKS", 0)
@@ -127,6 +132,7 @@ def test_what_cannot_be_confirmed_is_not_converged(tmp_path, monkeypatch):
     assert len(read_log(tmp_path / "b" / "log.csv")["step"]) < 500
 
 
+@pytest.mark.slow
 def test_fixed_atoms_stay(tmp_path):
     start = strained()
     start.set_constraint(FixAtoms([0, 5]))
@@ -137,6 +143,7 @@ def test_fixed_atoms_stay(tmp_path):
     np.testing.assert_array_equal(run.walkers[0].atoms.positions[[0, 5]], start.positions[[0, 5]])
 
 
+@pytest.mark.slow
 def test_relaxations_beside_dynamics(tmp_path):
     plans = [plan(steps=30), relaxing(400)]
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plans)
@@ -191,6 +198,7 @@ def test_fire_finds_the_bottom_of_a_valley():
     assert np.abs(forces(x)).max() < 1e-3 and max(lengths) == pytest.approx(LONGEST)
 
 
+@pytest.mark.slow
 def test_a_state_is_all_that_a_relaxation_needs(tmp_path):
     with campaign(tmp_path / "run", tmp_path / "calls", Rules(threshold=1e-9)) as shared:
         walker = Walker(shared, "w", strained(), relaxing(100, whole_cell=True))

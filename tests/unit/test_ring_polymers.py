@@ -23,6 +23,7 @@ def ring_polymer(positions, forces):
     return beads
 
 
+@pytest.mark.slow
 def test_a_harmonic_oscillator_of_many_beads():
     """Exact for P beads: <K> = 3 kT / 2 sum_k w^2 / (w_k^2 + w^2), with the frequencies w_k of the free ring."""
     temperature, n_beads, n_samples, mass, stiffness = 100.0, 8, 800, 1.0, 0.5

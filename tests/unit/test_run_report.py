@@ -85,6 +85,7 @@ def rms(values):
     return float(np.sqrt(np.mean(np.square(values))))
 
 
+@pytest.mark.slow
 def test_summary(run, tables, labels, page):
     summary = dict(tables["summary"])
     log = read_log(run / "log.csv")
@@ -197,6 +198,7 @@ def test_expected_errors_of_energies_and_stress(run, tables, labels):
     assert float(error) == pytest.approx(rms(errors), abs=6e-3) and float(expected) > 0
 
 
+@pytest.mark.slow
 def test_a_log_of_an_earlier_version(run, tmp_path):
     """It lacks the last columns; the page has no section on them."""
     folder = tmp_path / "run"
@@ -227,6 +229,7 @@ def test_costs(run, tables, labels):
     assert float(savings["times less"]) == pytest.approx(plain / spent, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_radial_distributions_beside_a_reference(run, tables, tmp_path):
     rows = {row[0]: row for row in tables["radial"][1:]}
     assert rows["w0"][3] == rows["w0"][4] and rows["w0"][7] == "0.000"
@@ -239,6 +242,7 @@ def test_radial_distributions_beside_a_reference(run, tables, tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.slow
 def test_fresh_labels(run, tmp_path):
     frames = make_frames(3, seed=8)
     ase.io.write(run / "check.xyz", frames, format="extxyz")
@@ -260,6 +264,7 @@ def snapshot(folder):
     return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(folder.rglob("*"))}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_going_on_is_only_read(tmp_path):
     """Another process holds the folder, a result waits in its inbox, its last line is unfinished."""
     assert do_run(tmp_path / "run", tmp_path / "calls", plan(), stop_after=20)[0] == "interrupted"

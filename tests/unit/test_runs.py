@@ -54,6 +54,7 @@ def test_an_interrupted_run_gives_the_same_trajectory(tmp_path, ensemble, option
         assert walker.atoms.get_volume() != pytest.approx(crystal().get_volume(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_log_labels_and_report(tmp_path):
     _, run = do_run(tmp_path / "run", tmp_path / "calls", plan())
     log = read_log(tmp_path / "run" / "log.csv")
@@ -84,6 +85,7 @@ def test_log_labels_and_report(tmp_path):
     assert model.calibration == run.campaign.learner.model.calibration
 
 
+@pytest.mark.slow
 def test_refused_folders(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=5))
     with pytest.raises(RunFolderError, match="--resume"):
@@ -95,6 +97,7 @@ def test_refused_folders(tmp_path):
         read_log(tmp_path / "log.csv")
 
 
+@pytest.mark.slow
 def test_a_spent_budget_ends_cleanly_and_can_be_raised(tmp_path):
     tight = {"threshold": 1e-5}
     status, _ = do_run(tmp_path / "run", tmp_path / "calls", plan(), rules=Rules(**tight, max_labels=3))
@@ -105,6 +108,7 @@ def test_a_spent_budget_ends_cleanly_and_can_be_raised(tmp_path):
     assert len(calls(tmp_path / "calls", "end")) == 5
 
 
+@pytest.mark.slow
 def test_time_is_a_budget_too(tmp_path):
     """Over all restarts; a clean end at the step where it is spent."""
     settings = RunSettings(max_wall_hours=1e-9)
@@ -119,6 +123,7 @@ def test_time_is_a_budget_too(tmp_path):
     assert do_run(tmp_path / "run", tmp_path / "calls", plan(), resume=True, settings=settings)[0] == "finished"
 
 
+@pytest.mark.slow
 def test_check_labels_show_the_true_error_and_end_a_run_that_has_converged(tmp_path):
     rules = Rules(threshold=0.5, check_interval=10, novelty=1e9)
     the_plan = plan(steps=1000, ramp=(50.0, 50.0))
@@ -135,6 +140,7 @@ def test_check_labels_show_the_true_error_and_end_a_run_that_has_converged(tmp_p
     assert run.walkers[0].dynamics.step == 80
 
 
+@pytest.mark.slow
 def test_a_ramp_is_not_bent_by_more_steps(tmp_path, caplog):
     """Steps of a run that is resumed with more are those of a run that was never interrupted; then the last temperature is held."""
     do_run(tmp_path / "long", tmp_path / "calls", plan(steps=30))
@@ -157,6 +163,7 @@ def plan_temperatures(folder, last):
     return [course.temperature(step) for step in range(last + 1)]
 
 
+@pytest.mark.slow
 def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20))
     other = plan(steps=40, ramp=(500.0, 100.0))
@@ -167,6 +174,7 @@ def test_another_ramp_begins_where_the_run_is_resumed(tmp_path, caplog):
     assert [course.temperature(step) for step in (20, 30, 40)] == [500.0, 300.0, 100.0]
 
 
+@pytest.mark.slow
 def test_time_goes_on_with_another_time_step(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=10))
     do_run(tmp_path / "run", tmp_path / "calls", plan(steps=20).changed(timestep_fs=0.5), resume=True)
@@ -174,6 +182,7 @@ def test_time_goes_on_with_another_time_step(tmp_path):
     np.testing.assert_allclose(time, [*2.0 * np.arange(11), *20.0 + 0.5 * np.arange(1, 11)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
 def test_a_run_that_blows_up_stops_and_can_go_on(tmp_path, ensemble):
     """With a reason, and the checkpoint from before: with a smaller time step it is the run that it would have been."""
@@ -220,6 +229,7 @@ def test_no_label_is_paid_for_a_step_that_led_nowhere(tmp_path):
     assert len(calls(tmp_path / "calls", "start")) == 1
 
 
+@pytest.mark.slow
 def test_the_verdict_is_in_the_state_of_every_run_that_ends(tmp_path):
     """Whichever way; the numbers are those of the labels."""
     ends = {
@@ -259,6 +269,7 @@ def test_frames_say_how_sure_the_model_was(tmp_path):
             assert log["max_force_eV_per_A"][row] == pytest.approx(largest, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_isolated_molecules_learn_too(tmp_path):
     """No cell, no stress."""
     atoms = Atoms("Si4", positions=[[0, 0, 0], [2.4, 0, 0], [0, 2.4, 0], [0, 0, 2.4]])
@@ -267,6 +278,7 @@ def test_isolated_molecules_learn_too(tmp_path):
     assert "stress" not in run.walkers[0].calculator.results
 
 
+@pytest.mark.slow
 def test_a_failed_label_leaves_the_prediction_if_the_plan_says_so(tmp_path):
     """The second label and its second try fail: the run goes on with the model of the first, and says so."""
     faults = {"fail": ["", "nan", "nan"]}

@@ -52,6 +52,7 @@ def test_threads_may_share_a_calculator(model):
             np.testing.assert_allclose(found[k][j][1], forces[k][j], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_threads_may_share_one_that_learns(tmp_path):
     with calculator(tmp_path / "run", tmp_path / "calls") as shared:
         structures = [make_frames(4, seed=seed) for seed in (3, 4)]

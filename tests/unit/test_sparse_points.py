@@ -347,6 +347,7 @@ def test_leverage_scores_are_the_diagonal_of_the_hat_matrix():
     assert leverage_scores(low, leverage_factor(low.T @ low)).sum() == pytest.approx(3, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_rare_environments_are_drawn_by_leverage(frames, tiny_chunks):
     """One strange structure among many: leverage finds it where chance would not."""
     strange = frames[0].copy()

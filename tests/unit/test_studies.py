@@ -51,6 +51,7 @@ def test_a_test_set_is_held_out_alone(frames):
     assert len(task.training) == len(frames) and len(task.test) == 2
 
 
+@pytest.mark.slow
 def test_no_element_is_held_out_altogether():
     frames = family(4, "a", 1, (14, 32)) + family(2, "b", 2, (32,)) + family(3, "c", 3, (6,))
     for seed in range(5):
@@ -136,6 +137,7 @@ def work(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands(work):
     result = run("learning-curve", "fit.toml", "--json", "c.json", "--plot", "c.png")
     assert result.exit_code == 0, result.output

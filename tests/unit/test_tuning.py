@@ -65,6 +65,7 @@ def test_the_configuration_says_what_was_found(tuned, tmp_path):
     assert mlpot.load_model(tmp_path / "tuned.h5").report.trials == model.report.trials
 
 
+@pytest.mark.slow
 def test_noises_that_nobody_gave_follow_the_data(frames):
     """Smooth labels without noise: better errors on new data. What was given stays, and noisy forces raise their noise."""
     unseen = make_frames(5, seed=8)

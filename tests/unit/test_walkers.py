@@ -19,6 +19,7 @@ from mlpot.report.log_file import read_log
 PLANS = [plan(steps=40, seed=1), plan(steps=25, seed=2, ramp=(300.0, 900.0)), plan(steps=40, seed=3, ensemble="npt")]
 
 
+@pytest.mark.slow
 def test_walkers_share_labels_and_model(tmp_path):
     # what one has taught, another need not ask: so strict that each of them does
     status, run = do_run(tmp_path / "run", tmp_path / "calls", PLANS, rules=STRICT.changed(target=0.003))
@@ -34,6 +35,7 @@ def test_walkers_share_labels_and_model(tmp_path):
     assert sorted(file.name for file in (tmp_path / "run").glob("*.xyz")) == [f"trajectory_w{k}.xyz" for k in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [STRICT, STRICT.changed(soft_fraction=0.5, check_interval=15)])
 def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     """With labels that are waited for, queued ones included, nothing depends on when it was killed."""
@@ -60,6 +62,7 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
 AT_ONCE = RunSettings(interval=5, workers=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_trajectories_do_not_depend_on_who_is_faster(tmp_path, workers):
     """Labels that are calculated at once by several workers are learned in an order of their own."""
@@ -70,6 +73,7 @@ def test_trajectories_do_not_depend_on_who_is_faster(tmp_path, workers):
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_least_certain_walker_is_labelled_first_and_the_others_look_again(tmp_path):
     """What one walker's label has taught, another need not ask."""
     asked, paid = {}, {}
@@ -94,6 +98,7 @@ def test_the_order_of_doubt(tmp_path):
         assert 0 < walkers[0].doubt < walkers[1].doubt < np.inf
 
 
+@pytest.mark.slow
 def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
     """Positions, momenta and random numbers are those of a run whose labels were there at once."""
     with campaign(tmp_path / "run", tmp_path / "calls", Rules(threshold=1e-6)) as shared:
@@ -112,6 +117,7 @@ def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
             np.testing.assert_allclose(walker.atoms.get_momenta(), reference.get_momenta(), rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
     """A label takes longer than many steps; it is learned when it comes, and all are there at the end."""
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9)
@@ -133,6 +139,7 @@ def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
     assert all(row.force_error > 0 for row in soft)
 
 
+@pytest.mark.slow
 def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9, max_labels=4)
     settings = RunSettings(interval=5, asynchronous=True, checkpoint_s=0.0)
@@ -145,6 +152,7 @@ def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
     assert run.campaign.learner.n_labels == len(LabelStore(tmp_path / "run")) == len(finished)
 
 
+@pytest.mark.slow
 def test_walkers_of_different_compositions(tmp_path):
     starts = [crystal(), bulk("C", "fcc", a=3.4, cubic=True) * (2, 2, 2)]
     starts[1].rattle(0.03, seed=2)
@@ -155,6 +163,7 @@ def test_walkers_of_different_compositions(tmp_path):
     assert {row.formula for row in LabelStore(tmp_path / "run").rows()} == {"Si32", "C32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ensemble", "more"), [("nvt", 0), ("npt", 1)])
 def test_the_stress_counts_at_constant_pressure(tmp_path, ensemble, more):
     rules = Rules(threshold=1e3, target_energy=1e3, target_stress=1e-12, novelty=1e9, check_interval="off")
@@ -172,6 +181,7 @@ def test_the_stress_counts_at_constant_pressure(tmp_path, ensemble, more):
         assert (walker._needed is not None and walker._needed.decision.reason == "uncertain") == bool(more)
 
 
+@pytest.mark.slow
 def test_check_labels_come_ever_more_rarely(tmp_path):
     """Of all walkers together, as long as they find what is expected; a run that goes on knows when the next one is due."""
     rules = Rules(threshold=0.5, target_energy=1e3, novelty=1e9, min_interval=10)
@@ -187,6 +197,7 @@ def test_check_labels_come_ever_more_rarely(tmp_path):
     assert run.campaign.learner.check_interval == checks[-1].check_interval
 
 
+@pytest.mark.slow
 def test_another_walker_in_its_place_is_refused(tmp_path):
     do_run(tmp_path / "run", tmp_path / "calls", PLANS[:2])
     with pytest.raises(RunFolderError, match="the run in this folder has"):

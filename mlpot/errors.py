@@ -2,6 +2,9 @@
 
 import errno
 import unicodedata
+from typing import TypeVar
+
+Present = TypeVar("Present")
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of characters that steer a terminal or a reader instead of being seen."""
@@ -105,3 +108,10 @@ class EvaluationError(MlpotError, RuntimeError):
 
 class ExplodedError(MlpotError, RuntimeError):
     """A simulation has blown up: a temperature, a displacement or an atom that no simulation may go on with."""
+
+
+def required(value: Present | None, what: str) -> Present:
+    """The value; MlpotError with its name where it is missing although nothing should have come this far without it."""
+    if value is None:
+        raise MlpotError(f"{what}: is missing; this is an error in mlpot, please report it")
+    return value

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from ase import Atoms
 
-from ..errors import FitError
+from ..errors import FitError, required
 from ..models.evaluate import compare_all, errors_per_config_type
 from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
@@ -101,7 +101,7 @@ def fit_checked(
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
     model = _with_report(task, model, posterior, left_out, trials)
-    return replace(model, report=replace(model.report, cpu_seconds=time.process_time() - started))
+    return replace(model, report=replace(required(model.report, "report"), cpu_seconds=time.process_time() - started))
 
 
 def _with_report(
@@ -158,7 +158,7 @@ def _report(
         energy_scales=[list(term.energy_scales) for term in model.terms],
         isolated_atom_energies=task.baseline.isolated_atom_energies,
         isolated_atom_energies_fitted=config.isolated_atom_energies is None,
-        condition=condition(model.factor),
+        condition=condition(required(model.factor, "factor")),
         log_likelihood=posterior.log_likelihood[0],
         residuals=errors_per_config_type(trained),
         left_out=errors_per_config_type([found.alone for found in left_out] if config.check_labels else []),

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from ..data.label_keys import overlooked
 from ..data.overlaps import check_structures
 from ..data.unit_check import unit_doubts
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, required
 from ..settings.fit import FitConfig
 from ..structures import DEFAULT_CONFIG_TYPE, LabelledStructure, is_isolated_atom, is_said_isolated
 from ..terms.baseline import Baseline
@@ -114,7 +114,7 @@ def isolated_atoms(structures: Iterable[LabelledStructure]) -> dict[int, Labelle
         if s.energy is None or not is_isolated_atom(s.atoms):
             continue
         first = found.setdefault(int(s.atoms.numbers[0]), s)
-        if abs(first.energy - s.energy) > SAME_ENERGY:
+        if abs(required(first.energy, "energy") - s.energy) > SAME_ENERGY:
             raise DataError(
                 f"{s.name}: an isolated {s.atoms.symbols[0]} of {s.energy:.8g} eV, but {first.energy:.8g} eV in {first.name}; "
                 "keep one of them"
@@ -141,7 +141,7 @@ def with_isolated_atoms(
     given = config.isolated_atom_energies or {}
     for number, s in atoms.items():
         symbol = chemical_symbols[number]
-        if symbol in given and abs(given[symbol] - s.energy) > SAME_ENERGY:
+        if symbol in given and abs(given[symbol] - required(s.energy, "energy")) > SAME_ENERGY:
             raise ConfigError(
                 f"isolated_atom_energies.{symbol} = {given[symbol]:.8g} eV, but {s.name} is an isolated {symbol} of "
                 f"{s.energy:.8g} eV; remove one of them"

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from ..descriptors.density import Reduction, SoapDescriptor
+from ..errors import required
 from ..terms.protocol import FittedTerm
 from .mixing_loss import MixingLoss
 from .mixing_sample import take_sample
@@ -109,7 +110,7 @@ def learn_mixing(
     full = replace(descriptor, reduction=None, contractions=None)
     sample = take_sample(task, full, others, np.random.default_rng(task.config.seed))
     loss = MixingLoss(sample, descriptor.basis.l_max, zeta, energy_scale)
-    start = descriptor.reduction
+    start = required(descriptor.reduction, "reduction")
     shared = SharedMatrices(start.weights)
 
     def reduction(x: np.ndarray) -> Reduction:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import required
 from ..models.evaluate import Comparison, errors
 from ..models.report import Errors, FitReport, LabelQuality
 from ..settings.fit import FitConfig
@@ -58,7 +59,9 @@ def spreads(structures: Sequence[LabelledStructure]) -> dict[str, float]:
     with_energy = [s for s in structures if s.energy is not None]
     species = sorted({int(z) for s in with_energy for z in s.atoms.numbers})
     mean = fit_isolated_atom_energies(with_energy, species)
-    energies = [(s.energy - sum(mean[z] for z in s.atoms.numbers.tolist())) / s.n_atoms for s in with_energy]
+    energies = [
+        (required(s.energy, "energy") - sum(mean[z] for z in s.atoms.numbers.tolist())) / s.n_atoms for s in with_energy
+    ]
     forces = np.concatenate([np.empty(0), *(np.ravel(s.forces) for s in structures if s.forces is not None)])
     stresses = np.array([s.virial / s.atoms.get_volume() for s in structures if s.virial is not None]).reshape(-1, 3, 3)
     found = {
@@ -77,22 +80,23 @@ def label_quality(trained: Sequence[Comparison], left_out: Sequence[Comparison])
     """Spread and errors of every kind of label, of structures that the fit has seen and of those left out of it."""
     known, unknown = rms_errors(errors(trained)), rms_errors(errors(left_out))
     return [
-        LabelQuality(kind, spread, known[kind], unknown[kind], len(left_out), *_worst(kind, left_out))
+        LabelQuality(kind, spread, training, unknown[kind], len(left_out), *_worst(kind, left_out))
         for kind, spread in spreads([c.structure for c in trained]).items()
-        if known[kind] is not None
+        if (training := known[kind]) is not None
     ]
 
 
 def _worst(kind: str, comparisons: Sequence[Comparison]) -> tuple[str, float, float | None]:
     """Of the worst `PART` of the structures: the name of the first, the share of the squared error that they have, and the RMS error
     of all others."""
-    known = {c.structure.name: c for c in comparisons if _squared(kind, c) is not None}
-    order = sorted(known, key=lambda name: -_squared(kind, known[name]))
+    known = {c.structure.name: c for c in comparisons}
+    squares = {name: square for name, c in known.items() if (square := _squared(kind, c)) is not None}
+    order = sorted(squares, key=lambda name: -squares[name])
     n = math.ceil(PART * len(order))
-    total = sum(_squared(kind, c) for c in known.values())
+    total = sum(squares.values())
     if not total or len(order) == n:
         return "", 0.0, None
-    share = sum(_squared(kind, known[name]) for name in order[:n]) / total
+    share = sum(squares[name] for name in order[:n]) / total
     return order[0], share, rms_errors(errors([known[name] for name in order[n:]]))[kind]
 
 
@@ -146,8 +150,9 @@ def _remedy(quality: LabelQuality, config: FitConfig) -> str:
             f"{quality.n_left_out} structures left out have {quality.worst_share:.0%} of the squared error of {NAMES[quality.kind]}, "
             f"the RMS error of all others is {quality.others:.3g} {UNITS[quality.kind]}"
         )
-    share = quality.training / max(quality.left_out, 1e-300)
-    doubled = (quality.left_out + min(quality.training, quality.left_out)) / 2
+    left_out = _left_out(quality)
+    share = quality.training / max(left_out, 1e-300)
+    doubled = (left_out + min(quality.training, left_out)) / 2
     more = (
         f"more data: twice as much would bring the RMS error of {NAMES[quality.kind]} to about {doubled:.3g} "
         f"{UNITS[quality.kind]} (rule of thumb; `mlpot learning-curve` measures it)"
@@ -176,6 +181,11 @@ def _larger(preset: str | None) -> str:
     return 'another model (preset = "accurate", more sparse points, a longer cutoff, tune = true in [fit])'
 
 
+def _left_out(quality: LabelQuality) -> float:
+    """RMS error of the structures that were left out, in `UNITS`."""
+    return required(quality.left_out, f"{quality.kind}: error of structures left out")
+
+
 def _noise_in_the_way(quality: LabelQuality, config: FitConfig) -> str | None:
     """Where a noise that was given is not of the size of what the fit leaves unexplained."""
     noise = config.force_noise if quality.kind == "forces" else config.energy_noise
@@ -183,7 +193,7 @@ def _noise_in_the_way(quality: LabelQuality, config: FitConfig) -> str | None:
     if not isinstance(noise, float | int) or key in (config.adapt or ()) or config.tune:
         return None
     left = quality.training if quality.kind == "forces" else quality.training * MILLI
-    if noise < FAR * left and (quality.training > 0.5 * quality.left_out or noise * FAR > left):
+    if noise < FAR * left and (quality.training > 0.5 * _left_out(quality) or noise * FAR > left):
         return None
     return (
         f"what helps most: tuning; {key} = {noise:g} is far from the errors that the fit leaves on its own data, {left:.3g}; "
@@ -194,9 +204,9 @@ def _noise_in_the_way(quality: LabelQuality, config: FitConfig) -> str | None:
 def _unlike(quality: LabelQuality, test: Errors | None) -> list[str]:
     """Where test structures are of another kind than the training data."""
     tested = None if test is None else rms_errors(test)[quality.kind]
-    if tested is None or tested < UNLIKE * quality.left_out:
+    if tested is None or tested < UNLIKE * _left_out(quality):
         return []
     return [
-        f"the test structures are unlike the training data: their errors are {tested / quality.left_out:.1f} times as large as of "
+        f"the test structures are unlike the training data: their errors are {tested / _left_out(quality):.1f} times as large as of "
         "training structures left out; add structures like them"
     ]

@@ -149,7 +149,9 @@ class Environments:
         n_filled = 0
         name = f"{chemical_symbols[self.number]} {stage}{self.where}"
         for k, (structure, atoms) in enumerate(zip(self.structures, centres, strict=True)):
-            pairs = find_pairs(structure.atoms, self.descriptor.cutoff) if len(atoms) else None
+            if not len(atoms):
+                continue
+            pairs = find_pairs(structure.atoms, self.descriptor.cutoff)
             while len(atoms):
                 part, atoms = np.split(atoms, [size - n_filled])
                 buffer[n_filled : n_filled + len(part)] = self.descriptor.compute(pairs, part)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..data.overlaps import check_structures
+from ..errors import required
 from ..settings.learning import NOVEL
 from ..structures import LabelledStructure, stress_voigt
 from ..uncertainty.calibration import SYMMETRIC, UNCALIBRATED, Calibration, coverage, expected_normalised_error
@@ -69,13 +70,17 @@ def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndar
 def force_discrepancies(comparisons: Sequence[Comparison]) -> np.ndarray:
     """The model's discrepancies (n, 3) of `force_errors`, eV/A."""
     known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
-    return np.concatenate([np.empty((0, 3)), *(c.forces_discrepancy for c in known)])
+    return np.concatenate([np.empty((0, 3)), *(required(c.forces_discrepancy, "forces_discrepancy") for c in known)])
 
 
 def energy_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
     """Errors (n,) of all labelled total energies and their standard deviations, eV."""
-    known = [c for c in comparisons if c.energy_per_atom is not None and c.energy_std is not None]
-    found = np.array([(c.energy_per_atom * c.structure.n_atoms, c.energy_std) for c in known]).reshape(-1, 2)
+    known = [
+        (c.energy_per_atom * c.structure.n_atoms, c.energy_std)
+        for c in comparisons
+        if c.energy_per_atom is not None and c.energy_std is not None
+    ]
+    found = np.array(known).reshape(-1, 2)
     return found[:, 0], found[:, 1]
 
 
@@ -87,8 +92,11 @@ def force_numbers(comparisons: Sequence[Comparison]) -> np.ndarray:
 
 def stress_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
     """Errors (n, 6) of all labelled stresses and their standard deviations, eV/A^3."""
-    known = [c for c in comparisons if c.stress is not None and c.stress_std is not None]
-    found = [(stress_voigt(c.stress), stress_voigt(c.stress_std)) for c in known]
+    found = [
+        (stress_voigt(c.stress), stress_voigt(c.stress_std))
+        for c in comparisons
+        if c.stress is not None and c.stress_std is not None
+    ]
     both = np.array(found).reshape(-1, 2, 6)
     return both[:, 0], both[:, 1]
 
@@ -190,8 +198,8 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
     """
     forces, forces_std = force_errors(comparisons)
     told = forces_std > SYMMETRIC
-    with_forces = [c for c in comparisons if c.forces is not None and c.energies_std is not None]
-    sizes = _joined([np.linalg.norm(c.forces, axis=1) for c in with_forces])
+    with_forces = [(c.forces, c.energies_std) for c in comparisons if c.forces is not None and c.energies_std is not None]
+    sizes = _joined([np.linalg.norm(errors_of_atoms, axis=1) for errors_of_atoms, _ in with_forces])
     totals = energy_errors(comparisons)
     return {
         **_against(totals, "energy"),
@@ -201,7 +209,7 @@ def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRA
         "force_rank_correlation": _rank_correlation(_lengths(forces), _lengths(forces_std)),
         "force_rank_correlation_attainable": _rank_correlation(_lengths(_drawn(forces_std)), _lengths(forces_std)),
         "structure_rank_correlation": _rank_correlation(*_root_mean_squares(comparisons)),
-        "atom_rank_correlation": _rank_correlation(sizes, _joined([c.energies_std for c in with_forces])),
+        "atom_rank_correlation": _rank_correlation(sizes, _joined([energies_std for _, energies_std in with_forces])),
         "novel_atoms": _novel(comparisons),
         **{key: getattr(used, key) for key in ("energy_scale", "force_scale", "stress_scale")},
     }

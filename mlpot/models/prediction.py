@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import required
 from ..neighbours import Pairs
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.variances import Variances
@@ -144,14 +145,14 @@ class ExpectedErrors:
 
 def expected_errors(prediction: Prediction) -> ExpectedErrors:
     """Expected errors of a prediction that was made with its uncertainty."""
-    stress = prediction.stress_std
-    open_squares = prediction.forces_std**2
+    stress, forces_std = prediction.stress_std, required(prediction.forces_std, "forces_std")
+    open_squares = forces_std**2
     if prediction.forces_discrepancy is not None:
         open_squares = np.maximum(open_squares - prediction.forces_discrepancy**2, 0.0)
     return ExpectedErrors(
-        force=counted_error(prediction.forces_std),
+        force=counted_error(forces_std),
         learnable=counted_error(np.sqrt(open_squares)),
-        energy=prediction.energy_std / len(prediction.energies),
+        energy=required(prediction.energy_std, "energy_std") / len(prediction.energies),
         stress=None if stress is None else float(stress.max()),
     )
 

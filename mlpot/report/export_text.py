@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ase.data import chemical_symbols
 
+from ..errors import required
 from ..keys.toml_text import toml_section, toml_value
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitSettings, NoiseSettings
@@ -89,7 +90,7 @@ def fit_toml(model: SparseGP, data: Sequence[str], labels: str, config_types: It
     config_types : iterable of str
         Of the labels. The run knew them as "default": they get its noises.
     """
-    config = model.config
+    config = required(model.config, "configuration")
     files = {"train": [*data, labels], "isolated_atom_energies": config.isolated_atom_energies}
     sections = [HEAD, toml_section("[data]", files)]
     if config.isolated_atom_energies is None:
@@ -200,7 +201,7 @@ def _model(contents: Contents) -> str:
     model = contents.model
     kinds = ", ".join(f"{term.label} term with {term.n_sparse} sparse points" for term in model.terms)
     energies = ", ".join(f"{chemical_symbols[z]} {e!r} eV" for z, e in model.baseline.isolated_atom_energies.items())
-    how = "fitted" if model.config.isolated_atom_energies is None else "given"
+    how = "fitted" if required(model.config, "configuration").isolated_atom_energies is None else "given"
     return (
         f"## Model\n\n`model.h5`: {kinds}; reaches {model.cutoff} Å. Isolated atoms ({how}): {energies}. Standard deviations are "
         f"multiplied by {model.calibration.described()}.\n\n"

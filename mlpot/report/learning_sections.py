@@ -59,9 +59,9 @@ def _rms(values: Sequence[float]) -> float:
 
 def errors_and_deviations(labels: Sequence[RunLabel]) -> tuple[np.ndarray, np.ndarray]:
     """Errors (n,) of force components and their deviations (n,), eV/A, of labels that kept them; none that symmetry makes zero."""
-    kept = [label for label in labels if label.was_predicted and label.forces_std is not None]
-    errors = np.concatenate([np.empty(0), *(np.ravel(label.errors) for label in kept)])
-    deviations = np.concatenate([np.empty(0), *(np.ravel(label.forces_std) for label in kept)])
+    kept = [(label.errors, label.forces_std) for label in labels if label.was_predicted and label.forces_std is not None]
+    errors = np.concatenate([np.empty(0), *(np.ravel(of_forces) for of_forces, _ in kept)])
+    deviations = np.concatenate([np.empty(0), *(np.ravel(forces_std) for _, forces_std in kept)])
     told = deviations > SYMMETRIC
     return errors[told], deviations[told]
 

@@ -71,8 +71,10 @@ def _atoms(run: Run, walker: RunWalker) -> str | None:
 
 def map_section(run: Run) -> list[str]:
     """The map of environments of every element."""
-    terms = [] if run.model is None else list(many_body(run.model.terms).values())
-    if not terms or not run.labels:
+    if run.model is None or not run.labels:
+        return []
+    terms = list(many_body(run.model.terms).values())
+    if not terms:
         return []
     # densities of the widest reach say most about an environment
     term = max(terms, key=lambda found: found.cutoff)

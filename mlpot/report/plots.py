@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..durable import atomic_write
+from ..errors import required
 from ..models.evaluate import Comparison, energy_errors, force_errors
 from ..structures import stress_voigt
 from ..uncertainty.calibration import SYMMETRIC, binned, coverage
@@ -86,12 +87,12 @@ class Kind:
 KINDS = (
     Kind(
         "energy", "energy / (eV/atom)", (1 / MILLI, "meV/atom"),
-        lambda c: c.structure.energy / c.structure.n_atoms, lambda c: c.energy_per_atom,
+        lambda c: required(c.structure.energy, "energy") / c.structure.n_atoms, lambda c: c.energy_per_atom,
     ),
     Kind("forces", "forces / (eV/A)", (1.0, "eV/A"), lambda c: c.structure.forces, lambda c: c.forces),
     Kind(
         "stress", "stress / GPa", (1.0, "GPa"),
-        lambda c: stress_voigt(-c.structure.virial / c.structure.atoms.get_volume()) / GIGAPASCAL,
+        lambda c: stress_voigt(-required(c.structure.virial, "virial") / c.structure.atoms.get_volume()) / GIGAPASCAL,
         lambda c: None if c.stress is None else stress_voigt(c.stress) / GIGAPASCAL,
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.label_keys import KNOWN, PREDICTED, plain
+from ..errors import required
 from ..models.evaluate import Comparison
 from ..structures import write_exact_xyz
 
@@ -33,7 +34,7 @@ def write_predictions(file: str | Path, comparisons: Sequence[Comparison]) -> No
 
 def _info(c: Comparison) -> dict[str, Any]:
     """The structure's info without the labels it was compared with, and the predicted totals."""
-    p = c.prediction
+    p = required(c.prediction, "prediction")
     own = {
         key: value
         for key, value in c.structure.atoms.info.items()

@@ -46,7 +46,7 @@ WORTH = 1.0
 (1974), doi:10.1109/TAC.1974.1100705): a term that the labels do not require would extrapolate far beyond the forces they cover."""
 FAR = 4.0
 """Outliers are clipped to this number of standard deviations when tails are measured: one outlier among seven labels then widens all
-deviations by 1.7."""
+deviations by a factor of 1.7."""
 WIDTH = 0.7
 """w: before any errors are known, a model's own standard deviations are right to within a factor of two."""
 OPEN, SHARE = 2.0, 0.15

@@ -116,7 +116,7 @@ def test_slopes_and_words_by_hand():
     assert slope(rows) == pytest.approx(-0.5)
     forces, energies = curve_words(rows)
     assert forces.startswith("forces: twice the data would multiply the RMS error by about 0.71; half the error needs about 4 times")
-    assert energies.startswith("energies: twice the data would multiply the RMS error by about 1.00 (as over")
+    assert energies.startswith("energies: twice the data would multiply the RMS error by about 1.00 (from")
     assert "half the error" not in curve_words([row(n, 0.4 * n**-0.2) for n in (10, 20, 40)])[0]
     assert slope(rows[:1]) is None and curve_words([row(10, None)]) == []
     (words,) = preset_words([row(9, 0.2, us=2.0, name="fast"), row(9, 0.1, us=8.0, seconds=3.0, name="balanced")])

@@ -1,4 +1,4 @@
-"""All rows of a fit, made block by block anywhere and added up: memory does not grow with the data."""
+"""Accumulation of the rows of a fit, block by block and possibly in parallel: memory does not grow with the data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .design_matrix import Design, Group
 from .posterior import NormalEquations
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, how much of it is done, and how much there is."""
+"""Callback with the name of a stage, the number of items done, and their total number."""
 
 ROWS_AT_ONCE = 1024
-"""Rows of a block: enough for the products of matrices that follow."""
+"""Rows of a block: enough for efficient matrix products."""
 IN_FLIGHT = 32
-"""Blocks that wait at most for an executor of unknown size."""
+"""Largest number of blocks waiting for an executor of unknown size."""
 Whitened = list[tuple[Group, np.ndarray, np.ndarray]]
 """Whitened rows and labels by group."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
+    """Discard the progress report."""
 
 
 def gather(
@@ -36,15 +36,14 @@ def gather(
     progress: Progress = silent,
     executor: Executor | None = None,
 ) -> dict[Group, NormalEquations]:
-    """Everything that the structures tell about the sparse points.
+    """Accumulate the normal equations of all labels, group by group.
 
-    Blocks depend on the structures alone and are taken in in their order, so the result is the same to the last bit for any
-    number of workers.
+    Blocks depend only on the structures and are added in order, so the result is bitwise identical for any number of workers.
 
     Parameters
     ----------
     executor : concurrent.futures.Executor
-        Makes the blocks; threads of this process by default.
+        Computes the blocks; threads of this process by default.
     """
     groups: dict[Group, NormalEquations] = {}
     blocks, done = blocks_of(structures), 0
@@ -57,7 +56,7 @@ def gather(
 
 
 def blocks_of(structures: Sequence[LabelledStructure]) -> list[list[LabelledStructure]]:
-    """Consecutive structures that have enough rows together."""
+    """Divide structures into consecutive blocks with enough rows each."""
     blocks: list[list[LabelledStructure]] = []
     n_rows = ROWS_AT_ONCE
     for structure in structures:
@@ -70,7 +69,7 @@ def blocks_of(structures: Sequence[LabelledStructure]) -> list[list[LabelledStru
 
 
 def map_blocks(executor: Executor | None, function: Callable, blocks: Iterable) -> Iterator:
-    """Results of a function for every block, in their order; threads of this process by default.
+    """Yield the results of a function for all blocks, in order; threads of this process by default.
 
     Raises
     ------
@@ -98,7 +97,7 @@ def whitened_block(design: Design, structures: Sequence[LabelledStructure]) -> W
 
 
 def bounded_map(executor: Executor, function: Callable, items: Iterable, in_flight: int) -> Iterator:
-    """executor.map that never has more than `in_flight` results waiting: a result is a large array."""
+    """executor.map with at most `in_flight` pending results, since each result is a large array."""
     waiting: deque[Future] = deque()
     try:
         for item in items:

@@ -1,4 +1,4 @@
-"""Fit of a model: labelled structures in, a SparseGP out."""
+"""Fit of a model: from labelled structures to a SparseGP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .task import FitTask
 from .tuning import tune
 
 MOST_COPIED = 20
-"""Structures of which strained and rattled copies give sparse points, where there are few environments."""
+"""Number of structures whose strained and rattled copies provide sparse points if there are few environments."""
 
 
 
@@ -51,7 +51,7 @@ def fit(
 ) -> SparseGP:
     """Fit a potential to structures with attached results.
 
-    Memory does not depend on the number of structures, the result not on the executor.
+    Memory is independent of the number of structures, and the result is independent of the executor.
 
     Parameters
     ----------
@@ -59,20 +59,20 @@ def fit(
         With energy, forces or stress attached by a calculator; labels may be missing per structure;
         `info["config_type"]` names a family.
     config : FitConfig
-        What the model is and how the data is weighed; the balanced preset by default.
+        Terms of the model and noises of the labels; the balanced preset by default.
     progress : callable
         Called with (stage, done, total).
     executor : concurrent.futures.Executor
-        Makes the rows of the design matrix: a process pool, Dask's; threads of this process by default.
+        Computes the rows of the design matrix, for example a process pool or a Dask executor; threads of this process by default.
 
     Raises
     ------
     DataError
-        Labels that are missing everywhere, not finite, or of other atoms than those they are attached to.
+        If labels are missing everywhere, not finite, or belong to other atoms than those they are attached to.
     StructureError, ConfigError
-        Structures that cannot be used; names and energies in `config` that the data contradict.
+        If structures cannot be used, or the data contradict names and energies in `config`.
     FitError
-        A singular covariance, a worker that died.
+        If a covariance matrix is singular or a worker dies.
     """
     structures = all_labelled(frames)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})
@@ -85,7 +85,7 @@ def fit_checked(
     progress: Progress = silent,
     executor: Executor | None = None,
 ) -> SparseGP:
-    """`fit`, to structures that have been looked at, with what `fitting` has made of the configuration."""
+    """As `fit`, for structures that have been checked and the configuration returned by `data_check.fitting`."""
     started = time.process_time()
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
     config = resolve(config, species)
@@ -107,10 +107,10 @@ def fit_checked(
 def _with_report(
     task: FitTask, model: SparseGP, posterior: Posterior, left_out: Sequence[LeftOut], trials: list[dict[str, Any]]
 ) -> SparseGP:
-    """A model calibrated by the structures that were left out, and what the fit found of itself and of the labels."""
+    """Calibrate a model by leave-out errors and attach the report of the fit and of suspicious labels."""
     config = task.config
     alone = [found.alone for found in left_out]
-    # nothing else says what the energy of a free atom is, so that leaving it out says nothing of the fit
+    # no other structure determines the energy of a free atom, so leaving it out does not test the fit
     bound = [found for found in left_out if not is_isolated_atom(found.alone.structure.atoms)] or left_out
     grouped = [found.grouped for found in bound]
     model = model.calibrated(calibration_of(grouped))
@@ -125,7 +125,7 @@ def _with_report(
 
 
 def adapted_fit(task: FitTask, terms: tuple[FittedTerm, ...]) -> Posterior:
-    """The fit whose noises and energy scales, where the configuration leaves them open, are those that the data asks for."""
+    """Fit the weights, with noises and energy scales determined by the data unless the configuration gives them."""
     design = task.design(terms)
     groups = task.gathered(design)
     start = task.hyperparameters(terms, groups)
@@ -179,8 +179,10 @@ def fit_terms(
     config: FitConfig,
     noises: Mapping[Group, float] | None = None,
 ) -> SparseGP:
-    """Fit the weights of given terms (sparse points and energy scales chosen) with a resolved configuration, whose noises count
-    unless others are given; the model has no report."""
+    """Fit the weights of terms with given sparse points and energy scales.
+
+    The noises are taken from the resolved configuration unless others are given. The model has no report.
+    """
     task = FitTask(structures, species, baseline, config)
     with single_blas_thread():
         design = task.design(terms)
@@ -191,14 +193,14 @@ def fit_terms(
 
 
 def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
-    """Given isolated-atom energies, beside those that least squares finds in the data for all other elements."""
+    """Baseline with the given isolated-atom energies; for all other elements they follow from least squares."""
     given = config.given_energies
     energies = given if set(species) <= set(given) else fit_isolated_atom_energies(structures, species, given) | given
     return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
 
 
 def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:
-    """Prior std of a local energy: the size of the energies per atom that are left to explain, at least 1 eV."""
+    """Prior standard deviation of a local energy, eV: the size of the energies per atom above the baseline, at least 1 eV."""
     left = [
         (s.energy - baseline.energies(s.atoms.numbers).sum()) / s.n_atoms for s in structures if s.energy is not None
     ]
@@ -206,9 +208,9 @@ def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Base
 
 
 def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
-    """The terms of a task with sparse points out of its structures: radii of pairs, environments drawn with its seed.
+    """Make the terms of a task, with sparse points from its structures: radii of pairs, environments drawn with its seed.
 
-    Channels that are to be learned are learned first, beside the pair terms.
+    Learned channels are optimised first, together with the pair terms.
     """
     scale = default_energy_scale(task.structures, task.baseline)
     rng = np.random.default_rng(task.config.seed)
@@ -226,7 +228,7 @@ def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
 def learn_channels(
     structures: Sequence[LabelledStructure], config: FitConfig, species: tuple[int, ...]
 ) -> dict[int, Tables]:
-    """Channels of the terms with `embedding = "learned"`, by their numbers, as a fit to these structures has them.
+    """Learn the channels of the terms with `embedding = "learned"` from structures, as `fit` does; keys are indices of terms.
 
     Raises
     ------
@@ -246,7 +248,7 @@ def learn_channels(
 
 
 def _others(task: FitTask, energy_scale: float) -> dict[int, FittedTerm]:
-    """The terms whose points follow from the structures by themselves, by their numbers."""
+    """Terms whose sparse points follow directly from the structures, by index of the term."""
     found = {}
     for k, settings in enumerate(task.config.terms):
         if not term_type(settings).term.is_many_body:
@@ -277,7 +279,7 @@ def _many_body_term(
 def _learned(
     task: FitTask, settings: TermSettings, energy_scale: float, others: tuple[FittedTerm, ...]
 ) -> ManyBodyTerm:
-    """A many-body term without points, with all that it takes from data: channels, means of features."""
+    """A many-body term without sparse points but with everything it learns from data: channels and means of features."""
     term: Any = empty_term(settings, task.species, energy_scale)
     if is_learned(settings):
         learned = learn_mixing(task, term.descriptor, term.exponent, energy_scale, others).reduction

@@ -1,4 +1,4 @@
-"""What is looked at before a fit begins: structures that no model can take, names that no structure has, isolated atoms."""
+"""Checks before a fit: structures that no model can handle, unused config_type names, isolated atoms."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..terms.baseline import Baseline
 
 log = logging.getLogger(__name__)
 SAME_ENERGY = 0.01
-"""eV: up to this difference two energies of an isolated atom are one, rounded."""
+"""Difference in eV up to which two energies of an isolated atom are the same apart from rounding."""
 
 
 def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> FitConfig:
-    """The configuration for a fit to structures that have been looked at: with the energies of isolated atoms among them.
+    """Check structures and return the configuration for a fit to them, with the energies of isolated atoms among them.
 
-    Labels that look wrong without being unusable are said by warnings.
+    Labels that look wrong but can be used are reported by warnings.
 
     Raises
     ------
@@ -36,14 +36,13 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
     check_structures(structures)
     if (n_bound := sum(not is_isolated_atom(s.atoms) for s in structures)) <= 1:
         log.warning(
-            "%s no data set: nothing can say how good the model is for any other structure; add structures, or let `mlpot learn` "
-            "choose them",
-            "one structure is" if n_bound else "isolated atoms alone are",
+            "fit to %s: errors for any other structure cannot be estimated; add structures, or let `mlpot learn` choose them",
+            "a single structure" if n_bound else "isolated atoms only",
         )
     warn_of_overlooked(structures)
     warn_of_missing_kinds(structures)
     if said := copies(structures):
-        log.warning("%s: they count twice, and errors of structures left out are too small", said)
+        log.warning("%s: duplicates count twice, and leave-out errors are too small", said)
     check_config_types(config, structures)
     for doubt in unit_doubts(structures):
         log.warning("%s", doubt)
@@ -51,7 +50,7 @@ def fitting(config: FitConfig, structures: Sequence[LabelledStructure], species:
 
 
 def warn_of_overlooked(structures: Sequence[LabelledStructure]) -> None:
-    """A warning for labels under well-known names in info or arrays: a fit takes what calculators hold."""
+    """Warn about labels under well-known names in info or arrays: a fit uses only the results of attached calculators."""
     found = Counter(key for s in structures for key in overlooked(s.atoms))
     if found:
         named = ", ".join(f"{key!r} ({n} of {len(structures)})" for key, n in found.items())
@@ -59,7 +58,7 @@ def warn_of_overlooked(structures: Sequence[LabelledStructure]) -> None:
 
 
 def warn_of_missing_kinds(structures: Sequence[LabelledStructure]) -> None:
-    """A warning where no structure has an energy, or none has forces: it may be their names that are not known."""
+    """Warn if no structure has an energy, or none has forces: the labels may be stored under unknown names."""
     missing = [
         name
         for name, is_there in (("energy", any(s.energy is not None for s in structures)),
@@ -71,7 +70,7 @@ def warn_of_missing_kinds(structures: Sequence[LabelledStructure]) -> None:
 
 
 def copies(structures: Iterable[LabelledStructure], others: Iterable[LabelledStructure] | None = None) -> str:
-    """How many of the structures are there twice, or are among `others`, and one example; empty for none."""
+    """Message with the number of structures that are duplicates, or are also in `others`, and one example; empty for none."""
     seen: dict[tuple[bytes, ...], str] = {_geometry(s): s.name for s in others or ()}
     found = list[str]()
     for s in structures:
@@ -80,7 +79,7 @@ def copies(structures: Iterable[LabelledStructure], others: Iterable[LabelledStr
             found.append(f"{s.name} = {seen[key]}")
         elif others is None:
             seen[key] = s.name
-    where = "there twice" if others is None else "also in the training data"
+    where = "duplicated" if others is None else "also in the training data"
     return f"{len(found)} structure{'s are' if len(found) > 1 else ' is'} {where} ({found[0]})" if found else ""
 
 
@@ -91,7 +90,7 @@ def _geometry(s: LabelledStructure) -> tuple[bytes, ...]:
 
 
 def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure]) -> None:
-    """ConfigError for a name in `config_type_noise` that no structure has; "default" may be without any."""
+    """Raise ConfigError for a name in `config_type_noise` that no structure has; "default" is always allowed."""
     present = {s.config_type for s in structures}
     for name in sorted(set(config.config_type_noise) - present - {DEFAULT_CONFIG_TYPE}):
         near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
@@ -100,12 +99,12 @@ def check_config_types(config: FitConfig, structures: Iterable[LabelledStructure
 
 
 def isolated_atoms(structures: Iterable[LabelledStructure]) -> dict[int, LabelledStructure]:
-    """By atomic number a structure that is one atom alone, with an energy.
+    """Structures that are a single isolated atom with an energy, by atomic number.
 
     Raises
     ------
     DataError
-        A config_type isolated_atom of several atoms, or two atoms of an element with different energies.
+        If a structure of config_type isolated_atom has several atoms, or two atoms of an element have different energies.
     """
     found: dict[int, LabelledStructure] = {}
     for s in structures:
@@ -125,17 +124,17 @@ def isolated_atoms(structures: Iterable[LabelledStructure]) -> dict[int, Labelle
 def with_isolated_atoms(
     config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]
 ) -> FitConfig:
-    """With the energies that isolated atoms in the data have, where the configuration gives none.
+    """Configuration completed by the energies of isolated atoms in the data.
 
-    Where the configuration gives none at all, elements without an isolated atom are left out: a fit finds their energies beside
-    the others.
+    If the configuration gives no isolated-atom energy at all, elements without an isolated atom are left out: the fit determines
+    their energies together with the weights.
 
     Raises
     ------
     ConfigError
-        An energy that was given and is not that of the isolated atom in the data.
+        If a given energy differs from the energy of the isolated atom in the data.
     DataError
-        Energies that were given by hand for some elements only, and see `isolated_atoms`.
+        If energies were given by hand for some elements only; see also `isolated_atoms`.
     """
     atoms = isolated_atoms(structures)
     given = config.isolated_atom_energies or {}
@@ -150,5 +149,5 @@ def with_isolated_atoms(
     if found:
         config = config.model_copy(update={"isolated_atom_energies": found | given})
     if not set(given) <= {chemical_symbols[number] for number in atoms}:  # else a fit to this data has found them
-        Baseline(config.given_energies).energies(np.array(species))  # says so when one is missing
+        Baseline(config.given_energies).energies(np.array(species))  # raises an error if one is missing
     return config

@@ -1,6 +1,6 @@
 """Rows of the design matrix: covariances of a structure's labels with the sparse points.
 
-Rows hold what no choice of noise, energy scale or isolated-atom energy changes, so none of these makes a row anew.
+Rows do not depend on noises, energy scales or isolated-atom energies, so a change of these does not require new rows.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ Rows = dict[Group, np.ndarray]
 
 @dataclass(frozen=True)
 class Part:
-    """Where the rows of a group stand among those of all labels of a structure.
+    """Rows of a group among the rows of all labels of a structure.
 
     Parameters
     ----------
     group : Group
     rows : (n,) int array
-        Of the energy (row 0), the forces (3 n_atoms rows) and the nine components of the virial.
+        Indices among the energy (row 0), the forces (3 n_atoms rows) and the nine components of the virial.
     scale : float
-        Their noise is multiplied by this, as the labels are: sqrt(n_atoms) for energies and virials, 1 for forces.
+        Factor between the noise of the group and of its labels: sqrt(n_atoms) for energies and virials, 1 for forces.
     """
 
     group: Group
@@ -77,23 +77,23 @@ def parts_of(structure: LabelledStructure, config_types: frozenset[str] | set[st
 
 @dataclass(frozen=True)
 class Design:
-    """What makes rows of structures.
+    """Computes the rows of the design matrix for structures.
 
-    Energies and virials are divided by sqrt(n_atoms), so that the noise of every row of a group is the same. Columns are
-    covariances with the sparse points for an energy scale of 1 eV, then the label without repulsion, then (in rows of
-    energies) the counts of atoms that isolated-atom energies multiply.
+    Energies and virials are divided by sqrt(n_atoms), so that all rows of a group have the same noise. The columns are the
+    covariances with the sparse points for an energy scale of 1 eV, then the label minus repulsion, then (in rows of energies) the
+    numbers of atoms of each element, which isolated-atom energies multiply.
 
     Parameters
     ----------
     terms : tuple of FittedTerm
-        Whatever their energy scales are, rows are made for 1 eV.
+        Rows are computed for energy scales of 1 eV, whatever the scales of the terms.
     baseline : Baseline
-        Its isolated-atom energies are left out; for elements of its `lone_atoms` rows of energies are those of differences from
-        lone atoms.
+        Its isolated-atom energies are not used here; for elements in its `lone_atoms`, rows of energies are differences from the
+        covariances of lone atoms.
     species : tuple of int
         Sorted atomic numbers.
     config_types : frozenset of str
-        Those that have noises of their own.
+        config_types with noises of their own.
     jitter : float
         Addition to the diagonals of k_mm.
     """
@@ -110,7 +110,7 @@ class Design:
 
     @property
     def n_columns(self) -> int:
-        """M sparse points, the label, a count per element."""
+        """Number of columns: M sparse points, the label, and a count per element."""
         return self.n_sparse + 1 + len(self.species)
 
     @cached_property
@@ -120,7 +120,7 @@ class Design:
 
     @cached_property
     def prior(self) -> Prior:
-        """Of the weights."""
+        """Prior of the weights."""
         return Prior.of(self.unit_terms, self.jitter)
 
     @cached_property
@@ -133,7 +133,7 @@ class Design:
 
     @cached_property
     def _lone_rows(self) -> np.ndarray:
-        """Covariances (n_species, M) of the energies of lone atoms where these were given, 0 elsewhere."""
+        """Covariances (n_species, M) of the energies of lone atoms; 0 for elements whose energy was not given."""
         nothing = np.zeros(self.n_sparse)
         is_given = [z in self.baseline.lone_atoms for z in self.species]
         rows = [lone_covariances(self.unit_terms, z) if g else nothing for z, g in zip(self.species, is_given, strict=True)]
@@ -155,12 +155,12 @@ class Design:
             yield group, self.prior.whitened(part[:, :m]), part[:, m] - part[:, m + 1 :] @ energies
 
     def covariances(self, structure: LabelledStructure) -> np.ndarray:
-        """The columns of the sparse points alone, of all groups below each other."""
+        """Covariances with the sparse points only, with the rows of all groups stacked."""
         block = self._block(structure, find_pairs(structure.atoms, self._cutoff), self.n_sparse)
         return np.concatenate(list(self._grouped(structure, block).values()))
 
     def _block(self, structure: LabelledStructure, pairs: Pairs, n_columns: int) -> np.ndarray:
-        """Covariances of energy, forces and all nine components of the virial, in the first of so many columns."""
+        """Covariances of the energy, the forces and all nine virial components, in the first of `n_columns` columns."""
         block = np.zeros((1 + 3 * structure.n_atoms + 9, n_columns))
         energy, forces, virial = _parts(block, structure.n_atoms)
         for term, part in zip(self.unit_terms, columns(self.terms), strict=True):
@@ -175,7 +175,7 @@ class Design:
         return block
 
     def _counts(self, structure: LabelledStructure) -> np.ndarray:
-        """Atoms (n_species,) of every element."""
+        """Number of atoms (n_species,) of each element."""
         return np.array([np.count_nonzero(structure.atoms.numbers == z) for z in self.species])
 
     def _grouped(self, structure: LabelledStructure, block: np.ndarray) -> Rows:
@@ -185,7 +185,7 @@ class Design:
     def _labels(
         self, structure: LabelledStructure, pairs: Pairs, energy: np.ndarray, forces: np.ndarray, virial: np.ndarray
     ) -> None:
-        """Write labels minus repulsion; the energy (1, 1 + n_species) with the counts of elements."""
+        """Write the labels minus repulsion; the energy row (1, 1 + n_species) also gets the counts of the elements."""
         known, gradients = np.zeros(structure.n_atoms), np.zeros((pairs.n_pairs, 3))
         self._known.predict(pairs, known, gradients)
         if structure.energy is not None:
@@ -205,20 +205,20 @@ class Design:
 
 
 def _parts(block: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Energy (1, ..), forces (3 n_atoms, ..) and virial (9, ..)."""
+    """Views of a block: energy (1, ..), forces (3 n_atoms, ..) and virial (9, ..)."""
     return block[:1], block[1 : 1 + 3 * n_atoms], block[1 + 3 * n_atoms :]
 
 
 @lru_cache(maxsize=2)
 def _restored(pickled: bytes) -> Design:
-    """The design that a worker process was sent, with the tables it has made since, if it was sent before."""
+    """Unpickle a design in a worker process; a design received before is reused together with its cached tables."""
     return Design(*pickle.loads(pickled))
 
 
 def noise_of(config: FitConfig, group: Group) -> float:
     """Standard deviation of every row of a group: eV/atom times sqrt(n_atoms) divided out, or eV/A.
 
-    That of its config_type where given, else the general one of a resolved configuration.
+    The noise of its config_type if there is one, else the general noise of the resolved configuration.
     """
     key = NOISE_OF_LABEL[group.label]
     value = getattr(config.config_type_noise.get(group.config_type), key, None) or getattr(config, key)

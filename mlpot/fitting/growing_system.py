@@ -1,8 +1,8 @@
-"""Least squares that grow in rows and in columns: whitened rows and normal equations of everything so far.
+"""Least squares with a growing number of rows and columns: whitened rows and accumulated normal equations.
 
-Whitened columns never change: new sparse points only append to the Cholesky factor of their block, and so to the columns of every
-row. A label therefore costs its own covariances and products of matrices, and no covariance is computed twice. Rows are kept, for
-new columns and for residuals that are exact: 8 bytes for every row and sparse point.
+Whitened columns never change: new sparse points only extend the Cholesky factor of their block, and so append columns to every row.
+The cost of a label is therefore its own covariances and matrix products, and no covariance is computed twice. Rows are stored, for
+new columns and for exact residuals: 8 bytes per row and sparse point.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .posterior import NormalEquations, Posterior
 from .prior import Prior
 
 ROOM = 1.25
-"""A matrix that is full moves to memory so many times larger."""
+"""Growth factor of the memory of a matrix that is full."""
 
 
 class GrowingMatrix:
-    """A matrix (n_rows, n_columns) with room for more of both."""
+    """A matrix (n_rows, n_columns) with spare memory for more rows and columns."""
 
     def __init__(self, values: np.ndarray):
         self._memory = np.ascontiguousarray(values)
@@ -33,7 +33,7 @@ class GrowingMatrix:
         return self._memory[: self.shape[0], : self.shape[1]]
 
     def grow(self, n_rows: int, n_columns: int) -> None:
-        """Append so many rows and columns of zeros."""
+        """Append `n_rows` rows and `n_columns` columns of zeros."""
         wanted = (self.shape[0] + n_rows, self.shape[1] + n_columns)
         if any(need > have for need, have in zip(wanted, self._memory.shape, strict=True)):
             larger = np.zeros([
@@ -46,13 +46,13 @@ class GrowingMatrix:
 
 
 class GrowingSystem:
-    """Rows and columns of a fit that goes on.
+    """Rows and columns of an incremental fit.
 
     Parameters
     ----------
     n_blocks : int
     n_right : int
-        Right-hand sides: the label, and counts of atoms.
+        Number of right-hand sides: the label, and the atom count of each element.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class GrowingSystem:
     right : (n, n_right) array
         Right-hand sides.
     group_of : (n,) int array
-        Which of `names` every row belongs to.
+        Index into `names` for every row.
     names : list of Group
-        In the order in which they came.
+        Groups in order of appearance.
     grams : dict of Group to (M, M) arrays
-        Z'Z, lower triangles with zeros above.
+        Z'Z of each group, lower triangle with zeros above.
     """
 
     def __init__(self, n_blocks: int, n_right: int):
@@ -87,11 +87,11 @@ class GrowingSystem:
         return len(self.right)
 
     def rows(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Whitened rows (n, M), all or some."""
+        """Whitened rows (n, M): all, or the selected ones."""
         return np.concatenate([block.values[part] for block in self.blocks], axis=1)
 
     def add_columns(self, prior: Prior, values: Sequence[np.ndarray]) -> None:
-        """New points at the end of the blocks: the prior with them, and their covariances (n, q_b) with all rows."""
+        """Append sparse points to the blocks, given the new prior and their covariances (n, q_b) with all rows."""
         places, begin = [], 0
         for block, factor, new in zip(self.blocks, prior.factors, values, strict=True):
             n_old, n_new = block.shape[1], new.shape[1]
@@ -115,7 +115,7 @@ class GrowingSystem:
         self.prior = prior
 
     def add_rows(self, group: Group, rows: np.ndarray, right: np.ndarray) -> None:
-        """New data of a group: covariances (k, M) and right-hand sides (k, n_right)."""
+        """Append data of a group: covariances (k, M) and right-hand sides (k, n_right)."""
         if group not in self.grams:
             self.names.append(group)
             self.grams[group] = np.zeros((self.n_columns, self.n_columns), order="F")
@@ -129,7 +129,7 @@ class GrowingSystem:
             self.grams[group] = blas.dsyrk(1.0, whitened.T, beta=1.0, c=self.grams[group], lower=1, overwrite_c=1)
 
     def regroup(self, parts: Iterable[tuple[Group, int]]) -> None:
-        """Other groups for the rows that are there: (group, number of rows), in the order of the rows."""
+        """Assign existing rows to other groups, given as (group, number of rows) in the order of the rows."""
         self.names, group_of = [], []
         for group, n_rows in parts:
             if group not in self.names:
@@ -144,7 +144,7 @@ class GrowingSystem:
             self.grams[name] = equations.gram
 
     def equations(self, combination: np.ndarray) -> dict[Group, NormalEquations]:
-        """Normal equations for right-hand sides combined with (n_right,) factors."""
+        """Normal equations for a linear combination of the right-hand sides, with factors (n_right,)."""
         labels, found = self.right @ combination, {}
         for k, name in enumerate(self.names):
             mine = self.group_of == k
@@ -154,7 +154,7 @@ class GrowingSystem:
         return dict(sorted(found.items()))
 
     def refined(self, posterior: Posterior, combination: np.ndarray) -> np.ndarray:
-        """u (M,) of a fit, its residuals made from the rows themselves."""
+        """Refined solution u (M,) of a fit, with residuals computed from the rows themselves."""
         weights = np.array([posterior.noises[name] for name in self.names])[self.group_of] ** -2.0
         labels = self.right @ combination
 
@@ -166,7 +166,7 @@ class GrowingSystem:
         return posterior.refined(posterior.whitened, left)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything, as plain arrays; see `of_arrays`."""
+        """Complete state as plain arrays; see `of_arrays`."""
         found = {"right": self.right, "group_of": self.group_of}
         for k, (factor, block) in enumerate(zip(self.prior.factors, self.blocks, strict=True)):
             found |= {f"factor_{k}": factor, f"rows_{k}": block.values}
@@ -174,7 +174,7 @@ class GrowingSystem:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray], names: Sequence[Group]) -> GrowingSystem:
-        """The system that `arrays` was asked of, to the last bit."""
+        """Restore a system from the result of `arrays`, bit by bit."""
         n_blocks = sum(name.startswith("factor_") for name in arrays)
         system = cls(n_blocks, arrays["right"].shape[1])
         system.right, system.group_of, system.names = arrays["right"], arrays["group_of"], list(names)

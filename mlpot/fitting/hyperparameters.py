@@ -1,8 +1,8 @@
-"""Noises and energy scales from the data: proposed by the marginal likelihood, judged by cross-validation.
+"""Noises and energy scales from the data: proposed by the marginal likelihood, selected by cross-validation.
 
-The likelihood takes all residuals for independent Gaussian noise, which the errors of a local model are not: on surfaces and
-defects of silicon it asks for an energy noise that doubles the error of energies. So what it proposes must prove itself on
-structures that were left out, against what was given, and is then improved there step by step.
+The likelihood assumes that all residuals are independent Gaussian noise, which does not hold for the errors of a local model: for
+surfaces and defects of silicon it favours an energy noise that doubles the energy errors. Its proposals are therefore compared
+with the given values on left-out structures, and the best ones are then improved step by step.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from .prior import Prior
 
 N_FOLDS = 4
 HOPELESS = 1e30
-"""Minus the logarithm of a likelihood that nothing is worth."""
+"""Negative log-likelihood assigned to a failed fit."""
 LIKELIHOOD_STEPS = 40
 WIDEST = 1e3
-"""A noise or scale may change by so large a factor."""
+"""Largest factor by which a noise or scale may change."""
 FACTORS = (4.0, 2.0, 1.4)
-"""Steps of the search by cross-validation, ever smaller."""
+"""Factors of the search by cross-validation, decreasing."""
 HARM = 0.02
-"""Energies must not be bought with forces, nor forces with energies: where labels are noisy, a small part of an error that
-noise dominates may be most of what the model adds."""
+"""Largest relative increase allowed for one error when another decreases: energies must not improve at the expense of forces, nor
+forces at the expense of energies. If labels are noisy, a small change of a noise-dominated error may be most of the model error."""
 LEAST_GAIN = 1e-3
-"""Part of the errors that a step must take away."""
+"""Smallest relative improvement for which a step is accepted."""
 
 
 def judged(labels: Iterable[str]) -> list[str]:
-    """Labels whose errors count: energies and forces where there are any."""
+    """Kinds of labels whose errors count: energies and forces, if available."""
     return [label for label in ("energy", "forces") if label in labels] or list(labels)
 
 
 @dataclass(frozen=True)
 class TermHyperparameters:
-    """Standard deviations of the labels, by kind, and of the terms.
+    """Noises of the labels by kind, and energy scales of the terms.
 
     Parameters
     ----------
     noises : dict of str to float
-        By kind of label: "energy" and "virial" in eV/atom times sqrt(n_atoms), "forces" in eV/A.
+        Standard deviations by kind of label: "energy" and "virial" in eV/atom times sqrt(n_atoms), "forces" in eV/A.
     scales : tuple of float
         Energy scale of each term, eV.
     """
@@ -57,7 +57,7 @@ class TermHyperparameters:
     scales: tuple[float, ...]
 
     def varied(self) -> dict[str, Callable[[float], TermHyperparameters]]:
-        """What multiplies one of the numbers by a factor, by its name; noises of labels that no score looks at stay."""
+        """Functions that multiply one of the numbers by a factor, by name; noises of labels without a score are fixed."""
 
         def noise(label: str, factor: float) -> TermHyperparameters:
             return replace(self, noises={**self.noises, label: factor * self.noises[label]})
@@ -71,15 +71,15 @@ class TermHyperparameters:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a choice of hyper-parameters is worth.
+    """Hyperparameters and their cross-validation errors.
 
     Parameters
     ----------
     name : str
-        Where they come from.
+        Origin of the hyperparameters.
     hyperparameters : TermHyperparameters
     errors : dict of str to float
-        Root mean square errors on left-out structures by kind of label, in the units of the noises.
+        RMS errors on left-out structures by kind of label, in the units of the noises.
     """
 
     name: str
@@ -88,11 +88,11 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """Sum of the logarithms of the errors of energies and forces; less is better."""
+        """Sum of the logarithms of the energy and force errors; lower is better."""
         return float(sum(np.log(max(self.errors[label], 1e-12)) for label in judged(self.errors)))
 
     def harms_nothing(self, given: Trial) -> bool:
-        """Whether no error that counts is larger than with what was given, but for `HARM`."""
+        """Whether no error that counts exceeds the error with the given values by more than `HARM`."""
         return all(self.errors[label] <= (1 + HARM) * given.errors[label] for label in judged(self.errors))
 
 
@@ -100,7 +100,7 @@ Groups = Mapping[Group, NormalEquations]
 
 
 def joined(parts: Sequence[Groups]) -> dict[Group, NormalEquations]:
-    """The rows of several parts of the data together."""
+    """Normal equations of several parts of the data combined."""
     whole: dict[Group, NormalEquations] = {}
     for part in parts:
         for group, equations in part.items():
@@ -116,11 +116,11 @@ class Folds:
     ----------
     prior : Prior
     blocks_of_terms : tuple of int
-        How many blocks every term has.
+        Number of blocks of each term.
     parts, others : tuple of mappings of Group to NormalEquations
     everything : mapping of Group to NormalEquations
     fixed : dict of Group to float
-        Noises of config_types that have their own.
+        Noises of config_types with noises of their own.
     """
 
     prior: Prior
@@ -134,28 +134,28 @@ class Folds:
     def of(
         cls, prior: Prior, blocks_of_terms: tuple[int, ...], parts: Sequence[Groups], fixed: Mapping[Group, float]
     ) -> Folds:
-        """Folds from the normal equations of each part."""
+        """Make folds from the normal equations of each part."""
         others = tuple(joined([p for p in parts if p is not left_out]) for left_out in parts)
         return cls(prior, blocks_of_terms, tuple(parts), others, joined(parts), fixed)
 
     def posterior(self, groups: Groups, parameters: TermHyperparameters) -> Posterior:
-        """The fit to some of the data."""
+        """Posterior of a fit to part of the data."""
         noises = {g: self.fixed[g] if g in self.fixed else parameters.noises[g.label] for g in groups}
         return Posterior(self.prior, groups, noises, np.repeat(parameters.scales, self.blocks_of_terms))
 
     def by_term(self, values: np.ndarray) -> list[float]:
-        """Sums (n_terms,) of values (n_blocks,) of blocks."""
+        """Sum block values (n_blocks,) over the blocks of each term (n_terms,)."""
         ends = np.cumsum(self.blocks_of_terms)[:-1]
         return [float(part.sum()) for part in np.split(values, ends)]
 
     def trial(self, name: str, parameters: TermHyperparameters) -> Trial:
-        """Cross-validation: every part is predicted by a fit to all others."""
+        """Cross-validate hyperparameters: each part is predicted by a fit to all others."""
         squares: dict[str, float] = {}
         counts: dict[str, int] = {}
         for part, others in zip(self.parts, self.others, strict=True):
             try:
                 sums = self.posterior(others, parameters).square_sums(part)
-            except FitError:  # it has lost all digits
+            except FitError:  # all digits lost to round-off
                 sums = dict.fromkeys(part, np.inf)
             for group, found in sums.items():
                 squares[group.label] = squares.get(group.label, 0.0) + found
@@ -164,12 +164,12 @@ class Folds:
 
 
 def divided(structures: Sequence[LabelledStructure], rng: np.random.Generator) -> list[list[LabelledStructure]]:
-    """The structures in `N_FOLDS` parts at random, every config_type in all of them.
+    """Divide structures at random into `N_FOLDS` parts, with every config_type in all of them.
 
     Raises
     ------
     FitError
-        If there are too few.
+        If there are too few structures.
     """
     if len(structures) < N_FOLDS:
         raise FitError(
@@ -181,7 +181,7 @@ def divided(structures: Sequence[LabelledStructure], rng: np.random.Generator) -
 
 
 def most_likely(folds: Folds, start: TermHyperparameters, fixed: Sequence[str] = ()) -> TermHyperparameters:
-    """Maximum of the marginal likelihood over all noises but those of the `fixed` labels, and over all scales."""
+    """Maximise the marginal likelihood over all scales and all noises except for the `fixed` kinds of labels."""
     free = [label for label in start.noises if label not in fixed]
     first = np.log([*(start.noises[label] for label in free), *start.scales])
 
@@ -193,7 +193,7 @@ def most_likely(folds: Folds, start: TermHyperparameters, fixed: Sequence[str] =
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
         try:
             value, by_noise, by_scale = folds.posterior(folds.everything, unpacked(x)).log_likelihood
-        except FitError:  # noises too small for the scales: a fit without digits is not likely
+        except FitError:  # noises too small for the scales: all digits lost to round-off
             return HOPELESS, np.zeros(len(x))
         slopes = [sum(v for g, v in by_noise.items() if g.label == label and g not in folds.fixed) for label in free]
         return -value, -np.array([*slopes, *folds.by_term(by_scale)])
@@ -204,7 +204,7 @@ def most_likely(folds: Folds, start: TermHyperparameters, fixed: Sequence[str] =
 
 
 def best_of(folds: Folds, given: TermHyperparameters, progress: Progress) -> list[Trial]:
-    """Trials of what was given, of the likelihood's proposals and of the search from the best of these; the best first."""
+    """Trials of the given values, of the proposals of the likelihood and of a search from the best of them; best first."""
     proposals = {"given": given, "likelihood": most_likely(folds, given)}
     if len(given.noises) > 1 and "energy" in given.noises:
         proposals["likelihood, energy noise given"] = most_likely(folds, given, ("energy",))
@@ -217,7 +217,7 @@ def best_of(folds: Folds, given: TermHyperparameters, progress: Progress) -> lis
 
 
 def _searched(folds: Folds, given: Trial, best: Trial, factor: float) -> Trial:
-    """Multiply and divide one number after the other as long as that helps."""
+    """Coordinate search: multiply or divide one number at a time while this improves the score."""
     for name in best.hyperparameters.varied():
         for step in (factor, 1 / factor):
             while True:

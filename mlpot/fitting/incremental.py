@@ -1,4 +1,4 @@
-"""A fit that goes on: structures and sparse points join it in a fraction of the time of a fit from scratch."""
+"""Incremental fit: structures and sparse points are added in a fraction of the time of a fit from scratch."""
 
 from __future__ import annotations
 
@@ -39,47 +39,46 @@ from .surroundings import ENOUGH, nearby, settled
 from .task import provenance, with_scales
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
-"""Features (n, n_features) of new sparse points by number of the term and atomic number."""
+"""Features (n, n_features) of new sparse points, by index of the term and atomic number."""
 
 NEW_POINT_TOLERANCE = 1e-7
-"""An environment is proposed when this part of its prior variance is not explained by the sparse points."""
+"""An environment is proposed if the sparse points leave at least this fraction of its prior variance unexplained."""
 SHARE, FEWEST = 1 / 8, 4
-"""A structure takes at most this part of the room for sparse points, so that small ones become points as a whole, each of which
-is worth a label's information, and large ones leave room for those to come; but always so few."""
+"""Largest fraction of the remaining sparse points that one structure may use, and the number that it may always use. All environments
+of a small structure become points, since each carries information of the label; a large one leaves room for later structures."""
 MANY_COLUMNS, FEW_STEPS = 400, 3
-"""Beyond so many columns noises and scales take so few steps for every label, from where they are."""
-
+"""With more columns than the first, noises and scales make only the second number of steps per label, from their current values."""
 
 
 class Fit:
-    """Structures, sparse points and the model fitted to both, any of which can grow.
+    """A fit to which structures and sparse points can be added at any time.
 
-    The model equals that of a fit from scratch with the same structures, sparse points, noises and energy scales. Noises and
-    scales that the configuration leaves open follow the data with every update. All covariances are kept: 8 bytes for every
+    The model is identical to one fitted from scratch to the same structures, with the same sparse points, noises and energy scales.
+    Noises and scales that the configuration leaves open are updated with every addition. All covariances are stored: 8 bytes per
     row and sparse point.
 
     Parameters
     ----------
     config : FitConfig
-        As for `fit`; sparse points are given to `update`, those of pair terms follow from the distances in the data.
+        As for `fit`; sparse points are passed to `update`, except for pair terms, where they follow from the distances in the data.
     species : sequence of int
         Atomic numbers that will occur.
     tables : mapping or None
-        Channels of terms by their numbers, of another model (`channels_of`); those of the configuration by default.
+        Channels of another model (`channels_of`) by index of the term; the channels of the configuration by default.
 
     Attributes
     ----------
     structures : list of LabelledStructure
     config : FitConfig
-        Every choice written out.
+        Resolved configuration.
     terms : tuple of FittedTerm
-        With energy scales of 1 eV and the sparse points so far.
+        Terms with energy scales of 1 eV and the current sparse points.
     levels : Hyperparameters
-        The noises and energy scales that the model was made with.
+        Noises and energy scales of the current model.
     system : GrowingSystem
         Rows and columns.
     is_whole : bool
-        False after an update that was interrupted: such a fit is of no more use.
+        False after an interrupted update: the fit can no longer be used.
     """
 
     def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
@@ -101,7 +100,7 @@ class Fit:
     def model(self) -> SparseGP:
         """The current model; FitError before there is data."""
         if self._model is None:
-            raise FitError("the fit has no structures yet; give some to `update`")
+            raise FitError("the fit has no structures yet; add some with `update`")
         return self._model
 
     def points_of(self, term: int, number: int) -> np.ndarray:
@@ -109,10 +108,10 @@ class Fit:
         return self.terms[term].points[self.species.index(number)]
 
     def propose(self, frames: Iterable[Atoms], coming: SparsePoints | None = None) -> dict[tuple[int, int], np.ndarray]:
-        """Sparse points for `update`, out of the environments of structures: those that the sparse points explain least.
+        """Propose sparse points for `update`: the environments of structures that the present points explain least.
 
-        A structure takes at most a part `SHARE` of the room that is left below the configuration's n_sparse or max_sparse of
-        each element, those that are `coming` already included; they come first in what is returned.
+        For each element, a structure uses at most a fraction `SHARE` of the points that remain below the configuration's n_sparse or
+        max_sparse. Points that are already `coming` count as present and come first in the result.
         """
         points, frames = dict(coming or {}), list(frames)
         self._settle_terms(frames)
@@ -122,14 +121,14 @@ class Fit:
         return points
 
     def _settle_terms(self, frames: Sequence[Atoms]) -> None:
-        """Terms whose features are standardised take means and deviations from the first structures there are."""
+        """Determine means and standard deviations of standardised features from the first structures."""
         if frames and not all(term.is_settled for term in self.terms):
             self.terms = tuple(settled(term, frames) for term in self.terms)
 
     def _propose(
         self, k: int, term: ManyBodyTerm, settings: Any, atoms: Atoms, points: dict[tuple[int, int], np.ndarray]
     ) -> None:
-        """Join to `points` those of one structure for term number k."""
+        """Append the points proposed from one structure for term k to `points`."""
         pairs = find_pairs(atoms, term.cutoff)
         for z in sorted(set(atoms.numbers.tolist()) & set(self.species)):
             centres = np.flatnonzero(atoms.numbers == z)
@@ -146,7 +145,7 @@ class Fit:
             points[k, z] = np.concatenate([coming, new, copies])
 
     def update(self, new_structures: Iterable[Atoms] = (), new_sparse_points: SparsePoints | None = None) -> None:
-        """Add labelled structures and sparse points, in any order and number; `model` is then the model of all.
+        """Add labelled structures and sparse points, in any order and number, and update `model`.
 
         Parameters
         ----------
@@ -158,7 +157,7 @@ class Fit:
         Raises
         ------
         DataError, StructureError, ConfigError, FitError
-            For labels or points that cannot be used; the fit is left as it was.
+            If labels or points cannot be used; the fit is unchanged.
         """
         structures = [
             labelled(a, name_of(a, f"structure {len(self.structures) + k}")) for k, a in enumerate(new_structures)
@@ -173,8 +172,8 @@ class Fit:
             prior = self._new_prior(new_points)
             values = self._new_values(new_points)
             if not prior.n_columns:
-                raise FitError("there are no sparse points yet; give some with the first structures")
-            # what cannot be used has been found by now
+                raise FitError("there are no sparse points yet; pass some together with the first structures")
+            # all checks have passed at this point
             self.is_whole = False
             self._add_points(new_points, prior, values)
             self._add_structures(structures)
@@ -183,7 +182,7 @@ class Fit:
             self.is_whole = True
 
     def reweigh(self, **settings: Any) -> None:
-        """Change noises, `config_type_noise` or `energy_scales` (one per term, eV); no covariance is computed again.
+        """Change noises, `config_type_noise` or `energy_scales` (one per term, eV) without recomputing covariances.
 
         Raises
         ------
@@ -207,14 +206,14 @@ class Fit:
             self._settle()
 
     def _regroup(self) -> None:
-        """Rows of other config_types have noises of their own now."""
+        """Reassign rows to groups after a change of the config_types with noises of their own."""
         types = frozenset(self.config.config_type_noise)
         self.system.regroup((part.group, len(part.rows)) for s in self.structures for part in parts_of(s, types))
 
     def save(self, file: str | Path) -> None:
-        """Write everything to an HDF5 file, replacing any older one in a single step; see `load`."""
+        """Write the complete fit to an HDF5 file, replacing an older one atomically; see `load`."""
         if not self.is_whole:
-            raise FitError("an update of this fit was interrupted; load the last one that was saved")
+            raise FitError("an update of this fit was interrupted; load the last saved one")
         points = [term.points for term in self.terms]
         state = FitState(
             self.config, self.species, channels_of(self.terms), points, self.structures, self.levels, self.system
@@ -223,7 +222,7 @@ class Fit:
 
     @classmethod
     def load(cls, file: str | Path) -> Fit:
-        """The fit that `save` wrote; the next update gives the same numbers as if there had been no interruption."""
+        """Load a fit written by `save`; the next update gives the same numbers as without the interruption."""
         state = load_fit(file)
         fit = cls(state.config, state.species, state.tables)
         if state.is_current:
@@ -233,7 +232,7 @@ class Fit:
         return fit
 
     def _restore(self, state: FitState) -> None:
-        """Stand where another fit stood."""
+        """Take over a saved state."""
         self.structures, self.levels, self.system = state.structures, state.levels, state.system
         self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, state.points, strict=True))
         if self.structures:
@@ -241,7 +240,7 @@ class Fit:
                 self._make_model(self._baseline())
 
     def _rebuild(self, state: FitState) -> None:
-        """As `_restore`, all rows made again from the labels."""
+        """As `_restore`, with all rows recomputed from the labels."""
         new = [list(blocks) for blocks in state.points]
         with single_blas_thread():
             self._add_points(new, self._new_prior(new), self._new_values(new))
@@ -254,12 +253,12 @@ class Fit:
         return Design(terms, baseline, self.species, types, self.config.jitter)
 
     def _given_scales(self, default: float) -> np.ndarray:
-        """Energy scales (n_blocks,) of the configuration, the default where there is none, eV."""
+        """Energy scales (n_blocks,) of the configuration, eV, with a default for terms without one."""
         given = zip(self.config.terms, self.terms, strict=True)
         return np.array([settings.energy_scale or default for settings, term in given for _ in term.points])
 
     def _new_points(self, structures: list[LabelledStructure], given: SparsePoints) -> list[list[np.ndarray]]:
-        """New sparse points of every block of every term: those given, and radii of pairs for shorter distances."""
+        """New sparse points of every block of every term: the given ones, and pair radii for shorter distances."""
         new = [[block[:0] for block in term.points] for term in self.terms]
         for (term, number), features in given.items():
             self._check_points(term, number, features)
@@ -270,7 +269,7 @@ class Fit:
         return new
 
     def _check_points(self, term: int, number: int, features: np.ndarray) -> None:
-        """ConfigError for sparse points that no term can take."""
+        """Raise ConfigError for sparse points that do not fit any term."""
         place = f"new_sparse_points[{term}, {number}]"
         found = many_body(self.terms)
         if term not in found or number not in self.species:
@@ -291,7 +290,7 @@ class Fit:
         return self.system.prior.with_points(*zip(*blocks, strict=True))
 
     def _new_values(self, new: list[list[np.ndarray]]) -> list[np.ndarray]:
-        """Columns (n, q_b) of new sparse points, block by block, for all rows that are there."""
+        """Columns (n, q_b) of new sparse points, block by block, for all existing rows."""
         sizes = [len(block) for points in new for block in points]
         design = self._design(tuple(term.with_points(tuple(p)) for term, p in zip(self.terms, new, strict=True)))
         columns = [np.empty((0, design.n_sparse))]
@@ -312,7 +311,7 @@ class Fit:
         )
 
     def _add_structures(self, structures: list[LabelledStructure]) -> None:
-        """Rows of new structures, for all columns that are there."""
+        """Append the rows of new structures, with all existing columns."""
         design = self._design(self.terms)
         m = design.n_sparse
         with ThreadPoolExecutor(n_threads()) as threads:
@@ -327,7 +326,7 @@ class Fit:
         return make_baseline(self.config, self.structures, self.species)
 
     def _settle(self) -> None:
-        """Let noises and scales follow the data, and make the model."""
+        """Adapt noises and scales to the data, and make the model."""
         baseline = self._baseline()
         groups = self.system.equations(self._combination(baseline))
         start = Hyperparameters(
@@ -344,7 +343,7 @@ class Fit:
         self._make_model(baseline, posterior)
 
     def _combination(self, baseline: Baseline) -> np.ndarray:
-        """What makes labels without isolated-atom energies of the right-hand sides."""
+        """Coefficients that combine the right-hand sides to labels minus isolated-atom energies."""
         return np.array([1.0, *(-baseline.isolated_atom_energies[z] for z in self.species)])
 
     def _make_model(self, baseline: Baseline, posterior: Posterior | None = None) -> None:
@@ -369,7 +368,7 @@ class Fit:
 
 
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
-    """ConfigError for channels that would have to be learned before there is data."""
+    """Raise ConfigError for channels that would have to be learned before there is data."""
     for k, settings in enumerate(config.terms):
         if is_learned(settings) and k not in tables:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Files of fits that go on: everything that `Fit` holds, so that the next update needs no covariance that was known."""
+"""Files of incremental fits: the complete state of `Fit`, so that the next update recomputes no covariance."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from .growing_system import GrowingSystem
 log = logging.getLogger(__name__)
 FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it again from the data")
 OF_DIFFERENCES = 4
-"""From this format on rows of energies are differences from lone atoms where the energies of these are given."""
+"""First format in which rows of energies are differences from lone atoms, for elements with given isolated-atom energies."""
 
 MOST_ATOMS = 10_000_000
 
 
 @dataclass(frozen=True)
 class FitState:
-    """All that a fit that goes on consists of.
+    """Complete state of an incremental fit.
 
     Parameters
     ----------
     config : FitConfig
-        Every choice written out.
+        Resolved configuration.
     species : tuple of int
     tables : dict of int to Tables
-        Of the terms that have some, by their numbers; see `FittedTerm.tables`.
+        Tables of the terms that have some, by index of the term; see `FittedTerm.tables`.
     points : list of tuples of arrays
         Sparse points of every block of every term.
     structures : list of LabelledStructure
     levels : Hyperparameters
     system : GrowingSystem
     is_current : bool
-        False where rows of a file of an older format are to be made again from the labels.
+        False if the file has an older format and its rows must be recomputed from the labels.
     """
 
     config: FitConfig
@@ -64,12 +64,12 @@ class FitState:
 
 
 def save_fit(fit: FitState, terms: Sequence[FittedTerm], file: str | Path) -> None:
-    """Write a fit; a reader sees the old file or the new one, never a part. `terms` write their own tables.
+    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables.
 
     Raises
     ------
     ModelFileError
-        If the folder is missing, read-only or full; an older file is left as it was.
+        If the folder is missing, read-only or full; an older file is left unchanged.
     """
     header = {
         "species": fit.species,
@@ -97,15 +97,15 @@ def load_fit(file: str | Path) -> FitState:
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, changed, not a fit, written by a newer version of mlpot, or holds anything that
-        a fit cannot: the first such thing is named with its value.
+        If the file is missing, truncated, changed, not a fit, written by a newer version of mlpot, or contains an invalid entry;
+        the message names the first one and its value.
     """
     with FORMAT.reading(file) as stored:
         return _read(stored)
 
 
 def _read(stored: Stored) -> FitState:
-    """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
+    """Read the state, checking all arrays against the header and the header itself, so that no error can occur later."""
     header = parsed(FitHeader, stored.text("header"))
     config = checked_config(header.config)
     if not config.terms:
@@ -128,7 +128,7 @@ def _read(stored: Stored) -> FitState:
     levels = Hyperparameters(noises, np.array(header.scales))
     is_current = stored.version >= OF_DIFFERENCES or not config.given_energies
     if not is_current:
-        log.info("rows of energies are made again from the labels: those in the file are not differences from lone atoms")
+        log.info("rows of energies are recomputed from the labels: in this older file they are not differences from lone atoms")
     return FitState(config, header.species, tables, points, structures, levels, system, is_current)
 
 
@@ -144,7 +144,7 @@ def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarra
 
 
 def _system_arrays(stored: Stored, header: FitHeader, sizes: list[int], n_rows: int) -> dict[str, np.ndarray]:
-    """Those of `GrowingSystem.arrays`: whitened rows, factors and products of blocks of so many sparse points."""
+    """Arrays for `GrowingSystem.of_arrays`: whitened rows, factors and products for blocks of the given sizes."""
     n_columns, n_groups = sum(sizes), len(header.groups)
     found = {
         "right": stored.floats("right", (n_rows, 1 + len(header.species))),
@@ -163,7 +163,7 @@ def _system_arrays(stored: Stored, header: FitHeader, sizes: list[int], n_rows: 
 
 
 def _structures(header: FitHeader, stored: Stored) -> list[LabelledStructure]:
-    """The structures of a file, whose arrays must fit each other."""
+    """Read the structures of a file and check that their arrays are consistent."""
     n = len(header.names)
     if len(header.config_types) != n:
         raise ValueError(f"header: config_types: {len(header.config_types)} for {n} structures")
@@ -186,7 +186,7 @@ def _structures(header: FitHeader, stored: Stored) -> list[LabelledStructure]:
 
 
 def structure_arrays(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]:
-    """Structures and labels as arrays; NaN where there is no label."""
+    """Structures and labels as arrays, with NaN for missing labels."""
     return {
         "n_atoms": np.array([s.n_atoms for s in structures], int),
         "numbers": np.concatenate([np.empty(0, int), *(s.atoms.numbers for s in structures)]),

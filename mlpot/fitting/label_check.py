@@ -1,13 +1,13 @@
-"""Structures predicted by the fit to all others, without fitting again; labels that do not agree are reported.
+"""Leave-out predictions without refitting: calibration of uncertainties and detection of suspicious labels.
 
 With whitened rows A of a group of structures, divided by their noises, and B of all rows (see `posterior`), the residuals r become
 (1 - A B^-1 A')^-1 r when the group is left out. Cook and Weisberg, Residuals and Influence in Regression (1982), chapter 2.2. The
-posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: what the
-ensemble would have said of structures that it does not know.
+posterior covariance H = U'U, with U = R^-T A' over the representatives, becomes H (1 - H)^-1 = U' (1 - UU')^-1 U: the covariance of
+an ensemble that was not fitted to these structures.
 
-Labels are checked by leaving out single structures. Uncertainties are calibrated otherwise: consecutive frames of a trajectory know
-each other, and leaving out one of them flatters, so structures that follow each other with the same atoms and config_type are left
-out together, as far as there is room for their rows.
+Labels are checked by leaving out single structures. For the calibration of uncertainties this would be too optimistic, since
+consecutive frames of a trajectory are correlated: consecutive structures with the same atoms and config_type are left out together,
+as long as their rows fit into `MOST_ROWS`.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ from .posterior import Posterior
 from .task import with_scales
 
 SUSPICIOUS = 10.0
-"""A label is reported when it is off by so many times its noise and the median of its family."""
+"""A label is reported if its error exceeds this multiple of both its noise and the median error of its config_type."""
 FAMILY = 8
-"""A config_type with fewer structures is compared with all."""
+"""A config_type with fewer structures is compared with all structures."""
 ENOUGH = 1000
-"""Environments that calibrate the uncertainty where labels are not checked."""
+"""Number of environments used to calibrate the uncertainty if labels are not checked."""
 MOST_ROWS, MOST_TOGETHER, FEWEST_GROUPS = 1200, 10, 8
-"""Rows and structures that are left out together at most, and groups that there are at least where there are so many structures."""
+"""Largest numbers of rows and of structures left out together, and smallest number of groups (if there are enough structures)."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the fit to other structures makes of one.
+    """Prediction errors of a structure by fits that do not include it.
 
     Parameters
     ----------
     alone : Comparison
-        By the fit to all others.
+        With the fit to all other structures.
     grouped : Comparison
-        By the fit to all but its group.
+        With the fit to all structures outside its group.
     """
 
     alone: Comparison
@@ -69,7 +69,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class LeaveOut:
-    """What predicts structures without themselves.
+    """Factors of a fit from which leave-out predictions are computed.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ class LeaveOut:
         eV.
     noises : dict of Group to float
     representatives : (n,) int array
-        Their columns.
+        Columns of the representatives.
     part : (n, n) array
-        R_s of these.
+        R_s of the representatives.
     share : float
         M / M_s.
     """
@@ -100,7 +100,7 @@ class LeaveOut:
 
     @classmethod
     def of(cls, design: Design, posterior: Posterior) -> LeaveOut:
-        """From a fit."""
+        """Take the factors from a fit."""
         choice = choose(with_scales(design.terms, posterior.scales), design.species)
         variances = posterior.column_scales[choice.columns] ** 2
         return cls(
@@ -109,7 +109,7 @@ class LeaveOut:
         )  # fmt: skip
 
     def compare(self, group: Sequence[LabelledStructure]) -> list[LeftOut]:
-        """Errors of structures when each of them, and when all of them are left out of the fit."""
+        """Errors of the structures of a group, each left out alone and all left out together."""
         with single_blas_thread():
             found = [self._rows(structure) for structure in group]
             raw, whitened, residual, noise = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
@@ -130,11 +130,11 @@ class LeaveOut:
     def _errors(
         self, raw: np.ndarray, hat: np.ndarray, residual: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Errors (n,), deviations (n,) and values of members (n, N_MEMBERS) of rows that are left out together."""
+        """Errors (n,), standard deviations (n,) and values of members (n, N_MEMBERS) of rows left out together."""
         error = -noise * np.linalg.solve(np.eye(len(noise)) - hat, residual)
         exact, members = self._spread(raw)
         if not np.all(np.isfinite(error)) or not np.all(np.isfinite(exact)):
-            raise FitError("the fit is not determined without one of its structures; increase energy_noise or force_noise")
+            raise FitError("the fit is not determined if one of its structures is left out; increase energy_noise or force_noise")
         return error, noise * exact, noise[:, None] * members
 
     def _rows(self, structure: LabelledStructure) -> tuple[np.ndarray, ...]:
@@ -148,8 +148,7 @@ class LeaveOut:
         return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
 
     def _spread(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Deviations (n,) of whitened rows (n, n_representatives) when these are left out, and values (n, N_MEMBERS) of the
-        ensemble."""
+        """Leave-out standard deviations (n,) of whitened rows (n, n_representatives), and values of members (n, N_MEMBERS)."""
         known = solve_upper(self.part, rows.T, transposed=True)
         factor, failed = lapack.dpotrf(np.eye(len(known)) - known @ known.T, lower=1, clean=1)
         if failed:
@@ -165,7 +164,7 @@ class LeaveOut:
         members: np.ndarray,
         noise: np.ndarray,
     ) -> Comparison:
-        """From errors, deviations and noises (n_rows,) and values of members (n_rows, N_MEMBERS) of all rows of a structure."""
+        """Make a comparison from errors, standard deviations and noises (n_rows,) and values of members (n_rows, N_MEMBERS)."""
         found = Comparison(structure, None, None, None, None, None)
         root, begin = float(np.sqrt(structure.n_atoms)), 0
         forces, left_open, own_noise = np.empty((3, structure.n_atoms, 3))
@@ -188,7 +187,7 @@ class LeaveOut:
 
 
 def groups_of(structures: Sequence[LabelledStructure]) -> list[list[LabelledStructure]]:
-    """Structures that are left out together: those that follow each other and have the same atoms and config_type."""
+    """Groups left out together: consecutive structures with the same atoms and config_type."""
     most = min(MOST_TOGETHER, max(len(structures) // FEWEST_GROUPS, 1))
     groups: list[list[LabelledStructure]] = []
     for structure in structures:
@@ -212,7 +211,7 @@ def leave_out(
     progress: Progress,
     executor: Executor | None,
 ) -> list[LeftOut]:
-    """Errors of every structure when it, and when its group is left out of the fit; costs as much as making all rows again."""
+    """Leave-out errors of every structure, alone and with its group; the cost is the same as for computing all rows."""
     check = LeaveOut.of(design, posterior)
     groups = groups_of(structures)
     comparisons: list[LeftOut] = []
@@ -223,14 +222,14 @@ def leave_out(
 
 
 def some_structures(structures: Sequence[LabelledStructure], seed: int) -> list[LabelledStructure]:
-    """Structures drawn at random that have `ENOUGH` environments together."""
+    """Random structures with `ENOUGH` environments in total."""
     order = np.random.default_rng(seed).permutation(len(structures))
     n_before = np.cumsum([0, *(structures[k].n_atoms for k in order)])[:-1]
     return [structures[k] for k in np.sort(order[n_before < ENOUGH])]
 
 
 def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
-    """From errors and deviations of structures that the model did not know; those of forces without its discrepancy."""
+    """Calibration from leave-out errors and standard deviations; the discrepancy of forces is passed separately."""
     forces, left_open = force_errors(comparisons)
     numbers, stresses = np.repeat(force_numbers(comparisons), 3), stress_errors(comparisons)
     n, n_energies = len(comparisons), len(energy_errors(comparisons)[0])
@@ -243,7 +242,7 @@ def calibration_of(comparisons: Sequence[Comparison]) -> Calibration:
 
 
 def covered(comparisons: Sequence[Comparison], calibration: Calibration) -> dict[str, float]:
-    """Parts of the errors within one and two calibrated standard deviations, for `FitReport.coverage`."""
+    """Fractions of the errors within one and two calibrated standard deviations, for `FitReport.coverage`."""
     forces, left_open = force_errors(comparisons)
     energies, energy_std = energy_errors(comparisons)
     told = left_open > SYMMETRIC
@@ -259,9 +258,9 @@ def covered(comparisons: Sequence[Comparison], calibration: Calibration) -> dict
 
 
 def suspicious_labels(comparisons: Sequence[Comparison], noises: Mapping[str, float]) -> list[SuspiciousLabel]:
-    """Labels far off both their noise ("energy" eV/atom, "forces" eV/A) and what is typical of their config_type.
+    """Labels whose errors far exceed both their noise ("energy" eV/atom, "forces" eV/A) and typical errors of their config_type.
 
-    The worst come first.
+    The worst labels come first.
     """
     found = []
     for label in ("energy", "forces", "stress"):
@@ -280,13 +279,13 @@ def suspicious_labels(comparisons: Sequence[Comparison], noises: Mapping[str, fl
 
 
 def _typical(sizes: np.ndarray, family: np.ndarray) -> float:
-    """Median size in a family, or among all where it is small."""
+    """Median error of a config_type, or of all structures if the config_type is small."""
     known = np.isfinite(sizes)
     return float(np.median(sizes[known & family] if np.sum(known & family) >= FAMILY else sizes[known]))
 
 
 def _size(label: str, comparison: Comparison) -> tuple[float, int | None]:
-    """How large an error is, and the worst atom; NaN without a label."""
+    """Size of an error, and the index of the worst atom; NaN without a label."""
     if label == "energy":
         error = comparison.energy_per_atom
         return (np.nan if error is None else abs(error)), None

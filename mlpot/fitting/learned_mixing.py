@@ -1,11 +1,11 @@
-"""Channels that are mixed as the data asks: elements are made more or less alike, radial functions stretched.
+"""Channel mixing learned from the data: similarity of elements, and stretched radial functions.
 
-Weights of all channels at once, n_channels * n_species * n_max numbers, follow any sample of the data so closely that other
-data is predicted worse. What is learned here is shared by all channels: a matrix of elements A and one of radial functions B,
+Optimising the weights of all channels independently, n_channels * n_species * n_max numbers, overfits any sample of the data.
+Instead, two matrices shared by all channels are learned: A, of the elements, and B, of the radial functions,
 
     weights[q, z, n] = sum_yk  start[q, y, k] A[y, z] B[k, n].
 
-The kernel of many channels depends on A through A'A, how alike the elements are (De, Bartok, Csanyi, Ceriotti, Phys. Chem.
+For many channels, the kernel depends on A through A'A, the similarity of the elements (De, Bartok, Csanyi, Ceriotti, Phys. Chem.
 Chem. Phys. 18, 13754 (2016), doi:10.1039/C6CP00415F), and on B through B'B.
 """
 
@@ -25,21 +25,21 @@ from .mixing_sample import take_sample
 from .task import FitTask
 
 STEPS = 30
-"""Of the minimisation at most."""
+"""Largest number of minimisation steps."""
 LIKENESSES = (0.0, 0.5, 0.8, 0.95)
-"""Tried first: a part of every element's weights is what all elements have in common. From independent weights a descent
-would need many steps to that."""
+"""Similarities tried first: the fraction of every element's weights that is common to all elements. A descent from independent
+weights would need many steps to reach this."""
 
 
 @dataclass(frozen=True)
 class LearnedMixing:
-    """Channels and how they were found.
+    """Learned channels and the history of the minimisation.
 
     Parameters
     ----------
     reduction : Reduction
     losses : tuple of float
-        `MixingLoss` of the weights at the start, and after every step.
+        `MixingLoss` at the start and after every step.
     """
 
     reduction: Reduction
@@ -48,7 +48,7 @@ class LearnedMixing:
 
 @dataclass(frozen=True)
 class SharedMatrices:
-    """Weights of channels as a function of a matrix of elements and one of radial functions, in one vector.
+    """Channel weights as a function of the matrices A and B, packed into one vector.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class SharedMatrices:
         return x[: n_species**2].reshape(n_species, n_species), x[n_species**2 :].reshape(n_max, n_max)
 
     def alike(self, likeness: float) -> np.ndarray:
-        """The vector that replaces a part of every element's weights by the sum of all elements'."""
+        """Vector for which a fraction of every element's weights is replaced by the sum over all elements."""
         _, n_species, n_max = self.start.shape
         elements = (1 - likeness) * np.eye(n_species) + likeness / np.sqrt(n_species)
         return np.concatenate([elements.ravel(), np.eye(n_max).ravel()])
@@ -89,18 +89,18 @@ def learn_mixing(
     others: Sequence[FittedTerm],
     steps: int = STEPS,
 ) -> LearnedMixing:
-    """The channels of a descriptor with weights that are best for a random sample of a task's structures.
+    """Optimise the channel weights of a descriptor for a random sample of a task's structures.
 
     Parameters
     ----------
     task : FitTask
         Its seed draws the sample.
     descriptor : SoapDescriptor
-        With the reduction to start from.
+        Descriptor with the initial reduction.
     zeta, energy_scale : float
-        Of the kernel; eV.
+        Exponent and energy scale (eV) of the kernel.
     others : sequence of FittedTerm
-        Terms that do not change, with sparse points.
+        Terms that are kept fixed, with sparse points.
 
     Raises
     ------

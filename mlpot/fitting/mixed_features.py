@@ -1,4 +1,4 @@
-"""The power spectrum of mixed channels from full expansions, and the way back from its gradient to the mixing's weights."""
+"""Power spectrum of mixed channels from full expansions, and backpropagation of its gradient to the mixing weights."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scipy.sparse import csr_array
 from ..descriptors.density import Reduction
 
 EMPTY = 1e-12
-"""Norm of a power spectrum that is taken for none: of an atom without neighbours where its own density does not count."""
+"""A power spectrum with a smaller norm counts as zero: an atom without neighbours, if its own density is not included."""
 
 
 @dataclass(frozen=True)
 class MixedFeatures:
     """Normalised power spectra of channels c[q] = sum_zn weights[q, z, n] c_full[z, n], and their derivatives.
 
-    Expansions come as (n_species * n_max, n, 1 + n_directions, n_harmonics) arrays: values first, then derivatives. All is
-    computed in their precision.
+    Expansions are (n_species * n_max, n, 1 + n_directions, n_harmonics) arrays: values first, then derivatives. All results have
+    the precision of the expansions.
 
     Parameters
     ----------
     reduction : Reduction
-        The channels and the pairs of them that meet.
+        The channels and the pairs of channels in the spectrum.
     l_max : int
     """
 
@@ -42,7 +42,7 @@ class MixedFeatures:
 
     @cached_property
     def _scatters(self) -> tuple[csr_array, csr_array]:
-        """What adds up pairs (columns) by their first and by their second channel (rows)."""
+        """Sparse matrices that sum pairs (columns) by their first and by their second channel (rows)."""
         r, n_channels = self.reduction, len(self.reduction.weights)
         pairs = np.arange(len(r.a))
         first, second = (csr_array((np.ones(len(pairs)), (q, pairs)), (n_channels, len(pairs))) for q in (r.a, r.b))
@@ -88,7 +88,7 @@ class MixedFeatures:
         changed = (
             cotangent[:, 0] - np.einsum("nd,ndf->nf", pull, slopes) - np.einsum("nd,ndf->nf", along, cotangent[:, 1:])
         )
-        # |p| divides du once more: what is left of du there lies along u
+        # du contains another factor 1 / |p|: its contribution is along u
         shrunk = np.einsum("ndf,ndf->n", out[:, 1:], slopes)
         out[:, 0] = changed - value * (np.einsum("nf,nf->n", value, changed) + shrunk)[:, None]
         return out / norms[:, None, None]

@@ -1,7 +1,7 @@
-"""What a mixing of channels is worth, and how that changes with its weights: variable projection of a small fit.
+"""Loss of a channel mixing and its gradient with respect to the weights: variable projection of a small fit.
 
-For weights W of the channels, a sparse fit to a sample of the data is solved exactly, and its residuals on structures that
-were left out are the loss. With K the rows over their noises, Q the prior's matrix and H = K_T' K_T + Q,
+For channel weights W, a sparse fit to a sample of the data is solved exactly, and its residuals on left-out structures define the
+loss. With the rows K divided by their noises, the prior matrix Q and H = K_T' K_T + Q,
 
     w = H^-1 K_T' y_T,    r_T = y_T - K_T w,    r_V = y_V - K_V w,    loss = sum over kinds of labels of log(mean size of r_V)
 
@@ -9,8 +9,8 @@ is a function of W through K and Q alone. With g = dloss/dr_V and the adjoint so
 
     dloss/dK_V = -g w',    dloss/dK_T = r_T a' - (K_T a) w',    dloss/dQ = -a w'
 
-(Golub and Pereyra, Inverse Probl. 19, R1 (2003), doi:10.1088/0266-5611/19/2/201), from which the chain rule leads on through
-kernel, normalised power spectrum and expansion to W.
+(Golub and Pereyra, Inverse Probl. 19, R1 (2003), doi:10.1088/0266-5611/19/2/201). The chain rule continues through the kernel, the
+normalised power spectrum and the expansion to W.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ N_FOLDS = 4
 
 @dataclass(frozen=True)
 class MixingLoss:
-    """Errors of fits to a sample on structures that were left out, as a function of the channels.
+    """Errors of fits to a sample on left-out structures, as a function of the channels.
 
     Parameters
     ----------
     sample : MixingSample
-        Structures stand in random order.
+        Its structures are in random order.
     l_max : int
     zeta, energy_scale : float
-        Of the kernel; eV.
+        Exponent and energy scale (eV) of the kernel.
     """
 
     sample: MixingSample
@@ -82,7 +82,7 @@ class ElementKernel:
     ----------
     element : ElementSample
     features : (n_environments, 1 + n_directions, n_features) array
-        Normalised, and their derivatives.
+        Normalised features and their derivatives.
     zeta, energy_scale : float
     """
 
@@ -96,7 +96,7 @@ class ElementKernel:
         return self.features[self.element.points, 0]
 
     def _overlaps(self) -> np.ndarray:
-        """(n_environments, 1 + n_directions, n_sparse): p.p_s and its derivatives."""
+        """Overlaps p.p_s and their derivatives (n_environments, 1 + n_directions, n_sparse)."""
         return self.features @ self._points.T
 
     @property
@@ -117,7 +117,7 @@ class ElementKernel:
         return out
 
     def vjp(self, by_rows: np.ndarray, by_prior: np.ndarray) -> np.ndarray:
-        """dloss/dfeatures, of their shape, from derivatives with respect to `rows` and `prior`."""
+        """dloss/dfeatures, in the shape of the features, from derivatives with respect to `rows` and `prior`."""
         zeta, overlaps = self.zeta, self._overlaps()
         value = overlaps[:, :1].copy()
         slope = zeta * value ** (zeta - 1)
@@ -143,11 +143,11 @@ def cross_validated(
     Parameters
     ----------
     rows : (n_structures, n_kinds, n_columns) array
-        Over the noises; every `N_FOLDS`-th structure is left out together. The first of the kinds is the energy.
+        Rows divided by the noises; a fold consists of every `N_FOLDS`-th structure. The first kind is the energy.
     labels : (n_structures, n_kinds) array
     prior : (n_columns, n_columns) array
     present : (n_structures, n_kinds) bool array
-        Which labels there are.
+        Mask of the labels that are available.
     """
     factor = np.linalg.cholesky(prior)
     white = solve_triangular(factor, rows.reshape(-1, len(prior)).T, lower=True).T.reshape(rows.shape)
@@ -176,7 +176,7 @@ def cross_validated(
 def _log_errors(residuals: np.ndarray, present: np.ndarray) -> tuple[float, np.ndarray]:
     """Sum over energies and slopes of the logarithms of mean sizes, and its derivatives (n_structures, n_kinds).
 
-    The size of a residual is sqrt(r^2 + 1), in units of the noise: squares would listen to a few odd structures only.
+    The size of a residual is sqrt(r^2 + 1), in units of the noise: squares would be dominated by a few outliers.
     """
     loss, slopes = 0.0, np.zeros_like(residuals)
     for kinds in (slice(0, 1), slice(1, None)):

@@ -1,7 +1,7 @@
-"""A sample of the data in the form in which the mixing of channels is learned: full expansions and a few labels of each.
+"""Sample of the data for learning the mixing of channels: full expansions and a few labels per structure.
 
-The force labels of a structure are the slopes of its energy along a few random directions of all atoms together, so that an
-environment needs the derivatives of its expansion along these only, by central differences.
+The force labels of a structure are reduced to slopes of its energy along a few random directions in the space of all coordinates.
+Only the derivatives of the expansions along these directions are needed; they are computed by central differences.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from .design_matrix import Design, Group, noise_of, parts_of
 from .task import FitTask
 
 MOST_LABELS = 1200
-"""Energies and slopes together: 200 structures with forces, or 1200 without."""
+"""Largest number of energies and slopes: 200 structures with forces, or 1200 without."""
 MOST_VALUES = 4e7
-"""Expansion coefficients of all environments and of their derivatives, in single precision: 160 MB."""
+"""Largest number of expansion coefficients and derivatives of all environments, in single precision: 160 MB."""
 FEWEST_STRUCTURES = 8
-"""Cross-validation has no meaning for fewer."""
+"""Cross-validation is meaningless with fewer structures."""
 N_DIRECTIONS = 5
 SOFTENING = 5.0
-"""Noises of the sample over those of the fit: few points and few labels make errors that are no noise."""
+"""Ratio of the noises in the sample to the noises in the fit: with few points and labels, part of the errors is not noise."""
 STEP = 1e-3
-"""Displacement of an atom in A, root mean square, of central differences."""
+"""Root mean square displacement of atoms in central differences, A."""
 MOST_POINTS = 100
-"""Sparse points of an element."""
+"""Largest number of sparse points of an element."""
 CHUNK = 32
-"""Environments of a block of expansions: with all channels it is to stay in the cache."""
+"""Environments per block of expansions: a block with all channels should fit into the cache."""
 JITTER = 1e-6
-"""Addition to the diagonal of K_mm: the normal equations of a sample need more of it than the QR of a fit."""
+"""Addition to the diagonal of K_mm: the normal equations of a sample need a larger one than the fit."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class ElementSample:
     chunks : tuple of (n_species * n_max, n, 1 + n_directions, n_harmonics) arrays
         Full expansions of n environments each, and their derivatives along each direction, 1/A.
     structure : (n_environments,) int array
-        The structure in which each environment is, ascending.
+        Index of the structure of each environment, ascending.
     points : (n_sparse,) int array
-        Environments that serve as sparse points.
+        Indices of the environments that serve as sparse points.
     """
 
     chunks: tuple[np.ndarray, ...]
@@ -59,17 +59,17 @@ class ElementSample:
 
 @dataclass(frozen=True)
 class MixingSample:
-    """What the mixing is learned from; a row is the energy of a structure (first) or a slope of it along a direction.
+    """Data for learning the mixing; a row is the energy of a structure (first) or its slope along a direction.
 
     Parameters
     ----------
     elements : tuple of ElementSample
     labels : (n_structures, 1 + n_directions) array
-        Energies less baseline, eV, and their slopes, eV/A, over their softened noises; 0 for a label that is missing.
+        Energies minus baseline, eV, and slopes, eV/A, divided by the increased noises; 0 for missing labels.
     loads : (n_structures, 1 + n_directions) array
-        1/noise, softened, in 1/eV and A/eV; 0 where the label is missing.
+        1 / (increased noise), in 1/eV and A/eV; 0 for missing labels.
     others : (n_structures, 1 + n_directions, n_columns) array
-        The same rows of the terms that do not change, over the noises, for weights of which the prior is 1.
+        The same rows for the fixed terms, divided by the noises, in whitened coordinates (unit prior).
     """
 
     elements: tuple[ElementSample, ...]
@@ -81,14 +81,14 @@ class MixingSample:
 def take_sample(
     task: FitTask, descriptor: SoapDescriptor, others: Sequence[FittedTerm], rng: np.random.Generator
 ) -> MixingSample:
-    """Random structures of a task, as many as memory allows.
+    """Draw random structures of a task, up to the memory limit.
 
     Parameters
     ----------
     descriptor : SoapDescriptor
-        The full one, without a reduction.
+        The full descriptor, without a reduction.
     others : sequence of FittedTerm
-        Terms whose sparse points are chosen already.
+        Terms whose sparse points have already been chosen.
 
     Raises
     ------
@@ -116,13 +116,13 @@ def take_sample(
 
 
 def _affordable(structures: list[LabelledStructure], most_atoms: float) -> list[LabelledStructure]:
-    """The first structures with so many atoms together, but enough for cross-validation."""
+    """The first structures, up to a total number of atoms, but at least as many as cross-validation needs."""
     ends = np.cumsum([s.n_atoms for s in structures])
     return structures[: max(int(np.searchsorted(ends, most_atoms)), FEWEST_STRUCTURES)]
 
 
 def _directions(structure: LabelledStructure, n_directions: int, rng: np.random.Generator) -> np.ndarray:
-    """Random directions (n_directions, n_atoms, 3) of norm 1 of all atoms together."""
+    """Random directions (n_directions, n_atoms, 3), each normalised over all atoms."""
     found = rng.standard_normal((n_directions, structure.n_atoms, 3))
     return found / np.linalg.norm(found, axis=(1, 2), keepdims=True)
 
@@ -156,7 +156,7 @@ def _element_sample(
 def _rows(
     task: FitTask, others: Sequence[FittedTerm], structures: list[LabelledStructure], directions: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels and loads (n_structures, 1 + n_directions), and the columns of other terms beside them."""
+    """Labels and loads (n_structures, 1 + n_directions), and the corresponding rows of the fixed terms."""
     design = Design(tuple(others), task.baseline, task.species, jitter=JITTER)
     shape = (len(structures), 1 + len(directions[0]))
     values, loads = np.zeros((*shape, design.n_columns)), np.zeros(shape)
@@ -179,7 +179,7 @@ def _rows(
 
 
 def _whitened(design: Design, others: Sequence[FittedTerm], values: np.ndarray) -> np.ndarray:
-    """Columns for weights of which the prior is 1, of covariances for energy scales of 1 eV."""
+    """Whitened columns (unit prior) from covariances for energy scales of 1 eV."""
     if not design.n_sparse:
         return values
     scales = np.concatenate([term.energy_scales for term in others])

@@ -1,4 +1,4 @@
-"""Noises of labels: what a configuration says, and what a fit has found."""
+"""Noises of labels: given by the configuration or found by a fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .posterior import Posterior
 
 
 def noises_of(posterior: Posterior) -> Noises:
-    """The noises of the groups of a fit; where only special config_types have a kind of label, the largest of theirs."""
+    """Noises found by a fit; a kind of label that only special config_types have gets the largest of their noises."""
     found = posterior.noises
 
     def largest(label: str, number: int) -> float:

@@ -1,13 +1,13 @@
-"""Least squares of all data in whitened coordinates, for any noises and energy scales, and what the data say of both.
+"""Least squares in whitened coordinates for any noises and energy scales, and the marginal likelihood of these.
 
 With rows Z of whitened covariances (see `prior`), labels y, a noise sigma_g for every group of rows and an energy scale s_b for
 every block,
 
     minimise  sum_g |y - Z u|^2 / sigma_g^2 + sum_b |u|^2 / s_b^2,        B = 1 + sum_g S Z'Z S / sigma_g^2 = C C',
 
-so Z'Z, Z'y and y'y of every group are all that is needed of the data: no row is made again for another noise or scale. The smallest
-eigenvalue of B is at least 1, so normal equations are safe here: round-off acts as a relative change of the prior by 1e-16 times
-the largest eigenvalue, some 1e-4 at worst. Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 5 and
+so the data enter only through Z'Z, Z'y and y'y of every group, and other noises or scales need no new rows. The smallest eigenvalue
+of B is at least 1, so normal equations are safe here: round-off amounts to a relative change of the prior by 1e-16 times the
+largest eigenvalue, about 1e-4 at worst. Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 5 and
 8; Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005).
 """
 
@@ -27,7 +27,7 @@ from .prior import Prior
 
 @dataclass
 class NormalEquations:
-    """Of rows that share a noise.
+    """Normal equations of the rows that share a noise.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class NormalEquations:
         return cls(np.zeros((n_columns, n_columns), order="F"), np.zeros(n_columns))
 
     def absorb(self, rows: np.ndarray, labels: np.ndarray) -> None:
-        """Take in whitened rows (n, M), which must be C-ordered, and labels (n,)."""
+        """Add whitened rows (n, M), which must be C-ordered, and labels (n,)."""
         if len(rows) and rows.shape[1]:
             self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, lower=1, overwrite_c=1)
             self.right += rows.T @ labels
@@ -59,7 +59,7 @@ class NormalEquations:
         self.n_rows += len(rows)
 
     def merge(self, other: NormalEquations) -> None:
-        """Take in the rows of another."""
+        """Add the rows of other normal equations."""
         self.gram += other.gram
         self.right += other.right
         self.square += other.square
@@ -73,7 +73,7 @@ class NormalEquations:
 
 @dataclass(frozen=True)
 class Posterior:
-    """A fit for certain noises and energy scales.
+    """The fit for given noises and energy scales.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class Posterior:
 
     @cached_property
     def whitened(self) -> np.ndarray:
-        """u (M,); a step of refinement takes away what the factorisation lost."""
+        """Solution u (M,), with one step of iterative refinement to remove round-off of the factorisation."""
         right = np.zeros(self.prior.n_columns)
         for group, equations in self.groups.items():
             right += equations.right / self.noises[group] ** 2
@@ -129,7 +129,7 @@ class Posterior:
         return out
 
     def refined(self, u: np.ndarray, left) -> np.ndarray:
-        """u (M,) after two steps of refinement; `left(u)` gives Z' (y - Z u) / sigma^2 of all rows."""
+        """Solution u (M,) after two steps of refinement; `left(u)` returns Z' (y - Z u) / sigma^2 over all rows."""
         for _ in range(2):
             u = u + self.solved(left(u) - u / self.column_scales**2)
         return u
@@ -167,7 +167,7 @@ class Posterior:
         return np.tril(found)
 
     def leverage(self, group: Group) -> float:
-        """How many of a group's labels the fit knows beforehand: the trace of Z S B^-1 S Z' / sigma^2."""
+        """Effective number of parameters spent on a group of labels: the trace of Z S B^-1 S Z' / sigma^2."""
         covariance, gram = self._covariance, self.groups[group].gram
         whole = 2 * float(np.vdot(covariance, gram)) - float(np.diagonal(covariance) @ np.diagonal(gram))
         return whole / self.noises[group] ** 2
@@ -181,7 +181,7 @@ class Posterior:
 
     @property
     def determined(self) -> np.ndarray:
-        """gamma (n_blocks,): how many directions of every block the data determine, M_b - tr (B^-1)_bb."""
+        """gamma (n_blocks,): number of directions of each block that the data determine, M_b - tr (B^-1)_bb."""
         known = 1.0 - np.diagonal(self.inverse)
         return np.array([known[part].sum() for part in self.prior.slices])
 
@@ -191,15 +191,15 @@ class Posterior:
         return np.array([self.whitened[part] @ self.whitened[part] for part in self.prior.slices])
 
     def square_sums(self, groups: Mapping[Group, NormalEquations] | None = None) -> dict[Group, float]:
-        """|y - Z u|^2 over the rows of each group, of this fit's data or of others."""
+        """|y - Z u|^2 over the rows of each group, for the data of this fit or for other data."""
         chosen = self.groups if groups is None else groups
         return {group: equations.square_sum(self.whitened) for group, equations in chosen.items()}
 
     @cached_property
     def log_likelihood(self) -> tuple[float, dict[Group, float], np.ndarray]:
-        """Logarithm of the marginal likelihood, and its derivatives by the logarithms of noises and of scales (n_blocks,).
+        """Log marginal likelihood, and its derivatives with respect to log noises and log scales (n_blocks,).
 
-        That of the projected process, y ~ N(0, K_nm K_mm^-1 K_mn + Sigma).
+        This is the likelihood of the projected process, y ~ N(0, K_nm K_mm^-1 K_mn + Sigma).
         """
         value = 2 * float(np.sum(np.log(np.diagonal(self.lower))))
         by_noise = {}

@@ -1,6 +1,7 @@
-"""The prior of the weights, block by block, and coordinates in which it is the unit matrix.
+"""Prior of the weights, block by block, and whitened coordinates in which its covariance is the unit matrix.
 
-A block is what has a prior of its own: one element's sparse points in a many-body term, one pair of elements in a pair term.
+A block has a prior independent of the others: the sparse points of one element in a many-body term, or of one pair of elements in a
+pair term.
 With K_b + jitter = L L' for an energy scale of 1 eV, a row k of covariances with the block's points becomes z = L^-1 k, and
 coefficients v = L^-T u have the prior u ~ N(0, s_b^2 1).
 """
@@ -21,7 +22,7 @@ from ..terms.protocol import FittedTerm
 
 @dataclass(frozen=True)
 class Prior:
-    """Of all blocks of all terms, in their order.
+    """Prior of all blocks of all terms, in order.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class Prior:
 
     @classmethod
     def of(cls, unit_terms: Sequence[FittedTerm], jitter: float) -> Prior:
-        """For terms with energy scales of 1 eV; FitError where a block is not positive definite."""
+        """Prior for terms with energy scales of 1 eV; FitError if a block is not positive definite."""
         return cls(tuple(prior_factor(t.between(p, p), jitter) for t in unit_terms for p in t.points))
 
     @cached_property
@@ -48,11 +49,11 @@ class Prior:
         return sum(map(len, self.factors))
 
     def expanded(self, scales: np.ndarray) -> np.ndarray:
-        """Values (M,) of every column from those (n_blocks,) of blocks."""
+        """Expand block values (n_blocks,) to columns (M,)."""
         return np.repeat(scales, [len(factor) for factor in self.factors])
 
     def whitened(self, rows: np.ndarray) -> np.ndarray:
-        """Rows z (n, M) of rows k (n, M)."""
+        """Whiten rows: z (n, M) from k (n, M)."""
         out = np.empty((len(rows), self.n_columns))
         for part, factor in zip(self.slices, self.factors, strict=True):
             if len(factor) and len(rows):
@@ -60,7 +61,7 @@ class Prior:
         return out
 
     def coefficients(self, whitened: np.ndarray) -> np.ndarray:
-        """v (M,) of u (M,)."""
+        """Coefficients v (M,) from whitened ones u (M,)."""
         out = np.empty(self.n_columns)
         for part, factor in zip(self.slices, self.factors, strict=True):
             if len(factor):
@@ -68,15 +69,18 @@ class Prior:
         return out
 
     def times_transposed(self, matrix: np.ndarray) -> np.ndarray:
-        """Columns of a matrix (n, M) in whitened coordinates -> in those of v: every block times its L'."""
+        """Transform the columns of a matrix (n, M) from whitened to original coordinates: multiply every block by its L'."""
         out = np.empty_like(matrix)
         for part, factor in zip(self.slices, self.factors, strict=True):
             out[:, part] = matrix[:, part] @ factor.T
         return out
 
     def with_points(self, old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> Prior:
-        """With more points at the end of every block: covariances (n_old, n_new) with those that are there and (n_new, n_new),
-        jitter included, of the new ones; FitError where they are not positive definite."""
+        """Prior with additional points at the end of every block.
+
+        `old` are covariances (n_old, n_new) of the new points with the existing ones, `new` covariances (n_new, n_new) among them,
+        including the jitter; FitError if a block is not positive definite.
+        """
         factors = []
         for factor, known, own in zip(self.factors, old, new, strict=True):
             if not len(own):

@@ -1,6 +1,7 @@
-"""Sparse points out of any number of environments: features are made structure by structure and never held all.
+"""Selection of sparse points from any number of environments: features are computed structure by structure, in chunks.
 
-What is held is one chunk of features, the points chosen so far and, for CUR, one matrix (n_features, n_features).
+Only one chunk of features is in memory at a time, in addition to the points already chosen and, for CUR, one matrix
+(n_features, n_features).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from .accumulate import Progress
 CHUNK_VALUES = 5e6
 """Feature values of a chunk (40 MB), unless `CORE_SETS` times the sparse points need more."""
 CORE_SETS = 4
-"""A chunk holds at least so many times the number of points chosen from it: what a core-set leaves out is the most of it."""
+"""Smallest ratio of the size of a chunk to the number of points chosen from it, so that a core-set is a small part of its chunk."""
 
 Choice = Callable[[np.ndarray], np.ndarray]
-"""Features (n, n_features) -> indices of those chosen."""
+"""Function from features (n, n_features) to the indices of the chosen ones."""
 logger = logging.getLogger(__name__)
 
 
@@ -39,24 +40,24 @@ def choose_sparse_points(
     rng: np.random.Generator,
     progress: Progress,
 ) -> np.ndarray:
-    """Features (n_sparse, n_features) of environments that represent all those of one element.
+    """Choose sparse points for one element: features (n_sparse, n_features) of representative environments.
 
-    First the quotas of `settings.config_type_n_sparse`, each from the structures of its config_type, then the others
-    from all structures.
+    The quotas in `settings.config_type_n_sparse` are filled first, each from the structures of its config_type; the remaining
+    points are chosen from all structures.
 
     Parameters
     ----------
     term : ManyBodyTerm
-        Whose features and kernel decide.
+        Term whose features and kernel are used for the selection.
     number : int
         Atomic number of the element.
     progress : callable
-        Called with (stage, structures done, structures); every pass over the structures is a stage.
+        Called with (stage, structures done, structures); each pass over the structures is a stage.
 
     Raises
     ------
     ConfigError
-        If `settings` name a config_type that no structure has, or not the element.
+        If `settings` name a config_type that no structure has, or do not include the element.
     """
     n_sparse = settings.n_sparse_of(number)
     present = {s.config_type for s in structures}
@@ -82,13 +83,13 @@ def choose_sparse_points(
 
 
 def chunk_size(n_features: int, n_sparse: int) -> int:
-    """Environments in a chunk: of each there are the features and, in some methods, a covariance with every point."""
+    """Environments per chunk: each needs memory for its features and, in some methods, a covariance with every point."""
     return max(int(CHUNK_VALUES / max(n_features, n_sparse)), CORE_SETS * n_sparse)
 
 
 @dataclass
 class Environments:
-    """All environments of one element in some structures, numbered in their order.
+    """All environments of one element in a sequence of structures, numbered consecutively.
 
     Parameters
     ----------
@@ -97,11 +98,11 @@ class Environments:
         Atomic number of the element.
     structures : sequence of LabelledStructure
     size : int
-        Environments of which the features may be held at once.
+        Largest number of environments whose features are in memory at once.
     progress : callable
         Called with (stage, structures done, structures).
     where : str
-        Ends the name of every stage.
+        Suffix of the names of stages.
     """
 
     descriptor: Features
@@ -120,10 +121,10 @@ class Environments:
         return int(self._begins[-1])
 
     def chunks(self, stage: str) -> Iterator[np.ndarray]:
-        """Features (n, n_features) of all environments; each array is valid until the next is asked for.
+        """Yield features (n, n_features) of all environments; each array is valid until the next one is requested.
 
-        All have `size` environments but the last one, whatever the sizes of structures. If one chunk holds everything
-        it is kept for the next pass.
+        All chunks except the last have `size` environments, independent of the sizes of structures. A single chunk with all
+        environments is kept for the next pass.
         """
         if self._all is not None:
             yield self._all
@@ -134,7 +135,7 @@ class Environments:
             yield chunk
 
     def features(self, indices: np.ndarray, stage: str) -> np.ndarray:
-        """Features (n, n_features) of the environments of given numbers (n,), at least one, in that order."""
+        """Features (n, n_features) of environments with the given indices (n,), at least one, in that order."""
         order = np.argsort(indices)
         parts = np.split(indices[order], np.searchsorted(indices[order], self._begins[1:-1]))
         centres = [
@@ -144,7 +145,7 @@ class Environments:
         return found[np.argsort(order)]
 
     def _filled(self, centres: list[np.ndarray], size: int, stage: str) -> Iterator[np.ndarray]:
-        """Features of atoms `centres` of every structure, in one array of `size` that is filled again and again."""
+        """Yield features of the atoms `centres` of every structure, in one array of `size` rows that is reused."""
         buffer = np.empty((size, self.descriptor.n_features))
         n_filled = 0
         name = f"{chemical_symbols[self.number]} {stage}{self.where}"
@@ -167,7 +168,7 @@ class Environments:
 def at_random(
     environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
-    """Uniformly random environments, equal ones once; the features of hardly any others are made."""
+    """Choose environments uniformly at random, without duplicates; few other features are computed."""
     order = rng.permutation(len(environments))
     distinct, points = Distinct(known), known[:0]
     begin, n_next = 0, most
@@ -182,7 +183,7 @@ def at_random(
 def by_leverage(
     environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
-    """CUR: environments drawn with probabilities proportional to their leverage scores, equal ones once.
+    """CUR: draw environments with probabilities proportional to their leverage scores, without duplicates.
 
     Mahoney and Drineas, PNAS 106, 697 (2009), doi:10.1073/pnas.0803205106. One pass for X'X, one for the scores.
     """
@@ -219,23 +220,24 @@ def _largest(keys: np.ndarray, most: int) -> np.ndarray:
 def by_farthest(
     environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
-    """Farthest-point sampling, in chunks and then among the core-sets that it leaves of them."""
+    """Farthest-point sampling in each chunk, then among the resulting core-sets."""
     return _from_core_sets(environments, known, lambda features: by_distance(features, most, known, rng))
 
 
 def by_variance(
     environments: Environments, most: int, known: np.ndarray, kernel: Kernel, rng: np.random.Generator
 ) -> np.ndarray:
-    """Greatest variance that the points chosen before leave, in chunks and then among the core-sets of them."""
+    """Greedy choice of the largest unexplained variance in each chunk, then among the resulting core-sets."""
     explained = ExplainedVariance.by(known, kernel)
     return _from_core_sets(environments, known, lambda features: explained.choose(features, most, DUPLICATE))
 
 
 def until_explained(environments: Environments, settings: SparseSettings, kernel: Kernel, known: np.ndarray) -> np.ndarray:
-    """As many points, the known ones first, as leave of no environment's prior variance more than a tolerance.
+    """Choose points, starting with the known ones, until no environment has more unexplained variance than a tolerance.
 
-    Core-sets do so for their own chunks; a second pass adds what their union still lacks, and so proves the bound.
-    A warning says which bound was reached if `settings.max_sparse` points do not suffice.
+    The tolerance is relative to the prior variance. Core-sets satisfy it for their own chunks; a second pass adds the points that
+    their union lacks and thereby verifies the bound. If `settings.max_sparse` points are not enough, a warning states the bound
+    that was reached.
     """
     most, tolerance = settings.max_sparse, settings.sparse_tolerance
     start = ExplainedVariance.by(known, kernel)
@@ -255,10 +257,10 @@ def until_explained(environments: Environments, settings: SparseSettings, kernel
 
 
 def _from_core_sets(environments: Environments, known: np.ndarray, choose: Choice) -> np.ndarray:
-    """Features (n, n_features) that `choose` finds among those it finds in every chunk.
+    """Apply `choose` to every chunk and then to the union of its choices; features (n, n_features).
 
-    Composable core-sets: Indyk, Mahabadi, Mahdian and Mirrokni, PODS 2014, doi:10.1145/2594538.2594560. Whenever the
-    core-sets fill a chunk themselves they are replaced by theirs.
+    Composable core-sets: Indyk, Mahabadi, Mahdian and Mirrokni, PODS 2014, doi:10.1145/2594538.2594560. When the
+    core-sets themselves fill a chunk, they are replaced by the core-set of that chunk.
     """
     core_sets = [known[:0]]
     for chunk in environments.chunks("environments"):
@@ -278,4 +280,4 @@ METHODS: dict[str, Callable[[Environments, int, np.ndarray, Kernel, np.random.Ge
     "random": at_random,
     "variance": by_variance,
 }
-"""Environments, greatest number of points, known points, kernel, rng -> features of as many new points or fewer."""
+"""Function of (environments, largest number of points, known points, kernel, rng) that returns the features of new points."""

@@ -1,4 +1,4 @@
-"""Fits that are compared on structures none of them has seen: more and more data, or one preset after the other."""
+"""Studies that compare fits on held-out structures: learning curves and comparisons of presets."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from .label_check import groups_of
 log = logging.getLogger(__name__)
 PARTS = (0.1, 0.2, 0.4, 0.7, 1.0)
 HELD_OUT = 5
-"""One of so many groups of every config_type is held out, where there is no test set."""
+"""Without a test set, one of this number of groups of every config_type is held out."""
 FEWEST = 5
-"""Structures, of which some can be held out."""
+"""Smallest number of structures for holding some out."""
 MANY = 10
-"""Structures held out, from which on their errors say something."""
+"""With fewer held-out structures their errors are only rough."""
 LAST = 3
-"""Points of a learning curve that its slope is taken from."""
+"""Number of final points of a learning curve that determine its slope."""
 STEEP = -0.25
-"""Slope beyond which it makes sense to say how much data half the error needs: at most 16 times as much."""
+"""The data needed for half the error is only stated for steeper slopes: at most 16 times the present data."""
 TIMED_ATOMS = 500
-"""Atoms of test structures that predictions are timed with."""
+"""Number of atoms of test structures used for timing."""
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is fitted to, and what is held against.
+    """Training and test structures of a study, and the configuration of its fits.
 
     Parameters
     ----------
     training : list of LabelledStructure
-        In random order; the first of them have all elements.
+        In random order, except that the first ones contain all elements.
     always : list of LabelledStructure
-        Isolated atoms, which belong to every fit.
+        Isolated atoms, which are part of every fit.
     test : list of LabelledStructure
-        Structures that no fit sees.
+        Structures held out of all fits.
     config : FitConfig
-        Of the fits, with the energies of isolated atoms in the data.
+        Configuration of the fits, with the energies of isolated atoms in the data.
     """
 
     training: list[LabelledStructure]
@@ -70,15 +70,15 @@ class StudyRow:
     ----------
     name : str
     n_structures, n_atoms : int
-        It was fitted to.
+        Size of the training data.
     n_sparse : int
-        Of all terms.
+        Number of sparse points of all terms.
     fit_seconds : float
-        Wall time of the fit, without the check of labels that may follow it.
+        Wall time of the fit, without the check of labels that may follow.
     us_per_atom, us_per_atom_with_uncertainty : float
-        Processor time of energy, forces and stress.
+        CPU time of a prediction of energy, forces and stress, us/atom.
     test, training : Errors
-        On structures held out, and on those that it was fitted to.
+        Errors on held-out structures and on the training structures.
     """
 
     name: str
@@ -92,7 +92,7 @@ class StudyRow:
     training: Errors
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: numbers of the fit, errors on structures held out, and "n_test" and "training" with the others."""
+        """Dictionary for JSON: numbers of the fit and errors on held-out structures, with "n_test" and "training"."""
         own = {k: v for k, v in asdict(self).items() if k not in ("test", "training")}
         tested = {k: v for k, v in asdict(self.test).items() if not k.startswith("n_")}
         return {**own, **tested, "n_test": self.test.n_structures, "training": asdict(self.training)}
@@ -101,12 +101,12 @@ class StudyRow:
 def study(
     frames: Sequence[Atoms], config: FitConfig | None = None, test: Sequence[Atoms] | None = None, seed: int = 0
 ) -> Study:
-    """Labelled structures as a study takes them; without a test set every fifth group of frames that follow each other is held out.
+    """Prepare a study; without a test set, every fifth group of consecutive frames is held out.
 
     Raises
     ------
     DataError
-        If there are too few structures to hold some out, beside what a fit raises.
+        If there are too few structures to hold some out; also all errors of a fit.
     """
     structures = all_labelled(frames)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})
@@ -122,7 +122,7 @@ def study(
         return Study(_shuffled(bound, rng), always, held, config)
     if len(bound) < FEWEST:
         raise DataError(
-            f"{len(bound)} structures are too few to hold some out; give at least {FEWEST}, or a test set ([data] test)"
+            f"{len(bound)} structures are too few to hold some out; provide at least {FEWEST}, or a test set ([data] test)"
         )
     kept, held = _divided(bound, rng)
     return Study(_shuffled(kept, rng), always, held, config)
@@ -131,8 +131,9 @@ def study(
 def _divided(
     structures: Sequence[LabelledStructure], rng: np.random.Generator
 ) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
-    """Structures to fit to and structures to hold out: of the groups of every config_type one of `HELD_OUT`, one at least where there
-    are two. No element is held out altogether.
+    """Divide structures into training and held-out ones: one in `HELD_OUT` groups of every config_type, at least one of two.
+
+    No element is held out completely.
     """
     groups = groups_of(structures)
     families: dict[str, list[int]] = {}
@@ -144,12 +145,12 @@ def _divided(
     for k in sorted(wanted or families[max(families)][:1]):
         (held if _elements(groups[k]) <= _elements(kept) else kept).extend(groups[k])
     if not held:
-        raise DataError("no structure can be held out: each has an element of its own; give a test set ([data] test)")
+        raise DataError("no structure can be held out, since each has an element that no other has; provide a test set ([data] test)")
     return kept, held
 
 
 def _shuffled(structures: Sequence[LabelledStructure], rng: np.random.Generator) -> list[LabelledStructure]:
-    """In random order, but first those that bring an element that those before them had not."""
+    """Shuffle structures, and move those that introduce a new element to the front."""
     first, rest, seen = list[LabelledStructure](), list[LabelledStructure](), set[int]()
     for k in rng.permutation(len(structures)).tolist():
         own = _elements([structures[k]])
@@ -165,9 +166,9 @@ def _elements(structures: Sequence[LabelledStructure]) -> set[int]:
 def learning_curve(
     task: Study, parts: Sequence[float] = PARTS, before: Callable[[str], None] = lambda name: None
 ) -> Iterator[StudyRow]:
-    """Fits to these parts of the training structures, each with those of the one before; `before` is told the name of each.
+    """Yield fits to nested fractions of the training structures; `before` is called with the name of each fit.
 
-    A part has two structures at least, and all elements.
+    A fraction has at least two structures and contains all elements.
     """
     everything, n_all = _elements(task.training), len(task.training)
     fewest = next(n for n in range(1, n_all + 1) if _elements(task.training[:n]) == everything)
@@ -179,7 +180,7 @@ def learning_curve(
 def compare_presets(
     task: Study, presets: Sequence[PresetName] = PRESET_NAMES, before: Callable[[str], None] = lambda name: None
 ) -> Iterator[StudyRow]:
-    """Fits with these presets to all training structures, and one with the terms of the configuration if it has any."""
+    """Yield fits to all training structures with each preset, and with the terms of the configuration if it has any."""
     structures = task.training
     if task.config.terms:
         before("the terms given")
@@ -207,11 +208,11 @@ def _row(name: str, structures: list[LabelledStructure], task: Study, config: Fi
 
 
 def microseconds_per_atom(model: SparseGP, structures: Sequence[LabelledStructure], uncertainty: bool) -> float:
-    """Processor time of predictions of some of these structures, the best of three rounds."""
+    """CPU time of predictions per atom, us, for some of these structures: the best of three rounds."""
     n_before = np.cumsum([0, *(s.n_atoms for s in structures)])[:-1]
     timed = [s.atoms for s, n in zip(structures, n_before, strict=True) if n < TIMED_ATOMS]
     rounds = []
-    for _ in range(4):  # in the first one the model is compiled
+    for _ in range(4):  # the model is compiled in the first round
         started = time.process_time()
         for atoms in timed:
             model.predict(atoms, uncertainty)
@@ -220,7 +221,7 @@ def microseconds_per_atom(model: SparseGP, structures: Sequence[LabelledStructur
 
 
 def slope(rows: Sequence[StudyRow], kind: str = "force_rmse_ev_per_ang") -> float | None:
-    """d log(error on structures held out) / d log(structures), over the last points; None with fewer than two."""
+    """d log(held-out error) / d log(structures) over the last points; None with fewer than two points."""
     points = [(row.n_structures, getattr(row.test, kind)) for row in rows[-LAST:] if getattr(row.test, kind)]
     if len(points) < 2:
         return None
@@ -229,15 +230,15 @@ def slope(rows: Sequence[StudyRow], kind: str = "force_rmse_ev_per_ang") -> floa
 
 
 def few_words(task: Study) -> list[str]:
-    """Whether what is held out says little."""
+    """Warning if there are few held-out structures; empty otherwise."""
     if len(task.test) >= MANY:
         return []
     n = len(task.test)
-    return [f"only {n} structure{'s are' if n > 1 else ' is'} held out: errors are rough; give more data, or [data] test"]
+    return [f"only {n} structure{'s are' if n > 1 else ' is'} held out: errors are rough; provide more data, or [data] test"]
 
 
 def curve_words(rows: Sequence[StudyRow]) -> list[str]:
-    """What a learning curve says, for people."""
+    """Readable summary of a learning curve."""
     lines = []
     for name, kind in (("forces", "force_rmse_ev_per_ang"), ("energies", "energy_rmse_mev_per_atom")):
         found = slope(rows, kind)
@@ -247,12 +248,12 @@ def curve_words(rows: Sequence[StudyRow]) -> list[str]:
         text = f"{name}: twice the data would multiply the RMS error by about {factor:.2f}"
         if found < STEEP:
             text += f"; half the error needs about {2 ** (-1 / found):.3g} times the data"
-        lines.append(f"{text} (as over the last {min(len(rows), LAST)} points)")
+        lines.append(f"{text} (from the last {min(len(rows), LAST)} points)")
     return lines
 
 
 def preset_words(rows: Sequence[StudyRow]) -> list[str]:
-    """What each fit costs and gains against the one before it, for people."""
+    """Readable summary of errors and costs of each fit relative to the previous one."""
     lines = []
     for last, row in pairwise(rows):
         before, after = last.test.force_rmse_ev_per_ang, row.test.force_rmse_ev_per_ang
@@ -263,6 +264,6 @@ def preset_words(rows: Sequence[StudyRow]) -> list[str]:
             step, fit = row.us_per_atom / last.us_per_atom, row.fit_seconds / last.fit_seconds
             lines.append(
                 f"{row.name}: {after / before:.2f} times the {what} error of {last.name}, at {step:.1f} times the cost of a step "
-                f"and {fit:.1f} times that of the fit"
+                f"and {fit:.1f} times the cost of the fit"
             )
     return lines

@@ -1,9 +1,9 @@
-"""Environments near those of the data, as further sparse points.
+"""Environments in strained and rattled copies of the data, as additional sparse points.
 
-What a force label tells is the slope of the energy, and a few sparse points at the data alone cannot take every slope: a carbon
-monoxide on a surface has one environment of carbon in every label. Points at strained and rattled copies of the data span these
-directions. On CO/Cu(111) (EMT, 500 K, two seeds) runs with them took 44 and 27 labels, without them 54 and 39. Where the data have
-many environments they are diverse enough by themselves, and nothing is added.
+A force label provides the slope of the energy, and a few sparse points at the data cannot represent every slope: for a carbon
+monoxide molecule on a surface, every label has a single carbon environment. Points at strained and rattled copies of the data span
+the missing directions. On CO/Cu(111) (EMT, 500 K, two seeds) runs with them took 44 and 27 labels, without them 54 and 39. If the
+data have many environments, these are diverse enough and no points are added.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from ..terms.protocol import FittedTerm, ManyBodyTerm
 from ..terms.selection import ExplainedVariance
 
 ENOUGH = 100
-"""Sparse points of an element up to which copies are asked: as many as represent all of them in uncertainties."""
+"""Copies are used for elements with fewer sparse points than this, the number that represents all of them in uncertainties."""
 COPIES = 4
 STRAIN, RATTLE = 0.04, 0.15
-"""Standard deviations of strain components and of displacements, A: a structure half molten, and what tools do to cells."""
+"""Standard deviations of strain components and of displacements, A: comparable to a partly molten structure and to usual cell
+distortions."""
 FAR = 1e-4
-"""Part of its prior variance that a copy's environment must add to the points there are."""
+"""Smallest fraction of its prior variance that the other points must leave unexplained for an environment of a copy to be added."""
 
 
 def perturbed(atoms: Atoms, rng: np.random.Generator) -> list[Atoms]:
-    """Strained and rattled copies, of molecules rattled ones."""
+    """Strained and rattled copies of a structure; molecules are only rattled."""
     copies = []
     for _ in range(COPIES):
         strain = np.eye(3) + STRAIN * rng.standard_normal((3, 3))
@@ -46,8 +47,10 @@ def nearby(
     most: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Features (n, n_features) of at most so many environments of an element in copies of structures, those that the `known`
-    points (n_known, n_features) explain least."""
+    """Features (n, n_features) of environments of an element in copies of structures, at most `most` of them.
+
+    The environments that the `known` points (n_known, n_features) explain least are chosen.
+    """
     found = [np.empty((0, term.features.n_features))]
     for atoms in frames:
         for copy in perturbed(atoms, rng):
@@ -61,8 +64,10 @@ def nearby(
 
 
 def settled(term: FittedTerm, frames: Sequence[Atoms]) -> FittedTerm:
-    """A term whose tables follow the environments of structures, where they are to: of the structures and, where their environments
-    are few, also of copies, always the same ones."""
+    """The term with tables determined from the environments of structures, if its settings ask for this.
+
+    If there are few environments, copies of the structures are included; the copies are reproducible.
+    """
     if term.is_settled:
         return term
     chosen = list(frames)

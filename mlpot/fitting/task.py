@@ -1,4 +1,4 @@
-"""One fit: its data and settings, and the steps from sparse points to a model."""
+"""A single fit: its data and settings, and the steps from sparse points to a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .posterior import NormalEquations, Posterior
 
 @dataclass(frozen=True)
 class FitTask:
-    """What is fitted to what.
+    """Data and settings of a fit.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class FitTask:
     progress : callable
         Called with (stage, done, total).
     executor : concurrent.futures.Executor or None
-        Makes the rows; threads of this process by default.
+        Computes the rows; threads of this process by default.
     """
 
     structures: Sequence[LabelledStructure]
@@ -49,13 +49,13 @@ class FitTask:
     executor: Executor | None = None
 
     def design(self, terms: tuple[FittedTerm, ...]) -> Design:
-        """What makes rows of the structures for terms."""
+        """Design that computes the rows of structures for given terms."""
         return Design(terms, self.baseline, self.species, frozenset(self.config.config_type_noise), self.config.jitter)
 
     def gathered(
         self, design: Design, structures: Sequence[LabelledStructure] | None = None
     ) -> dict[Group, NormalEquations]:
-        """What all structures, or some, tell about the sparse points of a design."""
+        """Accumulated normal equations of all structures, or of the given ones, for a design."""
         chosen = self.structures if structures is None else structures
         return gather(design, chosen, self.progress, self.executor)
 
@@ -90,7 +90,7 @@ def with_scales(terms: Sequence[FittedTerm], scales: np.ndarray) -> tuple[Fitted
 
 
 def provenance(structures: Sequence[LabelledStructure]) -> dict:
-    """Hash of everything a fit saw."""
+    """Hash of all data of a fit."""
     from .. import __version__
 
     digest = hashlib.sha256()

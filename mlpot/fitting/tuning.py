@@ -1,4 +1,4 @@
-"""Noises, energy scales and zeta of a model from its data; what `fit.tune` asks for."""
+"""Tuning of noises, energy scales and zeta of a model (`fit.tune`)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .task import FitTask
 
 ZETAS = (2.0, 3.0, 4.0, 6.0)
 FEW_POINTS = 300
-"""Sparse points of an element with which values of zeta are compared."""
+"""Number of sparse points of an element used to compare values of zeta."""
 
 
 class Tuned(NamedTuple):
-    """What came of tuning.
+    """Result of tuning.
 
     Parameters
     ----------
     task : FitTask
-        With the noises, energy scales and zeta found.
+        The task with the optimised noises, energy scales and zeta.
     terms : tuple of FittedTerm
-        Likewise.
+        The terms with the optimised energy scales and zeta.
     posterior : Posterior
         The fit with these.
     trials : list of dict
-        What was tried: "name", "zeta", "noises", "energy_scales", "log_likelihood", "cross_validation_rmse"; the best first.
+        All trials: "name", "zeta", "noises", "energy_scales", "log_likelihood", "cross_validation_rmse"; the best first.
     """
 
     task: FitTask
@@ -43,7 +43,7 @@ class Tuned(NamedTuple):
 
 
 def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
-    """Find zeta with a part of the sparse points, then noises and energy scales with all.
+    """Optimise zeta with a subset of the sparse points, then noises and energy scales with all of them.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
         for s, term, scale in zip(task.config.terms, terms, best.scales, strict=True)
     ]
     noises = {NOISE_OF_LABEL[label]: noise for label, noise in best.noises.items()}
-    adapt = tuple(key for key in task.config.adapt or () if key not in noises)  # what was found stays
+    adapt = tuple(key for key in task.config.adapt or () if key not in noises)  # keep the optimised values
     config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False, "adapt": adapt})
     scaled = tuple(term.with_scales(s) for term, s in zip(terms, best.scales, strict=True))
     return Tuned(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
@@ -70,7 +70,7 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
 def _with_best_zeta(
     task: FitTask, terms: tuple[FittedTerm, ...]
 ) -> tuple[tuple[FittedTerm, ...], list[dict[str, Any]]]:
-    """The terms with the exponent that cross-validation finds best for a part of the sparse points; what was tried."""
+    """The terms with the best exponent in cross-validation with a subset of the sparse points, and all trials."""
     rows: list[dict[str, Any]] = []
     given = _zeta(terms)
     if given is None:

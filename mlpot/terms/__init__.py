@@ -1,1 +1,1 @@
-"""The parts a model is made of: kernels, sparse points, their compiled forms, and the baseline beneath them."""
+"""Parts of a model: terms with their kernels and sparse points, compiled terms, and the baseline."""

@@ -1,4 +1,4 @@
-"""Energy that is known before any fit: isolated atoms, a repulsion where no data will ever be, a tabulated potential."""
+"""Baseline energy, known before any fit: isolated atoms, a short-range repulsion, a tabulated potential."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .glue import Glue
 ZBL_WEIGHTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
 ZBL_RATES = np.array([3.19980, 0.94229, 0.40290, 0.20162])
 SWITCH_OFF = (0.5, 0.8)
-"""The repulsion is full below the first and absent above the second multiple of the sum of covalent radii."""
+"""The repulsion is switched off between these multiples of the sum of covalent radii."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Baseline:
         Energy of each free atom, eV.
     repulsion : bool
         Whether the Ziegler-Biersack-Littmark repulsion acts at distances shorter than any bond, so that dynamics cannot
-        fall into a well that the fit made up where it had no data.
+        fall into a spurious well of the fit in a region without data.
     glue : Glue or None
-        Tabulated potential that a published potential was fitted on top of.
+        Tabulated potential on top of which a published potential was fitted.
     lone_atoms : dict of int to float
-        For the elements whose isolated-atom energy was given, not fitted: what the terms of the model add to an atom without
-        neighbours, eV. It is subtracted from every atom, so that a lone one gets what was given; 0 before there are weights.
+        For elements with a given (not fitted) isolated-atom energy: contribution of the terms to an atom without neighbours, eV.
+        It is subtracted from every atom, so that a lone atom has exactly the given energy; 0 before there are weights.
     """
 
     isolated_atom_energies: dict[int, float] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Baseline:
     lone_atoms: dict[int, float] = field(default_factory=dict)
 
     def cutoff(self, species: Sequence[int]) -> float:
-        """Reach of repulsion and tables between these elements, A; 0 without."""
+        """Cutoff of the repulsion and the tables for these elements, A; 0 without either."""
         repulsion = repulsion_cutoff(species) if self.repulsion else 0.0
         return max(repulsion, self.glue.cutoff if self.glue else 0.0)
 
@@ -56,13 +56,13 @@ class Baseline:
         if np.isnan(energies.sum()):
             missing = sorted({chemical_symbols[z] for z in numbers[np.isnan(energies)]})
             raise DataError(
-                f"isolated_atom_energies: none for {missing}; add it, or leave the key out to have them fitted"
+                f"isolated_atom_energies: no entry for {missing}; add one, or leave the key out to fit the energies"
             )
         return energies
 
     @cached_property
     def _by_number(self) -> np.ndarray:
-        """Energy of each element in a row by atomic number, NaN where none is known."""
+        """Energies indexed by atomic number, NaN for elements without one."""
         table = np.full(len(chemical_symbols), np.nan)
         table[list(self.isolated_atom_energies)] = list(self.isolated_atom_energies.values())
         return table
@@ -90,19 +90,19 @@ class Baseline:
 
     @cached_property
     def _of_lone_atoms(self) -> np.ndarray:
-        """`lone_atoms` in a row by atomic number, 0 for other elements."""
+        """`lone_atoms` as an array indexed by atomic number, 0 for other elements."""
         table = np.zeros(len(chemical_symbols))
         table[list(self.lone_atoms)] = list(self.lone_atoms.values())
         return table
 
     @cached_property
     def _reach(self) -> float:
-        """Of the repulsion between any elements that have an energy, A."""
+        """Largest cutoff of the repulsion among elements that have an energy, A."""
         return repulsion_cutoff(self.isolated_atom_energies)
 
 
 def repulsion_cutoff(species: Iterable[int]) -> float:
-    """Reach of the repulsion between these elements, A."""
+    """Cutoff of the repulsion among these elements, A."""
     return SWITCH_OFF[1] * longest_bond(species)
 
 
@@ -140,8 +140,10 @@ def switch(distances: np.ndarray, bonds: np.ndarray) -> tuple[np.ndarray, np.nda
 def fit_isolated_atom_energies(
     structures: Sequence[LabelledStructure], species: Sequence[int], known: Mapping[int, float] | None = None
 ) -> dict[int, float]:
-    """Least-squares energies per element, eV, for data that give none (minimum norm where compositions do not vary); those that
-    are `known`, by atomic number, stay."""
+    """Least-squares isolated-atom energies, eV, by atomic number (minimum norm if compositions do not vary).
+
+    Energies in `known` are kept fixed.
+    """
     known = known or {}
     with_energy = [s for s in structures if s.energy is not None]
     if not with_energy:

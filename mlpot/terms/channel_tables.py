@@ -1,4 +1,4 @@
-"""Parts of a descriptor that are tables, in files of models and of fits: they are kept as they were made."""
+"""Tables of a descriptor (channels, contractions) in model and fit files, stored exactly as they were computed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..descriptors.density import TABLES, Reduction, SoapDescriptor
 from ..settings.higher_order import HIGHEST_DEGREE
 
 MOST_FEATURES = 2_000_000
-"""Forty elements without a reduction have 360 000."""
+"""Largest number of features; forty elements without a reduction have 360 000."""
 ORDERS = (3, 4)
 
 
 def tables_of(descriptor: SoapDescriptor) -> dict[str, np.ndarray]:
-    """Arrays and numbers of a descriptor's tables by their place, such as "reduction/weights"."""
+    """Arrays and numbers of a descriptor's tables by path, such as "reduction/weights"."""
     found = {name: getattr(descriptor, name) for name in TABLES}
     return {
         f"{name}/{field.name}": np.asarray(getattr(table, field.name))
@@ -28,20 +28,20 @@ def tables_of(descriptor: SoapDescriptor) -> dict[str, np.ndarray]:
 
 
 def read_tables(stored: Stored, place: str, species: tuple[int, ...], n_max: int, l_max: int) -> dict[str, Any]:
-    """The tables below a place, as arguments of `SoapDescriptor`; those of descriptors without are left out.
+    """Read the tables below a place in a file as arguments of `SoapDescriptor`; tables that do not exist are left out.
 
     Parameters
     ----------
     stored : Stored
     place : str
-        As "terms/0".
+        Path in the file, such as "terms/0".
     species, n_max, l_max
-        Of the descriptor: every index and shape is checked against them.
+        Parameters of the descriptor, against which every index and shape is checked.
 
     Raises
     ------
     ValueError
-        For tables that do not fit each other or the descriptor.
+        If the tables are inconsistent with each other or with the descriptor.
     """
     n_channels, found = len(species) * n_max, dict[str, Any]()
     if f"{place}/reduction/weights" in stored:
@@ -58,11 +58,11 @@ def read_tables(stored: Stored, place: str, species: tuple[int, ...], n_max: int
 def _read_reduction(stored: Stored, place: str, n_species: int, n_max: int) -> Reduction:
     weights = stored.floats(f"{place}/weights", (None, n_species, n_max))
     if not len(weights):
-        raise ValueError(f"{place}/weights: holds no channels")
+        raise ValueError(f"{place}/weights: contains no channels")
     a = stored.integers(f"{place}/a", (None,), 0, len(weights) - 1)
     b = stored.integers(f"{place}/b", (len(a),), 0, len(weights) - 1)
     if not len(a):
-        raise ValueError(f"{place}/a: no channels meet")
+        raise ValueError(f"{place}/a: contains no pairs of channels")
     return Reduction(weights, a, b, stored.floats(f"{place}/scale", (len(a),)))
 
 
@@ -72,7 +72,7 @@ def _read_contractions(stored: Stored, place: str, n_channels: int, l_max: int) 
     highest = min(l_max, HIGHEST_DEGREE[order])
     if not 1 <= len(shares) <= highest + 1 or not shares.shape[1]:
         raise ValueError(
-            f"{place}/shares: has shape {shares.shape}: must be of 1 to {highest + 1} degrees and of one channel at least"
+            f"{place}/shares: has shape {shares.shape}: must have 1 to {highest + 1} degrees and at least one channel"
         )
     scales = stored.floats(f"{place}/scales", (order - 2,))
     contractions = Contractions(order, shares, scales)
@@ -80,5 +80,5 @@ def _read_contractions(stored: Stored, place: str, n_channels: int, l_max: int) 
         return contractions
     kept = stored.integers(f"{place}/kept", (None,), 0, contractions.n_features - 1)
     if not len(kept) or np.any(np.diff(kept) <= 0):
-        raise ValueError(f"{place}/kept: must be ascending, each once, and one at least")
+        raise ValueError(f"{place}/kept: must be ascending without duplicates, and not empty")
     return replace(contractions, kept=kept)

@@ -1,4 +1,4 @@
-"""Answers that most terms share; see `protocol`."""
+"""Default implementations shared by most terms; see `protocol`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Own = TypeVar("Own", bound="TermDefaults")
 
 
 class TermDefaults:
-    """Base of terms (frozen dataclasses with a field `energy_scales`): nothing to choose, to learn, to tune or to extend."""
+    """Base class of terms (frozen dataclasses with a field `energy_scales`) with nothing to select, learn, tune or extend."""
 
     is_many_body: ClassVar[bool] = False
     if TYPE_CHECKING:  # fields and properties of terms; as attributes here they would be defaults of fields
@@ -39,12 +39,12 @@ class TermDefaults:
         return None
 
     def extended(self: Own, stand_ins: Mapping[int, int]) -> Own:
-        """See `Term`: elements count as their stand-ins."""
+        """See `Term`: elements are replaced by their stand-ins."""
         return self
 
     @property
     def point_bounds(self) -> tuple[float, float]:
-        """See `FittedTerm`: lengths."""
+        """See `FittedTerm`: sparse points are lengths."""
         return 0.0, LONGEST_COORDINATE
 
     @property
@@ -93,7 +93,7 @@ class TermDefaults:
         return max(self.energy_scales)
 
     def representatives(self, most: int, distinct: float) -> tuple[np.ndarray, ...]:
-        """See `FittedTerm`: all of them."""
+        """See `FittedTerm`: all sparse points."""
         return tuple(np.arange(len(block)) for block in self.points)
 
     def strangest(self, number: int) -> float:

@@ -1,4 +1,4 @@
-"""Features of structures, for regressions of one's own."""
+"""Features of structures, for use in other regression methods."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .registry import empty_term, term_type
 
 
 def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] | None = None) -> np.ndarray:
-    """Features of every atom, as the descriptor of a term defines them: not standardised.
+    """Features of every atom as defined by the descriptor of a term, not standardised.
 
     Parameters
     ----------
     atoms : ase.Atoms
     settings : mapping
-        As of one of `model.terms`; keys of the kernel and of sparse points may be left out.
+        Settings as in an entry of `model.terms`; keys of the kernel and of sparse points may be left out.
     species : sequence of int
-        Atomic numbers that the descriptor knows; those of the structure by default.
+        Atomic numbers of the descriptor; the elements of the structure by default.
 
     Returns
     -------
@@ -34,9 +34,9 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
     Raises
     ------
     ConfigError
-        For settings that are wrong, or of a term that has no descriptor, or whose channels are learned from data.
+        If the settings are invalid, or belong to a term without a descriptor or with channels learned from data.
     UnknownSpeciesError
-        For an element that is not among `species`.
+        If an element is not among `species`.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
     """
     chosen = checked_settings(settings)
     if not term_type(chosen).term.is_many_body:
-        raise ConfigError(f"describe: type = {settings.get('type')!r}: has no descriptor; name a many-body term, such as 'soap'")
+        raise ConfigError(f"describe: type = {settings.get('type')!r} has no descriptor; use a many-body term, such as 'soap'")
     if chosen.is_learned:
         raise ConfigError('describe: embedding = "learned": there is no data to learn from; set "periodic" or "random"')
     if settings.get("standardise"):
@@ -59,5 +59,5 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
 
 
 def checked_settings(settings: Mapping[str, Any] | TermSettingsBase) -> Any:
-    """The settings of a term; ConfigError for what is wrong with them."""
+    """Validate the settings of a term; ConfigError if they are invalid."""
     return ModelSettings(terms=(settings,)).terms[0]  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""A many-body term straight from its formulas, on any features and any kernel: the slow judge of those that are compiled.
+"""Many-body term evaluated directly from its formulas, for any features and kernel: slow reference for the compiled terms.
 
     E_i = sum_s w_s d^2 k(p_i . p_s)        over sparse points of the centre's element, whose energy scale is d
 
-Forces are pulled back through the features: one `vjp` for a set of weights, one Jacobian for the rows of a fit.
+Forces are computed by backpropagation through the features: one `vjp` per set of weights, one Jacobian for the rows of a fit.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .protocol import Features
 from .selection import ExplainedVariance, extend_by_variance
 
 LEAST_STRANGE = 0.02
-"""Part of the prior variance that counts as left at lone atoms and pairs even where the data have them."""
+"""Lower bound of the unexplained fraction of the prior variance at lone atoms and pairs, even if the data contain them."""
 AT_ONCE = 64
-"""Sparse points of which gradients of all pairs are held at a time."""
+"""Number of sparse points for which pair gradients are in memory at a time."""
 
 
 class EnvironmentTerm(TermDefaults):
-    """Base of many-body terms: frozen dataclasses with `energy_scales` and `sparse_features`, one entry for each element."""
+    """Base class of many-body terms: frozen dataclasses with `energy_scales` and `sparse_features`, one entry per element."""
 
     is_many_body: ClassVar[bool] = True
     energy_scales: tuple[float, ...]
@@ -43,12 +43,12 @@ class EnvironmentTerm(TermDefaults):
 
     @property
     def features(self) -> Features:
-        """What its kernel compares."""
+        """Features compared by the kernel."""
         raise NotImplementedError
 
     @property
     def kernel(self) -> Kernel:
-        """Of overlaps of features."""
+        """Kernel, as a function of overlaps of features."""
         raise NotImplementedError
 
     @property
@@ -73,7 +73,7 @@ class EnvironmentTerm(TermDefaults):
         return np.arange(ends[mine], ends[mine + 1])
 
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float]]:
-        """(columns, centres, sparse features, energy scale) of every element that has both atoms and sparse points."""
+        """Yield (columns, centres, sparse features, energy scale) for every element with both atoms and sparse points."""
         begin = 0
         for z, features, scale in zip(self.species, self.sparse_features, self.energy_scales, strict=True):
             columns = slice(begin, begin + len(features))
@@ -89,7 +89,7 @@ class EnvironmentTerm(TermDefaults):
 
     @property
     def point_bounds(self) -> tuple[float, float]:
-        """See `FittedTerm`: features are of norm 1."""
+        """See `FittedTerm`: features have norm 1."""
         return -1 - ROUNDING, 1 + ROUNDING
 
     def with_points(self, points: tuple[np.ndarray, ...]) -> Any:
@@ -131,8 +131,8 @@ class EnvironmentTerm(TermDefaults):
         return self.energy_scales[self.species.index(number)]
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """See `Term`; instances are atoms, and the square of `regularisation` (eV) is added to K_mm and to the prior: QUIP's
-        local_gap_variance."""
+        """See `Term`; instances are atoms. The square of `regularisation` (eV) is added to K_mm and to the prior variance, as in
+        QUIP's local_gap_variance."""
         out = np.zeros(pairs.n_atoms)
         for _, centres, features, scale in self._blocks(pairs):
             block = scale**2 * self.between(features, features)
@@ -148,7 +148,7 @@ class EnvironmentTerm(TermDefaults):
         pair_gradients += self.features.vjp(pairs, cotangent)
 
     def energies_of(self, pairs: Pairs, own: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Local energies (n_atoms,), eV, and their derivatives by the features (n_atoms, n_features) of a structure."""
+        """Local energies (n_atoms,), eV, and their derivatives with respect to the features (n_atoms, n_features)."""
         energies, cotangent = np.zeros(pairs.n_atoms), np.zeros_like(own)
         for columns, centres, features, scale in self._blocks(pairs):
             overlaps = own[centres] @ features.T
@@ -177,7 +177,7 @@ class EnvironmentTerm(TermDefaults):
                     rows[:, places] += pull(gradients).reshape(-1, gradients.shape[2])
 
     def representatives(self, most: int, distinct: float) -> tuple[np.ndarray, ...]:
-        """See `FittedTerm`: those whose variance the ones before explain least."""
+        """See `FittedTerm`: greedy choice of the point with the largest variance unexplained by the previous ones."""
         return tuple(
             np.arange(len(points))
             if len(points) <= most
@@ -209,5 +209,5 @@ class EnvironmentTerm(TermDefaults):
 
 
 def centres_of(pairs: Pairs, number: int) -> np.ndarray:
-    """Atoms (n,) of one element."""
+    """Indices (n,) of the atoms of one element."""
     return np.flatnonzero(pairs.numbers == number).astype(np.int32)

@@ -1,4 +1,4 @@
-"""A many-body term on any descriptor with its weights, and an ensemble of them: one pullback for each set of weights."""
+"""Many-body term on any descriptor with fixed weights, and its ensemble: one `vjp` per set of weights."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .unit_features import FeaturesAt, UnitFeatures
 
 @dataclass(frozen=True)
 class CompiledFeatureTerm:
-    """A term on any descriptor with weights; what it gives is exact.
+    """A term on any descriptor with fixed weights, evaluated without approximations.
 
     Parameters
     ----------
     term : EnvironmentTerm
     unit : UnitFeatures
-        Its features.
+        Features of the term.
     weights : (n_sparse,) array
-        1/eV.
+        Weights, 1/eV.
     regularisation : float or None
-        eV, of the variances of instances; None: variances are those of the prior.
+        Regularisation of instance variances, eV; None: prior variances are computed instead.
     """
 
     term: EnvironmentTerm
@@ -43,9 +43,9 @@ class CompiledFeatureTerm:
             variances += self.term.variances(pairs) if instances is None else self.term.instance_variances(pairs, instances)
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """ConfigError: C has no descriptor of a user's own."""
+        """Raise ConfigError: the compiled core cannot evaluate user-defined descriptors."""
         raise ConfigError(
-            f"a {self.term.label} term is evaluated by Python: the compiled core has no such descriptor, so the model cannot be "
+            f"a {self.term.label} term is evaluated in Python: the compiled core has no such descriptor, so the model cannot be "
             "exported"
         )
 
@@ -62,15 +62,15 @@ class CompiledFeatureTerm:
 
 @dataclass(frozen=True)
 class FeatureObserver:
-    """A compiled term on any descriptor with an ensemble; see `Observer`.
+    """Observer of a compiled term on any descriptor; see `Observer`.
 
     Parameters
     ----------
     compiled : CompiledFeatureTerm
     chosen : EnvironmentTerm
-        The term with its representatives only.
+        The term restricted to its representatives.
     weights : (n, N_MEMBERS) array
-        Of the members, 1/eV.
+        Weights of the members, 1/eV.
     """
 
     compiled: CompiledFeatureTerm

@@ -27,7 +27,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 
 class FeatureHeader(TermHeader):
-    """Of a `FeatureTerm`; `descriptor` is imported, with `state` and the arrays named in `state_arrays`."""
+    """Header of a `FeatureTerm`; `descriptor` is imported and restored from `state` and the arrays in `state_arrays`."""
 
     type: Literal["features"]
     species: Species
@@ -53,12 +53,12 @@ class FeatureTerm(EnvironmentTerm):
     Parameters
     ----------
     unit : UnitFeatures
-        Of a descriptor.
+        Features of a descriptor.
     own_kernel : Kernel
     energy_scales : tuple of float
-        Prior standard deviation of the local energy of every element, eV; one number stands for all.
+        Prior standard deviation of the local energy of every element, eV; a single number applies to all.
     sparse_features : tuple of (n_sparse, n_features) arrays
-        One per element, possibly empty.
+        Features of the sparse points of every element, possibly empty.
     """
 
     header_type: ClassVar[type[TermHeader]] = FeatureHeader
@@ -80,7 +80,7 @@ class FeatureTerm(EnvironmentTerm):
 
     @property
     def descriptor(self) -> Descriptor:
-        """Whose features are compared."""
+        """Descriptor whose features are compared."""
         return self.unit.descriptor
 
     @property
@@ -94,8 +94,8 @@ class FeatureTerm(EnvironmentTerm):
         return False
 
     def extended(self, stand_ins: Mapping[int, int]) -> FeatureTerm:
-        """See `Term`: settings and files with `extrapolate = true` refuse such a term."""
-        raise ConfigError(f"{self.label}: does not know which elements are alike; fit with extrapolate = false")
+        """See `Term`: settings and files with `extrapolate = true` reject such a term."""
+        raise ConfigError(f"{self.label}: has no measure of the similarity of elements; fit with extrapolate = false")
 
     @property
     def exponent(self) -> float | None:
@@ -108,7 +108,7 @@ class FeatureTerm(EnvironmentTerm):
 
     @classmethod
     def check_settings(cls, settings: FeatureTermSettings) -> None:
-        """See `FittedTerm`; sizes are the descriptor's own, and checked when it is made."""
+        """See `FittedTerm`; sizes are checked when the descriptor is created."""
         if settings.zeta > HIGHEST_POWER:
             raise ValueError(f"zeta = {settings.zeta}: must be at most {HIGHEST_POWER:g}")
 
@@ -116,7 +116,7 @@ class FeatureTerm(EnvironmentTerm):
     def empty(
         cls, settings: FeatureTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
     ) -> FeatureTerm:
-        """See `FittedTerm`; `tables` are means and deviations of the features."""
+        """See `FittedTerm`; `tables` are means and standard deviations of the features."""
         standardiser = tables.get("standardiser") if tables else None
         unit = UnitFeatures(make_own(settings, species), settings.offset, settings.standardise, standardiser)
         kernel = make_kernel(settings.kernel, zeta=settings.zeta, length_scale=settings.length_scale)
@@ -128,7 +128,7 @@ class FeatureTerm(EnvironmentTerm):
         return self.unit.is_settled
 
     def settled(self, pairs: Sequence[Pairs]) -> FeatureTerm:
-        """See `FittedTerm`: with the means and deviations of these environments."""
+        """See `FittedTerm`: with means and standard deviations over the environments of these structures."""
         if self.is_settled:
             return self
         return replace(self, unit=replace(self.unit, standardiser=Standardiser.of(self.descriptor, pairs)))
@@ -159,7 +159,7 @@ class FeatureTerm(EnvironmentTerm):
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
     ) -> CompiledFeatureTerm:
-        """See `Term`; nothing is approximated."""
+        """See `Term`; no approximation is made."""
         return CompiledFeatureTerm(self, self.unit, np.asarray(weights, float), regularisation)
 
     def observer(self, compiled: CompiledFeatureTerm, members: np.ndarray, whole: Whole | None) -> FeatureObserver:
@@ -196,7 +196,7 @@ class FeatureTerm(EnvironmentTerm):
         Raises
         ------
         DescriptorError
-            If the class of the descriptor cannot be imported, or refuses its state.
+            If the class of the descriptor cannot be imported, or rejects its state.
         """
         names = set(parameter_names(header.kernel))
         if set(header.parameters) != names or header.parameters.get("zeta", 1) > HIGHEST_POWER:
@@ -207,7 +207,7 @@ class FeatureTerm(EnvironmentTerm):
         kind = descriptor_class(header.descriptor)
         made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
         if made.species != header.species or made.cutoff > MOST_REACH:
-            raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A: not those of the file")
+            raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A differ from the file")
         standardiser = _read_standardiser(made, stored, place) if header.standardise else None
         unit = UnitFeatures(made, header.offset, header.standardise, standardiser)
         bounds = (None, unit.n_features), -1 - ROUNDING, 1 + ROUNDING
@@ -217,21 +217,21 @@ class FeatureTerm(EnvironmentTerm):
 
 
 def make_own(settings: FeatureTermSettings, species: tuple[int, ...]) -> Descriptor:
-    """The descriptor that settings name; ConfigError if its class refuses the arguments."""
+    """Create the descriptor named in settings; ConfigError if its class rejects the arguments."""
     kind = descriptor_class(settings.type)
     return checked(lambda: kind(species, **settings.parameters), settings.type)  # type: ignore[call-arg]
 
 
 def _checked_state(descriptor: Descriptor) -> dict[str, Any]:
-    """What a descriptor wants kept; DescriptorError for what no file can hold."""
+    """State of a descriptor for a file; DescriptorError for values that a file cannot store."""
     state, name = descriptor.state(), path_of(type(descriptor))
     for key, value in state.items():
         if not NAME.fullmatch(key):
-            raise DescriptorError(f"{name}.state: {key!r}: names are of lower-case letters, digits and _")
+            raise DescriptorError(f"{name}.state: {key!r}: names must consist of lower-case letters, digits and _")
         try:
             json.dumps(None if isinstance(value, np.ndarray) else value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise DescriptorError(f"{name}.state: {key} = {value!r}: must be numbers, texts, lists or arrays") from error
+            raise DescriptorError(f"{name}.state: {key} = {value!r}: must be numbers, strings, lists or arrays") from error
     return state
 
 

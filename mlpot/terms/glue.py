@@ -1,9 +1,10 @@
-"""Tabulated baseline of QUIP's kind "Glue": a pair potential and an embedding energy, both cubic splines.
+"""Tabulated baseline of QUIP's type "Glue": a pair potential and an embedding energy, both cubic splines.
 
     E_i = F_zi(rho_i) + 1/2 sum_j V_zizj(r_ij)        rho_i = sum_j a_zj (b_zj - r_ij)^3  for r_ij < b_zj
 
 in eV and A (embedded-atom form: Daw and Baskes, Phys. Rev. B 29, 6443 (1984), doi:10.1103/PhysRevB.29.6443). F is a natural
-spline, V a spline of zero slope at both ends; outside their tables both go on linearly, but V is zero beyond its last knot.
+spline, V a spline with zero slope at both ends. Outside their tables both continue linearly, except that V is zero beyond its last
+knot.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ class Glue:
     species : tuple of int
         Sorted atomic numbers.
     density_scales : tuple of float
-        a of each element, 1/A^3 (the density has no unit).
+        a of each element, 1/A^3 (the density is dimensionless).
     density_reaches : tuple of float
         b of each element, A.
     embeddings : tuple of Table
-        Density against energy (eV) of each element.
+        Energy (eV) as a function of density, for each element.
     pair_potentials : tuple of (int, int, Table)
-        Two atomic numbers, the lower first, with distance (A) against energy (eV); pairs that are absent do not interact.
+        Two atomic numbers, the lower first, and energy (eV) as a function of distance (A); pairs without an entry do not interact.
     """
 
     species: tuple[int, ...]
@@ -47,7 +48,7 @@ class Glue:
 
     @property
     def cutoff(self) -> float:
-        """Largest distance at which anything acts, A."""
+        """Largest cutoff of all functions, A."""
         return max([*self.density_reaches, *(table[0][-1] for _, _, table in self.pair_potentials)])
 
     @cached_property
@@ -96,12 +97,12 @@ class Glue:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, from which `from_dict` makes an equal object."""
+        """Plain lists and numbers, from which `from_dict` restores an equal object."""
         return {key: getattr(self, key) for key in self.__dataclass_fields__}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Glue:
-        """The object from what `to_dict` gave, lists instead of tuples allowed."""
+        """Inverse of `to_dict`; lists are accepted in place of tuples."""
         return cls(**{key: _tuples(value) for key, value in values.items()})
 
     def __getstate__(self) -> dict:
@@ -125,7 +126,7 @@ class _Spline:
 
     @property
     def pieces(self) -> np.ndarray:
-        """(4, n_knots - 1), from the highest power on."""
+        """Polynomial coefficients (4, n_knots - 1), highest power first."""
         return self._spline.c
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""What all headers of model and fit files have in common: known keys, types, finite numbers within what can be computed.
+"""Common base of the headers of model and fit files: known keys, types, and finite numbers within computable bounds.
 
-A file is read from anywhere, so everything that sizes an array or a table is bounded here, before anything is made of it.
+Files may come from untrusted sources, so every number that determines the size of an array or a table is bounded before it is used.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from ..errors import quoted
 from ..keys.explain import plainly
 
 MOST_REACH = 100.0
-"""Longest cutoff, A: a thousand times the neighbours of a long one."""
+"""Largest cutoff, A: its sphere has a thousand times the neighbours of a usual long cutoff."""
 SHARPEST = 500.0
-"""A cutoff over the lengths on which functions within it vary, at most: tables need some 20 knots for each."""
+"""Largest ratio of a cutoff to the length on which functions vary: tables need about 20 knots per length."""
 LONGEST_COORDINATE = 1e3
-"""A: of a sparse radius."""
+"""Bounds of a sparse radius, A."""
 HIGHEST_POWER = 100.0
-"""Of zeta."""
+"""Largest zeta."""
 ROUNDING = 1e-6
-"""Of features, which are of norm 1."""
+"""Tolerance for features, which have norm 1."""
 LARGEST_ENERGY = 1e12
-"""eV."""
+"""Largest energy, eV."""
 
 
 def _sorted(species: tuple[int, ...]) -> tuple[int, ...]:
     if list(species) != sorted(set(species)):
-        raise ValueError("must be sorted atomic numbers, each once")
+        raise ValueError("must be sorted atomic numbers without duplicates")
     return species
 
 
@@ -44,13 +44,13 @@ Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Header(BaseModel):
-    """Base: unknown keys, texts in place of numbers, NaN and infinity are errors."""
+    """Base class of headers: unknown keys, strings in place of numbers, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class TermHeader(Header):
-    """Base of the headers of terms, which `type` chooses from."""
+    """Base class of the headers of terms, selected by `type`."""
 
     type: str
     n_arrays: Count
@@ -62,7 +62,7 @@ class TermHeader(Header):
 
 
 class Shaped(Header):
-    """A cutoff and the width of the step at it, A."""
+    """Header with a cutoff and the width of its step, A."""
 
     cutoff: Reach
     cutoff_width: Length
@@ -76,23 +76,23 @@ class Shaped(Header):
 
 
 def check_lengths(cutoff: float, **lengths: float) -> None:
-    """ValueError for lengths (A) that are too short to tabulate functions within a cutoff."""
+    """Raise ValueError for lengths (A) that are too short to tabulate functions within a cutoff."""
     for name, length in lengths.items():
         if not cutoff <= SHARPEST * length:
             raise ValueError(f"{name} = {length} A: is too short for cutoff = {cutoff} A")
 
 
 def check_scales(several: Any, one: Any) -> None:
-    """ValueError unless energy scales are given in one of the two ways: one for every block, or one for all."""
+    """Raise ValueError unless energy scales are given in exactly one form: one for every block, or one for all."""
     if (several is None) == (one is None):
-        raise ValueError("energy_scales: must be given, once")
+        raise ValueError("energy_scales: must be given exactly once")
 
 
 Said = TypeVar("Said", bound=BaseModel)
 
 
 def parsed(schema: type[Said], text: str, place: str = "header") -> Said:
-    """A header out of its JSON text; ValueError, in one line, with the key and its value for the first thing that is wrong."""
+    """Parse a header from JSON; the one-line ValueError names the key and value of the first problem."""
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:
@@ -100,7 +100,7 @@ def parsed(schema: type[Said], text: str, place: str = "header") -> Said:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Key, value and what is wrong with it."""
+    """Key, value and description of the first problem."""
     problem = error.errors(include_url=False)[0]
     key = quoted(".".join(str(part) for part in problem["loc"]), 80).strip("'")
     said = plainly(problem)

@@ -1,5 +1,4 @@
-"""Kernels of environments: each is a function of the overlap s = p . p' of normalised features, in the one place where its
-formula stands."""
+"""Kernels of environments, as functions of the overlap s = p . p' of normalised features."""
 
 from __future__ import annotations
 
@@ -13,22 +12,22 @@ class Kernel(Protocol):
     """A covariance of local energies in units of the squared energy scale, 1 at s = 1."""
 
     name: ClassVar[str]
-    """As settings and files say it."""
+    """Name in settings and files."""
 
     def value(self, s: Any) -> Any:
-        """k(s) of overlaps, a number or an array of any shape."""
+        """k(s) for overlaps s, a number or an array of any shape."""
 
     def slope(self, s: Any) -> Any:
-        """dk/ds, of the same shape."""
+        """dk/ds, with the shape of s."""
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Its numbers, from which `make_kernel` makes it again."""
+        """Parameters from which `make_kernel` recreates the kernel."""
 
 
 @dataclass(frozen=True)
 class PolynomialKernel:
-    """k(s) = s^zeta, and zeta is not less than 1; a power that is no integer counts negative overlaps as 0."""
+    """k(s) = s^zeta with zeta >= 1; for non-integer zeta, negative overlaps count as 0."""
 
     zeta: float
     name: ClassVar[str] = "polynomial"
@@ -52,7 +51,7 @@ class PolynomialKernel:
 
 @dataclass(frozen=True)
 class GaussianKernel:
-    """k(s) = exp(-|p - p'|^2 / (2 length_scale^2)), where |p - p'|^2 = 2 - 2s for features of norm 1."""
+    """k(s) = exp(-|p - p'|^2 / (2 length_scale^2)), where |p - p'|^2 = 2 - 2s for normalised features."""
 
     length_scale: float
     name: ClassVar[str] = "gaussian"
@@ -75,7 +74,7 @@ KERNELS: dict[str, Any] = {kind.name: kind for kind in (PolynomialKernel, Gaussi
 
 
 def make_kernel(name: str, **parameters: float) -> Kernel:
-    """The kernel of a name; of the `parameters` those that it has are taken.
+    """Create a kernel by name; parameters that it does not have are ignored.
 
     Examples
     --------
@@ -86,7 +85,7 @@ def make_kernel(name: str, **parameters: float) -> Kernel:
 
 
 def parameter_names(name: str) -> list[str]:
-    """The parameters that the kernel of a name has."""
+    """Names of the parameters of a kernel."""
     return [field.name for field in fields(KERNELS[name])]
 
 
@@ -96,7 +95,7 @@ def dot_product_kernel(first: np.ndarray, second: np.ndarray, energy_scale: floa
 
 
 def expanded(scales: float | tuple[float, ...], n_blocks: int) -> tuple[float, ...]:
-    """One energy scale for every block, from one for all or from one for each."""
+    """Expand energy scales to one per block, from a single number or from one per block."""
     if isinstance(scales, int | float | np.number):
         return (float(scales),) * n_blocks
     if len(scales) != n_blocks:

@@ -20,14 +20,14 @@ def prior_factor(covariance: np.ndarray, variance: float) -> np.ndarray:
     Raises
     ------
     FitError
-        If the block is not positive definite even so.
+        If the block is not positive definite even with this addition.
     """
     shifted = covariance + variance * np.eye(len(covariance))
     factor, info = lapack.dpotrf(shifted, lower=True, clean=True)
     if info:
         raise FitError(
-            f"K_mm of {len(covariance)} sparse points is not positive definite with {variance:.1e} on its diagonal; "
-            "raise fit.jitter or lower n_sparse"
+            f"K_mm of {len(covariance)} sparse points is not positive definite with {variance:.1e} added to its diagonal; "
+            "increase fit.jitter or reduce n_sparse"
         )
     return factor
 
@@ -39,5 +39,5 @@ def inverse_lower(factor: np.ndarray) -> np.ndarray:
 
 
 def solve_upper(upper: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-    """R^-1 or R^-T times a vector or the columns of a matrix."""
+    """Solve with R or R^T for a vector or for the columns of a matrix."""
     return solve_triangular(upper, right, trans="T" if transposed else "N", check_finite=False)

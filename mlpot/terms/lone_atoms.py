@@ -1,8 +1,8 @@
-"""Atoms without neighbours, whose energies somebody gave: local energies are differences from theirs.
+"""Atoms without neighbours and with given energies: local energies are measured relative to them.
 
-Where the energy e of a free atom is given, the energy of an atom in its environment x is e + f(x) - f(lone atom of its element): what
-was given is what an atom alone gets, whatever the data say. Rows of energies are those of the differences, forces and virials do not
-change, and a finished model subtracts f(lone atom) as one number per element (`Baseline.lone_atoms`).
+If the energy e of a free atom is given, the energy of an atom in environment x is e + f(x) - f(lone atom of its element), so that a
+lone atom has exactly the given energy, whatever the data. Rows of energies are differences of covariances; forces and virials are
+not affected. A finished model subtracts f(lone atom) as one number per element (`Baseline.lone_atoms`).
 """
 
 from __future__ import annotations

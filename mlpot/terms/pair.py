@@ -2,9 +2,9 @@
 
 The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
 energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP x = r
-and a = 1. A term that knows where atoms touch may resolve short distances better than long ones (`bent`), and its prior grows there
-as repulsion does (`short_range_growth`), so that a model is unsure of distances shorter than any in its data. Its sparse points are
-then coordinates x_s, and what they stand for is u / (f_c a) there.
+and a = 1. A term with contact distances may resolve short distances better than long ones (`bent`), and its prior grows like the
+repulsion at short range (`short_range_growth`), so that the model is uncertain at distances shorter than any in its data. Its sparse
+points are then coordinates x_s and represent values of u / (f_c a).
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from .pair_kernel import PairKernel, bent, species_pairs
 from .protocol import Tables, Whole
 
 MARGIN = 0.8
-"""Sparse radii reach down to this part of the shortest distance in the data: nearer than that the potential is not certain."""
+"""Sparse radii reach down to this fraction of the shortest distance in the data; the potential is not determined below that."""
 VARIANCE_CHUNK = 2**20
-"""Mutual covariances of neighbours that are held at a time: those of 256 atoms with 64 of them."""
+"""Largest number of covariances among neighbours in memory at a time: 256 atoms with 64 neighbours each."""
 
 
 @dataclass(frozen=True)
 class PairTerm(PairKernel, TermDefaults):
-    """Pair potentials with a Gaussian-process prior; parameters are those of `PairKernel`."""
+    """Pair potentials with a Gaussian-process prior; for parameters see `PairKernel`."""
 
     header_type: ClassVar[type[TermHeader]] = PairHeader
 
     def columns_of(self, number: int) -> np.ndarray:
-        """Sparse points (n,) that atoms of an element have to do with."""
+        """Columns (n,) of the sparse points with which atoms of an element have covariances."""
         begins = np.cumsum([0, *map(len, self.sparse_radii)])
         kinds = [k for k, pair in enumerate(species_pairs(self.species)) if number in pair]
         return np.concatenate([np.arange(begins[k], begins[k + 1]) for k in kinds])
 
     def _blocks(self, pairs: Pairs) -> Iterator[tuple[slice, np.ndarray, np.ndarray, float, float]]:
-        """(columns, indices of directed pairs within the cutoff, sparse radii, energy scale, contact) of every pair of elements
-        present."""
+        """Yield (columns, indices of directed pairs within the cutoff, sparse radii, energy scale, contact) for every pair of
+        elements present."""
         kinds = self.pair_kinds(pairs)
         begin = 0
         for kind, radii in enumerate(self.sparse_radii):
@@ -62,7 +62,7 @@ class PairTerm(PairKernel, TermDefaults):
                 yield columns, members, radii, self.energy_scales[kind], self.contact(kind)
 
     def pair_kinds(self, pairs: Pairs) -> np.ndarray:
-        """Index into `species_pairs` (n_pairs,), -1 beyond the cutoff."""
+        """Index into `species_pairs` for each neighbour pair (n_pairs,), -1 beyond the cutoff."""
         index = species_indices(pairs.numbers, self.species)
         n = len(self.species)
         lookup = np.zeros((n, n), int)
@@ -80,7 +80,7 @@ class PairTerm(PairKernel, TermDefaults):
         return replace(self, sparse_radii=points)
 
     def new_points(self, structures: Sequence[LabelledStructure], settings: PairTermSettings) -> list[np.ndarray]:
-        """See `FittedTerm`: radii (n,) in A that each pair of elements lacks for the distances in structures; see
+        """See `FittedTerm`: additional radii (n,) in A of each pair of elements that cover the distances in structures; see
         `radii_down_to`."""
         shortest = np.full(len(self.sparse_radii), np.inf)
         for structure in structures:
@@ -125,7 +125,7 @@ class PairTerm(PairKernel, TermDefaults):
         for _, members, _, scale, contact in self._blocks(pairs):
             centres = pairs.i[members]
             begins = np.searchsorted(centres, np.arange(pairs.n_atoms + 1))
-            # a table with a row per atom, filled up with the cutoff, where the covariance vanishes
+            # one row per atom, padded with the cutoff distance, where the covariance vanishes
             table = np.full((pairs.n_atoms, int(np.diff(begins).max())), self.cutoff)
             table[centres, np.arange(len(members)) - begins[centres]] = pairs.distances[members]
             chunk = max(VARIANCE_CHUNK // table.shape[1] ** 2, 1)
@@ -135,7 +135,7 @@ class PairTerm(PairKernel, TermDefaults):
         return out
 
     def _double_sums(self, distances: np.ndarray, contact: float) -> np.ndarray:
-        """Sums of Cov(u(r), u(r')) for an energy scale of 1 eV over all pairs of distances in each row (n, m)."""
+        """Sums of Cov(u(r), u(r')) over all pairs of distances in each row (n, m), for an energy scale of 1 eV."""
         steps = self.envelope(distances.ravel(), contact)[0].reshape(distances.shape)
         x = bent(distances.ravel(), contact)[0].reshape(distances.shape)
         apart = (x[:, :, None] - x[:, None, :]) / self.length_scale
@@ -150,8 +150,10 @@ class PairTerm(PairKernel, TermDefaults):
             pair_gradients[members] += along[:, None] * pairs.vectors[members]
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2: QUIP's
-        local_gap_variance of distance_2b; see `InstanceCurves`. `regularisation` in eV."""
+        """Variances (n_atoms,) of an atom's shares of its bonds, summed as if they were independent, eV^2.
+
+        This is QUIP's local_gap_variance of distance_2b; see `InstanceCurves`. `regularisation` in eV.
+        """
         present = [kind for kind, radii in enumerate(self.sparse_radii) if len(radii)]
         column = np.full(len(self.sparse_radii) + 1, -1)
         column[present] = np.arange(len(present))
@@ -171,21 +173,21 @@ class PairTerm(PairKernel, TermDefaults):
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
     ) -> CompiledPairTerm:
-        """The term with fixed weights, as tables of double precision that serve all covariances.
+        """Compile the term with fixed weights to double-precision tables, which also give all covariances.
 
         Parameters
         ----------
         weights : (n_sparse,) array
-            Of the sparse radii, in their order; 1/eV.
+            Weights of the sparse radii, 1/eV.
         tolerance : float
-            Error of a local energy in eV; rounding errors of the weights' sum bound it from below.
+            Error of a local energy in eV; limited from below by rounding errors of the sum over the weights.
         regularisation : float, optional
-            In eV: variances become those of `instance_variances` instead of the prior's.
+            In eV; if given, variances are `instance_variances` instead of prior variances.
 
         Raises
         ------
         ConfigError
-            If length_scale or cutoff_width are too short for a table.
+            If length_scale or cutoff_width is too short for a table.
         """
         return compile_pair_term(self, weights, tolerance, regularisation)
 
@@ -237,14 +239,14 @@ def _contacts(species: tuple[int, ...]) -> tuple[float, ...]:
 
 
 def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: int) -> np.ndarray:
-    """New sparse radii (n,) in A, so that together with the known ones they reach down to a distance.
+    """New sparse radii (n,) in A that extend the known ones down to the shortest distance.
 
-    The first are equally spaced up to the cutoff, later ones continue them downwards.
+    Initial radii are equally spaced up to the cutoff; later ones continue the sequence downwards.
     """
     if len(known) and shortest >= known.min():
         return np.empty(0)
     if not len(known):
-        # at the cutoff itself the covariance vanishes and a sparse radius would be void
+        # a sparse radius at the cutoff itself would have no effect, since the covariance vanishes there
         return np.linspace(shortest, cutoff, n_sparse, endpoint=False)
     spacing = (cutoff - known.min()) / len(known)
     more = known.min() - spacing * np.arange(1, np.ceil((known.min() - shortest) / spacing) + 1)
@@ -252,7 +254,7 @@ def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: i
 
 
 def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:
-    """Sums (n_atoms, ...) of rows whose centres are sorted; zero for an atom without any."""
+    """Sum rows by centre (n_atoms, ...); `centres` are sorted, and atoms without rows get zero."""
     out = np.zeros((n_atoms, *values.shape[1:]))
     if len(values):
         present, begin = np.unique(centres, return_index=True)

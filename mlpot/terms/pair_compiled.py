@@ -1,9 +1,10 @@
-"""The compiled form of a two-body term: tables of functions of the distance, summed over neighbours.
+"""Compiled two-body term: tabulated functions of the distance, summed over neighbours.
 
 Energies come from a table of u(r) / 2. Covariances and prior variances come from features of the kernel, k(r, r') = phi(r) .
-phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: a
-double sum over neighbours is the square of a single one. The features' tables err by e; the posterior standard deviation of u(r)
-then errs by at most e s, because covariances and prior variances are those of the same, slightly moved, point of feature space.
+phi(r') s^2 a(r) a(r') with the energy scale s and the growth a of a pair of elements, summed over the neighbours of an atom: the
+double sum over neighbours is the square of a single sum. If the tabulated features have an error e, the error of the posterior
+standard deviation of u(r) is at most e s, because covariances and prior variances refer to the same, slightly displaced, point in
+feature space.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
 from .pair_kernel import PairKernel, bend_of, bent
 
 FEATURE_TOLERANCE = 1e-10
-"""Error of the features' table, relative to the largest feature."""
+"""Error of the tabulated features, relative to the largest feature."""
 INSTANCE_TOLERANCE = 1e-6
-"""Error of a bond's variance, relative to the smallest it can be far from the cutoff: the regularisation squared."""
+"""Error of a bond's variance, relative to its lower bound far from the cutoff, the squared regularisation."""
 BEYOND = 1.0
-"""A, of coordinates: how far the features' table reaches beyond them."""
+"""Margin by which the table of features extends beyond the coordinates, A."""
 CROWD = 32
-"""Neighbours whose errors may add up in an atom's energy."""
+"""Number of neighbours whose errors may add up in the energy of an atom."""
 EPSILON = float(np.finfo(float).eps)
 LOWEST_EXPONENT = -1e300
-"""In place of minus infinity, for which a model file has no number."""
+"""Stands for minus infinity, which a model file cannot contain."""
 KINK_NUDGE = 1e-12
-"""How far from the kink of the cutoff function, relative to the cutoff, `tabulate` looks at either side of it."""
+"""Distance from the kink of the cutoff function, relative to the cutoff, at which `tabulate` evaluates either side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +51,22 @@ class CompiledPairTerm:
     cutoff : float
         A.
     energy_scales : tuple of float
-        eV, of every pair of elements, in the order of `species_pairs(species)`.
+        Energy scale of every pair of elements, eV, in the order of `species_pairs(species)`.
     n_sparse_of : tuple of int
-        Sparse radii of every pair of elements, in the order of `species_pairs(species)`.
+        Number of sparse radii of every pair of elements, in the order of `species_pairs(species)`.
     potential : RadialTable
-        u(r) / 2 in eV of every pair of elements that has sparse radii.
+        u(r) / 2 in eV of every pair of elements with sparse radii.
     instances : RadialTable or None
-        Variance of a bond, eV^2, of the same; None: variances are those of the prior.
+        Variance of a bond, eV^2, of the same pairs; None: prior variances are computed instead.
     features : RadialTable
-        phi_m(r), of energy scale 1; where there are contacts phi_m(x), without f_c(r) a(r).
+        phi_m(r) for an energy scale of 1; with contacts, phi_m(x) without f_c(r) a(r).
     sparse_features : (n_sparse, rank) array
         phi_m(r_s).
     cutoff_width : float
         A.
     contacts : tuple of float
     repulsion_length : float
-        As of `PairTerm`.
+        As in `PairTerm`.
     """
 
     species: tuple[int, ...]
@@ -92,7 +93,7 @@ class CompiledPairTerm:
         covariances: np.ndarray | None = None,
         variances: np.ndarray | None = None,
     ) -> None:
-        """Add the term to what is given; pairs beyond the cutoff are passed over.
+        """Add the contribution of the term to the given arrays; pairs beyond the cutoff are ignored.
 
         Parameters
         ----------
@@ -103,15 +104,15 @@ class CompiledPairTerm:
         pair_gradients : (n_pairs, 3) array
             dE/dvectors in eV/A, added to.
         covariances : (n_atoms, n_sparse) array, optional
-            Covariances of the local energies with the sparse points in eV^2, written; its columns must lie side by side.
+            Covariances of the local energies with the sparse points in eV^2, overwritten; rows must be contiguous.
         variances : (n_atoms,) array, optional
-            Variances in eV^2, added to: of the local energies' prior, or sums over an atom's bonds if the term was
-            compiled with a regularisation (see `PairTerm.instance_variances`).
+            Prior variances of the local energies in eV^2, added to; or sums of instance variances over the bonds of an atom, if
+            the term was compiled with a regularisation (see `PairTerm.instance_variances`).
 
         Raises
         ------
         UnknownSpeciesError
-            For an element that is not in `species`.
+            If an element is not in `species`.
         """
         species = species_indices(pairs.numbers, self.species)
         if self.n_sparse:
@@ -128,7 +129,7 @@ class CompiledPairTerm:
         return {"type": np.array([1]), "species": np.array(self.species), **found}
 
     def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`; the same sections serve."""
+        """See `CompiledTerm`; same sections as `core_tables`."""
         return self.core_tables()
 
     @cached_property
@@ -162,7 +163,7 @@ class CompiledPairTerm:
 
     @property
     def _touching(self) -> np.ndarray | None:
-        """What the core needs of x(r) and a(r) for every pair of elements that has sparse radii."""
+        """Parameters of x(r) and a(r) for the core, for every pair of elements with sparse radii."""
         if not self.contacts:
             return None
         length = self.repulsion_length
@@ -178,7 +179,7 @@ class CompiledPairTerm:
 
 
 def kinds_of(species: Sequence[int], n_sparse_of: Sequence[int]) -> np.ndarray:
-    """Table of each pair of elements (n_species, n_species); -1 where there are no sparse radii."""
+    """Index of the table of each pair of elements (n_species, n_species); -1 without sparse radii."""
     n = len(species)
     filled = np.array(n_sparse_of) > 0
     kinds = np.full((n, n), -1, np.int32)
@@ -191,7 +192,7 @@ def compile_pair_term(
 ) -> CompiledPairTerm:
     """See `PairTerm.compile`."""
     ends = term.cutoff, term.cutoff_width
-    if term.contacts:  # features of coordinates, constant ones where f_c is 1
+    if term.contacts:  # features of coordinates, for which f_c is 1 everywhere
         ends = max(float(bent(np.array([term.cutoff]), c)[0, 0]) for c in term.contacts) + BEYOND, BEYOND
     table, basis = _kernel_table(*ends, term.length_scale), KernelFeatures(*ends, term.length_scale)
     at_radii = basis.evaluate(np.concatenate(term.sparse_radii))[0, :, :, 0]
@@ -220,8 +221,10 @@ def _potential_table(curves: PotentialCurves, tolerance: float) -> RadialTable:
 
 
 def _tabulated_within(curves: PotentialCurves | InstanceCurves, allowed: float) -> RadialTable:
-    """Table with an error below `allowed` (in the curves' unit), or what rounding permits: errors of the sums and of
-    the distances, and that of the distance from the kink at which its two sides are evaluated."""
+    """Table with an error below `allowed` (in the unit of the curves), or below the limit set by rounding.
+
+    Rounding affects the sums and the distances; the offset from the kink at which its two sides are evaluated counts as well.
+    """
     everywhere = np.linspace(0.01, curves.cutoff, 400)
     values, slopes, _ = np.abs(curves.evaluate(everywhere)).max(axis=(1, 2, 3))
     at_kink = np.abs(curves.evaluate(np.array([curves.cutoff - curves.cutoff_width]))[1]).max()
@@ -232,7 +235,7 @@ def _tabulated_within(curves: PotentialCurves | InstanceCurves, allowed: float) 
 
 @lru_cache(maxsize=8)
 def _kernel_table(cutoff: float, cutoff_width: float, length_scale: float) -> RadialTable:
-    """Features do not depend on what was learnt: one table serves every refit."""
+    """Table of kernel features, cached: it does not depend on the fitted weights and is reused by every refit."""
     return _tabulated(KernelFeatures(cutoff, cutoff_width, length_scale), FEATURE_TOLERANCE, length_scale)
 
 
@@ -242,17 +245,17 @@ def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable
     except ConfigError as error:
         raise ConfigError(
             f"a pair term with length_scale = {length_scale} A, cutoff_width = {basis.cutoff_width} A is too sharp to "
-            "tabulate; raise them"
+            "tabulate; increase them"
         ) from error
 
 
 def _curves(table: RadialTable) -> np.ndarray:
-    """Knots (n_functions, n_knots, 3)."""
+    """Knots of a table rearranged to (n_functions, n_knots, 3)."""
     return np.ascontiguousarray(np.transpose(table.knots[:, :, 0, :], (2, 0, 1)))
 
 
 def _padded(array: np.ndarray, n_columns: int) -> np.ndarray:
-    """The array with zeros up to `n_columns` in its last direction."""
+    """The array padded with zeros to `n_columns` along its last axis."""
     padded = np.zeros((*array.shape[:-1], n_columns))
     padded[..., : array.shape[-1]] = array
     return padded

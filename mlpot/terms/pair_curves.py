@@ -1,6 +1,6 @@
-"""Functions of the distance that a compiled two-body term tabulates, each with its first two derivatives.
+"""Functions of the distance, with two derivatives, that are tabulated for a compiled two-body term.
 
-Every class satisfies what `radial_table.tabulate` asks of a basis: n_max functions with l_max = 0.
+Every class is a basis for `radial_table.tabulate`, with n_max functions and l_max = 0.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
 from .pair_kernel import PairKernel
 
 FEATURE_ERROR = 1e-13
-"""Largest error of the kernel at equal distances, relative to energy_scale^2, from features left out."""
+"""Largest error of the kernel at equal distances due to omitted features, relative to energy_scale^2."""
 REACH = 8.0
-"""Where exp(-x^2 / 2) counts as zero: 1e-14."""
+"""x at which exp(-x^2 / 2) is negligible: 1e-14."""
 
 
 @dataclass(frozen=True)
 class TermCurves:
-    """Functions of the distance that belong to a term and end where it ends."""
+    """Base class of functions of the distance with the cutoff of a term."""
 
     term: PairKernel
 
@@ -39,7 +39,7 @@ class TermCurves:
 
 @dataclass(frozen=True)
 class PotentialCurves(TermCurves):
-    """u(r) / 2 in eV of every pair of elements that has sparse radii."""
+    """u(r) / 2 in eV of every pair of elements with sparse radii."""
 
     weights: np.ndarray
 
@@ -67,7 +67,7 @@ class PotentialCurves(TermCurves):
         return np.stack(curves, axis=2)[..., None]
 
     def summands(self, distances: np.ndarray) -> float:
-        """Largest sum of the sizes of the terms of u / 2: what its rounding errors are relative to."""
+        """Largest sum of absolute values of the terms of u / 2, the scale of its rounding errors."""
         terms = [
             self.term.envelope(distances, contact)[0]
             * (np.abs(self.term.bare_covariances(distances, radii, scale, contact)[0]) @ np.abs(part))
@@ -78,8 +78,8 @@ class PotentialCurves(TermCurves):
 
 @dataclass(frozen=True)
 class InstanceCurves(TermCurves):
-    """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, as QUIP's
-    local_gap_variance counts it, in eV^2; with d = energy_scale / 2 and s = regularisation in eV:
+    """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, eV^2, as in QUIP's
+    local_gap_variance; with d = energy_scale / 2 and s = regularisation in eV:
 
         v(r) = f_c(r)^2 a(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
 
@@ -116,7 +116,7 @@ class InstanceCurves(TermCurves):
         return np.stack(curves, axis=2)[..., None]
 
     def summands(self, distances: np.ndarray) -> float:
-        """Largest sum of the sizes of the terms of v: what its rounding errors are relative to."""
+        """Largest sum of absolute values of the terms of v, the scale of its rounding errors."""
         largest = 0.0
         for radii, factor, scale, contact in self._factors:
             covariances = self._share.bare_covariances(distances, radii, scale, contact)[0]
@@ -135,12 +135,12 @@ class InstanceCurves(TermCurves):
 
 @dataclass(frozen=True)
 class KernelFeatures:
-    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff, of distances
-    or of coordinates.
+    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff, where r is a
+    distance or a coordinate.
 
-    A Gaussian repeated with a period that its copies do not notice is a Fourier series with positive coefficients,
-    so cosines and sines are exact features. A rotation to their principal axes keeps all products and leaves as few
-    functions as the kernel has degrees of freedom below the cutoff.
+    A Gaussian repeated with a period large enough that the copies do not overlap is a Fourier series with positive coefficients, so
+    cosines and sines are exact features. A rotation to their principal axes preserves all products and reduces the number of
+    functions to the degrees of freedom of the kernel below the cutoff.
     """
 
     cutoff: float

@@ -1,4 +1,4 @@
-"""What the core needs of an ensemble of weights in a pair term: tables of the members' slopes."""
+"""Tables of the members' slopes for an ensemble of weights in a pair term."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .pair_compiled import CompiledPairTerm, kinds_of
 from .pair_kernel import PairKernel
 
 N_KNOTS = 1024
-"""Linear between them: an error of (cutoff / N_KNOTS / length_scale)^2 / 8 relative to the slopes, some 1e-5."""
+"""Number of knots; linear interpolation has an error of (cutoff / N_KNOTS / length_scale)^2 / 8 relative to slopes, about 1e-5."""
 SHORTEST = 0.2
-"""A: nearer than this the slope over the distance is held; no atoms meet there."""
+"""Distance, A, below which the ratio of slope to distance is constant; no atoms come this close."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class PairMembers:
     cutoff : float
         A.
     kind : (n_species, n_species) int32 array
-        Table of each pair of elements, -1 where there is none.
+        Index of the table of each pair of elements, -1 without one.
     along : (n_kinds, N_KNOTS + 1, N_MEMBERS) float32 array
-        u'(r) / (2 r), eV/A^2, at equal distances up to the cutoff; the last one twice.
+        u'(r) / (2 r), eV/A^2, at equally spaced distances up to the cutoff; the last value is repeated.
     """
 
     species: tuple[int, ...]
@@ -42,7 +42,7 @@ class PairMembers:
     along: np.ndarray
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file, beside those of the pair term."""
+        """Sections of a model file, in addition to the sections of the pair term."""
         return {"m.knots": np.array([N_KNOTS]), "m.along": self.along}
 
     def add_gradients(self, pairs: Pairs, pair_gradients: np.ndarray) -> None:
@@ -55,7 +55,7 @@ class PairMembers:
 
 
 def pair_members(term: PairKernel, weights: np.ndarray) -> PairMembers:
-    """Tables of a pair term with weights (n_sparse, N_MEMBERS) of an ensemble, 1/eV."""
+    """Tabulate a pair term with the weights (n_sparse, N_MEMBERS) of an ensemble, 1/eV."""
     radii = np.maximum(np.linspace(0.0, term.cutoff, N_KNOTS), SHORTEST)
     radii = np.append(radii, term.cutoff)
     tables, begin = [], 0
@@ -71,7 +71,7 @@ def pair_members(term: PairKernel, weights: np.ndarray) -> PairMembers:
 
 @dataclass(frozen=True)
 class PairObserver:
-    """A compiled pair term with an ensemble; see `Observer`."""
+    """Observer of a compiled pair term; see `Observer`."""
 
     term: CompiledPairTerm
     table: PairMembers

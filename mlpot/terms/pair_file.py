@@ -1,4 +1,4 @@
-"""A pair term in model files: what its header may say."""
+"""Header of a pair term in model files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales",
 
 
 class PairHeader(Shaped, TermHeader):
-    """Of a `PairTerm`; files of format 3 and older have one `energy_scale`."""
+    """Header of a `PairTerm`; files of format 3 and older have a single `energy_scale`."""
 
     type: Literal["pair"]
     species: Species

@@ -1,4 +1,4 @@
-"""The covariance function of pair potentials, below everything that is made of it: rows, tables, ensembles.
+"""Covariance function of pair potentials, the basis of rows, tables and ensembles.
 
 u(r) has the covariance energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independently for every pair
 of elements; x(r) is `bent`, a(r) is `short_range_growth`.
@@ -15,13 +15,13 @@ from .kernels import expanded
 
 
 def species_pairs(species: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Unordered pairs of elements, in the order in which a pair term keeps its sparse radii."""
+    """Unordered pairs of elements, in the order of the sparse radii of a pair term."""
     return [(a, b) for k, a in enumerate(species) for b in species[k:]]
 
 
 @dataclass(frozen=True)
 class PairKernel:
-    """The covariance of pair potentials and the radii at which they are known.
+    """Covariance function of pair potentials, and their sparse radii.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class PairKernel:
     cutoff, cutoff_width, length_scale : float
         A.
     energy_scales : tuple of float
-        Prior standard deviation of u, eV, of every pair of elements; one number stands for all.
+        Prior standard deviation of u, eV, for every pair of elements; a single number applies to all.
     sparse_radii : tuple of (n_sparse,) arrays
-        One per entry of `species_pairs(species)`, A: coordinates x where there are contacts.
+        Sparse radii for each entry of `species_pairs(species)`, A; coordinates x if there are contacts.
     contacts : tuple of float
-        Distances c, A, at which the atoms of every pair of elements touch; empty: x = r, a = 1.
+        Contact distance c of every pair of elements, A; empty: x = r, a = 1.
     repulsion_length : float
-        Of a(r), A; 0: a = 1.
+        Decay length of a(r), A; 0: a = 1.
     """
 
     species: tuple[int, ...]
@@ -56,13 +56,13 @@ class PairKernel:
         return sum(len(radii) for radii in self.sparse_radii)
 
     def contact(self, kind: int) -> float:
-        """c of a pair of elements, an index into `species_pairs`, A; 0: a = 1."""
+        """Contact distance c, A, of a pair of elements given by its index into `species_pairs`; 0: a = 1."""
         return self.contacts[kind] if self.contacts else 0.0
 
     def covariance(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances (n, m) of u(r) with what is known at sparse radii, eV^2, and their slopes in r (n, m), eV^2/A."""
+        """Covariances (n, m) of u(r) with the values at sparse radii, eV^2, and their derivatives by r (n, m), eV^2/A."""
         step, slope, _ = self.envelope(distances, contact)
         bare, along = self._bare(distances, radii, energy_scale, contact)
         return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
@@ -70,7 +70,7 @@ class PairKernel:
     def _bare(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances (n, m) without f_c(r) a(r), eV^2, and the slopes of their logarithms in r (n, m), 1/A."""
+        """Covariances (n, m) without f_c(r) a(r), eV^2, and the derivatives of their logarithms by r (n, m), 1/A."""
         x, stretch, _ = bent(distances, contact)
         values = self.between_coordinates(x, radii, energy_scale)
         return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
@@ -78,14 +78,14 @@ class PairKernel:
     def bare_covariances(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> np.ndarray:
-        """The same with their first two derivatives in r, f_c(r) a(r) left out: (3, n, m)."""
+        """Covariances without f_c(r) a(r) and their first two derivatives by r: (3, n, m)."""
         values, along = self._bare(distances, radii, energy_scale, contact)
         _, stretch, bend = (part[:, None] for part in bent(distances, contact))
         curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
         return np.array([values, values * along, values * curvature])
 
     def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
-        """Covariances (n, m), eV^2, of the bare potential at coordinates with what is known at sparse radii."""
+        """Covariances (n, m), eV^2, of the bare potential at coordinates with the values at sparse radii."""
         known = squared_exponential(first, radii, energy_scale, self.length_scale)
         return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
 
@@ -110,8 +110,8 @@ class PairKernel:
 def short_range_growth(distances: np.ndarray, contact: float, length: float) -> np.ndarray:
     """a(r) = 1 + exp((c^2 - r^2) / (2 c length)) with its first two derivatives, (3, n); 1 everywhere for a contact c of 0.
 
-    At the contact a = 2, and it grows there by e over `length`: repulsion does, some 0.3 A in all elements (Born and Mayer, Z. Phys.
-    75, 1 (1932), doi:10.1007/BF01340511), while nothing grows without limit where nuclei meet.
+    At the contact a = 2, and a - 1 grows by a factor of e over `length` towards shorter distances, like the repulsion, whose decay
+    length is about 0.3 A for all elements (Born and Mayer, Z. Phys. 75, 1 (1932), doi:10.1007/BF01340511); a stays finite at r = 0.
     """
     if not contact:
         return np.array([np.ones_like(distances), np.zeros_like(distances), np.zeros_like(distances)])
@@ -121,14 +121,17 @@ def short_range_growth(distances: np.ndarray, contact: float, length: float) -> 
 
 
 BEND = 0.5
-"""Where `bent` turns from lengths to their logarithms, relative to the contact. Of a fit to 54 labels of CO on Cu(111) it makes the
-errors of C and O 0.08 in place of 0.17 eV/A, and of one to 9 of Cu up to its melting point those of Cu 0.009 in place of 0.04: a
-length scale that resolves a wall is too short for a tail, and one that fits the tail rings with the frequency of the points."""
+"""Distance, relative to the contact, at which `bent` changes from linear to logarithmic. In a fit to 54 labels of CO on Cu(111) it
+reduces the errors of C and O from 0.17 to 0.08 eV/A, and in a fit to 9 labels of Cu up to its melting point the error of Cu from
+0.04 to 0.009 eV/A: a length scale short enough for the repulsive wall is too short for the tail, and a length scale that fits the
+tail causes oscillations between the sparse points."""
 
 
 def bent(distances: np.ndarray, contact: float) -> np.ndarray:
-    """x(r) = (s^2 + c^2)^(1/2) asinh(r / s), s = c `BEND`, with its first two derivatives, (3, n): of slope 1 at the contact c, so
-    that a length scale holds there, and grows with r. x = r for a contact of 0."""
+    """x(r) = (s^2 + c^2)^(1/2) asinh(r / s), s = c `BEND`, with its first two derivatives, (3, n).
+
+    The slope is 1 at the contact c, so that length scales apply there; the effective length scale grows with r. x = r for c = 0.
+    """
     r = np.asarray(distances, float)
     if not contact:
         return np.array([r, np.ones_like(r), np.zeros_like(r)])
@@ -138,7 +141,7 @@ def bent(distances: np.ndarray, contact: float) -> np.ndarray:
 
 
 def bend_of(contact: float) -> tuple[float, float]:
-    """s and (s^2 + c^2)^(1/2) of `bent`, A."""
+    """Parameters s and (s^2 + c^2)^(1/2) of `bent`, A."""
     bend = BEND * contact
     return bend, float(np.hypot(bend, contact))
 

@@ -1,7 +1,7 @@
-"""What the parts of a model are: each a Gaussian process of its own with sparse points of its own.
+"""Protocols of terms: the parts of a model, each an independent Gaussian process with its own sparse points.
 
-Fits, uncertainties, selections, files, compiled models, reports and checks know a term by these protocols alone. `registry` lists the
-kinds of terms; answers that most of them share are in `defaults`.
+Fits, uncertainties, selections, files, compiled models, reports and checks use terms only through these protocols. `registry` lists
+the kinds of terms; `defaults` contains implementations shared by most of them.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from .headers import TermHeader
 from .kernels import Kernel
 
 Tables = Mapping[str, Any]
-"""Parts of a term that were made from data or at random, as arguments of `empty`."""
+"""Parts of a term that were learned from data or drawn at random, as arguments of `empty`."""
 
 
 class CompiledTerm(Protocol):
-    """A term with its weights, ready for simulations."""
+    """A term with fixed weights, compiled for simulations."""
 
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
     ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), and variances (n_atoms,) where asked: the prior's, or those
-        of instances if the term was compiled with a regularisation."""
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), and on request variances (n_atoms,).
+
+        These are prior variances, or instance variances if the term was compiled with a regularisation.
+        """
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file for the compiled core, see `models.core_file`; ConfigError for a term that C cannot evaluate."""
+        """Sections of a model file for the compiled core, see `models.core_file`; ConfigError if it cannot evaluate the term."""
 
     def instance_tables(self) -> dict[str, np.ndarray]:
-        """The same with the variances of instances, for a term that was compiled with a regularisation."""
+        """As `core_tables`, with the tables for instance variances, for a term compiled with a regularisation."""
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What every member adds where the points leave a part of the prior variance unexplained.
+    """Contribution of the unexplained part of the prior variance to each member of the ensemble.
 
     Parameters
     ----------
     slopes : (n_features, N_MEMBERS) array
-        Of linear functions of the normalised features; a draw of the prior whose variance is 1.
+        Slopes of linear functions of the normalised features: draws of the prior with unit variance.
     prior, expected : float
-        Prior variance of a local energy, and the unexplained variance that counts as none, eV^2.
+        Prior variance of a local energy, and the unexplained variance that is ignored, eV^2.
     """
 
     slopes: np.ndarray
@@ -56,23 +58,23 @@ class Residual:
 
 
 class Whole(Protocol):
-    """What the last term of a model needs to do for all terms together, element by element."""
+    """Data of all terms, by element, with which the last term computes the variances of the whole model."""
 
     def triangles(self, number: int) -> list[np.ndarray]:
-        """Lower triangles G, over the points of all terms, whose |G k|^2 are wanted."""
+        """Lower triangles G over the points of all terms; the variances needed are |G k|^2."""
 
     def residual(self, number: int) -> Residual | None:
-        """What members add where the points do not explain an environment."""
+        """Contribution of the unexplained variance to the members; None without a many-body term last."""
 
     def before(self, number: int, covariances: np.ndarray) -> np.ndarray:
-        """Covariances (n_atoms, n_other) with the points of the terms before the last, which the triangles begin with."""
+        """Covariances (n_atoms, n_other) with the points of all terms but the last: the leading columns of the triangles."""
 
 
 class Observer(Protocol):
-    """A compiled term that also gives what uncertainties are made of."""
+    """A compiled term that also computes the covariances and member gradients needed for uncertainties."""
 
     served: frozenset[int]
-    """Elements whose |G k|^2, and what members add, it gives for all terms, if it is the last one."""
+    """Elements for which it computes |G k|^2 and the residuals of the members for all terms, if it is the last term."""
 
     def add(
         self,
@@ -85,28 +87,28 @@ class Observer(Protocol):
         seen: np.ndarray,
         explained: np.ndarray,
     ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), those of the members (n_pairs, 3, N_MEMBERS) in single
-        precision and, where asked, prior variances (n_atoms,); write covariances (n_atoms, n) with its points.
+        """Add energies, gradients and variances; write the covariances (n_atoms, n) with its points.
 
-        The last term adds |G k|^2 (n_atoms, 2) of the elements that it serves to `explained`, from `seen`, the covariances
-        (n_atoms, M) with the points of all terms.
+        Added are local energies (n_atoms,), pair gradients (n_pairs, 3), member gradients (n_pairs, 3, N_MEMBERS) in single
+        precision and, on request, prior variances (n_atoms,). The last term also adds |G k|^2 (n_atoms, 2) to `explained` for the
+        elements it serves, computed from `seen`, the covariances (n_atoms, M) with the points of all terms.
         """
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
-        """Add the members' pair gradients (n_pairs, 3, N_MEMBERS) alone, without what the points do not explain."""
+        """Add only the members' pair gradients (n_pairs, 3, N_MEMBERS), without the unexplained part."""
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file for the compiled core, with what the uncertainty needs."""
+        """Sections of a model file for the compiled core, including the tables for the uncertainty."""
 
 
 class Term(Protocol):
-    """What a prediction needs."""
+    """Interface of a term for predictions."""
 
     header_type: ClassVar[type[TermHeader]]
-    """What a file says of such a term."""
+    """Header of the term in a file."""
     is_many_body: ClassVar[bool]
-    """Whether it compares environments (`ManyBodyTerm`): its points are chosen from those of the data, a part of them represents
-    all in uncertainties, and what they explain counts in place of what other terms explain."""
+    """Whether it compares environments (`ManyBodyTerm`). Sparse points of such terms are selected from the data, a subset of them
+    represents all in uncertainties, and only their explained variance counts."""
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -126,23 +128,23 @@ class Term(Protocol):
 
     @property
     def label(self) -> str:
-        """One word for people."""
+        """Readable name, one word."""
 
     @property
     def mixes_elements(self) -> bool | None:
-        """Whether it can be `extended`: None for a term that sees no difference between elements and their stand-ins."""
+        """Whether it can be `extended`; None for a term in which elements are simply replaced by their stand-ins."""
 
     def columns_of(self, number: int) -> np.ndarray:
-        """Sparse points (n,) that atoms of an element have to do with."""
+        """Columns (n,) of the sparse points with which atoms of an element have covariances."""
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """Variances (n_atoms,) of instances that the sparse points leave, added up as if they were independent, eV^2."""
+        """Unexplained variances (n_atoms,) of instances, summed as if they were independent, eV^2."""
 
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3), straight from the formulas."""
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3), evaluated directly from the formulas."""
 
     def compile(
         self,
@@ -153,75 +155,78 @@ class Term(Protocol):
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
     ) -> CompiledTerm:
-        """The term for simulations, to `tolerance` (eV per atom), where it can in single precision; a regularisation (eV) asks for
-        instance variances. `known` are the points of each block with which covariances will be wanted, by default all."""
+        """Compile the term for simulations, to a tolerance (eV per atom), in single precision where possible.
+
+        With a regularisation (eV), instance variances are computed. `known` selects the points of each block for which covariances
+        will be needed, by default all.
+        """
 
     def extended(self, stand_ins: Mapping[int, int]) -> Term:
-        """The term for elements that the data did not have, and those that stand in for them; see `mixes_elements`."""
+        """Extend the term to elements absent from the data; `stand_ins` maps each to a known element. See `mixes_elements`."""
 
     def description(self) -> dict[str, Any]:
-        """What `header_type` reads: scalars, "type" and "n_arrays"."""
+        """Content of the header (`header_type`): scalars, "type" and "n_arrays"."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays of a file by their names below the term's place in it."""
+        """Arrays for a file, by name relative to the path of the term."""
 
     @classmethod
     def read(cls, header: Any, stored: Stored, place: str) -> Term:
-        """The term that `description` and `arrays` described; ValueError for what cannot be."""
+        """Read a term written with `description` and `arrays`; ValueError for invalid content."""
 
 
 class FittedTerm(Term, Protocol):
-    """What a fit needs besides."""
+    """Additional interface of a term for fits."""
 
     @property
     def points(self) -> tuple[np.ndarray, ...]:
-        """Sparse points (n, ...) of each block: blocks know nothing of each other."""
+        """Sparse points (n, ...) of each block; blocks are independent of each other."""
 
     @property
     def point_bounds(self) -> tuple[float, float]:
-        """Between what their numbers lie."""
+        """Lower and upper bound of the numbers in `points`."""
 
     @property
     def tables(self) -> Tables:
-        """What `empty` needs besides settings to make the same term without points."""
+        """Argument of `empty`, besides settings, that recreates the same term without points."""
 
     @property
     def exponent(self) -> float | None:
-        """The exponent of its kernel, which tuning may change; None where there is none."""
+        """Exponent of the kernel, which tuning may change; None if it has none."""
 
     @classmethod
     def check_settings(cls, settings: Any) -> None:
-        """ValueError for settings in a file whose arrays would have no bounds."""
+        """Raise ValueError for settings in a file that would lead to arrays of unbounded size."""
 
     @classmethod
     def empty(cls, settings: Any, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None) -> FittedTerm:
-        """What settings describe, without sparse points."""
+        """Create the term described by settings, without sparse points."""
 
     @classmethod
     def read_tables(cls, settings: Any, species: tuple[int, ...], stored: Stored, place: str) -> Tables:
-        """`tables` below a place in a file."""
+        """Read `tables` below a path in a file."""
 
     def table_arrays(self) -> dict[str, np.ndarray]:
-        """`tables` as arrays of a file, by their names below a place."""
+        """`tables` as arrays for a file, by name relative to a path."""
 
     def settled(self, pairs: Sequence[Pairs]) -> FittedTerm:
-        """The term, still without points, whose tables follow the environments of these structures where they are to."""
+        """The term, still without points, with tables learned from these structures if its settings ask for this."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether its tables are what they will be."""
+        """Whether its tables are final."""
 
     def new_points(self, structures: Sequence[LabelledStructure], settings: Any) -> list[np.ndarray]:
-        """Sparse points of each block that follow from structures by themselves; none where environments are chosen."""
+        """Sparse points of each block that follow directly from structures; none if environments are selected."""
 
     def with_points(self, points: tuple[np.ndarray, ...]) -> FittedTerm:
         """The same term with other sparse points."""
 
     def with_scales(self, energy_scales: float | tuple[float, ...]) -> FittedTerm:
-        """The same term with other energy scales, eV: of every block, or one for all."""
+        """The same term with other energy scales, eV: one per block, or one for all."""
 
     def with_exponent(self, zeta: float) -> FittedTerm:
-        """The same term with another exponent, where it has one."""
+        """The same term with another exponent, if it has one."""
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of sparse points of one block for an energy scale of 1 eV, eV^2."""
@@ -236,24 +241,29 @@ class FittedTerm(Term, Protocol):
         """Prior variances (n_atoms,) of the local energies, eV^2."""
 
     def scale_of(self, number: int) -> float:
-        """Energy scale of an element, eV; the largest where several have to do with it."""
+        """Energy scale of an element, eV; the largest if several blocks involve the element."""
 
     def representatives(self, most: int, distinct: float) -> tuple[np.ndarray, ...]:
-        """Which points of each block represent all: at most so many, each with at least that part of its prior variance left."""
+        """Indices of the points of each block that represent all: at most `most`.
+
+        Each has at least the fraction `distinct` of its prior variance unexplained by the previous ones.
+        """
 
     def strangest(self, number: int) -> float:
-        """Part of the prior variance that the points leave at environments emptier than any: an atom alone, and in pairs.
+        """Fraction of the prior variance that the points leave unexplained at nearly empty environments: lone atoms and pairs.
 
-        A kernel that decays slowly is sure of much more than one that decays fast, so what is strange to it is less in numbers.
+        It sets the scale of unfamiliar environments: for a slowly decaying kernel it is smaller than for a rapidly decaying one.
         """
 
     def observer(self, compiled: Any, members: np.ndarray, whole: Whole | None) -> Observer:
-        """What `compile` made of the whole term, with weights (n, N_MEMBERS) of an ensemble, 1/eV, for these points of it; `whole`
-        is given to the last term of a model."""
+        """Observer for this term, restricted to representatives, with member weights (n, N_MEMBERS), 1/eV.
+
+        `compiled` is the compiled form of the whole term; `whole` is passed to the last term of a model.
+        """
 
 
 class Features(Protocol):
-    """Features of environments that a kernel compares: normalised, with their pullback."""
+    """Normalised features of environments, as compared by kernels, with their `vjp`."""
 
     @property
     def species(self) -> tuple[int, ...]: ...
@@ -266,7 +276,7 @@ class Features(Protocol):
 
     @property
     def square(self) -> float:
-        """p . p of every environment."""
+        """Squared norm p . p, the same for every environment."""
 
     def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
         """Features (n_centres, n_features); `centres` are indices of atoms, all by default."""
@@ -279,7 +289,7 @@ class Features(Protocol):
 
 
 class ManyBodyTerm(FittedTerm, Protocol):
-    """A term that compares environments: one block of points, which are features, for every element."""
+    """A term that compares environments: sparse points are features, in one block for every element."""
 
     @property
     def features(self) -> Features: ...
@@ -289,10 +299,10 @@ class ManyBodyTerm(FittedTerm, Protocol):
 
     @property
     def sparse_features(self) -> tuple[np.ndarray, ...]:
-        """Features (n_sparse, n_features) of the points of every element."""
+        """Features (n_sparse, n_features) of the sparse points of every element."""
 
     def prior_variance(self, number: int) -> float:
-        """Of a local energy of an element, eV^2."""
+        """Prior variance of a local energy of an element, eV^2."""
 
     def unexplained_by(self, kept: Sequence[np.ndarray]) -> list[float]:
-        """Largest part of the prior variance of the points of every element, eV^2, that some of them leave."""
+        """Largest prior variance of any sparse point not explained by the kept ones, eV^2, for every element."""

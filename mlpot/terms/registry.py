@@ -1,4 +1,4 @@
-"""All kinds of terms by the name that settings and files give them, with their settings and their class."""
+"""Registry of the kinds of terms by name, with their settings and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TermType(NamedTuple):
     Parameters
     ----------
     settings : type or None
-        None: it occurs in imported models only.
+        Class of the settings; None for terms that occur only in imported models.
     term : type
     """
 
@@ -34,16 +34,16 @@ TERM_TYPES: dict[str, TermType] = {
     "features": TermType(FeatureTermSettings, FeatureTerm),
     "three_body": TermType(None, ThreeBodyTerm),
 }
-"""By the type that headers of files say."""
+"""Kinds of terms by the `type` in file headers."""
 
 
 def term_type(settings: TermSettingsBase) -> TermType:
-    """The kind of term that settings describe."""
+    """Kind of the term described by settings."""
     return next(kind for kind in TERM_TYPES.values() if kind.settings is type(settings))
 
 
 def empty_term(
     settings: TermSettingsBase, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
 ) -> FittedTerm:
-    """What settings describe, without sparse points; with the `tables` of another term of the same settings."""
+    """Create the term described by settings, without sparse points; `tables` may come from another term with equal settings."""
     return term_type(settings).term.empty(settings, species, energy_scale, tables)

@@ -1,6 +1,6 @@
-"""Which environments represent all others: selections from features (n_candidates, n_features), all held at once.
+"""Selection of representative environments from features (n_candidates, n_features) in memory.
 
-`candidates` composes them where there are too many environments for that. Features are normalised throughout.
+`fitting.streamed_selection` applies these methods in chunks if there are too many environments. Features are normalised throughout.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from .kernels import Kernel
 from .linear_algebra import prior_factor
 
 KNOWN_JITTER = 1e-10
-"""Relative jitter on the covariance of points that were chosen before; far below any tolerance."""
+"""Relative jitter on the covariance of points chosen before; far below any tolerance."""
 DUPLICATE = 1e-12
-"""Candidates nearer than this to the chosen ones, relative to the prior variance, would make K_mm singular."""
+"""Smallest unexplained fraction of the prior variance of a candidate; closer ones would make K_mm singular."""
 RIDGE = 1e-12
-"""Relative to the trace of the Gram matrix: directions far below it carry rounding only and lend nobody leverage."""
+"""Regularisation relative to the trace of the Gram matrix: directions far below it are rounding and contribute no leverage."""
 
 
 class Distinct:
-    """Tells the first of every group of equal environments from the others (perfect crystals repeat themselves).
+    """Detector of duplicate environments, such as in perfect crystals.
 
-    What it keeps of an environment are two projections of its features on random directions, rounded to 1e-8.
+    Each environment is remembered by two projections of its features on random directions, rounded to 1e-8.
 
     Parameters
     ----------
     known : (n_known, n_features) array
-        Environments that count as seen before.
+        Environments that count as already seen.
     """
 
     def __init__(self, known: np.ndarray):
@@ -37,11 +37,11 @@ class Distinct:
         self._seen = self._fingerprints(known)
 
     def _fingerprints(self, features: np.ndarray) -> np.ndarray:
-        """One complex number per environment; a single real one is shared by chance within some 10^5 of them."""
+        """Fingerprint of each environment, a complex number; real ones would coincide by chance within about 10^5 environments."""
         return np.round(features @ self._directions, 8).view(complex)[:, 0]
 
     def first(self, features: np.ndarray) -> np.ndarray:
-        """Mask (n,) of the environments that equal none before them, in this call or an earlier one."""
+        """Mask (n,) of the environments that differ from all previous ones, in this and earlier calls."""
         fingerprints = self._fingerprints(features)
         mask = np.zeros(len(features), bool)
         mask[np.unique(fingerprints, return_index=True)[1]] = True
@@ -51,7 +51,7 @@ class Distinct:
 
 
 def leverage_factor(gram: np.ndarray) -> np.ndarray:
-    """Lower Cholesky factor of a Gram matrix X'X (n_features, n_features), whose diagonal is raised a little in place."""
+    """Lower Cholesky factor of a Gram matrix X'X (n_features, n_features); a small value is added to its diagonal in place."""
     gram.flat[:: len(gram) + 1] += RIDGE * np.trace(gram)
     return linalg.cholesky(gram, lower=True, overwrite_a=True)
 
@@ -65,7 +65,7 @@ def leverage_scores(features: np.ndarray, factor: np.ndarray) -> np.ndarray:
 def by_distance(features: np.ndarray, most: int, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Farthest-point sampling: indices of at most `most` candidates, none equal to another or to a known point.
 
-    Starts from the points `known` (n_known, n_features), or from a random candidate where there are none.
+    Starts from the `known` points (n_known, n_features), or from a random candidate without any.
     """
     chosen: list[int] = []
     if len(known):
@@ -84,13 +84,13 @@ def by_distance(features: np.ndarray, most: int, known: np.ndarray, rng: np.rand
 
 @dataclass(frozen=True)
 class ExplainedVariance:
-    """What a set of points explains of the prior variance of any environment.
+    """Part of the prior variance of environments that is explained by a set of points.
 
     Parameters
     ----------
     points : (n_points, n_features) array
     factor : (n_points, n_points) array
-        Lower Cholesky factor of their kernel.
+        Lower Cholesky factor of their kernel matrix.
     kernel : Kernel
     """
 
@@ -100,37 +100,37 @@ class ExplainedVariance:
 
     @classmethod
     def by(cls, points: np.ndarray, kernel: Kernel) -> ExplainedVariance:
-        """From nothing but the points (n_points, n_features), perhaps none."""
+        """Create from points (n_points, n_features), possibly none."""
         if not len(points):
             return cls(points, np.empty((0, 0)), kernel)
         return cls(points, prior_factor(kernel.value(points @ points.T), KNOWN_JITTER), kernel)
 
     def _rows(self, features: np.ndarray) -> np.ndarray:
-        """Rows (n_points, n) of which the squares sum up to the explained part of the variance."""
+        """Rows (n_points, n); the sum of squares of a column is the explained part of the variance."""
         if not len(self.points):
             return np.empty((0, len(features)))
         covariance = self.kernel.value(self.points @ features.T)
         return linalg.solve_triangular(self.factor, covariance, lower=True, overwrite_b=True)
 
     def unexplained(self, features: np.ndarray) -> np.ndarray:
-        """Part (n,) of the prior variance of environments that the points leave."""
+        """Fraction (n,) of the prior variance of environments that the points leave unexplained."""
         rows = self._rows(features)
         return 1.0 - np.einsum("si,si->i", rows, rows)
 
     def choose(self, features: np.ndarray, most: int, tolerance: float) -> np.ndarray:
-        """Indices of at most `most` candidates, each the one of greatest variance that the points before it leave.
+        """Indices of at most `most` candidates, each with the largest variance unexplained by the points before it.
 
-        Stops when no candidate has more than `tolerance` of its prior variance left.
+        Stops when no candidate has more than a fraction `tolerance` of its prior variance left.
         """
         return self._greedy(features, most, tolerance)[0]
 
     def extended(self, features: np.ndarray, most: int, tolerance: float) -> tuple[ExplainedVariance, float]:
-        """With the points that `choose` finds, and the largest part of a candidate's prior variance that is left."""
+        """Add the points found by `choose`; also return the largest remaining fraction of a candidate's prior variance."""
         chosen, rows, left = self._greedy(features, most, tolerance)
         n_known, n_points = len(self.points), len(rows)
         factor = np.zeros((n_points, n_points))
         factor[:n_known, :n_known] = self.factor
-        # the factorisation has met the new points among the candidates: their columns are the rows of the factor
+        # the new points are among the candidates: their columns of the factorisation are the new rows of the factor
         factor[n_known:] = np.tril(rows[:, chosen].T, n_known)
         return ExplainedVariance(np.concatenate([self.points, features[chosen]]), factor, self.kernel), left
 

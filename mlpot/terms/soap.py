@@ -1,4 +1,4 @@
-"""Many-body term of a model: a dot-product kernel on the features of a density descriptor, with compiled rows and products."""
+"""Many-body term with a dot-product kernel on the features of a density descriptor; rows and products are compiled."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class SoapTerm(EnvironmentTerm):
     zeta : float
         Kernel exponent.
     energy_scales : tuple of float
-        Prior standard deviation of the local energy of every element, eV; one number stands for all.
+        Prior standard deviation of the local energy of every element, eV; a single number applies to all.
     sparse_features : tuple of (n_sparse, n_features) arrays
-        One per element of `descriptor.species`, possibly empty.
+        Features of the sparse points of each element of `descriptor.species`, possibly empty.
     """
 
     header_type: ClassVar[type[TermHeader]] = SoapHeader
@@ -77,7 +77,7 @@ class SoapTerm(EnvironmentTerm):
         return cls(descriptor, settings.zeta, (energy_scale,) * len(species), nothing)
 
     def with_channels(self, reduction: Any, settings: SoapTermSettings) -> SoapTerm:
-        """The term, still without points, with other channels and with contractions of these."""
+        """The term, still without points, with other channels and corresponding contractions."""
         return replace(self, descriptor=contracted(replace(self.descriptor, reduction=reduction), settings))
 
     @property
@@ -109,7 +109,7 @@ class SoapTerm(EnvironmentTerm):
         return self.descriptor.reduction is not None
 
     def extended(self, stand_ins: Mapping[int, int]) -> SoapTerm:
-        """See `Term`: channels' weights for more elements, no points at them, and energy scales of their stand-ins."""
+        """See `Term`: new elements get channel weights, no sparse points, and the energy scales of their stand-ins."""
         own, unseen = self.descriptor, tuple(stand_ins)
         species = tuple(sorted({*own.species, *unseen}))
         scales = dict(zip(own.species, self.energy_scales, strict=True))

@@ -1,4 +1,4 @@
-"""The compiled form of a many-body term: fewer features, fewer points, the same energies to a stated tolerance."""
+"""Compiled many-body term: fewer features and fewer points, with the same energies to a given tolerance."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from .environments import centres_of
 from .linear_algebra import inverse_lower, prior_factor
 
 SAMPLE = 256
-"""Sparse points at which the part that each feature has in the energy is measured."""
+"""Number of sparse points at which the contribution of each feature to the energy is measured."""
 SAFETY = 10.0
-"""A feature of an environment may be so many times larger than in any sparse point."""
+"""Factor by which a feature of an environment may exceed its largest value in any sparse point."""
 FORCE_ERROR = 1e-4
-"""Of single precision, eV/A."""
+"""Largest force error due to single precision, eV/A."""
 RATE = 5.0
-"""How fast a feature changes with a distance, relative to its largest value, 1/A."""
+"""Rate of change of a feature with a distance, relative to its largest value, 1/A."""
 
 cached_compact = lru_cache(maxsize=32)(compact_features)
 
 
 @dataclass(frozen=True)
 class CompiledSpecies:
-    """What one element of centres needs.
+    """Compiled tables for the centres of one element.
 
     Parameters
     ----------
     number : int
         Atomic number.
     columns : slice
-        Its known points among those of the term.
+        Columns of its known points among all known points of the term.
     core : Density
         Tables that compute the kept features.
     energy, known : Points
-        Points that give the energy; those for covariances (the first of the others where they are among them).
+        Points for the energy, and points for covariances (if the latter are among the former, they come first).
     known_features : (n_known, n_kept) array
-        Of the known points.
+        Features of the known points.
     compact : CompactFeatures
-        Which the kept features belong to.
+        The complete set of features, to which `kept` refers.
     kept : (n_kept,) int array
-        Without the constant.
+        Indices of the kept features, without the constant.
     """
 
     number: int
@@ -60,26 +60,29 @@ class CompiledSpecies:
     kept: np.ndarray
 
     def model(self, spreads: Sequence[np.ndarray] = (), members: Members | None = None) -> KernelModel:
-        """For the core: with `spreads`, lower triangles over other terms' points and the known ones, also |G k|^2 of each;
-        with members also their gradients."""
+        """Kernel model for the core.
+
+        With `spreads`, lower triangles G over the points of other terms and the known points, it also computes |G k|^2 for each;
+        with members, also their gradients.
+        """
         return KernelModel(self.energy, self.known, spreads, members)
 
 
 @dataclass(frozen=True)
 class CompiledSoapTerm:
-    """A `SoapTerm` with weights, ready for simulations; made by `compile_soap`.
+    """A `SoapTerm` with fixed weights for simulations; created by `compile_soap`.
 
     Parameters
     ----------
     descriptor : SoapDescriptor
     parts : tuple of CompiledSpecies
-        One per element that has sparse points.
+        Tables of each element with sparse points.
     models : tuple of KernelModel
-        One per part, without uncertainty.
+        Kernel model of each part, without uncertainty.
     prior_variances : tuple of float
-        Of the local energies of every element of the descriptor, eV^2.
+        Prior variances of the local energies of every element of the descriptor, eV^2.
     instances : (callable, float) or None
-        Blocks of K_mm, and the square of the regularisation, eV^2, where variances are those of instances.
+        Function for the blocks of K_mm, and the square of the regularisation, eV^2, if instance variances are computed.
     """
 
     descriptor: SoapDescriptor
@@ -111,14 +114,14 @@ class CompiledSoapTerm:
 
     @cached_property
     def _instance_models(self) -> tuple[KernelModel, ...]:
-        """With G'G = (K_ss + regularisation)^-1 of every element."""
+        """Kernel models with G'G = (K_ss + regularisation)^-1 for every element."""
         prior, variance = self.instances  # type: ignore[misc]
         with single_blas_thread():
             triangles = [inverse_lower(prior_factor(block, variance)) for block in prior()]
         return tuple(part.model([triangle]) for part, triangle in zip(self.parts, triangles, strict=True))
 
     def core_tables(self, models: Sequence[KernelModel] = ()) -> dict[str, np.ndarray]:
-        """Sections of a model file; see `models.core_file`. `models` are those of the parts with what the uncertainty needs."""
+        """Sections of a model file; see `models.core_file`. `models` are kernel models of the parts including uncertainty tables."""
         found = {
             "type": np.array([0]), "species": np.array(self.descriptor.species), "prior": np.array(self.prior_variances),
             "n_parts": np.array([len(self.parts)]),
@@ -147,10 +150,10 @@ class CompiledSoapTerm:
         covariances: np.ndarray | None = None,
         member_gradients: np.ndarray | None = None,
     ) -> None:
-        """Run a kernel model for each part: add energies, pair gradients and |G k|^2 (n_atoms, n_spreads) and pair gradients
-        of members (n_pairs, 3, N_MEMBERS) in single precision; write covariances (n_atoms, n_known) with the known points.
+        """Run the kernel model of each part; write the covariances (n_atoms, n_known) with the known points.
 
-        `others` (n_atoms, n_other) are covariances with the points of other terms that the triangles G begin with.
+        Added are energies, pair gradients, |G k|^2 (n_atoms, n_spreads) and member gradients (n_pairs, 3, N_MEMBERS) in single
+        precision. `others` (n_atoms, n_other) are covariances with the points of other terms, the leading columns of G.
         """
         view: PairView = self.descriptor.view(pairs)
         for k, (part, model) in enumerate(zip(self.parts, models, strict=True)):
@@ -209,7 +212,7 @@ def _compile_species(
 ) -> CompiledSpecies:
     constant = compact.descriptor.constant
     turned = compact.rotate(sparse_features)
-    # one element always meets itself; of several, the sparse points may lack pairs that simulations bring together
+    # with several elements, the sparse points may lack pairs of elements that meet in simulations
     largest = compact.largest if compact.is_open else np.zeros(turned.shape[1])
     kept, sizes = _features_that_matter(turned, largest, constant, weights, energy_scale, zeta, 0.5 * tolerance)
     kept = largest_first(compact.descriptor, kept, sizes)
@@ -232,11 +235,11 @@ def _features_that_matter(
     zeta: float,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features without which energies would change by more than `tolerance` (eV per atom), and the sizes of all.
+    """Indices of features needed for energies to `tolerance` (eV per atom), and the sizes of all features.
 
-    A feature f enters the energy as p_f dE/dp_f and the norm of p as p_f^2 / 2; both are bounded by `SAFETY` times
-    the largest value over the sparse points, and by `largest` where that is more. The least are left out as long as their
-    bounds add up to less.
+    A feature f contributes p_f dE/dp_f to the energy and p_f^2 / 2 to the norm of p; both are bounded by `SAFETY` times the largest
+    value over the sparse points, or by `largest` if that is larger. The smallest features are omitted while the sum of their bounds
+    is below the tolerance.
     """
     sample = features[:: -(-len(features) // SAMPLE)]
     overlaps = sample @ features.T + constant**2
@@ -249,10 +252,10 @@ def _features_that_matter(
 
 
 def _features_in_double(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:
-    """How many of the features, largest first, need double precision so that forces are off by less than `FORCE_ERROR`.
+    """Number of features, largest first, that need double precision for a force error below `FORCE_ERROR`.
 
-    Weights are large and cancel, so the error is measured: dE/dp of a sample of the sparse points, the rest of the
-    features multiplied in single precision.
+    Large weights cancel, so the error is measured: dE/dp at a sample of the sparse points, with the remaining features multiplied in
+    single precision.
     """
     sample = features[:: -(-len(features) // SAMPLE)]
     scale = energy_scale**2 * zeta * weights
@@ -274,14 +277,14 @@ def _features_in_double(features: np.ndarray, weights: np.ndarray, energy_scale:
 def _fewer_points(
     features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights that give the same energies at the least cost.
+    """Points and weights that give the same energies at the lowest cost, which is proportional to the number of points.
 
-    For zeta = 1 the sum over sparse points is linear in the features, one point; for zeta = 2 it is a quadratic form
-    and its eigenvectors are points enough. Cost is proportional to the number of points.
+    For zeta = 1 the sum over sparse points is linear in the features and needs a single point; for zeta = 2 it is a quadratic form
+    and its eigenvectors suffice.
     """
     if zeta == 1:
         return (weights @ features)[None], np.ones(1)
-    if zeta != 2 or 2 * len(features) <= features.shape[1]:  # hardly fewer eigenvectors than points, and much work
+    if zeta != 2 or 2 * len(features) <= features.shape[1]:  # a costly diagonalisation would save few points
         return features, weights
     values, vectors = np.linalg.eigh((features.T * weights) @ features)
     order = np.argsort(np.abs(values))

@@ -1,4 +1,4 @@
-"""What the core needs of an ensemble of weights in a many-body term: how its features depend on the expansion coefficients."""
+"""Tables for an ensemble of weights in a many-body term: derivatives of features with respect to expansion coefficients."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .protocol import Residual, Whole
 from .soap_compiled import CompiledSoapTerm, CompiledSpecies
 
 MEMBER_ERROR = 0.01
-"""Estimated, of the members' gradients; in fact these err by two to five times as much. A deviation from 8 members errs by a
-quarter."""
+"""Estimated relative error of the members' gradients; the actual error is two to five times larger. For comparison, a standard
+deviation from 8 members has an error of a quarter."""
 NEAREST = 8
-"""Points that each point is compared with."""
+"""Number of points that each point is compared with."""
 
 
 @dataclass(frozen=True)
 class SoapObserver:
-    """A compiled many-body term with an ensemble; see `Observer`.
+    """Observer of a compiled many-body term; see `Observer`.
 
     Parameters
     ----------
     term : CompiledSoapTerm
     models : tuple of KernelModel
-        Of every element, with members; in the last term of a model also with the triangles of `whole`.
+        Kernel model of every element, with members; in the last term of a model also with the triangles of `whole`.
     whole : Whole or None
-        Given to the last term.
+        Data of all terms, for the last term only.
     """
 
     term: CompiledSoapTerm
@@ -46,7 +46,7 @@ class SoapObserver:
         zeta: float,
         whole: Whole | None,
     ) -> SoapObserver:
-        """From the members' weights (n_known, N_MEMBERS), 1/eV, for the known points of a term."""
+        """Create from the members' weights (n_known, N_MEMBERS), 1/eV, of the known points of a term."""
         scales = dict(zip(term.descriptor.species, energy_scales, strict=True))
         models = tuple(
             part.model(
@@ -97,7 +97,7 @@ class SoapObserver:
 def compile_members(
     part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float, residual: Residual | None = None
 ) -> Members:
-    """Members of an ensemble for one element of centres, from their weights (n_known, N_MEMBERS) in 1/eV."""
+    """Compile the members of an ensemble for centres of one element, from their weights (n_known, N_MEMBERS) in 1/eV."""
     n_features = _features_that_show(part.known_features, weights, energy_scale, zeta)
     tables = _tables(part.core, n_features)
     if residual is None:
@@ -110,10 +110,10 @@ def compile_members(
 
 
 def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:
-    """How many of the features (n_known, n_features), largest first, give the members' gradients to `MEMBER_ERROR`.
+    """Number of features (n_known, n_features), largest first, that give the members' gradients to `MEMBER_ERROR`.
 
-    Measured at the points themselves: how the members' energies change, to first order, on the way to the nearest points.
-    The data have settled most directions, so a part of the features says little of what they do together.
+    The error is measured at the points themselves, from first-order changes of the members' energies towards the nearest points.
+    The data determine most directions, so the contributions of single features would be a poor measure.
     """
     overlaps = features @ features.T
     nearest = np.argsort(-overlaps, axis=1)[:, 1 : 1 + NEAREST]
@@ -155,7 +155,7 @@ def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
 
 
 def _contracted_rows(core: Density) -> np.ndarray:
-    """Rows (degree, channel), as numbers, that contractions of more than two densities have a part in."""
+    """Row numbers of the (degree, channel) that enter contractions of more than two densities."""
     if core.contractions is None:
         return np.empty(0, int)
     degree, channel = np.nonzero(np.any(core.contractions.shares, axis=1))

@@ -1,4 +1,4 @@
-"""A many-body term in model files: what its header may say, and reading it."""
+"""Headers of a many-body term in model files, and reading of its arrays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DESCRIPTOR_SCALARS = ("species", "central_weight", "central_reference_all_specie
 
 
 class BasisHeader(Shaped):
-    """Of a `GapRadialBasis`."""
+    """Header of a `GapRadialBasis`."""
 
     type: Literal["gap"]
     n_max: Annotated[int, Field(ge=1, le=MOST_FUNCTIONS)]
@@ -52,7 +52,7 @@ class BasisHeader(Shaped):
 
 
 class DescriptorHeader(Header):
-    """Of a `SoapDescriptor`."""
+    """Header of a `SoapDescriptor`."""
 
     species: Species
     basis: BasisHeader
@@ -62,7 +62,7 @@ class DescriptorHeader(Header):
 
 
 class SoapHeader(TermHeader):
-    """Of a `SoapTerm`; files of format 3 and older have one `energy_scale`."""
+    """Header of a `SoapTerm`; files of format 3 and older have a single `energy_scale`."""
 
     type: Literal["soap"]
     descriptor: DescriptorHeader
@@ -84,7 +84,7 @@ class SoapHeader(TermHeader):
 
 
 def check_soap_settings(term: SoapTermSettings) -> None:
-    """ValueError for settings in a file whose arrays would have no bounds."""
+    """Raise ValueError for settings in a file that would lead to arrays of unbounded size."""
     for name in ("n_channels", "order_channels"):
         if (getattr(term, name) or 0) > MOST_CHANNELS:
             raise ValueError(f"{name} = {getattr(term, name)}: must be at most {MOST_CHANNELS}")
@@ -100,7 +100,7 @@ def check_soap_settings(term: SoapTermSettings) -> None:
 
 
 def describe_descriptor(descriptor: SoapDescriptor) -> dict[str, Any]:
-    """What `DescriptorHeader` reads."""
+    """Content of a `DescriptorHeader`."""
     basis: Any = descriptor.basis
     scalars = {field.name: getattr(basis, field.name) for field in fields(basis)}
     own = {name: getattr(descriptor, name) for name in DESCRIPTOR_SCALARS}
@@ -108,7 +108,7 @@ def describe_descriptor(descriptor: SoapDescriptor) -> dict[str, Any]:
 
 
 def read_descriptor(header: DescriptorHeader, stored: Stored, place: str) -> SoapDescriptor:
-    """The descriptor of a header, with its tables below a place in a file."""
+    """Create the descriptor of a header, with tables read from below a path in a file."""
     options = header.basis.model_dump()
     basis = RADIAL_BASES[options.pop("type")](**options)
     tables = read_tables(stored, place, header.species, basis.n_max, basis.l_max)
@@ -116,8 +116,8 @@ def read_descriptor(header: DescriptorHeader, stored: Stored, place: str) -> Soa
 
 
 def read_points(header: SoapHeader, descriptor: SoapDescriptor, stored: Stored, place: str) -> tuple[np.ndarray, ...]:
-    """Sparse features of every element, below a place in a file."""
-    most = max(1.0, descriptor.constant) + ROUNDING  # features are of norm 1, but for the constant
+    """Read the sparse features of every element from below a path in a file."""
+    most = max(1.0, descriptor.constant) + ROUNDING  # features have norm 1, except for the constant
     shape = (None, descriptor.n_features)
     points = tuple(stored.floats(f"{place}/sparse/{n}", shape, -most, most) for n in range(header.n_arrays))
     if descriptor.table.knots.size and not np.all(np.isfinite(descriptor.table.knots)):

@@ -1,4 +1,4 @@
-"""What a many-body term needs for the rows of a design matrix: sparse points, packed, of the features that matter."""
+"""Tables of a many-body term for rows of the design matrix: packed sparse points with the relevant features."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..descriptors.reduction import all_but_least, reduced
 from .soap_compiled import cached_compact
 
 UNSEEN = 1e-12
-"""Overlaps may change by so much; K_mm carries a relative jitter of 1e-8."""
+"""Largest allowed change of overlaps; for comparison, K_mm has a relative jitter of 1e-8."""
 
 
 @dataclass(frozen=True)
 class SpeciesRows:
-    """Of the centres of one element.
+    """Tables for the centres of one element.
 
     Parameters
     ----------
     number : int
         Atomic number.
     columns : slice
-        Its sparse points among those of the term.
+        Columns of its sparse points among all sparse points of the term.
     core : Density
         Tables that compute the features.
     points : SparsePoints
@@ -39,7 +39,7 @@ class SpeciesRows:
 def make_soap_rows(
     descriptor: SoapDescriptor, sparse_features: tuple[np.ndarray, ...], energy_scales: tuple[float, ...], zeta: float
 ) -> tuple[SpeciesRows, ...]:
-    """One entry per element that has sparse points, whose features (n_sparse, n_features) are given."""
+    """Make one entry per element with sparse points, from their features (n_sparse, n_features)."""
     compact = cached_compact(descriptor)
     rows, begin = [], 0
     for number, features, scale in zip(descriptor.species, sparse_features, energy_scales, strict=True):
@@ -55,9 +55,9 @@ def make_soap_rows(
 
 
 def _seen(features: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Rotated features (n, n_rotated) that have a part in overlaps with any environment, where they are `largest` at most.
+    """Indices of rotated features (n, n_rotated) that contribute to overlaps with any environment, where they are at most `largest`.
 
-    Those that no sparse point has are part of the norm of an environment that has them.
+    Features that are zero in all sparse points still contribute to the norm of other environments.
     """
     parts = np.abs(features).max(axis=0) * largest + 0.5 * largest**2
     return np.sort(all_but_least(parts, UNSEEN))

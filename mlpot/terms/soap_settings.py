@@ -1,4 +1,4 @@
-"""The density descriptor that the settings of a term describe."""
+"""Creation of density descriptors from the settings of a term."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..settings.fit import SoapTermSettings
 
 @lru_cache(maxsize=32)
 def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
-    """The density descriptor that the settings of a term describe; where channels are learned, with those at the start."""
+    """Create the density descriptor for the settings of a term; learned channels have their initial values."""
     basis = RADIAL_BASES[settings.radial_basis](
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
@@ -26,7 +26,7 @@ def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> Soa
 
 
 def contracted(descriptor: SoapDescriptor, settings: SoapTermSettings) -> SoapDescriptor:
-    """The descriptor with contractions of its channels, where the settings of a term ask for them."""
+    """Add contractions of channels to a descriptor, if the settings of the term ask for them."""
     if settings.order == 2:
         return descriptor
     basis = descriptor.basis

@@ -28,7 +28,7 @@ SCALARS = ("species", "centre", "neighbours", "cutoff", "cutoff_width", "energy_
 
 
 class ThreeBodyHeader(Shaped, TermHeader):
-    """Of a `ThreeBodyTerm`."""
+    """Header of a `ThreeBodyTerm`."""
 
     type: Literal["three_body"]
     n_arrays: Literal[3]
@@ -57,13 +57,13 @@ class Triplets:
     Parameters
     ----------
     centres : (n,) int array
-        Atom in the middle.
+        Central atoms.
     first, second : (n,) int arrays
-        Its pairs.
+        Indices of the two pairs of the central atom.
     coordinates : (n, 3) array
-        x, in A, A^2, A.
+        Coordinates x, in A, A^2, A.
     steps : (3, n) array
-        Product of the two cutoff functions and its derivatives in the two distances.
+        Product of the two cutoff functions and its derivatives with respect to the two distances.
     """
 
     centres: np.ndarray
@@ -75,16 +75,16 @@ class Triplets:
 
 @dataclass(frozen=True)
 class ThreeBodyTerm(TripletKernel, TermDefaults):
-    """Energies of triplets with a Gaussian-process prior; parameters are those of `TripletKernel`."""
+    """Energies of triplets with a Gaussian-process prior; for parameters see `TripletKernel`."""
 
     header_type: ClassVar[type[TermHeader]] = ThreeBodyHeader
 
     def columns_of(self, number: int) -> np.ndarray:
-        """Sparse points (n,) that atoms of an element have to do with."""
+        """Columns (n,) of the sparse points with which atoms of an element have covariances."""
         return np.arange(self.n_sparse if number == self.centre else 0)
 
     def triplets(self, pairs: Pairs) -> Triplets:
-        """All triplets of a structure; UnknownSpeciesError for an element that is not in `species`."""
+        """All triplets of a structure; UnknownSpeciesError if an element is not in `species`."""
         species_indices(pairs.numbers, self.species)
         near = (pairs.distances < self.cutoff) & (pairs.numbers[pairs.i] == self.centre)
         kinds = [np.flatnonzero(near & (pairs.numbers[pairs.j] == z)) for z in self.neighbours]
@@ -101,8 +101,11 @@ class ThreeBodyTerm(TripletKernel, TermDefaults):
         return Triplets(pairs.i[first], first, second, np.stack([r + s, (r - s) ** 2, apart], axis=1), steps)
 
     def instance_variances(self, pairs: Pairs, regularisation: float) -> np.ndarray:
-        """Variances (n_atoms,) of an atom's triplets, summed as if they were independent, eV^2: QUIP's local_gap_variance
-        of angle_3b, which counts each triplet twice; hence the factor 2 before the square of `regularisation` (eV)."""
+        """Variances (n_atoms,) of an atom's triplets, summed as if they were independent, eV^2.
+
+        This is QUIP's local_gap_variance of angle_3b. It counts each triplet twice, hence the factor 2 before the square of
+        `regularisation` (eV).
+        """
         t = self.triplets(pairs)
         variance = 2 * regularisation**2
         factor = prior_factor(self.prior()[0], variance)
@@ -135,8 +138,7 @@ class ThreeBodyTerm(TripletKernel, TermDefaults):
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
     ) -> CompiledThreeBodyTerm:
-        """See `Term`: as `predict`, with the variances of `instance_variances` where a regularisation is given; in double
-        precision only, and without covariances."""
+        """See `Term`; with a regularisation it also computes `instance_variances`. Only in double precision, without covariances."""
         return compile_three_body(self, weights, tolerance, regularisation)
 
     def description(self) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""The compiled form of a three-body term: a table of the triplet energy, or its sum over the sparse points where that
-costs less."""
+"""Compiled three-body term: a table of the triplet energy, or the sum over the sparse points if that is cheaper."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ from .linear_algebra import inverse_lower, prior_factor
 from .three_body_kernel import TripletKernel
 
 FEWEST_POINTS = 160
-"""A table pays from so many sparse points on: reading it costs as much as that many exponentials."""
+"""Smallest number of sparse points for a table: evaluating it costs as much as this number of exponentials."""
 LARGEST_TABLE = 2**20
-"""Coefficients (8 MB); a larger table would not stay in the cache."""
+"""Largest number of coefficients (8 MB); a larger table would not fit into the cache."""
 COARSEST = 4.0
-"""Knots per length scale of the first table, whose error tells how fine the next must be."""
+"""Knots per length scale of the first table, whose error determines the spacing of the next."""
 CROWD = 64
-"""Interpolation errors of triplets that may add up in an atom's energy; their signs are random."""
+"""Number of interpolation errors of triplets that may add up in an atom's energy; their signs are random."""
 SHORTEST = 0.8
-"""The table begins at this multiple of the shortest distance among the sparse triplets."""
+"""Start of the table, relative to the shortest distance among the sparse triplets."""
 N_CHECKS = 500
 DEGREE = 5
 
@@ -37,11 +36,11 @@ class SplineTable:
     Parameters
     ----------
     coefficients : (n_0, n_1, n_2 + 2) array
-        eV; the last direction is padded for the core.
+        Coefficients, eV; the last axis is padded for the core.
     start, step : (3,) arrays
         First knot of the valid range, and spacing.
     nearest : float
-        Shortest distance from the centre that it covers, A.
+        Shortest covered distance from the centre, A.
     """
 
     coefficients: np.ndarray
@@ -52,16 +51,16 @@ class SplineTable:
 
 @dataclass(frozen=True, eq=False)
 class CompiledThreeBodyTerm:
-    """A `ThreeBodyTerm` with weights; made by `compile_three_body`.
+    """A `ThreeBodyTerm` with fixed weights; created by `compile_three_body`.
 
     Parameters
     ----------
     term : TripletKernel
     weights : (n_sparse,) array
     table : SplineTable or None
-        None: sparse points are summed.
+        Table of the triplet energy; None: summation over sparse points.
     regularisation : float or None
-        eV, of the variances.
+        Regularisation of the variances, eV.
     """
 
     term: TripletKernel
@@ -72,8 +71,8 @@ class CompiledThreeBodyTerm:
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray | None = None
     ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3), and variances (n_atoms,) where asked; those need
-        a regularisation."""
+        """Add local energies (n_atoms,), pair gradients (n_pairs, 3) and, if requested, variances (n_atoms,), which need a
+        regularisation."""
         species = species_indices(pairs.numbers, self.term.species)
         self._core.add(
             species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances, energies, pair_gradients, variances,
@@ -85,7 +84,7 @@ class CompiledThreeBodyTerm:
         return {"type": np.array([2]), "species": np.array(self.term.species), **self._core.tables()}
 
     def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`; the same sections serve."""
+        """See `CompiledTerm`; same sections as `core_tables`."""
         return self.core_tables()
 
     @cached_property
@@ -123,7 +122,7 @@ def compile_three_body(
 
 
 def _table_within(term: TripletKernel, weights: np.ndarray, allowed: float) -> SplineTable | None:
-    """A table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
+    """Make a table with an error below `allowed` (eV) at random triplets; None if it would be too large."""
     total, square, _ = term.sparse_coordinates.T
     nearest = SHORTEST * float(np.min(total - np.sqrt(np.maximum(square, 0.0)))) / 2
     reach = term.cutoff
@@ -159,10 +158,10 @@ def _knots(start: float, step: float, size: int) -> np.ndarray:
 def _coefficients(
     term: TripletKernel, weights: np.ndarray, start: np.ndarray, step: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
-    """Interpolating coefficients: the Gaussians of a sparse triplet factorise, so each direction is solved by itself."""
+    """Interpolating coefficients: the Gaussians of a sparse triplet factorise, so each direction is solved separately."""
     factors = []
     for a in range(3):
-        # as many places as coefficients: the knots, and middles of the outermost intervals
+        # one place per coefficient: the knots, and the midpoints of the outermost intervals
         inner = np.arange(sizes[a] - DEGREE + 1.0)
         places = np.sort(np.concatenate([inner, [0.5, 1.5, inner[-1] - 0.5, inner[-1] - 1.5]])) * step[a] + start[a]
         places = np.minimum(places, start[a] + step[a] * inner[-1] * (1 - 1e-15))
@@ -174,7 +173,7 @@ def _coefficients(
 
 
 def _evaluate(coefficients: np.ndarray, start: np.ndarray, step: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Values (n,) of a table at coordinates (n, 3): the slow twin of the core's."""
+    """Values (n,) of a table at coordinates (n, 3); slow counterpart of the evaluation in the core."""
     windows, values = [], []
     for a, size in enumerate(coefficients.shape):
         basis = BSpline.design_matrix(where[:, a], _knots(start[a], step[a], size), DEGREE).tocsr()

@@ -1,4 +1,4 @@
-"""The covariance function of triplet energies, below everything that is made of it."""
+"""Covariance function of triplet energies."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TripletKernel:
-    """The covariance of the energy of a triplet and the triplets at which it is known.
+    """Covariance function of triplet energies, and their sparse triplets.
 
     Parameters
     ----------
     species : tuple of int
         Sorted atomic numbers of the model.
     centre : int
-        Atomic number of the atom in the middle.
+        Atomic number of the central atom.
     neighbours : tuple of two int
         Atomic numbers of its two neighbours, in either order.
     cutoff, cutoff_width : float
-        Of the distances from the centre, A.
+        Cutoff of the distances from the centre, and width of its step, A.
     length_scales : (3,) array
-        Of the coordinates: A, A^2, A.
+        Length scales of the three coordinates: A, A^2, A.
     energy_scale : float
         Prior standard deviation of G, eV.
     sparse_coordinates : (n_sparse, 3) array
@@ -46,11 +46,11 @@ class TripletKernel:
 
     @property
     def energy_scales(self) -> tuple[float, ...]:
-        """Its only one."""
+        """The single energy scale."""
         return (self.energy_scale,)
 
     def covariance(self, coordinates: np.ndarray) -> np.ndarray:
-        """Cov(G(x), G(x_s) f_c f_c) (n, n_sparse) in eV^2 for coordinates (n, 3)."""
+        """Covariances Cov(G(x), G(x_s) f_c f_c) (n, n_sparse) in eV^2 for coordinates (n, 3)."""
         apart = (coordinates[:, None, :] - self.sparse_coordinates) / self.length_scales
         return self.energy_scale**2 * np.exp(-0.5 * np.sum(apart**2, axis=2)) * self.sparse_cutoffs
 

@@ -1,9 +1,10 @@
-"""Features of any descriptor as kernels compare them: standardised where that is asked for, with a constant, of norm 1.
+"""Normalised features of any descriptor for use in kernels: optionally standardised, with an appended constant.
 
     x = (f - mean) / (deviation n_features^(1/2))     or x = f           mean and deviation over environments of the centre's element
     p = (x, offset) / |(x, offset)|
 
-The constant makes features of lone atoms: without it p is not defined where f vanishes, and jumps where the last neighbour leaves.
+The constant makes the features of lone atoms well defined: without it p is undefined at f = 0 and jumps when the last neighbour
+leaves.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from ..errors import DescriptorError, FitError
 from ..neighbours import Pairs
 
 LEAST_DEVIATION = 0.05
-"""Of a feature, relative to its root mean square: one that hardly differs in the data is not blown up."""
+"""Smallest standard deviation of a feature relative to its root mean square: nearly constant features are not amplified."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standardiser(ArrayRecord):
-    """Means and deviations (n_species, n_features) of features over environments of each element."""
+    """Means and standard deviations (n_species, n_features) of features over environments of each element."""
 
     mean: np.ndarray
     deviation: np.ndarray
 
     @classmethod
     def of(cls, descriptor: Descriptor, structures: Sequence[Pairs]) -> Standardiser:
-        """From structures; an element that they do not have takes what all elements have together."""
+        """Compute from structures; an element that does not occur gets the values of all elements combined."""
         features = np.concatenate([_raw(descriptor, pairs) for pairs in structures])
         numbers = np.concatenate([pairs.numbers for pairs in structures])
         groups = [numbers == z for z in descriptor.species]
@@ -55,7 +56,7 @@ class UnitFeatures:
     offset : float
     standardise : bool
     standardiser : Standardiser or None
-        None before there is data to take it from.
+        None before it has been computed from data.
     """
 
     descriptor: Descriptor
@@ -82,11 +83,11 @@ class UnitFeatures:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it has all that it takes from data."""
+        """Whether a required standardiser has been computed."""
         return self.standardiser is not None or not self.standardise
 
     def at(self, pairs: Pairs) -> FeaturesAt:
-        """Features of a structure, and what pulls cotangents back through them."""
+        """Features of a structure, prepared for `vjp` and `jacobian`."""
         return FeaturesAt.of(self, pairs)
 
     def compute(self, pairs: Pairs, centres: np.ndarray | None = None) -> np.ndarray:
@@ -111,15 +112,15 @@ class FeaturesAt:
     ----------
     descriptor : Descriptor
     pairs : Pairs
-        Those within the descriptor's cutoff.
+        Pairs within the descriptor's cutoff.
     kept : (n_all_pairs,) bool array
-        Where they are among all pairs of the structure.
+        Mask of these among all pairs of the structure.
     features : (n_atoms, n_features) array
-        Of norm 1.
+        Normalised features.
     lengths : (n_atoms, 1) array
-        Norms before that.
+        Norms before normalisation.
     scale : (n_atoms, n_raw) array or float
-        What the descriptor's features were divided by.
+        Divisors of the descriptor's features.
     """
 
     descriptor: Descriptor
@@ -136,7 +137,7 @@ class FeaturesAt:
         within, x, scale = pairs.within(unit.cutoff), _raw(unit.descriptor, pairs), 1.0
         if unit.standardise:
             if unit.standardiser is None:
-                raise FitError(f"{path_of(type(unit.descriptor))}: standardise = true, and there is no data yet to take means from")
+                raise FitError(f"{path_of(type(unit.descriptor))}: standardise = true, but there is no data yet to average over")
             scale = unit.standardiser.deviation[own] * np.sqrt(unit.descriptor.n_features)
             x = (x - unit.standardiser.mean[own]) / scale
         if unit.offset:
@@ -144,7 +145,7 @@ class FeaturesAt:
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         if not np.all(lengths):
             name, atom = path_of(type(unit.descriptor)), int(np.argmin(lengths))
-            raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, such as 3.0")
+            raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, for example 3.0")
         return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale)
 
     def vjp(self, cotangent: np.ndarray) -> np.ndarray:
@@ -165,21 +166,21 @@ class FeaturesAt:
         return self._among_all(out / self.lengths[i][:, :, None])
 
     def _among_all(self, values: np.ndarray) -> np.ndarray:
-        """Values of the pairs within the cutoff, with zeros for all others."""
+        """Expand values of the pairs within the cutoff to all pairs, with zeros for the others."""
         out = np.zeros((len(self.kept), *values.shape[1:]))
         out[self.kept] = values
         return out
 
 
 def _raw(descriptor: Descriptor, pairs: Pairs) -> np.ndarray:
-    """Features (n_atoms, n_raw) as a descriptor gives them; UnknownSpeciesError for elements that it does not know."""
+    """Raw features (n_atoms, n_raw) of a descriptor; UnknownSpeciesError for elements that it does not know."""
     species_indices(pairs.numbers, descriptor.species)
     found = descriptor.compute(pairs.within(descriptor.cutoff))
     return _checked(descriptor, "compute", found, (pairs.n_atoms, descriptor.n_features))
 
 
 def _checked(descriptor: Descriptor, method: str, found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What somebody's descriptor returned; DescriptorError for what breaks the contract."""
+    """Check an array returned by a user-defined descriptor; DescriptorError if it violates the contract."""
     name = f"{path_of(type(descriptor))}.{method}"
     if not isinstance(found, np.ndarray) or found.shape != shape:
         raise DescriptorError(f"{name}: returned {getattr(found, 'shape', type(found).__name__)}, not an array of shape {shape}")

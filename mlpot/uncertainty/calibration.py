@@ -1,19 +1,20 @@
-"""Predicted standard deviations made as large as the errors that occur.
+"""Calibration of predicted standard deviations against observed errors.
 
-A model states what its data leave open, p, and its discrepancy, d (see `variances`). The errors e give a factor a for every kind of
-prediction, for forces on every element, and for forces the share c of the discrepancy that counts:
+A model states a posterior standard deviation p and a discrepancy d (see `variances`). The observed errors e determine a scale
+factor a for each kind of prediction (for forces: for each element), and for forces the share c of the discrepancy that counts:
 
     sigma = a s,   s^2 = p^2 + (c d)^2       minimise  n <log sigma + rho(e / sigma)> + (log a / a_0)^2 / (2 w^2)
     rho(z) = z^2 / 2  for |z| <= k,   k^2 (1/2 + log |z / k|)  beyond
 
-(c = 1 and a_0 = 1 for energies and stresses) with n structures of which errors are known (those of one structure are not
-independent of each other) and a prior of width w: a wrong label counts no more than an error of k deviations, and a single
-structure hardly anything. Force components that symmetry makes zero are left out.
+(c = 1 and a_0 = 1 for energies and stresses). Here n is the number of structures with known errors (errors within a structure are
+correlated, so structures are counted and not components) and w the width of the prior: a wrong label counts no more than an error
+of k standard deviations, and a single structure has hardly any influence. Force components that vanish by symmetry are left out.
 
-Rows of one structure share what the model cannot explain, so p, which takes them for independent, is too small by a_0, and the
-misfit is where the data leave much open rather than everywhere. Errors of fits to 5 to 60 labels on later frames of their runs (Cu,
-CuAu, AlNi, NaCl, CO and H2O on metals, ethanol, water, HCOOH dimer, Si surface) make a = 1.1 to 3.9 and a c of 0 to 0.3 the most
-likely, in 36 of 38 cases; the atoms beyond three deviations are 1 to 3 % then, 4 to 15 % with a = c = 1.
+The rows of a structure share the error that the model cannot explain. p treats them as independent and is therefore too small by
+a_0; the misfit is largest where the posterior variance is large, rather than uniform. Errors of fits to 5 to 60 labels, on later
+frames of the same runs (Cu, CuAu, AlNi, NaCl, CO and H2O on metals, ethanol, water, HCOOH dimer, Si surface), have their maximum
+likelihood at a = 1.1 to 3.9 and c = 0 to 0.3 in 36 of 38 cases; 1 to 3 % of the atoms are then beyond three standard deviations,
+4 to 15 % with a = c = 1.
 
 Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil,
 Willatt, Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
@@ -29,53 +30,57 @@ from ase.data import chemical_symbols
 from scipy.optimize import minimize, minimize_scalar
 
 SYMMETRIC = 1e-6
-"""Deviations of forces (eV/A) below this are round-off: symmetry makes the force zero, and its error says nothing."""
+"""Standard deviations of forces (eV/A) below this are round-off: the force vanishes by symmetry, so its error carries no
+information."""
 BEYOND = 2.0
-"""Errors of more deviations count as these do. With 2, errors of structures left out lie within one deviation as often as normal
-ones: forces 0.68 (Si) and 0.67 (Mo), total energies 0.69 and 0.70."""
+"""k: larger errors, in standard deviations, are weighted as if they had this size. With 2, the fraction of left-out errors within
+one standard deviation agrees with a normal distribution: forces 0.68 (Si) and 0.67 (Mo), total energies 0.69 and 0.70."""
 POWER = 3
-"""See `Law`."""
+"""Exponent of the force in the growth term of `Law`."""
 LEAST = 1.0
-"""Of a factor: rows that are taken for independent make a posterior too small, not too large. The first labels of a run often find
-less than half of what was stated, and the model that has learned them states a tenth of it (AlNi: 0.14 of frames beyond twice)."""
+"""Lower bound of a fitted factor: treating rows as independent makes the posterior too small, not too large. The errors of the first
+labels of a run are often less than half of the stated ones, and the model that has learned them states a tenth of that (AlNi: 0.14
+of the frames had errors beyond twice the stated ones)."""
 WORTH = 1.0
-"""What a floor or a growth must add to the logarithm of the probability, as in Akaike's criterion (IEEE Trans. Automat. Contr. 19,
-716 (1974), doi:10.1109/TAC.1974.1100705): what labels do not call for would reach far beyond the forces that they have."""
+"""Gain in log-probability required to include a floor or a growth, as in Akaike's criterion (IEEE Trans. Automat. Contr. 19, 716
+(1974), doi:10.1109/TAC.1974.1100705): a term that the labels do not require would extrapolate far beyond the forces they cover."""
 FAR = 4.0
-"""Deviations that wild errors count as where tails are measured: one wild label of seven makes all 1.7 times larger."""
+"""Outliers are clipped to this number of standard deviations when tails are measured: one outlier among seven labels then widens all
+deviations by a factor of 1.7."""
 WIDTH = 0.7
-"""w: without errors a model's own deviations are right within a factor of two."""
+"""w: before any errors are known, a model's own standard deviations are right to within a factor of two."""
 OPEN, SHARE = 2.0, 0.15
-"""a_0 and c for forces without errors to fit them to; see above."""
+"""a_0 and c for forces when there are no errors to fit them to; see above."""
 SHARE_WIDTH = 1.0
-"""Of the prior of log c."""
+"""Width of the prior on log c."""
 N_BINS, LEAST_IN_BIN = 10, 5
 FEWEST = 10
-"""Errors that a scale is fitted to at least."""
+"""Smallest number of errors that a scale is fitted to."""
 FEWEST_OF_ELEMENT = 30
-"""Force components that an element's own scale is fitted to at least."""
+"""Smallest number of force components that an element's own scale is fitted to."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Factors between the deviations that a model states and errors that occurred.
+    """Scale factors between the standard deviations that a model states and the observed errors.
 
     Parameters
     ----------
     force_scale : float
-        For forces on atoms of all elements that have no factor of their own.
+        Factor for forces on atoms of elements without a factor of their own.
     energy_scale, stress_scale : float
-        For energies, local ones too, and for stresses and virials.
+        Factors for total and local energies, and for stresses and virials.
     of_elements : mapping of int to float
-        For forces on atoms of an element, in place of `force_scale`.
+        Factors for forces by atomic number; they take precedence over `force_scale`.
     n_forces, n_energies : int
-        Errors that it was fitted to: force components, total energies. 0: not calibrated.
+        Number of force components and of total energies in the fit. 0: not calibrated.
     discrepancy_share : float
-        c: the share of a model's discrepancy that counts for forces.
+        c: the share of the model discrepancy that counts for forces.
     floors : mapping of int to float
-        Least deviations of forces on atoms of an element, eV/A, that are added in squares; none by default.
+        Smallest standard deviation of forces by atomic number, eV/A, added in quadrature; none by default.
     growths : mapping of int to float
-        Likewise deviations over the third power of the strongest force between the atom and a neighbour, (A/eV)^2; see `Law`.
+        Coefficient of the third power of the strongest force between the atom and a neighbour, by atomic number, (A/eV)^2; added in
+        quadrature, see `Law`.
     """
 
     force_scale: float = OPEN
@@ -91,26 +96,26 @@ class Calibration:
     def forces_std(
         self, left_open: np.ndarray, discrepancies: np.ndarray, numbers: np.ndarray, strongest: np.ndarray | None = None
     ) -> np.ndarray:
-        """Calibrated deviations (n_atoms, 3), eV/A, of atoms of these elements (n_atoms,), from what the data leave open and the
-        discrepancies (n_atoms, 3), eV/A; what symmetry makes zero has no floor either.
+        """Calibrated standard deviations of forces (n_atoms, 3), eV/A.
 
-        `strongest` are the strongest forces between each atom and a neighbour (n_atoms,), eV/A; needed where there are `growths`.
+        `left_open` and `discrepancies` are the posterior standard deviations and the model discrepancies (n_atoms, 3), eV/A;
+        `numbers` the atomic numbers (n_atoms,). Components that vanish by symmetry get no floor. `strongest` holds the strongest
+        force between each atom and a neighbour (n_atoms,), eV/A; it is required if there are `growths`.
         """
         scaled = self.stated(left_open, discrepancies) * self.element_factors(numbers)[:, None]
         others = _of_atoms(self.floors, numbers, 0.0)
         if self.growths:
             if strongest is None:
-                raise ValueError("deviations that grow with the forces between atoms need the strongest of each atom")
+                raise ValueError("a calibration with growths needs the strongest pair force on each atom")
             others = np.hypot(others, _of_atoms(self.growths, numbers, 0.0) * strongest**POWER)
         return np.hypot(scaled, np.where(scaled > SYMMETRIC, others[:, None], 0.0))
 
     def stated(self, left_open: np.ndarray, discrepancies: np.ndarray) -> np.ndarray:
-        """What the model itself says (n_atoms, 3), eV/A: what the data leave open, and the share of the discrepancies."""
+        """Uncalibrated standard deviations (n_atoms, 3), eV/A: posterior and share of the discrepancy, added in quadrature."""
         return np.hypot(left_open, self.discrepancy_share * discrepancies)
 
-
     def described(self) -> str:
-        """For people."""
+        """Readable summary of the factors."""
         forces = {chemical_symbols[z]: factor for z, factor in self.of_elements.items()} or {"all": self.force_scale}
         parts = ", ".join(f"{factor:.3g} ({name})" for name, factor in forces.items())
         return f"{parts} for forces, {self.energy_scale:.3g} for energies, {self.stress_scale:.3g} for stresses"
@@ -121,7 +126,7 @@ class Calibration:
 
 
 def _of_atoms(of_elements: Mapping[int, float], numbers: np.ndarray, otherwise: float) -> np.ndarray:
-    """Values (n_atoms,) by element."""
+    """Values (n_atoms,) looked up by atomic number, with a default."""
     return np.array([of_elements.get(z, otherwise) for z in numbers.tolist()])
 
 
@@ -130,18 +135,18 @@ UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True)
 class ErrorsAndDeviations:
-    """Errors (n,) that occurred, predicted minus labelled, and the deviations (n,) that were stated.
+    """Observed errors (n,), predicted minus labelled, and the standard deviations (n,) stated for them.
 
     Parameters
     ----------
     errors, deviations : (n,) arrays
         eV/A, eV or eV/A^3.
     numbers : (n,) int array or None
-        Elements of the atoms, for forces.
+        Atomic numbers, for forces.
     n_structures : int
-        That they come from.
+        Number of structures that the errors come from.
     discrepancies : (n,) array or None
-        The model's discrepancies, for forces, of which only a share counts; the deviations are without them.
+        Model discrepancies, for forces; not included in `deviations`, as only a share of them counts.
     """
 
     errors: np.ndarray
@@ -154,9 +159,9 @@ class ErrorsAndDeviations:
 def fit_calibration(
     forces: ErrorsAndDeviations, energies: ErrorsAndDeviations, stresses: ErrorsAndDeviations
 ) -> Calibration:
-    """The calibration under which errors of force components, total energies and stress components are most likely.
+    """Maximum-likelihood calibration for errors of force components, total energies and stress components.
 
-    Where one kind of label has too few errors its scale is that of the others: they are nearly the same.
+    A kind of label with too few errors takes the scale of the other kinds, since the scales are nearly the same.
     """
     told = forces.deviations > SYMMETRIC
     errors, left_open = forces.errors[told], forces.deviations[told]
@@ -197,16 +202,16 @@ def fit_calibration(
 
 @dataclass(frozen=True)
 class Stated:
-    """Errors of forces beside what was stated of them, in bins.
+    """Binned force errors and the standard deviations that were stated for them.
 
     Parameters
     ----------
     errors, deviations : (n,) arrays
-        Root mean squares, eV/A.
+        Root mean squares in each bin, eV/A.
     strongest : (n,) array
-        Strongest forces between an atom and a neighbour, eV/A.
+        Strongest force between an atom and a neighbour, eV/A.
     weights : (n,) array
-        Labels that a bin counts as.
+        Weight of each bin as a number of labels.
     """
 
     errors: np.ndarray
@@ -217,11 +222,12 @@ class Stated:
 
 @dataclass(frozen=True)
 class Law:
-    """How large errors of forces are: sigma^2 = (factor s)^2 + floor^2 + (growth f^3)^2, floor in eV/A, growth in (A/eV)^2.
+    """Size of force errors: sigma^2 = (factor s)^2 + floor^2 + (growth f^3)^2, floor in eV/A, growth in (A/eV)^2.
 
-    f is the strongest force between the atom and a neighbour. Where atoms of a hot metal collide, few data are near, and what they
-    tell of a pair depends on what surrounds it: errors grow with f faster than s does. In copper above its melting point they are
-    1.0, 1.6, 3.7 and 6.4 times what is stated at f of less than 3, 3 to 4, 4 to 6 and 6 to 9 times its median.
+    s is the stated standard deviation and f the strongest force between the atom and a neighbour. Where atoms of a hot metal
+    collide, training data are sparse and the pair interaction depends on the surroundings, so errors grow faster with f than s
+    does. In copper above its melting point they are 1.0, 1.6, 3.7 and 6.4 times the stated ones for f below 3, at 3 to 4, 4 to 6
+    and 6 to 9 times its median.
     """
 
     factor: float
@@ -229,21 +235,21 @@ class Law:
     growth: float = 0.0
 
     def sigma(self, deviations: np.ndarray, strongest: np.ndarray) -> np.ndarray:
-        """Standard deviations (n,), eV/A, of what a model states (n,), eV/A, and f (n,), eV/A."""
+        """Standard deviations (n,), eV/A, from the stated ones (n,), eV/A, and the strongest forces f (n,), eV/A."""
         return np.sqrt((self.factor * deviations) ** 2 + self.floor**2 + (self.growth * strongest**POWER) ** 2)
 
     def times(self, widening: float) -> Law:
-        """The law of deviations that are larger by a factor."""
+        """The same law with all standard deviations multiplied by a factor."""
         return Law(widening * self.factor, widening * self.floor, widening * self.growth)
 
 
 def likeliest_law(seen: Stated, expected: float) -> Law:
-    """The law that makes errors the most likely, wider by their tails; `expected` is its factor without any.
+    """Maximum-likelihood law for binned errors, widened by their tails; `expected` is its factor when there are no errors.
 
         minimise  sum_k w_k (log sigma_k + rho(e_k / sigma_k)) + (log a / a_0)^2 / (2 w^2) + log(1 + (b / B)^2) + log(1 + (c / C)^2)
 
-    The priors of floor b and growth c are half-Cauchy ones, as is usual for scales (Gelman, Bayesian Anal. 1, 515 (2006),
-    doi:10.1214/06-BA117A), with B the median of the deviations and C that over the median of f^3.
+    The priors of the floor b and the growth c are half-Cauchy, as is usual for scales (Gelman, Bayesian Anal. 1, 515 (2006),
+    doi:10.1214/06-BA117A), with B the median of the deviations and C = B divided by the median of f^3.
     """
     if not len(seen.errors):
         return Law(expected)
@@ -274,14 +280,17 @@ def likeliest_law(seen: Stated, expected: float) -> Law:
 
 
 def _tails(z: np.ndarray, weights: np.ndarray) -> float:
-    """Root mean square, at least 1, of errors (n,) over deviations that fit the bulk of them; wild ones count as `FAR`."""
+    """Root mean square, at least 1, of normalised errors (n,), with outliers clipped to `FAR`.
+
+    The deviations used for the normalisation fit the bulk of the errors.
+    """
     return max(1.0, float(np.sqrt(weights @ np.minimum(z, FAR) ** 2 / weights.sum())))
 
 
 def expected_normalised_error(errors: np.ndarray, deviations: np.ndarray) -> float:
-    """Mean over bins of equal size in the order of the deviations of |rms deviation - rms error| / rms deviation.
+    """Expected normalised calibration error: mean of |rms deviation - rms error| / rms deviation over the bins of `binned`.
 
-    0 where errors are as large as predicted at every size. Levi, Gispan, Giladi, Fetaya, Sensors 22, 5540 (2022),
+    It is 0 if errors are as large as predicted in every bin. Levi, Gispan, Giladi, Fetaya, Sensors 22, 5540 (2022),
     doi:10.3390/s22155540.
     """
     predicted, found = binned(errors, deviations)
@@ -289,7 +298,7 @@ def expected_normalised_error(errors: np.ndarray, deviations: np.ndarray) -> flo
 
 
 def binned(errors: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Root mean squares of deviations and of errors (n_bins,) in bins of equal size, in the order of the deviations."""
+    """Root mean squares of deviations and of errors (n_bins,) in bins with equal counts, sorted by deviation."""
     n_bins = min(N_BINS, max(len(errors) // LEAST_IN_BIN, 1))
     bins = np.array_split(np.argsort(deviations, kind="stable"), n_bins)
     squares = np.array([[np.mean(deviations[b] ** 2), np.mean(errors[b] ** 2)] for b in bins])
@@ -297,12 +306,12 @@ def binned(errors: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def coverage(errors: np.ndarray, deviations: np.ndarray, n_sigma: float) -> float:
-    """Part of the errors that is no larger than so many standard deviations."""
+    """Fraction of the errors within `n_sigma` standard deviations."""
     return float(np.mean(np.abs(errors) <= n_sigma * deviations))
 
 
 def _likeliest(errors: np.ndarray, stated: np.ndarray, n_structures: int, expected: float) -> float | None:
-    """The factor a, with a prior about what is expected; None where nothing was uncertain."""
+    """Maximum a posteriori factor a, with a prior centred on `expected`; None if all stated deviations are zero."""
     known = stated > 0
     if not np.any(known):
         return None
@@ -313,14 +322,14 @@ def _likeliest(errors: np.ndarray, stated: np.ndarray, n_structures: int, expect
         likely = logarithm + float(np.mean(_loss(ratios / np.exp(logarithm))))
         return n_structures * likely + 0.5 * ((logarithm - middle) / WIDTH) ** 2
 
-    # the minimum lies between what the errors say, which wild ones only raise, and what the prior says
+    # the minimum lies between the RMS ratio, which outliers can only raise, and the centre of the prior
     bounds = (min(start - 7, middle - 1.0), max(start, middle) + 1)
     found = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-5})
     return float(np.exp(found.x))
 
 
 def _likeliest_share(errors: np.ndarray, left_open: np.ndarray, discrepancies: np.ndarray, n_structures: int) -> float:
-    """The share c of the discrepancies that makes errors of forces the most likely, together with a common factor a."""
+    """Maximum-likelihood share c of the discrepancies in force errors, optimised together with a common factor a."""
     middle = np.log([OPEN, SHARE])
 
     def surprise(logarithms: np.ndarray) -> float:
@@ -333,5 +342,5 @@ def _likeliest_share(errors: np.ndarray, left_open: np.ndarray, discrepancies: n
 
 
 def _loss(z: np.ndarray) -> np.ndarray:
-    """rho (n,) of errors over deviations."""
+    """Robust loss rho (n,) of normalised errors z (n,)."""
     return np.where(z < BEYOND, 0.5 * z**2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))

@@ -1,4 +1,4 @@
-"""The uncertainty of energies and forces beside their values."""
+"""Evaluation of energies and forces together with their uncertainties."""
 
 from __future__ import annotations
 
@@ -22,37 +22,40 @@ from .representatives import Representatives
 from .variances import Members, Variances
 
 Observed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Covariances (n,) of the total energy with the representatives, |R_s^-T k|^2 and unexplained variances (n_atoms,) in eV^2,
-pair gradients (n_pairs, 3, N_MEMBERS) of the members in eV/A."""
+"""Covariances (n,) of the total energy with the representatives, posterior variances |R_s^-T k|^2 and unexplained variances
+(n_atoms,) in eV^2, and pair gradients (n_pairs, 3, N_MEMBERS) of the ensemble members in eV/A."""
 
 
 class Spread(Protocol):
-    """Evaluates the terms of a model together with what is not known of the structure."""
+    """Interface of evaluators that compute the terms of a model together with the variances of the prediction."""
 
     def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) in place; return the variances."""
 
     def predict_members(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
     ) -> tuple[Variances, Members]:
-        """As `predict`, with the members' deviations from their mean; ConfigError where there are none."""
+        """As `predict`, with the members' deviations from their mean; ConfigError if the model has no ensemble."""
 
     def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
-        """Sections of a model file for elements that count as these."""
+        """Sections of a model file; `counted` holds the atomic number that stands for each element of the model."""
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """By the place of a term: its sections of a model file, with what the uncertainty needs."""
+        """Sections of a model file by index of the term, including the tables that the uncertainty needs."""
 
 
 @dataclass(frozen=True)
 class AllTerms:
-    """What the last term of a model needs to do for all of them; see `terms.protocol.Whole`."""
+    """Triangular factors and residuals of the whole model, which its last term applies; see `terms.protocol.Whole`."""
 
     representatives: Representatives
 
     def triangles(self, number: int) -> list[np.ndarray]:
-        """For the posterior with a column of its own where local energies are differences from a lone atom's, with covariances l:
-        -G l comes first, for a covariance of 1, so that |G (k - l)|^2 is made in full precision."""
+        """Lower triangles of the explained and the posterior variance of an element; see `_triangles`.
+
+        If local energies are differences from the energy of a lone atom with covariances l, the posterior triangle gets -G l as
+        an additional first column, to be multiplied by a covariance of 1: |G (k - l)|^2 is then computed in full precision.
+        """
         rep = self.representatives
         own = rep.columns_of(number)
         explaining, root = _triangles(rep, own)
@@ -67,7 +70,7 @@ class AllTerms:
         return self.representatives.residual(number)
 
     def before(self, number: int, covariances: np.ndarray) -> np.ndarray:
-        """Covariances (n_atoms, n_other) that triangles of an element begin with; a 1 for the column of its lone atom."""
+        """Leading covariances (n_atoms, n_other) for the triangles of an element, with a 1 for the column of its lone atom."""
         seen = covariances[:, self.representatives.columns_before_last(number)]
         if number in self.representatives.lone:
             seen = np.insert(seen, 0, 1.0, axis=1)
@@ -76,14 +79,14 @@ class AllTerms:
 
 @dataclass(frozen=True)
 class EnsembleSpread:
-    """Of a fitted model, whose data say how representatives are spread.
+    """Evaluator of a fitted model: variances from the posterior of its representatives and an ensemble of weights.
 
     Parameters
     ----------
     others : tuple of CompiledTerm
-        Terms without points.
+        Terms without sparse points.
     observers : tuple of Observer
-        Of the other terms, in the order of the representatives, which are among their points.
+        Observers of the terms with sparse points, in the order of the representatives.
     representatives : Representatives
     """
 
@@ -101,17 +104,17 @@ class EnsembleSpread:
         """See `Spread`."""
         total, posterior, unexplained, members = self._observe(pairs, energies, pair_gradients)
         variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
-        if np.any(variances.unexplained > 0):  # of which the members' energies know nothing
+        if np.any(variances.unexplained > 0):  # the members' energies do not include the unexplained part
             members = self._potentials(pairs)
         return variances, self.representatives.deviations(pairs, total, members)
 
     def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
-        """Sections of a model file for elements that count as these; see `models.core_uncertainty`.
+        """Sections of a model file, see `Spread.core_tables` and `models.core_uncertainty`.
 
         Raises
         ------
         ConfigError
-            For an element without points in the last many-body term.
+            If an element has no sparse points in the last many-body term.
         """
         rep, served = self.representatives, sorted(self.observers[-1].served)
         if served and (without := set(counted) - set(served)):
@@ -135,19 +138,19 @@ class EnsembleSpread:
         return found
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """By the place of a term: its sections of a model file, with what the uncertainty needs."""
+        """Sections of a model file by index of the term; see `Spread.term_tables`."""
         places = self.representatives.choice.kept
         return {k: observer.core_tables() for k, observer in zip(places, self.observers, strict=True)}
 
     def _potentials(self, pairs: Pairs) -> np.ndarray:
-        """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without what the points do not explain."""
+        """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without the unexplained part."""
         members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
         for observer in self.observers:
             observer.add_members(pairs, members)
         return members
 
     def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
-        """Add energies and pair gradients; what `Representatives.summary` is made from."""
+        """Add energies and pair gradients in place; return the arguments of `Representatives.summary`."""
         rep = self.representatives
         parts = columns(rep.terms)
         covariances = np.zeros((pairs.n_atoms, parts[-1].stop))
@@ -167,11 +170,11 @@ class EnsembleSpread:
         return total, explained[:, 1], unexplained, members
 
     def _not_served(self, pairs: Pairs) -> set[int]:
-        """The elements of a structure for which the last term does not do what is to be done for all of them."""
+        """Elements of a structure for which the last term does not compute the variances of the whole model."""
         return set(pairs.numbers.tolist()) - self.observers[-1].served
 
     def _rest(self, pairs: Pairs, covariances: np.ndarray, explained: np.ndarray) -> None:
-        """|G k|^2 of the elements that the last term does not serve."""
+        """Compute |G k|^2 for atoms of the elements that the last term does not serve."""
         for number in self._not_served(pairs):
             centres = centres_of(pairs, number)
             own = self.representatives.columns_of(number)
@@ -183,20 +186,22 @@ class EnsembleSpread:
 
     @cached_property
     def _triangles_of(self) -> dict[int, list[np.ndarray]]:
-        """For the elements of `_rest`."""
+        """Triangles by atomic number of the elements handled by `_rest`."""
         rep, served = self.representatives, self.observers[-1].served
         return {number: _triangles(rep, rep.columns_of(number)) for number in rep.choice.unseen if number not in served}
 
 
 @dataclass(frozen=True)
 class IndependentSpread:
-    """Of an imported model, of whose data nothing is known: var = k_ii - k_i (K_mm + regularisation)^-1 k_i for each
-    instance of each term as if they were independent, which is what QUIP reports.
+    """Evaluator of an imported model, which comes without its training data.
+
+    The variance is k_ii - k_i (K_mm + regularisation)^-1 k_i, summed over the instances of each term as if they were
+    independent, which is the variance that QUIP reports.
 
     Parameters
     ----------
     terms : tuple of CompiledTerm
-        Compiled with a regularisation: they add the variances of their instances themselves.
+        Terms compiled with a regularisation, which add the variances of their instances themselves.
     """
 
     terms: tuple[CompiledTerm, ...]
@@ -213,18 +218,18 @@ class IndependentSpread:
         return {"kind": np.array([1])}
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """By the place of a term: its sections of a model file, with the variances of its instances."""
+        """Sections of a model file by index of the term, with the tables for the variances of its instances."""
         return {k: term.instance_tables() for k, term in enumerate(self.terms)}
 
     def predict_members(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
     ) -> tuple[Variances, Members]:
         """See `Spread`."""
-        raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
+        raise ConfigError("an imported model has no ensemble of weights, since its training data are not known; fit a model")
 
 
 def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None) -> Spread:
-    """The uncertainty of compiled terms, of a fitted model from its representatives, of an imported one (None) without."""
+    """Evaluator for compiled terms; `rep` holds the representatives of a fitted model and is None for an imported one."""
     if rep is None:
         return IndependentSpread(tuple(compiled))
     with single_blas_thread():
@@ -238,12 +243,14 @@ def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None) -
 
 
 def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:
-    """Lower triangles G with G'G = K_ss^-1 and (R_s'R_s)^-1 between the chosen representatives, whole blocks of K_ss; radii of
-    pair terms explain nothing of the first kind beside many-body points."""
+    """Lower triangles G with G'G = K_ss^-1 and G'G = (R_s'R_s)^-1 for the chosen representatives, which are whole blocks of K_ss.
+
+    In the first, rows of pair-term radii are zero if there are many-body points, which alone explain the prior variance then.
+    """
     if not len(chosen):
         return [np.zeros((0, 0))] * 2
     whole = solve_upper(rep.upper, np.eye(len(rep.upper))[:, chosen], transposed=True)
-    root = np.linalg.qr(whole[:, ::-1]).R[::-1, ::-1]  # columns read backwards: its triangle is a lower one
+    root = np.linalg.qr(whole[:, ::-1]).R[::-1, ::-1]  # reversing the columns gives a lower triangle
     explaining = inverse_lower(rep.lower[np.ix_(chosen, chosen)])
     explaining[chosen < rep.choice.n_pair] = 0.0
     return [explaining, np.ascontiguousarray(root)]

@@ -1,15 +1,15 @@
-"""The sparse points that stand for all of them where uncertainty is asked for, and an ensemble of weights drawn over them.
+"""Representatives, a subset of the sparse points that carries the uncertainty, and an ensemble of weights drawn over them.
 
-The fit of all data to a part s of the sparse points has the factor R_s of R[:, s], as R carries the squares of all rows. All radii
-of pair terms are in it, and of M points of the many-body terms M_s. With K_ss + jitter = L L' and the covariances k of a local
-energy with s,
+The fit of all data with a subset s of the sparse points has the triangular factor R_s of R[:, s], since R contains the squares of
+all rows. The subset includes all radii of pair terms, and M_s of the M points of the many-body terms. With K_ss + jitter = L L' and
+the covariances k of a local energy with s,
 
-    posterior variance    (M / M_s) |R_s^-T k|^2              what the data leave open
-    unexplained           k_ii - |L^-1 k|^2                   what no data could tell through the many-body points
+    posterior variance    (M / M_s) |R_s^-T k|^2              not determined by the data
+    unexplained variance  k_ii - |L^-1 k|^2                   cannot be represented by the many-body points
     members               w_m = (M / M_s)^(1/2) R_s^-1 z_m,   z_m ~ N(0, 1)
 
-A posterior variance adds up over the points that it has: the factor M / M_s makes that of a part as large as that of all. It is the
-same for all columns, as contributions of pairs and of environments cancel where the data know their sum.
+The posterior variance grows with the number of points: the factor M / M_s scales the variance from the subset to the full set. The
+factor is the same for all columns, since contributions of pairs and of environments cancel where the data determine their sum.
 Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), for the posterior of the weights.
 """
 
@@ -34,37 +34,38 @@ from .noises import Noises
 from .variances import Members, Variances, force_variances
 
 MOST_REPRESENTATIVES = 108
-"""Of an element in a many-body term: nine tiles of the products. Force uncertainties rank the errors of structures left out
-with 0.90 (Si) and 0.90 (Mo); with 64 points 0.880 and 0.904, with 264 0.910 and 0.905."""
+"""Largest number of representatives of an element in a many-body term: nine tiles of the matrix products. The rank correlation of
+force uncertainties with errors of left-out structures is 0.90 (Si) and 0.90 (Mo); with 64 points 0.880 and 0.904, with 264 0.910
+and 0.905."""
 SEED = 20
-"""Of the members: the same factor has the same ensemble everywhere."""
+"""Random seed of the members: the same factor gives the same ensemble everywhere."""
 DISTINCT = 1e-12
-"""Part of its prior variance that a representative adds at least."""
+"""Smallest part of its prior variance that an additional representative must explain."""
 TYPICAL = 0.9
-"""Representatives that leave no more of each other than what counts as known: those of the edges of the data leave more."""
+"""Fraction of the representatives that count as known to each other: at the edges of the data more variance is unexplained."""
 RESOLUTION, STRANGE = 0.009, 0.04
-"""Parts of what is left at lone atoms and pairs: below the first everything counts as known, beyond the second nothing does,
-not even where few points have too little in common to tell."""
+"""Bounds of the variance that counts as known, relative to the unexplained variance of lone atoms and pairs. Environments below the
+first are always known; above the second they never are, even if few and dissimilar points would suggest a larger bound."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which sparse points represent all.
+    """Sparse points chosen as representatives.
 
     Parameters
     ----------
     terms : tuple of FittedTerm
-        Those that have points, many-body ones last, with their representatives only.
+        Terms with sparse points, many-body terms last, restricted to their representatives.
     columns : (n,) int array
-        Where they are among the columns of all terms.
+        Columns of the representatives among the columns of all terms.
     kept : dict of int to tuple of (n,) int arrays
-        By the place of a term: which of the points of each of its blocks.
+        By index of the term: indices of the representatives within each of its blocks.
     n_pair : int
-        How many of the columns, the first ones, belong to pair terms; 0 where there are no others.
+        Number of leading columns that belong to pair terms; 0 if there are only pair terms.
     share : float
         M / M_s.
     unseen : dict of int to float
-        Largest part of the prior variance, in units of that, that they leave at any sparse point of an element, eV^2.
+        By atomic number: largest prior variance of any sparse point not explained by the representatives, eV^2.
     """
 
     terms: tuple[FittedTerm, ...]
@@ -75,14 +76,14 @@ class Choice:
     unseen: dict[int, float]
 
     def factor(self, upper: np.ndarray) -> np.ndarray:
-        """R_s of R (M, M)."""
+        """Triangular factor R_s of the representatives from the factor R (M, M) of all sparse points."""
         if np.array_equal(self.columns, np.arange(len(upper))):
             return upper
         return np.linalg.qr(upper[:, self.columns]).R
 
 
 def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
-    """Representatives of a fitted model's terms; those of many-body terms come last."""
+    """Choose the representatives of a fitted model's terms; many-body terms come last."""
     with_points = {k: cast(FittedTerm, term) for k, term in enumerate(terms) if term.n_sparse}
     environments = many_body(terms)
     others = [k for k in with_points if k not in environments]
@@ -106,25 +107,26 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
 
 
 def draws(n_points: int) -> np.ndarray:
-    """z (n_points, N_MEMBERS)."""
+    """Standard normal numbers z (n_points, N_MEMBERS), the same in every call."""
     return np.random.default_rng(SEED).standard_normal((n_points, N_MEMBERS))
 
 
 @dataclass(frozen=True)
 class Representatives:
-    """Representatives with what the data say of them.
+    """Representatives and the posterior of the fit to them.
 
     Parameters
     ----------
     choice : Choice
     upper : (n, n) array
-        R_s (M / M_s)^(-1/2).
+        R_s (M / M_s)^(-1/2), eV.
     jitter : float
         Addition to the diagonal of K_ss in units of the squared energy scales.
     noises : Noises
-        The model's discrepancy.
+        Model discrepancy.
     anchored : frozenset of int
-        Elements whose local energies are differences from those of lone atoms: energies, not what points explain, are theirs.
+        Elements whose local energies are measured from the energy of a lone atom. This affects the posterior variance, not the
+        unexplained one.
     """
 
     choice: Choice
@@ -139,7 +141,7 @@ class Representatives:
 
     @cached_property
     def lower(self) -> np.ndarray:
-        """L (n, n), block diagonal."""
+        """Block-diagonal Cholesky factor L (n, n) of K_ss, eV."""
         blocks = [
             scale * prior_factor(term.between(points, points), self.jitter)
             for term in self.terms
@@ -150,16 +152,16 @@ class Representatives:
 
     @cached_property
     def members(self) -> np.ndarray:
-        """Weights (n, N_MEMBERS) of deviations from the mean, 1/eV."""
+        """Weights (n, N_MEMBERS) of the members' deviations from the mean, 1/eV."""
         return solve_upper(self.upper, draws(len(self.upper)))
 
     def columns_before_last(self, number: int) -> np.ndarray:
-        """Representatives (n,) of an element in all terms but the last."""
+        """Columns (n,) of an element's representatives in all terms but the last."""
         own = self.columns_of(number)
         return own[own < columns(self.terms)[-1].start]
 
     def columns_of(self, number: int) -> np.ndarray:
-        """Representatives (n,) that atoms of an element have to do with."""
+        """Columns (n,) of the representatives with which atoms of an element have covariances."""
         parts = zip(self.terms, columns(self.terms), strict=True)
         return np.concatenate(
             [np.empty(0, int), *(term.columns_of(number) + part.start for term, part in parts)]
@@ -167,8 +169,10 @@ class Representatives:
 
     @cached_property
     def known(self) -> dict[int, float]:
-        """Unexplained variance, eV^2, at environments of each element that count as known: what the representatives leave of
-        each other, 1 / (K_ss^-1)_ii, is less than that at nine of ten."""
+        """Unexplained variance up to which environments count as known, by atomic number, eV^2.
+
+        For nine of ten representatives, the variance left unexplained by the others, 1 / (K_ss^-1)_ii, is below this value.
+        """
         left = 1.0 / _squares(inverse_lower(self.lower)) if len(self.lower) else np.empty(0)
         found = dict.fromkeys(self.choice.unseen, 0.0)
         for term, part in self.explaining:
@@ -185,26 +189,26 @@ class Representatives:
         return {number: lone_covariances(self.terms, number) for number in self.anchored & set(self.choice.unseen)}
 
     def lone_total(self, pairs: Pairs) -> np.ndarray:
-        """Sum (n,) of the covariances of lone atoms in place of those of a structure, eV^2."""
+        """Covariances (n,) of the total energy of a structure's atoms if they were all lone atoms, eV^2."""
         counts = {number: np.count_nonzero(pairs.numbers == number) for number in self.lone}
         return sum((counts[number] * own for number, own in self.lone.items()), np.zeros(len(self.upper)))
 
     @property
     def explaining(self) -> list[tuple[FittedTerm, slice]]:
-        """The terms whose unexplained variance counts, many-body ones where there are any, and their columns."""
+        """Terms whose unexplained variance counts, with their columns: the many-body terms, or all terms if there are none."""
         both = zip(self.terms, columns(self.terms), strict=True)
         return [(term, part) for term, part in both if part.start >= self.choice.n_pair]
 
     @cached_property
     def expected(self) -> dict[int, float]:
-        """Unexplained variance, eV^2, at environments of each element that all sparse points together do explain."""
+        """Unexplained variance by atomic number, eV^2, to expect at environments that the full set of sparse points explains."""
         return {
             number: max(unseen, NOVEL**2 * self.known[number]) if unseen else 0.0
             for number, unseen in self.choice.unseen.items()
         }
 
     def variances(self, pairs: Pairs) -> Variances:
-        """Of a structure, straight from the formulas."""
+        """Variances of a structure, evaluated directly from the formulas (slow reference)."""
         covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
         prior = np.sum([term.variances(pairs) for term, _ in self.explaining], axis=0)
         rows = solve_triangular(self.lower, covariances.T, lower=True, check_finite=False)[self.choice.n_pair :]
@@ -216,11 +220,10 @@ class Representatives:
         return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, gradients)
 
     def residual(self, number: int) -> Residual | None:
-        """What members add, through the features of the last many-body term, where the points do not explain an environment of
-        an element; None where there is no such term.
+        """Contribution of the unexplained variance to the members of an element; None without a many-body term last.
 
-        A draw of the prior's gradient at the place itself: for a kernel k(s) it has the covariance of k'(1)^(1/2) z.p with
-        z ~ N(0, 1), times the root of the variance.
+        It is a draw of the gradient of the prior at the environment itself, through the features p of the last many-body term:
+        for a kernel k(s) it has the covariance of k'(1)^(1/2) z.p with z ~ N(0, 1), times the square root of the variance.
         """
         own = self.last_features
         if own is None:
@@ -232,11 +235,11 @@ class Representatives:
 
     @property
     def last_features(self) -> ManyBodyTerm | None:
-        """The last many-body term, through whose features members differ where no points explain."""
+        """The last term if it is a many-body term: the unexplained part of the members depends on its features."""
         return many_body(self.terms).get(len(self.terms) - 1)
 
     def member_gradients(self, pairs: Pairs, unexplained: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3, N_MEMBERS) of every member, eV/A, for unexplained variances (n_atoms,) in eV^2."""
+        """Pair gradients (n_pairs, 3, N_MEMBERS) of every member, eV/A, for unexplained variances (n_atoms,) in eV^2."""
         gradients, energies = np.zeros((N_MEMBERS, pairs.n_pairs, 3)), np.zeros(pairs.n_atoms)
         for term, part in zip(self.terms, columns(self.terms), strict=True):
             for weights, own in zip(self.members[part].T, gradients, strict=True):
@@ -246,8 +249,10 @@ class Representatives:
         return gradients
 
     def add_residual(self, pairs: Pairs, unexplained: np.ndarray, gradients: np.ndarray, numbers: set[int]) -> None:
-        """Add to the members' pair gradients (n_pairs, 3, N_MEMBERS), eV/A, what the points leave of these elements' atoms, from
-        unexplained variances (n_atoms,) in eV^2."""
+        """Add the unexplained part of atoms of the given elements to the members' pair gradients (n_pairs, 3, N_MEMBERS), eV/A.
+
+        `unexplained` are the unexplained variances (n_atoms,), eV^2.
+        """
         own = self.last_features
         if own is None or not numbers:
             return
@@ -263,8 +268,12 @@ class Representatives:
     def summary(
         self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, gradients: np.ndarray
     ) -> Variances:
-        """From the covariances (n,) of the total energy and |R_s^-T k|^2, both less those of lone atoms, unexplained variances
-        (n_atoms,) in eV^2, and the members' pair gradients (n_pairs, 3, N_MEMBERS) in eV/A."""
+        """Variances of a structure from covariances and member gradients.
+
+        `total` are the covariances (n,) of the total energy and `posterior` the variances |R_s^-T k|^2 (n_atoms,), both relative to
+        lone atoms; `unexplained` are variances (n_atoms,), all in eV^2; `gradients` are the members' pair gradients
+        (n_pairs, 3, N_MEMBERS), eV/A.
+        """
         expected, known = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
         for number in np.unique(pairs.numbers).tolist():
             own = pairs.numbers == number
@@ -282,8 +291,11 @@ class Representatives:
         )
 
     def deviations(self, pairs: Pairs, total: np.ndarray, gradients: np.ndarray) -> Members:
-        """Members' deviations from their mean, from the covariances (n,) of the total energy in eV^2 and their pair gradients
-        (n_pairs, 3, N_MEMBERS) in eV/A; not calibrated."""
+        """Uncalibrated deviations of the members from their mean.
+
+        `total` are the covariances (n,) of the total energy, eV^2; `gradients` the members' pair gradients
+        (n_pairs, 3, N_MEMBERS), eV/A.
+        """
         energies, forces, virials = total @ self.members, pairs.forces(gradients), pairs.virial(gradients)
         return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
 

@@ -1,7 +1,8 @@
-"""What is not known of a structure, before and after calibration against errors that occurred.
+"""Variances of predictions for a structure, before and after calibration against observed errors.
 
-The variance of a prediction is what the data leave open (the posterior's), what the sparse points cannot represent, and the model's
-discrepancy: the noise that the evidence gives the labels, which is what features and sparse points cannot explain of them.
+The variance of a prediction has three parts: the posterior variance, which the data leave open; the unexplained variance, which the
+sparse points cannot represent; and the model discrepancy, the label noise at the maximum of the evidence, which is the part of the
+labels that features and sparse points cannot explain.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ NONE = Noises()
 
 @dataclass(frozen=True)
 class Deviations:
-    """Standard deviations as a prediction carries them; see `Prediction`.
+    """Standard deviations of a prediction; see `Prediction`.
 
-    `forces_stated_std` are those of forces as the model itself states them, which errors are compared with to calibrate. `borrowed`
-    tells of which atoms `forces_std` are shares of their neighbours' (n_atoms,).
+    `forces_stated_std` are the uncalibrated standard deviations of the forces, with which errors are compared in a calibration.
+    `borrowed` (n_atoms,) marks atoms whose `forces_std` are shares of the variance of a neighbour.
     """
 
     energies_std: np.ndarray
@@ -38,25 +39,25 @@ class Deviations:
 
 @dataclass(frozen=True)
 class Variances:
-    """Of one structure, not calibrated.
+    """Uncalibrated variances of one structure.
 
     Parameters
     ----------
     posterior : (n_atoms,) array
-        Of the local energies, what the data leave open, eV^2.
+        Posterior variances of the local energies, eV^2.
     unexplained : (n_atoms,) array
-        Of the local energies, what no data could tell through the sparse points, eV^2; independent between atoms (FITC;
-        Snelson and Ghahramani, NIPS 18, 1257 (2005)).
+        Variances of the local energies that the sparse points cannot represent, eV^2; independent between atoms (FITC; Snelson and
+        Ghahramani, NIPS 18, 1257 (2005)).
     total : float
-        Of the total energy, what the data leave open, eV^2.
+        Posterior variance of the total energy, eV^2.
     forces : (n_atoms, 3) array or None
-        (eV/A)^2; None for an imported model.
+        Posterior variances of the forces, (eV/A)^2; None for an imported model.
     virial : (3, 3) array or None
-        eV^2; None for an imported model.
+        Posterior variances of the virial, eV^2; None for an imported model.
     novelty : (n_atoms,) array or None
         See `Prediction`.
     noises : Noises
-        The model's discrepancy.
+        Model discrepancy.
     """
 
     posterior: np.ndarray
@@ -69,18 +70,18 @@ class Variances:
 
     @classmethod
     def of_instances(cls, unexplained: np.ndarray) -> Variances:
-        """Of an imported model: variances (n_atoms,) in eV^2 that are independent of each other and of any data."""
+        """Variances of an imported model from instance variances (n_atoms,), eV^2, independent of each other and of any data."""
         return cls(np.zeros(len(unexplained)), np.maximum(unexplained, 0.0), 0.0, None, None, None)
 
     def calibrated(self, calibration: Calibration, pairs: Pairs, strongest: np.ndarray) -> Deviations:
-        """Standard deviations of the structure of these pairs; `strongest` (n_atoms,) as in `Prediction`.
+        """Calibrated standard deviations of the structure of these pairs; `strongest` (n_atoms,) as in `Prediction`.
 
-        The unexplained part is the prior's and not scaled.
+        The unexplained part belongs to the prior and is not scaled.
         """
         scale, n_atoms, numbers = calibration.energy_scale**2, pairs.n_atoms, pairs.numbers
         noises, stated, borrowed, forces_std, discrepancy, virial_std = self.noises, None, None, None, None, None
         if self.forces is not None:
-            # what symmetry makes zero has no discrepancy either
+            # components that vanish by symmetry have no discrepancy either
             own = np.where(self.forces > SYMMETRIC**2, noises.of_forces(numbers)[:, None], 0.0)
             left_open = np.sqrt(self.forces)
             stated = calibration.stated(left_open, own)
@@ -110,9 +111,9 @@ class Members:
     Parameters
     ----------
     energies : (n_members,) array
-        eV.
+        Total energies, eV.
     forces : (n_members, n_atoms, 3) array
-        eV/A.
+        Forces, eV/A.
     virials : (n_members, 3, 3) array
         -dE/dstrain, eV.
     """
@@ -123,11 +124,11 @@ class Members:
 
 
 def force_variances(forces: np.ndarray) -> np.ndarray:
-    """Variances (n_atoms, 3) from the forces (n_atoms, 3, n_members) of members about the mean model, which is known.
+    """Variances (n_atoms, 3) from the forces (n_atoms, 3, n_members) of members relative to the mean model.
 
-    Few members give the variance of a single component badly: it is the geometric mean of its own and the mean over the
-    atom's directions, so that what symmetry makes zero stays zero. Of all mixtures of the two it makes the errors of
-    structures left out (Si, Mo) the most likely.
+    A few members give a noisy variance for a single component. It is replaced by its geometric mean with the average over the three
+    directions, so that components that vanish by symmetry stay zero. Of all mixtures of the two, this one has the largest
+    likelihood for errors of left-out structures (Si, Mo).
     """
     own = np.einsum("axm,axm->ax", forces, forces) / forces.shape[2]
     return np.sqrt(own * own.mean(axis=1, keepdims=True))

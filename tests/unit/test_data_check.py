@@ -171,7 +171,7 @@ def test_structures_that_are_there_twice_are_said(caplog):
         mlpot.fit(frames, CONFIG)
         assert "twice" not in caplog.text
         mlpot.fit([*frames, frames[1]], CONFIG)
-    assert "1 structure is there twice (structure 3 = structure 1): they count twice" in caplog.text
+    assert "1 structure is duplicated (structure 3 = structure 1): duplicates count twice" in caplog.text
     structures = all_labelled(frames)
     assert (
         copies(structures[1:], structures[:2]) == "1 structure is also in the training data (structure 1 = structure 1)"

@@ -82,7 +82,7 @@ def test_the_report_has_the_table_of_the_test_set(model, tmp_path):
     for name in ("even", "odd", "all"):
         assert f"<td>{name}</td>" in rows
     assert f"<td>{found.overall.force_rmse_ev_per_ang:.4f}</td>" in rows
-    assert "How good it is" in text and "of a spread of" in text and "test " in text
+    assert "How good it is" in text and "for a spread of" in text and "test " in text
     write_fit_report(model, None, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "test-errors" not in text and "with [data] test" in text and "<img" not in text

@@ -157,7 +157,7 @@ def test_rows_of_older_files_are_made_again(frames, tmp_path, caplog):
         h5.attrs["format_version"] = fit_files.OF_DIFFERENCES - 1
     with caplog.at_level(logging.INFO):
         back = mlpot.Fit.load(tmp_path / "fit.h5")
-    assert "made again from the labels" in caplog.text
+    assert "recomputed from the labels" in caplog.text
     for own, other in zip(back.structures, fit.structures, strict=True):
         assert own.energy == other.energy
         np.testing.assert_array_equal(own.forces, other.forces)

@@ -79,13 +79,13 @@ def test_the_worst_structures_are_named():
 
 def test_numbers_are_against_the_spread(model):
     line, _ = said(model.report, quality(0.05, 0.08))
-    assert line == "forces: good; RMS errors, of a spread of 1 eV/A: left out 0.08 (8.0%), training 0.05 (5.0%)"
+    assert line == "forces: good; RMS errors for a spread of 1 eV/A: left out 0.08 (8.0%), training 0.05 (5.0%)"
     for error, word in ((0.02, "very good"), (0.15, "fair"), (0.3, "rough"), (0.9, "poor")):
         assert said(model.report, quality(0.01, error))[0].startswith(f"forces: {word};")
 
 
 def test_a_very_good_fit_needs_nothing(model):
-    assert said(model.report, quality(0.01, 0.02))[1].startswith("should that not be enough, what helps most: more data")
+    assert said(model.report, quality(0.01, 0.02))[1].startswith("if this is not accurate enough: what helps most: more data")
 
 
 def test_more_data_where_most_of_the_error_is_of_what_was_not_seen(model):
@@ -124,7 +124,7 @@ def test_tuning_where_a_given_noise_is_in_the_way(model, noise, training):
 
 def test_a_few_structures_may_have_all_the_error(model):
     line = said(model.report, quality(0.02, 0.1, worst_share=0.8, others=0.03))[1]
-    assert line.startswith("what helps most: more structures like a.xyz[3]; 2 of 40 structures left out have 80%")
+    assert line.startswith("what helps most: more structures like a.xyz[3]; 2 of 40 left-out structures have 80%")
     assert "more data" in said(model.report, quality(0.02, 0.1, n_left_out=8, worst_share=0.8))[1]
 
 
@@ -132,20 +132,20 @@ def test_a_test_set_of_another_kind(model):
     test = Errors(5, 100, None, None, 0.2, 0.3, None)
     lines = said(model.report, quality(0.05, 0.1), test=test)
     assert lines[0].startswith("forces: rough;") and "test 0.3 (30.0%)" in lines[0]
-    assert "3.0 times as large" in lines[-1] and "add structures like them" in lines[-1]
+    assert "3.0 times the leave-out errors" in lines[-1] and "add structures like them" in lines[-1]
     assert len(said(model.report, quality(0.05, 0.1), test=replace(test, force_rmse_ev_per_ang=0.12))) == 2
 
 
 def test_one_structure_is_no_data_set(caplog):
     with caplog.at_level(logging.WARNING, "mlpot"):
         single = mlpot.fit(make_frames(1), mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES))
-    assert any(message.startswith("one structure is no data set") for message in caplog.messages)
+    assert any(message.startswith("fit to a single structure") for message in caplog.messages)
     (line,) = judgement(single.report, CONFIG)
-    assert "cannot be said" in line
+    assert "cannot be assessed from a single structure" in line
     caplog.clear()
     with caplog.at_level(logging.WARNING, "mlpot"):
         mlpot.fit(make_frames(2), mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES))
-    assert not any("one structure" in message for message in caplog.messages)
+    assert not any("single structure" in message for message in caplog.messages)
 
 
 def test_reports_of_earlier_versions_say_nothing(model):
@@ -158,5 +158,5 @@ def test_isolated_atoms_alone_are_no_data_set(caplog):
     alone.calc = SinglePointCalculator(alone, energy=-1.0)
     with caplog.at_level(logging.WARNING, "mlpot"):
         found = mlpot.fit([alone], mlpot.FitConfig(terms=SMALL_TERMS, **NOISES))
-    assert "isolated atoms alone are no data set" in caplog.text
-    assert "isolated atoms alone are no data set" in judgement(found.report, CONFIG)[0]
+    assert "fit to isolated atoms only" in caplog.text
+    assert "cannot be assessed from isolated atoms only" in judgement(found.report, CONFIG)[0]

@@ -72,7 +72,7 @@ def test_isolated_atoms_are_in_every_fit_and_held_out_of_none():
 
 
 def test_too_few_structures():
-    with pytest.raises(DataError, match="4 structures are too few to hold some out; give at least 5, or a test set"):
+    with pytest.raises(DataError, match="4 structures are too few to hold some out; provide at least 5, or a test set"):
         study(make_frames(4), CONFIG)
 
 
@@ -117,11 +117,11 @@ def test_slopes_and_words_by_hand():
     assert slope(rows) == pytest.approx(-0.5)
     forces, energies = curve_words(rows)
     assert forces.startswith("forces: twice the data would multiply the RMS error by about 0.71; half the error needs about 4 times")
-    assert energies.startswith("energies: twice the data would multiply the RMS error by about 1.00 (as over")
+    assert energies.startswith("energies: twice the data would multiply the RMS error by about 1.00 (from")
     assert "half the error" not in curve_words([row(n, 0.4 * n**-0.2) for n in (10, 20, 40)])[0]
     assert slope(rows[:1]) is None and curve_words([row(10, None)]) == []
     (words,) = preset_words([row(9, 0.2, us=2.0, name="fast"), row(9, 0.1, us=8.0, seconds=3.0, name="balanced")])
-    assert words == "balanced: 0.50 times the force error of fast, at 4.0 times the cost of a step and 3.0 times that of the fit"
+    assert words == "balanced: 0.50 times the force error of fast, at 4.0 times the cost of a step and 3.0 times the cost of the fit"
 
 
 def run(*words):

@@ -43,10 +43,10 @@ class CompiledFeatureTerm:
             variances += self.term.variances(pairs) if instances is None else self.term.instance_variances(pairs, instances)
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """ConfigError: C has no descriptor of a user's own."""
+        """ConfigError: the C program that reads exported models has none of these descriptors."""
         raise ConfigError(
-            f"a {self.term.label} term is evaluated by Python: the compiled core has no such descriptor, so the model cannot be "
-            "exported"
+            f"a {self.term.label} term is evaluated by Python: programs that read exported models have no such descriptor, so the "
+            "model cannot be exported; use pair and soap terms for that"
         )
 
     def instance_tables(self) -> dict[str, np.ndarray]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..settings.features import FeatureTermSettings
 from ..settings.fit import PairTermSettings, SoapTermSettings
+from ..settings.kernel import DescriptorTermSettings
 from ..settings.terms import TermSettingsBase
 from .features import FeatureTerm
 from .pair import PairTerm
@@ -20,7 +20,7 @@ class TermType(NamedTuple):
     Parameters
     ----------
     settings : type or None
-        None: it occurs in imported models only.
+        Class, or base, of its settings; None: it occurs in imported models only.
     term : type
     """
 
@@ -31,7 +31,7 @@ class TermType(NamedTuple):
 TERM_TYPES: dict[str, TermType] = {
     "pair": TermType(PairTermSettings, PairTerm),
     "soap": TermType(SoapTermSettings, SoapTerm),
-    "features": TermType(FeatureTermSettings, FeatureTerm),
+    "features": TermType(DescriptorTermSettings, FeatureTerm),
     "three_body": TermType(None, ThreeBodyTerm),
 }
 """By the type that headers of files say."""
@@ -39,7 +39,7 @@ TERM_TYPES: dict[str, TermType] = {
 
 def term_type(settings: TermSettingsBase) -> TermType:
     """The kind of term that settings describe."""
-    return next(kind for kind in TERM_TYPES.values() if kind.settings is type(settings))
+    return next(kind for kind in TERM_TYPES.values() if kind.settings and isinstance(settings, kind.settings))
 
 
 def empty_term(

@@ -32,6 +32,8 @@ PARAMETERS = {
     "C20": "kind low high", "C21": "kind low high left right", "C22": "kind low high left right",
 }  # fmt: skip
 """What is written behind the name of a function; distances in A, angles in degrees."""
+MOST_ETA = 1000
+"""1/A^2: a width of 0.02 A, which tables cannot miss."""
 MOST_ZETA = 1000
 EDGE = math.sqrt(2)
 """`angle_place` of 180 degrees."""
@@ -113,9 +115,9 @@ class SymmetryFunction:
             )
         if not (math.isfinite(self.lambda_) and abs(self.lambda_) <= 1):
             raise ConfigError(f"{self.kind}: lambda = {self.lambda_}: must lie between -1 and 1")
-        if not (math.isfinite(self.factor.eta) and self.factor.eta >= 0 and math.isfinite(self.factor.r_s)):
+        if not (0 <= self.factor.eta <= MOST_ETA and math.isfinite(self.factor.r_s)):
             raise ConfigError(
-                f"{self.kind}: eta = {self.factor.eta}, r_s = {self.factor.r_s}: eta must be at least 0, 1/A^2"
+                f"{self.kind}: eta = {self.factor.eta}, r_s = {self.factor.r_s}: eta must be at least 0 and at most {MOST_ETA} 1/A^2"
             )
         if (self.window is None) != (self.kind not in WITH_WINDOW):
             raise ConfigError(f"{self.kind}: window = {self.window}: {', '.join(WITH_WINDOW)} have one, the others have none")

@@ -120,8 +120,8 @@ class Chebyshev(SummedDescriptor):
             )
             if given.shape[1] != n or not np.all(np.abs(given) <= LARGEST_WEIGHT):
                 raise ConfigError(
-                    f"species_weights = {self.species_weights}: must be finite numbers of at most {LARGEST_WEIGHT:g}, one for each of {n} "
-                    "elements"
+                    f"species_weights = {self.species_weights}: must be finite numbers of at most {LARGEST_WEIGHT:g}, one for each "
+                    f"of {n} elements"
                 )
             return given.T
         if self.species_weights not in WEIGHTS:

@@ -11,7 +11,7 @@ and without the factor 1/2 and the self term for neighbours of two different ele
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -183,7 +183,7 @@ class SummedDescriptor(Descriptor):
         return made
 
     def __getstate__(self) -> dict:
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+        return {own.name: self.__dict__[own.name] for own in fields(self)}  # type: ignore[arg-type]
 
 
 def legendre_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:

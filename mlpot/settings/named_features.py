@@ -147,7 +147,7 @@ class ChebyshevTermSettings(NamedTermSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _are_symbols(cls, values: Any) -> Any:
+    def _are_not_learned(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("species_weights") == "learned":
             raise ValueError(
                 'species_weights = "learned": weights of a chebyshev term are not learned; set "periodic", or use a soap term with '
@@ -162,10 +162,6 @@ class ChebyshevTermSettings(NamedTermSettings):
             raise ValueError(f'n_weights = {self.n_weights}: is for species_weights = "periodic" or "random"; remove it')
         if self.is_changed("weights_seed") and table != "random":
             raise ValueError(f'weights_seed = {self.weights_seed}: is for species_weights = "random"; remove it')
-        if isinstance(table, dict):
-            check_symbols("species_weights", table)
-            if len({len(w) if isinstance(w, list) else 1 for w in table.values()}) != 1 or [] in table.values():
-                raise ValueError(f"species_weights = {table}: needs as many numbers for each element, at least one")
         return self
 
     def check_elements(self, species: Sequence[int]) -> None:
@@ -178,7 +174,14 @@ class ChebyshevTermSettings(NamedTermSettings):
 
     def elements(self) -> tuple[int, ...]:
         """See `NamedTermSettings`: those in the table of weights."""
-        return tuple(atomic_numbers[symbol] for symbol in self.species_weights) if isinstance(self.species_weights, dict) else ()
+        table = self.species_weights
+        if not isinstance(table, dict):
+            return ()
+        check_symbols("species_weights", table)
+        lengths = {len(w) if isinstance(w, list) else -1 for w in table.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"species_weights = {table}: needs as many numbers for each element, at least one")
+        return tuple(atomic_numbers[symbol] for symbol in table)
 
     def arguments(self, species: Sequence[int]) -> dict[str, Any]:
         """See `DescriptorTermSettings`."""

@@ -57,7 +57,7 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
     chosen.check_elements(known)
     descriptor = empty_term(chosen, known, 1.0).descriptor  # type: ignore[attr-defined]
     if not getattr(descriptor, "is_settled", True):
-        raise ConfigError(f"describe: select = {chosen.select!r}: there is no data to choose features on; set select = 'none'")
+        raise ConfigError(f'describe: select = "{chosen.select}": there is no data to choose features on; set select = "none"')
     return descriptor.compute(find_pairs(atoms, descriptor.cutoff))
 
 

@@ -148,9 +148,11 @@ class FeatureTerm(EnvironmentTerm):
 
     def table_arrays(self) -> dict[str, np.ndarray]:
         """See `FittedTerm`."""
+        return {f"choices/{name}": np.array(value) for name, value in self.tables.get("choices", {}).items()} | self._means()
+
+    def _means(self) -> dict[str, np.ndarray]:
         own = self.unit.standardiser
-        means = {} if own is None else {"mean": own.mean, "deviation": own.deviation}
-        return {f"choices/{name}": np.array(value) for name, value in self.tables.get("choices", {}).items()} | means
+        return {} if own is None else {"mean": own.mean, "deviation": own.deviation}
 
     @classmethod
     def read_tables(
@@ -201,7 +203,7 @@ class FeatureTerm(EnvironmentTerm):
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Term`."""
         state = {f"state/{k}": v for k, v in self.descriptor.state().items() if isinstance(v, np.ndarray)}
-        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self.table_arrays()
+        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self._means()
 
     @classmethod
     def read(cls, header: FeatureHeader, stored: Stored, place: str) -> FeatureTerm:

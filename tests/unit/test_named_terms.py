@@ -160,16 +160,16 @@ def test_a_fit_that_goes_on_is_the_same_from_its_file(keys, two_elements, tmp_pa
     np.testing.assert_array_equal(found.forces_std, expected.forces_std)
 
 
-@pytest.mark.parametrize("name", ["acsf chosen", "chebyshev", "zernike"])
+@pytest.mark.parametrize("name", ["acsf chosen", "chebyshev"])
 def test_a_learning_run_goes_on_bit_for_bit(name, tmp_path):
-    config = CONFIG.model_copy(update={"terms": FitConfig(terms=[{**TERMS[name], "n_sparse": 60}]).terms})
-    do_run(tmp_path / "whole", tmp_path / "a", plan(16), config=config)
-    do_run(tmp_path / "parts", tmp_path / "b", plan(16), config=config, stop_after=7)
-    do_run(tmp_path / "parts", tmp_path / "b", plan(16), config=config, resume=True)
+    config = CONFIG.model_copy(update={"terms": FitConfig(terms=[SMALL_TERMS[0], {**TERMS[name], "n_sparse": 60}]).terms})
+    do_run(tmp_path / "whole", tmp_path / "a", plan(8), config=config)
+    do_run(tmp_path / "parts", tmp_path / "b", plan(8), config=config, stop_after=4)
+    do_run(tmp_path / "parts", tmp_path / "b", plan(8), config=config, resume=True)
     assert without_seconds(tmp_path / "whole") == without_seconds(tmp_path / "parts")
     whole, parts = (mlpot.load_model(tmp_path / folder / "model.h5") for folder in ("whole", "parts"))
     np.testing.assert_array_equal(whole.weights, parts.weights)
-    assert whole.terms[0].tables == parts.terms[0].tables
+    assert whole.terms[1].tables == parts.terms[1].tables
 
 
 @each

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quoted
 from ..neighbours import Pairs
-from .acsf_functions import SymmetryFunction, parse_function
-from .acsf_pool import amp_functions, auto_functions
+from .acsf_functions import SymmetryFunction
+from .acsf_pool import METHODS, amp_functions, auto_functions, choose_on
+from .acsf_records import read_entry, record_of
 from .acsf_sums import FunctionSums
 from .cutoff_functions import CutoffFunction
 from .density import species_indices
-from .neighbour_sums import neighbourhood
+from .neighbour_sums import SummedDescriptor, neighbourhood
 
 SETS = {"auto": auto_functions, "amp": amp_functions}
-"""Functions that have a name: the pool to choose from (`acsf_pool.choose_functions`, `ACSF.chosen`), and AMP's default."""
+"""Functions that have a name: the pool to choose from (`select`, `ACSF.chosen`), and AMP's default."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class ACSF:
+class ACSF(SummedDescriptor):
     """Atom-centred symmetry functions.
 
     Features are in this order: for every element, by atomic number, the radial functions; the weighted radial ones; for every pair
@@ -51,11 +52,17 @@ class ACSF:
         A.
     functions : sequence or str
         "auto" or "amp", see `SETS`; or entries such as ["G1"], ["G2", eta, r_s], ["G3", kappa], ["G4", eta, zeta, lambda],
-        ["G5", eta, zeta, lambda] (1/A^2, A, 1/A), others as in `acsf_functions.PARAMETERS`, or SymmetryFunction.
+        ["G5", eta, zeta, lambda] (1/A^2, A, 1/A), others as in `acsf_functions.PARAMETERS`, or SymmetryFunction, or its record.
     weighted : bool
         Sum over all elements with atomic numbers as weights, instead of for each element and pair.
     cutoff_function, cutoff_alpha, cutoff_gamma
         As in `CutoffFunction`, of all functions but compact ones and those with a cutoff of their own.
+    select : str
+        How `settled` chooses features on data: "cur" or "farthest", see `acsf_pool.choose_functions`; "none": all are kept.
+    n_functions : int
+        Features that are chosen.
+    columns : tuple of int or None
+        Which of all features are kept, ascending; None: all, or those still to be chosen.
 
     Raises
     ------
@@ -78,20 +85,34 @@ class ACSF:
     cutoff_function: str = "cosine"
     cutoff_alpha: float = 0.0
     cutoff_gamma: int = 4
+    select: str = "none"
+    n_functions: int = 64
+    columns: tuple[int, ...] | None = None
+    choices: ClassVar[tuple[str, ...]] = ("columns",)
 
     def __post_init__(self) -> None:
         check_species(self.species)
+        if self.select not in METHODS or self.n_functions < 1:
+            raise ConfigError(
+                f"select = {self.select!r}, n_functions = {self.n_functions}: must be one of {', '.join(METHODS)}, at least 1"
+            )
         cutoff = CutoffFunction(self.cutoff, self.cutoff_function, self.cutoff_alpha, self.cutoff_gamma)
         named = isinstance(self.functions, str)
         if not self.functions or (named and self.functions not in SETS):
             raise ConfigError(f'functions = {self.functions!r}: must be "auto", "amp" or a list of functions')
         entries = SETS[self.functions](self.cutoff) if named else self.functions
-        parsed = tuple(
-            f if isinstance(f, SymmetryFunction) else parse_function(f, cutoff, self.weighted) for f in entries
-        )
+        parsed = tuple(read_entry(entry, cutoff, self.weighted) for entry in entries)
         for k, function in enumerate(parsed):
             self._check(function, k, parsed)
         object.__setattr__(self, "functions", parsed)
+        if self.columns is not None:
+            self._check_columns(tuple(self.columns))
+
+    def _check_columns(self, columns: tuple[int, ...]) -> None:
+        n = len(self.all_features)
+        if not columns or list(columns) != sorted(set(columns)) or not 0 <= columns[0] <= columns[-1] < n:
+            raise ConfigError(f"columns = {quoted(columns)}: must be ascending numbers of some of the {n} features")
+        object.__setattr__(self, "columns", tuple(int(k) for k in columns))
 
     def _check(self, function: SymmetryFunction, k: int, parsed: tuple[SymmetryFunction, ...]) -> None:
         if function.factor.end > self.cutoff * (1 + 1e-12):
@@ -112,6 +133,12 @@ class ACSF:
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """What stands in every column (n_features)."""
+        every = self.all_features
+        return every if self.columns is None else tuple(every[k] for k in self.columns)
+
+    @cached_property
+    def all_features(self) -> tuple[Feature, ...]:
+        """The same before any choice."""
         if any(f.neighbours or f.centre for f in self.functions):
             return tuple(Feature(f, e) for f in self.functions for e in self._elements(f))
         found = []
@@ -130,15 +157,18 @@ class ACSF:
         return [(a, b) for n, a in enumerate(self.species) for b in self.species[: n + 1]]
 
     @property
-    def n_features(self) -> int:
+    def n_features(self) -> int:  # type: ignore[override]
         return len(self.features)
 
     @cached_property
     def sums(self) -> tuple[FunctionSums, ...]:
         """The compiled sums: of functions of elements, of weighted functions; those that are there."""
-        bare = dict.fromkeys(replace(f, neighbours=(), centre=0) for f in self.functions)
+        bare = dict.fromkeys(replace(f.function, neighbours=(), centre=0) for f in self.features)
         parts = (tuple(f for f in bare if f.weighted == weighted) for weighted in (False, True))
-        return tuple(FunctionSums(part, self.species) for part in parts if part)
+        found = tuple(FunctionSums(part, self.species) for part in parts if part)
+        for sums in found:
+            sums.tabulate()
+        return found
 
     @cached_property
     def places(self) -> np.ndarray:
@@ -164,8 +194,22 @@ class ACSF:
 
     def chosen(self, columns: Sequence[int]) -> ACSF:
         """The descriptor of some of these features only, in ascending order of their columns."""
-        picked = [self.features[k] for k in sorted({int(k) for k in columns})]
-        return replace(self, functions=tuple(replace(f.function, neighbours=f.neighbours) for f in picked))
+        own = range(len(self.all_features)) if self.columns is None else self.columns
+        return replace(self, columns=tuple(own[k] for k in sorted({int(k) for k in columns})))
+
+    @property
+    def is_settled(self) -> bool:
+        """See `Descriptor`."""
+        return self.select == "none" or self.columns is not None
+
+    def settled(self, structures: Sequence[Pairs]) -> ACSF:
+        """See `Descriptor`: with the features that represent the others on these environments."""
+        return self if self.is_settled else self.chosen(choose_on(self, structures, self.n_functions, self.select).tolist())
+
+    def state(self) -> dict[str, Any]:
+        """See `Descriptor`: every function is written out."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "species"}
+        return {**kept, "functions": [record_of(f) for f in self.functions]}
 
     def compute(self, pairs: Pairs) -> np.ndarray:
         """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
@@ -198,9 +242,6 @@ class ACSF:
         numbers = pairs.numbers if pairs.elements is None else pairs.elements
         species_indices(numbers, self.species)
         return np.where(centres == 0, 1.0, numbers[:, None] == centres)
-
-    def __getstate__(self) -> dict:
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
 def check_species(species: tuple[int, ...]) -> None:

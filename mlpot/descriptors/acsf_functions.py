@@ -26,11 +26,15 @@ WEIGHTED = {"G12": "G2", "G13": "G4", "C23": "C20", "C24": "C21", "C25": "C22"}
 RADIAL = ("G1", "G2", "G3", "C20")
 ANGULAR = ("G4", "G5", "C21", "C22")
 NARROW = ("G4", "C21")
+WITH_WINDOW = ("C21", "C22")
 PARAMETERS = {
     "G1": "", "G2": "eta r_s", "G3": "kappa", "G4": "eta zeta lambda [r_s]", "G5": "eta zeta lambda [r_s]",
     "C20": "kind low high", "C21": "kind low high left right", "C22": "kind low high left right",
 }  # fmt: skip
 """What is written behind the name of a function; distances in A, angles in degrees."""
+MOST_ETA = 1000
+"""1/A^2: a width of 0.02 A, which tables cannot miss."""
+MOST_ZETA = 1000
 EDGE = math.sqrt(2)
 """`angle_place` of 180 degrees."""
 
@@ -97,8 +101,13 @@ class SymmetryFunction:
     centre: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.zeta) and self.zeta >= 1):
-            raise ConfigError(f"{self.kind}: zeta = {self.zeta}: must be at least 1")
+        if self.kind not in PARAMETERS:
+            raise ConfigError(f"functions: {self.kind!r}: must be one of {', '.join(PARAMETERS)}")
+        if not 1 <= self.zeta <= MOST_ZETA:
+            raise ConfigError(f"{self.kind}: zeta = {self.zeta}: must be at least 1 and at most {MOST_ZETA}")
+        named = 0 if self.weighted else 1 if self.is_radial else 2
+        if len(self.neighbours) not in (0, named):
+            raise ConfigError(f"{self.kind}: neighbours = {self.neighbours}: must be of {named} elements, or of none")
         if self.zeta != int(self.zeta) and self.lambda_ not in (-1.0, 1.0):
             raise ConfigError(
                 f"{self.kind}: lambda = {self.lambda_} with zeta = {self.zeta}: the base of a power that is no integer must not "
@@ -106,10 +115,12 @@ class SymmetryFunction:
             )
         if not (math.isfinite(self.lambda_) and abs(self.lambda_) <= 1):
             raise ConfigError(f"{self.kind}: lambda = {self.lambda_}: must lie between -1 and 1")
-        if not (math.isfinite(self.factor.eta) and self.factor.eta >= 0 and math.isfinite(self.factor.r_s)):
+        if not (0 <= self.factor.eta <= MOST_ETA and math.isfinite(self.factor.r_s)):
             raise ConfigError(
-                f"{self.kind}: eta = {self.factor.eta}, r_s = {self.factor.r_s}: eta must be at least 0, 1/A^2"
+                f"{self.kind}: eta = {self.factor.eta}, r_s = {self.factor.r_s}: eta must be at least 0 and at most {MOST_ETA} 1/A^2"
             )
+        if (self.window is None) != (self.kind not in WITH_WINDOW):
+            raise ConfigError(f"{self.kind}: window = {self.window}: {', '.join(WITH_WINDOW)} have one, the others have none")
         if self.window is not None:
             _check_window(self.kind, self.window)
 

@@ -6,15 +6,22 @@ AMP: Khorshidi, Peterson, doi:10.1016/j.cpc.2016.05.010.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import linalg
 
 from ..errors import ConfigError
+from ..neighbours import Pairs
+from .protocol import Descriptor
 
 ZETAS = (1, 2, 4, 8, 16)
 METHODS = ("cur", "farthest", "none")
 EXHAUSTED = 1e-10
 """What is left of a feature's variance below which others say all that it does."""
+
+MOST_ENVIRONMENTS = 4000
+"""On which features are chosen: more change the choice little, and computing all candidates takes a millisecond each."""
 
 
 def auto_functions(cutoff: float, n: int = 8) -> list[list]:
@@ -117,6 +124,24 @@ def choose_functions(features: np.ndarray, n: int, method: str = "cur") -> np.nd
     scaled = (features[:, varying] - features[:, varying].mean(axis=0)) / spread[varying]
     gram = scaled.T @ scaled / len(scaled)
     return varying[_by_leverage(gram, n) if method == "cur" else _by_distance(gram, n)]
+
+
+def choose_on(
+    descriptor: Descriptor, structures: Sequence[Pairs], n: int, method: str, most: int = MOST_ENVIRONMENTS
+) -> np.ndarray:
+    """`choose_functions` on the environments of structures: of at most about so many, out of structures evenly spread.
+
+    What counts is how features vary between environments of the same element: another element is another model.
+    """
+    n_atoms = sum(pairs.n_atoms for pairs in structures)
+    step = max(1, -(-n_atoms // most))
+    chosen = structures[::step]
+    features = np.concatenate([descriptor.compute(pairs.within(descriptor.cutoff)) for pairs in chosen])
+    numbers = np.concatenate([pairs.numbers for pairs in chosen])
+    overall = features.mean(axis=0)
+    for z in np.unique(numbers):
+        features[numbers == z] += overall - features[numbers == z].mean(axis=0)
+    return choose_functions(features, n, method)
 
 
 def _by_leverage(gram: np.ndarray, n: int) -> np.ndarray:

@@ -45,6 +45,10 @@ class FunctionSums:
     def element_weights(self) -> np.ndarray:
         return np.array(self.species, float) if self.weighted else np.ones(len(self.species))
 
+    def tabulate(self) -> None:
+        """Make the tables now; ConfigError for functions that are too sharp for them."""
+        _ = self.moments, self.triplets
+
     @cached_property
     def radial(self) -> tuple[SymmetryFunction, ...]:
         return tuple(f for f in self.functions if f.is_radial)

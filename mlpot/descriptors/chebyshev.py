@@ -24,11 +24,12 @@ from .acsf import check_species
 from .curves import Curve, tabulate_curves
 from .cutoff_functions import CutoffFunction
 from .jets import Jet
-from .neighbour_sums import Grouping, MomentSums, legendre_coefficients, neighbourhood
+from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, legendre_coefficients, neighbourhood
 from .periodic import properties
 
 FINER = (0.02, 0.08, 0.25, 0.55, 0.85)
 """Parts of the cutoff between which knots have a spacing of their own: the polynomials oscillate faster towards both ends."""
+LARGEST_WEIGHT = 1e6
 WEIGHTS = ("spin", "periodic", "random")
 
 
@@ -39,7 +40,7 @@ def spins(n_species: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Chebyshev:
+class Chebyshev(SummedDescriptor):
     """Chebyshev descriptor: its size does not depend on the number of elements.
 
     Features: c_n, a_n with w = 1; then, for more than one element, c_n, a_n with each set of weights.
@@ -117,9 +118,10 @@ class Chebyshev:
             given = np.array(self.species_weights, float).reshape(
                 -1, n if np.size(self.species_weights) % n == 0 else 1
             )
-            if given.shape[1] != n or not np.isfinite(given).all():
+            if given.shape[1] != n or not np.all(np.abs(given) <= LARGEST_WEIGHT):
                 raise ConfigError(
-                    f"species_weights = {self.species_weights}: must be finite numbers, one for each of {n} elements"
+                    f"species_weights = {self.species_weights}: must be finite numbers of at most {LARGEST_WEIGHT:g}, one for each "
+                    f"of {n} elements"
                 )
             return given.T
         if self.species_weights not in WEIGHTS:
@@ -139,7 +141,7 @@ class Chebyshev:
         return np.array(streams)
 
     @property
-    def n_features(self) -> int:
+    def n_features(self) -> int:  # type: ignore[override]
         return self.weights.shape[1] * (self.radial_order + self.angular_order + 2)
 
     @cached_property
@@ -191,9 +193,6 @@ class Chebyshev:
         d_spectra = 0.5 * sets[:, :, n_radial:] @ self.angular_map.T
         self.sums.add_vjp(neighbourhood(pairs, self.species), d_sums, d_spectra, gradients)
         return gradients
-
-    def __getstate__(self) -> dict:
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
 def _frozen(values: Sequence) -> tuple:

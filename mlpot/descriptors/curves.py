@@ -89,7 +89,7 @@ def _largest(curves: Sequence[Curve], places: np.ndarray) -> np.ndarray:
 
 def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray) -> np.ndarray:
     """Knots (n_intervals + 1, 3, n_curves) from `low` to `high`, as many as the tolerance takes."""
-    n_intervals, before = 4, np.inf
+    n_intervals, before = max(4, int(np.ceil(high - low))), np.inf  # errors are seen where functions are wider than 0.15 A
     while True:
         step = (high - low) / n_intervals
         places = low + step * np.arange(n_intervals + 1)

@@ -17,7 +17,11 @@ from typing import Any
 from ..errors import DescriptorError, quoted
 from .protocol import Descriptor
 
-DESCRIPTORS: dict[str, str] = {}
+DESCRIPTORS: dict[str, str] = {
+    "acsf": "mlpot.descriptors.acsf:ACSF",
+    "chebyshev": "mlpot.descriptors.chebyshev:Chebyshev",
+    "zernike": "mlpot.descriptors.zernike:Zernike",
+}
 """Short names of descriptors that come with mlpot: a new one is a file of its own and a line here."""
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 MOST_FEATURES = 2_000_000
@@ -31,6 +35,12 @@ def is_named(name: object) -> bool:
 def path_of(kind: type) -> str:
     """ "package.module:Class" of a class."""
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def name_of(kind: type) -> str:
+    """The short name of a class that has one, its path otherwise."""
+    path = path_of(kind)
+    return next((name for name, known in DESCRIPTORS.items() if known == path), path)
 
 
 def descriptor_class(name: str) -> type[Descriptor]:

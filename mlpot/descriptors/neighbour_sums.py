@@ -10,8 +10,9 @@ and without the factor 1/2 and the self term for neighbours of two different ele
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from ..neighbours import Pairs
 from ..threads import n_threads
 from .curves import Curves
 from .density import species_indices
+from .protocol import Descriptor
+
+Own = TypeVar("Own", bound="SummedDescriptor")
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,22 @@ class Triplets:
         self.core.add_vjp(
             near, np.ascontiguousarray(cotangent.reshape(len(cotangent), -1)), pair_gradients, n_threads()
         )
+
+
+class SummedDescriptor(Descriptor):
+    """Base of descriptors (frozen dataclasses) that are linear maps of these sums, in the property `sums`."""
+
+    sums: Any
+
+    @classmethod
+    def from_state(cls: type[Own], species: tuple[int, ...], state: Mapping[str, Any]) -> Own:
+        """See `Descriptor`. Tables are made at once: what a file says and nobody can tabulate is an error here, not later."""
+        made = super().from_state(species, state)
+        _ = made.sums
+        return made
+
+    def __getstate__(self) -> dict:
+        return {own.name: self.__dict__[own.name] for own in fields(self)}  # type: ignore[arg-type]
 
 
 def legendre_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:

@@ -8,9 +8,9 @@ whether it keeps the contract.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class Descriptor(ABC):
     species: tuple[int, ...]
     cutoff: float
     n_features: int
+    choices: ClassVar[tuple[str, ...]] = ()
+    """Fields, tuples of integers or None, that are taken from data; see `settled`."""
 
     @abstractmethod
     def compute(self, pairs: Pairs) -> np.ndarray:
@@ -63,6 +65,15 @@ class Descriptor(ABC):
             out[:, :, k] = self.vjp(pairs, cotangent)
             cotangent[:, k] = 0.0
         return out
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has all that it takes from data."""
+        return True
+
+    def settled(self: Own, structures: Sequence[Pairs]) -> Own:
+        """The descriptor with its `choices` made on the environments of structures; by default there are none."""
+        return self
 
     def state(self) -> dict[str, Any]:
         """What a file keeps beside the species: numbers, texts, lists and tables of these, and arrays of numbers; by default the

@@ -21,11 +21,11 @@ from .acsf import check_species
 from .curves import tabulate_curves
 from .cutoff_functions import CutoffFunction
 from .jets import Jet
-from .neighbour_sums import Grouping, MomentSums, neighbourhood
+from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, neighbourhood
 
 
 @dataclass(frozen=True)
-class Zernike:
+class Zernike(SummedDescriptor):
     """Squared Zernike moments of the neighbours, weighted with their atomic numbers.
 
     Features are ordered by n, then l.
@@ -74,7 +74,7 @@ class Zernike:
         return tuple((n, l) for n in range(self.n_max + 1) for l in range(n % 2, n + 1, 2))
 
     @property
-    def n_features(self) -> int:
+    def n_features(self) -> int:  # type: ignore[override]
         return len(self.degrees)
 
     @cached_property
@@ -106,9 +106,6 @@ class Zernike:
         near = neighbourhood(pairs, self.species)
         self.sums.add_vjp(near, nothing, np.asarray(cotangent)[:, self._order], gradients)
         return gradients
-
-    def __getstate__(self) -> dict:
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
 def _radial(step: CutoffFunction, n: int, l: int, distances: np.ndarray) -> np.ndarray:

@@ -19,12 +19,19 @@ from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .walkers import StructureSettings, WalkerSettings
 
+
+def _type_of(kind: type[BaseModel]) -> str:
+    """The key `type` of the settings of a term, or an example of it."""
+    field = kind.model_fields["type"]
+    return field.examples[0] if field.is_required() and field.examples else field.default
+
+
 SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[data]": (DataSettings, "fit, learn, driver"),
     "[[data.sets]]": (DataSetSettings, "fit, learn, driver"),
     "[model]": (ModelSettings, "fit, learn, driver"),
     **{
-        f'[[model.terms]] type = "{kind.model_fields["type"].default}"': (kind, "fit, learn, driver")
+        f'[[model.terms]] type = "{_type_of(kind)}"': (kind, "fit, learn, driver")
         for kind in models(ModelSettings.model_fields["terms"].annotation)
     },
     "[fit]": (FitSettings, "fit, learn, driver"),

@@ -1,42 +1,34 @@
-"""Settings of a many-body term on any descriptor."""
+"""Settings of a many-body term on a descriptor of one's own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 
 from ..descriptors.named import check_parameters, descriptor_class, path_of
 from ..keys.explain import TAGS
-from ..keys.quantities import PURE, Ratio
-from .sparse import SparseSettings
+from .kernel import DescriptorTermSettings
 
 
-class FeatureTermSettings(SparseSettings):
+class FeatureTermSettings(DescriptorTermSettings):
     """Many-body term on a descriptor of one's own: a kernel of its normalised features.
 
     Keys that are not of this class are keyword arguments of the descriptor, as those in `parameters` are.
     """
 
-    TAG: ClassVar[str] = "features"
-    """In place of `type` where a file tells terms from each other."""
+    TAG: ClassVar[str] = "package.module:Class"
+    """In place of any `type` of this form, where settings of terms are chosen and errors list the types."""
 
     type: str = Field(description='The descriptor, as "package.module:Class".', examples=["package.module:Class"])
     parameters: dict[str, Any] = Field(
         {}, description="Keyword arguments of the descriptor; they may also stand beside the other keys.", examples=[{}]
     )
-    kernel: Literal["polynomial", "gaussian"] = Field(
-        "polynomial", description="Kernel as a function of the overlap of the normalised features of two environments."
-    )
-    length_scale: Ratio = Field(1.0, description="Length scale of the Gaussian kernel; features have norm 1.")
-    standardise: bool = Field(
-        True, description="Shift and scale features by their means and standard deviations in the data, element by element."
-    )
-    offset: Annotated[NonNegativeFloat, PURE] = Field(
-        3.0,
-        description="A constant feature added before normalisation: it gives lone atoms features and makes the kernel smoother; in "
-        "units of the average length of standardised features, or of the features themselves.",
-    )
+
+    def arguments(self, species: Sequence[int]) -> dict[str, Any]:
+        """See `DescriptorTermSettings`."""
+        return self.parameters
 
     @model_validator(mode="before")
     @classmethod
@@ -60,21 +52,6 @@ class FeatureTermSettings(SparseSettings):
         kind = descriptor_class(self.type)
         check_parameters(kind, self.parameters, set(type(self).model_fields))
         return self
-
-    @model_validator(mode="after")
-    def _every_key_has_an_effect(self) -> Self:
-        if self.zeta != round(self.zeta):
-            raise ValueError(f"zeta = {self.zeta}: must be a whole number; other powers of features are no covariance")
-        for key, kernel in (("zeta", "polynomial"), ("length_scale", "gaussian")):
-            if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default and self.kernel != kernel:
-                raise ValueError(f'{key} = {getattr(self, key)}: is for kernel = "{kernel}"; remove it')
-        return self
-
-    def extrapolates(self) -> bool:
-        """See `TermSettingsBase`."""
-        raise ValueError(
-            f'extrapolate = true: a term with type = "{self.type}" does not know which elements are alike; set extrapolate = false'
-        )
 
 
 TAGS[FeatureTermSettings.TAG] = FeatureTermSettings

@@ -10,10 +10,12 @@ from pydantic import BeforeValidator, Discriminator, Field, NonNegativeFloat, Ta
 from ..descriptors.mixing import Mixing
 from ..descriptors.named import is_named
 from ..keys.base import Settings
+from ..keys.explain import TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
 from .higher_order import OrderSettings
+from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
 from .terms import CutoffWidth, LocalTermSettings, TermSettingsBase
 
@@ -98,13 +100,17 @@ ForceNoise = Annotated[Force | dict[str, Force] | None, BeforeValidator(_checked
 def _tag(term: Any) -> Any:
     """Which settings a term's `type` chooses."""
     kind = term.get("type") if isinstance(term, dict) else getattr(term, "type", None)
-    return "features" if is_named(kind) or isinstance(kind, type) else kind
+    own = isinstance(kind, type) or (is_named(kind) and kind not in TAGS)
+    return FeatureTermSettings.TAG if own else kind
 
 
 TermSettings = Annotated[
     Annotated[PairTermSettings, Tag("pair")]
     | Annotated[SoapTermSettings, Tag("soap")]
-    | Annotated[FeatureTermSettings, Tag("features")],
+    | Annotated[AcsfTermSettings, Tag("acsf")]
+    | Annotated[ChebyshevTermSettings, Tag("chebyshev")]
+    | Annotated[ZernikeTermSettings, Tag("zernike")]
+    | Annotated[FeatureTermSettings, Tag(FeatureTermSettings.TAG)],
     Discriminator(_tag),
 ]
 

@@ -63,7 +63,7 @@ class SparseSettings(TermSettingsBase):
 
     def __hash__(self) -> int:
         """Hash of the scalars: tables cannot be hashed."""
-        return hash(tuple(value for _, value in self if not isinstance(value, dict)))
+        return hash(tuple(value for _, value in self if not isinstance(value, dict | tuple)))
 
     def n_sparse_of(self, number: int) -> int | Literal["auto"]:
         """Sparse points of an element; ConfigError if the table has none for it."""

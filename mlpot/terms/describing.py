@@ -34,7 +34,7 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
     Raises
     ------
     ConfigError
-        If the settings are invalid, or belong to a term without a descriptor or with channels learned from data.
+        If the settings are invalid, or belong to a term without a descriptor or with channels or features chosen on data.
     UnknownSpeciesError
         If an element is not among `species`.
 
@@ -54,7 +54,10 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
         raise ConfigError("describe: standardise = true: there is no data to take means from; set it to false")
     known = tuple(sorted({int(z) for z in (atoms.numbers if species is None else species)}))
     species_indices(atoms.numbers, known)
+    chosen.check_elements(known)
     descriptor = empty_term(chosen, known, 1.0).descriptor  # type: ignore[attr-defined]
+    if not getattr(descriptor, "is_settled", True):
+        raise ConfigError(f'describe: select = "{chosen.select}": there is no data to choose features on; set select = "none"')
     return descriptor.compute(find_pairs(atoms, descriptor.cutoff))
 
 

@@ -43,10 +43,10 @@ class CompiledFeatureTerm:
             variances += self.term.variances(pairs) if instances is None else self.term.instance_variances(pairs, instances)
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Raise ConfigError: the compiled core cannot evaluate user-defined descriptors."""
+        """Raise ConfigError: the compiled core cannot evaluate these descriptors."""
         raise ConfigError(
-            f"a {self.term.label} term is evaluated in Python: the compiled core has no such descriptor, so the model cannot be "
-            "exported"
+            f"a {self.term.label} term is evaluated in Python: programs that read exported models have no such descriptor, so the "
+            "model cannot be exported; use pair and soap terms for that"
         )
 
     def instance_tables(self) -> dict[str, np.ndarray]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ..data.stored import NAME, Stored
-from ..descriptors.named import checked, descriptor_class, path_of
+from ..descriptors.named import checked, descriptor_class, name_of
 from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError, DescriptorError
 from ..neighbours import Pairs
-from ..settings.features import FeatureTermSettings
+from ..settings.kernel import DescriptorTermSettings
 from .environments import EnvironmentTerm
 from .feature_compiled import CompiledFeatureTerm, FeatureObserver
 from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, Species, TermHeader
@@ -107,20 +108,21 @@ class FeatureTerm(EnvironmentTerm):
         return self if self.exponent is None else replace(self, own_kernel=make_kernel(self.kernel.name, zeta=zeta))
 
     @classmethod
-    def check_settings(cls, settings: FeatureTermSettings) -> None:
+    def check_settings(cls, settings: DescriptorTermSettings) -> None:
         """See `FittedTerm`; sizes are checked when the descriptor is created."""
         if settings.zeta > HIGHEST_POWER:
             raise ValueError(f"zeta = {settings.zeta}: must be at most {HIGHEST_POWER:g}")
 
     @classmethod
     def empty(
-        cls, settings: FeatureTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
+        cls, settings: DescriptorTermSettings, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
     ) -> FeatureTerm:
-        """See `FittedTerm`; `tables` are means and standard deviations of the features."""
-        standardiser = tables.get("standardiser") if tables else None
-        unit = UnitFeatures(make_own(settings, species), settings.offset, settings.standardise, standardiser)
+        """See `FittedTerm`; `tables` are choices of the descriptor, and means and standard deviations of the features."""
+        found = tables or {}
+        own = make_own(settings, species, found.get("choices", {}))
+        unit = UnitFeatures(own, settings.offset, settings.standardise, found.get("standardiser"))
         kernel = make_kernel(settings.kernel, zeta=settings.zeta, length_scale=settings.length_scale)
-        return cls(unit, kernel, (energy_scale,) * len(species), tuple(np.empty((0, unit.n_features)) for _ in species))
+        return cls(unit, kernel, (energy_scale,) * len(species), _no_points(unit))
 
     @property
     def is_settled(self) -> bool:
@@ -128,27 +130,41 @@ class FeatureTerm(EnvironmentTerm):
         return self.unit.is_settled
 
     def settled(self, pairs: Sequence[Pairs]) -> FeatureTerm:
-        """See `FittedTerm`: with means and standard deviations over the environments of these structures."""
+        """See `FittedTerm`: with features chosen on these environments, and their means and standard deviations."""
         if self.is_settled:
             return self
-        return replace(self, unit=replace(self.unit, standardiser=Standardiser.of(self.descriptor, pairs)))
+        own = self.descriptor.settled(pairs)
+        standardiser = Standardiser.of(own, pairs) if self.unit.standardise else None
+        unit = replace(self.unit, descriptor=own, standardiser=standardiser)
+        return replace(self, unit=unit, sparse_features=_no_points(unit))
 
     @property
     def tables(self) -> Tables:
         """See `FittedTerm`."""
-        return {} if self.unit.standardiser is None else {"standardiser": self.unit.standardiser}
+        own = self.descriptor
+        choices = {name: value for name in own.choices if (value := getattr(own, name)) is not None}
+        found = {"choices": choices, "standardiser": self.unit.standardiser}
+        return {name: value for name, value in found.items() if value}
 
     def table_arrays(self) -> dict[str, np.ndarray]:
         """See `FittedTerm`."""
+        return {f"choices/{name}": np.array(value) for name, value in self.tables.get("choices", {}).items()} | self._means()
+
+    def _means(self) -> dict[str, np.ndarray]:
         own = self.unit.standardiser
         return {} if own is None else {"mean": own.mean, "deviation": own.deviation}
 
     @classmethod
-    def read_tables(cls, settings: FeatureTermSettings, species: tuple[int, ...], stored: Stored, place: str) -> Tables:
+    def read_tables(
+        cls, settings: DescriptorTermSettings, species: tuple[int, ...], stored: Stored, place: str
+    ) -> Tables:
         """See `FittedTerm`."""
-        if not settings.standardise or f"{place}/mean" not in stored:
-            return {}
-        return {"standardiser": _read_standardiser(make_own(settings, species), stored, place)}
+        names = [name for name in make_own(settings, species).choices if f"{place}/choices/{name}" in stored]
+        tables: dict[str, Any] = {"choices": {n: _chosen(stored.array(f"{place}/choices/{n}")) for n in names}} if names else {}
+        if settings.standardise and f"{place}/mean" in stored:
+            own = make_own(settings, species, tables.get("choices", {}))
+            tables["standardiser"] = _read_standardiser(own, stored, place)
+        return tables
 
     def compile(
         self,
@@ -174,7 +190,7 @@ class FeatureTerm(EnvironmentTerm):
             "type": "features",
             "n_arrays": len(self.sparse_features),
             "species": self.species,
-            "descriptor": path_of(type(self.descriptor)),
+            "descriptor": name_of(type(self.descriptor)),
             "state": {name: value for name, value in state.items() if name not in arrays},
             "state_arrays": sorted(arrays),
             "kernel": self.kernel.name,
@@ -187,7 +203,7 @@ class FeatureTerm(EnvironmentTerm):
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Term`."""
         state = {f"state/{k}": v for k, v in self.descriptor.state().items() if isinstance(v, np.ndarray)}
-        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self.table_arrays()
+        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self._means()
 
     @classmethod
     def read(cls, header: FeatureHeader, stored: Stored, place: str) -> FeatureTerm:
@@ -208,6 +224,8 @@ class FeatureTerm(EnvironmentTerm):
         made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
         if made.species != header.species or made.cutoff > MOST_REACH:
             raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A differ from the file")
+        if not made.is_settled:
+            raise ValueError(f"{place}: {header.descriptor}: {', '.join(made.choices)}: missing; a fitted model has made its choices")
         standardiser = _read_standardiser(made, stored, place) if header.standardise else None
         unit = UnitFeatures(made, header.offset, header.standardise, standardiser)
         bounds = (None, unit.n_features), -1 - ROUNDING, 1 + ROUNDING
@@ -216,15 +234,31 @@ class FeatureTerm(EnvironmentTerm):
         return cls(unit, make_kernel(header.kernel, **header.parameters), scales, points)
 
 
-def make_own(settings: FeatureTermSettings, species: tuple[int, ...]) -> Descriptor:
-    """Create the descriptor named in settings; ConfigError if its class rejects the arguments."""
-    kind = descriptor_class(settings.type)
-    return checked(lambda: kind(species, **settings.parameters), settings.type)  # type: ignore[call-arg]
+def make_own(
+    settings: DescriptorTermSettings, species: tuple[int, ...], choices: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+) -> Descriptor:
+    """Create the descriptor named in settings, with the choices it made on data; ConfigError if its class rejects the arguments."""
+    kind, arguments = descriptor_class(settings.type), settings.arguments(species)
+    made = checked(lambda: kind(species, **arguments, **choices), settings.type)  # type: ignore[call-arg]
+    if made.cutoff > MOST_REACH:
+        raise DescriptorError(f"{settings.type}: cutoff = {made.cutoff} A: must be at most {MOST_REACH} A")
+    return made
+
+
+def _no_points(unit: UnitFeatures) -> tuple[np.ndarray, ...]:
+    return tuple(np.empty((0, unit.n_features)) for _ in unit.species)
+
+
+def _chosen(array: np.ndarray) -> tuple[int, ...]:
+    """Choice stored in a file; ValueError unless it is a row of integers."""
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"a choice of features has shape {array.shape}, type {array.dtype}: must be a row of integers")
+    return tuple(array.tolist())
 
 
 def _checked_state(descriptor: Descriptor) -> dict[str, Any]:
     """State of a descriptor for a file; DescriptorError for values that a file cannot store."""
-    state, name = descriptor.state(), path_of(type(descriptor))
+    state, name = descriptor.state(), name_of(type(descriptor))
     for key, value in state.items():
         if not NAME.fullmatch(key):
             raise DescriptorError(f"{name}.state: {key!r}: names must consist of lower-case letters, digits and _")

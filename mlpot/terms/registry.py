@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..settings.features import FeatureTermSettings
 from ..settings.fit import PairTermSettings, SoapTermSettings
+from ..settings.kernel import DescriptorTermSettings
 from ..settings.terms import TermSettingsBase
 from .features import FeatureTerm
 from .pair import PairTerm
@@ -20,7 +20,7 @@ class TermType(NamedTuple):
     Parameters
     ----------
     settings : type or None
-        Class of the settings; None for terms that occur only in imported models.
+        Class, or base class, of the settings; None for terms that occur only in imported models.
     term : type
     """
 
@@ -31,7 +31,7 @@ class TermType(NamedTuple):
 TERM_TYPES: dict[str, TermType] = {
     "pair": TermType(PairTermSettings, PairTerm),
     "soap": TermType(SoapTermSettings, SoapTerm),
-    "features": TermType(FeatureTermSettings, FeatureTerm),
+    "features": TermType(DescriptorTermSettings, FeatureTerm),
     "three_body": TermType(None, ThreeBodyTerm),
 }
 """Kinds of terms by the `type` in file headers."""
@@ -39,7 +39,7 @@ TERM_TYPES: dict[str, TermType] = {
 
 def term_type(settings: TermSettingsBase) -> TermType:
     """Kind of the term described by settings."""
-    return next(kind for kind in TERM_TYPES.values() if kind.settings is type(settings))
+    return next(kind for kind in TERM_TYPES.values() if kind.settings and isinstance(settings, kind.settings))
 
 
 def empty_term(

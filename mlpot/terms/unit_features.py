@@ -16,7 +16,7 @@ import numpy as np
 
 from ..descriptors.array_record import ArrayRecord
 from ..descriptors.density import species_indices
-from ..descriptors.named import path_of
+from ..descriptors.named import name_of
 from ..descriptors.protocol import Descriptor
 from ..errors import DescriptorError, FitError
 from ..neighbours import Pairs
@@ -83,8 +83,8 @@ class UnitFeatures:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a required standardiser has been computed."""
-        return self.standardiser is not None or not self.standardise
+        """Whether everything that depends on data has been computed."""
+        return self.descriptor.is_settled and (self.standardiser is not None or not self.standardise)
 
     def at(self, pairs: Pairs) -> FeaturesAt:
         """Features of a structure, prepared for `vjp` and `jacobian`."""
@@ -134,17 +134,18 @@ class FeaturesAt:
     def of(cls, unit: UnitFeatures, pairs: Pairs) -> FeaturesAt:
         """See `UnitFeatures.at`."""
         own = species_indices(pairs.numbers, unit.species)
+        if not unit.is_settled:
+            what = "to take means from" if unit.descriptor.is_settled else "to choose features on"
+            raise FitError(f"{name_of(type(unit.descriptor))}: there is no data yet {what}")
         within, x, scale = pairs.within(unit.cutoff), _raw(unit.descriptor, pairs), 1.0
-        if unit.standardise:
-            if unit.standardiser is None:
-                raise FitError(f"{path_of(type(unit.descriptor))}: standardise = true, but there is no data yet to average over")
+        if unit.standardiser is not None:
             scale = unit.standardiser.deviation[own] * np.sqrt(unit.descriptor.n_features)
             x = (x - unit.standardiser.mean[own]) / scale
         if unit.offset:
             x = np.concatenate([x, np.full((len(x), 1), unit.offset)], axis=1)
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         if not np.all(lengths):
-            name, atom = path_of(type(unit.descriptor)), int(np.argmin(lengths))
+            name, atom = name_of(type(unit.descriptor)), int(np.argmin(lengths))
             raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, for example 3.0")
         return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale)
 
@@ -180,8 +181,8 @@ def _raw(descriptor: Descriptor, pairs: Pairs) -> np.ndarray:
 
 
 def _checked(descriptor: Descriptor, method: str, found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Check an array returned by a user-defined descriptor; DescriptorError if it violates the contract."""
-    name = f"{path_of(type(descriptor))}.{method}"
+    """Check an array returned by a descriptor; DescriptorError if it violates the contract."""
+    name = f"{name_of(type(descriptor))}.{method}"
     if not isinstance(found, np.ndarray) or found.shape != shape:
         raise DescriptorError(f"{name}: returned {getattr(found, 'shape', type(found).__name__)}, not an array of shape {shape}")
     if not np.all(np.isfinite(found)):

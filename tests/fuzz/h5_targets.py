@@ -24,6 +24,10 @@ TERMS = [
         "order": 3, "order_l_max": 2, "order_channels": 2,
     },
     {"type": "soap", "cutoff": 3.5, "n_max": 3, "l_max": 2, "n_sparse": 5},
+    {"type": "acsf", "cutoff": 3.5, "n_functions": 5, "n_sparse": 4},
+    {"type": "acsf", "cutoff": 3.5, "functions": [["G2", 0.5, 0.0], ["G4", 0.1, 2, -1]], "n_sparse": 4, "standardise": False},
+    {"type": "chebyshev", "cutoff": 3.5, "radial_order": 3, "angular_order": 2, "n_sparse": 4},
+    {"type": "zernike", "cutoff": 3.5, "n_max": 2, "n_sparse": 4, "kernel": "gaussian"},
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 2, 255, 2**31, -(2**31), 2**62, 1e308, -1e308, 1e-300, 0.5, 1e9]
 ODD = [*NUMBERS, float("nan"), float("inf"), None, True, "", "x", "\x1b[31m", [], {}, [1], {"a": 1}, [[]]]

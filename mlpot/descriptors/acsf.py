@@ -20,12 +20,12 @@ from .density import species_indices
 from .neighbour_sums import neighbourhood
 
 SETS = {"auto": auto_functions, "amp": amp_functions}
-"""Functions that have a name: the pool to choose from (`acsf_pool.choose_functions`, `ACSF.chosen`), and AMP's default."""
+"""Named sets of functions: a pool for automatic selection (`acsf_pool.choose_functions`, `ACSF.chosen`), and AMP's default."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column: a function of neighbours of certain elements (none: weighted, of all)."""
+    """A single feature: a function of neighbours of certain elements (empty: weighted sum over all elements)."""
 
     function: SymmetryFunction
     neighbours: tuple[int, ...]
@@ -38,10 +38,10 @@ class Feature:
 class ACSF:
     """Atom-centred symmetry functions.
 
-    Features are in this order: for every element, by atomic number, the radial functions; the weighted radial ones; for every pair
-    of elements (a, b), b <= a, the angular functions; the weighted angular ones. Where any function is for given elements they are
-    in the order of the functions, each for all its elements. The element of the centre is not encoded, but in functions for given
-    centres.
+    Order of the features: the radial functions for every element, by atomic number; the weighted radial functions; the angular
+    functions for every pair of elements (a, b), b <= a; the weighted angular functions. If any function is restricted to given
+    elements, features follow the order of the functions instead, each for all its elements. The element of the centre is encoded
+    only by functions for given centres.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ class ACSF:
     weighted : bool
         Sum over all elements with atomic numbers as weights, instead of for each element and pair.
     cutoff_function, cutoff_alpha, cutoff_gamma
-        As in `CutoffFunction`, of all functions but compact ones and those with a cutoff of their own.
+        As in `CutoffFunction`, for all functions except compact ones and functions with their own cutoff.
 
     Raises
     ------
     ConfigError
-        For functions that cannot be, that reach beyond the cutoff, that occur twice, or for elements that are not in `species`.
+        If a function is invalid, extends beyond the cutoff, occurs twice, or is for elements that are not in `species`.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class ACSF:
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """What stands in every column (n_features)."""
+        """Meaning of every column (n_features)."""
         if any(f.neighbours or f.centre for f in self.functions):
             return tuple(Feature(f, e) for f in self.functions for e in self._elements(f))
         found = []
@@ -122,7 +122,7 @@ class ACSF:
         return tuple(found)
 
     def _elements(self, function: SymmetryFunction) -> list[tuple[int, ...]]:
-        """Neighbours that a function is computed for, in turn."""
+        """Neighbour elements for which a function is computed."""
         if function.weighted or function.neighbours:
             return [tuple(sorted(function.neighbours, reverse=True))]
         if function.is_radial:
@@ -135,14 +135,14 @@ class ACSF:
 
     @cached_property
     def sums(self) -> tuple[FunctionSums, ...]:
-        """The compiled sums: of functions of elements, of weighted functions; those that are there."""
+        """Compiled sums of functions by element and of weighted functions, if there are any."""
         bare = dict.fromkeys(replace(f, neighbours=(), centre=0) for f in self.functions)
         parts = (tuple(f for f in bare if f.weighted == weighted) for weighted in (False, True))
         return tuple(FunctionSums(part, self.species) for part in parts if part)
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Where every feature stands (n_features,) among all values of the sums, side by side."""
+        """Index of every feature (n_features,) among the concatenated values of the sums."""
         where = {}
         begin = 0
         for sums in self.sums:
@@ -163,7 +163,7 @@ class ACSF:
         return first + block * apart
 
     def chosen(self, columns: Sequence[int]) -> ACSF:
-        """The descriptor of some of these features only, in ascending order of their columns."""
+        """The descriptor restricted to some of its features, in ascending order of their columns."""
         picked = [self.features[k] for k in sorted({int(k) for k in columns})]
         return replace(self, functions=tuple(replace(f.function, neighbours=f.neighbours) for f in picked))
 
@@ -191,7 +191,7 @@ class ACSF:
         return gradients
 
     def _is_for(self, pairs: Pairs) -> np.ndarray | float:
-        """1 where a feature is for a centre, 0 elsewhere, (n_atoms, n_features)."""
+        """Mask (n_atoms, n_features): 1 if a feature applies to a centre, 0 otherwise."""
         centres = np.array([feature.function.centre for feature in self.features])
         if not centres.any():
             return 1.0
@@ -204,6 +204,6 @@ class ACSF:
 
 
 def check_species(species: tuple[int, ...]) -> None:
-    """ConfigError unless `species` are sorted atomic numbers, each once."""
+    """Raise ConfigError unless `species` are sorted atomic numbers without duplicates."""
     if not species or list(species) != sorted(set(species)) or not all(0 < z < len(chemical_symbols) for z in species):
         raise ConfigError(f"species = {species}: must be sorted atomic numbers, each once")

@@ -1,4 +1,4 @@
-"""Symmetry functions as users write them, checked, and their curves.
+"""Symmetry functions: parsing and checking of user input, and their curves.
 
 Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717; weighted: Gastegger et al., doi:10.1063/1.5019667; compact:
 Bircher, Singraber, Dellago, arXiv:2010.14414.
@@ -30,14 +30,14 @@ PARAMETERS = {
     "G1": "", "G2": "eta r_s", "G3": "kappa", "G4": "eta zeta lambda [r_s]", "G5": "eta zeta lambda [r_s]",
     "C20": "kind low high", "C21": "kind low high left right", "C22": "kind low high left right",
 }  # fmt: skip
-"""What is written behind the name of a function; distances in A, angles in degrees."""
+"""Parameters after the name of a function; distances in A, angles in degrees."""
 EDGE = math.sqrt(2)
-"""`angle_place` of 180 degrees."""
+"""Value of `angle_place` at 180 degrees."""
 
 
 @dataclass(frozen=True)
 class RadialFactor:
-    """A function of one distance."""
+    """Radial factor of a symmetry function, depending on a single distance."""
 
     cutoff: CutoffFunction | CompactFunction
     eta: float = 0.0
@@ -46,7 +46,7 @@ class RadialFactor:
 
     @property
     def end(self) -> float:
-        """Distance from which on it is 0, A."""
+        """Distance beyond which it is 0, A."""
         return self.cutoff.cutoff if isinstance(self.cutoff, CutoffFunction) else self.cutoff.high
 
     def curve(self, distances: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ class RadialFactor:
         return self._jet(Jet.variable(distances)).array()
 
     def square(self, distances: np.ndarray) -> np.ndarray:
-        """The same of its square."""
+        """Values, slopes and curvatures of its square."""
         found = self._jet(Jet.variable(distances))
         return (found * found).array()
 
@@ -74,17 +74,17 @@ class SymmetryFunction:
     kind : str
         One of RADIAL or ANGULAR.
     factor : RadialFactor
-        Of r_ij, and of r_ik and r_jk where these occur.
+        Factor of r_ij, and of r_ik and r_jk where these occur.
     zeta, lambda_ : float
-        Of "G4", "G5".
+        Parameters of "G4" and "G5".
     window : CompactFunction or None
-        Of the angle in degrees, of "C21", "C22".
+        Window of the angle in degrees, for "C21" and "C22".
     weighted : bool
-        Whether neighbours of all elements are summed with their atomic numbers.
+        Whether neighbours of all elements are summed with their atomic numbers as weights.
     neighbours : tuple of int
-        Atomic numbers of the one or two neighbours it is for; empty: all elements and pairs of elements in turn.
+        Atomic numbers of the one or two neighbours to which it applies; empty: each element or pair of elements separately.
     centre : int
-        Atomic number of the centres it is for, 0 for others; 0: all.
+        Atomic number of the centres to which it applies (the function is 0 for others); 0: all.
     """
 
     kind: str
@@ -138,9 +138,9 @@ class SymmetryFunction:
 
 
 def angle_place(degrees: float) -> float:
-    """sin(theta / 2) up to 90 degrees, sqrt(2) - cos(theta / 2) above: what windows of the angle are tabulated in.
+    """Variable for tables of angular windows: sin(theta / 2) up to 90 degrees, sqrt(2) - cos(theta / 2) above.
 
-    Cosines and angles have no smooth map onto each other at 0 and 180 degrees; this has one.
+    The map between cosines and angles is not smooth at 0 and 180 degrees; the map from this variable is.
     """
     half = math.radians(min(max(degrees, 0.0), 180.0)) / 2
     return math.sin(half) if degrees <= 90 else EDGE - math.cos(half)
@@ -157,12 +157,12 @@ def _check_window(kind: str, window: CompactFunction) -> None:
 
 
 def parse_function(entry: Sequence, cutoff: CutoffFunction, weighted: bool = False) -> SymmetryFunction:
-    """The function that an entry of a table means, such as ["G2", 0.5, 1.0].
+    """Parse an entry of a table, such as ["G2", 0.5, 1.0].
 
     Raises
     ------
     ConfigError
-        For an unknown name, a number of parameters that does not fit, or impossible values.
+        If the name is unknown, the number of parameters is wrong, or a value is invalid.
 
     Examples
     --------

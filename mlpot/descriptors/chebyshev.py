@@ -28,12 +28,12 @@ from .neighbour_sums import Grouping, MomentSums, legendre_coefficients, neighbo
 from .periodic import properties
 
 FINER = (0.02, 0.08, 0.25, 0.55, 0.85)
-"""Parts of the cutoff between which knots have a spacing of their own: the polynomials oscillate faster towards both ends."""
+"""Fractions of the cutoff that delimit segments with different knot spacing: the polynomials oscillate faster towards both ends."""
 WEIGHTS = ("spin", "periodic", "random")
 
 
 def spins(n_species: int) -> np.ndarray:
-    """aenet's weights (n_species,): -n//2 upward, without 0 for an even number."""
+    """Weights (n_species,) as in aenet: consecutive integers from -n//2, without 0 if n is even."""
     half = n_species // 2
     return np.array([s for s in range(-half, half + 1) if s or n_species % 2], float)
 
@@ -49,22 +49,22 @@ class Chebyshev:
     species : tuple of int
         Sorted atomic numbers.
     cutoff : float
-        Of c_n, A.
+        Cutoff of c_n, A.
     radial_order, angular_order : int
     angular_cutoff : float or None
-        Of a_n, A; None: `cutoff`.
+        Cutoff of a_n, A; None: `cutoff`.
     species_weights : str or sequence
         "spin", by atomic number; "periodic": standardised properties of the elements; "random"; or numbers (n_species,), or
         (n_weights, n_species).
     n_weights : int
-        Sets of weights of "periodic" (at most 4) and "random".
+        Number of sets of weights for "periodic" (at most 4) and "random".
     seed : int
-        Of "random".
+        Seed of "random".
 
     Raises
     ------
     ConfigError
-        For orders or cutoffs out of range, or weights that do not fit the species.
+        If orders or cutoffs are out of range, or weights do not match the species.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class Chebyshev:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Weights (n_species, n_sets) of every set, the first all 1."""
+        """Weights (n_species, n_sets); the first set is all 1."""
         n = len(self.species)
         ones = np.ones((n, 1))
         if n == 1 and isinstance(self.species_weights, str):
@@ -158,7 +158,7 @@ class Chebyshev:
 
     @cached_property
     def angular_map(self) -> np.ndarray:
-        """(angular_order + 1, angular_order + 1) from degrees of the spectrum to sums over pairs of T_n, each pair twice."""
+        """Linear map (angular_order + 1, angular_order + 1) from degrees of the spectrum to sums of T_n over ordered pairs."""
         order = self.angular_order
         found = np.zeros((order + 1, order + 1))
         for n in range(order + 1):
@@ -168,7 +168,7 @@ class Chebyshev:
 
     @property
     def _squares(self) -> np.ndarray:
-        """Which of the weights of sums are the squares of every set."""
+        """Indices of the weights of sums that are squares of the weights of each set."""
         n = self.weights.shape[1]
         return np.append(0, np.arange(n, 2 * n - 1))
 

@@ -1,7 +1,7 @@
 """Tables of functions of one variable for the compiled sums: quintic Hermite curves on segments of uniform knots.
 
-A segment ends wherever a derivative of a function may jump, so that a curve is never drawn across it. The error between knots is
-below `TOLERANCE` of the largest value of each function: what is left is rounding.
+Segments end wherever a derivative of a function may jump, so that no curve interpolates across a jump. The error between knots is
+below `TOLERANCE` relative to the largest value of each function, which is close to round-off.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .radial_table import hermite_weights
 
 TOLERANCE = 1e-13
 ROUNDING = 2e-12
-"""Errors below this that no longer fall with more knots are rounding of the functions themselves (high polynomials at their ends)."""
+"""Errors below this that no longer decrease with more knots are rounding of the functions themselves (high polynomials at ends)."""
 MAX_KNOTS = 20_000
 Curve = Callable[[np.ndarray], np.ndarray]
-"""Values, slopes and curvatures (3, n_places) at places (n_places,)."""
+"""Function that returns values, slopes and curvatures (3, n_places) at places (n_places,)."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Knots of curves; the last segment is 0 and has no end.
+    """Knots of curves; the last segment is 0 and extends to infinity.
 
     Parameters
     ----------
     start, step : (n_segments,) arrays
     first, n_intervals : (n_segments,) int arrays
-        First knot of each segment among all, and its intervals: one knot less.
+        Index of the first knot of each segment, and its number of intervals (one less than its knots).
     knots : (n_knots, 3, n_columns) array
         Value, step * slope, step^2 * curvature; columns padded to whole vectors.
     """
@@ -44,13 +44,13 @@ class Curves:
     knots: np.ndarray
 
     def table(self) -> CurveTable:
-        """As the core reads them."""
+        """The table in the layout of the core."""
         integers = [np.ascontiguousarray(a, np.int32) for a in (self.first, self.n_intervals)]
         return CurveTable(self.start, self.step, *integers, self.knots)
 
 
 def tabulate_curves(curves: Sequence[Curve], breaks: Iterable[float], end: float) -> Curves:
-    """Table of curves from 0 to `end`; `breaks` are the places at which a derivative of any may jump.
+    """Tabulate curves from 0 to `end`; `breaks` are the places at which a derivative of any curve may jump.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _largest(curves: Sequence[Curve], places: np.ndarray) -> np.ndarray:
 
 
 def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray) -> np.ndarray:
-    """Knots (n_intervals + 1, 3, n_curves) from `low` to `high`, as many as the tolerance takes."""
+    """Knots (n_intervals + 1, 3, n_curves) from `low` to `high`, with the number of intervals required by the tolerance."""
     n_intervals, before = 4, np.inf
     while True:
         step = (high - low) / n_intervals
@@ -106,7 +106,7 @@ def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray
 
 
 def _inner_limits(curves: Sequence[Curve], places: np.ndarray) -> np.ndarray:
-    """Jets (3, n_places, n_curves) at ascending places; at both ends those seen from inside."""
+    """Values and derivatives (3, n_places, n_curves) at ascending places; one-sided limits from inside at both ends."""
     shifts = np.zeros(len(places))
     shifts[[0, -1]] = 1e-12 * (places[-1] - places[0]) * np.array([1, -1])
     values, slopes, curvatures = _evaluate(curves, places + shifts)

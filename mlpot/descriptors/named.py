@@ -1,7 +1,7 @@
-"""Descriptors by name: those that mlpot has, and anybody's, as "package.module:Class".
+"""Descriptors by name: descriptors of mlpot, and user-defined ones as "package.module:Class".
 
-Security: naming a class imports its module, which runs the module's code. Only plain dotted names are looked up, on `sys.path`
-alone, and nothing is called but classes that derive from `Descriptor`.
+Security: naming a class imports its module, which runs the module's code. Only plain dotted names are looked up, only on `sys.path`,
+and only classes derived from `Descriptor` are called.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from ..errors import DescriptorError, quoted
 from .protocol import Descriptor
 
 DESCRIPTORS: dict[str, str] = {}
-"""Short names of descriptors that come with mlpot: a new one is a file of its own and a line here."""
+"""Short names of the descriptors of mlpot; a new one needs a module and a line here."""
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 MOST_FEATURES = 2_000_000
 
 
 def is_named(name: object) -> bool:
-    """Whether a `type` in settings means a descriptor: one of `DESCRIPTORS`, or an import path."""
+    """Whether a `type` in settings names a descriptor: one of `DESCRIPTORS`, or an import path."""
     return isinstance(name, str) and (name in DESCRIPTORS or ":" in name)
 
 
 def path_of(kind: type) -> str:
-    """ "package.module:Class" of a class."""
+    """Import path "package.module:Class" of a class."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def descriptor_class(name: str) -> type[Descriptor]:
-    """The class of a name.
+    """Look up a descriptor class by name.
 
     Raises
     ------
     DescriptorError
-        For a name that is no import path, a module that cannot be imported, and anything that is no `Descriptor`.
+        If the name is not an import path, the module cannot be imported, or the object is not a `Descriptor` class.
     """
     path = DESCRIPTORS.get(name, name)
     if not PATH.fullmatch(path):
@@ -61,7 +61,7 @@ def descriptor_class(name: str) -> type[Descriptor]:
 
 
 def parameter_names(kind: type[Descriptor]) -> set[str] | None:
-    """Keyword arguments of a class besides the species; None where it takes any."""
+    """Keyword arguments of a class besides the species; None if it accepts any."""
     parameters = list(inspect.signature(kind).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
@@ -69,7 +69,7 @@ def parameter_names(kind: type[Descriptor]) -> set[str] | None:
 
 
 def check_parameters(kind: type[Descriptor], given: Mapping[str, Any], shared: set[str]) -> None:
-    """DescriptorError for keyword arguments that a class does not have; `shared` keys stand beside them in settings."""
+    """Raise DescriptorError for keyword arguments that a class does not have; `shared` are other keys allowed in settings."""
     known = parameter_names(kind)
     for name in given:
         if known is not None and name not in known:
@@ -78,12 +78,12 @@ def check_parameters(kind: type[Descriptor], given: Mapping[str, Any], shared: s
 
 
 def checked(make: Any, name: str) -> Descriptor:
-    """The descriptor that a call without arguments makes.
+    """Call `make` without arguments and check the resulting descriptor.
 
     Raises
     ------
     DescriptorError
-        If the class refuses its arguments, or has no sensible cutoff or number of features.
+        If the class rejects its arguments, or the cutoff or number of features is invalid.
     """
     try:
         made = make()

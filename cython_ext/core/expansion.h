@@ -164,8 +164,8 @@ MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, cons
     }
 }
 
-/* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders; likewise the radial
- * functions and slopes of so many channels. */
+/* AVX-512 has 32 registers: 4 accumulators x 4 neighbours; AVX2 and SSE have 16: 4 x 2. The same numbers apply to radial
+ * functions and slopes of channels. */
 #define TOGETHER (MLPOT_LANES == 8 ? 4 : 2)
 #define ACROSS (MLPOT_LANES == 8 ? 8 : 4)
 

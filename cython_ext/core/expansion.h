@@ -3,7 +3,7 @@
 #include "harmonics.h"
 #include "radial.h"
 
-/* c[m] = sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a constant wherever this is called,
+/* c[m] = sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a compile-time constant in all calls,
  * so the sums stay in registers. */
 MLPOT_INLINE void accumulate(const int n_m, int begin, int end, const double *radial, ptrdiff_t stride,
                              const double *ylm, ptrdiff_t n_lm, double *c, ptrdiff_t n_channels)

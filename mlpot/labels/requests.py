@@ -208,7 +208,7 @@ class LabelSource:
         return claims.Watch(inbox.claim_of(self.inbox, key))
 
     def _look(self, key: str, request: _Request) -> None:
-        """Check whether a label has arrived, and start it again if nobody works on it."""
+        """Check whether a label has arrived, and start it again if no process is working on it."""
         if request.future is not None:
             if request.future.done():
                 # after an exception from here on, for example because the disk is full, the request can be checked again

@@ -54,7 +54,7 @@ class CampaignCalculator(OneAtATime):
 
     Notes
     -----
-    After a labelled calculation `results` are those of the label. Local energies come from the model that has learned the label,
+    After a labelled calculation `results` contain the label. Local energies come from the model that has learned the label,
     shifted so that they add up to the energy of the label. `uncertainty` has the keys of `MlpotCalculator.uncertainty` and
     belongs to the same model.
     """
@@ -198,7 +198,7 @@ class LearningCalculator(CampaignCalculator):
     parameters : dict
         Keyword arguments of the class or function.
     species : iterable of int
-        Atomic numbers that will occur; those of the first structure by default.
+        Atomic numbers that will occur; the elements of the first structure by default.
     config : FitConfig
         Terms or preset, and noises.
     threshold : float or "adaptive"

@@ -219,7 +219,7 @@ class Learner:
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
-        """Sparse points of a fitted model; its terms and noises become those of the fit."""
+        """Take over the sparse points, terms and noises of a fitted model."""
         if model.config is None or model.species != self.species:
             raise ConfigError(
                 f"learning.model has the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; use a "

@@ -108,7 +108,7 @@ class Limits:
         eV/A^3; None where no stress is wanted.
     whole : bool
         Whether the model discrepancy counts too, or only the part of the error that labels can reduce. Dynamics go on with a
-        discrepancy above the target, since more labels would not help, and the verdict says so; where the prediction would be
+        discrepancy above the target, since more labels would not help, and the verdict reports it; where the prediction would be
         useless with it, the structure is labelled.
     """
 

@@ -23,7 +23,7 @@ class Density:
     """Sparse points per element; fewer if all elements together would have more than `n_points`."""
     n_points: int
     farther: float = 1.0
-    """Its cutoff relative to the cutoff of the preset."""
+    """Cutoff relative to the cutoff of the preset."""
     order: Mapping[str, float] = field(default_factory=dict)
     """Keys of `OrderSettings` that are not at their defaults."""
 

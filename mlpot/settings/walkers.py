@@ -32,7 +32,7 @@ class WalkerKeys(Settings):
     replicas: Count = Field(1, description="Number of such walkers, which differ by their seeds.")
 
     def over(self, section: Section) -> Section:
-        """A section in which the keys of this walker replace those of the file."""
+        """A section of the file with the keys of this walker taking precedence."""
         own = {name: value for name in type(section).model_fields if (value := getattr(self, name, None)) is not None}
         return section.changed(**own)
 

@@ -204,7 +204,7 @@ def _scheduler_options(distributed: ModuleType, given: Mapping[str, Any]) -> dic
 
 
 def _check_job(script: str) -> None:
-    """RuntimeError if Slurm would not accept a job; Dask would only log that, repeatedly, and wait for ever."""
+    """RuntimeError if Slurm would not accept a job; Dask would only log that, repeatedly, and wait indefinitely."""
     command = ["sbatch", "--test-only", "/dev/stdin"]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=CONNECT_SECONDS)
     if done.returncode:

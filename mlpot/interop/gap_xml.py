@@ -1,4 +1,4 @@
-"""Published GAP potentials: QUIP's XML and the files of sparse points beside it."""
+"""Published GAP potentials: QUIP's XML and the files of sparse points next to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_gap(file: str | Path) -> SparseGP:
     Parameters
     ----------
     file : path
-        The XML; the files of sparse points that it names lie beside it.
+        The XML; the files of sparse points that it names are next to it.
 
     Returns
     -------

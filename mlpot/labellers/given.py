@@ -72,7 +72,7 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
     Raises
     ------
     ConfigError
-        If `calculator` is none of these.
+        If `calculator` is of another kind.
     """
     if isinstance(calculator, str):
         return calculator, None

@@ -24,7 +24,7 @@ from .store import LabelStore
 
 POLL_SECONDS = 0.1
 LOSSES = 10
-"""How often a label is restarted, without counting as a try, because the process that calculated it has vanished."""
+"""Largest number of restarts of a label after its process has vanished; these do not count as attempts."""
 ROOM = 100_000
 """Bytes of free disk space below which there is a warning."""
 LATE_SECONDS = 60.0

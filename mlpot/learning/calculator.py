@@ -89,7 +89,7 @@ class CampaignCalculator(OneAtATime):
         return self.cycle.counters
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What the energy depends on and has changed since the last calculation, under ASE's names."""
+        """Properties that affect the energy and have changed since the last calculation, under ASE's names."""
         return changes(self.atoms, atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -115,7 +115,7 @@ class CampaignCalculator(OneAtATime):
         raise NotImplementedError
 
     def _use_of(self, prediction: Prediction | None) -> Use:
-        """What the answer is used for."""
+        """Purpose of the results."""
         return Use(stress=self.wants_stress, early=self.early)
 
     def _finish(self, event: Event) -> None:

@@ -82,7 +82,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a query.
+    """Result of a query.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class Campaign:
             self._save_model()
 
     def state(self) -> dict:
-        """What `prepare` needs besides the labels."""
+        """State needed by `prepare` in addition to the labels."""
         return {
             "learned": self.learned_keys,
             SET_ASIDE: self.set_aside,

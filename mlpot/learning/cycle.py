@@ -78,7 +78,7 @@ class LabelNeeded(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in one calculation.
+    """Result of one calculation.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
 
 
 def flown(atoms: Atoms, reference: float, cutoff: float) -> str | None:
-    """Which atom flies away, or None: it has no neighbour within `cutoff` (A), moves away, and has an impossible kinetic energy."""
+    """An atom that flies away (no neighbour within `cutoff`, A, moving away, impossible kinetic energy), or None."""
     if len(atoms) < 2:
         return None
     momenta, masses = atoms.get_momenta(), atoms.get_masses()

@@ -58,7 +58,7 @@ within one."""
 
 @dataclass(frozen=True)
 class Observation:
-    """What one label has shown about the uncertainty.
+    """Observed errors of one label, for the calibration of the uncertainty.
 
     Parameters
     ----------

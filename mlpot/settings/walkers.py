@@ -15,7 +15,7 @@ Copies = Annotated[PositiveInt, PURE]
 
 
 class StructureSettings(Settings):
-    """Where the simulation starts."""
+    """Initial structure of the simulation."""
 
     file: str = Field(description="Structure file that ASE reads; its last frame is used.", examples=["start.xyz"])
     repeat: tuple[Copies, Copies, Copies] = Field((1, 1, 1), description="Copies along the three cell vectors.")

@@ -43,7 +43,7 @@ IDLE_CHECKS = 60
 GUARDIAN = "MLPOT_GUARDIAN"
 """Environment variable of the workers of a job: pid of the process with which the labels of the job end."""
 SECRETS = "certificates"
-"""Folder for certificates beside the output of the jobs. Only its owner can read it; every run creates it again."""
+"""Folder for certificates next to the output of the jobs. Only its owner can read it; every run creates it again."""
 log = logging.getLogger(__name__)
 
 

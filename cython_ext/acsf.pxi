@@ -1,8 +1,8 @@
-"""Sums over neighbours and triplets for symmetry functions; part of core.pyx. mlpot/descriptors/neighbour_sums.py makes them."""
+"""Sums over neighbours and triplets for symmetry functions; part of core.pyx. Created by mlpot/descriptors/neighbour_sums.py."""
 
 
 cdef class CurveTable:
-    """Curves of one variable as the core reads them."""
+    """Curves of one variable in the layout of the core."""
 
     cdef mlpot_curves t
     cdef object owners

@@ -1,4 +1,4 @@
-"""What several extensions do with arrays: a cimport between compiled siblings would fail, inline functions do not."""
+"""Array helpers shared by several extensions, as inline functions, since a cimport between compiled siblings would fail."""
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -12,7 +12,7 @@ ctypedef fused number:
     double
 
 
-# Where an array begins, as C takes it, a part of a matrix too; NULL for one without elements, which has no address.
+# Address of an array or of a part of a matrix for C; NULL for an array without elements.
 cdef inline number *vector_start(const number[::1] array) noexcept nogil:
     return <number *>&array[0] if array.shape[0] else NULL
 
@@ -36,7 +36,7 @@ cdef inline mlpot_pairs pairs_of(
     const double[:, ::1] vectors,  # IN (n_pairs, 3) A
     const double[::1] distances,  # IN (n_pairs) A
 ) noexcept:
-    """A neighbour list as the core reads it; the caller keeps the arrays alive."""
+    """A neighbour list in the layout of the core; the caller keeps the arrays alive."""
     cdef mlpot_pairs pairs
     pairs.species, pairs.offsets, pairs.j = vector_start(species), vector_start(offsets), vector_start(j)
     pairs.vectors, pairs.distances = matrix_start(vectors), vector_start(distances)
@@ -54,7 +54,7 @@ cdef inline mlpot_grid grid_of(tuple description, int n_knots):
 
 
 cdef inline object aligned_zeros(Py_ssize_t n, object dtype):
-    """(n,) zeros that begin on a cache line."""
+    """Cache-aligned zeros (n,)."""
     import numpy as np
 
     memory = np.zeros(n + 16, dtype)
@@ -63,14 +63,14 @@ cdef inline object aligned_zeros(Py_ssize_t n, object dtype):
 
 
 cdef inline object aligned_copy(object array):
-    """The numbers (n,) from an address at the beginning of a cache line."""
+    """Copy of the numbers (n,) in cache-aligned memory."""
     copy = aligned_zeros(len(array), float)
     copy[:] = array
     return copy
 
 
 cdef inline object packed_lower(const double[:, ::1] triangle):
-    """A lower triangle (n, n) as the products read it."""
+    """A lower triangle (n, n) packed in the order of the products."""
     packed = aligned_zeros(mlpot_packed_lower_size(triangle.shape[0]), float)
     cdef double[::1] out = packed
     if triangle.shape[0]:

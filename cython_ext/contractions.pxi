@@ -2,7 +2,7 @@
 
 
 cdef class ContractionTables:
-    """What the core reads of `Contractions`: see `mlpot_contractions`."""
+    """`Contractions` in the layout of the core, see `mlpot_contractions`."""
 
     cdef mlpot_contractions t
     cdef readonly int n_features

@@ -1,7 +1,7 @@
 """The C core for Python: typed memoryviews over its tables and loops, one module, so that there is one core with one choice of
 instruction set.
 
-Everything here trusts its arguments: shapes and values are checked by the Python that calls it.
+Arguments are not checked here: shapes and values are checked by the calling Python code.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 
 
 def use_instructions(int level=-1):
-    """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best (-1); returns the one in use."""
+    """Compute with an instruction set, an index into INSTRUCTION_SETS, or the best available (-1); return the one in use."""
     return mlpot_instructions(level)
 
 

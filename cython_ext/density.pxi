@@ -1,8 +1,8 @@
-"""Density expansion, power spectrum and sparse-kernel energies; part of core.pyx. mlpot/descriptors/density.py checks what comes here."""
+"""Density expansion, power spectrum and sparse-kernel energies; part of core.pyx. mlpot/descriptors/density.py checks the arguments."""
 
 
 cdef class PairView:
-    """What the core reads of a neighbour list; keeps the arrays alive."""
+    """A neighbour list in the layout of the core; keeps the arrays alive."""
 
     cdef mlpot_pairs view
     cdef readonly int64_t n_atoms
@@ -22,7 +22,7 @@ cdef class PairView:
 
 
 cdef class Density:
-    """Tables of one density descriptor in the form that the core reads."""
+    """Tables of one density descriptor in the layout of the core."""
 
     cdef mlpot_density d
     cdef object owners
@@ -99,7 +99,7 @@ cdef class Density:
 
     @property
     def contractions(self):
-        """Tables of the features that stand before the power spectrum, or None."""
+        """Tables of the features that come before the power spectrum, or None."""
         return self.owners[11]
 
     def tables(self):
@@ -170,7 +170,7 @@ cdef class Density:
         double[:, :] covariances=None,  # OUT (n_atoms, n_known)
         float[:, :, ::1] member_gradients=None,  # OUT (n_pairs, 3, N_MEMBERS), added to
     ):
-        """Energies of centres of one species, their pair gradients, and what the known points tell of them."""
+        """Energies of centres of one species, their pair gradients, and covariances with the known points."""
         cdef mlpot_results results
         cdef int failed
         if not centres.shape[0]:

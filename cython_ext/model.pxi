@@ -1,12 +1,12 @@
-"""A model file as a C program sees it; part of core.pyx."""
+"""Evaluation of a model file as in a C program; part of core.pyx."""
 
 import os
 
 
 cdef class CoreModel:
-    """A model that C has loaded from a file of `export_core`, without anything of Python's.
+    """A model loaded by the C library from a file of `export_core`, independent of Python.
 
-    ValueError, with the line of text that C gives, for a file or a structure that it refuses.
+    ValueError, with the error text of the C library, for an invalid file or structure.
     """
 
     cdef mlpot_model *model
@@ -40,7 +40,7 @@ cdef class CoreModel:
         int n_threads=1,
         bint uncertainty=False,
     ):
-        """What `mlpot_output` holds, and with the uncertainty what `mlpot_uncertainty` does, by name."""
+        """Members of `mlpot_output` by name, and with the uncertainty also the members of `mlpot_uncertainty`."""
         cdef char error[512]
         cdef mlpot_output out
         cdef mlpot_uncertainty parts
@@ -85,10 +85,10 @@ cdef class CoreModel:
     def deviations(
         self,
         const int32_t[::1] numbers,  # IN (n_centres)
-        dict parts,  # of `evaluate`; member_forces with those of ghosts added
+        dict parts,  # from `evaluate`, with member_forces of ghosts added to their atoms
         bint of_forces=True,
     ):
-        """energies_std (n_centres,), forces_std (n_centres, 3) and what is owed (n_centres,), by name."""
+        """energies_std (n_centres,), forces_std (n_centres, 3) and owed (n_centres,) by name."""
         cdef char error[512]
         cdef mlpot_uncertainty given
         cdef mlpot_input structure
@@ -128,7 +128,7 @@ cdef class CoreModel:
         const double[::1] owed,  # IN (n_atoms)
         double[:, ::1] forces_std,  # IN, OUT (n_centres, 3)
     ):
-        """Raise deviations of forces to their shares."""
+        """Raise standard deviations of forces to their shares."""
         cdef char error[512]
         cdef mlpot_input given = _input(numbers, offsets, neighbours, vectors, 1)
         if mlpot_share_deviations(self.model, &given, vector_start(owed), matrix_start(forces_std), error, sizeof(error)):
@@ -141,7 +141,7 @@ cdef class CoreModel:
         double unexplained,
         const double[::1] member_virial=None,  # IN (9 MLPOT_MEMBERS)
     ):
-        """energy_std, and virial_std (3, 3) where the members' virial is given, else None."""
+        """energy_std, and virial_std (3, 3) if the members' virial is given, else None."""
         cdef char error[512]
         cdef double energy_std
         cdef double[:, ::1] virial_std = np.zeros((3, 3))

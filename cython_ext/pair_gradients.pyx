@@ -1,4 +1,4 @@
-"""Forces and virial from pair gradients; mlpot/neighbours.py checks what comes in here."""
+"""Forces and virial from pair gradients; mlpot/neighbours.py checks the arguments."""
 
 from libc.stdint cimport int32_t, int64_t
 

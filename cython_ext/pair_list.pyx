@@ -1,4 +1,4 @@
-"""Neighbour search and pair vectors; mlpot/neighbours.py checks what comes in here."""
+"""Neighbour search and pair vectors; mlpot/neighbours.py checks the arguments."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from libc.stdlib cimport free, realloc
 
 cdef double MOST_IMAGES = 30000.0  # an image fits an int16_t
 cdef double MOST_WRAPS = 1e7  # fractional coordinates keep nine digits
-cdef double BINS_PER_RADIUS = 1.5  # measured: fewer search too much space, more cost more than they save
-cdef double BINS_PER_RADIUS_IN_ROW = 4.0  # a row of bins is searched at once: they cost little
+cdef double BINS_PER_RADIUS = 1.5  # measured optimum: fewer bins search too much space, more cost more than they save
+cdef double BINS_PER_RADIUS_IN_ROW = 4.0  # a row of bins is searched at once, at little cost
 
 ctypedef double Vector[3]
 ctypedef int Triple[3]
@@ -38,7 +38,7 @@ cdef struct Grid:
     const double *cell  # (3, 3)
     double *where  # (n_atoms, 3) position in units of bins
     double *wrapped  # (n_atoms, 3) positions in the home cell
-    int32_t *wraps  # (n_atoms, 3) cells between them and the user's
+    int32_t *wraps  # (n_atoms, 3) cell shifts relative to the user's positions
     int32_t *homes  # (n_atoms) bin of each atom
     int32_t *starts  # (n_bins + 1) first slot of each bin
     int32_t *members  # (n_atoms) atom in each slot
@@ -121,7 +121,7 @@ cdef bint search(const Grid *grid, int64_t atom, Hits *hits) noexcept nogil:
 
 
 cdef bint search_all(const Grid *grid, Hits *hits, int64_t *ends, int64_t *counts) noexcept nogil:
-    """Hits of all atoms; where those of each end; how often each atom was hit. False without memory."""
+    """Find the hits of all atoms, the end of the hits of each, and the number of times each was hit. False if out of memory."""
     cdef int64_t atom, h, kept = 0
     cdef Hit *hit
     if not make_room(hits, 32 * grid.n_atoms):
@@ -143,10 +143,10 @@ cdef bint search_all(const Grid *grid, Hits *hits, int64_t *ends, int64_t *count
 cdef void transpose(
     const Grid *grid, const Hit *hits, const int64_t *ends, int64_t *cursors, int32_t *j, int32_t *shifts
 ) noexcept nogil:
-    """Pairs out of hits: who was hit is the centre, who searched the neighbour.
+    """Make pairs from hits: the atom that was hit is the centre, the searching atom is the neighbour.
 
     Searchers come in ascending order, and the images between two atoms in descending order, ascending as seen
-    from the other side: each centre's pairs arrive sorted by (j, shift), and nothing need be compared.
+    from the other side: each centre's pairs arrive sorted by (j, shift), without comparisons.
     """
     cdef int64_t atom = 0, h, p
     cdef int32_t centre
@@ -163,7 +163,7 @@ cdef void transpose(
 
 
 cdef void lay_bins(Grid *grid, const double *heights) noexcept nogil:
-    """Bins somewhat smaller than the radius, never many more than atoms; `heights`: extents across planes."""
+    """Choose bins somewhat smaller than the radius, but not many more than atoms; `heights`: extents perpendicular to the faces."""
     cdef int k, widest
     cdef Vector count
     for k in range(3):
@@ -218,7 +218,7 @@ cdef bint place_atoms(Grid *grid, const double *positions) noexcept nogil:
             else:
                 low[k], extent[k] = min(low[k], f), max(extent[k], f)
             grid.wraps[3 * i + k], grid.where[3 * i + k] = wrap, f - wrap
-    # pairs at the radius itself are left to whoever asks: room for the rounding of wrapped positions
+    # pairs at exactly the radius are left to the caller: margin for the rounding of wrapped positions
     grid.radius = grid.radius * (1 + 1e-10) + 1e-14 * farthest
     for k in range(3):
         if not grid.periodic[k]:
@@ -264,7 +264,7 @@ def find_candidates(
     const double[:, ::1] cell,  # IN (3, 3) A, never flat
     tuple periodic,  # IN (3) bool
     double radius,
-    int64_t most_neighbours,  # of an atom, on average: more are not looked for
+    int64_t most_neighbours,  # average number of neighbours of an atom at which the search stops
 ):
     """Offsets (n_atoms + 1), j (n_pairs), shifts (n_pairs, 3) of all pairs within `radius`, canonical order.
 
@@ -315,7 +315,7 @@ def largest_displacement(
     const double[:, ::1] new,  # IN (n_atoms, 3) A
     const double[:, ::1] deformation,  # IN (3, 3)
 ):
-    """max |u - <u>| in A of u = new - old @ deformation: a drift of the whole is no displacement."""
+    """max |u - <u>| in A for u = new - old @ deformation: a common drift is not a displacement."""
     cdef Py_ssize_t i, n_atoms = old.shape[0]
     cdef int k, sweep
     cdef double u, squared, largest = 0.0
@@ -343,9 +343,9 @@ def pairs_within(
     const int32_t[:, ::1] shifts,  # IN (n_candidates, 3)
     double cutoff,
 ):
-    """The candidates nearer than `cutoff`: offsets, i, j, shifts, vectors (A), distances (A), in their order.
+    """The candidates within `cutoff`: offsets, i, j, shifts, vectors (A), distances (A), in their order.
 
-    Every list passes through here: a pair's vector is the same to the last bit however it was found.
+    All lists pass through here, so that the vector of a pair is bitwise the same however the pair was found.
     """
     cdef int64_t n = j.shape[0], p, kept = 0
     cdef Py_ssize_t n_atoms = positions.shape[0], a

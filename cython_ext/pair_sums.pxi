@@ -1,4 +1,4 @@
-"""Two-body sums from tables; part of core.pyx. mlpot/terms/pair_compiled.py makes them."""
+"""Two-body sums from tables; part of core.pyx. They are created by mlpot/terms/pair_compiled.py."""
 
 LANES = MLPOT_CHANNELS
 
@@ -32,7 +32,7 @@ def add_member_gradients(
 
 
 cdef class PairSums:
-    """Tables of one two-body term in the form that the core reads. A grid is (start, step, kink)."""
+    """Tables of one two-body term in the layout of the core. A grid is (start, step, kink)."""
 
     cdef mlpot_pair_term term
     cdef object owners
@@ -106,11 +106,11 @@ cdef class PairSums:
         const double[::1] distances,  # IN (n_pairs) A
         double[::1] energies,  # OUT (n_atoms), added to
         double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
-        double[:, :] covariances,  # OUT (n_atoms, n_sparse) or None, written; columns lie side by side
+        double[:, :] covariances,  # OUT (n_atoms, n_sparse) or None, overwritten; rows are contiguous
         double[::1] variances,  # OUT (n_atoms) or None, added to
         int n_threads,
     ):
-        """Energies and gradients of all atoms; covariances and variances where asked."""
+        """Energies and gradients of all atoms; on request covariances and variances."""
         cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
         cdef int64_t n_atoms = species.shape[0], stride = 0
         cdef double *rows = NULL

@@ -1,8 +1,8 @@
-"""Points that environments are compared with, and ensembles over them; part of core.pyx."""
+"""Points for comparison with environments, and ensembles over them; part of core.pyx."""
 
 
 cdef class Points:
-    """Environments with which those of a structure are compared, in the order in which the products read them."""
+    """Environments for comparison with a structure, packed in the order of the matrix products."""
 
     cdef mlpot_points p
     cdef readonly int n
@@ -34,7 +34,7 @@ cdef class Points:
         self.owners = (packed, padded, single)
 
     def first(self, int n):
-        """The first points alone, in the same memory."""
+        """A view of the first points, in the same memory."""
         cdef Points part = Points.__new__(Points)
         part.p, part.owners = self.p, self.owners
         part.n = part.p.n = n
@@ -46,7 +46,7 @@ cdef class Points:
         return self.p.n_double
 
     def features(self):
-        """The features (n, n_columns), behind them zeros up to a multiple of TILE; rounded where they are in single precision."""
+        """The features (n, n_columns), padded with zeros to a multiple of TILE; rounded if in single precision."""
         packed, _, single = self.owners
         parts = [packed] if single is None else [packed, single]
         return np.hstack([_unpacked(np.asarray(part, float), self.n) for part in parts])
@@ -119,7 +119,7 @@ cdef class Members:
             self.m.residual = vector_start(draws)
 
     def tables(self, int n):
-        """Sections of a model file, for so many points."""
+        """Sections of a model file, for the given number of points."""
         packed, strengths = (np.asarray(array) for array in self.owners[:2])
         names = ("rows", "group_rows", "channel", "entries", "feature", "partner", "coupling")
         counts = [self.n_features, len(self.owners[4]), len(self.owners[6]), self.m.residual != NULL]
@@ -144,7 +144,7 @@ cdef class KernelModel:
     def __init__(
         self,
         Points energy,
-        Points known,  # those whose covariances are wanted: the first of `energy` where they are among them
+        Points known,  # points for covariances; if they are among `energy`, they come first there
         spreads=(),  # IN lower triangles (n_other + n_known)^2
         Members members=None,
     ):
@@ -158,7 +158,7 @@ cdef class KernelModel:
         self.owners = (energy, known, packed, members)
 
     def tables(self, int n_features):
-        """Sections of a model file, for points of so many features."""
+        """Sections of a model file, for points with the given number of features."""
         cdef Points energy = self.owners[0]
         cdef Points known = self.owners[1]
         packed, members = self.owners[2:]

@@ -1,8 +1,8 @@
-"""Three-body sums; part of core.pyx. mlpot/terms/three_body.py makes them."""
+"""Three-body sums; part of core.pyx. They are created by mlpot/terms/three_body.py."""
 
 
 cdef class Triplets:
-    """One three-body term in the form that the core reads."""
+    """One three-body term in the layout of the core."""
 
     cdef mlpot_triplets t
     cdef mlpot_triplet_variance v
@@ -69,7 +69,7 @@ cdef class Triplets:
         double[::1] variances,  # OUT (n_atoms) or None, added to
         int n_threads,
     ):
-        """Energies and gradients of all atoms; variances where asked."""
+        """Energies and gradients of all atoms; on request variances."""
         cdef mlpot_pairs pairs = pairs_of(species, j, offsets, vectors, distances)
         cdef int64_t n_atoms = species.shape[0]
         cdef double *spread = NULL if variances is None else vector_start(variances)

@@ -1,4 +1,4 @@
-"""Benchmarks: what a step, a neighbour list, a fit and a refit cost, beside peers measured in the same process.
+"""Benchmarks: cost of a step, a neighbour list, a fit and a refit, compared with peers measured in the same process.
 
 Times are processor time, the median of five; a speed means something only as a ratio within one run.
 """

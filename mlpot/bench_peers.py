@@ -1,4 +1,4 @@
-"""Peers that `mlpot bench --peers` measures beside us, in the same process: QUIP on the same GAP file, LAMMPS' SNAP."""
+"""Peers that `mlpot bench --peers` measures together with mlpot, in the same process: QUIP on the same GAP file, LAMMPS' SNAP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public contract check: what any potential must satisfy, measured on a given structure."""
+"""Public contract check: properties that any potential must satisfy, measured on a given structure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .neighbours import find_pairs
 from .terms.layout import many_body
 
 STEPS = (1e-3, 1e-4, 1e-5)
-"""Displacements (A) and strains of the finite differences. A long one fails where a pair crosses the kink of a cutoff
-function, a short one where rounding shows; a derivative that is right agrees with one of them."""
+"""Displacements (A) and strains of the finite differences. A large one fails if a pair crosses the kink of a cutoff function, a small
+one suffers from rounding; a correct derivative agrees with one of them."""
 DEGENERATE = 1e-6
-"""Features that differ by less are the same but for rounding and tables."""
+"""Features that differ by less are identical apart from rounding and tabulation errors."""
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
 class Potential(Protocol):
-    """What is checked: mlpot's models, and anything of the same shape."""
+    """Interface that is checked: models of mlpot, and any object with the same methods."""
 
     @property
     def cutoff(self) -> float:
@@ -43,7 +43,7 @@ class Potential(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """One property: how far from true it was found, how far it may be, in `unit`."""
+    """Result for one property: measured deviation and tolerance, in `unit`."""
 
     name: str
     value: float
@@ -63,12 +63,12 @@ def validate_model(model: Potential, atoms: Atoms, seed: int = 0) -> list[Check]
     model : Potential
         A SparseGP, or any object with `predict` and `cutoff`.
     atoms : ase.Atoms
-        A structure the model can predict; small ones are quick.
+        A structure that the model can predict; small ones are faster.
 
     Returns
     -------
     list of Check
-        Each with `passed`; look at all of them.
+        Results, each with `passed`; examine all of them.
     """
     rng = np.random.default_rng(seed)
     p = model.predict(atoms)
@@ -88,7 +88,7 @@ def validate_model(model: Potential, atoms: Atoms, seed: int = 0) -> list[Check]
 
 
 def default_structure(model: Potential) -> Atoms:
-    """A small rattled crystal of the model's elements, at distances that bonds have."""
+    """A small rattled crystal of the model's elements with typical bond lengths."""
     numbers = list(model.species)
     spacing = 2 * float(np.mean(covalent_radii[numbers])) * 1.15
     atoms = bulk("X", "sc", a=spacing) * (2, 2, 2)
@@ -106,7 +106,7 @@ def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms
     centre, ring : int
         Atomic numbers of the centre and of the four.
     radius : float
-        Of the circle, A.
+        Radius of the circle, A.
     """
 
     def around(places: tuple[int, ...]) -> Atoms:
@@ -118,8 +118,10 @@ def homometric_pair(centre: int, ring: int, radius: float) -> tuple[Atoms, Atoms
 
 
 def resolved_degeneracy(model: SparseGP) -> float:
-    """Distance, as unit vectors, between the features of environments with equal distances and angles: of the
-    two of `homometric_pair` in the best of a model's many-body terms; 0 where none can, or where there is no such term."""
+    """Distance between the normalised features of the two environments of `homometric_pair`, which have equal distances and angles.
+
+    The largest value over the many-body terms of a model; 0 if none distinguishes them, or without such terms.
+    """
     found = [0.0]
     for term in many_body(model.terms).values():
         pair = homometric_pair(model.species[0], model.species[-1], 0.4 * term.cutoff)
@@ -135,7 +137,7 @@ def slope_error(energy: Callable[[float], float], expected: float) -> float:
 
 
 def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.Generator) -> float:
-    """Largest difference of a force component and the finite difference of the energy, on up to six atoms."""
+    """Largest difference between a force component and the finite difference of the energy, for up to six atoms."""
 
     def energy(atom: int, axis: int, shift: float) -> float:
         moved = atoms.copy()
@@ -150,7 +152,7 @@ def _force_error(model: Potential, atoms: Atoms, p: Prediction, rng: np.random.G
 
 
 def _virial_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
-    """Largest difference of a component of the virial and the finite difference by a symmetric strain."""
+    """Largest difference between a component of the virial and the finite difference for a symmetric strain."""
 
     def energy(a: int, b: int, shift: float) -> float:
         strain = np.eye(3)
@@ -170,7 +172,7 @@ def _difference(model: Potential, atoms: Atoms, p: Prediction) -> float:
 
 
 def rotated(atoms: Atoms, rng: np.random.Generator) -> tuple[Atoms, np.ndarray]:
-    """The structure, its cell included, turned at random, and the matrix (3, 3) by which rows were multiplied."""
+    """The structure and its cell, randomly rotated, and the matrix (3, 3) by which row vectors were multiplied."""
     matrix = Rotation.random(rng=rng).as_matrix()
     turned = atoms.copy()
     turned.cell = atoms.cell.array @ matrix
@@ -179,7 +181,7 @@ def rotated(atoms: Atoms, rng: np.random.Generator) -> tuple[Atoms, np.ndarray]:
 
 
 def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """The structure moved at random."""
+    """The structure translated at random."""
     moved = atoms.copy()
     moved.positions += rng.uniform(-5, 5, 3)
     return moved
@@ -203,7 +205,7 @@ def _supercell_error(model: Potential, atoms: Atoms, p: Prediction) -> float:
 
 
 def _cutoff_jump(model: Potential, atoms: Atoms) -> float:
-    """Energy and force of a pair of atoms just inside the cutoff, against the pair just outside it."""
+    """Change of energy and forces when the distance of a pair of atoms crosses the cutoff."""
     numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
     gap = 1e-6
     inside, outside = (

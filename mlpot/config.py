@@ -64,7 +64,7 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
 
 @contextmanager
 def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningEvaluator]:
-    """What answers i-PI as a configuration describes, its folder held until the end of the block. Raises as `learning_run`."""
+    """Evaluator for i-PI as configured, with its folder locked until the end of the block. Raises as `learning_run`."""
     template = _start(settings.structure)
     with _campaign(settings, [template], resume) as campaign:
         run, driver = settings.run_settings(), settings.driver

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written beside the old one, flushed to the disk, renamed in one step."""
+"""Files that survive a crash: written next to the old one, flushed to the disk, renamed in one step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .processes import host, start_time
 
 TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)-[0-9a-f]+@(?P<host>.*?)\.tmp")
 LINKS_UNKNOWN = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system without hard links answers."""
+"""Error codes of file systems without hard links."""
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def flush(path: Path) -> None:
 
 
 def temporary_name(file: Path) -> Path:
-    """A new name beside `file` for something unfinished; it says which process of which host is at it."""
+    """A new name next to `file` for something unfinished; it says which process of which host is at it."""
     return file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}@{host()}.tmp")
 
 
@@ -110,7 +110,7 @@ def _writer_is_dead(name: str) -> bool:
 
 @contextmanager
 def _temporary(file: Path) -> Iterator[Path]:
-    """An empty file beside `file`, with the permissions of any new file; gone at the end of the block."""
+    """An empty file next to `file`, with the permissions of any new file; gone at the end of the block."""
     temporary = temporary_name(file)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:

@@ -16,7 +16,7 @@ REMEDIES = {
 }
 
 SHORT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
-"""What says nothing about the work that was to be done: it would have come out with more room or more open files."""
+"""Errors unrelated to the task itself, which would succeed with more memory, disk space or open files."""
 
 
 def printable(text: str) -> str:
@@ -35,7 +35,7 @@ def quoted(value: object, most: int = 60) -> str:
 
 
 def system_trouble(error: OSError | MemoryError) -> str:
-    """What the system refuses, as one line with the remedy."""
+    """Error of the operating system, as one line with the remedy."""
     if isinstance(error, MemoryError):
         return "out of memory; take fewer structures, sparse points or threads, or a larger machine"
     where = f"{error.filename}: " if error.filename else ""
@@ -95,7 +95,7 @@ class RunFolderError(MlpotError, OSError):
 
 
 class ProtocolError(MlpotError, ValueError):
-    """What came from an i-PI server is not its protocol, or not about the atoms of the template."""
+    """Data from an i-PI server violate its protocol, or do not match the atoms of the template."""
 
 
 class ServerError(MlpotError, OSError):

@@ -1,4 +1,4 @@
-"""Pairs of neighbours: found, kept through a simulation; the only place that knows a force's sign."""
+"""Neighbour pairs: search, and updates during a simulation. The sign of forces is defined only here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHORTEST_DISTANCE = 0.1
 DEFAULT_SKIN = 0.7
 """Verlet skin in A; 0.5 to 0.7 is best in solids and liquids alike for cutoffs from 4 to 6.5 A."""
 MOST_NEIGHBOURS = 5000
-"""Most pairs per atom, on average: twice diamond's within 15 A. Atoms that have more have collapsed, and their pairs would take all
-memory before the shortest of them is looked at."""
+"""Largest average number of pairs per atom: twice the number for diamond within 15 A. Atoms with more have collapsed, and their pairs
+would exhaust memory before the shortest distance is checked."""
 FARTHEST = 1e8
-"""Coordinates beyond this (A) have lost the digits that a distance needs."""
+"""Coordinates beyond this (A) have too few digits left for distances."""
 ROUNDING = 1e-6
 """Reserve of the Verlet skin (A) against rounding of coordinates up to `FARTHEST`."""
 UNDEFORMED = np.eye(3)
@@ -44,7 +44,7 @@ class Pairs:
     offsets : (n_atoms + 1,) int64 array
         Pairs of atom a are offsets[a]:offsets[a + 1].
     elements : (n_atoms,) int array or None
-        Atomic numbers of atoms that count as other elements, by `numbers`; None: they count as what they are.
+        Actual atomic numbers if `numbers` replaces some elements by others; None: `numbers` are the actual ones.
     """
 
     numbers: np.ndarray
@@ -93,7 +93,7 @@ class Pairs:
         return virials
 
     def within(self, cutoff: float) -> Pairs:
-        """The pairs nearer than a shorter cutoff (A): what `find_pairs` gives for it, bit for bit."""
+        """The pairs within a shorter cutoff (A), bitwise the same as from `find_pairs`."""
         kept = self.distances < _checked_cutoff(cutoff)
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         found = (self.i[kept], self.j[kept], self.shifts[kept], self.vectors[kept], self.distances[kept])
@@ -106,12 +106,12 @@ class Pairs:
         return replace(self, vectors=vectors, distances=distances)
 
     def counting_as(self, numbers: np.ndarray) -> Pairs:
-        """The same pairs of atoms that count as other elements (n_atoms,)."""
+        """The same pairs with atoms treated as other elements, atomic numbers (n_atoms,)."""
         return replace(self, numbers=numbers, elements=self.numbers)
 
 
 def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
-    """All pairs nearer than `cutoff` (A); its cost is proportional to the number of atoms.
+    """Find all pairs within `cutoff` (A), at a cost proportional to the number of atoms.
 
     Raises
     ------
@@ -125,9 +125,9 @@ def find_pairs(atoms: Atoms, cutoff: float) -> Pairs:
 
 
 class NeighbourList:
-    """Pairs of a moving structure: candidates within cutoff + skin serve until atoms or cell moved too far.
+    """Pairs of a moving structure: candidates within cutoff + skin are reused until atoms or cell have moved too far.
 
-    `update` returns exactly what `find_pairs` would, bit for bit.
+    `update` returns the same pairs as `find_pairs`, bit by bit.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class NeighbourList:
     Attributes
     ----------
     n_updates, n_builds : int
-        How often pairs were asked for, and how often the candidates had to be searched again.
+        Number of updates, and number of searches for candidates.
     """
 
     def __init__(self, cutoff: float, skin: float = DEFAULT_SKIN):
@@ -172,7 +172,7 @@ class NeighbourList:
             return False
         deformation, stretch = UNDEFORMED, 1.0
         if (old.cell.array != atoms.cell.array).any():
-            # directions without a period stay: F = 1 + pinv(cell0) (cell - cell0) of the periodic rows
+            # non-periodic directions are unchanged: F = 1 + pinv(cell0) (cell - cell0) of the periodic rows
             before, after = old.cell.array[old.pbc], atoms.cell.array[old.pbc]
             deformation = UNDEFORMED + np.linalg.pinv(before) @ (after - before)
             stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
@@ -192,7 +192,7 @@ def complete_cell(atoms: Atoms) -> np.ndarray:
     if periodic.all():
         spanned = abs(triple_product(cell))
     else:
-        # the null space of the periodic vectors: orthonormal, whatever the unused vectors hold
+        # orthonormal basis of the null space of the periodic vectors, independent of unused vectors
         _, _, directions = np.linalg.svd(cell[periodic] if periodic.any() else np.zeros((1, 3)))
         cell = cell.copy()
         cell[~periodic] = directions[int(periodic.sum()) :]
@@ -226,7 +226,7 @@ def _check_structure(atoms: Atoms) -> None:
 
 
 def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, j and shifts of every pair nearer than `radius`, and perhaps a few at the radius itself."""
+    """Offsets, j and shifts of all pairs within `radius`, possibly including a few at exactly the radius."""
     cell, periodic = complete_cell(atoms), atoms.pbc.tolist()
     for vector, is_periodic in zip(cell.tolist(), periodic, strict=True):
         if is_periodic and math.hypot(*vector) < SHORTEST_DISTANCE:

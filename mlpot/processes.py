@@ -119,7 +119,7 @@ def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
     """A pool of processes with one thread each until the end of the block; None if `n_workers` is None.
 
     After an exception the processes finish the tasks that they have started: if they were ended in the middle of a long message, the
-    executor, and this process, would wait for the rest of it for ever.
+    executor, and this process, would wait for the rest of it indefinitely.
     """
     if n_workers is None:
         yield None

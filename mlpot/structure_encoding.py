@@ -1,4 +1,4 @@
-"""How mlpot writes a structure into its own files, exact to the last bit: results of workers, records of failures, state.json.
+"""Bitwise exact encoding of structures in mlpot's own files: results of workers, records of failures, state.json.
 
 `encode` makes a table of arrays under ASE's names, `plain` turns it into what JSON can hold, `decode` reads both, and what earlier
 versions wrote. labels.db holds structures as ASE's database does, and files for people are extended XYZ (`structures.exact_xyz`).

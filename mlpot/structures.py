@@ -17,14 +17,14 @@ from .errors import DataError, StructureError
 
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}
-"""What labels belong to; ASE's check also compares charges and moments that a calculation starts from."""
+"""Properties on which labels depend; ASE's check also compares initial charges and magnetic moments."""
 SAME_PLACE = 1e-8
-"""A: rounding of structure files, not a displacement."""
+"""Tolerance of positions, A: rounding in structure files, not a displacement."""
 
 
 @dataclass(frozen=True)
 class LabelledStructure:
-    """A structure with what an electronic-structure code said of it; a missing label is None.
+    """A structure with the results of an electronic-structure calculation; a missing label is None.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class LabelledStructure:
     virial : (3, 3) array or None
         -dE/dstrain = -stress * volume, eV.
     config_type : str
-        The family it belongs to; noises and residuals are stated per family.
+        Group of structures to which it belongs; noises and residuals are specified per config_type.
     name : str
-        For messages: where it came from.
+        Origin of the structure, for messages.
     """
 
     atoms: Atoms
@@ -55,32 +55,32 @@ class LabelledStructure:
 
     @property
     def rows_by_label(self) -> dict[str, int]:
-        """Rows it has in a design matrix: one energy, three per atom, six of the virial; without labels that are missing."""
+        """Number of rows in a design matrix by kind of label: one energy, three per atom, six of the virial; 0 for missing labels."""
         sizes = {"energy": (self.energy, 1), "forces": (self.forces, 3 * self.n_atoms), "virial": (self.virial, 6)}
         return {label: size for label, (value, size) in sizes.items() if value is not None}
 
     @property
     def n_rows(self) -> int:
-        """All of them."""
+        """Total number of rows in a design matrix."""
         return sum(self.rows_by_label.values())
 
 
 def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
-    """The labels that `atoms.calc` holds; nothing is calculated.
+    """Read the labels from `atoms.calc`, without any calculation.
 
-    A stress of zeros without three cell vectors says nothing, and is not taken.
+    A zero stress without three cell vectors carries no information and is ignored.
 
     Raises
     ------
     StructureError
         If there are no atoms.
     DataError
-        If there is no label at all, if they belong to other atoms, or one has the wrong shape or is not finite.
+        If there is no label, labels belong to other atoms, or a label has the wrong shape or is not finite.
     """
     if not len(atoms):
         raise StructureError(f"{name}: holds no atoms; remove this structure")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    # the forces are the derivative of the free energy, where a code's smearing makes the two differ
+    # with smearing, forces are the derivative of the free energy, not of the energy
     energy = results.get("free_energy", results.get("energy"))
     forces, stress = results.get("forces"), results.get("stress")
     if energy is None and forces is None and stress is None:
@@ -124,7 +124,7 @@ def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
 
 
 def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
-    """DataError unless a label has the given number of finite real numbers."""
+    """Raise DataError unless a label has the given number of finite real numbers."""
     array = np.asarray(value)
     if array.dtype.kind in "iuf" and array.size in sizes and np.all(np.isfinite(array)):
         return
@@ -141,7 +141,7 @@ def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
-    """Whether a structure is one atom alone: nothing is periodic, or its config_type is isolated_atom or IsolatedAtom."""
+    """Whether a structure is a single isolated atom: not periodic, or of config_type isolated_atom or IsolatedAtom."""
     return len(atoms) == 1 and (not atoms.pbc.any() or is_said_isolated(atoms))
 
 
@@ -154,7 +154,7 @@ def is_said_isolated(atoms: Atoms) -> bool:
 
 
 def agrees(first: LabelledStructure, second: LabelledStructure) -> bool:
-    """Whether two structures are the same in every number that a fit sees."""
+    """Whether two structures agree in all numbers used by a fit."""
     return all(
         np.array_equal(a, b) if a is not None and b is not None else a is b
         for a, b in zip(_numbers(first), _numbers(second), strict=True)
@@ -166,7 +166,7 @@ def _numbers(s: LabelledStructure) -> tuple:
 
 
 def stress_matrix(stress: np.ndarray) -> np.ndarray:
-    """(3, 3) from ASE's six components xx yy zz yz xz xy, or from nine."""
+    """Stress matrix (3, 3) from ASE's six components xx yy zz yz xz xy, or from nine."""
     stress = np.asarray(stress, float)
     if stress.size == 9:
         return stress.reshape(3, 3)
@@ -174,7 +174,7 @@ def stress_matrix(stress: np.ndarray) -> np.ndarray:
 
 
 def symmetric_matrix(six: np.ndarray) -> np.ndarray:
-    """(3, 3) from xx yy zz yz xz xy."""
+    """Symmetric matrix (3, 3) from the components xx yy zz yz xz xy."""
     xx, yy, zz, yz, xz, xy = six
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
@@ -185,7 +185,7 @@ def stress_voigt(stress: np.ndarray) -> np.ndarray:
 
 
 def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:
-    """`labelled` for each of the frames, named by `info["frame"]` or numbered from 0; DataError when there are none."""
+    """Apply `labelled` to each frame, named by `info["frame"]` or numbered from 0; DataError if there are none."""
     structures = [labelled(atoms, name_of(atoms, f"{name} {k}")) for k, atoms in enumerate(frames)]
     if not structures:
         raise DataError(f"{name}: no structures; give at least one labelled structure")
@@ -193,29 +193,29 @@ def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[Label
 
 
 def name_of(atoms: Atoms, otherwise: str) -> str:
-    """Where a structure is from, for messages: file and frame of those that were read."""
+    """Origin of a structure for messages: file and frame if it was read from a file."""
     frame = atoms.info.get("frame")
     return frame if isinstance(frame, str) else otherwise
 
 
 def read_structures(files: Files) -> list[Atoms]:
-    """All frames that `read_files` finds, in one list; labels under ASE's names only. Raises as it does."""
+    """All frames found by `read_files` in one list, with labels under ASE's names only; same errors."""
     return [atoms for file in read_files(files) for atoms in file.frames]
 
 
 def exact_xyz(
     atoms: Atoms, info: Mapping[str, Any] | None = None, arrays: Mapping[str, np.ndarray] | None = None
 ) -> str:
-    """A structure and its results in extended XYZ with every digit: ASE reads the same numbers back, bit for bit.
+    """Extended XYZ of a structure and its results with full precision: ASE reads back the same numbers, bit by bit.
 
-    ASE's own writer rounds positions and forces to 1e-8, which is too much for a fit that is to be made again.
+    ASE's own writer rounds positions and forces to 1e-8, which is not sufficient to reproduce a fit.
 
     Parameters
     ----------
     atoms : ase.Atoms
         Its results: energy (the one that forces are the derivative of), forces, stress.
     info : mapping
-        Numbers and strings for the comment line, beside cell, pbc and results.
+        Numbers and strings for the comment line, in addition to cell, pbc and results.
     arrays : mapping
         Numbers (n_atoms,) or (n_atoms, n) for further columns.
     """
@@ -241,7 +241,7 @@ def xyz_text(
     info: Mapping[str, Any],
     number: Callable[[float], str] = "{:.8f}".format,
 ) -> str:
-    """A frame of extended XYZ, three times as fast as by ASE's writer.
+    """Format a frame of extended XYZ, three times as fast as ASE's writer.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def xyz_text(
     info : mapping
         For the comment line.
     number : callable
-        How a number is written.
+        Formats a number.
     """
     tables = [np.reshape(array, (len(atoms), -1)) for _, array in columns.values()]
     kinds = zip(columns, (kind for kind, _ in columns.values()), (table.shape[1] for table in tables), strict=True)
@@ -273,7 +273,7 @@ def write_exact_xyz(
     infos: Iterable[Mapping[str, Any]],
     arrays: Iterable[Mapping[str, np.ndarray]] | None = None,
 ) -> None:
-    """Write structures by `exact_xyz`, atomically."""
+    """Write structures with `exact_xyz`, atomically."""
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         if arrays is None:
             handle.writelines(exact_xyz(*both) for both in zip(frames, infos, strict=True))
@@ -282,7 +282,7 @@ def write_exact_xyz(
 
 
 def bare_structure(atoms: Atoms) -> Atoms:
-    """What a label depends on, and nothing else."""
+    """The structure reduced to the properties on which a label depends."""
     bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     for name in ("initial_charges", "initial_magmoms"):
         if atoms.has(name):
@@ -296,6 +296,6 @@ def volume_of(atoms: Atoms) -> float | None:
 
 
 def triple_product(vectors: np.ndarray) -> float:
-    """Determinant of three vectors (3, 3): a tenth of the time that LAPACK takes to begin."""
+    """Determinant of three vectors (3, 3), in a tenth of the overhead of a LAPACK call."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = vectors.tolist()
     return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)

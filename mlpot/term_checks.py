@@ -1,4 +1,4 @@
-"""Public contract checks: what any descriptor and any term must satisfy, measured on given structures."""
+"""Public contract checks: properties that any descriptor and any term must satisfy, measured on given structures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .terms.selection import extend_by_variance
 from .uncertainty.representatives import N_MEMBERS
 
 EDGE = 1e-6
-"""A, inside and outside of the cutoff."""
+"""Distance inside and outside of the cutoff, A."""
 POINTS = 12
-"""Sparse points of an element in a term that is made from settings."""
+"""Number of sparse points of an element in a term created from settings."""
 FAILED = float("inf")
 
 
@@ -41,12 +41,12 @@ def validate_descriptor(descriptor: Descriptor, atoms: Atoms, seed: int = 0) -> 
     ----------
     descriptor : Descriptor
     atoms : ase.Atoms
-        A structure of elements that it knows, without symmetry: rattle crystals; small ones are quick.
+        A structure of elements that it knows, without symmetry (rattle crystals); small structures are faster.
 
     Returns
     -------
     list of Check
-        Each with `passed`; look at all of them. Where shapes are wrong, nothing else is checked.
+        Results, each with `passed`; examine all of them. If shapes are wrong, nothing else is checked.
     """
     rng = np.random.default_rng(seed)
     pairs = find_pairs(atoms, descriptor.cutoff)
@@ -92,34 +92,34 @@ def validate_term(term: Term | TermSettingsBase | dict[str, Any], frames: Sequen
     Parameters
     ----------
     term : Term, or settings of one
-        Settings make a term with points out of the frames.
+        From settings, a term is created with sparse points from the frames.
     frames : sequence of ase.Atoms
-        Structures of elements that it knows, without symmetry, labelled or not; the first one is measured, small ones are quick.
+        Structures of elements that it knows, without symmetry, labelled or not. Checks use the first one; small ones are faster.
 
     Returns
     -------
     list of Check
-        Each with `passed`; look at all of them.
+        Results, each with `passed`; examine all of them.
 
     Raises
     ------
     ConfigError
-        For settings that are wrong, or no frames.
+        If settings are invalid, or there are no frames.
     """
     if not frames:
-        raise ConfigError("frames: there are none; give at least one structure")
+        raise ConfigError("frames: is empty; provide at least one structure")
     made: Any = _made(term, frames) if isinstance(term, dict | TermSettingsBase) else term
     rng = np.random.default_rng(seed)
     return [*_potential_checks(made, frames[0], rng), *(_covariance_checks(made, frames[0], rng) if is_fitted(made) else [])]
 
 
 def is_fitted(term: Term) -> bool:
-    """Whether a fit can have the term, or imported models only."""
+    """Whether a fit can use the term; otherwise it occurs only in imported models."""
     return hasattr(term, "add_rows")
 
 
 def _made(settings: Any, frames: Sequence[Atoms]) -> Any:
-    """A term with points out of structures."""
+    """Create a term with sparse points from structures."""
     chosen = checked_settings(settings)
     species = tuple(sorted({int(z) for atoms in frames for z in atoms.numbers}))
     term: Any = settled(empty_term(chosen, species, 1.0), frames)
@@ -137,7 +137,7 @@ def _made(settings: Any, frames: Sequence[Atoms]) -> Any:
 
 
 def _potential_checks(term: Any, atoms: Atoms, rng: np.random.Generator) -> list[Check]:
-    """What every term has: weights make a potential of it."""
+    """Checks of any term with weights as a potential."""
     weights = 0.1 * rng.standard_normal(term.n_sparse)
 
     def predicted(moved: Atoms, of: Any = term) -> tuple[float, np.ndarray, np.ndarray]:
@@ -172,7 +172,7 @@ def _potential_checks(term: Any, atoms: Atoms, rng: np.random.Generator) -> list
 
 
 def _covariance_checks(term: Any, atoms: Atoms, rng: np.random.Generator) -> list[Check]:
-    """What a fit and uncertainties need besides."""
+    """Additional checks of covariances, for fits and uncertainties."""
     pairs, weights = find_pairs(atoms, term.cutoff), 0.1 * rng.standard_normal(term.n_sparse)
     energy, forces, virial = (np.zeros((n, term.n_sparse)) for n in (1, 3 * len(atoms), 9))
     term.add_rows(pairs, energy[0], forces, virial)
@@ -197,7 +197,7 @@ def _covariance_checks(term: Any, atoms: Atoms, rng: np.random.Generator) -> lis
 
 
 def _shape_error(descriptor: Descriptor, pairs: Pairs) -> float:
-    """0, or infinity where something is of another shape, or not finite."""
+    """0, or infinity if an array has the wrong shape or is not finite."""
     shape = (pairs.n_atoms, descriptor.n_features)
     for found, wanted in (
         (lambda: descriptor.compute(pairs), shape),
@@ -233,7 +233,7 @@ def _edge(descriptor: Descriptor, atoms: Atoms) -> tuple[float, float]:
 
 
 def _lone_error(descriptor: Descriptor) -> float:
-    """0, or infinity where an atom without neighbours has no features."""
+    """0, or infinity if an atom without neighbours has no features."""
     return max(_shape_error(descriptor, find_pairs(Atoms([z]), descriptor.cutoff)) for z in descriptor.species)
 
 
@@ -252,7 +252,7 @@ def _compiled_error(term: Any, atoms: Atoms, weights: np.ndarray, energy: float,
 
 
 def _overexplained(term: Any, pairs: Pairs, covariances: np.ndarray) -> float:
-    """By how much |L^-1 k|^2 exceeds the prior variance of any atom, eV^2."""
+    """Largest amount by which |L^-1 k|^2 exceeds the prior variance of an atom, eV^2."""
     explained, begin = np.zeros(pairs.n_atoms), 0
     for block in term.prior():
         own = covariances[:, begin : begin + len(block)]
@@ -265,7 +265,7 @@ def _overexplained(term: Any, pairs: Pairs, covariances: np.ndarray) -> float:
 def _observed_error(
     term: Any, pairs: Pairs, weights: np.ndarray, covariances: np.ndarray, gradients: np.ndarray
 ) -> float:
-    """Relative errors of covariances and of a member's gradients where a term is observed with an ensemble of its own weights."""
+    """Relative errors of covariances and member gradients of an observer whose ensemble has the term's own weights."""
     observer = term.observer(term.compile(weights, 1e-9), np.repeat(weights[:, None], N_MEMBERS, axis=1), None)
     energies, mean = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
     seen, members = np.zeros_like(covariances), np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
@@ -276,7 +276,7 @@ def _observed_error(
 
 
 def stored_again(term: Any) -> Any:
-    """The term that comes back from a file."""
+    """The term after writing it to a file and reading it back."""
     with h5py.File(io.BytesIO(), "w") as h5:
         for name, array in term.arrays().items():
             h5[f"terms/0/{name}"] = array
@@ -285,12 +285,12 @@ def stored_again(term: Any) -> Any:
 
 
 def pickled(value: Any) -> Any:
-    """What comes back from pickling."""
+    """The object after pickling and unpickling."""
     return pickle.loads(pickle.dumps(value))
 
 
 def _moved_error(value: Callable[[Atoms], float], atoms: Atoms, gradient: np.ndarray, rng: np.random.Generator) -> float:
-    """Largest difference of the derivative along three random displacements of all atoms and its finite difference."""
+    """Largest difference between derivative and finite difference along three random displacements of all atoms."""
     found = []
     for _ in range(3):
         along = rng.standard_normal((len(atoms), 3)) / np.sqrt(3 * len(atoms))
@@ -305,7 +305,7 @@ def _moved_error(value: Callable[[Atoms], float], atoms: Atoms, gradient: np.nda
 
 
 def _strained_error(value: Callable[[Atoms], float], atoms: Atoms, gradient: np.ndarray) -> float:
-    """The same along a symmetric strain with all components."""
+    """Difference between derivative and finite difference along a symmetric strain with all components."""
     along = np.array([[0.5, 0.3, -0.2], [0.3, -0.4, 0.1], [-0.2, 0.1, 0.6]])
 
     def energy(shift: float) -> float:
@@ -322,7 +322,7 @@ def _dimer(atoms: Atoms, distance: float) -> Atoms:
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Largest difference of two arrays; infinity where their shapes differ."""
+    """Largest difference of two arrays; infinity if their shapes differ."""
     if np.shape(first) != np.shape(second):
         return FAILED
     return float(np.abs(first - second).max(initial=0.0))

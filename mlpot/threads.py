@@ -1,4 +1,4 @@
-"""How many threads compiled loops use, and BLAS kept to one thread inside them."""
+"""Number of threads of compiled loops, and restriction of BLAS to one thread inside them."""
 
 from __future__ import annotations
 

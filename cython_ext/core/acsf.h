@@ -1,4 +1,4 @@
-/* Sums over neighbours and over triplets of which symmetry functions, Chebyshev and Zernike descriptors are linear maps.
+/* Sums over neighbours and triplets; symmetry functions, Chebyshev and Zernike descriptors are linear maps of these.
  *
  *   sums      S[g,u,n]   = sum_j v_u(j) f_n(r_j)                                neighbours j of group g
  *   moments   c[g,w,k,l,m] = sum_j v_w(j) f_k(r_j) Y_lm(r_j / |r_j|)
@@ -7,13 +7,13 @@
  *                          or a function of the angle
  *
  * v are weights of the neighbours' elements. All functions of one variable are quintic Hermite curves. The moments of a
- * centre have few channels, so neighbours are the lanes here, where the density expansion (expansion.h) takes channels. */
+ * centre have few channels, so the SIMD lanes are neighbours, unlike in the density expansion (expansion.h: channels). */
 #ifndef MLPOT_ACSF_H
 #define MLPOT_ACSF_H
 
 #include "mlpot_tables.h"
 
-/* Curves of one variable, on segments of uniform knots; the last segment goes on for ever and is 0. */
+/* Curves of one variable, on segments of uniform knots; the last segment extends to infinity and is 0. */
 typedef struct {
     int n_segments, n_columns;       /* columns: a multiple of MLPOT_CHANNELS */
     const double *start, *per_step;  /* (n_segments) first knot, knots per unit */
@@ -21,7 +21,7 @@ typedef struct {
     const double *knots;             /* (n_knots, 3, n_columns) value, step * slope, step^2 * curvature */
 } mlpot_curves;
 
-/* How neighbours are sorted. */
+/* Grouping of neighbours. */
 typedef struct {
     int n_species, n_groups;
     const int32_t *group;            /* (n_species) */
@@ -30,7 +30,7 @@ typedef struct {
 } mlpot_shell;
 
 typedef struct {
-    mlpot_shell shell;               /* curves: those summed, then those of the moments */
+    mlpot_shell shell;               /* curves: first the summed ones, then the curves of the moments */
     int n_summed;                    /* curves that are summed */
     int n_sum_weights;
     const double *sum_weights;       /* (n_species, n_sum_weights) */
@@ -69,7 +69,7 @@ static inline int mlpot_n_triplet_functions(const mlpot_triplet_functions *t)
     return t->shell.n_groups * (t->shell.n_groups + 1) / 2 * t->begin[t->n_shapes];
 }
 
-/* Return 0, or -1 when memory is short. Each centre writes memory of its own: bitwise the same for any number of threads.
+/* Return 0, or -1 if out of memory. Each centre writes to its own memory: results are bitwise identical for any number of threads.
  * `out` (n_atoms, n) is written: sums (group, weight, curve), then spectra (product, entry); or triplets, (pair of groups
  * a >= b, function). Pullbacks take their cotangent (n_atoms, n) and ADD to pair_gradients (n_pairs, 3). */
 int mlpot_moments_of(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out);

@@ -6,7 +6,7 @@
 #include "members.h"
 #include "power_spectrum.h"
 
-/* Memory of one block of up to `most` centres, a multiple of MLPOT_PANEL. */
+/* Work memory of one block of up to `most` centres, a multiple of MLPOT_PANEL. */
 typedef struct {
     double *c_lanes;         /* (most / lanes, n_channels, n_harmonics, lanes) */
     double *dc_lanes;        /* (n_channels, n_harmonics, lanes) */
@@ -46,7 +46,7 @@ static void block_free(block *b)
     scratch_free(&b->scratch);
 }
 
-/* Where the features of the centres member, member + 1, ... of a block begin. */
+/* Start of the features of the centres member, member + 1, ... of a block. */
 MLPOT_INLINE ptrdiff_t panel_of(const block *b, int member)
 {
     return (ptrdiff_t)(member / MLPOT_PANEL) * b->n_rows * MLPOT_PANEL + member % MLPOT_PANEL;
@@ -70,7 +70,7 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
     }
 }
 
-/* The pullback consumes b->cotangent and ADDS to pair_gradients; with `members` (or NULL) likewise for an ensemble. */
+/* The pullback consumes b->cotangent and ADDS to pair_gradients; with `members` (may be NULL) also for an ensemble. */
 static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const int32_t *centres, block *b,
                       double *pair_gradients, member_memory *members, float *member_pair_gradients)
 {

@@ -1,13 +1,13 @@
-/* Contractions of more than two densities of MLPOT_LANES centres at once (lanes are centres). All that is ever computed is
- * dB/dA: the value is sum_x A_x dB/dA_x / degree, the pullback its product with a cotangent. */
+/* Contractions of more than two densities of MLPOT_LANES centres at once (lanes are centres). Only dB/dA is
+ * computed: the value is sum_x A_x dB/dA_x / degree, and the pullback is its product with a cotangent. */
 #pragma once
 #include "scratch.h"
 
 typedef struct {
-    mlpot_vector *mixed;     /* (n_mixed, n_lm) A of the centres in hand */
+    mlpot_vector *mixed;     /* (n_mixed, n_lm) A of the current centres */
     mlpot_vector *dmixed;    /* (n_mixed, n_lm) dE/dA */
     mlpot_vector *nodes;     /* (n_nodes) of one mixed density */
-    mlpot_vector *slopes;    /* scaled dB/dA, the rows of all features one after the other */
+    mlpot_vector *slopes;    /* scaled dB/dA, rows of all features in sequence */
 } contraction_memory;
 
 static int n_orders(const mlpot_contractions *t) { return (t->l_max + 1) * (t->l_max + 1); }
@@ -111,7 +111,7 @@ static void contract(const mlpot_density *d, const double *c_lanes, contraction_
     }
 }
 
-/* Pullback, ADDED to dc_lanes; w->slopes are those of these centres. */
+/* Pullback, ADDED to dc_lanes; w->slopes must belong to these centres. */
 static void contract_vjp(const mlpot_density *d, const double *cotangent, contraction_memory *w, double *dc_lanes)
 {
     const mlpot_contractions *t = d->contractions;

@@ -1,10 +1,10 @@
-/* What a simulation needs of many centres: threads over blocks of centres, each writing memory of its own, so the
- * results are bitwise the same for any number of threads. */
+/* Energies, gradients and uncertainties of many centres. Threads process blocks of centres and write to separate memory, so
+ * results are bitwise identical for any number of threads. */
 #pragma once
 #include "blocks.h"
 #include "products.h"
 
-/* Tiles of points between two products: what a chunk needs of the points is still in the L2 cache for the second. */
+/* Tiles of points per chunk: the points of a chunk are still in the L2 cache for the second product. */
 #define CHUNK 12
 #define CHUNK_ROWS (CHUNK * MLPOT_TILE)
 #define PANELS (MLPOT_BLOCK / MLPOT_PANEL)
@@ -13,7 +13,7 @@ typedef struct {
     block block;
     double *overlaps;        /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) overlaps with a chunk of points, then slopes */
     double *covariances;     /* (PANELS, n_covariances, MLPOT_PANEL) with points of other terms, then known points */
-    int n_covariances;       /* rounded up to MLPOT_TILE; 0 where nobody asks for them */
+    int n_covariances;       /* rounded up to MLPOT_TILE; 0 if not requested */
     float *features, *gradient; /* (PANELS, n_single, MLPOT_PANEL) in single precision, of the features that are */
     float *chunk;            /* (PANELS, CHUNK_ROWS, MLPOT_PANEL) slopes likewise */
     int n_single;
@@ -58,7 +58,7 @@ static void energy_memory_free(energy_memory *w)
     block_free(&w->block);
 }
 
-/* x^(zeta-1); a negative overlap has no real power, and no meaning, unless zeta is an integer */
+/* x^(zeta-1); negative overlaps count as 0 unless zeta is an integer */
 MLPOT_INLINE mlpot_vector power_below(mlpot_vector x, double zeta, int whole)
 {
     if (whole > 0) return whole_power(x, whole - 1);
@@ -88,7 +88,7 @@ static void kernel_energies(const mlpot_points *points, int first, double *overl
     }
 }
 
-/* The covariances themselves with the known points among these, and dk/d(overlap) for an ensemble. */
+/* Covariances with the known points of this chunk, and dk/d(overlap) for an ensemble. */
 static void kernel_values(const mlpot_kernel_model *m, int first, int panel, const double *overlaps, energy_memory *w)
 {
     const mlpot_points *points = &m->known;
@@ -161,7 +161,7 @@ static void gradient_from_single(int n_double, int n_panels, energy_memory *w)
     }
 }
 
-/* Energies of the block's centres and the cotangent of their features; covariances on the way where they are the same. */
+/* Energies of the block's centres and the cotangent of their features; also covariances if these use the same points. */
 static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_memory *w, double *energies)
 {
     const mlpot_points *points = &m->energy;
@@ -183,7 +183,7 @@ static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_mem
     if (w->n_single) gradient_from_single(points->n_double, n_panels, w);
 }
 
-/* Covariances with the known points where the energy was computed from others. */
+/* Covariances with the known points if the energy was computed from other points. */
 static void block_covariances(const mlpot_kernel_model *m, int n_panels, energy_memory *w)
 {
     const int n_tiles = mlpot_round_up(m->known.n, MLPOT_TILE) / MLPOT_TILE;
@@ -195,7 +195,7 @@ static void block_covariances(const mlpot_kernel_model *m, int n_panels, energy_
     }
 }
 
-/* Columns of the triangle that a tile takes at a time: they stay in the L1 cache for all panels. */
+/* Columns of the triangle processed at a time: they stay in the L1 cache for all panels. */
 #define STRIP (20 * MLPOT_TILE)
 
 /* |G k|^2 of the covariances of all panels, added to sums (PANELS, MLPOT_PANEL) */
@@ -219,7 +219,7 @@ static void squared_products(const double *tile, int n_panels, const energy_memo
     }
 }
 
-/* |G k|^2 of every centre of the block for every G, and the covariances themselves where asked. */
+/* |G k|^2 of every centre of the block for every G, and on request the covariances. */
 static void block_spread(const mlpot_kernel_model *m, int n, const int32_t *centres, energy_memory *w,
                          const mlpot_results *r)
 {

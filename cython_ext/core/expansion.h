@@ -3,7 +3,7 @@
 #include "harmonics.h"
 #include "radial.h"
 
-/* c[m] = sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a constant wherever this is called,
+/* c[m] = sum_k f_k Y_mk over neighbours begin..end for n_m harmonics; n_m is a compile-time constant in all calls,
  * so the sums stay in registers. */
 MLPOT_INLINE void accumulate(const int n_m, int begin, int end, const double *radial, ptrdiff_t stride,
                              const double *ylm, ptrdiff_t n_lm, double *c, ptrdiff_t n_channels)
@@ -164,8 +164,8 @@ MLPOT_INLINE void gradients_across(const int count, const mlpot_density *d, cons
     }
 }
 
-/* Four sums of each of four neighbours fit the 32 registers of AVX-512, of two the 16 of its elders; likewise the radial
- * functions and slopes of so many channels. */
+/* AVX-512 has 32 registers: 4 accumulators x 4 neighbours; AVX2 and SSE have 16: 4 x 2. The same numbers apply to radial
+ * functions and slopes of channels. */
 #define TOGETHER (MLPOT_LANES == 8 ? 4 : 2)
 #define ACROSS (MLPOT_LANES == 8 ? 8 : 4)
 

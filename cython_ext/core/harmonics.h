@@ -1,7 +1,7 @@
 /* Real spherical harmonics of MLPOT_LANES directions at once, from solid harmonics in Cartesian form, no angles and no poles:
  *   R_lm = N_lm Q_l|m|(z, r^2) * { s_|m|, m < 0;  1, m = 0;  c_|m|, m > 0 },   c_m + i s_m = (x + iy)^m
  * Recurrences: Bigi, Fraux, Browning, Ceriotti, J. Chem. Phys. 159, 064802 (2023), doi:10.1063/5.0156307.
- * The gradients are those of the solid harmonics R_lm at |r| = 1: the expansion's pullback needs no others. */
+ * Gradients refer to the solid harmonics R_lm at |r| = 1, as needed by the pullback of the expansion. */
 #pragma once
 #include "vectors.h"
 

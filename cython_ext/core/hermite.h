@@ -1,7 +1,7 @@
 /* Quintic Hermite tables (mlpot/descriptors/radial_table.py), MLPOT_LANES places at a time.
  *
  * Knots k at start + k / per_step hold value, step * slope and step^2 * curvature of every column; the knot `kink` is
- * stored twice, so an interval reads two neighbouring knots and never looks across a jump of the curvature. */
+ * stored twice, so an interval reads two adjacent knots and never interpolates across a jump of the curvature. */
 #pragma once
 #include "vectors.h"
 
@@ -10,7 +10,7 @@ typedef int32_t integers __attribute__((vector_size(4 * MLPOT_LANES)));
 typedef struct {
     integers knot;          /* left knot as stored; the right one follows */
     mlpot_vector t;         /* place in the interval, 0 to 1 */
-    mlpot_vector weight[6]; /* of value, slope, curvature at the left knot, then at the right one */
+    mlpot_vector weight[6]; /* weights of value, slope, curvature at the left knot, then at the right one */
 } place;
 
 /* Weights of the values at t in [0, 1] of an interval. */
@@ -32,7 +32,7 @@ MLPOT_INLINE place place_of(const mlpot_grid *grid, mlpot_vector distance)
     integers k = __builtin_convertvector(x, integers);
     const integers last = (integers){0} + (grid->n_intervals - 1), beyond = k > last;
     k = (k & ~beyond) | (last & beyond);
-    at.knot = k - (k >= grid->kink); /* a comparison that holds is -1 */
+    at.knot = k - (k >= grid->kink); /* a true comparison is -1 */
     at.t = x - __builtin_convertvector(k, mlpot_vector);
     value_weights(at.t, at.weight);
     return at;

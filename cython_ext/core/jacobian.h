@@ -2,7 +2,7 @@
 #pragma once
 #include "blocks.h"
 
-/* The features that a block of centres can have: no channel of an element that is not there. */
+/* Features that can be non-zero in a block of centres: channels of absent elements are left out. */
 typedef struct {
     int n;                    /* how many */
     int n_rows;               /* rounded up to MLPOT_TILE */

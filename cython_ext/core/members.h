@@ -1,6 +1,6 @@
-/* Pair gradients of an ensemble: for every member m the energy sum_s w_sm k(p, p_s) of the known points, over the leading
- * features only. Its spread is wanted to some percent, so all but the sum over points, whose terms cancel, is in single
- * precision.
+/* Pair gradients of an ensemble: for every member m the energy sum_s w_sm k(p, p_s) of the known points, with the leading
+ * features only. The spread is needed to some percent, so everything is in single precision except for the sum over points,
+ * whose terms cancel.
  *
  * With D = dE/dc of all members, f and f' the radial functions of a neighbour at r along u, R the solid harmonics,
  *   t = sum_q (f / r) D,   t' = sum_q (f' - l f / r) D,   gradient = sum_lm t grad R_lm + u sum_lm t' Y_lm.
@@ -21,10 +21,10 @@ typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4
 #define ABREAST_LANES (NEIGHBOURS < 8 ? NEIGHBOURS : 8)
 /* Centres whose members fill a panel. */
 #define SHARING (MLPOT_PANEL / MLPOT_MEMBERS)
-/* Members at a time: six accumulators of each fit the registers. */
+/* Members processed at a time: six accumulators for each fit the registers. */
 #define ABREAST (MLPOT_LANES == 8 ? 4 : 2)
 
-/* What one thread needs; rows are the pairs of degree and channel that the features have a part in. */
+/* Work memory of one thread; rows are the pairs of degree and channel that the features depend on. */
 typedef struct {
     const mlpot_members *m;
     int n_points;            /* rounded up to MLPOT_TILE */
@@ -66,7 +66,7 @@ static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model
     return 0;
 }
 
-/* What the points do not explain: a draw of the prior, linear in the features, for the centres k to k + SHARING - 1. */
+/* Unexplained part: a draw of the prior, linear in the features, for the centres k to k + SHARING - 1. */
 static void member_residual(int k, const member_memory *w, double *products)
 {
     const mlpot_members *m = w->m;
@@ -116,7 +116,7 @@ static void member_normalise_vjp(int lane, const double *features, double norm, 
                 (float)((products[f * MLPOT_PANEL + u] - features[f * MLPOT_PANEL] * overlap[u]) * inverse);
 }
 
-/* D of n_m orders for one row; n_m is a constant wherever this is called. */
+/* D of n_m orders for one row; n_m is a compile-time constant in all calls. */
 MLPOT_INLINE void member_row(const int n_m, const mlpot_members *m, int row, ptrdiff_t n_rows, const float *cotangent,
                              const float *c, float *dc)
 {
@@ -286,7 +286,7 @@ MLPOT_INLINE void member_sums(const int count, const mlpot_density *d, const mem
         for (int x = 0; x < 4; ++x) out[u][x] = sums[u][x];
 }
 
-/* The pullback of D through the expansion of the centre in hand, ADDED to pair_gradients (n_pairs, 3, MLPOT_MEMBERS). */
+/* The pullback of D through the expansion of the current centre, ADDED to pair_gradients (n_pairs, 3, MLPOT_MEMBERS). */
 static void member_gradients(const mlpot_density *d, const scratch *s, member_memory *w,
                              float *pair_gradients)
 {

@@ -1,10 +1,10 @@
 /* The core of mlpot: density expansion, power spectrum, sparse kernel energies and their pullbacks. Plain C11, no
- * Python, no globals but the choice of instruction set: an MD code can compile the .c files as they stand. Double
+ * Python, no globals except for the choice of instruction set: an MD code can compile the .c files unmodified. Double
  * precision unless a model asks for single; angstrom and eV.
  *
  *   c[l,m,q] = sum_j f[z_j,q,l](r_j) Y_lm(r_j/|r_j|)             f: tables, Y: real spherical harmonics
  *   p[(a,b),l] = s_ab / sqrt(2l+1) sum_m c[l,m,a] c[l,m,b]       s = 1 for a = b, sqrt(2) otherwise
- *   A[l,m,s] = sum_q shares[l,s,q] c[l,m,q],  B = invariant polynomials of one A: more features, if any the first ones
+ *   A[l,m,s] = sum_q shares[l,s,q] c[l,m,q],  B = invariant polynomials of one A: additional features, which come first
  *   e = sum_s w_s energy_scale^2 (p.p_s / |p||p_s|)^zeta
  *   |G k|^2 for every triangle G,  k_s = energy_scale^2 (p.p_s / |p||p_s|)^zeta
  *   members of an ensemble: the same energy with other weights, its pair gradients only
@@ -23,9 +23,9 @@ extern "C" {
 #define MLPOT_MAX_L 20
 /* Channels are padded to a multiple of this: whole vectors of every instruction set. */
 #define MLPOT_CHANNELS 8
-/* Rows of a packed matrix that one pass of a product takes. */
+/* Rows of a packed matrix processed in one pass of a product. */
 #define MLPOT_TILE 12
-/* Columns that it meets: two cache lines, whole vectors of every instruction set. */
+/* Columns processed in one pass: two cache lines, whole vectors of every instruction set. */
 #define MLPOT_PANEL 16
 /* Members of an ensemble of weights; divides MLPOT_PANEL. */
 #define MLPOT_MEMBERS 8
@@ -49,10 +49,10 @@ typedef struct {
     const double *coefficient; /* (n_entries) */
     const int32_t *degree;   /* (n_invariants) densities in each */
     const int32_t *mixed, *invariant; /* (n_features) what is computed, by mixed density */
-    const double *scale;     /* (n_features) factor of each beside the power spectrum */
+    const double *scale;     /* (n_features) factor of each relative to the power spectrum */
 } mlpot_contractions;
 
-/* What the expansion and the invariants are: tables only, shared by all threads. */
+/* Definition of the expansion and the invariants: tables only, shared by all threads. */
 typedef struct {
     int n_species;           /* species of neighbours and centres */
     int l_max;
@@ -104,10 +104,10 @@ typedef struct {
     const double *panels;    /* from mlpot_pack with MLPOT_PANEL: (n, n_features), the constant appended */
 } mlpot_sparse;
 
-/* An ensemble of weights of the known points. Rows are the pairs of degree and channel that the first features have a part in,
+/* An ensemble of weights of the known points. Rows are the pairs of degree and channel on which the leading features depend,
  * by degree, then channel. */
 typedef struct {
-    int n_features;          /* leading features that the ensemble sees, a multiple of MLPOT_TILE */
+    int n_features;          /* leading features used by the ensemble, a multiple of MLPOT_TILE */
     const double *packed;    /* from mlpot_pack with MLPOT_TILE: (known.n, n_features) */
     const double *weights;   /* (known.n rounded up to MLPOT_TILE, MLPOT_MEMBERS) the rest 0 */
     const int32_t *rows;     /* (l_max + 2) first row of every degree */
@@ -122,7 +122,7 @@ typedef struct {
     double prior, expected;  /* eV^2 */
 } mlpot_members;
 
-/* The energy of one species of centres, and what the model knows of it. */
+/* The energy of one species of centres, and its uncertainty. */
 typedef struct {
     mlpot_points energy;     /* sparse points and weights, or fewer points that give the same energies */
     mlpot_points known;      /* points for covariances; packed == energy.packed where they are the first of those */
@@ -132,7 +132,7 @@ typedef struct {
     const mlpot_members *members; /* NULL: no ensemble */
 } mlpot_kernel_model;
 
-/* Where results go; all but the first two may be NULL. */
+/* Output arrays; all but the first two may be NULL. */
 typedef struct {
     double *energies;        /* (n_atoms) added to */
     double *pair_gradients;  /* (n_pairs, 3) added to */
@@ -159,17 +159,17 @@ size_t mlpot_packed_lower_size(int n);
 void mlpot_pack_lower(int n, const double *matrix, double *packed);
 void mlpot_harmonics_norms(int l_max, double *norms);
 
-/* Instruction set of everything below: 0 baseline, 1 AVX2 and FMA, 2 AVX-512; -1: the best there is, as at first.
- * Returns the one in use, which is never more than the processor has. Not while another thread computes. */
+/* Instruction set of everything below: 0 baseline, 1 AVX2 and FMA, 2 AVX-512; -1: the best available one (default).
+ * Returns the one in use, which the processor always supports. Must not be called while another thread computes. */
 int mlpot_instructions(int level);
 
-/* All return 0, or -1 when memory is short. Threads take blocks of centres and write memory of their own: results are
- * bitwise the same for any number of them.
+/* All return 0, or -1 if out of memory. Threads process blocks of centres and write to separate memory: results are
+ * bitwise identical for any number of threads.
  *
  * Expansion coefficients (n_centres, n_harmonics, n_channels). */
 int mlpot_expand(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                  const int32_t *centres, double *coefficients);
-/* Features (n_centres, n_features), normalised; and, of one thread, these with their pullback, ADDED to pair_gradients. */
+/* Features (n_centres, n_features), normalised; and, with one thread, these with their pullback, ADDED to pair_gradients. */
 int mlpot_features(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
                    const int32_t *centres, int n_threads, double *features);
 int mlpot_features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,

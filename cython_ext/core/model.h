@@ -1,4 +1,4 @@
-/* A model as the core holds it: what a file says, and the tables that are made of it when it is loaded. */
+/* A model in memory: contents of its file, and tables computed from them when it is loaded. */
 #ifndef MLPOT_MODEL_H
 #define MLPOT_MODEL_H
 
@@ -8,7 +8,7 @@
 #include "pair_sums.h"
 #include "triplets.h"
 
-/* Neighbours of one centre: triplets of more would not be counted by an int. */
+/* Largest number of neighbours of one centre: the number of their triplets must fit an int. */
 #define MLPOT_MOST_NEIGHBOURS 30000
 
 enum { SOAP_TERM, PAIR_TERM, TRIPLET_TERM, N_TERM_KINDS };
@@ -22,7 +22,7 @@ typedef struct {
     double norms[(MLPOT_MAX_L + 1) * (MLPOT_MAX_L + 2) / 2];
     mlpot_kernel_model kernels;
     mlpot_members members;
-    int n_before, lone;          /* representatives of other terms that its triangles begin with; a 1 before them */
+    int n_before, lone;          /* representatives of other terms, the leading columns of its triangles; a 1 before them */
     const int32_t *before;       /* (n_before) */
 } soap_part;
 
@@ -85,7 +85,7 @@ typedef struct block_of_memory {
 
 struct mlpot_model {
     unsigned char *bytes;        /* the file */
-    block_of_memory *blocks;     /* all else that it owns */
+    block_of_memory *blocks;     /* all other memory that it owns */
     double cutoff;
     int n_species, n_terms;
     const int32_t *species, *counts_as; /* (n_species) atomic numbers */
@@ -95,7 +95,7 @@ struct mlpot_model {
     model_uncertainty uncertainty;
 };
 
-/* What is computed from a neighbour list. */
+/* Quantities computed from a neighbour list. */
 typedef struct {
     const mlpot_model *model;
     const mlpot_input *input;
@@ -107,14 +107,14 @@ typedef struct {
     double *energies;            /* (n_centres) */
     double *gradients;           /* (n_pairs, 3) */
     /* NULL unless the uncertainty is wanted; the last two for an ensemble only */
-    double *variances;           /* (n_centres) the prior's, or what instances leave, eV^2 */
+    double *variances;           /* (n_centres) prior variances, or unexplained variances of instances, eV^2 */
     double *explained;           /* (n_centres, 2) */
     double *covariances;         /* (n_centres, n representatives) */
     float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
     int failed;                  /* memory was short */
 } evaluation;
 
-/* Zeroed memory on a cache line that lives as long as the model; NULL, and an error in the reader, when it is short. */
+/* Zeroed, cache-aligned memory with the lifetime of the model; NULL, and an error in the reader, if out of memory. */
 void *mlpot_take(mlpot_model *m, mlpot_reader *r, size_t n, size_t size);
 int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t);
 int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t);

@@ -1,10 +1,10 @@
-/* Energy that a model was fitted on top of: isolated atoms, a screened nuclear repulsion, a tabulated potential; see
+/* Baseline energy of a model: isolated atoms, a screened nuclear repulsion, a tabulated potential; see
  * mlpot/terms/baseline.py and mlpot/terms/glue.py, whose numbers are in the file. */
 #include <math.h>
 
 #include "model.h"
 
-/* Of z.reals */
+/* Indices into z.reals */
 enum { COULOMB, REPULSION_REACH, FULL, ABSENT, WEIGHTS, RATES = WEIGHTS + 4 };
 
 static double value_and_slope(const spline *s, double x, double *slope)

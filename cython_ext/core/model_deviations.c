@@ -1,4 +1,4 @@
-/* How sure a model is: parts that belong to centres, then calibrated deviations. The formulas are those of mlpot/uncertainty:
+/* Uncertainty of a model: contributions of centres, then calibrated deviations. For formulas see mlpot/uncertainty:
  * representatives.py (posterior, unexplained), variances.py and calibration.py (deviations), reaction.py (shares). */
 #include <math.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ static void explain_pairs(const evaluation *e)
     }
 }
 
-/* How much of what atom j owes falls to an atom at this distance; 0 far beyond contact. */
+/* Share of the variance owed by atom j for an atom at this distance; 0 far beyond contact. */
 static double weight(const mlpot_model *m, int i, int j, double distance)
 {
     const double *reals = m->uncertainty.reals, gap = distance - m->uncertainty.radii[i] - m->uncertainty.radii[j];

@@ -1,4 +1,4 @@
-/* One call for all terms of a model: what comes in is checked, what goes out is the caller's. */
+/* Evaluation of all terms of a model: the input is checked, the output arrays belong to the caller. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "model.h"
 #include "pair_gradients.h"
 
-/* Atoms nearer than this overlap, A. */
+/* Atoms closer than this overlap, A. */
 #define OVERLAP 1e-3
 
 int mlpot_say(char *error, size_t error_size, int status, const char *format, ...)
@@ -20,7 +20,7 @@ int mlpot_say(char *error, size_t error_size, int status, const char *format, ..
     return status;
 }
 
-/* An array that is not NULL where it is empty. */
+/* An array that is not NULL even if it is empty. */
 static void *zeros(size_t n, size_t size) { return calloc(n ? n : 1, size); }
 
 static int check_sizes(const mlpot_input *in, char *error, size_t error_size)

@@ -125,7 +125,7 @@ int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size
     return 0;
 }
 
-/* A section by its name behind the prefix; 0 where there is none. */
+/* Find a section by its name after the prefix; 0 if there is none. */
 static int find(const mlpot_reader *r, const char *name, record *found)
 {
     char whole[NAME + MLPOT_PREFIX];

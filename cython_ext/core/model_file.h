@@ -1,4 +1,4 @@
-/* The container of a model file: named sections of numbers behind a checksum.
+/* The container of a model file: named sections of numbers, protected by a checksum.
  *
  *   0   char magic[8]      "MLPOTCOR"
  *   8   uint32 version     MLPOT_FILE_VERSION
@@ -10,8 +10,8 @@
  *   64  n_sections records of 64 bytes: char name[40], uint32 type, uint32 zero, uint64 offset, uint64 count
  *
  * Sections begin on multiples of 64 bytes; two may share their bytes. Types: 1 double, 2 int32, 3 float.
- * Everything that reads goes through the functions below, which check length, range and finiteness: after the first thing
- * that is wrong they return NULL or 0 and the error stands in the reader. */
+ * All reading goes through the functions below, which check length, range and finiteness: after the first error they return
+ * NULL or 0, and the error text is in the reader. */
 #ifndef MLPOT_MODEL_FILE_H
 #define MLPOT_MODEL_FILE_H
 
@@ -36,7 +36,7 @@ typedef struct {
 
 /* Reads and checks the container. 0, or -1 with an error text; the caller frees `bytes` in either case. */
 int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size);
-/* The first error stays, behind the path. Always returns -1. */
+/* Records the first error, after the path. Always returns -1. */
 int mlpot_refuse(mlpot_reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Count of a section, -1 where there is none. */
 int64_t mlpot_count(const mlpot_reader *r, const char *name);
@@ -47,7 +47,7 @@ const float *mlpot_floats(mlpot_reader *r, const char *name, int64_t count);
 const int32_t *mlpot_integers(mlpot_reader *r, const char *name, int64_t count, int64_t low, int64_t high);
 /* Likewise, none smaller than the one before it; the first is `low`. */
 const int32_t *mlpot_ascending(mlpot_reader *r, const char *name, int64_t count, int64_t low, int64_t high);
-/* Product of up to four numbers from 0 on; where it is too large a count that no section has. */
+/* Product of up to four non-negative numbers; if it is too large, a count that no section has. */
 int64_t mlpot_product(int64_t a, int64_t b, int64_t c, int64_t d);
 
 #endif

@@ -1,4 +1,4 @@
-/* A model out of its file; see model_file.h for the container, models/core_file.py for what is in it. */
+/* Loading of a model; see model_file.h for the container, models/core_file.py for its contents. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +158,7 @@ static void read_alone(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
     }
 }
 
-/* What the triangles of the last many-body term begin with; every element of the model has points there. */
+/* Leading columns of the triangles of the last many-body term, which has points for every element of the model. */
 static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
 {
     model_term *last = m->terms + u->terms[u->n_terms - 1];
@@ -183,7 +183,7 @@ static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
     }
 }
 
-/* Every term has as many columns as it writes covariances, and members. */
+/* Check that the columns of every term match its covariances, and that it has members. */
 static void check_columns(mlpot_model *m, mlpot_reader *r, const model_uncertainty *u)
 {
     for (int k = 0; k < u->n_terms && !r->failed; ++k) {

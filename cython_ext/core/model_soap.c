@@ -1,4 +1,4 @@
-/* Many-body terms out of a model file, with every size and index checked that the loops would follow. */
+/* Many-body terms from a model file, with checks of every size and index used by the loops. */
 #include <stdio.h>
 #include <string.h>
 

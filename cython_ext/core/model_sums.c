@@ -1,10 +1,10 @@
-/* The terms of a model, one after the other, with what the uncertainty wants of them. */
+/* Sums over the terms of a model, including quantities needed for the uncertainty. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "model.h"
 
-/* The neighbour list as a term's loops read it. */
+/* The neighbour list in the layout for the loops of a term. */
 static mlpot_pairs pairs_of(const model_term *t, evaluation *e)
 {
     const mlpot_input *in = e->input;
@@ -13,7 +13,7 @@ static mlpot_pairs pairs_of(const model_term *t, evaluation *e)
                          .distances = e->distances};
 }
 
-/* Centres that count as an element; how many. */
+/* Centres treated as an element; returns their number. */
 static int64_t find_centres(evaluation *e, int32_t number)
 {
     int64_t n = 0;
@@ -30,7 +30,7 @@ static int place_of_term(const mlpot_model *m, int term)
     return -1;
 }
 
-/* (n_centres, n_other) covariances that a part's triangles begin with, a 1 first for its lone atom. */
+/* (n_centres, n_other) covariances for the leading columns of a part's triangles, after a 1 for its lone atom. */
 static double *seen_before(const evaluation *e, const soap_part *p, int64_t n)
 {
     const int n_other = p->kernels.n_other;
@@ -44,7 +44,7 @@ static double *seen_before(const evaluation *e, const soap_part *p, int64_t n)
     return seen;
 }
 
-/* What instances of a part leave: prior - |G k|^2. */
+/* Unexplained variances of the instances of a part: prior - |G k|^2. */
 static void add_left(evaluation *e, const model_term *t, int64_t n)
 {
     const mlpot_model *m = e->model;

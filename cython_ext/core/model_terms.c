@@ -1,4 +1,4 @@
-/* Pair and three-body terms, the baseline and the uncertainty out of a model file. */
+/* Pair and three-body terms, the baseline and the uncertainty from a model file. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,7 @@ int mlpot_read_grid(mlpot_reader *r, double start, double step, int n_knots, int
     return 0;
 }
 
-/* Where the features of a bent coordinate can lie. */
+/* Largest coordinate at which features are evaluated. */
 static double farthest_place(mlpot_reader *r, const mlpot_pair_term *p)
 {
     double farthest = p->cutoff;
@@ -31,7 +31,7 @@ static double farthest_place(mlpot_reader *r, const mlpot_pair_term *p)
     return farthest;
 }
 
-/* Where the map of each kind begins; how many numbers there are. */
+/* Start of the map of each kind; returns the total size. */
 static int64_t place_maps(mlpot_pair_term *p, int64_t *map_of)
 {
     int64_t next = 0;

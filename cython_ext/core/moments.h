@@ -1,4 +1,4 @@
-/* Sums of curves and spectra of moments of one centre, and their pullback; lanes are neighbours, but columns where curves are
+/* Sums of curves and spectra of moments of one centre, and their pullback; lanes are neighbours, or columns where curves are
  * summed. */
 #pragma once
 #include "harmonics.h"
@@ -133,7 +133,7 @@ static void expand_moments(const mlpot_moments *t, const shell_memory *s, moment
     }
 }
 
-/* Whether the neighbours that a block is made of are there. */
+/* Whether a block has any neighbours. */
 MLPOT_INLINE int is_present(const mlpot_moments *t, const shell_memory *s, int block)
 {
     return s->count[block / t->n_weights] > 0;
@@ -262,7 +262,7 @@ static void moments_vjp_of_centre(const mlpot_moments *t, const mlpot_pairs *p, 
     moment_gradients(t, w, pair_gradients);
 }
 
-/* Values where `out` is given, else the pullback. */
+/* Values if `out` is given, otherwise the pullback. */
 static int moments(const mlpot_moments *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, const double *cotangent,
                    double *out, double *pair_gradients)
 {

@@ -1,4 +1,4 @@
-/* Matrices in the order in which the products read them, and other tables that are made once. */
+/* Packing of matrices in the order of the products, and other tables computed once. */
 #include <math.h>
 #include <string.h>
 

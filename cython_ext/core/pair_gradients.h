@@ -1,4 +1,4 @@
-/* The one place that knows the sign of a force and of a virial.
+/* The only place that defines the sign of forces and virials.
  *
  * A pair's vector is r_j + S.cell - r_i, and g = dE/d(vector):
  * dE/dr_j = g, dE/dr_i = -g, dE/dstrain = vector (outer) g.
@@ -38,7 +38,7 @@ static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_colum
     }
 }
 
-/* virial (9) += that of all pairs with one column of gradients, in their order */
+/* virial (9) += contributions of all pairs with one column of gradients, in order */
 static inline void mlpot_add_virial(ptrdiff_t n_pairs, const double *vectors, const double *gradients, double *virial)
 {
     double sums[9] = {0};
@@ -49,7 +49,7 @@ static inline void mlpot_add_virial(ptrdiff_t n_pairs, const double *vectors, co
         for (int b = 0; b < 3; ++b) virial[3 * a + b] -= 0.5 * (sums[3 * a + b] + sums[3 * b + a]);
 }
 
-/* virial (9, n_columns) += that of all pairs, in their order, from gradients in single precision; n_columns <= 16 */
+/* virial (9, n_columns) += contributions of all pairs, in order, from gradients in single precision; n_columns <= 16 */
 static inline void mlpot_add_virials_single(ptrdiff_t n_pairs, int n_columns, const double *vectors, const float *gradients,
                                             double *virial)
 {

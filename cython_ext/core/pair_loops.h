@@ -68,7 +68,7 @@ MLPOT_INLINE mlpot_vector instances(const mlpot_pair_term *term, const lanes *of
     return weighted(at.weight, data);
 }
 
-/* Where the features of a pair at this distance are found, and what multiplies them. */
+/* Place of a distance in the table of features, and the factor of the features. */
 MLPOT_INLINE double coordinate(const mlpot_pair_term *term, int kind, double r, double *envelope)
 {
     *envelope = 1.0;
@@ -149,7 +149,7 @@ static void centre_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64
     }
 }
 
-/* Linear between knots: with a thousand of them that is far better than the draws themselves. */
+/* Linear between knots: with a thousand of them the error is far below the statistical error of the draws. */
 static void pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                                   float *pair_gradients)
 {

@@ -27,7 +27,7 @@ typedef struct {
     const double *variance;     /* (n_kinds) s^2, the prior variance of u, eV^2 */
     int n_sparse;               /* of all kinds */
     const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
-    const int64_t *map_of;      /* (n_kinds) where a kind's map begins */
+    const int64_t *map_of;      /* (n_kinds) start of the map of each kind */
     const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) s^2 of each kind, eV^2; aligned */
     double cutoff_width;        /* A */
     const double *contact;      /* (n_kinds, 4) s, k, x, y: phi is a function of k asinh(r / s) and multiplied by
@@ -39,7 +39,7 @@ typedef struct {
 int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                     double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances);
 
-/* An ensemble of pair potentials, whose deviations are wanted to some per cent only. */
+/* An ensemble of pair potentials, whose deviations are needed only to some percent. */
 typedef struct {
     int n_species, n_knots;
     double cutoff;              /* A */

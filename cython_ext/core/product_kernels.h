@@ -2,7 +2,7 @@
  * VECTOR, PARTS (vectors in a panel) and NAME(). ROWS x SIDE accumulators fill the registers of the instruction set:
  * 24 of 32 with AVX-512, 12 of 16 with AVX2 and SSE2.
  *
- * BLAS is slower here: it packs the sparse points anew for every block of centres. */
+ * BLAS is slower here, since it repacks the sparse points for every block of centres. */
 #if MLPOT_LANES == 8
 #define ROWS 12
 #define SIDE (PARTS < 2 ? PARTS : 2)
@@ -16,7 +16,7 @@ typedef struct {
     VECTOR v[ROWS][SIDE];
 } NAME(accumulators);
 
-/* From what stands there, or (NULL) from zero. */
+/* Start from the present values, or (NULL) from zero. */
 MLPOT_INLINE void NAME(begin)(NAME(accumulators) *s, const REAL *from)
 {
 #pragma GCC unroll 12
@@ -57,7 +57,7 @@ MLPOT_INLINE void NAME(tile_times)(const int add, const REAL *tile, int n_column
             NAME(accumulators) s;
             NAME(begin)(&s, add ? out : NULL);
             for (int k = 0; k < n_columns; k += 2, a += 2 * MLPOT_TILE, b += 2 * MLPOT_PANEL) {
-                NAME(multiply_add)(&s, a, 1, b); /* two at a time: counting takes ports from multiplying */
+                NAME(multiply_add)(&s, a, 1, b); /* two at a time: loop counters compete with multiplications for execution ports */
                 NAME(multiply_add)(&s, a + MLPOT_TILE, 1, b + MLPOT_PANEL);
             }
             NAME(store)(&s, out);

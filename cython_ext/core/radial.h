@@ -1,10 +1,10 @@
-/* Radial functions of the neighbours in hand, from a Hermite table; mixed channels are sums of its columns, which takes less
+/* Radial functions of the current neighbours from a Hermite table; mixed channels are sums of its columns, which takes less
  * time than to read a table of their own: that of all columns fits the caches. */
 #pragma once
 #include "hermite.h"
 #include "scratch.h"
 
-/* Knots (6, size) at both ends of an interval, weighted as lane `lane` says. */
+/* Knots (6, size) at both ends of an interval, with the weights of lane `lane`. */
 MLPOT_INLINE void combine(const double *knots, int size, const mlpot_vector *weight, int lane, double *out)
 {
     double w[6];
@@ -35,7 +35,7 @@ MLPOT_INLINE void mix_columns(const int count, const mlpot_density *d, const dou
 /* Vectors of channels that share a load of a column: two fit the registers of AVX-512 with their parts. */
 #define SHARED (MLPOT_LANES == 8 ? 2 : 1)
 
-/* Channels (l_max + 1, n_channels) of a neighbour out of columns (l_max + 1, n_radial) of the table */
+/* Channels (l_max + 1, n_channels) of a neighbour from columns (l_max + 1, n_radial) of the table */
 static void mix_radial(const mlpot_density *d, int species, const double *columns, double *out)
 {
     for (int n = 0; n < d->n_radial; n += MLPOT_CHANNELS) {

@@ -8,7 +8,7 @@
 
 /* Neighbours of a tile: each has three columns. */
 #define SLOTS (MLPOT_TILE / 3)
-/* Tiles that a panel of sparse points meets at a time: it stays in the L1 cache, they in L2. */
+/* Tiles multiplied with a panel of sparse points at a time: the panel stays in the L1 cache, the tiles in L2. */
 #define TILES 16
 
 typedef struct slot {
@@ -79,7 +79,7 @@ static void find_present(const mlpot_density *d, const mlpot_pairs *p, int n, co
     }
 }
 
-/* Which features a block of centres has, and the sparse points' values of these. */
+/* The features present in a block of centres, and their values in the sparse points. */
 static void choose_features(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int n,
                             const int32_t *centres, row_memory *w)
 {
@@ -177,7 +177,7 @@ static void flush_tiles(const mlpot_pairs *p, const mlpot_sparse *sparse, const 
             const int n_slots = w->n_slots - first < SLOTS ? w->n_slots - first : SLOTS;
             product(w->tiles + (ptrdiff_t)first / SLOTS * w->active.n_rows * MLPOT_TILE, w->active.n_rows,
                     w->panels + panel * size, out);
-            if (left >= MLPOT_PANEL) /* a count that the compiler knows */
+            if (left >= MLPOT_PANEL) /* a compile-time constant */
                 scatter(p, centres, w->slots + first, n_slots, MLPOT_PANEL, w->slopes, n_columns, out, column, to);
             else
                 scatter(p, centres, w->slots + first, n_slots, left, w->slopes, n_columns, out, column, to);

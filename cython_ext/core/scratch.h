@@ -1,10 +1,10 @@
-/* Memory of one thread, and the neighbours of the centre in hand. */
+/* Work memory of one thread, and the neighbours of the current centre. */
 #pragma once
 #include "vectors.h"
 
 typedef struct {
-    int capacity;            /* neighbours it has room for, a multiple of MLPOT_LANES */
-    int n;                   /* neighbours of the centre in hand */
+    int capacity;            /* capacity in neighbours, a multiple of MLPOT_LANES */
+    int n;                   /* neighbours of the current centre */
     int32_t *pair;           /* (capacity) index of the pair, sorted by group of channels */
     int *group_end;          /* (n_groups) */
     int radial_stride;       /* (l_max + 1) * widest block */

@@ -1,4 +1,4 @@
-/* The neighbours of one centre with their curves: sorted by group, each group from a whole vector on. Idle lanes lie at the
+/* The neighbours of one centre with their curves: sorted by group, each group starting at a whole vector. Idle lanes are at the
  * cutoff, where every curve is 0. */
 #pragma once
 #include "acsf.h"

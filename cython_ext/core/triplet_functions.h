@@ -141,7 +141,7 @@ MLPOT_INLINE void angle_powers(const mlpot_triplet_functions *t, mlpot_vector co
 }
 
 /* Triplets of first neighbour j with the slots from k on, of which only those beyond `after` count, and their factors;
- * returns 0 where all are so far apart that nothing is left. */
+ * returns 0 if all are too far apart to contribute. */
 MLPOT_INLINE int triplet_factors(const mlpot_triplet_functions *t, int j, int k, int after, int slopes,
                                  triplet_functions_memory *w, triplet_lanes *found)
 {

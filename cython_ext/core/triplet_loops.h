@@ -92,7 +92,7 @@ static void gather_triplets(const mlpot_triplets *t, const mlpot_pairs *p, int64
             w->columns[c * w->capacity + at] = c == CUTOFFS ? 0.0 : w->columns[c * w->capacity + w->n - 1];
 }
 
-/* exp(x) for x <= 0 to the last digit or two: 2^n exp(r), |r| <= ln(2) / 2, Taylor's polynomial of degree 12. */
+/* exp(x) for x <= 0, accurate to the last one or two digits: 2^n exp(r), |r| <= ln(2) / 2, Taylor's polynomial of degree 12. */
 MLPOT_INLINE mlpot_vector exponential(mlpot_vector x)
 {
     static const double inverse_factorial[] = {1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320,

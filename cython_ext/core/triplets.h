@@ -27,7 +27,7 @@ typedef struct {
     double nearest;               /* triplets with a neighbour nearer than this are summed directly, A */
 } mlpot_triplets;
 
-/* Variance of each triplet that the sparse points leave: prior - |G k|^2, times the squared cutoff functions. */
+/* Variance of each triplet not explained by the sparse points: prior - |G k|^2, times the squared cutoff functions. */
 typedef struct {
     const double *strengths;      /* (n_points) covariance of G(x) with each sparse point at x = x_s, eV^2 */
     const double *spread;         /* from mlpot_pack_lower, (n_points)^2 */

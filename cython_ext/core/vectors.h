@@ -15,18 +15,18 @@ typedef float mlpot_single __attribute__((vector_size(8 * MLPOT_LANES), aligned(
 
 /* Vectors in a panel: as many centres share a row of features. */
 #define MLPOT_PARTS (MLPOT_PANEL / MLPOT_LANES)
-/* Centres treated together between two products: what they need stays in the L2 cache. */
+/* Centres processed together between two products: their data stay in the L2 cache. */
 #define MLPOT_BLOCK 64
-/* Centres treated together where there are no products. */
+/* Centres processed together in loops without products. */
 #define MLPOT_FEW MLPOT_PANEL
 
-/* A thread without a block would only spin at the barrier. */
+/* A thread without a block would only wait at the barrier. */
 #define BLOCKS(n_centres, size) (((n_centres) + (size)-1) / (size))
 #define BLOCK_SIZE(n_centres, block, size) \
     (int)((n_centres) - (block) * (size) < (size) ? (n_centres) - (block) * (size) : (size))
 static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ? (int)n_blocks : n_threads; }
 
-/* Keeps in a register what is used twice: as an operand in memory it is loaded for each use, and loads are as dear as products. */
+/* Keeps in a register what is used twice: as a memory operand it is loaded for each use, and loads cost as much as products. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #define KEEP(vector) __asm__("" : "+v"(vector))
 #else

@@ -89,7 +89,7 @@ EMT_METALS = {atomic_numbers[symbol] for symbol in ("Al", "Ni", "Cu", "Pd", "Ag"
 """Elements that ASE's EMT was made for; its H, C, N and O are meant for tests of programs."""
 LAST_OF_XTB = 86
 YOUR_CODE = "your_package.YourCalculator"
-"""Where there is no calculator to suggest."""
+"""Placeholder if there is no calculator to suggest."""
 FIT_GIVEN = {("data", "train"): "FILE", ("model", "preset"): "balanced", ("output", "model"): "NAME.h5"}
 LEARN_GIVEN = {
     ("structure", "file"): "FILE",

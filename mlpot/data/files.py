@@ -40,7 +40,7 @@ ENDINGS = (
     ".xz",
     ".bz2",
 )
-"""What is read of a folder, beside names that begin with one of `BEGINNINGS`."""
+"""Names of files that are read from a folder, in addition to names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
 VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
 TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
@@ -167,7 +167,7 @@ def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, on one line."""
+    """Message of an error, on one line."""
     if isinstance(error, UnknownFileTypeError):
         return "its format is not known"
     if isinstance(error, KeyError):

@@ -30,7 +30,7 @@ from ..errors import DataError
 UNCONVERGED = "mlpot_unconverged"
 """Key in info of structures whose electronic steps have not converged: their labels are worth nothing."""
 OWN_POTENTIAL = "steps of VASP's own potential (ML_LMLFF)"
-"""What is never taken for DFT, for the count."""
+"""Kinds of steps that are never taken as DFT, for the count."""
 END_OF_STEP = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
 ENERGY_LINES = 4
 """Behind it."""
@@ -41,14 +41,14 @@ NELM = re.compile(r"NELM\s*=\s*(\d+)")
 PW_THRESHOLD = re.compile(r"(?:scf convergence threshold|new conv_thr) +=\s*(\S+)")
 PW_ACCURACY = re.compile(r"estimated scf accuracy\s+<\s*(\S+)")
 DEEPMD = "type.raw"
-"""What is in the folder of every DeePMD system."""
+"""Files in the folder of every DeePMD system."""
 
 Reader = Callable[[str, Counter], Iterator[Atoms]]
 """Called with a file and the number of its steps that give no structure here."""
 
 
 def reader_of(file: str, kind: str) -> Reader | None:
-    """What reads a file better than ase.io does; None where that is enough.
+    """Reader for a file that ase.io does not read well enough; None otherwise.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def _step(lines: Iterator[str], nelm: int | None) -> tuple[_Step, int | None] | 
 
 
 def _head(lines: list[str]) -> list[str]:
-    """What stands before the first step: ASE finds elements and counts there."""
+    """Header before the first step, where ASE finds elements and counts."""
     end = next((k for k, line in enumerate(lines) if "ML FORCE" in line or "POSITION" in line), 0)
     return [line for line in lines[:end] if "Iteration" not in line]
 

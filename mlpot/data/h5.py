@@ -21,7 +21,7 @@ SEAL_SIZE = 512
 """HDF5's smallest user block: other programs pass over it."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNREADABLE = (OSError, LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, MemoryError)
-"""What h5py, JSON and our own checks raise for content that cannot be right."""
+"""Exceptions of h5py, JSON and our own checks for invalid content."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Format:
 
     @contextmanager
     def reading(self, file: str | Path) -> Iterator[Stored]:
-        """What a file holds. Whatever is found wrong while it is read, also by the block, is an error of the file.
+        """Open a file for reading. Any problem found while reading, also inside the block, is an error of the file.
 
         Raises
         ------

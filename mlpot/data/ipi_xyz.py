@@ -140,7 +140,7 @@ def _symbol(name: str) -> str:
 
 
 def length_unit(unit: str, what: str) -> float:
-    """A, of i-PI's name of a unit; DataError where there is none of that name."""
+    """A, of i-PI's name of a unit; DataError for an unknown name."""
     if unit.lower() not in LENGTHS:
         known = ", ".join(filter(None, LENGTHS))
         raise DataError(f"{what} in {quoted(unit)}: not a unit of length; known are {known}")

@@ -23,7 +23,7 @@ NAMES = {
     "virial": ("virial", "virials"),
 }
 SOURCES = ("", "ref", "reference", "dft", "qm", "target", "label", "vasp", "castep", "cp2k", "pbe")
-"""What stands before or behind a name for "of the method that is to be learned"; names of models are none of these."""
+"""Prefixes and suffixes that mark labels of the reference method; names of models are not among them."""
 KNOWN = {
     spelling: (kind, source)
     for kind, names in NAMES.items()
@@ -192,7 +192,7 @@ def plain(key: str) -> str:
 
 
 def _candidates(atoms: Atoms) -> Iterator[tuple[str, Any]]:
-    """What may be a label: ASE's results, info, and arrays of three columns."""
+    """Candidates for labels: ASE's results, info, and arrays with three columns."""
     results = atoms.calc.results if atoms.calc is not None else {}
     yield from ((key, results[key]) for names in OWN.values() for key in names if key in results)
     yield from ((key, value) for key, value in atoms.info.items() if isinstance(key, str) and key not in results)
@@ -204,7 +204,7 @@ def _candidates(atoms: Atoms) -> Iterator[tuple[str, Any]]:
 
 
 def _value(atoms: Atoms, key: str) -> Any:
-    """What a structure has under a key, None for nothing."""
+    """Value of a structure under a key, or None."""
     results = atoms.calc.results if atoms.calc is not None else {}
     return next((place[key] for place in (results, atoms.info, atoms.arrays) if key in place), None)
 

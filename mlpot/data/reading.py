@@ -24,7 +24,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class FileContents:
-    """What a file has: numbers of structures and of structures with a label, and families and elements with theirs."""
+    """Summary of a file: numbers of structures and of structures with each label, by config_type and element."""
 
     name: str
     structures: int
@@ -127,7 +127,7 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
     Raises
     ------
     ConfigError
-        A structure that two of them name, beside what `read` raises.
+        If two of them name the same structure; also all errors of `read`.
     """
     frames, contents, notes = list[Atoms](), list[FileContents](), list[tuple[str, str]]()
     seen: dict[str, str] = {}
@@ -218,7 +218,7 @@ def _check_keys(frames: Sequence[Atoms], keys: LabelKeys) -> None:
 
 
 def _notes(taken: Sequence[Taken], keys: LabelKeys) -> list[str]:
-    """What is to be said of a file."""
+    """Remarks on a file."""
     notes = []
     counts = {kind: Counter(t.keys[kind] for t in taken if kind in t.keys) for kind in ("energy", "forces", "stress")}
     strange = [

@@ -1,4 +1,4 @@
-"""What an HDF5 file of mlpot may hold, and how it is taken out: nothing outside of the file, nothing that is not asked for.
+"""Allowed contents of mlpot's HDF5 files, and reading of them: nothing outside of the file, nothing that is not asked for.
 
 Files come from anywhere. A data set is accepted if it lies in the file itself, uncompressed, as numbers or one text, so that what is
 read is never larger than the file; then each must have the shape and the values that whoever asks for it can use.
@@ -110,7 +110,7 @@ class Stored:
         return self._item(name).shape
 
     def attribute(self, name: str) -> str:
-        """A text beside the data sets."""
+        """A text stored in addition to the data sets."""
         value = self._attributes[name]
         if not isinstance(value, str):
             raise ValueError(f"attribute {name}: is not a text")

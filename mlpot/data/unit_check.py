@@ -37,7 +37,7 @@ FACTORS = {
 
 
 def unit_doubts(structures: Sequence[LabelledStructure]) -> list[str]:
-    """What forces and stresses look like, where they are not the derivatives of the energies; empty without such doubts."""
+    """Messages for forces and stresses that are not the derivatives of the energies, with their likely unit; may be empty."""
     rows = np.array([row for family in _families(structures) for row in _differences(family)]).reshape(-1, 3)
     differences, terms = rows[:, 0], rows[:, 1:]
     used = [k for k in range(2) if np.any(terms[:, k])]

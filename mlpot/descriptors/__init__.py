@@ -11,7 +11,7 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Descriptors are loaded when first used: not everything in this room needs the compiled half."""
+    """Load descriptors on first use: not every module of this package needs the compiled extensions."""
     if name not in _HOMES:
         raise AttributeError(f"module 'mlpot.descriptors' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

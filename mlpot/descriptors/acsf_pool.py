@@ -1,4 +1,4 @@
-"""Sets of symmetry functions nobody has to write down, and the choice of a few out of many by data.
+"""Automatic sets of symmetry functions, and data-driven selection of a few functions out of many.
 
 Imbalzano et al., J. Chem. Phys. 148, 241730 (2018), doi:10.1063/1.5024611; Gastegger et al., doi:10.1063/1.5019667;
 AMP: Khorshidi, Peterson, doi:10.1016/j.cpc.2016.05.010.
@@ -18,14 +18,14 @@ from .protocol import Descriptor
 ZETAS = (1, 2, 4, 8, 16)
 METHODS = ("cur", "farthest", "none")
 EXHAUSTED = 1e-10
-"""What is left of a feature's variance below which others say all that it does."""
+"""Remaining fraction of a feature's variance below which it is redundant with others."""
 
 MOST_ENVIRONMENTS = 4000
 """On which features are chosen: more change the choice little, and computing all candidates takes a millisecond each."""
 
 
 def auto_functions(cutoff: float, n: int = 8) -> list[list]:
-    """A pool to choose from: radial functions at the centre and in shells, angular ones of many widths, narrow and wide.
+    """Pool of functions for selection: radial ones at the centre and in shells, narrow and wide angular ones of many widths.
 
     Imbalzano's grids: eta_m = (n^(m/n) / cutoff)^2 with r_s = 0, m = 0..n; and r_s,m = cutoff / n^(m/n) with
     eta_m = 1 / (r_s,m - r_s,m+1)^2, m = 1..n-1, each as wide as the distance to the next.
@@ -82,28 +82,28 @@ def amp_functions(cutoff: float) -> list[list]:
 
 
 def choose_functions(features: np.ndarray, n: int, method: str = "cur") -> np.ndarray:
-    """Which columns of features represent all of them on these data.
+    """Select the columns of features that best represent all columns for the given data.
 
-    Columns are standardised first; those that do not vary are never chosen.
+    Columns are standardised first; constant columns are never selected.
 
     Parameters
     ----------
     features : (n_environments, n_features) array
     n : int
-        Columns wanted.
+        Number of columns to select.
     method : str
-        "cur": in turn the column with the largest part in the leading singular vector of what the chosen ones leave; "farthest":
-        the column farthest from the chosen ones; "none": all that vary.
+        "cur": repeatedly the column with the largest component in the leading singular vector of the residual; "farthest": the
+        column farthest from the selected ones; "none": all columns that vary.
 
     Returns
     -------
     (at most n,) int array
-        Columns, the most important first; fewer where the others are linear combinations of them. All for "none".
+        Columns, the most important first; fewer than n if all others are linear combinations of them. All for "none".
 
     Raises
     ------
     ConfigError
-        For n < 1, an unknown method, or features of which none varies.
+        If n < 1, the method is unknown, or no feature varies.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def choose_functions(features: np.ndarray, n: int, method: str = "cur") -> np.nd
     spread = features.std(axis=0) if len(features) else np.zeros(features.shape[1])
     varying = np.flatnonzero(spread > 1e-10 * np.abs(features).max(axis=0, initial=0.0))
     if not len(varying):
-        raise ConfigError("no symmetry function varies over these data; give more structures, or a larger cutoff")
+        raise ConfigError("no symmetry function varies over these data; provide more structures or a larger cutoff")
     if method == "none":
         return varying
     scaled = (features[:, varying] - features[:, varying].mean(axis=0)) / spread[varying]
@@ -145,7 +145,7 @@ def choose_on(
 
 
 def _by_leverage(gram: np.ndarray, n: int) -> np.ndarray:
-    """CUR: after each choice the rest is made orthogonal to it."""
+    """CUR: after each choice the remaining columns are orthogonalised to it."""
     rest = gram.copy()
     chosen: list[int] = []
     while len(chosen) < min(n, len(gram)):
@@ -162,7 +162,7 @@ def _by_leverage(gram: np.ndarray, n: int) -> np.ndarray:
 
 
 def _by_distance(gram: np.ndarray, n: int) -> np.ndarray:
-    """Farthest-point sampling of columns, opposite ones the same; starts from the one that overlaps most with all."""
+    """Farthest-point sampling of columns regardless of sign, starting from the column with the largest total overlap."""
     chosen = [int(np.argmax(np.sum(gram**2, axis=0)))]
     apart = np.full(len(gram), np.inf)
     while len(chosen) < min(n, len(gram)):

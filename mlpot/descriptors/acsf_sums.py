@@ -1,4 +1,4 @@
-"""Symmetry functions of one kind of neighbours' weights as linear maps of compiled sums."""
+"""Symmetry functions with one kind of neighbour weights, as linear maps of compiled sums."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .curves import tabulate_curves
 from .neighbour_sums import Grouping, MomentSums, Triplets, legendre_coefficients
 
 MOST_EXPANDED = 8
-"""Largest zeta of wide functions that are computed through moments, at a cost that is linear in the number of neighbours; those of
-larger ones are summed over triplets. At 45 neighbours zeta = 8 takes half the time through moments, zeta = 16 1.4 times."""
+"""Largest zeta of wide functions that are computed from moments, at a cost linear in the number of neighbours; functions with larger
+zeta are summed over triplets. With 45 neighbours, moments take 0.5 times as long for zeta = 8, and 1.4 times for zeta = 16."""
 
 
 @dataclass(frozen=True)
 class FunctionSums:
-    """All values of some functions: of radial ones by group of neighbours, of angular ones by pair of groups.
+    """Values of a set of functions: radial ones by group of neighbours, angular ones by pair of groups.
 
     Parameters
     ----------
     functions : tuple of SymmetryFunction
-        All weighted, or all not.
+        Either all weighted or none.
     species : tuple of int
     """
 
@@ -55,7 +55,7 @@ class FunctionSums:
 
     @cached_property
     def expanded(self) -> tuple[SymmetryFunction, ...]:
-        """Angular functions that separate."""
+        """Angular functions that separate into moments."""
         return tuple(f for f in self.functions if _separates(f))
 
     @cached_property
@@ -80,7 +80,7 @@ class FunctionSums:
 
     @cached_property
     def moments(self) -> MomentSums | None:
-        """Sums of radial functions and of the squares of the factors of moments; moments."""
+        """Moments, and sums of radial functions and of squares of the factors of moments; None if not needed."""
         summed = [f.factor.curve for f in self.radial] + [factor.square for factor in self.factors]
         if not summed:
             return None
@@ -102,7 +102,7 @@ class FunctionSums:
 
     @cached_property
     def spectrum_map(self) -> np.ndarray:
-        """(n_entries, n_expanded) from spectra to functions of pairs of neighbours of different groups."""
+        """Linear map (n_entries, n_expanded) from spectra to functions of pairs of neighbours of different groups."""
         assert self.moments is not None
         found = np.zeros((len(self.moments.degree), len(self.expanded)))
         for k, f in enumerate(self.expanded):
@@ -116,7 +116,7 @@ class FunctionSums:
 
     @cached_property
     def self_map(self) -> np.ndarray:
-        """(n_factors, n_expanded) from sums of squares to the self terms A(1) sum_j f^2 / 2."""
+        """Linear map (n_factors, n_expanded) from sums of squares to the self terms A(1) sum_j f^2 / 2."""
         found = np.zeros((len(self.factors), len(self.expanded)))
         for k, f in enumerate(self.expanded):
             found[self.factors.index(f.factor), k] = ((1 + f.lambda_) / 2) ** f.zeta
@@ -124,7 +124,7 @@ class FunctionSums:
 
     @cached_property
     def triplets(self) -> list[Triplets]:
-        """Narrow functions, then wide ones; those that are there."""
+        """Triplet sums of narrow and wide functions, if there are any."""
         return [self._triplets(functions) for functions in (self.narrow, self.wide) if functions]
 
     def _triplets(self, functions: tuple[SymmetryFunction, ...]) -> Triplets:
@@ -144,7 +144,7 @@ class FunctionSums:
 
     @property
     def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Groups and radial functions; pairs of groups and angular functions."""
+        """Numbers of groups and radial functions, and of pairs of groups and angular functions."""
         n = self.grouping.n_groups
         return (n, len(self.radial)), (n * (n + 1) // 2, len(self.angular))
 

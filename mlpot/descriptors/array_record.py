@@ -1,4 +1,4 @@
-"""Frozen records of arrays that can be compared and hashed by what is in them."""
+"""Frozen records of arrays that are compared and hashed by their contents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class ArrayRecord:
-    """Base of dataclasses made with eq=False: equal where all fields are, arrays by their numbers."""
+    """Base class of dataclasses with eq=False: equal if all fields are equal, with arrays compared by value."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._contents() == other._contents()  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """Invariants of three and four densities of the same channel, as tables of products for the compiled core.
 
-What the power spectrum of any parameters cannot tell apart (Pozdnyakov et al., doi:10.1103/PhysRevLett.125.166001) these
-can. Each channel is contracted with itself only, so the cost is linear in the number of channels (Darby et al.,
-doi:10.1103/PhysRevLett.131.028001).
+They distinguish environments that have the same power spectrum for any parameters (Pozdnyakov et al.,
+doi:10.1103/PhysRevLett.125.166001). Each channel is contracted only with itself, so the cost is linear in the number of channels
+(Darby et al., doi:10.1103/PhysRevLett.131.028001).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Program:
     ----------
     polynomials : tuple of Polynomial
     left, right : (n_nodes - n_lm,) int arrays
-        Factors of the nodes that are products.
+        Factors of the product nodes.
     rows : (n_invariants + 1,) int array
         First row of every invariant.
     variable : (n_rows,) int array
-        x of every row, ascending for each invariant.
+        Index x of every row, ascending for each invariant.
     entries : (n_rows + 1,) int array
         First entry of every row.
     node, coefficient : (n_entries,) arrays
@@ -50,7 +50,7 @@ class Program:
 
 @lru_cache(maxsize=16)
 def make_program(order: int, l_max: int) -> Program:
-    """All invariants of three to `order` densities with degrees l up to l_max."""
+    """Make the program for all invariants of three to `order` densities with degrees l up to l_max."""
     polynomials = tuple(p for degree in range(3, order + 1) for p in invariant_polynomials(l_max, degree))
     nodes: dict[Monomial, int] = {(x,): x for x in range((l_max + 1) ** 2)}
     products: list[tuple[int, int]] = []
@@ -90,18 +90,18 @@ def _derivatives(polynomial: Polynomial) -> dict[int, dict[Monomial, float]]:
 
 @dataclass(frozen=True, eq=False)
 class Contractions(ArrayRecord):
-    """Contractions of some mixtures of a descriptor's channels.
+    """Contractions of mixtures of a descriptor's channels.
 
     Parameters
     ----------
     order : int
-        Densities in an invariant at most, 3 or 4.
+        Largest number of densities in an invariant, 3 or 4.
     shares : (l_max + 1, n_mixed, n_channels) array
         Mixed density of degree l: A_lm = shares[l] @ c_lm.
     scales : (order - 2,) array
-        Factor of invariants of 3 and 4 densities beside the power spectrum.
+        Factors of invariants of 3 and 4 densities relative to the power spectrum.
     kept : (n_features,) int array or None
-        Features that are computed, mixed channel * n_invariants + invariant, ascending; None: all.
+        Indices of the computed features, mixed channel * n_invariants + invariant, ascending; None: all.
     """
 
     order: int
@@ -118,16 +118,16 @@ class Contractions(ArrayRecord):
         return self.shares.shape[1] * len(self.program.polynomials) if self.kept is None else len(self.kept)
 
     def only(self, kept: np.ndarray) -> Contractions | None:
-        """The invariants with these indices; None where there are none."""
+        """Restrict to the invariants with these indices; None if there are none."""
         return replace(self, kept=np.sort(kept)) if len(kept) else None
 
     def rotated(self, rotations: list[np.ndarray]) -> Contractions:
-        """The same invariants out of channels that were rotated, c~ = rotations[l]' c, for each degree."""
+        """The same invariants as functions of rotated channels, c~ = rotations[l]' c for each degree."""
         n_l = len(self.shares)
         return replace(self, shares=np.array([s @ r for s, r in zip(self.shares, rotations[:n_l], strict=True)]))
 
     def core_arrays(self) -> dict[str, np.ndarray]:
-        """The program and the features as the core reads them."""
+        """The program and the features in the layout of the core."""
         p, n = self.program, len(self.program.polynomials)
         kept = np.arange(self.n_features) if self.kept is None else self.kept
         degree = np.array([polynomial.degree for polynomial in p.polynomials], np.int32)
@@ -143,22 +143,22 @@ def make_contractions(
     order: int, l_max: int, weight: float, weights: np.ndarray, numbers: tuple[int, ...], n_mixed: int, seed: int,
     own: float,
 ) -> Contractions:  # fmt: skip
-    """Contractions of random mixtures of all elements and radial functions.
+    """Make contractions of random mixtures of all elements and radial functions.
 
-    Channels that are such mixtures serve as they are; of others, random sums are made, in which the part of an element
-    depends on its number and the seed alone.
+    Channels that are such mixtures are used directly; otherwise random sums of the channels are used, in which the weights of an
+    element depend only on its atomic number and the seed.
 
     Parameters
     ----------
     weight : float
-        Factor for every density more than two.
+        Factor for every density beyond two.
     weights : (n_channels, n_species, n_max) array
         Channels, as in `Reduction`.
     numbers : tuple of int
         Atomic numbers of the species.
     n_mixed : int
     own : float
-        Norm of the density of one atom, in units of which contractions are made comparable to the power spectrum.
+        Norm of the density of one atom, the unit that makes contractions comparable to the power spectrum.
     """
     n_channels = len(weights)
     if n_channels >= n_mixed and np.all(weights[:n_mixed]):

@@ -1,4 +1,4 @@
-"""Cutoff functions of symmetry functions, and the compact functions that need none.
+"""Cutoff functions of symmetry functions, and compact functions that need no cutoff.
 
 Behler, J. Chem. Phys. 134, 074106 (2011), doi:10.1063/1.3553717; Bircher, Singraber, Dellago, arXiv:2010.14414; AMP's polynomial:
 Khorshidi, Peterson, doi:10.1016/j.cpc.2016.05.010.
@@ -41,14 +41,14 @@ class CutoffFunction:
         tanh^3(1); "exponential" exp(1 - 1 / (1 - x^2)); "poly1" to "poly4" smooth steps in x; "polynomial"
         1 + gamma x^(gamma + 1) - (gamma + 1) x^gamma. x = (r - alpha cutoff) / (cutoff - alpha cutoff), at least 0.
     alpha : float
-        Part of the cutoff up to which the function is 1, 0 <= alpha < 1.
+        Fraction of the cutoff up to which the function is 1, 0 <= alpha < 1.
     gamma : int
-        Of "polynomial".
+        Parameter of "polynomial".
 
     Raises
     ------
     ConfigError
-        For values out of these ranges.
+        If a value is out of its range.
     """
 
     cutoff: float
@@ -107,12 +107,12 @@ class CompactFunction:
     ----------
     low, high : float
     kind : str
-        "p1" to "p4" (polynomial steps) or "e" (exp(1 - 1 / (1 - x^2))), with "a" behind it: of (2 - x) x instead of x.
+        "p1" to "p4" (polynomial steps) or "e" (exp(1 - 1 / (1 - x^2))), with the suffix "a": of (2 - x) x instead of x.
 
     Raises
     ------
     ConfigError
-        For low >= high or another kind.
+        If low >= high, or the kind is unknown.
     """
 
     low: float

@@ -1,7 +1,7 @@
-"""SOAP and its relatives: one compiled expansion, in which bases and mixings of elements are only tables.
+"""SOAP and related descriptors: a single compiled expansion, in which radial bases and mixings of elements are tables.
 
 Formulas: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), doi:10.1103/PhysRevB.87.184115; DESIGN of the tables
-in `radial_table`. The order of features is GAP's: channel pairs a >= b, then l; contractions of more densities stand before them.
+in `radial_table`. Features are ordered as in GAP, channel pairs a >= b, then l; contractions of more densities come before them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .radial_table import RadialTable, tabulate
 
 
 def species_indices(numbers: np.ndarray, species: tuple[int, ...]) -> np.ndarray:
-    """Index (n_atoms,) into `species` of every atomic number; UnknownSpeciesError for any other."""
+    """Index (n_atoms,) into `species` of every atomic number; UnknownSpeciesError if it is not included."""
     unseen = unseen_among(numbers, species)
     if unseen:
         raise UnknownSpeciesError(
@@ -46,7 +46,7 @@ def unseen_among(numbers: np.ndarray, species: tuple[int, ...]) -> tuple[int, ..
 
 @lru_cache(maxsize=32)
 def _index_by_number(species: tuple[int, ...]) -> np.ndarray:
-    """Place of each element of the periodic table in `species`, -1 for those that are not."""
+    """Index into `species` for each atomic number, -1 for elements not included."""
     table = np.full(len(chemical_symbols), -1, np.int32)
     table[list(species)] = np.arange(len(species))
     return table
@@ -54,16 +54,16 @@ def _index_by_number(species: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Reduction(ArrayRecord):
-    """Fewer channels than one for every element and radial function, c[q] = sum_zn weights[q, z, n] c_full[z, n], and which
-    of them meet in the power spectrum (Darby et al., doi:10.1103/PhysRevLett.131.028001).
+    """Reduced channels c[q] = sum_zn weights[q, z, n] c_full[z, n] in place of one per element and radial function, and the pairs of
+    channels in the power spectrum (Darby et al., doi:10.1103/PhysRevLett.131.028001).
 
     Parameters
     ----------
     weights : (n_channels, n_species, n_max) array
     a, b : (n_pairs,) int arrays
-        Channels that meet.
+        Pairs of channels in the power spectrum.
     scale : (n_pairs,) array
-        Factor of their part in the power spectrum, before 1 / sqrt(2l + 1).
+        Factor of each pair in the power spectrum, before 1 / sqrt(2l + 1).
     """
 
     weights: np.ndarray
@@ -85,18 +85,18 @@ class SoapDescriptor(Descriptor):
     central_weight : float
         Weight of the centre's own density.
     central_reference_all_species : bool
-        Whether the centre's own density enters the channels of all elements (GAP's key of the same name).
+        Whether the centre's own density enters the channels of all elements (key of the same name in GAP).
     constant : float
         Appended to the normalised features (GAP's covariance_sigma0).
     reduction : Reduction or None
-        Channels; None: one for every element and radial function, all of which meet.
+        Reduced channels; None: one channel for every element and radial function, in all pairs.
     contractions : Contractions or None
         Invariants of three and more densities, the first of the features.
 
     Raises
     ------
     ConfigError
-        For an l_max the core has no room for, or unsorted species.
+        If l_max is too large for the core, or species are not sorted.
     """
 
     species: tuple[int, ...]
@@ -119,7 +119,7 @@ class SoapDescriptor(Descriptor):
 
     @property
     def square(self) -> float:
-        """p . p of every environment."""
+        """Squared norm p . p, the same for every environment."""
         return 1.0 + self.constant**2
 
     @property
@@ -128,14 +128,14 @@ class SoapDescriptor(Descriptor):
 
     @property
     def weights(self) -> np.ndarray:
-        """Parts (n_channels, n_species, n_max) of elements and radial functions in every channel."""
+        """Weights (n_channels, n_species, n_max) of elements and radial functions in every channel."""
         if self.reduction is not None:
             return self.reduction.weights
         return np.eye(self.n_channels).reshape(self.n_channels, len(self.species), -1)
 
     @property
     def n_contracted(self) -> int:
-        """Features that are contractions of more than two densities: the first ones."""
+        """Number of contractions of more than two densities, which are the first features."""
         return 0 if self.contractions is None else self.contractions.n_features
 
     @property
@@ -145,12 +145,12 @@ class SoapDescriptor(Descriptor):
 
     @cached_property
     def table(self) -> RadialTable:
-        """The radial functions as the core reads them."""
+        """Table of the radial functions for the core."""
         return tabulate(self.basis)
 
     @cached_property
     def blocks(self) -> Blocks:
-        """The channels as the core lays them out."""
+        """Channels in the layout of the core."""
         own = self.basis.self_coefficients()
         if self.reduction is None:
             return element_blocks(self, self.table.knots, own)
@@ -158,7 +158,7 @@ class SoapDescriptor(Descriptor):
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The entries of the power spectrum, channel pairs before degrees."""
+        """Entries of the power spectrum, ordered by channel pair, then degree."""
         if self.reduction is None:
             a, b = np.tril_indices(self.n_channels)
             return Spectrum.of(a, b, np.where(a == b, 1.0, np.sqrt(2)), self.basis.l_max)
@@ -166,11 +166,11 @@ class SoapDescriptor(Descriptor):
 
     @cached_property
     def core(self) -> Density:
-        """The compiled tables, for the models that run on them."""
+        """Compiled tables, as used by compiled models."""
         return make_core(self, self.blocks, self.spectrum, self.contractions)
 
     def view(self, pairs: Pairs) -> PairView:
-        """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
+        """View of the pairs for the core; UnknownSpeciesError for an element that is not in `species`."""
         species = species_indices(pairs.numbers if pairs.elements is None else pairs.elements, self.species)
         return PairView(species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances)
 
@@ -188,13 +188,13 @@ class SoapDescriptor(Descriptor):
         return self.compute_and_vjp(pairs, cotangent)[1]
 
     def compute_and_vjp(self, pairs: Pairs, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (n_atoms, n_features) of `compute` and pair gradients (n_pairs, 3), eV/A, of `vjp`, which needs the former."""
+        """Features (n_atoms, n_features) as `compute`, and pair gradients (n_pairs, 3), eV/A, as `vjp`, at the cost of the latter."""
         gradients = np.zeros((pairs.n_pairs, 3))
         cotangent = np.ascontiguousarray(cotangent)
         return self.core.features_vjp(self.view(pairs), _centres(pairs, None), cotangent, gradients), gradients
 
     def state(self) -> dict[str, Any]:
-        """See `Descriptor`; tables of channels and contractions are arrays named as "reduction_weights"."""
+        """See `Descriptor`; tables of channels and contractions are arrays with names such as "reduction_weights"."""
         basis: Any = self.basis
         names = {kind: name for name, kind in RADIAL_BASES.items()}
         tables = {name: table for name in TABLES if (table := getattr(self, name)) is not None}
@@ -221,11 +221,11 @@ class SoapDescriptor(Descriptor):
 
 
 TABLES: dict[str, Any] = {"reduction": Reduction, "contractions": Contractions}
-"""Parts of a descriptor that are tables, by its arguments."""
+"""Classes of the tables of a descriptor, by argument."""
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """Fields of a dataclass that say something, by name."""
+    """Fields of a dataclass that are not None, by name."""
     return {field.name: value for field in fields(record) if (value := getattr(record, field.name)) is not None}
 
 

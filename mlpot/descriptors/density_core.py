@@ -1,4 +1,4 @@
-"""What the compiled core reads of a density descriptor: blocks of channels that elements fill, and what is made of them."""
+"""Layout of a density descriptor for the compiled core: blocks of channels, and features computed from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Y_00 = 1 / np.sqrt(4 * np.pi)
 
 
 class DensityParameters(Protocol):
-    """What the core reads of a density descriptor; see `SoapDescriptor`."""
+    """Parameters of a density descriptor needed by the core; see `SoapDescriptor`."""
 
     @property
     def species(self) -> tuple[int, ...]: ...
@@ -41,17 +41,17 @@ class Blocks:
     Parameters
     ----------
     group : (n_species,) int array
-        Block that neighbours of a species fill.
+        Block to which neighbours of each species contribute.
     width : int
-        Channels of a block, padded.
+        Number of channels of a block, padded.
     knots : (n_knots, 3, l_max + 1, n_radial) array
         Table of radial functions, padded.
     mixing : (n_species, n_radial, width) array or None
-        Their parts in the channels of the only block; None: they are the channels of every block.
+        Weights of radial functions in the channels of a single block; None: the radial functions are the channels of every block.
     own : (n_species, n_padded) array
         Expansion of the centre's own density.
     channels : (n_channels,) int array
-        Padded index of every true channel.
+        Padded index of every channel.
     """
 
     group: np.ndarray
@@ -77,14 +77,14 @@ class Spectrum:
 
     @classmethod
     def of(cls, a: np.ndarray, b: np.ndarray, scale: np.ndarray, l_max: int) -> Spectrum:
-        """All degrees of channel pairs (n_pairs,), pairs before degrees."""
+        """Entries for all degrees of channel pairs (n_pairs,), ordered by pair, then degree."""
         n_l = l_max + 1
         degree = np.tile(np.arange(n_l), len(a))
         return cls(degree, np.repeat(a, n_l), np.repeat(b, n_l), np.repeat(scale, n_l) / np.sqrt(2 * degree + 1))
 
 
 def element_blocks(descriptor: DensityParameters, knots: np.ndarray, own: np.ndarray) -> Blocks:
-    """One block per element, all with the same radial functions.
+    """Make one block per element, all with the same radial functions.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def element_blocks(descriptor: DensityParameters, knots: np.ndarray, own: np.nda
 
 
 def mixed_block(descriptor: DensityParameters, knots: np.ndarray, own: np.ndarray, weights: np.ndarray) -> Blocks:
-    """One block that all elements fill with their parts (n_channels, n_species, n_functions) of radial functions."""
+    """Make a single block for all elements, with weights (n_channels, n_species, n_functions) of the radial functions."""
     n_channels, n_species, n_functions = weights.shape
     width = _whole(n_channels)
     n_radial = _whole(n_functions)
@@ -122,7 +122,7 @@ def mixed_block(descriptor: DensityParameters, knots: np.ndarray, own: np.ndarra
 def make_core(
     descriptor: DensityParameters, blocks: Blocks, spectrum: Spectrum, contractions: Contractions | None
 ) -> Density:
-    """The compiled density that computes these contractions, then these entries of the power spectrum."""
+    """Create the compiled density that computes contractions, followed by entries of the power spectrum."""
     n_groups = blocks.n_padded // blocks.width
     integers = [np.ascontiguousarray(blocks.channels[q], np.int32) for q in (spectrum.a, spectrum.b)]
     return Density(
@@ -143,7 +143,7 @@ def _tables(blocks: Blocks, contractions: Contractions) -> ContractionTables:
 
 
 def _own_elements(descriptor: DensityParameters) -> np.ndarray:
-    """(n_species, n_species) weight of the own density of a centre (first index) in the channels of an element."""
+    """Weights (n_species, n_species) of the own density of a centre (first index) in the channels of an element."""
     n_species = len(descriptor.species)
     where = np.ones((n_species, n_species)) if descriptor.central_reference_all_species else np.eye(n_species)
     return where * descriptor.central_weight * Y_00
@@ -154,5 +154,5 @@ def _whole(n_channels: int) -> int:
 
 
 def _padded(array: np.ndarray, width: int) -> np.ndarray:
-    """The last axis padded with 0 to `width`."""
+    """Pad the last axis with zeros to `width`."""
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])

@@ -1,4 +1,4 @@
-"""How alike the elements are to a density of mixed channels: its weights seen as a vector for every element."""
+"""Similarity of elements for a density of mixed channels, from the weight vector of every element."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from .periodic import similarities
 
 NOISE = 1e-3
-"""Part of the variance of weights over elements that does not go with the periodic table: it keeps small differences between
-known elements from being carried far beyond them."""
+"""Fraction of the variance of the weights that is independent of the periodic table: it prevents small differences between known
+elements from being extrapolated far beyond them."""
 
 
 def element_similarities(weights: np.ndarray) -> np.ndarray:
-    """Cosines (n_species, n_species) between elements, 1 for those that all channels take for the same.
+    """Cosine similarities (n_species, n_species) of elements, 1 for elements with proportional weights in all channels.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def element_similarities(weights: np.ndarray) -> np.ndarray:
 
 
 def element_map(weights: np.ndarray, n_axes: int = 2) -> np.ndarray:
-    """Principal components (n_species, n_axes) of the elements' unit vectors; 0 beyond as many as there are.
+    """Principal components (n_species, n_axes) of the elements' unit vectors; 0 beyond the rank.
 
     The distances of a map with all axes are sqrt(2 - 2 cos) of `element_similarities`. The largest entry of every axis is
     positive.
@@ -38,11 +38,11 @@ def element_map(weights: np.ndarray, n_axes: int = 2) -> np.ndarray:
 
 
 def weights_of_unseen(weights: np.ndarray, species: tuple[int, ...], unseen: tuple[int, ...]) -> np.ndarray:
-    """Weights (n_channels, n_unseen, n_max) of elements that a mixing was not made for.
+    """Weights (n_channels, n_unseen, n_max) of elements for which a mixing was not made.
 
-    Draws of a Gaussian process over the periodic table, with the covariance of `similarities`, given the known weights: those
-    of an element like the known ones follow from theirs; what these do not tell is random, as if elements were independent.
-    Each element has a stream of its own.
+    They are draws of a Gaussian process over the periodic table with the covariance of `similarities`, conditional on the known
+    weights: an element similar to known ones gets similar weights, and the undetermined part is random, as for independent elements.
+    Each element has its own random stream.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def weights_of_unseen(weights: np.ndarray, species: tuple[int, ...], unseen: tup
     Raises
     ------
     ConfigError
-        For an element whose properties are not known.
+        If the properties of an element are not known.
     """
     among = similarities(species, species) + NOISE * np.eye(len(species))
     shares = np.linalg.solve(among, similarities(species, unseen))

@@ -1,11 +1,11 @@
-"""Polynomials of one density that rotations and reflections leave as they are.
+"""Polynomials of one density that are invariant under rotations and reflections.
 
-A density A_lm, l <= l_max, is a vector of real numbers; its invariant polynomials of degree nu are what nu + 1 bodies can
-tell of an environment in one channel. They are found as what the generators of rotations send to zero, a complete and
-independent set for every combination of degrees l, orthonormal in the inner product in which
+A density A_lm, l <= l_max, is a vector of real numbers; its invariant polynomials of degree nu contain the (nu + 1)-body
+information on an environment in one channel. They are the null space of the generators of rotations, a complete and independent set
+for every combination of degrees l, orthonormal in the inner product in which
     sum_t B_t(A) B_t(A') = integral over rotations and reflections of (A . R A')^nu,
-the kernel of Bartok, Kondor, Csanyi, doi:10.1103/PhysRevB.87.184115 (there for nu = 2 and 3; that integral for nu = 2 is
-the overlap of power spectra). Sums of degrees are even: an odd one changes its sign under reflection.
+the kernel of Bartok, Kondor, Csanyi, doi:10.1103/PhysRevB.87.184115 (there for nu = 2 and 3; for nu = 2 the integral is the overlap
+of power spectra). The sum of the degrees is even, since a product with an odd sum changes sign under reflection.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from math import factorial, prod
 import numpy as np
 
 Monomial = tuple[int, ...]
-"""Indices lm = l^2 + l + m, ascending: their A are multiplied."""
+"""Ascending indices lm = l^2 + l + m of the factors A_lm of a product."""
 
 NOTHING = 1e-9
-"""Coefficients below are rounding."""
+"""Smaller coefficients are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,11 @@ class Polynomial:
 
 @lru_cache(maxsize=16)
 def invariant_polynomials(l_max: int, degree: int) -> tuple[Polynomial, ...]:
-    """All invariants of a degree, by combinations of l; those with an l = 0 are products of A_00 and simpler ones: of these
-    only the ones of third degree are listed, which in a power spectrum of other channels are new."""
+    """All invariants of a degree, by combinations of l.
+
+    Invariants with an l = 0 are products of A_00 and simpler invariants. Only invariants of third degree are included, since they are
+    not contained in a power spectrum of other channels.
+    """
     lowest = 0 if degree == 3 else 1
     found: list[Polynomial] = []
     for degrees in combinations_with_replacement(range(lowest, l_max + 1), degree):
@@ -58,12 +61,12 @@ def invariant_polynomials(l_max: int, degree: int) -> tuple[Polynomial, ...]:
 
 
 def _of_degrees(degrees: tuple[int, ...]) -> Iterator[Polynomial]:
-    """Orthonormal invariants in which the l are these."""
+    """Orthonormal invariants with the given degrees l."""
     monomials = list(_monomials(degrees))
     index = {monomial: k for k, monomial in enumerate(monomials)}
     sizes = np.array([np.sqrt(factorial(len(m)) / prod(map(factorial, Counter(m).values()))) for m in monomials])
     actions = [_action(generator, monomials, index) for generator in _generators(max(degrees))]
-    # in the basis of monomials times their sizes a rotation is orthogonal
+    # rotations are orthogonal in the basis of monomials multiplied by their norms
     generators = np.concatenate([action * sizes / sizes[:, None] for action in actions])
     for vector in _canonical(_null_space(generators)):
         kept = np.flatnonzero(np.abs(vector) > NOTHING)
@@ -72,7 +75,7 @@ def _of_degrees(degrees: tuple[int, ...]) -> Iterator[Polynomial]:
 
 
 def _monomials(degrees: tuple[int, ...]) -> Iterator[Monomial]:
-    """Products of one A_lm for each l, without regard to the order."""
+    """Products of one A_lm for each l, regardless of order."""
     parts: list[Monomial] = [()]
     for l, count in sorted(Counter(degrees).items()):
         own = list(combinations_with_replacement(range(l * l, (l + 1) ** 2), count))
@@ -81,7 +84,7 @@ def _monomials(degrees: tuple[int, ...]) -> Iterator[Monomial]:
 
 
 def _generators(l_max: int) -> list[np.ndarray]:
-    """Rotations about z and x, infinitesimally: dA = G A, (n_lm, n_lm) of real harmonics; that about y follows."""
+    """Infinitesimal rotations about z and x, dA = G A, (n_lm, n_lm) in real harmonics; the rotation about y follows."""
     n_lm = (l_max + 1) ** 2
     about = np.zeros((2, n_lm, n_lm))
     for l in range(l_max + 1):
@@ -95,7 +98,7 @@ def _generators(l_max: int) -> list[np.ndarray]:
 
 
 def _real_harmonics(l: int) -> np.ndarray:
-    """Real harmonics (rows) out of complex ones: sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0."""
+    """Real harmonics (rows) in terms of complex ones: sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0."""
     u = np.zeros((2 * l + 1, 2 * l + 1), complex)
     u[l, l] = 1
     for m in range(1, l + 1):
@@ -106,7 +109,7 @@ def _real_harmonics(l: int) -> np.ndarray:
 
 
 def _action(generator: np.ndarray, monomials: list[Monomial], index: dict[Monomial, int]) -> np.ndarray:
-    """Column k: the change of monomial k in monomials."""
+    """Action of a generator on monomials: column k is the change of monomial k, expanded in monomials."""
     action = np.zeros((len(monomials), len(monomials)))
     for k, monomial in enumerate(monomials):
         for place, x in enumerate(monomial):
@@ -117,13 +120,13 @@ def _action(generator: np.ndarray, monomials: list[Monomial], index: dict[Monomi
 
 
 def _null_space(matrix: np.ndarray) -> np.ndarray:
-    """Orthonormal rows that span what the matrix sends to zero."""
+    """Orthonormal rows that span the null space of a matrix."""
     sizes, vectors = np.linalg.eigh(matrix.T @ matrix)
     return vectors[:, sizes < NOTHING].T
 
 
 def _canonical(rows: np.ndarray) -> np.ndarray:
-    """Orthonormal rows of the same span that depend on the span alone: models outlive the library that found them.
+    """Orthonormal rows with the same span that depend only on the span, so that models do not depend on the linear algebra library.
 
     The reduced echelon form of a span is unique, and so is its Gram-Schmidt basis.
     """

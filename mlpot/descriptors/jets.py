@@ -1,4 +1,4 @@
-"""Functions of one variable with their first two derivatives, so that a formula is written once."""
+"""Functions of one variable with automatic first and second derivatives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Jet:
-    """Values, slopes and curvatures of a function at the same places, arrays of one shape.
+    """Values, slopes and curvatures of a function at the same places, as arrays of equal shape.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class Jet:
         return np.array([self.value, self.slope, self.curvature])
 
     def of(self, f0: np.ndarray, f1: np.ndarray, f2: np.ndarray) -> Jet:
-        """f(self) from the value and derivatives of f at `self.value`."""
+        """Composition f(self), from the value and derivatives of f at `self.value`."""
         return Jet(f0, f1 * self.slope, f2 * self.slope**2 + f1 * self.curvature)
 
     def __add__(self, other: Jet | float) -> Jet:

@@ -1,18 +1,18 @@
-"""Fewer channels in the two densities of a power spectrum: species or radial functions summed up, grouped, or mixed.
+"""Reduction of the channels in the two densities of a power spectrum: summing, grouping or mixing of elements and radial functions.
 
-The power spectrum multiplies two densities; full SOAP resolves elements and radial functions in both. Each option here
-says what they still resolve, by a matrix over elements times a matrix over radial functions:
+The power spectrum is a product of two densities; full SOAP resolves elements and radial functions in both. Each option here reduces
+the resolution of a density by a matrix over elements times a matrix over radial functions:
 
     nu_R, nu_S      how many of the two densities resolve radial functions and elements; the others sum over them
-    z_map           groups of elements that count as one, in the first density or in both
+    z_map           groups of elements that are treated as one, in the first density or in both
     mix             K random sums over elements, over radial functions, or over both at once
-    diagonal_radial a radial function meets itself only
+    diagonal_radial products of a radial function with itself only
 
 Generalised kernels: Darby, Kermode, Csanyi, npj Comput. Mater. 8, 166 (2022), doi:10.1038/s41524-022-00847-y.
 Mixing: Darby et al., Phys. Rev. Lett. 131, 028001 (2023), doi:10.1103/PhysRevLett.131.028001. With P[a, b] the full
 power spectrum of one degree, a feature is v' P w; for independent normal v and w of variance 1 the mean of
 (v' P w)(v' Q w) is tr(P Q), the full kernel. The same weights in both densities (v = w) give 2 tr(P Q) + tr P tr Q
-instead (Isserlis), a kernel of its own however large K is; with full coupling (1 + 1/K) tr(P Q) + tr P tr Q / K.
+instead (Isserlis), a different kernel even for large K; with full coupling (1 + 1/K) tr(P Q) + tr P tr Q / K.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .density import Reduction
 from .periodic import periodic_sums
 
 NO_ELEMENT = 0
-"""Stands for an atomic number in the seed of what mixes radial functions only."""
+"""Replaces the atomic number in the seed when only radial functions are mixed."""
 DIGITS = 10
-"""Decimals to which proportional channels agree."""
+"""Decimals used to detect proportional channels."""
 NEEDS_MIX = ("n_channels", "coupling", "symmetric", "embedding")
-"""Keys without effect unless something is mixed."""
+"""Keys that have no effect without mixing."""
 
 
 class Mixing(Settings):
-    """Which elements and radial functions the two densities of a power spectrum resolve; the default is all, full SOAP."""
+    """Resolution of elements and radial functions in the two densities of a power spectrum; the default is full SOAP."""
 
     mix: Literal["none", "species", "radial", "both"] = Field(
         "none", description="What random sums replace: nothing, elements, radial functions, or both (GAP: Z_mix, R_mix)."
@@ -121,7 +121,7 @@ class Mixing(Settings):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the power spectrum is that of full SOAP: nothing is mixed, summed or grouped."""
+        """Whether the power spectrum equals full SOAP: nothing is mixed, summed or grouped."""
         untouched = Mixing.model_fields.keys() - {"mix_seed"}
         return all(getattr(self, key) == Mixing.model_fields[key].default for key in untouched)
 
@@ -175,15 +175,15 @@ def _conflicts_of_densities(m: Mixing) -> Iterator[str]:
 
 
 def make_reduction(mixing: Mixing, species: tuple[int, ...], n_max: int) -> Reduction:
-    """Channels of a density, and the pairs of them that enter the power spectrum.
+    """Make the channels of a density, and the pairs of channels in the power spectrum.
 
-    Proportional channels become one, and so do pairs that give the same feature: their scales add up in squares, so
-    that the kernel stays what it was.
+    Proportional channels are merged, as are pairs that give the same feature; their scales are added in quadrature, so the kernel is
+    unchanged.
 
     Parameters
     ----------
     mixing : Mixing
-        What to resolve, group, sum and mix.
+        Options for grouping, summing and mixing.
     species : tuple of int
         Sorted atomic numbers.
     n_max : int
@@ -216,7 +216,7 @@ def _channels(
 
 
 def _over_species(mixing: Mixing, species: tuple[int, ...], density: int) -> np.ndarray:
-    """What one density resolves of the elements, (n, n_species)."""
+    """Matrix over elements (n, n_species) for one density."""
     if mixing.mixes_species:
         return _random_sums(mixing, density, species, 1)[:, :, 0]
     if mixing.nu_S <= density:
@@ -230,18 +230,18 @@ def _over_species(mixing: Mixing, species: tuple[int, ...], density: int) -> np.
 
 
 def _over_radial(mixing: Mixing, n_max: int, density: int) -> np.ndarray:
-    """What one density resolves of the radial functions, (n, n_max)."""
+    """Matrix over radial functions (n, n_max) for one density."""
     if mixing.mixes_radial:
         return _random_sums(mixing, density, (NO_ELEMENT,), n_max)[:, 0]
     return np.ones((1, n_max)) if mixing.nu_R <= density else np.eye(n_max)
 
 
 def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: int) -> np.ndarray:
-    """Weights (n, len(numbers), width) of the random sums: normal, each number's from a stream of its own, or periodic ones.
+    """Weights (n, len(numbers), width) of the random sums: normal, with one random stream per number, or periodic.
 
-    Their variance makes the kernel of independent mixings equal to full SOAP's on average. Where every channel meets
-    every other, the kernel knows the weights only through the product W'W of each density: when there are more channels
-    than there is to mix, the triangular factor of W stands for W.
+    The variance is chosen such that the average kernel of independent mixings equals full SOAP. With full coupling, the kernel
+    depends on the weights only through the product W'W of each density: if there are more channels than quantities to mix, W is
+    replaced by its triangular factor.
     """
     stream, n_channels = 0 if mixing.symmetric else density, mixing.n_channels
     if n_channels is None:
@@ -260,7 +260,7 @@ def _random_sums(mixing: Mixing, density: int, numbers: tuple[int, ...], width: 
 
 
 def _merged(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> Reduction:
-    """The fewest channels and pairs with the kernel of channels (n, n_species, n_max) that meet as (a, b) say."""
+    """The smallest set of channels and pairs with the same kernel as channels (n, n_species, n_max) in the pairs (a, b)."""
     kept, place, ratio = _distinct(weights.reshape(len(weights), -1))
     high, low = np.maximum(place[a], place[b]), np.minimum(place[a], place[b])
     codes, pair = np.unique(high * len(kept) + low, return_inverse=True)
@@ -269,7 +269,7 @@ def _merged(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> Reduction:
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that are not proportional to an earlier one; the place among these and the ratio of every row."""
+    """Rows that are not proportional to an earlier one; for every row, its index among these and the ratio to it."""
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     directions = np.round(rows / largest, DIGITS)
     _, first, inverse = np.unique(directions, axis=0, return_index=True, return_inverse=True)

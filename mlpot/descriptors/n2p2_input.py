@@ -1,4 +1,4 @@
-"""Symmetry functions out of an input.nn of n2p2 or RuNNer."""
+"""Symmetry functions from an input.nn file of n2p2 or RuNNer."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ TYPES = {
     20: ("C20", 1, "low high kind"), 21: ("C21", 2, "low high left right kind"), 22: ("C22", 2, "low high left right kind"),
     23: ("C20", 0, "low high kind"), 24: ("C21", 0, "low high left right kind"), 25: ("C22", 0, "low high left right kind"),
 }  # fmt: skip
-"""Kind, neighbours that are named, and parameters of every type."""
+"""Kind, number of named neighbours, and parameters of every type."""
 
 
 def read_functions(text: str, source: str = "input.nn", length_unit: float = 1.0) -> tuple[SymmetryFunction, ...]:
-    """Functions of the lines `symfunction_short`, with the cutoff function of the line `cutoff_type`.
+    """Read functions from the lines `symfunction_short`, with the cutoff function from the line `cutoff_type`.
 
     Parameters
     ----------
     text : str
         Content of the file.
     source : str
-        Its name, for messages.
+        Name of the file, for messages.
     length_unit : float
-        A; ase.units.Bohr where the file is written in atomic units.
+        Unit of length in A; ase.units.Bohr if the file uses atomic units.
 
     Returns
     -------
     tuple of SymmetryFunction
-        For `ACSF.functions`. Lines with the element of the centre give functions that are 0 for others.
+        For `ACSF.functions`. Lines that name the element of the centre give functions that are 0 for other centres.
 
     Raises
     ------
     ConfigError
-        For a line that cannot be read, an unknown type, or no line at all; file, line and remedy are named.
+        If a line cannot be read, a type is unknown, or there are no such lines; the message names file, line and remedy.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def _shaped(kind: str, values: dict, shape: CutoffFunction, unit: float) -> Symm
 
 
 def elements_of(functions: tuple[SymmetryFunction, ...]) -> tuple[int, ...]:
-    """Sorted atomic numbers that functions name."""
+    """Sorted atomic numbers that occur in functions."""
     found = {z for f in functions for z in (*f.neighbours, f.centre) if z}
     return tuple(sorted(z for z in found if z < len(chemical_symbols)))
 

@@ -1,11 +1,11 @@
-"""What is summed over the neighbours of every centre, and over its triplets, in compiled loops; descriptors are linear maps of these.
+"""Compiled sums over the neighbours and triplets of every centre, of which descriptors are linear maps.
 
-Formulas: cython_ext/core/acsf.h. Everything that separates in r_ij and r_ik is a sum over neighbours, not over their pairs:
+Formulas: cython_ext/core/acsf.h. Functions that separate in r_ij and r_ik are computed from sums over neighbours, not over pairs:
 
     sum_{j<k} v_j v_k f(r_j) f(r_k) A(cos)  =  [ sum_l a_l 4 pi / (2l + 1) sum_m c_lm^2  -  A(1) sum_j v_j^2 f(r_j)^2 ] / 2
     c_lm = sum_j v_j f(r_j) Y_lm,   A = sum_l a_l P_l
 
-and without the factor 1/2 and the self term for neighbours of two different elements.
+For neighbours of two different elements, the factor 1/2 and the self term are absent.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Own = TypeVar("Own", bound="SummedDescriptor")
 
 @dataclass(frozen=True)
 class Grouping:
-    """How neighbours of each species are counted.
+    """Grouping of neighbours by species.
 
     Parameters
     ----------
     cutoff : float
         A.
     group : (n_species,) int array
-        Neighbours of different groups never meet in one sum.
+        Group of each species; sums never combine neighbours of different groups.
     """
 
     cutoff: float
@@ -46,13 +46,13 @@ class Grouping:
         return int(self.group.max()) + 1
 
     def core_arrays(self, curves: Curves) -> dict:
-        """Arguments that `Moments` and `TripletFunctions` share."""
+        """Common arguments of `Moments` and `TripletFunctions`."""
         group = np.ascontiguousarray(self.group, np.int32)
         return {"group": group, "n_groups": self.n_groups, "cutoff": self.cutoff, "curves": curves.table()}
 
 
 def neighbourhood(pairs: Pairs, species: tuple[int, ...]) -> Neighbourhood:
-    """The pairs as the core reads them; UnknownSpeciesError for an element that is not in `species`."""
+    """View of the pairs for the core; UnknownSpeciesError for an element that is not in `species`."""
     index = species_indices(pairs.numbers if pairs.elements is None else pairs.elements, species)
     return Neighbourhood(index, pairs.j, pairs.offsets, pairs.vectors, pairs.distances)
 
@@ -65,14 +65,14 @@ class MomentSums:
     ----------
     grouping : Grouping
     curves : Curves
-        Those summed, then those of the moments.
+        Curves that are summed, followed by the curves of the moments.
     n_summed : int
     sum_weights, weights : (n_species, n) arrays
         Weights of species in the sums, and in the moments.
     degree, column : (n_entries,) int arrays
-        Degrees of each curve's spectrum, ascending; column 0 is the first curve behind those summed.
+        Degrees of each curve's spectrum, ascending; column 0 is the first curve after the summed ones.
     left, right : (n_products,) int arrays
-        Which blocks of moments (group * n_weights + weight) meet.
+        Pairs of blocks of moments (group * n_weights + weight) that are multiplied.
     """
 
     grouping: Grouping
@@ -114,22 +114,22 @@ class MomentSums:
 
 @dataclass(frozen=True)
 class Triplets:
-    """Functions of triplets in which r_jk, an angular window or a power that is no integer occurs.
+    """Functions of triplets that contain r_jk, an angular window or a non-integer power.
 
     Parameters
     ----------
     grouping : Grouping
     curves : Curves
-        Of r_ij and r_ik.
+        Curves of r_ij and r_ik.
     weights : (n_species,) array
     apart, windows : Curves or None
-        Of r_jk; of the angle, in the variable of `angle_place`.
+        Curves of r_jk, and of the angle in the variable of `angle_place`.
     shapes : (n_functions, 2) int array
-        Curve of r_ij and r_ik, and of r_jk; functions of the same shape follow each other.
+        Indices of the curve of r_ij and r_ik, and of the curve of r_jk; functions of the same shape are consecutive.
     angular : (n_functions,) int array
-        Angular factor of every function.
+        Index of the angular factor of every function.
     zeta, lambdas, window : (n_angular,) arrays
-        2 ((1 + lambda cos) / 2)^zeta, or the curve `window` of the angle where it is not -1.
+        Angular factors: 2 ((1 + lambda cos) / 2)^zeta, or the curve `window` of the angle if it is not -1.
     """
 
     grouping: Grouping
@@ -187,7 +187,7 @@ class SummedDescriptor(Descriptor):
 
 
 def legendre_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
-    """a (degree + 1,) of a polynomial of cos, function(cos) = sum_l a_l P_l(cos)."""
+    """Legendre coefficients a (degree + 1,) of a polynomial of cos, function(cos) = sum_l a_l P_l(cos)."""
     nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
     values = np.polynomial.legendre.legvander(nodes, degree)
     return (np.arange(degree + 1) + 0.5) * ((weights * function(nodes)) @ values)

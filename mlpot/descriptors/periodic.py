@@ -1,4 +1,4 @@
-"""Where elements stand in the periodic table, as numbers in which similar elements are close."""
+"""Coordinates of elements in the periodic table, in which similar elements are close to each other."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..errors import ConfigError
 
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
 LENGTH = 4.0
-"""Distance, in standard deviations of the properties over the table, over which elements cease to be similar. Nb, Mo, Ta
-and W are 0.7 to 1.2 apart, C, N and O 0.6 to 1.2. Of 1, 2, 4, 8 and 100, 4 and 8 are best for alloys of the former and for
-molecules of the latter."""
+"""Length scale of the similarity of elements, in standard deviations of the properties over the table. Distances among Nb, Mo, Ta
+and W are 0.7 to 1.2, among C, N and O 0.6 to 1.2. Of 1, 2, 4, 8 and 100, the values 4 and 8 are best for alloys of the former and
+for molecules of the latter."""
 ELECTRONEGATIVITIES = (
     2.20, 4.16,
     0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 4.79,
@@ -25,7 +25,8 @@ ELECTRONEGATIVITIES = (
     1.30, 1.50, 2.36, 1.90, 2.20, 2.20, 2.28, 2.54, 2.00, 1.62, 2.33, 2.02, 2.00, 2.20, 2.20,
     0.70, 0.90, 1.10, 1.30, 1.50, 1.38, 1.36, 1.28, 1.30,
 )  # fmt: skip
-"""Pauling's, from hydrogen to americium; Allen's for helium, neon and argon, which have none (doi:10.1021/ja00207a003)."""
+"""Pauling electronegativities from hydrogen to americium; for helium, neon and argon, which have none, Allen's
+(doi:10.1021/ja00207a003)."""
 
 
 def is_known(number: int) -> bool:
@@ -59,7 +60,7 @@ def properties(numbers: tuple[int, ...]) -> np.ndarray:
     Raises
     ------
     ConfigError
-        For an element beyond americium: its electronegativity is not known.
+        If an element is beyond americium, since its electronegativity is not known.
     """
     unknown = [chemical_symbols[z] for z in numbers if not is_known(z)]
     if unknown:
@@ -68,7 +69,7 @@ def properties(numbers: tuple[int, ...]) -> np.ndarray:
 
 
 def similarities(first: tuple[int, ...], second: tuple[int, ...]) -> np.ndarray:
-    """exp(-|x - x'|^2 / (2 LENGTH^2)) (n, m) of elements' properties x; ConfigError as in `properties`."""
+    """Similarities exp(-|x - x'|^2 / (2 LENGTH^2)) (n, m) of elements with properties x; ConfigError as in `properties`."""
     apart = (properties(first)[:, None] - properties(second)) / LENGTH
     return np.exp(-0.5 * np.sum(apart**2, axis=2))
 

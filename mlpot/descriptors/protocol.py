@@ -1,8 +1,8 @@
-"""What a descriptor is: features of every atom one way, the pullback of a cotangent the other way.
+"""Interface of descriptors: features of every atom, and the vector-Jacobian product for gradients.
 
-Everything generic stands on this contract: rows of a fit, representatives, ensembles, compiled terms, files, reports. A class of
-one's own derives from `Descriptor` and is named in settings as `type = "package.module:Class"`; `validate_descriptor` measures
-whether it keeps the contract.
+Everything generic relies on this contract: rows of a fit, representatives, ensembles, compiled terms, files, reports. A user-defined
+class derives from `Descriptor` and is named in settings as `type = "package.module:Class"`; `validate_descriptor` checks whether it
+satisfies the contract.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Own = TypeVar("Own", bound="Descriptor")
 class Descriptor(ABC):
     """Maps neighbour pairs to features, and cotangents of features to pair gradients.
 
-    Features of an atom depend on the elements of itself and its neighbours and on the vectors to these (its own pairs) alone, do
-    not change when all vectors are turned, and have continuous first derivatives; what a neighbour adds vanishes with its slope at
-    the cutoff. The same arguments always give the same bits. Instances do not change.
+    Features of an atom depend only on its own element, the elements of its neighbours and the vectors to these (its own pairs). They
+    are invariant under rotation of all vectors and have continuous first derivatives; the contribution of a neighbour vanishes
+    together with its slope at the cutoff. Results are bitwise reproducible. Instances are immutable.
 
     Attributes
     ----------
     species : tuple of int
-        Sorted atomic numbers that it knows.
+        Sorted atomic numbers of the supported elements.
     cutoff : float
-        Reach, A.
+        Largest distance of neighbours, A.
     n_features : int
 
     Examples
     --------
-    `examples/own_descriptor.py` is a complete one.
+    See `examples/own_descriptor.py` for a complete descriptor.
     """
 
     species: tuple[int, ...]
@@ -47,16 +47,16 @@ class Descriptor(ABC):
 
     @abstractmethod
     def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features) of the atoms whose pairs, all nearer than `cutoff`, are given."""
+        """Features (n_atoms, n_features) of all atoms, from the pairs closer than `cutoff`."""
 
     @abstractmethod
     def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
 
     def jacobian(self, pairs: Pairs) -> np.ndarray:
-        """Derivatives (n_pairs, 3, n_features), 1/A, of the features of each pair's centre by the pair's vector.
+        """Derivatives (n_pairs, 3, n_features), 1/A, of the features of each pair's centre with respect to the pair's vector.
 
-        By default one `vjp` for each feature, which suffices as no pair belongs to two centres.
+        By default computed with one `vjp` per feature, which is sufficient since no pair belongs to two centres.
         """
         out = np.empty((pairs.n_pairs, 3, self.n_features))
         cotangent = np.zeros((pairs.n_atoms, self.n_features))
@@ -76,13 +76,16 @@ class Descriptor(ABC):
         return self
 
     def state(self) -> dict[str, Any]:
-        """What a file keeps beside the species: numbers, texts, lists and tables of these, and arrays of numbers; by default the
-        fields of a dataclass. Names are of lower-case letters, digits and _."""
+        """State to be stored in files in addition to the species; by default the fields of a dataclass.
+
+        Values are numbers, strings, lists and dictionaries of these, and numerical arrays. Names consist of lower-case letters,
+        digits and _.
+        """
         if not is_dataclass(self):
             raise TypeError(f"{type(self).__qualname__}: make it a dataclass, or define state() and from_state()")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "species"}
 
     @classmethod
     def from_state(cls: type[Own], species: tuple[int, ...], state: Mapping[str, Any]) -> Own:
-        """The same descriptor from what `state` gave, lists in place of tuples; by default keyword arguments of the class."""
+        """Restore a descriptor from its `state`, with lists in place of tuples; by default passed as keyword arguments."""
         return cls(species, **state)  # type: ignore[call-arg]

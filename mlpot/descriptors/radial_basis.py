@@ -1,7 +1,7 @@
-"""Radial functions of the density expansion and their tables.
+"""Radial functions of the density expansion.
 
-A radial basis says what f[n, l](r) is; the compiled kernel sees only its table, so a new basis is a new class here
-and nothing else. Bases evaluate values and the first two derivatives, the cutoff function included.
+A radial basis defines f[n, l](r); the compiled code uses only its table, so a new basis needs only a new class here. Bases evaluate
+values and the first two derivatives, including the cutoff function.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import ConfigError
 
 
 class RadialBasis(Protocol):
-    """What a table needs to know of radial functions f[n, l](r)."""
+    """Interface of radial functions f[n, l](r) for tabulation."""
 
     @property
     def n_max(self) -> int:
@@ -39,7 +39,7 @@ class RadialBasis(Protocol):
         """Values, slopes and curvatures (3, n_distances, n_max, l_max + 1) at distances in A (1/A, 1/A^2)."""
 
     def self_coefficients(self) -> np.ndarray:
-        """Expansion (n_max,) of the centre's own density, before Y_00."""
+        """Expansion coefficients (n_max,) of the centre's own density, without the factor Y_00."""
 
 
 def cosine_cutoff(distances: np.ndarray, cutoff: float, cutoff_width: float) -> np.ndarray:
@@ -57,14 +57,14 @@ def cosine_cutoff(distances: np.ndarray, cutoff: float, cutoff_width: float) -> 
 
 
 def times_cutoff(functions: np.ndarray, cutoff_values: np.ndarray) -> np.ndarray:
-    """Leibniz' rule up to the second derivative for functions (3, n, ...) times a cutoff function (3, n)."""
+    """Product of functions (3, n, ...) and a cutoff function (3, n), with derivatives by the product rule."""
     f0, f1, f2 = functions
     c0, c1, c2 = (c.reshape(c.shape + (1,) * (f0.ndim - 1)) for c in cutoff_values)
     return np.array([f0 * c0, f1 * c0 + f0 * c1, f2 * c0 + 2 * f1 * c1 + f0 * c2])
 
 
 def scaled_bessel_i(l_max: int, x: np.ndarray) -> np.ndarray:
-    """exp(-|x|) i_l(x) for l = 0..l_max, (l_max + 1, *x.shape): never overflows, parity (-1)^l kept."""
+    """exp(-|x|) i_l(x) for l = 0..l_max, (l_max + 1, *x.shape), without overflow and with parity (-1)^l."""
     size = np.abs(x)
     orders = np.arange(l_max + 1).reshape((-1,) + (1,) * np.ndim(x))
     safe = np.where(size > 1e-12, size, 1.0)
@@ -75,7 +75,7 @@ def scaled_bessel_i(l_max: int, x: np.ndarray) -> np.ndarray:
 
 
 def _bessel_derivative(values: np.ndarray) -> np.ndarray:
-    """i_l' = (l i_{l-1} + (l+1) i_{l+1}) / (2l+1) from orders 0..L to orders 0..L-1; the scale carries through."""
+    """i_l' = (l i_{l-1} + (l+1) i_{l+1}) / (2l+1), from orders 0..L to orders 0..L-1, with the same scale factor."""
     orders = np.arange(len(values) - 1).reshape((-1,) + (1,) * (values.ndim - 1))
     below = np.concatenate([np.zeros_like(values[:1]), values[:-2]])
     return (orders * below + (orders + 1) * values[1:]) / (2 * orders + 1)
@@ -92,7 +92,7 @@ class GapRadialBasis:
     cutoff, cutoff_width, atom_sigma : float
         In A.
     basis_error_exponent : float
-        Shells reach out to where an atom at the cutoff has decayed to 10**-basis_error_exponent.
+        Shells extend to the radius at which the density of an atom at the cutoff has decayed to 10**-basis_error_exponent.
     """
 
     n_max: int
@@ -140,7 +140,7 @@ class GapRadialBasis:
         return linalg.solve(coupling, self._overlap_factor, assume_a="pos")
 
     def _shell_functions(self, distances: np.ndarray) -> np.ndarray:
-        """h_la(r) = exp(-alpha (r^2 + r_a^2)) i_l(2 alpha r r_a) and two derivatives: (3, n_r, shells, l_max + 1)."""
+        """h_la(r) = exp(-alpha (r^2 + r_a^2)) i_l(2 alpha r r_a) with two derivatives: (3, n_r, shells, l_max + 1)."""
         a = self._alpha
         r = distances[:, None]
         slope = 2 * a * self._shells  # of the Bessel function's argument
@@ -168,4 +168,4 @@ class GapRadialBasis:
 
 
 RADIAL_BASES = {"gap": GapRadialBasis}
-"""Names that `radial_basis` may have in a configuration."""
+"""Values of `radial_basis` in a configuration."""

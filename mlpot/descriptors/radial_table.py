@@ -1,8 +1,8 @@
-"""Tables of radial functions: quintic Hermite splines that the compiled expansion reads.
+"""Tables of radial functions for the compiled expansion: quintic Hermite splines.
 
-Value, slope and curvature at each knot make the spline twice continuously differentiable and its error O(step^6). The
-1e-10 of the exact radial integral that the design asks for takes 208 knots where a cubic with slope takes 1277 (n_max 8, l_max 8,
-cutoff 5.4 A, width 0.5 A), so the table stays in the L2 cache beside the sparse points.
+With value, slope and curvature at each knot, the spline is twice continuously differentiable and its error is O(step^6). An error of
+1e-10 relative to the exact radial integral requires 208 knots, compared with 1277 for a cubic Hermite spline (n_max 8, l_max 8,
+cutoff 5.4 A, width 0.5 A), so the table fits into the L2 cache together with the sparse points.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class RadialTable:
     start, step : float
         First knot (<= 0) and spacing, in A; cutoff and cutoff - cutoff_width are knots.
     kink : int
-        Knot at cutoff - cutoff_width, where the curvature of a cutoff function may jump: it is stored twice, as seen
-        from the left and from the right.
+        Knot at cutoff - cutoff_width, where the curvature of a cutoff function may jump: it is stored twice, with the limits from
+        the left and from the right.
     knots : (n_intervals + 2, 3, l_max + 1, n_functions) array
         Value, step * slope, step^2 * curvature.
     """
@@ -39,11 +39,11 @@ class RadialTable:
 
     @property
     def grid(self) -> tuple[float, float, int]:
-        """What the core needs besides the knots."""
+        """Parameters of the grid for the core."""
         return self.start, self.step, self.kink
 
     def evaluate(self, distances: np.ndarray) -> np.ndarray:
-        """Spline values (n_distances, l_max + 1, n_functions); the slow twin of the compiled spline."""
+        """Spline values (n_distances, l_max + 1, n_functions); slow reference for the compiled spline."""
         position = (np.asarray(distances, float) - self.start) / self.step
         interval = np.clip(position.astype(int), 0, len(self.knots) - 3)
         weights = hermite_weights(position - interval)
@@ -64,7 +64,7 @@ def hermite_weights(t: np.ndarray) -> np.ndarray:
 
 
 def tabulate(basis: RadialBasis, tolerance: float = 1e-10) -> RadialTable:
-    """Table of `basis` whose spline error, relative to the largest value, is below `tolerance` between all knots.
+    """Tabulate a basis with a spline error below `tolerance` between all knots, relative to the largest value.
 
     Raises
     ------
@@ -73,11 +73,11 @@ def tabulate(basis: RadialBasis, tolerance: float = 1e-10) -> RadialTable:
     """
     intervals_in_step = 4
     while True:
-        # before there are any: functions too sharp would take all memory
+        # checked before allocation: functions that are too sharp would use all memory
         if basis.cutoff / basis.cutoff_width * intervals_in_step > MAX_KNOTS:
             raise ConfigError(
                 f"radial functions with cutoff = {basis.cutoff} A, cutoff_width = {basis.cutoff_width} A are too sharp "
-                "to tabulate; raise cutoff_width or atom_sigma"
+                "to tabulate; increase cutoff_width or atom_sigma"
             )
         table = _tabulate(basis, intervals_in_step)
         if _spline_error(basis, table) < tolerance:

@@ -1,8 +1,8 @@
-"""The same features in fewer numbers, for rows of a fit and for simulations.
+"""Equivalent features with fewer entries, for rows of a fit and for simulations.
 
-The radial functions of one degree span fewer dimensions than there are (GAP's first shell has no part in l > 0, the
-outermost shells overlap with nothing), so in their principal axes c~ = U'c a part of the power spectrum vanishes or all but
-vanishes. A rotation of channels rotates the power spectrum: overlaps p.p' stay what they were.
+The radial functions of one degree are nearly linearly dependent (GAP's first shell does not contribute for l > 0, the outermost
+shells have hardly any overlap with the density), so in their principal axes c~ = U'c some entries of the power spectrum are zero or
+negligible. A rotation of channels rotates the power spectrum and leaves overlaps p.p' unchanged.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .density import SoapDescriptor
 from .density_core import Spectrum, element_blocks, make_core
 
 NEGLIGIBLE = 1e-13
-"""Relative singular value below which a direction of radial functions is rounding."""
+"""Relative singular value below which a direction of radial functions is round-off."""
 GRID = 400
 LARGEST = 100.0
-"""An entry of an environment over the amplitudes of its radial functions at most; 47 in a thousand environments of silicon."""
+"""Upper bound of an entry relative to the amplitudes of its radial functions; the largest in 1000 silicon environments is 47."""
 
 
 class CompactFeatures(Protocol):
-    """Features from which some may be left out: contractions of more than two densities first, the constant left out."""
+    """Features of which some may be omitted: contractions of more than two densities come first, the constant is not included."""
 
     @property
     def descriptor(self) -> SoapDescriptor:
@@ -32,28 +32,28 @@ class CompactFeatures(Protocol):
 
     @property
     def largest(self) -> np.ndarray:
-        """Bounds (n,) on the size of each feature in any environment, all of them together being of norm 1."""
+        """Upper bounds (n,) of each feature in any environment, for feature vectors of norm 1."""
 
     @property
     def is_open(self) -> bool:
-        """Whether environments of a simulation may have features that no sparse point has: pairs of elements."""
+        """Whether environments in simulations may have features that are zero in all sparse points: pairs of elements."""
 
     def rotate(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, n_features) of the descriptor -> these."""
+        """Transform features (n, n_features) of the descriptor to these features."""
 
     def core(self, kept: np.ndarray) -> Density:
-        """The compiled density that computes the features of these indices, contractions first."""
+        """Compiled density that computes the features with these indices, contractions first."""
 
 
 def reduced(compact: CompactFeatures, rotated: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """What `core` computes (n, n_kept), of features (n, n_rotated): the constant appended if there is one."""
+    """The features (n, n_kept) that `core` computes, selected from (n, n_rotated), with the constant appended if there is one."""
     constant = np.full((len(rotated), 1 if compact.descriptor.constant else 0), compact.descriptor.constant)
     return np.ascontiguousarray(np.concatenate([rotated[:, kept], constant], axis=1))
 
 
 @dataclass(frozen=True)
 class PlainFeatures:
-    """The features of a descriptor whose channels are mixed: each is what it is, none can be left out unseen."""
+    """Unmodified features of a descriptor with mixed channels, of which none is negligible beforehand."""
 
     descriptor: SoapDescriptor
 
@@ -79,19 +79,19 @@ class PlainFeatures:
 
 
 def compact_features(descriptor: SoapDescriptor) -> CompactFeatures:
-    """The features in the form in which most of them can be left out."""
+    """The features of a descriptor in the form in which most of them can be omitted."""
     return rotated_power_spectrum(descriptor) if descriptor.reduction is None else PlainFeatures(descriptor)
 
 
 def largest_first(descriptor: SoapDescriptor, kept: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The kept features in an order that `core` takes: contractions, then entries of the power spectrum by size."""
+    """The kept features in an order accepted by `core`: contractions, then entries of the power spectrum by size."""
     first, _ = _split(descriptor, np.sort(kept))
     rest = kept[kept >= descriptor.n_contracted]
     return np.concatenate([first, rest[np.argsort(-sizes[rest], kind="stable")]])
 
 
 def _split(descriptor: SoapDescriptor, kept: np.ndarray) -> tuple[np.ndarray, int]:
-    """The contractions among the kept features, which stand first, and how many there are in all."""
+    """The contractions among the kept features, which come first, and the total number of contractions."""
     n_contracted = descriptor.n_contracted
     return kept[kept < n_contracted], n_contracted
 
@@ -106,9 +106,9 @@ class RotatedPowerSpectrum:
     rotations : tuple of (n_max, n_l) arrays
         Orthonormal columns, for each degree.
     degree, a, b : (n_rotated,) int arrays
-        l and the two rotated channels (species, function < n_functions) of each entry.
+        Degree l and the two rotated channels (species, function < n_functions) of each entry.
     amplitudes : (n_rotated,) array
-        Root mean squares of both channels' radial functions, multiplied; 1 for the largest of all functions.
+        Product of the root mean squares of both channels' radial functions, relative to the largest function.
     """
 
     descriptor: SoapDescriptor
@@ -125,7 +125,7 @@ class RotatedPowerSpectrum:
 
     @property
     def largest(self) -> np.ndarray:
-        """Bounds on the size of each feature in any environment, the whole being of norm 1."""
+        """Upper bounds of each feature in any environment, for feature vectors of norm 1."""
         return np.concatenate([np.ones(self.descriptor.n_contracted), np.minimum(LARGEST * self.amplitudes, 1.0)])
 
     @property
@@ -133,7 +133,7 @@ class RotatedPowerSpectrum:
         return len(self.descriptor.species) > 1
 
     def rotate(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, n_features) of the descriptor -> contractions and rotated entries, the constant left out."""
+        """Transform features (n, n_features) of the descriptor to contractions and rotated entries, without the constant."""
         n_contracted = self.descriptor.n_contracted
         return np.concatenate([features[:, :n_contracted], self._turned(features[:, n_contracted:])], axis=1)
 
@@ -155,7 +155,7 @@ class RotatedPowerSpectrum:
         return out
 
     def core(self, kept: np.ndarray) -> Density:
-        """The compiled density that computes these features only."""
+        """Compiled density that computes only these features."""
         first, n_contracted = _split(self.descriptor, kept)
         entries = kept[len(first) :] - n_contracted
         function = np.array([self.a[entries], self.b[entries]]) % self.n_functions
@@ -177,7 +177,7 @@ class RotatedPowerSpectrum:
 
 
 def all_but_least(parts: np.ndarray, tolerance: float) -> np.ndarray:
-    """Indices, smallest part first, of all (n,) parts but the least, which add up to less than a tolerance; one at least."""
+    """Indices, in ascending order of the parts (n,), without the smallest ones that add up to less than a tolerance; at least one."""
     order = np.argsort(parts, kind="stable")
     kept = order[np.cumsum(parts[order]) >= tolerance]
     return kept if len(kept) else order[-1:]

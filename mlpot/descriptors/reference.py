@@ -1,6 +1,6 @@
-"""Slow NumPy twin of the compiled density descriptor: explicit sums and scipy.special, nothing shared but the basis.
+"""Slow NumPy reference of the compiled density descriptor: explicit sums and scipy.special; only the basis is shared.
 
-It exists to be compared with. It shares the conventions of the compiled core: lm = l^2 + l + m, real harmonics
+It is used in tests and has the conventions of the compiled core: lm = l^2 + l + m, real harmonics
 sqrt(2) (-1)^m Re/Im Y_l|m| for m > 0 / m < 0, features ordered by channel pair a >= b, then l.
 """
 
@@ -14,7 +14,7 @@ from .density import SoapDescriptor, species_indices
 
 
 def real_spherical_harmonics(l_max: int, directions: np.ndarray) -> np.ndarray:
-    """Y_lm (n, (l_max + 1)^2) of unit vectors (n, 3)."""
+    """Real spherical harmonics Y_lm (n, (l_max + 1)^2) of unit vectors (n, 3)."""
     polar = np.arccos(np.clip(directions[:, 2], -1, 1))
     azimuth = np.arctan2(directions[:, 1], directions[:, 0])
     columns = []
@@ -27,7 +27,7 @@ def real_spherical_harmonics(l_max: int, directions: np.ndarray) -> np.ndarray:
 
 
 def expansion(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
-    """c (n_atoms, n_channels, n_harmonics), one neighbour at a time, with the exact radial functions."""
+    """Expansion coefficients c (n_atoms, n_channels, n_harmonics), neighbour by neighbour, with exact radial functions."""
     basis, species = descriptor.basis, species_indices(pairs.numbers, descriptor.species)
     degrees = np.concatenate([np.full(2 * degree + 1, degree) for degree in range(basis.l_max + 1)])
     c = np.zeros((pairs.n_atoms, len(descriptor.species), basis.n_max, len(degrees)))
@@ -47,7 +47,7 @@ def expansion(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
 
 
 def power_spectrum(descriptor: SoapDescriptor, c: np.ndarray) -> np.ndarray:
-    """p (n_atoms, n_entries) before normalisation."""
+    """Power spectrum p (n_atoms, n_entries) before normalisation."""
     n_channels, reduction = c.shape[1], descriptor.reduction
     if reduction is None:
         meeting = [(a, b, 1.0 if a == b else np.sqrt(2)) for a in range(n_channels) for b in range(a + 1)]
@@ -73,7 +73,7 @@ def contractions(descriptor: SoapDescriptor, c: np.ndarray) -> np.ndarray:
 
 
 def features(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
-    """Normalised features (n_atoms, n_features), the constant appended."""
+    """Normalised features (n_atoms, n_features), with the constant appended."""
     c = expansion(descriptor, pairs)
     raw = np.concatenate([contractions(descriptor, c), power_spectrum(descriptor, c)], axis=1)
     norms = np.linalg.norm(raw, axis=1, keepdims=True)
@@ -84,7 +84,7 @@ def features(descriptor: SoapDescriptor, pairs: Pairs) -> np.ndarray:
 
 
 def vjp(descriptor: SoapDescriptor, pairs: Pairs, cotangent: np.ndarray, step: float = 1e-4) -> np.ndarray:
-    """Pullback (n_pairs, 3) by fourth-order central differences of `features`, one component of one pair at a time."""
+    """Vector-Jacobian product (n_pairs, 3) by fourth-order central differences of `features`, component by component."""
     gradients = np.zeros((pairs.n_pairs, 3))
     for pair in range(pairs.n_pairs):
         for axis in range(3):

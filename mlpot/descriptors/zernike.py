@@ -44,7 +44,7 @@ class Zernike(SummedDescriptor):
     Raises
     ------
     ConfigError
-        For an n_max below 0 or above 20.
+        If n_max is below 0 or above 20.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class Zernike(SummedDescriptor):
 
     @cached_property
     def sums(self) -> MomentSums:
-        """The compiled sums: a radial function for every n and l, of one degree each."""
+        """Compiled sums, with one radial function for every n and l."""
         curves = [partial(_radial, self._step, n, l) for n, l in self.degrees]
         weights = np.array(self.species, float)[:, None]
         one = np.zeros(1, int)
@@ -91,7 +91,7 @@ class Zernike(SummedDescriptor):
 
     @property
     def _order(self) -> np.ndarray:
-        """Features (n_features,) by degree l, as the spectra come."""
+        """Indices of features (n_features,) ordered by degree l, as in the spectra."""
         return np.argsort([l for _, l in self.degrees], kind="stable")
 
     def compute(self, pairs: Pairs) -> np.ndarray:

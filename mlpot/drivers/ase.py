@@ -119,7 +119,7 @@ class MlpotCalculator(OneAtATime):
         return f"MlpotCalculator({self.model!r}, uncertainty={self.with_uncertainty})"
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation, of all that the energy depends on."""
+        """Changes since the last calculation in properties on which the energy depends."""
         return changes(self.atoms, atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Ending(Enum):
-    """How a connection ended."""
+    """Reason for the end of a connection."""
 
     SILENT = "the server said nothing"
     LOST = "the server is gone"
@@ -194,7 +194,7 @@ class IpiClient:
         return session.receive(memoryview(self._chunk)[:n_bytes])
 
     def _next_header(self, connection: socket.socket, session: Session) -> list[Message]:
-        """What the server says right after POSDATA: GETFORCE, or STATUS; nothing when it waits with that."""
+        """Message of the server directly after POSDATA: GETFORCE or STATUS; empty if it has not sent any."""
         deadline, found = time.monotonic() + NEXT_HEADER, list[Message]()
         while not found and select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
             found = self._receive(connection, session, STALLED)
@@ -222,7 +222,7 @@ def _answer(connection: socket.socket, session: Session, message: Message, stage
 
 
 def order_of_species(template: Atoms) -> str:
-    """What i-PI's atoms are taken for, in their order, such as "O H2 O H2": runs of one element with their length."""
+    """Elements assumed for i-PI's atoms, in order, such as "O H2 O H2": runs of one element with their lengths."""
     runs = [(chemical_symbols[number], len(list(same))) for number, same in groupby(template.numbers.tolist())]
     text = " ".join(symbol if n == 1 else f"{symbol}{n}" for symbol, n in runs)
     return text if len(text) <= LONGEST_ORDER else text[:LONGEST_ORDER].rpartition(" ")[0] + " ..."

@@ -1,4 +1,4 @@
-"""How an i-PI client computes its answers: the interface of evaluators, and the evaluator of a fixed model."""
+"""Evaluators, which compute the answers of an i-PI client: their interface, and the evaluator of a fixed model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .ipi_protocol import Evaluation
 from .knowledge import Watch
 
 Committee = Literal["none", "std", "members"]
-"""What is sent to `<ffcommittee>`: nothing; two members with the same forces, whose energies have the standard deviation of the
+"""Data sent to `<ffcommittee>`: nothing; two members with the same forces, whose energies have the standard deviation of the
 energy; or an ensemble with its own energies, forces and virials, see `CompiledModel.predict_members`."""
 IDLE = 2
 """Number of rounds through all neighbour lists after which an unused list is deleted."""
@@ -43,7 +43,7 @@ class Evaluator(Protocol):
 def extras(
     prediction: Prediction, model_version: int = 0, n_labelled: int = 0, learned: bool = False
 ) -> dict[str, Any]:
-    """What is sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict.
+    """Extra data sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict.
 
     `max_force_uncertainty` is the standard deviation of the least certain force.
     """

@@ -24,14 +24,14 @@ from ..units import BOLTZMANN, HARTREE
 from .ipi_socket import PREFIX, Address
 
 KELVIN = {"kelvin": 1.0, "": HARTREE / BOLTZMANN, "automatic": HARTREE / BOLTZMANN, "atomic_unit": HARTREE / BOLTZMANN}
-"""By i-PI's name of a unit of temperature."""
+"""Units of temperature by their names in i-PI."""
 DEFAULT_HOST, DEFAULT_PORT = "localhost", 65535
 """i-PI's, where an <ffsocket> says nothing."""
 WHICH = "give the file that i-pi is started with"
 MOVING = ("npt", "nst", "scnpt")
 """Modes of i-PI's dynamics in which the cell moves."""
 SENT = {"energy_uncertainty", "max_force_uncertainty", "model_version", "n_labelled", "learned"}
-"""What a driver tells i-PI beside forces, see `ipi_evaluator.extras`."""
+"""Extra data that a driver sends to i-PI in addition to forces, see `ipi_evaluator.extras`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SocketInput:
 
 @dataclass(frozen=True)
 class IpiInput:
-    """What was read of an input.
+    """Contents of an i-PI input.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class IpiInput:
     moves_cell : bool
         Whether a barostat uses the virial.
     extras : frozenset of str
-        Names that trajectories are to have of what the driver tells beside forces.
+        Names under which trajectories store the extra data of the driver.
     start : Element or None
         `<initialize>` of the first system.
     """
@@ -114,7 +114,7 @@ class IpiInput:
         return found[0]
 
     def structure(self) -> Atoms:
-        """What i-PI starts from (of several frames, which are beads, the first), A; periodic where it has a cell.
+        """Initial structure of i-PI (the first frame if there are several, which are beads), A; periodic if it has a cell.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class IpiInput:
         return atoms
 
     def check(self, template: Atoms, socket: SocketInput, committee: str = "none") -> None:
-        """What cannot work with this template and driver.
+        """Problems that prevent a run with this template and driver.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class IpiInput:
             return None
 
     def hints(self, socket: SocketInput, committee: str = "none") -> list[str]:
-        """What works, and is not meant: for a log."""
+        """Warnings for a log: settings that work but are probably not intended."""
         found, whole = [], self.beads * self.n_systems
         if whole > 1 and socket.batch_size == 1:
             found.append(

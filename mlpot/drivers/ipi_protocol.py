@@ -112,7 +112,7 @@ Message = Status | Init | Positions | GetForce | Exit
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a structure's energy is, as a server is told it.
+    """Results for a structure, as sent to a server.
 
     Parameters
     ----------

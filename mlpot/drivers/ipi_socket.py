@@ -1,4 +1,4 @@
-"""Where an i-PI server is, and waiting for it."""
+"""Address of an i-PI server, and waiting for it."""
 
 from __future__ import annotations
 

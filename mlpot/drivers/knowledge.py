@@ -1,4 +1,4 @@
-"""What a fixed model has to say while it serves: that a simulation has left what it knows."""
+"""Warnings of a fixed model when a simulation leaves the region of its training data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def beyond(p: Prediction) -> str | None:
-    """What shows that a prediction is beyond what the model knows, or None; imported models tell neither novelty nor force errors."""
+    """Sign that a prediction is outside the training data, or None; imported models provide neither novelty nor force errors."""
     found = []
     if p.novelty is not None and len(p.novelty) and (novelty := float(p.novelty.max())) >= NOVEL:
         found.append(

@@ -1,7 +1,7 @@
 """The coordinates of a GAP potential as its files hold them: descriptor text, kernel parameters, sparse points, weights.
 
 Formats: the XML of libAtoms/QUIP (Bartok and Csanyi, Int. J. Quantum Chem. 115, 1051 (2015), doi:10.1002/qua.24927). Sparse
-points stand in a text file beside the XML, one number a line, or, in old files, inside the XML.
+points are in a text file next to the XML, one number a line, or, in old files, inside the XML.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Coordinate:
 
 
 def read_coordinate(element: Element, file: Path) -> Coordinate:
-    """A coordinate from its XML element and the file of sparse points beside the XML.
+    """A coordinate from its XML element and the file of sparse points next to the XML.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _sparse_points(
     if name is None:
         return np.array([_inline(point, shape[1], place) for point in points]).reshape(shape)
     source = file.parent / _plain_name(name, place)
-    data = read_regular(source, f"{place} needs its sparse points; put it beside the XML", shape[0] * shape[1] * WORD)
+    data = read_regular(source, f"{place} needs its sparse points; put it next to the XML", shape[0] * shape[1] * WORD)
     values = numbers(data, str(source))
     if len(values) != shape[0] * shape[1]:
         raise ModelFileError(
@@ -159,10 +159,10 @@ def _sparse_points(
 
 
 def _plain_name(name: str, place: str) -> str:
-    """The name of a file beside the XML; ModelFileError for a path that leads elsewhere."""
+    """The name of a file next to the XML; ModelFileError for a path that leads elsewhere."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
         raise ModelFileError(
-            f"{place}: sparseX_filename = {quoted(name)}: must be the plain name of a file beside the XML; put it there"
+            f"{place}: sparseX_filename = {quoted(name)}: must be the plain name of a file next to the XML; put it there"
         )
     return name
 

@@ -46,7 +46,7 @@ CENTRAL_REFERENCE_CHANGED = 1426512068
 NORMALISATION_CHANGED = 1423143769
 """Before this gap_version the power spectrum lacked the factor 1 / sqrt(2l + 1)."""
 CUTOFF_TOLERANCE = 1e-6
-"""How far sparseCutoff may lie from the cutoff function at its sparse point."""
+"""Largest difference between sparseCutoff and the cutoff function at its sparse point."""
 
 Slot = tuple[np.ndarray, np.ndarray]
 """Sparse points and weights of one element, or pair of elements."""

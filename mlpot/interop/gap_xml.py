@@ -1,4 +1,4 @@
-"""Published GAP potentials: QUIP's XML and the files of sparse points beside it."""
+"""Published GAP potentials: QUIP's XML and the files of sparse points next to it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .glue_xml import read_glue
 from .quip_text import Arguments, attribute, child, flag, integer, number, read_regular
 
 LARGEST_XML = 2**30
-"""Bytes; published potentials with all their training data inside have a tenth of it."""
+"""Largest size of a file in bytes; published potentials including all their training data have a tenth of it."""
 REGULARISATION = 1e-3
-"""eV: QUIP adds its square to the variances of the sparse points, and of environments (gap_variance_regularisation)."""
+"""Default of gap_variance_regularisation, eV: QUIP adds its square to the variances of sparse points and of environments."""
 
 
 def read_gap(file: str | Path) -> SparseGP:
@@ -31,7 +31,7 @@ def read_gap(file: str | Path) -> SparseGP:
     Parameters
     ----------
     file : path
-        The XML; the files of sparse points that it names lie beside it.
+        The XML; the files of sparse points that it names are next to it.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""How a setting is declared: a type, a unit, a sentence and an example, once; and errors that are written from these."""
+"""Declaration of settings by type, unit, description and example; error messages are generated from these."""

@@ -35,7 +35,7 @@ KINDS = {
     "list": "must be a list", "tuple": "must be a list", "dict": "must be a table", "model": "must be a table",
     "json": "must be JSON",
 }  # fmt: skip
-"""By the type of a problem, or its beginning."""
+"""Texts by the type of a problem, or its prefix."""
 TAGS: dict[str, type[BaseModel]] = {}
 """Classes of settings by the value of their key `type`."""
 
@@ -107,7 +107,7 @@ def models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a key allows, such as `"adaptive" or a positive number (eV/A)`."""
+    """Allowed values of a key, such as `"adaptive" or a positive number (eV/A)`."""
     return " or ".join(dict.fromkeys(_words(kind, metadata) for kind, metadata in of_field(field)))
 
 

@@ -96,7 +96,7 @@ def note_files(error: BaseException, folder: Path) -> None:
 
 
 def files_of(error: BaseException) -> Path | None:
-    """Where the files of a failed task are, if they were saved."""
+    """Location of the files of a failed task, if they were saved."""
     note = _note(error, FILES)
     return None if note is None else Path(note)
 

@@ -22,7 +22,7 @@ FAULTS = (
     "", "raise", "crash", "exit", "hang", "nan", "shape", "wrong", "net force", "moved", "sorted", "outlier", "strange", "worker",
 )  # fmt: skip
 OUTLIER = 50.0
-"""eV/atom."""
+"""Energy shift of a faulty label, eV/atom."""
 
 
 class FaultyCalculator(Calculator):

@@ -32,7 +32,7 @@ class GivenLabeller(CalculatorLabeller):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Class of the calculator, and those of its parameters that can be recorded."""
+        """Class of the calculator, and all parameters that can be recorded."""
         parameters = dict(getattr(self.instance, "parameters", None) or {})
         return {"calculator": self.calculator, "parameters": {k: v for k, v in parameters.items() if _is_plain(v)}}
 
@@ -72,7 +72,7 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
     Raises
     ------
     ConfigError
-        If `calculator` is none of these.
+        If `calculator` is of another kind.
     """
     if isinstance(calculator, str):
         return calculator, None

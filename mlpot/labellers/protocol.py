@@ -1,4 +1,4 @@
-"""What a labeller is, and the checks that a label must pass."""
+"""Interface of labellers, and the checks that a label must pass."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Labeller(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What identifies the level of theory, as JSON can hold it: two labellers with the same settings give the same labels."""
+        """Settings that identify the level of theory, in JSON types: two labellers with equal settings give equal labels."""
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ..structures import volume_of
 from .protocol import NET_FORCE_TOLERANCE, SAME_ENERGY, Label, Labeller, check_finite, check_shapes
 
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
-"""Of a first derivative, of fourth order: places and weights."""
+"""Fourth-order finite differences of a first derivative: places and weights."""
 DISPLACEMENT, STRAIN = 0.05, 0.002
 """Steps of the finite differences along a random direction: length of the displacement of all atoms together in A, and norm of the
 strain. Large enough for codes whose energies scatter by 1e-5 eV."""
@@ -23,7 +23,7 @@ RATTLE, EXPANSION = 0.05, 1.02
 """Amplitude (A) by which the structure is rattled and factor by which it is expanded first: where forces and stress vanish, a
 wrong unit or sign does not show."""
 SAME_FORCE = 5e-3
-"""eV/A: largest difference between two calculations of one structure."""
+"""Largest difference between two calculations of the same structure, eV/A."""
 FORCE_TOLERANCE, STRESS_TOLERANCE, RELATIVE_TOLERANCE = 0.01, 1e-3, 0.02
 """Largest differences from the finite differences, eV/A and eV/A^3, and the fraction of the derivative that is allowed besides. With
 plane waves at a fixed cutoff energy, the stress differs from the derivative of the energy by some 0.1 GPa."""

@@ -32,7 +32,7 @@ from . import claims
 INBOX = "inbox"
 """Name of the folder, inside the run folder."""
 PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
-"""How long a finished label waits for disk space, and the interval between two attempts to write it."""
+"""Time for which a finished label waits for disk space, and interval between two attempts to write it."""
 LASTING = (errno.EFBIG, errno.EMFILE)
 """Errors that waiting does not resolve: limits of the process (ulimit -f, ulimit -n)."""
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ def plan_for(calculator: Any, parameters: dict[str, Any], timeout: float | None,
     Raises
     ------
     ConfigError
-        If the calculator is none of these, or a value is impossible.
+        If the calculator is of another kind, or a value is impossible.
     """
     path, given = named(calculator, parameters)
     own: dict[str, Any] = {"calculator": path, "parameters": parameters, "timeout_s": timeout, "tries": tries}

@@ -24,7 +24,7 @@ from .store import LabelStore
 
 POLL_SECONDS = 0.1
 LOSSES = 10
-"""How often a label is restarted, without counting as a try, because the process that calculated it has vanished."""
+"""Largest number of restarts of a label after its process has vanished; these do not count as attempts."""
 ROOM = 100_000
 """Bytes of free disk space below which there is a warning."""
 LATE_SECONDS = 60.0
@@ -208,7 +208,7 @@ class LabelSource:
         return claims.Watch(inbox.claim_of(self.inbox, key))
 
     def _look(self, key: str, request: _Request) -> None:
-        """Check whether a label has arrived, and start it again if nobody works on it."""
+        """Check whether a label has arrived, and start it again if no process is working on it."""
         if request.future is not None:
             if request.future.done():
                 # after an exception from here on, for example because the disk is full, the request can be checked again

@@ -196,7 +196,7 @@ def _composition(numbers: np.ndarray) -> bytes:
 
 
 def _connect(file: Path):
-    # without ASE's lock file, which a killed process would leave behind for ever; SQLite locks by itself
+    # without ASE's lock file, which a killed process would leave behind permanently; SQLite locks by itself
     return ase.db.connect(file, type="db", use_lock_file=False)
 
 

@@ -54,7 +54,7 @@ class CampaignCalculator(OneAtATime):
 
     Notes
     -----
-    After a labelled calculation `results` are those of the label. Local energies come from the model that has learned the label,
+    After a labelled calculation `results` contain the label. Local energies come from the model that has learned the label,
     shifted so that they add up to the energy of the label. `uncertainty` has the keys of `MlpotCalculator.uncertainty` and
     belongs to the same model.
     """
@@ -89,7 +89,7 @@ class CampaignCalculator(OneAtATime):
         return self.cycle.counters
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What the energy depends on and has changed since the last calculation, under ASE's names."""
+        """Properties that affect the energy and have changed since the last calculation, under ASE's names."""
         return changes(self.atoms, atoms)
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -115,7 +115,7 @@ class CampaignCalculator(OneAtATime):
         raise NotImplementedError
 
     def _use_of(self, prediction: Prediction | None) -> Use:
-        """What the answer is used for."""
+        """Purpose of the results."""
         return Use(stress=self.wants_stress, early=self.early)
 
     def _finish(self, event: Event) -> None:
@@ -198,7 +198,7 @@ class LearningCalculator(CampaignCalculator):
     parameters : dict
         Keyword arguments of the class or function.
     species : iterable of int
-        Atomic numbers that will occur; those of the first structure by default.
+        Atomic numbers that will occur; the elements of the first structure by default.
     config : FitConfig
         Terms or preset, and noises.
     threshold : float or "adaptive"

@@ -82,7 +82,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a query.
+    """Result of a query.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class Campaign:
         return self._learner
 
     def prepare(self, species: tuple[int, ...], state: dict | None = None) -> None:
-        """Make the learner for these elements and those of the data, and learn what is known.
+        """Make the learner for these elements and the elements of the data, and learn all existing labels.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class Campaign:
             self._save_model()
 
     def state(self) -> dict:
-        """What `prepare` needs besides the labels."""
+        """State needed by `prepare` in addition to the labels."""
         return {
             "learned": self.learned_keys,
             SET_ASIDE: self.set_aside,
@@ -215,7 +215,7 @@ class Campaign:
     def learn_found(self, walker: str, step: int) -> int:
         """Learn the labels that an interrupted run had paid for and not learned; returns their number.
 
-        For runs whose structures are not the same bit for bit after a restart, so that nobody would request these labels again.
+        For runs whose structures are not bitwise the same after a restart, so that these labels would never be requested again.
         Labels on which workers of that run are still busy are waited for.
         """
         self.source.wait_for_others()

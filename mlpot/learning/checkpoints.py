@@ -1,4 +1,4 @@
-"""What a run saves: log.csv and the trajectories, which only grow, its state, and the resources it has used.
+"""Files of a run: log.csv and the trajectories, which only grow, its state, and the resources it has used.
 
 The files on disk are never behind the last checkpoint; a run that is resumed truncates them to it.
 """

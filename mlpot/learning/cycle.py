@@ -6,7 +6,7 @@ who moves the atoms, in the model that predicts, and in how many structures wait
 look      the caller predicts the structure, with its own neighbour lists
 decide    `LearningCycle.assess`
 label     `LearningCycle.respond` and `request`; `obtain` for several structures at the same time
-learn     `Campaign.settle`, for labels that nobody waits for `Campaign.poll`
+learn     `Campaign.settle`, for labels requested without waiting `Campaign.poll`
 describe  `LearningCycle.describe`: the row of log.csv
 """
 
@@ -78,7 +78,7 @@ class LabelNeeded(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in one calculation.
+    """Result of one calculation.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class LearningCycle:
     Attributes
     ----------
     counters : StepCounters
-        Steps made, and those of the last labels.
+        Number of steps made, and the steps of the last labels.
     """
 
     def __init__(self, campaign: Campaign, walker: str, resume: str = "continue with --resume"):

@@ -54,7 +54,7 @@ class Deadline:
 
     @property
     def why(self) -> str:
-        """What has ended the run."""
+        """Reason for the end of the run."""
         return "ending as requested by a signal" if self._asked else "ending, since the deadline is near"
 
     @contextmanager

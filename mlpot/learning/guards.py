@@ -46,7 +46,7 @@ def is_doubtful(atoms: Atoms, reference: float) -> bool:
 
 
 def hot(atoms: Atoms, reference: float) -> str | None:
-    """What is wrong with the temperature, or None; `reference` (K) is the highest of the thermostat and the start so far."""
+    """Describe what is wrong with the temperature, or None; `reference` (K) is the highest of thermostat and initial structure."""
     temperature, bound = atoms.get_temperature(), largest_temperature(reference, _n_degrees(atoms))
     if temperature <= bound:
         return None
@@ -61,7 +61,7 @@ def _n_degrees(atoms: Atoms) -> int:
 
 
 def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
-    """What is wrong with a step from `positions` (n_atoms, 3) and `cell` (3, 3), in A, to those of the atoms, or None."""
+    """Describe what is wrong with a step from `positions` (n_atoms, 3) and `cell` (3, 3), A, to the atoms as they are; or None."""
     now = atoms.cell.array
     if not (cell == now).all() and np.isfinite(now).all() and atoms.cell.rank == 3:
         positions = positions @ np.linalg.solve(cell, now)  # a barostat moves all atoms along
@@ -77,7 +77,7 @@ def jumped(positions: np.ndarray, cell: np.ndarray, atoms: Atoms) -> str | None:
 
 
 def flown(atoms: Atoms, reference: float, cutoff: float) -> str | None:
-    """Which atom flies away, or None: it has no neighbour within `cutoff` (A), moves away, and has an impossible kinetic energy."""
+    """An atom that flies away (no neighbour within `cutoff`, A, moving away, impossible kinetic energy), or None."""
     if len(atoms) < 2:
         return None
     momenta, masses = atoms.get_momenta(), atoms.get_masses()

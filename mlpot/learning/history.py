@@ -49,7 +49,7 @@ LEAST, MOST = 0.5, 10.0
 """Bounds of a factor on energy or stress."""
 WIDENING = 2.0
 """With n labelled structures that contain an element, its forces get the deviations of Student's t distribution with n + 2 degrees of
-freedom, which are larger by sqrt(1 + 2 / n) than those of a normal distribution of the same scale. n is at most `FADING`."""
+freedom, which are larger by sqrt(1 + 2 / n) than for a normal distribution of the same scale. n is at most `FADING`."""
 TAILS = 1.1
 """Factor on the deviations of forces for the tails of the errors, which few labels do not show. Measured: without it the worst
 atom is beyond three standard deviations in 10 to 20 % of the frames of alloys; with 1.2, 96 % of the forces on a nickel slab are
@@ -58,7 +58,7 @@ within one."""
 
 @dataclass(frozen=True)
 class Observation:
-    """What one label has shown about the uncertainty.
+    """Observed errors of one label, for the calibration of the uncertainty.
 
     Parameters
     ----------

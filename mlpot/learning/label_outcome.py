@@ -1,4 +1,4 @@
-"""What a label has shown: the prediction before it, its errors, and what the model predicts after learning it."""
+"""Outcome of a label: the prediction before it, its errors, and the prediction after learning it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PriorPrediction:
 
 @dataclass(frozen=True)
 class LabelOutcome:
-    """What one label showed about the prediction before it, and what the model predicts after learning it.
+    """Errors of the prediction before a label, and the prediction after learning it.
 
     Parameters
     ----------

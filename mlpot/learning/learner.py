@@ -121,7 +121,7 @@ class Learner:
     def decide(
         self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
     ) -> Decision:
-        """What to do with a prediction for these atoms (None: there is no model yet); see `Situation`."""
+        """Decide what to do with a prediction for these atoms (None: there is no model yet); see `Situation`."""
         use = use or Use()
         if use.stress and not self.can_learn_stress:
             use = replace(use, stress=False)
@@ -146,7 +146,7 @@ class Learner:
         return nearest(atoms, (structure.atoms for structure in self.fit.structures))
 
     def prior(self, prediction: Prediction) -> PriorPrediction:
-        """What to keep of a prediction, with uncertainty, until the label is there to compare it with."""
+        """Record of a prediction with uncertainty, kept until its label arrives for comparison."""
         calibration, stress_std, stds = self.calibration, prediction.stress_std, Uncertainties.of(prediction)
         return PriorPrediction(
             prediction.energy, prediction.forces, stds.forces_stated_std, stds.forces_std, stds.strongest, stds.borrowed,
@@ -219,7 +219,7 @@ class Learner:
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
-        """Sparse points of a fitted model; its terms and noises become those of the fit."""
+        """Take over the sparse points, terms and noises of a fitted model."""
         if model.config is None or model.species != self.species:
             raise ConfigError(
                 f"learning.model has the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; use a "
@@ -307,7 +307,7 @@ class Learner:
             self._largest_rms = max(self._largest_rms, float(np.sqrt(np.mean(structure.forces**2))))
 
     def state(self) -> dict:
-        """What `begin` needs besides the labels to continue from here: plain numbers."""
+        """State needed by `begin`, in addition to the labels, to continue from here: plain numbers."""
         return {
             "model_version": self.model_version,
             "n_asked": self.n_asked,

@@ -1,4 +1,4 @@
-"""What a run records of a step: a row of log.csv, a frame of a trajectory."""
+"""Records of a step: a row of log.csv, a frame of a trajectory."""
 
 from __future__ import annotations
 

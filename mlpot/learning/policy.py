@@ -75,7 +75,7 @@ CHOSEN_REASONS = ("uncertain", "soft", "novel")
 
 @dataclass(frozen=True)
 class Use:
-    """What a prediction is used for, which decides how accurate it must be.
+    """Purpose of a prediction, which decides how accurate it must be.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Limits:
         eV/A^3; None where no stress is wanted.
     whole : bool
         Whether the model discrepancy counts too, or only the part of the error that labels can reduce. Dynamics go on with a
-        discrepancy above the target, since more labels would not help, and the verdict says so; where the prediction would be
+        discrepancy above the target, since more labels would not help, and the verdict reports it; where the prediction would be
         useless with it, the structure is labelled.
     """
 
@@ -195,7 +195,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with a prediction, and why.
+    """Decision on a prediction, and its reason.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class Decision:
 
     @property
     def kind(self) -> str | None:
-        """Which of "forces", "energy" and "stress" has the largest ratio of expected error to limit; None without a model."""
+        """The kind ("forces", "energy" or "stress") with the largest ratio of expected error to limit; None without a model."""
         return None if self.errors is None or self.limits is None else self.limits.worst(self.errors)[0]
 
     @property
@@ -258,7 +258,7 @@ def look_after(n_tested: int, first: float = LOOK) -> float:
 
 
 def decide(rules: Rules, history: History, now: Situation) -> Decision:
-    """What to do with a prediction."""
+    """Decide what to do with a prediction."""
     if now.expected is None or now.novelty is None:
         return _decision("label", "no model", now, None, rules)
     limits = limits_of(rules, now.n_labels, now.use)

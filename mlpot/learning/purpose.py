@@ -1,4 +1,4 @@
-"""What a script uses the results of a calculator for, inferred from the structures that it requests.
+"""Purpose of a calculator's results in a script, inferred from the structures that it requests.
 
 momenta                                            dynamics: the targets decide
 one coordinate of an earlier structure moved       a force constant: from the difference of forces
@@ -94,7 +94,7 @@ class RecentStructures:
 
 
 def relation(base: Atoms, atoms: Atoms, n_coordinates: int = 1) -> Kind | None:
-    """How a structure is derived from another, or None; up to `n_coordinates` may differ in a displaced one."""
+    """Relation of a structure to another, or None; up to `n_coordinates` may differ in a displaced one."""
     if not np.array_equal(base.numbers, atoms.numbers) or not np.array_equal(base.pbc, atoms.pbc):
         return None
     if not np.array_equal(base.cell.array, atoms.cell.array):
@@ -124,7 +124,7 @@ def _strained(base: Atoms, atoms: Atoms) -> Kind | None:
 def use_of(
     purpose: Purpose, memory: RecentStructures, atoms: Atoms, prediction: Prediction | None, wants_stress: bool
 ) -> tuple[Use, bool]:
-    """What the results are used for, and whether in dynamics.
+    """Purpose of the results, and whether it is dynamics.
 
     Parameters
     ----------

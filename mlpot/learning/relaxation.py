@@ -98,7 +98,7 @@ class Relaxation:
 
     @property
     def target(self) -> Atoms | FrechetCellFilter:
-        """What the optimiser moves."""
+        """Object moved by the optimiser."""
         if self._target is None:
             raise RuntimeError("a relaxation was used before `begin`")
         return self._target

@@ -1,4 +1,4 @@
-"""What a run was started with: its configuration and the versions of all programs, saved in its folder."""
+"""Environment of a run: its configuration and the versions of all programs, saved in its folder."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from .run_environment import CONFIG, ENVIRONMENT
 
 OWNER, STATE = "owner.json", "state.json"
 FORMAT, SEAL, STATE_FORMAT = "format", "sha256", 2
-"""Keys that state.json has besides those of the state, and the value of the first; the seal covers the format too. Earlier
+"""Additional keys of state.json outside the state itself, and the value of the first; the seal covers the format too. Earlier
 versions wrote neither."""
 RUN_FILES = {OWNER, STATE, LABELS, INBOX}
 """A folder with any of these files holds a run."""

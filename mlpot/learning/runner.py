@@ -39,7 +39,7 @@ class LearningRun:
     observer : callable
         Called with every `Step`.
     deadline : Deadline or None
-        When the run must end; that of the settings by default.
+        When the run must end; by default as given in the settings.
 
     Raises
     ------

@@ -162,7 +162,7 @@ class LearningEvaluator:
         return [answer.evaluation(learned) for answer in answers]
 
     def state(self) -> dict:
-        """For state.json, like that of a walker."""
+        """State for state.json, in the form used for walkers."""
         return {
             "name": WALKER, "numbers": self.template.numbers, "ensemble": "i-PI", "pace": asdict(self.counters),
             "temperature_K": self.temperature, "n_beads": self._n_beads, "last": self._last,
@@ -172,7 +172,7 @@ class LearningEvaluator:
 
     @property
     def _n_beads(self) -> int:
-        """Usual number of beads in a step; rarely some beads are taken for those of the next step."""
+        """Usual number of beads in a step; occasionally beads are assigned to the next step."""
         return self._sizes.most_common(1)[0][0] if self._sizes else 0
 
     @property

@@ -57,7 +57,7 @@ class BeadAnswer:
     version : ModelVersion
         The version of the model that predicted.
     members : Members or None
-        Of the committee.
+        Members of the committee.
     """
 
     assessment: Assessment
@@ -66,12 +66,12 @@ class BeadAnswer:
 
     @property
     def decision(self) -> Decision:
-        """Of the assessment."""
+        """Decision of the assessment."""
         return self.assessment.decision
 
     @property
     def prediction(self) -> Prediction:
-        """Of the assessment, once there is a model."""
+        """Prediction of the assessment, once there is a model."""
         return self.assessment.predicted
 
     def evaluation(self, learned: bool) -> Evaluation:
@@ -139,7 +139,7 @@ class BeadStep:
         self.seconds += seconds
 
     def describe(self, cycle: LearningCycle) -> Step:
-        """The row of the log: energies are means over the beads, uncertainties those of the worst bead."""
+        """The row of the log: energies are means over the beads, uncertainties belong to the worst bead."""
         worst = max(self.answers, key=lambda answer: answer.assessment.urgency)
         decision, label = self.labels[0] if self.labels else (worst.decision, None)
         return cycle.describe(

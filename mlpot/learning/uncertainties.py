@@ -37,7 +37,7 @@ class Uncertainties:
 
     @classmethod
     def of(cls, prediction: Prediction) -> Uncertainties:
-        """Of a prediction; RuntimeError if it was made without uncertainties."""
+        """Take the uncertainties of a prediction; RuntimeError if it was made without."""
         values = {name: getattr(prediction, name) for name in cls.__annotations__}
         if missing := [name for name, value in values.items() if value is None]:
             raise RuntimeError(f"a prediction without {', '.join(missing)} cannot be decided on")

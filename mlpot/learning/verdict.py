@@ -49,7 +49,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How reliable the result of a run is.
+    """Reliability of the result of a run.
 
     Parameters
     ----------

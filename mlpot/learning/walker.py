@@ -60,7 +60,7 @@ class Walker:
 
     @property
     def _suspects(self) -> str:
-        """What to check first when it blows up."""
+        """First things to check if it blows up."""
         if self.plan.is_relaxation:
             return "the initial structure (atoms too close?)"
         return (
@@ -75,7 +75,7 @@ class Walker:
 
     @property
     def event(self) -> Event:
-        """What happened in the step just made."""
+        """Record of the step just made."""
         if self._event is None:
             raise RuntimeError(f"walker {self.name} has not made a step")
         return self._event

@@ -1,8 +1,8 @@
-"""The compiled model: the numbers of a `SparseGP` at a fraction of its cost; every simulation runs on it.
+"""Compiled model, used by all simulations: the predictions of a `SparseGP` at a fraction of the cost.
 
-Pair potentials become splines, features shed what the energy does not see, the sum over sparse points collapses where
-that is cheaper (`compiled_soap`), all within a tolerance that the caller states. The uncertainty of energies is that of the
-formulas, of forces to some percent (`spread`).
+Pair potentials become splines, features without influence on the energy are omitted, and the sum over sparse points is contracted
+where this is cheaper (`terms.soap_compiled`), all within a given tolerance. The uncertainty of energies is exact, the uncertainty of
+forces accurate to some percent (`uncertainty.evaluators`).
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from .prediction import Prediction, make_prediction
 
 
 class Source(Parameters, ABC):
-    """Parameters that can compile and extend themselves: what a compiled model asks of the model that it was made from."""
+    """Model parameters that can be compiled and extended: the interface of the source of a compiled model."""
 
     @abstractmethod
     def compile(self, tolerance: float, precision: str) -> CompiledModel:
-        """These parameters for simulations; see `SparseGP.compile`."""
+        """Compile the model for simulations; see `SparseGP.compile`."""
 
     @abstractmethod
     def covering(self, numbers: np.ndarray) -> Source:
-        """The parameters for atoms (n_atoms,) of these elements; see `SparseGP.covering`."""
+        """The model for atoms with these atomic numbers (n_atoms,); see `SparseGP.covering`."""
 
     @property
     @abstractmethod
     def representatives(self) -> Representatives:
-        """The sparse points that stand for all in the uncertainty of a fitted model."""
+        """Representatives: the sparse points that carry the uncertainty of a fitted model."""
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A model that predicts as its `source` does, only faster; made by `SparseGP.compile`.
+    """A model with the predictions of its `source`, but faster; created by `SparseGP.compile`.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ class CompiledModel:
         return self.source.n_sparse
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
-        """Energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
+        """Predict energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
         model = self.covering(atoms.numbers)
         return model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty)
 
     def covering(self, numbers: np.ndarray) -> CompiledModel:
-        """The model for atoms (n_atoms,) of these elements, as compiled as this one; see `SparseGP.covering`."""
+        """Compiled model for atoms with these atomic numbers (n_atoms,); see `SparseGP.covering`."""
         source = self.source.covering(numbers)
         if source is self.source:
             return self
@@ -110,7 +110,7 @@ class CompiledModel:
         return make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration)
 
     def virials(self, pairs: Pairs) -> np.ndarray:
-        """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV: what ASE's `stresses` are made of."""
+        """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV, from which ASE's `stresses` are computed."""
         return pairs.virials(self._energies(pairs)[1])
 
     def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -121,25 +121,25 @@ class CompiledModel:
         return energies, gradients
 
     def _add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        for term in self.terms:  # they refuse elements that the model does not know
+        for term in self.terms:  # terms raise an error for elements that the model does not know
             term.predict(pairs, energies, pair_gradients)
 
     @cached_property
     def _baseline(self) -> Baseline:
-        """The source's, with what these terms add to lone atoms: exact whatever the tolerance."""
+        """Baseline of the source, with lone-atom energies of the compiled terms: exact whatever the tolerance."""
         return replace(self.source.baseline, lone_atoms=lone_energies(self.source, self._add_terms))
 
     def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
-        """As `predict_pairs` with uncertainty, and an ensemble of potentials that the data allow as well.
+        """As `predict_pairs` with uncertainty, together with an ensemble of potentials that are compatible with the data.
 
-        Members are draws from the posterior of the weights, moved so that their mean is the prediction, their deviations
-        scaled as calibrated deviations of forces are. Forces and virials are derivatives of the members' energies to some
-        percent of the deviations. What no data could tell through the sparse points is not in them.
+        Members are draws from the posterior of the weights, shifted so that their mean is the prediction, with deviations from the
+        mean scaled by the calibration of the forces. Forces and virials are derivatives of the members' energies to within some
+        percent of the deviations. The variance that the sparse points cannot represent is not included.
 
         Raises
         ------
         ConfigError
-            For an imported model, of whose data nothing is known.
+            If the model was imported without its training data.
         """
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
@@ -164,7 +164,7 @@ class CompiledModel:
         export_core(self.source, self.terms, self._baseline, self._spread if uncertainty else None, file)
 
     def of(self, source: Source) -> CompiledModel:
-        """The same tables for a model that differs in its calibration only."""
+        """The same tables for a model that differs only in its calibration."""
         other = replace(self, source=source)
         if "_spread" in self.__dict__:
             other.__dict__["_spread"] = self._spread
@@ -175,5 +175,5 @@ class CompiledModel:
 
 
 def _compile(source: Source, tolerance: float, precision: str) -> CompiledModel:
-    """Where a pickled model begins again: compiled tables hold addresses."""
+    """Compile a model when it is unpickled, since compiled tables contain addresses."""
     return source.compile(tolerance, precision)

@@ -1,9 +1,10 @@
-"""Model files for the compiled core: flat tables that a C program loads and evaluates by itself (`cython_ext/core/mlpot_core.h`).
+"""Model files for the compiled core: flat tables that a C program loads and evaluates without Python.
 
-The container is described in `cython_ext/core/model_file.h`: named sections of doubles, 32-bit integers and floats behind a checksum.
-What is in it are the tables that the loops of the core read, and the numbers of the baseline, of the calibration and of the noises:
+The C interface is `cython_ext/core/mlpot_core.h`. The container is described in `cython_ext/core/model_file.h`: named
+sections of doubles, 32-bit integers and floats after a checksum. It contains the tables used by the loops of the core, and the
+parameters of the baseline, the calibration and the noises:
 
-    species, counts_as, cutoff, n_terms      the model's elements, those that they count as in its terms, A
+    species, counts_as, cutoff, n_terms      elements of the model, the elements that represent them in the terms, A
     t{k}.*                                   term k: `core_tables` of the compiled terms; t{k}.p{m}.*: an element of a many-body term
     b.*, z.*, g.*                            isolated atoms, repulsion, tabulated potential: `Baseline.core_tables`
     u.*                                      the uncertainty: `core_uncertainty`
@@ -29,12 +30,12 @@ from .parameters import Parameters
 
 Sections = Mapping[str, np.ndarray]
 VERSION = 1
-"""Of the format: MLPOT_FILE_VERSION in cython_ext/core/model_file.h."""
+"""Version of the format: MLPOT_FILE_VERSION in cython_ext/core/model_file.h."""
 MAGIC = b"MLPOTCOR"
 BYTE_ORDER = 0x01020304
 TYPES = {np.dtype(np.float64): 1, np.dtype(np.int32): 2, np.dtype(np.float32): 3}
 LINE = 64
-"""Sections begin on multiples of it; size of the header, and of a section's record."""
+"""Alignment of the sections, size of the header, and size of a section's record, in bytes."""
 LONGEST_NAME = 39
 
 
@@ -46,22 +47,22 @@ def export_core(
     Parameters
     ----------
     source : Parameters
-        Of the model.
+        Parameters of the model.
     terms : sequence of CompiledTerm
-        Its compiled terms.
+        Compiled terms of the model.
     baseline : Baseline
-        As the compiled model predicts with it.
+        Baseline of the compiled model.
     spread : Spread or None
-        Its uncertainty, if the file is to hold what that needs.
+        Evaluator of the uncertainty, if the file is to include its tables.
     file : path
-        Replaced in a single step; an older file stays as it was where this fails.
+        Replaced atomically; on failure an older file is unchanged.
 
     Raises
     ------
     ModelFileError
         If the folder is missing, read-only or full.
     ConfigError
-        For a model whose uncertainty C cannot compute.
+        If the core cannot compute the uncertainty of the model.
     """
     with single_blas_thread():
         content = packed(sections_of(source, terms, baseline, spread))
@@ -74,7 +75,7 @@ def export_core(
 def sections_of(
     source: Parameters, terms: Sequence[CompiledTerm], baseline: Baseline, spread: Spread | None
 ) -> dict[str, np.ndarray]:
-    """Everything that the file of a model holds, by name."""
+    """All sections of the file of a model, by name."""
     counted = [source.stand_ins.get(z, z) for z in source.species]
     used = [k for k, term in enumerate(source.terms) if term.n_sparse]
     own: dict[int, dict[str, np.ndarray]] = {}
@@ -92,12 +93,12 @@ def sections_of(
 
 
 def packed(sections: Sections) -> bytes:
-    """The bytes of a file with these sections; equal ones share their place.
+    """Pack sections into the bytes of a file; sections with equal content are stored once.
 
     Raises
     ------
     ConfigError
-        For a number that is not finite, or too long a name.
+        If a number is not finite, or a name is too long.
     """
     records, places, content, end = [], {}, [], LINE * (1 + len(sections))
     for name, array in sections.items():
@@ -115,7 +116,7 @@ def packed(sections: Sections) -> bytes:
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    """Numbers of one of the three types, in the order of memory."""
+    """Contiguous array of one of the three types of numbers."""
     numbers = np.asarray(array)
     wanted = np.int32 if numbers.dtype.kind in "iub" else numbers.dtype
     if len(name) > LONGEST_NAME:

@@ -1,7 +1,7 @@
-"""What a model file for the compiled core holds of the uncertainty (`core_file`): u.*, and more tables for the terms.
+"""Uncertainty in model files for the compiled core (`core_file`): sections u.*, and additional tables for the terms.
 
-    u.kind       0 none, 1 an imported model: instances as if independent, 2 an ensemble
-    u.reals      calibration, the model's discrepancy, and how neighbours share it
+    u.kind       0 none, 1 imported model with independent instances, 2 ensemble
+    u.reals      calibration, model discrepancy, and parameters for sharing it among neighbours
     u.*          `EnsembleSpread.core_tables`; by element of the model: noises and calibration of forces, covalent radii
 """
 
@@ -27,11 +27,11 @@ def uncertainty_tables(
     ----------
     source : Parameters
     spread : Spread
-        Its uncertainty.
+        Evaluator of the uncertainty.
     counted : sequence of int
-        What each element of the model counts as.
+        Atomic number that represents each element of the model in the terms.
     used : sequence of int
-        Places of the terms that the file holds.
+        Indices of the terms in the file.
     """
     tables = spread.core_tables(counted)
     if "terms" in tables:
@@ -43,7 +43,7 @@ def uncertainty_tables(
 
 def _reals(source: Parameters) -> np.ndarray:
     calibration, noises = source.calibration, source.noises
-    if source.factor is None:  # of whose data nothing is known
+    if source.factor is None:  # imported without its training data
         return np.array([calibration.energy_scale, 1.0, 0, 0, 0, SYMMETRIC, DECAY, CANCELLED, REACH, source.regularisation**2])
     return np.array(
         [
@@ -54,7 +54,7 @@ def _reals(source: Parameters) -> np.ndarray:
 
 
 def _of_forces(source: Parameters) -> dict[str, np.ndarray]:
-    """By element: noise of the forces, and their calibration."""
+    """Noise and calibration of the forces by element."""
     numbers, calibration = np.array(source.species), source.calibration
     return {
         "noises": source.noises.of_forces(numbers),

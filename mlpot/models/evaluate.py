@@ -1,4 +1,4 @@
-"""Errors of a model on labelled structures, and how its uncertainty compares with them."""
+"""Errors of a model on labelled structures, compared with its uncertainty."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .sparse_gp import SparseGP
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predicted minus labelled for one structure; None where there was no label.
+    """Errors (predicted minus labelled) for one structure; None for missing labels.
 
-    Of structures left out of a fit, `forces_std` is what the data leave open, before calibration, and `forces_discrepancy` what the
-    calibration may add to it; there is no prediction of them.
+    For structures left out of a fit, `forces_std` is the posterior standard deviation before calibration, and `forces_discrepancy`
+    the model discrepancy, of which the calibration adds a share; the prediction itself is not available.
     """
 
     structure: LabelledStructure
@@ -59,7 +59,7 @@ def compare(model: SparseGP, structure: LabelledStructure, uncertainty: bool = F
 
 
 def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
-    """Errors (n, 3) of all labelled forces and their standard deviations, eV/A."""
+    """Errors (n, 3) of all labelled forces, and their standard deviations, eV/A."""
     known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
     nothing = np.empty((0, 3))
     return np.concatenate([nothing, *(c.forces for c in known)]), np.concatenate(
@@ -68,7 +68,7 @@ def force_errors(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndar
 
 
 def force_discrepancies(comparisons: Sequence[Comparison]) -> np.ndarray:
-    """The model's discrepancies (n, 3) of `force_errors`, eV/A."""
+    """Model discrepancies (n, 3) for the forces of `force_errors`, eV/A."""
     known = [c for c in comparisons if c.forces is not None and c.forces_std is not None]
     return np.concatenate([np.empty((0, 3)), *(required(c.forces_discrepancy, "forces_discrepancy") for c in known)])
 
@@ -120,7 +120,7 @@ def errors(comparisons: Sequence[Comparison]) -> Errors:
 def compare_all(
     model: SparseGP, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
 ) -> list[Comparison]:
-    """`compare` of each structure."""
+    """Apply `compare` to each structure."""
     comparisons = []
     for k, structure in enumerate(structures):
         comparisons.append(compare(model, structure))
@@ -129,7 +129,7 @@ def compare_all(
 
 
 def errors_per_config_type(comparisons: Sequence[Comparison]) -> dict[str, Errors]:
-    """`errors` of each family, sorted by name."""
+    """`errors` for each config_type, sorted by name."""
     families: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         families.setdefault(comparison.structure.config_type, []).append(comparison)
@@ -151,7 +151,7 @@ def _root_mean_square(values: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model against labels: the overall errors, those per config_type, and every single difference."""
+    """Comparison of a model with labels: overall errors, errors per config_type, and errors of every structure."""
 
     overall: Errors
     per_config_type: dict[str, Errors]
@@ -159,7 +159,7 @@ class Evaluation:
     comparisons: list[Comparison]
 
     def to_dict(self) -> dict:
-        """The JSON that `mlpot evaluate --json` writes."""
+        """Dictionary for the JSON output of `mlpot evaluate --json`."""
         return {
             **asdict(self.overall),
             "calibration": self.calibration,
@@ -168,7 +168,7 @@ class Evaluation:
 
 
 def evaluate(model: SparseGP, structures: Sequence[LabelledStructure]) -> Evaluation:
-    """Predict every structure with its uncertainty and compare."""
+    """Predict every structure with its uncertainty, and compare with its labels."""
     check_structures(structures)
     comparisons = [compare(model, structure, uncertainty=True) for structure in structures]
     return Evaluation(
@@ -180,21 +180,21 @@ def evaluate(model: SparseGP, structures: Sequence[LabelledStructure]) -> Evalua
 
 
 def calibration(comparisons: Sequence[Comparison], used: Calibration = UNCALIBRATED) -> dict[str, float | None]:
-    """How the predicted standard deviations relate to the errors that occurred; None where there are too few labels to say.
+    """Statistics that compare predicted standard deviations with observed errors; None if there are too few labels.
 
-    "energy_..." of total energies and "force_..." of force components, but those that symmetry makes zero:
-    "_coverage_1_sigma", "_coverage_2_sigma": parts within one and two deviations (a normal distribution has 0.68, 0.95);
+    "energy_..." for total energies and "force_..." for force components, except for components that vanish by symmetry:
+    "_coverage_1_sigma", "_coverage_2_sigma": fractions within one and two standard deviations (normal: 0.68, 0.95);
     "_expected_normalised_error": see `expected_normalised_error`;
-    "_rank_correlation": Spearman's between deviation and size of the error, of forces per atom, both as lengths of vectors;
-    "_rank_correlation_attainable": what errors drawn from the predicted distributions show: where all atoms are about equally
-    uncertain, not even a perfect uncertainty ranks their errors. The few members of the ensemble make deviations differ by
-    chance (15 %), which counts as a difference in uncertainty here: the true value is lower, see benchmarks/README.md.
+    "_rank_correlation": Spearman's, between standard deviation and size of the error; for forces per atom, with vector lengths;
+    "_rank_correlation_attainable": the same for errors drawn from the predicted distributions: if all atoms are about equally
+    uncertain, even a perfect uncertainty cannot rank their errors. The small ensemble causes random differences (15 %) of the
+    standard deviations, which count as differences in uncertainty here, so the true value is lower, see benchmarks/README.md.
 
-    "structure_rank_correlation": Spearman's between root mean squares over the forces of a structure, of deviations and of
-    errors: whether it is known at which structures the model is good, which is what a run decides by;
-    "atom_rank_correlation": Spearman's between `energies_std` and the size of the force error, over all atoms;
-    "novel_atoms": part of the atoms whose novelty is more than `NOVEL`; "energy_scale", "force_scale", "stress_scale": of
-    the calibration that was `used`.
+    "structure_rank_correlation": Spearman's, between the root mean squares of standard deviations and of errors over the forces
+    of a structure: whether the model knows for which structures it is accurate, which is the basis of decisions in a run;
+    "atom_rank_correlation": Spearman's, between `energies_std` and the size of the force error, over all atoms;
+    "novel_atoms": fraction of the atoms with a novelty above `NOVEL`; "energy_scale", "force_scale", "stress_scale": scale factors
+    of the calibration that was `used`.
     """
     forces, forces_std = force_errors(comparisons)
     told = forces_std > SYMMETRIC
@@ -231,7 +231,7 @@ def _against(errors_and_deviations: tuple[np.ndarray, np.ndarray], kind: str) ->
 
 
 def _drawn(deviations: np.ndarray) -> np.ndarray:
-    """Errors of these standard deviations, always the same."""
+    """Reproducible random errors with these standard deviations."""
     return deviations * np.random.default_rng(0).standard_normal(deviations.shape)
 
 
@@ -240,14 +240,14 @@ def _lengths(vectors: np.ndarray) -> np.ndarray:
 
 
 def _root_mean_squares(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
-    """Of force errors and of their deviations (n_structures,), where there are both."""
+    """Root mean squares (n_structures,) of force errors and of their standard deviations, for structures with both."""
     told = [(c.forces, c.forces_std) for c in comparisons if c.forces is not None and c.forces_std is not None]
     sizes = np.array([[np.sqrt(np.mean(values**2)) for values in both] for both in told]).reshape(-1, 2)
     return sizes[:, 0], sizes[:, 1]
 
 
 def _rank_correlation(found: np.ndarray, deviations: np.ndarray) -> float | None:
-    from scipy.stats import spearmanr  # takes longer to import than everything else, and fits do without
+    from scipy.stats import spearmanr  # slow to import, and not needed by fits
 
     sizes = np.abs(found)
     if len(sizes) < 3 or np.ptp(deviations) == 0 or np.ptp(sizes) == 0:

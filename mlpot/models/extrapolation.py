@@ -1,8 +1,8 @@
-"""Models that answer for elements which no data had, through the embedding of mixed channels.
+"""Extrapolation of models to elements absent from the training data, through the embedding of mixed channels.
 
-A neighbour of an unseen element has a density of its own: its weights in the channels continue those of the known elements
-over the periodic table. Everything that is known for single elements (the sparse points of a centre, pair potentials, the
-energy of the free atom where none is given) it takes from the known element that is most like it.
+A neighbour of an unseen element gets channel weights extrapolated from the known elements over the periodic table. Quantities that
+exist only per element (sparse points of a centre, pair potentials, the energy of the free atom if none is given) are taken from the
+most similar known element.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Model = TypeVar("Model", bound=Parameters)
 
 
 def extended(model: Model, unseen: tuple[int, ...]) -> Model:
-    """The model for more elements.
+    """Extend a model to more elements.
 
     Parameters
     ----------
     model : Parameters
-        Whose many-body terms mix elements.
+        A model whose many-body terms mix elements.
     unseen : tuple of int
-        Sorted atomic numbers that it does not know.
+        Sorted atomic numbers that the model does not know.
 
     Raises
     ------
     ConfigError
-        For an element beyond the table of properties.
+        If an element is not in the table of properties.
     """
     known = model.fitted_species
     alike = similarities(unseen, known)
@@ -52,7 +52,7 @@ def extended(model: Model, unseen: tuple[int, ...]) -> Model:
 
 
 def _extended_baseline(baseline: Baseline, stand_ins: dict[int, int]) -> Baseline:
-    """With the energies of stand-ins for elements that have none: given ones count as given."""
+    """Baseline in which elements without an energy get the energy of their stand-ins; given energies remain marked as given."""
     energies, lone_atoms = baseline.isolated_atom_energies, baseline.lone_atoms
     lent = {z: other for z, other in stand_ins.items() if z not in energies and other in energies}
     return replace(

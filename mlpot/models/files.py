@@ -1,4 +1,4 @@
-"""Reading of model files, which `saving` writes."""
+"""Reading of the model files written by `saving`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def load_model(file: str | Path) -> SparseGP:
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, changed, not a model, written by a newer version of mlpot, or holds anything that
-        a model cannot: the first such thing is named with its value.
+        If the file is missing, truncated, changed, not a model, written by a newer version of mlpot, or contains an invalid entry;
+        the message names the first one and its value.
     """
     with FORMAT.reading(file) as stored:
         return _read(stored)
 
 
 def _read(stored: Stored) -> SparseGP:
-    """Check all arrays against the header, and the header against what can be computed, so that nothing fails later."""
+    """Read a model, checking all arrays against the header and the header itself, so that no error can occur later."""
     header = parsed(ModelHeader, stored.attribute("header"))
     species = header.species
     terms = tuple(TERM_TYPES[term.type].term.read(term, stored, f"terms/{k}") for k, term in enumerate(header.terms))
@@ -77,7 +77,7 @@ def _report(values: dict[str, Any]) -> FitReport:
 
 
 def _noises(header: ModelHeader) -> Noises:
-    """What the file says, or what a file of format 3 and older says in its calibration."""
+    """Noises of the header; in files of format 3 and older they are part of the calibration."""
     if header.noises is not None:
         return Noises(**header.noises.model_dump())
     old = header.calibration

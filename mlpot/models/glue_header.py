@@ -1,4 +1,4 @@
-"""Tabulated potentials as model files hold them."""
+"""Header of tabulated potentials in model files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TableOfNumbers = tuple[Column, Column]
 
 
 class GlueHeader(Header):
-    """Of a `Glue`."""
+    """Header of a `Glue`."""
 
     species: Species
     density_scales: tuple[Number, ...]

@@ -1,4 +1,4 @@
-"""What the headers of model and fit files say beside those of their terms."""
+"""Headers of model and fit files, except for the headers of terms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BaselineHeader(Header):
 
 
 class CalibrationHeader(Header):
-    """Of a `Calibration`; files of format 3 and older have a `force_floor`."""
+    """Header of a `Calibration`; files of format 3 and older have a `force_floor`."""
 
     force_scale: NotNegative = 1.0
     energy_scale: NotNegative = 1.0
@@ -43,7 +43,7 @@ class CalibrationHeader(Header):
     growths: dict[Element, NotNegative] = Field({})
     n_forces: Count = 0
     n_energies: Count = 0
-    # files from before it: all of the discrepancy counted, and nothing was calibrated beyond what is there
+    # in older files without this key the whole discrepancy counts, and the other defaults mean no calibration
     discrepancy_share: NotNegative = 1.0
     force_floor: NotNegative = 0.0
 
@@ -56,7 +56,7 @@ class NoisesHeader(Header):
 
 
 class ModelHeader(Header):
-    """Of a model file; what has a default is not in files of older formats."""
+    """Header of a model file; keys with a default are missing in files of older formats."""
 
     species: Species
     terms: Annotated[tuple[AnyTerm, ...], Field(min_length=1, max_length=1000)]
@@ -74,7 +74,7 @@ class ModelHeader(Header):
     def _agrees_about_elements(self) -> ModelHeader:
         for k, term in enumerate(self.terms):
             if term.own_species != self.species:
-                raise ValueError(f"terms.{k}: species {list(term.own_species)} are not those of the model, {list(self.species)}")
+                raise ValueError(f"terms.{k}: species {list(term.own_species)} differ from the model's, {list(self.species)}")
         lacking = sorted(set(self.species) - set(self.baseline.isolated_atom_energies))
         if lacking:
             raise ValueError(f"baseline.isolated_atom_energies: none for atomic number {lacking[0]}")
@@ -86,7 +86,7 @@ GroupNoise = tuple[Literal["energy", "forces", "virial"], str, Annotated[int, Fi
 
 
 class FitHeader(Header):
-    """Of a fit file."""
+    """Header of a fit file."""
 
     species: Species
     config: dict[str, Any]
@@ -98,7 +98,7 @@ class FitHeader(Header):
 
 
 def checked_config(values: Mapping[str, Any]) -> FitConfig:
-    """The configuration in a file; ValueError for one that is none, or whose sizes cannot be computed."""
+    """Check the configuration in a file; ValueError if it is invalid or its sizes are beyond the bounds."""
     try:
         config = FitConfig.checked(values, "config")
     except ConfigError as error:

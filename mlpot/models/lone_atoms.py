@@ -1,4 +1,4 @@
-"""What the terms of a model add to atoms without neighbours; see `terms.lone_atoms`."""
+"""Contributions of the terms of a model to atoms without neighbours; see `terms.lone_atoms`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .parameters import Parameters
 Model = TypeVar("Model", bound=Parameters)
 
 AddTerms = Callable[[Pairs, np.ndarray, np.ndarray], None]
-"""Adds what terms give: local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
+"""Function that adds local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A of terms."""
 
 
 def lone_energies(model: Parameters, add_terms: AddTerms) -> dict[int, float]:
-    """What the terms of a model add to a lone atom of every element whose energy was given, eV; 0 for elements beyond the model's."""
+    """Contribution of the terms to a lone atom, eV, for every element with a given energy; 0 for elements outside the model."""
     found = dict.fromkeys(model.baseline.lone_atoms, 0.0)
     for number in set(found) & set(model.species):
         pairs = model.as_known(find_pairs(Atoms([number]), model.cutoff))
@@ -31,7 +31,7 @@ def lone_energies(model: Parameters, add_terms: AddTerms) -> dict[int, float]:
 
 
 def anchored(model: Model) -> Model:
-    """A model of new weights or elements whose baseline takes away what its terms add to lone atoms."""
+    """Update the baseline of a model with new weights or elements, so that it subtracts the terms' energies of lone atoms."""
     if not model.baseline.lone_atoms:
         return model
     with single_blas_thread():

@@ -1,4 +1,4 @@
-"""What a model is made of: a frozen record below everything that predicts, compiles, extends or saves it."""
+"""Parameters of a model: a frozen record used by everything that predicts, compiles, extends or saves it."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from .report import FitReport
 
 @dataclass(frozen=True)
 class Parameters:
-    """A sum of sparse Gaussian processes over a baseline.
+    """Parameters of a sum of sparse Gaussian processes on top of a baseline.
 
     Parameters
     ----------
     species : tuple of int
-        Sorted atomic numbers it was fitted for.
+        Sorted atomic numbers that the model was fitted for.
     terms : tuple of Term
-        Parts with sparse points of their own.
+        Terms, each with its own sparse points.
     weights : (M,) array
         Fitted coefficients of all sparse points, term after term, 1/eV.
     baseline : Baseline
-        Energy that was known before the fit.
+        Energy known before the fit.
     factor : (M, M) array or None
-        Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for an imported model, of whose data nothing is known.
+        Upper triangular R with R'R = K_mm + K_mn Sigma^-1 K_nm; None for a model imported without its training data.
     jitter : float
         Addition to the diagonal of K_mm in units of the squared energy scales.
     config : FitConfig or None
-        What the fit was asked for, written out; None for an imported model.
+        Resolved configuration of the fit; None for an imported model.
     report : FitReport or None
-        How the fit went.
+        Report of the fit.
     provenance : dict
-        Version of mlpot, hash of the data.
+        Version of mlpot and hash of the data.
     regularisation : float
         eV; its square is added to K_mm and to the prior variances of an imported model (QUIP's
         gap_variance_regularisation).
     calibration : Calibration
-        Of the standard deviations; see `calibrated`.
+        Calibration of the standard deviations; see `calibrated`.
     noises : Noises
-        Of its labels: the model's discrepancy.
+        Fitted noises of the labels: the model discrepancy.
     stand_ins : dict of int to int
-        Elements that the data did not have, and those whose sparse points they take; see `covering`.
+        Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
     """
 
     species: tuple[int, ...]
@@ -85,17 +85,19 @@ class Parameters:
 
     @property
     def fitted_species(self) -> tuple[int, ...]:
-        """Sorted atomic numbers that the data had."""
+        """Sorted atomic numbers in the training data."""
         return tuple(z for z in self.species if z not in self.stand_ins)
 
     def add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) of all terms, straight from the formulas, for pairs of
-        `as_known`."""
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) of all terms, directly from the formulas.
+
+        `pairs` must come from `as_known`.
+        """
         for term, part in zip(self.terms, columns(self.terms), strict=True):
             term.predict(pairs, self.weights[part], energies, pair_gradients)
 
     def as_known(self, pairs: Pairs) -> Pairs:
-        """The pairs as the terms take them: unseen elements count as those that stand in for them."""
+        """The pairs with unseen elements replaced by their stand-ins, as the terms expect them."""
         if not self.stand_ins:
             return pairs
         return pairs.counting_as(np.array([self.stand_ins.get(z, z) for z in pairs.numbers.tolist()], np.int32))

@@ -1,4 +1,4 @@
-"""What a model says of a structure."""
+"""Predictions of a model for a structure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.variances import Variances
 
 WORST = 3.0
-"""The least certain atom of a structure may be this much less certain than a target says, which is about the root mean square of all:
-that is what it is for about twenty atoms with normal errors. Counting the least certain atom itself, runs went on to ask for labels
-until they were three to eight times more accurate than their targets."""
+"""Allowed ratio of the uncertainty of the least certain atom to the target, which refers to the root mean square over all atoms. It
+is the expected ratio for about twenty atoms with normal errors. With a ratio of 1, runs requested labels until they were three to
+eight times more accurate than their targets."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Prediction:
     Parameters
     ----------
     energy : float
-        eV.
+        Total energy, eV.
     energies : (n_atoms,) array
         Local energies, eV; they add up to `energy`.
     forces : (n_atoms, 3) array
-        eV/A.
+        Forces, eV/A.
     virial : (3, 3) array
         -dE/dstrain, eV.
     stress : (3, 3) array or None
@@ -38,24 +38,24 @@ class Prediction:
     energies_std : (n_atoms,) array or None
         Standard deviations of the local energies, eV; None unless asked for.
     energy_std : float or None
-        Of the total energy, eV, with the correlations of all atoms; None unless asked for.
+        Standard deviation of the total energy, eV, including correlations between atoms; None unless asked for.
     forces_std : (n_atoms, 3) array or None
-        Of the forces, eV/A; None unless asked for, and from an imported model.
+        Standard deviations of the forces, eV/A; None unless asked for, and for imported models.
     forces_stated_std : (n_atoms, 3) array or None
-        As the model itself states them, before calibration and without what the uncertain forces on neighbours add, eV/A.
+        Standard deviations before calibration and without the contribution of uncertain forces on neighbours, eV/A.
     borrowed : (n_atoms,) bool array or None
-        Whether `forces_std` of an atom is its share of what its neighbours are uncertain of.
+        Whether `forces_std` of an atom is its share of the uncertainty of a neighbour.
     forces_discrepancy : (n_atoms, 3) array or None
-        The part of `forces_std` (in squares) that labels of these atoms would not take away, eV/A: what this kind of model cannot
-        explain. None where that is.
+        The part of `forces_std` (in quadrature) that labels of these atoms could not reduce, since this kind of model cannot
+        explain it, eV/A. None whenever `forces_std` is None.
     stress_std : (3, 3) array or None
-        Of the stress, eV/A^3; None unless asked for, without a three-dimensional cell, and from an imported model.
+        Standard deviations of the stress, eV/A^3; None unless asked for, without a three-dimensional cell, and for imported models.
     novelty : (n_atoms,) array or None
-        How far environments are from all sparse points: the prior's standard deviation that the sparse points do not explain
-        over what they leave at environments that count as known. About 1 or less for known environments, whatever the
-        calibration says; see `NOVEL`. None unless asked for, and from an imported model.
+        Distance of environments from all sparse points: the unexplained prior standard deviation, divided by its value at
+        environments that count as known. About 1 or less for known environments, independent of the calibration; see `NOVEL`. None
+        unless asked for, and for imported models.
     strongest : (n_atoms,) array or None
-        The strongest force between an atom and a neighbour, eV/A: twice what its own local energy contributes. None unless
+        Strongest force between an atom and a neighbour, eV/A: twice the contribution of its own local energy. None unless
         uncertainties are asked for.
     """
 
@@ -88,8 +88,11 @@ class Prediction:
 
 
 class Uncertainty(Mapping):
-    """ "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A, "stress_std" (3, 3) in eV/A^3
-    and "novelty" (n_atoms,) of a prediction: those that it has, none when it was made without."""
+    """Mapping with the available uncertainties of a prediction; empty if it was made without.
+
+    Keys are "energies_std" (n_atoms,) and "energy_std" in eV, "forces_std" (n_atoms, 3) in eV/A, "stress_std" (3, 3) in eV/A^3 and
+    "novelty" (n_atoms,).
+    """
 
     NAMES = ("energies_std", "energy_std", "forces_std", "stress_std", "novelty")
 
@@ -109,32 +112,32 @@ class Uncertainty(Mapping):
 
 
 def least_certain(forces_std: np.ndarray) -> float:
-    """Expected error of a component of the least certain force, eV/A, from deviations (n_atoms, 3)."""
+    """Expected error of a component of the least certain force, eV/A, from standard deviations (n_atoms, 3)."""
     return float(np.sqrt(np.max(np.mean(forces_std**2, axis=1))))
 
 
 def counted_error(forces: np.ndarray) -> float:
-    """Error of forces as targets and thresholds count it, eV/A, from errors or deviations (n_atoms, 3).
+    """Force error as used in targets and thresholds, eV/A, from errors or standard deviations (n_atoms, 3).
 
-    The root mean square over all components, or the least certain atom's over `WORST`, whichever is larger.
+    The root mean square over all components, or the value of the least certain atom divided by `WORST`, whichever is larger.
     """
     return max(float(np.sqrt(np.mean(forces**2))), least_certain(forces) / WORST)
 
 
 @dataclass(frozen=True)
 class ExpectedErrors:
-    """How far a prediction is expected to be off, as a user counts it.
+    """Expected errors of a prediction, in the quantities for which users set targets.
 
     Parameters
     ----------
     force : float
-        Of the forces, eV/A; see `counted_error`.
+        Expected error of the forces, eV/A; see `counted_error`.
     energy : float
-        Of the energy per atom, eV/atom.
+        Expected error of the energy per atom, eV/atom.
     stress : float or None
-        Of the least certain component of the stress, eV/A^3; None without a three-dimensional cell.
+        Expected error of the least certain stress component, eV/A^3; None without a three-dimensional cell.
     learnable : float or None
-        As `force`, without the model's discrepancy, eV/A: what a label could take away; None where that is not known.
+        As `force`, without the model discrepancy, eV/A: the part that a label could reduce; None if not known.
     """
 
     force: float
@@ -144,7 +147,7 @@ class ExpectedErrors:
 
 
 def expected_errors(prediction: Prediction) -> ExpectedErrors:
-    """Expected errors of a prediction that was made with its uncertainty."""
+    """Expected errors of a prediction made with uncertainty."""
     stress, forces_std = prediction.stress_std, required(prediction.forces_std, "forces_std")
     open_squares = forces_std**2
     if prediction.forces_discrepancy is not None:
@@ -158,7 +161,7 @@ def expected_errors(prediction: Prediction) -> ExpectedErrors:
 
 
 def strongest_pair_forces(pairs: Pairs, pair_gradients: np.ndarray) -> np.ndarray:
-    """(n_atoms,), eV/A, see `Prediction`, of dE/dvectors (n_pairs, 3); 0 without neighbours."""
+    """Strongest pair force on each atom (n_atoms,), eV/A, from dE/dvectors (n_pairs, 3); 0 without neighbours. See `Prediction`."""
     sizes = np.append(2.0 * np.sqrt(np.einsum("px,px->p", pair_gradients, pair_gradients)), 0.0)
     has_neighbours = np.diff(pairs.offsets) > 0
     return np.where(has_neighbours, np.maximum.reduceat(sizes, pairs.offsets[:-1]), 0.0)
@@ -172,7 +175,7 @@ def make_prediction(
     variances: Variances | None = None,
     calibration: Calibration = UNCALIBRATED,
 ) -> Prediction:
-    """A prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""
+    """Make a prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""
     virial = pairs.virial(pair_gradients)
     found: dict[str, Any] = {}
     if variances is not None:

@@ -1,4 +1,4 @@
-"""What a fit reports: errors, suspicious labels, what it used."""
+"""Report of a fit: errors, suspicious labels, and the settings used."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of a model on a set of structures: predicted minus labelled.
+    """Errors of a model on a set of structures (predicted minus labelled).
 
-    Energies per atom in meV, forces in eV/A, stresses in GPa; None where there was no label.
+    Energies per atom in meV, forces in eV/A, stresses in GPa; None without labels.
     """
 
     n_structures: int
@@ -24,7 +24,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class SuspiciousLabel:
-    """A label that the fit to all other structures does not confirm.
+    """A label that disagrees with the fit to all other structures.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class SuspiciousLabel:
     label : str
         "energy", "forces" or "stress".
     error : float
-        Predicted minus labelled: eV/atom, eV/A (of the worst atom, its length), eV/A^3 (the largest component).
+        Predicted minus labelled: eV/atom, eV/A (length of the error of the worst atom), eV/A^3 (largest component).
     typical : float
-        Median of that over its family.
+        Median of such errors over its config_type.
     atom : int or None
         The worst atom, for forces.
     """
@@ -52,24 +52,24 @@ class SuspiciousLabel:
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """How a fit does with one kind of label: energies per atom in meV, forces in eV/A, stresses in GPa.
+    """Quality of a fit for one kind of label: energies per atom in meV, forces in eV/A, stresses in GPa.
 
     Parameters
     ----------
     kind : str
         "energy", "forces" or "stress".
     spread : float
-        Root mean square of the labels, of energies without what the composition explains.
+        Root mean square of the labels; energies are relative to a linear fit to the composition.
     training, left_out : float or None
         RMS error on the training data, and on structures left out in groups of consecutive frames.
     n_left_out : int
-        Structures left out.
+        Number of structures left out.
     worst : str
-        The structure with the largest error of those.
+        The left-out structure with the largest error.
     worst_share : float
-        Share of the squared error that is in the worst twentieth of them.
+        Share of the squared error in the worst twentieth of the left-out structures.
     others : float or None
-        RMS error of all others.
+        RMS error of all other left-out structures.
     """
 
     kind: str
@@ -84,20 +84,20 @@ class LabelQuality:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit used, what it left unexplained, and how well posed it was.
+    """Data and settings of a fit, its residuals, and its conditioning.
 
     Parameters
     ----------
     n_structures, n_atoms, n_energies, n_force_components, n_virials : int
-        Labels used.
+        Numbers of labels used.
     n_sparse : list of int
-        Sparse points per term.
+        Number of sparse points of each term.
     energy_scales : list of list of float
-        Prior std of every block of every term, eV.
+        Prior standard deviation of every block of every term, eV.
     isolated_atom_energies : dict
-        eV, by atomic number.
+        Isolated-atom energies by atomic number, eV.
     isolated_atom_energies_fitted : bool
-        Whether they came from the data rather than from the user.
+        Whether they were fitted to the data rather than given by the user.
     condition : float
         Condition number (1-norm) of the triangular factor.
     residuals : dict of str to Errors
@@ -105,24 +105,24 @@ class FitReport:
     log_likelihood : float or None
         Logarithm of the marginal likelihood.
     left_out : dict of str to Errors
-        Errors per config_type of every structure by the fit to all others; empty where that was not asked for.
+        Leave-one-out errors per config_type; empty if not requested.
     suspicious : list of SuspiciousLabel
-        Labels that the fit to all other structures does not confirm, the worst first.
+        Labels that disagree with the fit to all other structures, the worst first.
     trials : list of dict
-        Hyper-parameters that were tried (`fit.tune`), the best first.
+        Hyperparameters that were tried (`fit.tune`), the best first.
     noises : dict of str to float
-        Found: "energy" and "virial" in eV/atom, "forces" in eV/A, the root mean square over the elements.
+        Fitted noises: "energy" and "virial" in eV/atom, "forces" in eV/A (root mean square over the elements).
     force_noises : dict of int to float
-        Of every element, eV/A.
+        Fitted force noises by atomic number, eV/A.
     coverage : dict of str to float
-        Part of the errors of structures left out within one and two standard deviations, calibrated on these errors; see
-        `evaluate.coverage`. Empty without errors to calibrate on.
+        Fractions of the leave-out errors within one and two standard deviations, calibrated on these errors; see
+        `calibration.coverage`. Empty without errors to calibrate on.
     cpu_seconds : float
-        Processor time of the whole fit.
+        CPU time of the whole fit.
     n_bound : int or None
-        Structures that are no isolated atoms; None in files of earlier versions.
+        Number of structures other than isolated atoms; None in files of earlier versions.
     quality : list of LabelQuality
-        Errors of these against the spread of the labels.
+        Errors of these structures relative to the spread of the labels.
     """
 
     n_structures: int
@@ -148,7 +148,7 @@ class FitReport:
     quality: list[LabelQuality] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """Plain numbers and strings, for files."""
+        """Plain numbers and strings for files."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Writing of model files: HDF5, self-contained, written beside the old one and renamed."""
+"""Writing of model files: self-contained HDF5, replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FORMAT = Format("mlpot-model", 5, "model", "`mlpot fit` or `mlpot learn`", "rest
 
 
 def save_model(model: Parameters, file: str | Path) -> None:
-    """Write a model; a reader sees the old file or the new one, never a part.
+    """Write a model atomically: a reader sees either the old file or the complete new one.
 
     Raises
     ------
     ModelFileError
-        If the folder is missing, read-only or full; an older file is left as it was.
+        If the folder is missing, read-only or full; an older file is left unchanged.
     """
     with FORMAT.writing(file) as h5:
         h5.attrs["header"] = json.dumps(_header(model))
@@ -31,7 +31,7 @@ def save_model(model: Parameters, file: str | Path) -> None:
         if model.factor is not None:
             h5["factor"] = _packed(model.factor)
         if model.baseline.glue is not None:
-            h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables: too long for an attribute
+            h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables are too long for an attribute
         for k, term in enumerate(model.terms):
             for name, array in term.arrays().items():
                 h5[f"terms/{k}/{name}"] = array
@@ -40,7 +40,7 @@ def save_model(model: Parameters, file: str | Path) -> None:
 def _header(model: Parameters) -> dict[str, Any]:
     if model.stand_ins:
         names = [chemical_symbols[z] for z in model.stand_ins]
-        raise ConfigError(f"this model guesses {names}; save the one that it was made of, which makes it again")
+        raise ConfigError(f"this model is extrapolated to {names}; save the original model, from which it can be recreated")
     return {
         "species": list(model.species),
         "terms": [term.description() for term in model.terms],
@@ -61,5 +61,5 @@ def _header(model: Parameters) -> dict[str, Any]:
 
 
 def _packed(upper: np.ndarray) -> np.ndarray:
-    """The upper triangle as one vector: half of the largest part of the file."""
+    """The upper triangle as one vector, which halves the largest array of the file."""
     return upper[np.triu_indices(len(upper))]

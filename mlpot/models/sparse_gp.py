@@ -1,4 +1,4 @@
-"""The model: a sum of sparse Gaussian processes over a baseline, as a frozen collection of arrays."""
+"""The fitted model: a sum of sparse Gaussian processes on top of a baseline, as a frozen collection of arrays."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from .prediction import Prediction, make_prediction
 from .saving import save_model
 
 DEFAULT_TOLERANCE = 1e-8
-"""Largest change of an atom's energy by compilation, eV."""
+"""Default tolerance of compilation: largest change of an atom's energy, eV."""
 MADE: tuple[str, ...] = ("cutoff", "choice", "representatives", "compiled")
-"""Properties that are kept once they are made."""
+"""Cached properties that a recalibrated model shares."""
 
 
 @dataclass(frozen=True, repr=False)
 class SparseGP(Source):
-    """A fitted potential: its `Parameters`, and everything that is made of them when it is first needed."""
+    """A fitted potential: its `Parameters`, and everything derived from them on first use."""
 
     def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
-        """The model for simulations; `predict`, the calculators and the learning loop use the default.
+        """Compile the model for simulations; `predict`, the calculators and the learning loop use the default settings.
 
         Parameters
         ----------
         tolerance : float
             Largest change of an atom's energy, eV.
         precision : "float64" or "float32"
-            In single precision the products of those features are made that are small enough for an error of the forces
-            below 1e-4 eV/A; `CompiledModel` says so. The uncertainty is the same in both.
+            With "float32", products of features that are small enough for a force error below 1e-4 eV/A are computed in single
+            precision. The uncertainty is the same in both cases.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class SparseGP(Source):
         known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
         if self.baseline.lone_atoms:
-            share /= 2  # a difference of two atoms' energies
+            share /= 2  # two compiled energies are subtracted
         with single_blas_thread():
             terms = tuple(
                 term.compile(self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k))
@@ -67,18 +67,18 @@ class SparseGP(Source):
 
     @cached_property
     def compiled(self) -> CompiledModel:
-        """The model compiled with the default tolerance, when it is first needed."""
+        """The model compiled with the default tolerance, on first use."""
         return self.compile()
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
-        """Energy, forces, virial and stress of a structure, and their uncertainty where asked.
+        """Predict energy, forces, virial and stress of a structure, and their uncertainty if requested.
 
         Raises
         ------
         StructureError
-            Empty structure, positions or cell that are not finite, overlapping atoms.
+            If the structure is empty, positions or cell are not finite, or atoms overlap.
         UnknownSpeciesError
-            An element the model was not fitted for.
+            If the model was not fitted for an element.
         """
         return self.compiled.predict(atoms, uncertainty)
 
@@ -87,7 +87,7 @@ class SparseGP(Source):
         return self.compiled.predict_pairs(pairs, volume, uncertainty)
 
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
-        """As `predict`, straight from the formulas: the slow judge of the compiled model."""
+        """As `predict`, evaluated directly from the formulas: slow reference for the compiled model."""
         model = self.covering(atoms.numbers)
         pairs = find_pairs(atoms, model.cutoff)
         known = model.as_known(pairs)
@@ -99,15 +99,15 @@ class SparseGP(Source):
         return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
-        """The model for atoms (n_atoms,) of these elements: this one, or one that answers for elements that it does not know.
+        """The model for atoms with these atomic numbers (n_atoms,): itself, or one extrapolated to unknown elements.
 
         Raises
         ------
         UnknownSpeciesError
-            For elements that it does not know, unless it was fitted with `extrapolate = true`.
+            If the model does not know an element, unless it was fitted with `extrapolate = true`.
         """
         if self.config is None or not self.config.extrapolate:
-            species_indices(numbers, self.species)  # raises for those
+            species_indices(numbers, self.species)  # raises UnknownSpeciesError
             return self
         unseen = unseen_among(numbers, self.species)
         if not unseen:
@@ -122,15 +122,15 @@ class SparseGP(Source):
 
     @cached_property
     def choice(self) -> Choice:
-        """Which sparse points of a fitted model stand for all."""
+        """Choice of the representatives of a fitted model."""
         with single_blas_thread():
             return choose(self.terms, self.fitted_species)
 
     @cached_property
     def representatives(self) -> Representatives:
-        """The sparse points that stand for all in the uncertainty of a fitted model."""
+        """Representatives: the sparse points that carry the uncertainty of a fitted model."""
         if self.factor is None:
-            raise ConfigError("an imported model knows nothing of its data: it has no ensemble of weights; fit a model")
+            raise ConfigError("an imported model has no ensemble of weights, since its training data are not known; fit a model")
         with single_blas_thread():
             upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
             return Representatives(self.choice, upper, self.jitter, self.noises, frozenset(self.baseline.lone_atoms))
@@ -144,7 +144,7 @@ class SparseGP(Source):
         return Variances.of_instances(unexplained)
 
     def calibrated(self, calibration: Calibration) -> SparseGP:
-        """The same model whose standard deviations are scaled otherwise; all that is compiled serves both."""
+        """The same model with another calibration of standard deviations; compiled tables are shared."""
         other = replace(self, calibration=calibration)
         made = {name: self.__dict__[name] for name in MADE if name in self.__dict__}
         if "compiled" in made:
@@ -153,26 +153,28 @@ class SparseGP(Source):
         return other
 
     def save(self, file: str | Path) -> None:
-        """Write the model to an HDF5 file, replacing any older one in a single step; see `load_model`."""
+        """Write the model to an HDF5 file, replacing an older one atomically; see `load_model`."""
         save_model(self, file)
 
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
-        """Write the compiled model as a flat file for programs in C and C++: they load it with `mlpot_load` of
-        `cython_ext/core/mlpot_core.h`, and get the same energies, forces, virials and deviations without Python.
+        """Write the compiled model to a flat file for programs in C and C++.
+
+        Programs load it with `mlpot_load` of `cython_ext/core/mlpot_core.h` and compute the same energies, forces, virials and
+        standard deviations without Python.
 
         Parameters
         ----------
         file : path
-            Replaced in a single step.
+            Replaced atomically.
         uncertainty : bool
-            Whether it holds what the uncertainty needs; it is a third to a half smaller without.
+            Whether to include the tables for the uncertainty; without them the file is a third to a half smaller.
 
         Raises
         ------
         ModelFileError
             If the folder is missing, read-only or full.
         ConfigError
-            For an element that the last many-body term has no sparse points of, with uncertainty.
+            If an element has no sparse points in the last many-body term, with uncertainty.
 
         Examples
         --------

@@ -1,1 +1,1 @@
-"""What people look at: tables, plots, the live view, and reports that open offline as a single file."""
+"""Output for users: tables, plots, the live view, and reports that open offline as a single file."""

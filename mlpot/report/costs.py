@@ -1,4 +1,4 @@
-"""What a run cost, and what the same steps would have cost without a potential."""
+"""Cost of a run, and estimated cost of the same steps without a potential."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Costs:
 
     @property
     def plain_core_hours(self) -> float:
-        """Cost of plain ab initio dynamics of as many steps, each at the mean price of a label."""
+        """Cost of plain ab initio dynamics with the same number of steps, each at the mean price of a label."""
         return self.n_structures * self.per_label * self.cores_per_label / HOUR
 
     @property
     def factor(self) -> float:
-        """How many times less was spent."""
+        """Factor by which the cost was reduced."""
         return self.plain_core_hours / self.core_hours if self.core_hours else float("nan")
 
 

@@ -34,7 +34,7 @@ BEHIND = 5
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds.
+    """Contents of an export.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _labels(run: Path) -> list[RunLabel]:
 
 
 def _contents(run: Path, labels: list[RunLabel], target: Path) -> Contents:
-    """What there is, the model copied first: a run that is going on replaces it."""
+    """Collect the available files, copying the model first, since a running simulation replaces it."""
     if not (run / MODEL_FILE).exists():
         raise RunFolderError(f"{run}: holds no {MODEL_FILE} yet; wait for the first label to be learned")
     shutil.copyfile(run / MODEL_FILE, target / MODEL_FILE)
@@ -176,7 +176,7 @@ def _fill(target: Path, contents: Contents) -> None:
 
 
 def _info(label: RunLabel, config_type: str, is_learned: bool) -> dict[str, Any]:
-    """What the comment line of a label says beside its results."""
+    """Entries in the comment line of a label, in addition to its results."""
     values = label.values
     kept = {
         "reason": label.reason, "walker": label.walker, "step": values.get("walker_step"),

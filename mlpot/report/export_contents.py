@@ -1,4 +1,4 @@
-"""What an export of a run holds."""
+"""Contents of an export of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .run_data import RunLabel
 
 @dataclass(frozen=True)
 class Contents:
-    """What is to be exported.
+    """Selection of what is exported.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ TOLERANCE = 1e-8  # of the largest weight
 
 
 def sparse_points(file):
-    """Those of a model that the run started from."""
+    """Sparse points of a model from which the run started."""
     if not Path(file).exists():
         return {}
     start = mlpot.load_model(file)
@@ -73,7 +73,7 @@ CODES = {
     "espresso": "Giannozzi et al., J. Phys.: Condens. Matter 29, 465901 (2017), doi:10.1088/1361-648X/aa8f79",
     "gpaw": "Mortensen et al., J. Chem. Phys. 160, 092503 (2024), doi:10.1063/5.0182685",
 }  # fmt: skip
-"""By a word in the settings of labels."""
+"""Lookup by a word in the settings of labels."""
 
 
 def fit_toml(model: SparseGP, data: Sequence[str], labels: str, config_types: Iterable[str]) -> str:
@@ -115,7 +115,7 @@ def _noises(config: FitSettings, config_types: Iterable[str]) -> dict[str, dict[
 
 
 def readme(contents: Contents, n_failed: int, sums: Mapping[str, str]) -> str:
-    """What is in an export, how it was made and how to make it again."""
+    """Description of an export: its contents, its origin, and how to reproduce it."""
     model = contents.model
     parts = [
         f"# {contents.run.absolute().name}\n",

@@ -27,7 +27,7 @@ NO_TEST = (
 
 
 def write_fit_report(model: SparseGP, test: Evaluation | None, file: Path, config: FitConfig | None = None) -> None:
-    """What was fitted to what, how good it is, the residuals, and errors and parity plots of test structures where there are any.
+    """Settings and data of the fit, its quality, residuals, and errors and parity plots of test structures, if there are any.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def captioned(image: str, caption: str = "") -> str:
 
 
 def grid(items: Iterable[str]) -> str:
-    """Items, already HTML, beside each other where the screen is wide enough."""
+    """HTML items, placed next to each other if the screen is wide enough."""
     return f'<div class="grid">{"".join(items)}</div>'
 
 
@@ -68,7 +68,7 @@ def section(title: str, *content: str) -> str:
 
 
 def anchor(title: str) -> str:
-    """What a heading is called in links."""
+    """Anchor of a heading for links."""
     return "section-" + "-".join(title.lower().split())
 
 

@@ -67,7 +67,7 @@ def errors_and_deviations(labels: Sequence[RunLabel]) -> tuple[np.ndarray, np.nd
 
 
 def calibration_section(run: Run) -> list[str]:
-    """Expected errors beside those that occurred."""
+    """Expected errors compared with observed errors."""
     told = run.predicted
     if not told:
         return [paragraph(NOTHING)]

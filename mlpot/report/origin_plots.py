@@ -20,7 +20,7 @@ COLOURS = (BLUE, "#e08e0b", "#8e44ad", "#1e8449", "#16a2b8", "#7f5539", "#d16ba5
 
 
 def atoms_figure(counts: np.ndarray, symbols: Sequence[str]) -> Figure:
-    """How often each atom was the least certain one of a label: counts (n_atoms,)."""
+    """Number of labels in which each atom was the least certain one, (n_atoms,)."""
     figure = Figure(figsize=(9, 2.2), layout="constrained")
     axes = figure.subplots()
     colours = dict(zip(dict.fromkeys(symbols), COLOURS * (len(symbols) // len(COLOURS) + 1), strict=False))
@@ -66,7 +66,7 @@ def map_figure(maps: Sequence[EnvironmentMap]) -> Figure:
 
 
 def costs_figure(costs: Costs, labels: Sequence[RunLabel]) -> Figure:
-    """Where the wall time went, core hours beside plain ab initio dynamics, the price of each label."""
+    """Breakdown of the wall time, core hours compared with plain ab initio dynamics, and the cost of each label."""
     figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.4])
     parts = {

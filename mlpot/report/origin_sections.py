@@ -35,7 +35,7 @@ MAP_ELEMENTS = 6
 
 
 def origin_section(run: Run) -> list[str]:
-    """Which walkers and which atoms labels came from."""
+    """Walkers and atoms from which labels originated."""
     reasons = [r for r in (*KINDS, "not learned") if any(label.reason == r for label in run.labels)]
     counts = Counter((label.walker, label.reason) for label in run.labels)
     walkers = dict.fromkeys([walker.name for walker in run.walkers] + [label.walker for label in run.labels])
@@ -54,7 +54,7 @@ def origin_section(run: Run) -> list[str]:
 
 
 def _atoms(run: Run, walker: RunWalker) -> str | None:
-    """How often each atom of a small walker was the least certain one."""
+    """Number of times each atom of a small walker was the least certain one."""
     worst = [
         label.least_certain for label in run.labels
         if label.walker == walker.name and label.was_predicted and label.least_certain is not None

@@ -1,4 +1,4 @@
-"""Predictions beside labels in a structure file."""
+"""Predictions together with labels in a structure file."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from ..structures import volume_of
 
 @dataclass(frozen=True)
 class RadialDistribution:
-    """How often two elements are how far from each other.
+    """Radial distribution function of two elements.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class RunLabel:
 
     @property
     def walker(self) -> str:
-        """Who asked."""
+        """Origin of the request."""
         return str(self.values.get("walker", "-"))
 
     @property
@@ -55,7 +55,7 @@ class RunLabel:
 
     @property
     def scale(self) -> float:
-        """What the calibration multiplied raw deviations with, when this label was learned."""
+        """Scale factor of the calibration when this label was learned."""
         raw = self.values["seen_raw_max"]
         return self.values["expected_error"] / raw if raw > 0 else float("nan")
 
@@ -93,7 +93,7 @@ class RunLabel:
 
 @dataclass(frozen=True)
 class RunWalker:
-    """What is known of a walker; None where the run was killed before writing it.
+    """Data of a walker; None for values that were not written because the run was killed.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _trajectory(folder: Path, name: str) -> Path:
 
 
 def in_words(run: Run) -> str:
-    """How a run stands, for people."""
+    """Readable status of a run."""
     if run.holder is not None:
         return (
             f"running (process {run.holder['pid']} on {run.holder['host']}); this page is of the moment it was written"
@@ -243,7 +243,7 @@ def in_words(run: Run) -> str:
 
 
 def element_counts(labels: Sequence[RunLabel]) -> dict[int, tuple[int, int]]:
-    """By atomic number: in how many labels it was the least certain atom, and its atoms in all of these labels."""
+    """Counts by atomic number: number of labels in which it was the least certain atom, and number of its atoms in these labels."""
     told = [label for label in labels if label.was_predicted and label.least_certain is not None]
     worst = [int(label.row.numbers[label.least_certain]) for label in told]
     everywhere = np.concatenate([np.empty(0, int), *(label.row.numbers for label in told)])

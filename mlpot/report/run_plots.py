@@ -145,7 +145,7 @@ def calibration_figure(labels: Sequence[RunLabel], ratios: np.ndarray) -> Figure
 
 
 def _normalised(axes, ratios: np.ndarray) -> None:
-    """How errors are distributed in units of the deviations that were predicted."""
+    """Distribution of errors in units of the predicted standard deviations."""
     axes.set_title("errors / predicted deviations", fontsize=10)
     if not len(ratios):
         axes.text(0.5, 0.5, "not kept by this run", ha="center", transform=axes.transAxes)

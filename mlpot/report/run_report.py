@@ -35,7 +35,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
         Of the run; nothing in it but the report is touched.
     file : Path or None
     references : sequence of Path
-        Trajectories, such as of plain ab initio dynamics, whose radial distributions are shown beside the run's.
+        Trajectories, such as of plain ab initio dynamics, whose radial distributions are compared with the run's.
 
     Raises
     ------

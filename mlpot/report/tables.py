@@ -18,7 +18,7 @@ ERROR_HEADS = (
     "F RMSE eV/A",
     "stress RMSE GPa",
 )
-"""What the columns of `error_rows` are."""
+"""Headers of the columns of `error_rows`."""
 
 
 def error_rows(named: Iterable[tuple[str, Errors]]) -> list[list[str]]:
@@ -39,7 +39,7 @@ def error_rows(named: Iterable[tuple[str, Errors]]) -> list[list[str]]:
 
 
 SUSPICION_HEADS = ("structure", "where", "config_type", "label", "error", "typical", "unit", "atom")
-"""What the columns of `suspicion_rows` are."""
+"""Headers of the columns of `suspicion_rows`."""
 UNITS = {"energy": "eV/atom", "forces": "eV/A", "stress": "eV/A^3"}
 
 
@@ -55,7 +55,7 @@ def suspicion_rows(labels: Iterable[SuspiciousLabel]) -> list[list[str]]:
 
 
 TRIAL_HEADS = ("tried", "zeta", "noises", "energy scales eV", "log likelihood", "cross-validation RMSE")
-"""What the columns of `trial_rows` are."""
+"""Headers of the columns of `trial_rows`."""
 
 
 def trial_rows(trials: Iterable[dict[str, Any]]) -> list[list[str]]:
@@ -71,7 +71,7 @@ def trial_rows(trials: Iterable[dict[str, Any]]) -> list[list[str]]:
 
 
 def uncertainty_line(calibration: Calibration, coverage: dict[str, float]) -> str:
-    """How standard deviations are scaled, and which part of the errors of structures left out they cover."""
+    """Scale factors of standard deviations, and the fraction of leave-out errors that they cover."""
     if not coverage:
         return "standard deviations are not calibrated: too few labels"
     parts = [

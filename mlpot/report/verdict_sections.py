@@ -46,7 +46,7 @@ def _shown(value: float) -> str:
 
 
 def expected_section(run: Run) -> list[str]:
-    """Expected errors of energy and stress along the run, and of the energies of labels beside the errors that they showed."""
+    """Expected errors of energy and stress along the run, and of the energies of labels compared with their observed errors."""
     columns = [name for name in (ENERGY, STRESS) if not np.isnan(run.log[name]).all()]
     if not columns:
         return []

@@ -1,1 +1,1 @@
-"""What users may say of a model, its fit and its run: each setting declared once."""
+"""User settings of a model, its fit and its run, each declared once."""

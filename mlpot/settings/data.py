@@ -72,7 +72,7 @@ class DataSetSettings(LabelKeySettings):
         return value
 
     def keys_beside(self, general: LabelKeys) -> LabelKeys:
-        """Its own names of labels, and the general ones for other kinds. A stress is one kind, whether given as stress or virial."""
+        """Label names of this file, and general names for other kinds. A stress is one kind, whether given as stress or virial."""
         own = self.keys().given()
         tensor = {"stress", "virial"} & set(own)
         rest = {k: v for k, v in general.given().items() if not (tensor and k in ("stress", "virial"))}

@@ -17,7 +17,7 @@ PATIENCE = 300.0
 
 
 class DriverSettings(Settings):
-    """How to reach i-PI, and what to send to it."""
+    """Connection to i-PI, and the data sent to it."""
 
     unix: str | None = Field(
         None, description="Name of a UNIX socket: the <address> in i-PI's input with mode='unix'.", examples=["mlpot"]

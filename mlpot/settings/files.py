@@ -61,7 +61,7 @@ class LearningFile(FittedFile):
     output: RunOutput = Field(description="Files that a run writes.")
 
     def run_settings(self) -> RunSettings:
-        """What the loop of the run needs."""
+        """Settings needed by the loop of the run."""
         return RunSettings.of(self.output, self.learning, self.labeller)
 
     @model_validator(mode="after")

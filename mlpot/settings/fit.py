@@ -1,4 +1,4 @@
-"""What users may say of a model and its fit: the same settings for Python (`FitConfig`) and for configuration files."""
+"""User settings of a model and its fit, the same for Python (`FitConfig`) and for configuration files."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ ForceNoise = Annotated[Force | dict[str, Force] | None, BeforeValidator(_checked
 
 
 def _tag(term: Any) -> Any:
-    """Which settings a term's `type` chooses."""
+    """Settings class for the `type` of a term."""
     kind = term.get("type") if isinstance(term, dict) else getattr(term, "type", None)
     own = isinstance(kind, type) or (is_named(kind) and kind not in TAGS)
     return FeatureTermSettings.TAG if own else kind
@@ -164,7 +164,7 @@ class NoiseSettings(Settings):
 
 
 class FitSettings(NoiseSettings):
-    """How labels are weighted and the fit is made; noises that are left out are found from the data."""
+    """Weighting of labels and options of the fit; noises that are not given are determined from the data."""
 
     adapt: tuple[NoiseName, ...] | None = Field(
         None,

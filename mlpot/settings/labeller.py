@@ -22,7 +22,7 @@ class TlsSettings(Settings):
 
 
 class CalculationSettings(Settings):
-    """How one label is calculated."""
+    """Settings of the calculation of a single label."""
 
     calculator: str = Field(
         DEFAULT_CALCULATOR, description="Import path of an ASE calculator, package.module.Class, or of a function that makes one."
@@ -33,14 +33,14 @@ class CalculationSettings(Settings):
 
 
 class CapacitySettings(Settings):
-    """How many labels are calculated at the same time, and what each costs."""
+    """Number of labels calculated in parallel, and resources of each."""
 
     workers: Count = Field(1, description="Labels that are calculated at the same time, in processes or batch jobs.")
     cores: Count = Field(1, description="Cores of one label, for the budget of processor time and the cost in the report.")
 
 
 class LabellingPlan(CapacitySettings, CalculationSettings):
-    """How labels are made: section [labeller], and the argument `labelling` of `LearningCalculator`."""
+    """Settings of labelling: section [labeller], and the argument `labelling` of `LearningCalculator`."""
 
     fallback: dict[str, Any] = Field(
         {}, description="Parameters that replace those of the same name from the second try on; tables are merged key by key."

@@ -20,7 +20,7 @@ class FitOutput(Settings):
 
 
 class RecordSettings(Settings):
-    """How often a run writes."""
+    """Intervals of the output of a run."""
 
     interval: Interval = 10
     checkpoint_s: SecondsOrNone = Field(10.0, description="Wall time between checkpoints; every label makes one as well.")

@@ -23,7 +23,7 @@ class Density:
     """Sparse points per element; fewer if all elements together would have more than `n_points`."""
     n_points: int
     farther: float = 1.0
-    """Its cutoff relative to the cutoff of the preset."""
+    """Cutoff relative to the cutoff of the preset."""
     order: Mapping[str, float] = field(default_factory=dict)
     """Keys of `OrderSettings` that are not at their defaults."""
 
@@ -79,7 +79,7 @@ MOST_WHOLE = 2
 SECOND_SHELL = 1.6
 """Smallest cutoff in units of the longest bond: second neighbours in close-packed crystals are at 1.41."""
 TAPER_START = 0.5
-"""Where the cutoff function begins to fall, in units of the longest bond: near atoms weigh more than those far away. Against
+"""Start of the decay of the cutoff function, in units of the longest bond: near atoms weigh more than those far away. Against
 a taper of 1 A at the end, force errors are 4-16 % lower with hundreds of structures, see benchmarks/README.md."""
 
 

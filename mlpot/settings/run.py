@@ -1,4 +1,4 @@
-"""What the loop of a run needs of the sections of its file."""
+"""Settings that the loop of a run takes from the sections of its file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .output import RecordSettings
 
 
 class RunSettings(CapacitySettings, EndSettings, RecordSettings):
-    """How a run is recorded and when it ends early: the keys of [output], [learning] and [labeller] that its loop uses."""
+    """Recording and early termination of a run: the keys of [output], [learning] and [labeller] used by its loop."""
 
     @classmethod
     def of(cls, *sections: Settings) -> Self:

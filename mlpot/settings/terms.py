@@ -1,4 +1,4 @@
-"""What a fit asks of the settings of any term beside their keys."""
+"""Common interface of the settings of terms, besides their keys."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Copies = Annotated[PositiveInt, PURE]
 
 
 class StructureSettings(Settings):
-    """Where the simulation starts."""
+    """Initial structure of the simulation."""
 
     file: str = Field(description="Structure file that ASE reads; its last frame is used.", examples=["start.xyz"])
     repeat: tuple[Copies, Copies, Copies] = Field((1, 1, 1), description="Copies along the three cell vectors.")
@@ -32,7 +32,7 @@ class WalkerKeys(Settings):
     replicas: Count = Field(1, description="Number of such walkers, which differ by their seeds.")
 
     def over(self, section: Section) -> Section:
-        """A section in which the keys of this walker replace those of the file."""
+        """A section of the file with the keys of this walker taking precedence."""
         own = {name: value for name in type(section).model_fields if (value := getattr(self, name, None)) is not None}
         return section.changed(**own)
 

@@ -216,7 +216,7 @@ class FeatureTerm(EnvironmentTerm):
         """
         names = set(parameter_names(header.kernel))
         if set(header.parameters) != names or header.parameters.get("zeta", 1) > HIGHEST_POWER:
-            raise ValueError(f"{place}: parameters = {header.parameters}: are not those of kernel = {header.kernel!r}")
+            raise ValueError(f"{place}: parameters = {header.parameters} do not belong to kernel = {header.kernel!r}")
         if header.n_arrays != len(header.species):
             raise ValueError(f"{place}: n_arrays = {header.n_arrays}: there are {len(header.species)} elements")
         arrays = {name: stored.array(f"{place}/state/{name}") for name in header.state_arrays}

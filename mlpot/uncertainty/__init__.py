@@ -1,1 +1,1 @@
-"""How far predictions can be trusted: posterior variances, calibration, ensembles."""
+"""Uncertainty of predictions: posterior variances, calibration, ensembles."""

@@ -1,1 +1,1 @@
-"""Where labels are computed: local processes, Dask and batch queues."""
+"""Computation of labels: local processes, Dask and batch queues."""

@@ -43,7 +43,7 @@ IDLE_CHECKS = 60
 GUARDIAN = "MLPOT_GUARDIAN"
 """Environment variable of the workers of a job: pid of the process with which the labels of the job end."""
 SECRETS = "certificates"
-"""Folder for certificates beside the output of the jobs. Only its owner can read it; every run creates it again."""
+"""Folder for certificates next to the output of the jobs. Only its owner can read it; every run creates it again."""
 log = logging.getLogger(__name__)
 
 
@@ -204,7 +204,7 @@ def _scheduler_options(distributed: ModuleType, given: Mapping[str, Any]) -> dic
 
 
 def _check_job(script: str) -> None:
-    """RuntimeError if Slurm would not accept a job; Dask would only log that, repeatedly, and wait for ever."""
+    """RuntimeError if Slurm would not accept a job; Dask would only log that, repeatedly, and wait indefinitely."""
     command = ["sbatch", "--test-only", "/dev/stdin"]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=CONNECT_SECONDS)
     if done.returncode:

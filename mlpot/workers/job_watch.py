@@ -1,6 +1,6 @@
 """Watches the batch jobs of a Dask cluster for jobs that Dask would wait for in vain.
 
-Dask replaces workers that have been connected. But it waits for ever for a job that could not be submitted, because the queue was
+Dask replaces workers that have been connected. But it waits indefinitely for a job that could not be submitted, because the queue was
 down for a minute, or that ended before its worker connected, because it was cancelled while it waited or its prologue failed.
 """
 

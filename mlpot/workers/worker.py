@@ -53,7 +53,7 @@ def main() -> None:
     if os.getpid() != pid:  # a fork made by the task must not answer
         os._exit(0)
     end_descendants(pid)
-    # if the simulation has been killed meanwhile, nobody reads the answer; the result is in the inbox
+    # if the simulation has been killed meanwhile, the answer is not read; the result is in the inbox
     with suppress(BrokenPipeError), os.fdopen(sink, "wb") as pipe:
         pipe.write(answer)
 
@@ -73,7 +73,7 @@ def _run(data: bytes, parent: int) -> bytes:
 
 
 def _end_with(parent: int, guardian: dict) -> None:
-    """Kill this process and everything it has started once parent and guardian have ended: on a cluster nobody else would."""
+    """Kill this process and everything it has started once parent and guardian have ended: on a cluster no other process does so."""
     while os.getppid() == parent or is_alive(guardian):
         time.sleep(LOOK_SECONDS)
     end_descendants(os.getpid())

@@ -245,7 +245,7 @@ def test_sparse_points_lie_beside_the_xml(name, tmp_path):
     element.find(".//gpCoordinates").set("sparseX_filename", name)
     text = ElementTree.tostring(element, encoding="unicode").replace("\x1b", "&#9;")
     xml.write_text(text)
-    with pytest.raises(ModelFileError, match="plain name of a file beside the XML"):
+    with pytest.raises(ModelFileError, match="plain name of a file next to the XML"):
         mlpot.read_gap(xml)
 
 

@@ -164,8 +164,8 @@ def test_a_model_whose_class_is_not_there(own_model, tmp_path, monkeypatch):
         ({"descriptor": "mlpot.descriptors.protocol:Descriptor"}, "Descriptor"),
         ({"state": {"cutoff": 4.0, "n_radial": 6, "width": 0.5}}, "mean"),
         ({"state": {"cutoff": 4.0, "radius": 6}}, "radius"),
-        ({"parameters": {"length_scale": 1.0}}, "not those of kernel"),
-        ({"parameters": {"zeta": 1e6}}, "not those of kernel"),
+        ({"parameters": {"length_scale": 1.0}}, "do not belong to kernel"),
+        ({"parameters": {"zeta": 1e6}}, "do not belong to kernel"),
     ],
     ids=str,
 )

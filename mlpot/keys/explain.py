@@ -38,6 +38,8 @@ KINDS = {
 """Texts by the type of a problem, or its prefix."""
 TAGS: dict[str, type[BaseModel]] = {}
 """Classes of settings by the value of their key `type`."""
+OF_A_CLASS = "package.module:Class"
+"""In place of every `type` that is the import path of a class, where settings are chosen and errors list the types."""
 
 
 def alternatives(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[tuple[Any, list[Any]]]:
@@ -146,7 +148,7 @@ def _container(kind: type, args: Sequence[Any], metadata: Sequence[Any]) -> str:
 
 
 def _any_of(annotations: Sequence[Any]) -> str:
-    return " or ".join(_words(*pair) for annotation in annotations for pair in alternatives(annotation))
+    return " or ".join(dict.fromkeys(_words(*pair) for annotation in annotations for pair in alternatives(annotation)))
 
 
 def explained(error: ValidationError, schema: type[BaseModel], values: Any) -> list[str]:
@@ -203,7 +205,8 @@ class Problem:
         if isinstance(self.value, Mapping) and self.field is not None and self.owner is None:
             found = models(self.field.annotation) + [m for item in self.field.metadata for m in models(item)]
             is_table = found and not (self.path == self.field_path and dict in kinds(self.field))
-            self.owner = TAGS.get(str(self.value.get("type")), found[0]) if is_table else None
+            kind = str(self.value.get("type"))
+            self.owner = TAGS.get(OF_A_CLASS if ":" in kind else kind, found[0]) if is_table else None
 
     def __str__(self) -> str:
         kind, name = self.problem["type"], _dotted(self.path)

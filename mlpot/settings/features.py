@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from ..descriptors.named import check_parameters, descriptor_class, path_of
-from ..keys.explain import TAGS
+from ..keys.explain import OF_A_CLASS, TAGS
 from .kernel import DescriptorTermSettings
 
 
@@ -18,10 +18,7 @@ class FeatureTermSettings(DescriptorTermSettings):
     Keys that are not of this class are keyword arguments of the descriptor, as those in `parameters` are.
     """
 
-    TAG: ClassVar[str] = "package.module:Class"
-    """In place of any `type` of this form, where settings of terms are chosen and errors list the types."""
-
-    type: str = Field(description='The descriptor, as "package.module:Class".', examples=["package.module:Class"])
+    type: str = Field(description='The descriptor, as "package.module:Class".', examples=[OF_A_CLASS])
     parameters: dict[str, Any] = Field(
         {}, description="Keyword arguments of the descriptor; they may also stand beside the other keys.", examples=[{}]
     )
@@ -54,4 +51,4 @@ class FeatureTermSettings(DescriptorTermSettings):
         return self
 
 
-TAGS[FeatureTermSettings.TAG] = FeatureTermSettings
+TAGS[OF_A_CLASS] = FeatureTermSettings

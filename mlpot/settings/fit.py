@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, NonNegativeFloat, Ta
 from ..descriptors.mixing import Mixing
 from ..descriptors.named import is_named
 from ..keys.base import Settings
-from ..keys.explain import TAGS
+from ..keys.explain import OF_A_CLASS, TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
@@ -101,7 +101,7 @@ def _tag(term: Any) -> Any:
     """Settings class for the `type` of a term."""
     kind = term.get("type") if isinstance(term, dict) else getattr(term, "type", None)
     own = isinstance(kind, type) or (is_named(kind) and kind not in TAGS)
-    return FeatureTermSettings.TAG if own else kind
+    return OF_A_CLASS if own else kind
 
 
 TermSettings = Annotated[
@@ -110,7 +110,7 @@ TermSettings = Annotated[
     | Annotated[AcsfTermSettings, Tag("acsf")]
     | Annotated[ChebyshevTermSettings, Tag("chebyshev")]
     | Annotated[ZernikeTermSettings, Tag("zernike")]
-    | Annotated[FeatureTermSettings, Tag(FeatureTermSettings.TAG)],
+    | Annotated[FeatureTermSettings, Tag(OF_A_CLASS)],
     Discriminator(_tag),
 ]
 

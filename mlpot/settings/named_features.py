@@ -14,16 +14,14 @@ from ..descriptors.acsf_records import record_of
 from ..descriptors.n2p2_input import read_functions
 from ..descriptors.named import checked, descriptor_class
 from ..errors import ConfigError, quoted
+from ..keys.base import Settings
 from ..keys.quantities import PURE, Angstrom, Count, Seed
 from .data import check_symbols
 from .kernel import DescriptorTermSettings
 
 CutoffKind = Literal["cosine", "tanhu", "tanh", "exponential", "poly1", "poly2", "poly3", "poly4", "polynomial"]
-Gamma = Annotated[int, Field(ge=2, le=100), PURE]
 Weight = Annotated[float, PURE]
 LENGTH_UNITS = {"angstrom": 1.0, "bohr": Bohr}
-CUTOFF_TEXT = "Function that takes features to zero at the cutoff, as n2p2 (tanhu to poly4) and AMP (polynomial) have them."
-GAMMA_TEXT = 'Exponent of cutoff_function = "polynomial".'
 
 
 class NamedTermSettings(DescriptorTermSettings):
@@ -42,7 +40,22 @@ class NamedTermSettings(DescriptorTermSettings):
         return self
 
 
-class AcsfTermSettings(NamedTermSettings):
+class StepSettings(Settings):
+    """Keys of descriptors that leave the choice of the cutoff function."""
+
+    cutoff_function: CutoffKind = Field(
+        "cosine", description="Function that takes features to zero at the cutoff: those of n2p2, and AMP's polynomial."
+    )
+    cutoff_gamma: Annotated[int, Field(ge=2, le=100), PURE] = Field(4, description='Exponent of cutoff_function = "polynomial".')
+
+    @model_validator(mode="after")
+    def _has_an_exponent(self) -> Self:
+        if self.cutoff_gamma != 4 and self.cutoff_function != "polynomial":
+            raise ValueError(f'cutoff_gamma = {self.cutoff_gamma}: is for cutoff_function = "polynomial"; remove it')
+        return self
+
+
+class AcsfTermSettings(StepSettings, NamedTermSettings):
     """Many-body term on symmetry functions of Behler and Parrinello."""
 
     type: Literal["acsf"] = Field("acsf", description="Kind of term.")
@@ -65,11 +78,9 @@ class AcsfTermSettings(NamedTermSettings):
     weighted: bool = Field(
         False, description="Sum over all elements with atomic numbers as weights, instead of for each element and pair of elements."
     )
-    cutoff_function: CutoffKind = Field("cosine", description=CUTOFF_TEXT)
     cutoff_alpha: Annotated[float, Field(ge=0, lt=1), PURE] = Field(
         0.0, description="Part of the cutoff up to which the cutoff function is 1."
     )
-    cutoff_gamma: Gamma = Field(4, description=GAMMA_TEXT)
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +117,8 @@ class AcsfTermSettings(NamedTermSettings):
         if self.is_changed("functions_length_unit"):
             raise ValueError(f'functions_length_unit = "{self.functions_length_unit}": is for functions_file; remove it')
         return self
+
+    __hash__ = NamedTermSettings.__hash__
 
     def elements(self) -> tuple[int, ...]:
         """See `NamedTermSettings`: those that functions out of a file are for."""
@@ -194,13 +207,13 @@ class ChebyshevTermSettings(NamedTermSettings):
         return {name: getattr(self, name) for name in names} | {"species_weights": weights, "seed": self.weights_seed}
 
 
-class ZernikeTermSettings(NamedTermSettings):
+class ZernikeTermSettings(StepSettings, NamedTermSettings):
     """Many-body term on squared Zernike moments of the neighbours, AMP's second descriptor."""
 
     type: Literal["zernike"] = Field("zernike", description="Kind of term.")
     n_max: Annotated[int, Field(ge=0, le=20), PURE] = Field(5, description="Highest degree, inclusive.")
-    cutoff_function: CutoffKind = Field("cosine", description=CUTOFF_TEXT)
-    cutoff_gamma: Gamma = Field(4, description=GAMMA_TEXT)
+
+    __hash__ = NamedTermSettings.__hash__
 
     def arguments(self, species: Sequence[int]) -> dict[str, Any]:
         """See `DescriptorTermSettings`."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..neighbours import Pairs
-from .environments import EnvironmentTerm
+from .environments import EnvironmentTerm, centres_of
+from .protocol import Residual, Whole
 from .unit_features import FeaturesAt, UnitFeatures
 
 
@@ -70,13 +72,28 @@ class FeatureObserver:
     chosen : EnvironmentTerm
         The term restricted to its representatives.
     weights : (n, N_MEMBERS) array
-        Weights of the members, 1/eV.
+        Of the members, 1/eV.
+    whole : Whole or None
+        Given to the last term of a model, which then serves all elements: what members add where the points do not explain an
+        environment joins their cotangents, so that there is one pullback for each member.
     """
 
     compiled: CompiledFeatureTerm
     chosen: EnvironmentTerm
     weights: np.ndarray
-    served: ClassVar[frozenset[int]] = frozenset()
+    whole: Whole | None = None
+
+    @property
+    def served(self) -> frozenset[int]:
+        """See `Observer`."""
+        return frozenset(self.chosen.species if self.whole else ())
+
+    @cached_property
+    def _last(self) -> dict[int, tuple[list[np.ndarray], Residual]]:
+        """By element: triangles, and what members add."""
+        whole = self.whole
+        assert whole is not None
+        return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
 
     def add(
         self,
@@ -93,18 +110,40 @@ class FeatureObserver:
         at = self.compiled.unit.at(pairs)
         self.compiled.evaluate(pairs, at, energies, pair_gradients)
         covariances[:] = self.chosen.covariances_of(pairs, at.features)
-        self._add_members(pairs, at, members)
+        cotangents = self._cotangents(pairs, at)
+        if self.whole:
+            for number in np.unique(pairs.numbers).tolist():
+                self._serve(pairs, number, covariances, seen, explained, cotangents)
+        _pull_back(at, cotangents, members)
         if variances is not None:
             variances += self.chosen.variances(pairs)
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """See `Observer`."""
-        self._add_members(pairs, self.compiled.unit.at(pairs), members)
+        at = self.compiled.unit.at(pairs)
+        _pull_back(at, self._cotangents(pairs, at), members)
 
     def core_tables(self) -> dict[str, np.ndarray]:
         """See `CompiledFeatureTerm`."""
         return self.compiled.core_tables()
 
-    def _add_members(self, pairs: Pairs, at: FeaturesAt, members: np.ndarray) -> None:
-        for k, weights in enumerate(self.weights.T):
-            members[:, :, k] += at.vjp(self.chosen.energies_of(pairs, at.features, weights)[1])
+    def _cotangents(self, pairs: Pairs, at: FeaturesAt) -> np.ndarray:
+        """dE/dfeatures (N_MEMBERS, n_atoms, n_features) of the members."""
+        return np.stack([self.chosen.energies_of(pairs, at.features, weights)[1] for weights in self.weights.T])
+
+    def _serve(
+        self, pairs: Pairs, number: int, own: np.ndarray, seen: np.ndarray, explained: np.ndarray, cotangents: np.ndarray
+    ) -> None:
+        """What the last term does for the atoms of an element: |G k|^2 of all terms, and the members' part of what is left."""
+        whole, centres = cast(Whole, self.whole), centres_of(pairs, number)
+        triangles, residual = self._last[number]
+        rows = np.concatenate([whole.before(number, seen)[centres], own[np.ix_(centres, self.chosen.columns_of(number))]], axis=1)
+        for k, triangle in enumerate(triangles):
+            explained[centres, k] += np.sum((rows @ triangle.T) ** 2, axis=1)
+        left = residual.prior - explained[centres, 0] - residual.expected
+        cotangents[:, centres] += np.sqrt(np.maximum(left, 0.0))[:, None] * residual.slopes.T[:, None, :]
+
+
+def _pull_back(at: FeaturesAt, cotangents: np.ndarray, members: np.ndarray) -> None:
+    for k, cotangent in enumerate(cotangents):
+        members[:, :, k] += at.vjp(cotangent)

@@ -180,7 +180,7 @@ class FeatureTerm(EnvironmentTerm):
 
     def observer(self, compiled: CompiledFeatureTerm, members: np.ndarray, whole: Whole | None) -> FeatureObserver:
         """See `FittedTerm`."""
-        return FeatureObserver(compiled, self, members)
+        return FeatureObserver(compiled, self, members, whole)
 
     def description(self) -> dict[str, Any]:
         """See `Term`."""

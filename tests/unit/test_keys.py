@@ -21,6 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AllowInfNan, Field, TypeAdapter, ValidationError
+from radial_functions import PATH
 
 import mlpot
 from mlpot.errors import ConfigError
@@ -55,7 +56,8 @@ def whole(title, keys):
     command = SECTIONS[title][1].split(", ")[0]
     schema, base = FILES[command]
     if title.startswith("[[model.terms]]"):
-        part = {"model": {"terms": [{"type": tomllib.loads(title.removeprefix("[[model.terms]] "))["type"], **keys}]}}
+        kind = tomllib.loads(title.removeprefix("[[model.terms]] "))["type"]
+        part = {"model": {"terms": [{"type": PATH if ":" in kind else kind, **keys}]}}
     elif title in INSIDE:
         part = INSIDE[title](keys)
     else:
@@ -220,6 +222,9 @@ ALLOWED_KEYS = {
     "cutoff": "of a term; of a preset",
     "type": "the name of a term",
     "n_sparse": "per element; per pair of elements",
+    "length_scale": "of distances; of features",
+    "parameters": "of a calculator; of a descriptor",
+    "n_max": "number of radial functions; highest degree",
     # the same declaration with another default
     "cutoff_width": "a type that carries the sentence",
     "min_interval": "a type that carries the sentence",
@@ -235,6 +240,12 @@ ALLOWED_RECORDS = {
     "PairTerm": "a part of a model, also of imported ones",
     "CompiledPairTerm": "a part of a model",
     "KernelFeatures": "a part of a model",
+    "Coordinate": "a part of a pair term",
+    "PairKernel": "a part of a pair term",
+    "TripletKernel": "a part of a model, only of imported ones",
+    "ACSF": "a descriptor, which people also make without settings",
+    "Chebyshev": "a descriptor, which people also make without settings",
+    "Zernike": "a descriptor, which people also make without settings",
     "ThreeBodyTerm": "a part of a model, only of imported ones",
     "Density": "values of a preset, no declarations",
     "Preset": "values of a preset, no declarations",

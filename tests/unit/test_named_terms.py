@@ -248,7 +248,7 @@ def test_functions_of_a_file(two_elements, tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=message):
             FitConfig(terms=[{**keys, **change}])
     (tmp_path / "input.nn").write_text(INPUT)
-    with pytest.raises(ConfigError, match="beyond cutoff = 3.0 A; raise cutoff"):
+    with pytest.raises(ConfigError, match=r"beyond cutoff = 3\.0 A; raise cutoff"):
         FitConfig(terms=[{**keys, "cutoff": 3.0}])
     with pytest.raises(ConfigError, match=r"is for \['C'\], which the data does not contain"):
         mlpot.fit(make_frames(2), FitConfig(terms=[keys]))

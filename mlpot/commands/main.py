@@ -159,7 +159,7 @@ def learn(
 @app.command("import-gap", epilog="Example:  mlpot import-gap gp_iter6_sparse9k.xml -o si.h5")
 @reports_errors
 def import_gap(
-    gap: Annotated[Path, typer.Argument(help="The XML file of a GAP potential, its sparseX files beside it.")],
+    gap: Annotated[Path, typer.Argument(help="The XML file of a GAP potential; its sparseX files must be in the same folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
 ) -> None:
     """Turn a published GAP potential (QUIP's XML) into a model file."""

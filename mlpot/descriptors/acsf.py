@@ -132,7 +132,7 @@ class ACSF(SummedDescriptor):
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """What stands in every column (n_features)."""
+        """Meaning of every column (n_features)."""
         every = self.all_features
         return every if self.columns is None else tuple(every[k] for k in self.columns)
 
@@ -172,7 +172,7 @@ class ACSF(SummedDescriptor):
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Where every feature stands (n_features,) among all values of the sums, side by side."""
+        """Index (n_features,) of every feature among all values of the sums."""
         where = {}
         begin = 0
         for sums in self.sums:

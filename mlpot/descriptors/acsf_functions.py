@@ -31,7 +31,7 @@ PARAMETERS = {
     "G1": "", "G2": "eta r_s", "G3": "kappa", "G4": "eta zeta lambda [r_s]", "G5": "eta zeta lambda [r_s]",
     "C20": "kind low high", "C21": "kind low high left right", "C22": "kind low high left right",
 }  # fmt: skip
-"""What is written behind the name of a function; distances in A, angles in degrees."""
+"""Parameters after the name of a function; distances in A, angles in degrees."""
 MOST_ETA = 1000
 """1/A^2: a width of 0.02 A, which tables cannot miss."""
 MOST_ZETA = 1000

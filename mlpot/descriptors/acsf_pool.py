@@ -129,7 +129,7 @@ def choose_functions(features: np.ndarray, n: int, method: str = "cur") -> np.nd
 def choose_on(
     descriptor: Descriptor, structures: Sequence[Pairs], n: int, method: str, most: int = MOST_ENVIRONMENTS
 ) -> np.ndarray:
-    """`choose_functions` on the environments of structures: of at most about so many, out of structures evenly spread.
+    """Apply `choose_functions` to a limited number of environments from evenly spread structures.
 
     What counts is how features vary between environments of the same element: another element is another model.
     """

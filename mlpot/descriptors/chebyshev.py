@@ -170,7 +170,7 @@ class Chebyshev(SummedDescriptor):
 
     @property
     def _squares(self) -> np.ndarray:
-        """Which of the weights of sums are the squares of every set."""
+        """Indices of the squared weights of every set among the weights of the sums."""
         n = self.weights.shape[1]
         return np.append(0, np.arange(n, 2 * n - 1))
 

@@ -79,7 +79,7 @@ def parameter_names(kind: type[Descriptor]) -> set[str] | None:
 
 
 def check_parameters(kind: type[Descriptor], given: Mapping[str, Any], shared: set[str]) -> None:
-    """DescriptorError for keyword arguments that a class does not have; `shared` keys stand beside them in settings."""
+    """Raise DescriptorError for keyword arguments unknown to the class; `shared` keys are allowed in the same table of settings."""
     known = parameter_names(kind)
     for name in given:
         if known is not None and name not in known:

@@ -177,7 +177,7 @@ class SummedDescriptor(Descriptor):
 
     @classmethod
     def from_state(cls: type[Own], species: tuple[int, ...], state: Mapping[str, Any]) -> Own:
-        """See `Descriptor`. Tables are made at once: what a file says and nobody can tabulate is an error here, not later."""
+        """See `Descriptor`. Tables are made immediately: values that cannot be tabulated are errors when a file is loaded."""
         made = super().from_state(species, state)
         _ = made.sums
         return made

@@ -20,7 +20,7 @@ class FeatureTermSettings(DescriptorTermSettings):
 
     type: str = Field(description='The descriptor, as "package.module:Class".', examples=[OF_A_CLASS])
     parameters: dict[str, Any] = Field(
-        {}, description="Keyword arguments of the descriptor; they may also stand beside the other keys.", examples=[{}]
+        {}, description="Keyword arguments of the descriptor; they may also be given directly in this table.", examples=[{}]
     )
 
     def arguments(self, species: Sequence[int]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class FeatureTermSettings(DescriptorTermSettings):
         if not isinstance(given, dict):
             raise ValueError(f"parameters = {given!r}: must be a table of keyword arguments")
         if twice := sorted(set(other) & set(given)):
-            raise ValueError(f"{twice[0]}: is given twice, beside parameters and in it; remove one")
+            raise ValueError(f"{twice[0]}: is given twice, inside and outside of parameters; remove one")
         return {**own, "parameters": {**given, **other}}
 
     @model_validator(mode="after")

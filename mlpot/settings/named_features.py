@@ -30,7 +30,7 @@ class NamedTermSettings(DescriptorTermSettings):
     cutoff: Annotated[Angstrom, Field(le=100)] = Field(5.0, description="Radius beyond which neighbours are ignored.")
 
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that keys name; those of the data must have these at least."""
+        """Atomic numbers named by keys; the data must contain all of them."""
         return ()
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class StepSettings(Settings):
     """Keys of descriptors that leave the choice of the cutoff function."""
 
     cutoff_function: CutoffKind = Field(
-        "cosine", description="Function that takes features to zero at the cutoff: those of n2p2, and AMP's polynomial."
+        "cosine", description="Function that takes features to zero at the cutoff: n2p2's functions, and AMP's polynomial."
     )
     cutoff_gamma: Annotated[int, Field(ge=2, le=100), PURE] = Field(4, description='Exponent of cutoff_function = "polynomial".')
 

@@ -90,7 +90,7 @@ class FeatureObserver:
 
     @cached_property
     def _last(self) -> dict[int, tuple[list[np.ndarray], Residual]]:
-        """By element: triangles, and what members add."""
+        """By element: triangles and the members' residuals."""
         whole = self.whole
         assert whole is not None
         return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
@@ -134,7 +134,7 @@ class FeatureObserver:
     def _serve(
         self, pairs: Pairs, number: int, own: np.ndarray, seen: np.ndarray, explained: np.ndarray, cotangents: np.ndarray
     ) -> None:
-        """What the last term does for the atoms of an element: |G k|^2 of all terms, and the members' part of what is left."""
+        """Contribution of the last term for the atoms of an element: |G k|^2 of all terms, and the members' part of what is left."""
         whole, centres = cast(Whole, self.whole), centres_of(pairs, number)
         triangles, residual = self._last[number]
         rows = np.concatenate([whole.before(number, seen)[centres], own[np.ix_(centres, self.chosen.columns_of(number))]], axis=1)

@@ -1,5 +1,4 @@
-"""The neighbour list against ase's on random systems, against itself through a simulation, and where it is
-easy to get wrong: odd cells, distant atoms, forces, errors."""
+"""The neighbour list against ase's, against itself through a simulation, and in odd cells, with distant atoms and errors."""
 
 import copy
 import pickle

@@ -9,7 +9,7 @@ from labelling import FAULTY, LJ, crystal, has_ended
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labellers.faulty import calls
 from mlpot.labels.inbox import label_into
-from mlpot.labels.plan import LabellingPlan
+from mlpot.labels.plan import LabellingPlan, labeller_of
 from mlpot.learning.run_folder import opened_source
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
@@ -80,7 +80,7 @@ def test_a_task_that_is_done_again_does_not_pay_again(tmp_path, address):
         key = source.request(crystal())
         while not (source.inbox / f"{key}.json").exists():
             time.sleep(0.02)
-        again = source.executor.submit(label_into, once.labeller, crystal(), source.inbox.absolute(), key)
+        again = source.executor.submit(label_into, labeller_of(once), crystal(), source.inbox.absolute(), key)
         assert again.result(30) == key
         assert source.wait(key).atoms is not None
         assert len(source.store) == 1

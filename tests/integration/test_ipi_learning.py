@@ -239,7 +239,7 @@ def test_words_that_do_not_belong(work, name):
     prepare(work, name)
     for words, said in (
         (["learn.toml", "--unix", "x"], "--unix: only with a model file"),
-        (["model.h5", "--template", "init.xyz", "--unix", "x", "--resume"], "--resume: only with a TOML file"),
+        (["model.h5", "--template", "init.xyz", "--unix", "x", "--resume"], "--resume is only for a TOML file"),
         (["model.h5", "--unix", "x"], "--template is missing"),
     ):
         with Process([test_ipi.sys.executable, "-m", "mlpot", "driver", *words], work, "wrong.log") as wrong:

@@ -368,7 +368,7 @@ def test_another_run(tmp_path):
     Server(tmp_path).run(range(2))
     other = Server(tmp_path, resume=True)
     other.evaluator.template = crystal()[:-1]
-    with pytest.raises(RunFolderError, match="of 32 atoms, where the template has 31"):
+    with pytest.raises(RunFolderError, match="of 32 atoms, but the template has 31"):
         other.run([])
     assert read_state(other.folder)["status"] == "finished"
     with pytest.raises(ConfigError, match="committee = 'many'"):

@@ -299,7 +299,7 @@ def test_a_deepmd_system_of_molecules(tmp_path, of_one_order):
 def test_a_deepmd_system_without_names_of_its_types(tmp_path, of_one_order):
     pytest.importorskip("dpdata")
     folder = deepmd(tmp_path / "system", of_one_order, symbols="")
-    with pytest.raises(DataError, match=r"system: \['Type_0', 'Type_1'\] are no chemical symbols; .* type_map.raw"):
+    with pytest.raises(DataError, match=r"system: \['Type_0', 'Type_1'\] are not chemical symbols; .* type_map.raw"):
         mlpot.read(folder)
 
 

@@ -134,10 +134,10 @@ def test_a_guess_cannot_be_saved(model, with_palladium, tmp_path):
 @pytest.mark.parametrize(
     ("terms", "match"),
     [
-        ([{**SOAP, "embedding": "random"}], 'embedding = "random" does not know which elements are alike'),
+        ([{**SOAP, "embedding": "random"}], 'embedding = "random"; set mix'),
         ([{"type": "soap"}], 'mix = "none"'),
         ([{**SOAP, "mix": "radial", "embedding": "random"}], 'mix = "radial"'),
-        ([{"type": "pair"}], "pair terms alone"),
+        ([{"type": "pair"}], "pair terms do not know which elements are similar"),
     ],
 )
 def test_models_that_cannot_guess_say_so(terms, match):

@@ -205,7 +205,7 @@ def test_n_sparse_per_element(two_species_frames):
     )
     assert len(model.terms[0].sparse_features[0]) == 5
     assert len(model.terms[0].sparse_features[1]) > 5
-    with pytest.raises(ConfigError, match=r"n_sparse = .*says nothing of C, .*add it"):
+    with pytest.raises(ConfigError, match=r"n_sparse = .*has no entry for C, .*add one"):
         mlpot.fit(two_species_frames, FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": {"Si": 7}}]))
 
 
@@ -267,7 +267,7 @@ def test_quotas_that_cannot_be_met(frames, tmp_path):
         ConfigError, match=r"no structure has config_type \['surface'\]; the data has \['even', 'odd'\]"
     ):
         choose(frames, config_type_n_sparse={"surface": 3})
-    with pytest.raises(ConfigError, match="12 points in all exceed n_sparse = 10 of every element; lower"):
+    with pytest.raises(ConfigError, match="12 points in total exceed n_sparse = 10 of every element; reduce"):
         soap(config_type_n_sparse={"odd": 6, "even": 6})
     with pytest.raises(ConfigError, match="exceed n_sparse = 5 of C"):
         soap(config_type_n_sparse={"odd": 6}, n_sparse={"Si": 8, "C": 5})

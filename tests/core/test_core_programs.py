@@ -6,6 +6,8 @@ from core_models import made
 from core_programs import CORE, STRICT, objects_of, program, run
 from mlpot._ext.core import INSTRUCTION_SETS, CoreModel
 
+pytestmark = pytest.mark.slow
+
 COMPILERS = {"gcc": "g++", "clang": "clang++"}
 MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone")
 

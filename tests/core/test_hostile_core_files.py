@@ -8,6 +8,8 @@ from core_models import made
 from core_programs import CHECKED, objects_of, program, run, sealed, sections
 from mlpot._ext.core import CoreModel
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone", "two many-body terms")
 INTEGERS = (-(2**31), -1, 0, 1, 7, 8, 12, 127, 65536, 2**24, 2**28, 2**31 - 1)
 REALS = (-1e300, -1.0, 0.0, 5e-324, 1e-9, 1e9, 1e300, float("inf"), float("nan"))

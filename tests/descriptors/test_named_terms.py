@@ -159,6 +159,7 @@ def test_a_fit_that_goes_on_is_the_same_from_its_file(keys, two_elements, tmp_pa
     np.testing.assert_array_equal(found.forces_std, expected.forces_std)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["acsf chosen", "chebyshev"])
 def test_a_learning_run_goes_on_bit_for_bit(name, tmp_path):
     config = CONFIG.model_copy(update={"terms": FitConfig(terms=[SMALL_TERMS[0], {**TERMS[name], "n_sparse": 60}]).terms})
@@ -320,6 +321,7 @@ def test_functions_too_sharp_for_tables(two_elements):
         mlpot.fit(two_elements[:2], FitConfig(terms=terms, check_labels=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -360,7 +362,7 @@ def test_fits_whose_choice_was_edited(two_elements, tmp_path):
 
 
 def test_models_that_no_other_program_reads(models, tmp_path):
-    with pytest.raises(ConfigError, match="a Zernike term is evaluated by Python"):
+    with pytest.raises(ConfigError, match="a Zernike term is evaluated in Python"):
         models(TERMS["zernike"]).export_core(tmp_path / "m.mlpot")
     assert not (tmp_path / "m.mlpot").exists()
 

@@ -73,6 +73,7 @@ def test_what_the_data_were_made_with_is_found():
     np.testing.assert_array_equal(posterior.scales, found.scales)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_it_maximises_the_dense_marginal_likelihood(without_priors, seed):
     """From few rows, where directions that the data leave open count."""

@@ -133,7 +133,7 @@ def test_elements_without_an_isolated_atom_are_fitted_beside_those_with():
     assert config.isolated_atom_energies == {"C": 3.0}
     baseline = make_baseline(config, structures, [6, 14])
     assert baseline.isolated_atom_energies == pytest.approx({6: 3.0, 14: 2.0}) and baseline.lone_atoms == {6: 0.0}
-    with pytest.raises(DataError, match=r"none for \['Si'\]"):
+    with pytest.raises(DataError, match=r"no entry for \['Si'\]"):
         with_isolated_atoms(config, structures[:-1], [6, 14])
     assert with_isolated_atoms(config, structures, [6, 14]) == config  # as a fit to them has left it, for the next one
 

@@ -151,7 +151,7 @@ def test_isolated_atom_energies_given_and_fitted(two_species_frames):
     fitted = mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS))
     assert fitted.report.isolated_atom_energies_fitted
     assert set(fitted.report.isolated_atom_energies) == {6, 14}
-    with pytest.raises(DataError, match=r"none for \['Si'\]"):
+    with pytest.raises(DataError, match=r"no entry for \['Si'\]"):
         mlpot.fit(two_species_frames, FitConfig(terms=SMALL_TERMS, isolated_atom_energies={"C": -1.0}))
 
 

@@ -65,6 +65,7 @@ def test_a_label_is_the_derivative_of_its_energy():
     assert label.settings["parameters"] == PARAMETERS
 
 
+@pytest.mark.slow
 @needs_espresso
 def test_it_passes_the_contract_check_of_labellers():
     parameters = {**PARAMETERS, "kpts": [2, 2, 2], "input_data": {**DATA, "ecutwfc": 25}}

@@ -25,6 +25,8 @@ from mlpot.report import export as export_module
 from mlpot.report.export import export_run, export_xyz
 from mlpot.structures import agrees, exact_xyz, labelled
 
+pytestmark = pytest.mark.slow
+
 RULES = STRICT.changed(target=0.003, soft_fraction=0.6, check_interval=15)
 
 

@@ -23,6 +23,8 @@ from mlpot.report.run_plots import KINDS
 from mlpot.report.run_report import write_run_report
 from mlpot.structures import all_labelled
 
+pytestmark = pytest.mark.slow
+
 RULES = Rules(target=0.005, soft_fraction=0.7, check_interval=12, min_interval=2)
 FAULTS = {"fail": ["", "", "nan", "nan", "nan", "nan"]}
 

@@ -21,9 +21,9 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	$(PYTEST) -m "not slow" --durations=10
 
-# Everything there is, as continuous integration runs it.
+# Everything there is, as continuous integration runs it; the fuzzers run under the sanitizers.
 test-all: $(VENV)/test-all.stamp
-	$(PYTEST) --durations=30
+	$(PYTEST) --durations=30 --ignore=tests/fuzz
 	$(MAKE) sanitize
 
 # Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.

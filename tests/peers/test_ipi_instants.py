@@ -80,7 +80,7 @@ def run(place, kind, clients, dies_before):
     return first.exitcode
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("in turn", "tcp"), *((kind, "unix") for kind in KINDS)])
+@pytest.mark.parametrize(("kind", "mode"), [(kind, "tcp" if kind == "in turn" else "unix") for kind in KINDS])
 def test_killed_before_every_step(place, kind, clients):
     for dies_before in range(MOST):
         if run(place, kind, clients, dies_before) == 0:  # it had no such step

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, required
 from . import jets
 from .cutoff_functions import CompactFunction, CutoffFunction
 from .jets import Jet
@@ -138,12 +138,12 @@ class SymmetryFunction:
 
     def angle_curve(self, places: np.ndarray) -> np.ndarray:
         """Values, slopes, curvatures (3, n_places) of the angular window, in the variable of `angle_place`."""
-        assert self.window is not None
+        window = required(self.window, "window")
         acute = places <= EDGE / 2
         sign = np.where(acute, 1.0, -1.0)
         half = Jet(np.where(acute, places, EDGE - places), sign, np.zeros_like(places))
         away = jets.arcsin(half) * (360 / np.pi)
-        return self.window(
+        return window(
             Jet(np.where(acute, away.value, 180 - away.value), sign * away.slope, sign * away.curvature)
         ).array()
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .._ext.core import Neighbourhood
+from ..errors import required
 from .acsf_functions import EDGE, RadialFactor, SymmetryFunction, angle_place
 from .curves import tabulate_curves
 from .neighbour_sums import Grouping, MomentSums, Triplets, legendre_coefficients
@@ -103,14 +104,14 @@ class FunctionSums:
     @cached_property
     def spectrum_map(self) -> np.ndarray:
         """Linear map (n_entries, n_expanded) from spectra to functions of pairs of neighbours of different groups."""
-        assert self.moments is not None
-        found = np.zeros((len(self.moments.degree), len(self.expanded)))
+        moments = required(self.moments, "moments")
+        found = np.zeros((len(moments.degree), len(self.expanded)))
         for k, f in enumerate(self.expanded):
             a = legendre_coefficients(f.power, int(f.zeta))
             mine = np.flatnonzero(
-                (self.moments.column == self.factors.index(f.factor)) & (self.moments.degree < len(a))
+                (moments.column == self.factors.index(f.factor)) & (moments.degree < len(a))
             )
-            degree = self.moments.degree[mine]
+            degree = moments.degree[mine]
             found[mine, k] = a[degree] * 4 * np.pi / (2 * degree + 1)
         return found
 

@@ -15,7 +15,7 @@ from ..errors import FitError, required
 from ..models.evaluate import compare_all, errors_per_config_type
 from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
-from ..settings.fit import FitConfig, TermSettings, is_learned
+from ..settings.fit import FitConfig, TermSettings
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, all_labelled, is_isolated_atom
 from ..terms.baseline import Baseline, fit_isolated_atom_energies
@@ -242,7 +242,7 @@ def learn_channels(
         found = {
             k: _learned(task, settings, settings.energy_scale or scale, others)
             for k, settings in enumerate(config.terms)
-            if is_learned(settings)
+            if settings.is_learned
         }
     return {k: channels_of((term,))[0] for k, term in found.items()}
 
@@ -281,7 +281,7 @@ def _learned(
 ) -> ManyBodyTerm:
     """A many-body term without sparse points but with everything it learns from data: channels and means of features."""
     term: Any = empty_term(settings, task.species, energy_scale)
-    if is_learned(settings):
+    if settings.is_learned:
         learned = learn_mixing(task, term.descriptor, term.exponent, energy_scale, others).reduction
         term = term.with_channels(learned, settings)
     return cast(ManyBodyTerm, settled(term, [s.atoms for s in task.structures]))

@@ -17,7 +17,7 @@ from ..errors import ConfigError, FitError
 from ..models.lone_atoms import anchored
 from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
-from ..settings.fit import FitConfig, NoiseSettings, is_learned
+from ..settings.fit import FitConfig, NoiseSettings
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, labelled, name_of
 from ..terms.baseline import Baseline
@@ -370,7 +370,7 @@ class Fit:
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:
     """Raise ConfigError for channels that would have to be learned before there is data."""
     for k, settings in enumerate(config.terms):
-        if is_learned(settings) and k not in tables:
+        if settings.is_learned and k not in tables:
             raise ConfigError(
                 'embedding = "learned": there is no data to learn from; start from data ([data]) or from a model that '
                 '`mlpot fit` made (learning.model), or set embedding = "periodic" and leave embedding_start out'

@@ -13,7 +13,7 @@ from ..fitting.batch import learn_channels
 from ..fitting.incremental import Fit
 from ..models.prediction import Prediction, counted_error, expected_errors
 from ..models.sparse_gp import SparseGP
-from ..settings.fit import FitConfig, is_learned
+from ..settings.fit import FitConfig
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, agrees, labelled
 from ..terms.layout import agree_in_tables, channels_of, environments_of
@@ -240,7 +240,7 @@ class Learner:
         """Channels of the terms for which the configuration does not give them; `saved` has learned them from the same data."""
         if start is not None:
             return channels_of(start.terms)
-        if not data or not any(map(is_learned, self.config.terms)):
+        if not data or not any(term.is_learned for term in self.config.terms):
             return {}
         if saved is not None:
             return channels_of(saved.terms)

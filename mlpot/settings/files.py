@@ -10,7 +10,7 @@ from ..keys.base import Settings
 from .data import DataSettings
 from .driver import DriverSettings
 from .dynamics import DynamicsPlan
-from .fit import FitConfig, FitSettings, ModelSettings, is_learned
+from .fit import FitConfig, FitSettings, ModelSettings
 from .labeller import LabellingPlan
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
@@ -70,7 +70,7 @@ class LearningFile(FittedFile):
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
-        if not self.data.is_given and any(map(is_learned, self.model.terms)):
+        if not self.data.is_given and any(term.is_learned for term in self.model.terms):
             raise ValueError(
                 'embedding = "learned" in model.terms needs data to learn from: name it in data.train, or set '
                 'embedding = "periodic" and remove embedding_start'

@@ -17,7 +17,7 @@ from .features import FeatureTermSettings
 from .higher_order import OrderSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
-from .terms import CutoffWidth, LocalTermSettings, TermSettingsBase
+from .terms import CutoffWidth, LocalTermSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
@@ -113,11 +113,6 @@ TermSettings = Annotated[
     | Annotated[FeatureTermSettings, Tag(OF_A_CLASS)],
     Discriminator(_tag),
 ]
-
-
-def is_learned(term: TermSettingsBase) -> bool:
-    """Whether the channels of a term are learned from data."""
-    return term.is_learned
 
 
 class ModelSettings(Settings):

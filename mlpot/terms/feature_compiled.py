@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, required
 from ..neighbours import Pairs
 from .environments import EnvironmentTerm, centres_of
 from .protocol import Residual, Whole
@@ -91,8 +91,7 @@ class FeatureObserver:
     @cached_property
     def _last(self) -> dict[int, tuple[list[np.ndarray], Residual]]:
         """By element: triangles and the members' residuals."""
-        whole = self.whole
-        assert whole is not None
+        whole = required(self.whole, "whole")
         return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
 
     def add(

@@ -22,7 +22,7 @@ from .settings.terms import TermSettingsBase
 from .structures import LabelledStructure
 from .terms.describing import checked_settings
 from .terms.headers import parsed
-from .terms.protocol import Term
+from .terms.protocol import Observed, Term
 from .terms.registry import empty_term
 from .terms.selection import extend_by_variance
 from .uncertainty.representatives import N_MEMBERS
@@ -269,7 +269,7 @@ def _observed_error(
     observer = term.observer(term.compile(weights, 1e-9), np.repeat(weights[:, None], N_MEMBERS, axis=1), None)
     energies, mean = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
     seen, members = np.zeros_like(covariances), np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-    observer.add(pairs, energies, mean, seen, members, None, seen, np.zeros((pairs.n_atoms, 2)))
+    observer.add(pairs, Observed(energies, mean, seen, members, None, seen, np.zeros((pairs.n_atoms, 2))))
     size = max(float(np.linalg.norm(gradients)), 1e-12)
     worst = max(float(np.linalg.norm(members[:, :, k] - gradients)) for k in range(N_MEMBERS)) / size
     return max(worst, _difference(seen, covariances) * 1e4)

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConfigError, required
 from ..neighbours import Pairs
 from .environments import EnvironmentTerm, centres_of
-from .protocol import Residual, Whole
+from .protocol import Observed, Residual, Whole
 from .unit_features import FeaturesAt, UnitFeatures
 
 
@@ -94,28 +94,18 @@ class FeatureObserver:
         whole = required(self.whole, "whole")
         return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
 
-    def add(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray,
-        members: np.ndarray,
-        variances: np.ndarray | None,
-        seen: np.ndarray,
-        explained: np.ndarray,
-    ) -> None:
+    def add(self, pairs: Pairs, into: Observed) -> None:
         """See `Observer`."""
         at = self.compiled.unit.at(pairs)
-        self.compiled.evaluate(pairs, at, energies, pair_gradients)
-        covariances[:] = self.chosen.covariances_of(pairs, at.features)
+        self.compiled.evaluate(pairs, at, into.energies, into.pair_gradients)
+        into.covariances[:] = self.chosen.covariances_of(pairs, at.features)
         cotangents = self._cotangents(pairs, at)
         if self.whole:
             for number in np.unique(pairs.numbers).tolist():
-                self._serve(pairs, number, covariances, seen, explained, cotangents)
-        _pull_back(at, cotangents, members)
-        if variances is not None:
-            variances += self.chosen.variances(pairs)
+                self._serve(pairs, number, into, cotangents)
+        _pull_back(at, cotangents, into.members)
+        if into.variances is not None:
+            into.variances[:] += self.chosen.variances(pairs)
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """See `Observer`."""
@@ -130,16 +120,15 @@ class FeatureObserver:
         """dE/dfeatures (N_MEMBERS, n_atoms, n_features) of the members."""
         return np.stack([self.chosen.energies_of(pairs, at.features, weights)[1] for weights in self.weights.T])
 
-    def _serve(
-        self, pairs: Pairs, number: int, own: np.ndarray, seen: np.ndarray, explained: np.ndarray, cotangents: np.ndarray
-    ) -> None:
+    def _serve(self, pairs: Pairs, number: int, into: Observed, cotangents: np.ndarray) -> None:
         """Contribution of the last term for the atoms of an element: |G k|^2 of all terms, and the members' part of what is left."""
         whole, centres = cast(Whole, self.whole), centres_of(pairs, number)
         triangles, residual = self._last[number]
-        rows = np.concatenate([whole.before(number, seen)[centres], own[np.ix_(centres, self.chosen.columns_of(number))]], axis=1)
+        own = into.covariances[np.ix_(centres, self.chosen.columns_of(number))]
+        rows = np.concatenate([whole.before(number, into.seen)[centres], own], axis=1)
         for k, triangle in enumerate(triangles):
-            explained[centres, k] += np.sum((rows @ triangle.T) ** 2, axis=1)
-        left = residual.prior - explained[centres, 0] - residual.expected
+            into.explained[centres, k] += np.sum((rows @ triangle.T) ** 2, axis=1)
+        left = residual.prior - into.explained[centres, 0] - residual.expected
         cotangents[:, centres] += np.sqrt(np.maximum(left, 0.0))[:, None] * residual.slopes.T[:, None, :]
 
 

@@ -13,6 +13,7 @@ from ..neighbours import Pairs
 from ..threads import n_threads
 from .pair_compiled import CompiledPairTerm, kinds_of
 from .pair_kernel import PairKernel
+from .protocol import Observed
 
 N_KNOTS = 1024
 """Number of knots; linear interpolation has an error of (cutoff / N_KNOTS / length_scale)^2 / 8 relative to slopes, about 1e-5."""
@@ -77,20 +78,12 @@ class PairObserver:
     table: PairMembers
     served: ClassVar[frozenset[int]] = frozenset()
 
-    def add(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray,
-        members: np.ndarray,
-        variances: np.ndarray | None,
-        seen: np.ndarray,
-        explained: np.ndarray,
-    ) -> None:
+    def add(self, pairs: Pairs, into: Observed) -> None:
         """See `Observer`."""
-        self.term.predict(pairs, energies, pair_gradients, covariances=covariances, variances=variances)
-        self.table.add_gradients(pairs, members)
+        self.term.predict(
+            pairs, into.energies, into.pair_gradients, covariances=into.covariances, variances=into.variances
+        )
+        self.table.add_gradients(pairs, into.members)
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """See `Observer`."""

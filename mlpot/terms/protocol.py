@@ -70,29 +70,45 @@ class Whole(Protocol):
         """Covariances (n_atoms, n_other) with the points of all terms but the last: the leading columns of the triangles."""
 
 
+@dataclass(frozen=True)
+class Observed:
+    """Arrays that observers fill.
+
+    Parameters
+    ----------
+    energies : (n_atoms,) array
+        Local energies, eV; added to.
+    pair_gradients : (n_pairs, 3) array
+        eV/A; added to.
+    covariances : (n_atoms, n) array
+        With the observer's own points, eV^2; written.
+    members : (n_pairs, 3, N_MEMBERS) array
+        Pair gradients of the members in single precision, eV/A; added to.
+    variances : (n_atoms,) array or None
+        Prior variances, eV^2; added to where the term's prior counts.
+    seen : (n_atoms, M) array
+        Covariances with the points of all terms, of which `covariances` is a part; read by the last term.
+    explained : (n_atoms, 2) array
+        |G k|^2; the last term adds those of the elements that it serves.
+    """
+
+    energies: np.ndarray
+    pair_gradients: np.ndarray
+    covariances: np.ndarray
+    members: np.ndarray
+    variances: np.ndarray | None
+    seen: np.ndarray
+    explained: np.ndarray
+
+
 class Observer(Protocol):
     """A compiled term that also computes the covariances and member gradients needed for uncertainties."""
 
     served: frozenset[int]
     """Elements for which it computes |G k|^2 and the residuals of the members for all terms, if it is the last term."""
 
-    def add(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray,
-        members: np.ndarray,
-        variances: np.ndarray | None,
-        seen: np.ndarray,
-        explained: np.ndarray,
-    ) -> None:
-        """Add energies, gradients and variances; write the covariances (n_atoms, n) with its points.
-
-        Added are local energies (n_atoms,), pair gradients (n_pairs, 3), member gradients (n_pairs, 3, N_MEMBERS) in single
-        precision and, on request, prior variances (n_atoms,). The last term also adds |G k|^2 (n_atoms, 2) to `explained` for the
-        elements it serves, computed from `seen`, the covariances (n_atoms, M) with the points of all terms.
-        """
+    def add(self, pairs: Pairs, into: Observed) -> None:
+        """Add energies, gradients and variances to `into`, and write the covariances with the term's points."""
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """Add only the members' pair gradients (n_pairs, 3, N_MEMBERS), without the unexplained part."""

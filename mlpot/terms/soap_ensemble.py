@@ -10,7 +10,7 @@ import numpy as np
 from .._ext.core import TILE, Density, KernelModel, Members
 from ..neighbours import Pairs
 from .kernels import dot_product_kernel
-from .protocol import Residual, Whole
+from .protocol import Observed, Residual, Whole
 from .soap_compiled import CompiledSoapTerm, CompiledSpecies
 
 MEMBER_ERROR = 0.01
@@ -64,25 +64,15 @@ class SoapObserver:
         """See `Observer`."""
         return frozenset(part.number for part in self.term.parts)
 
-    def add(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray,
-        members: np.ndarray,
-        variances: np.ndarray | None,
-        seen: np.ndarray,
-        explained: np.ndarray,
-    ) -> None:
+    def add(self, pairs: Pairs, into: Observed) -> None:
         """See `Observer`."""
-        beside: dict[str, Any] = {"covariances": covariances, "member_gradients": members}
+        beside: dict[str, Any] = {"covariances": into.covariances, "member_gradients": into.members}
         if self.whole:
-            others = [self.whole.before(part.number, seen) for part in self.term.parts]
-            beside |= {"explained": explained, "others": others}
-        self.term.evaluate(pairs, energies, pair_gradients, self.models, **beside)
-        if variances is not None:
-            variances += self.term.variances(pairs)
+            others = [self.whole.before(part.number, into.seen) for part in self.term.parts]
+            beside |= {"explained": into.explained, "others": others}
+        self.term.evaluate(pairs, into.energies, into.pair_gradients, self.models, **beside)
+        if into.variances is not None:
+            into.variances[:] += self.term.variances(pairs)
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """See `Observer`."""

@@ -16,12 +16,12 @@ from ..neighbours import Pairs
 from ..terms.environments import centres_of
 from ..terms.layout import columns
 from ..terms.linear_algebra import inverse_lower, solve_upper
-from ..terms.protocol import CompiledTerm, Observer, Residual
+from ..terms.protocol import CompiledTerm, Observed, Observer, Residual
 from ..threads import single_blas_thread
 from .representatives import Representatives
 from .variances import Members, Variances
 
-Observed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Summands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Covariances (n,) of the total energy with the representatives, posterior variances |R_s^-T k|^2 and unexplained variances
 (n_atoms,) in eV^2, and pair gradients (n_pairs, 3, N_MEMBERS) of the ensemble members in eV/A."""
 
@@ -149,7 +149,7 @@ class EnsembleSpread:
             observer.add_members(pairs, members)
         return members
 
-    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Observed:
+    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Summands:
         """Add energies and pair gradients in place; return the arguments of `Representatives.summary`."""
         rep = self.representatives
         parts = columns(rep.terms)
@@ -160,9 +160,8 @@ class EnsembleSpread:
             other.predict(pairs, energies, pair_gradients)
         for observer, part in zip(self.observers, parts, strict=True):
             counts = part.start >= rep.choice.n_pair
-            observer.add(
-                pairs, energies, pair_gradients, covariances[:, part], members, prior if counts else None, covariances, explained
-            )
+            own, variances = covariances[:, part], prior if counts else None
+            observer.add(pairs, Observed(energies, pair_gradients, own, members, variances, covariances, explained))
         self._rest(pairs, covariances, explained)
         unexplained = prior - explained[:, 0]
         rep.add_residual(pairs, unexplained, members, self._not_served(pairs))

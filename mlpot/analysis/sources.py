@@ -22,7 +22,7 @@ from .stacked import KernelFeatures, stacked
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Where features come from.
+    """A descriptor and its origin.
 
     Parameters
     ----------

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from ..errors import ConfigError
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+console = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-problems = Console(stderr=True, highlight=False, soft_wrap=True)
+problems = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -261,3 +261,53 @@ def _print_curve(curve: Sequence[dict[str, Any]]) -> None:
         return
     heads = ("structures", "E RMSE meV/atom", "MAE", "training RMSE", "composition alone")
     console.print(table("learning curve", heads, [[f"{value:.4g}" for value in point.values()] for point in curve]))
+
+
+def map_data(
+    data: Annotated[
+        Path, typer.Argument(help="Structures: any file that ASE reads, a glob, or some frames, data.xyz@0:100.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file to write.")],
+    model: Annotated[Path | None, typer.Option(help="A model file: its features, novelty and errors.")] = None,
+    terms: Terms = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write coordinates, duplicates, outliers, coverage.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the sample that shortens the search for farthest points.")
+    ] = 0,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+) -> None:
+    """Maps of structures and environments: what is alike, duplicates, outliers, and what a model covers."""
+    from ..analysis.atlas import make_atlas
+    from ..analysis.map_page import write_map_page
+    from ..analysis.sources import source_of_model, source_of_settings
+    from ..config import read_terms
+    from ..durable import write_text
+    from ..models.files import load_model
+    from ..settings.fit import ModelSettings
+
+    for option, file in (("--output", output), ("--json", json_file)):
+        check_target(option, file)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--output {output}: is an HTML file; end its name with .html")
+    fitted = load_model(model) if model else None
+    frames = _read(data, [energy_key, forces_key, None, None])
+    species = [z for atoms in frames for z in atoms.numbers]
+    if terms is None and fitted is not None and set(species) <= set(fitted.species):
+        source = source_of_model(fitted)
+    else:
+        settings = read_terms(terms) if terms else ModelSettings(preset="fast")
+        source = source_of_settings(settings, species, frames)
+    with bars() as shown:
+        atlas = make_atlas(source, frames, fitted, seed, progress(shown))
+    write_map_page(output, atlas, f"Map of {data.name}")
+    if json_file:
+        write_text(json_file, json.dumps(atlas.to_dict()))
+    console.print(f"{len(frames)} structures, {len(species)} environments, {len(atlas.duplicates)} duplicates")
+    for row in atlas.coverage():
+        console.print(
+            f"{row['element']}: {row['novel']} of {row['environments']} environments are not covered by the model"
+        )
+    console.print(f"map: {output}", markup=False)

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 KNOTS_PER_SIGMA = 14
 """Knots of the cosine: the curves between them are exact to 1e-10 of a Gaussian's height."""
+ACCURACY = 1e-11
+"""Largest error of the curves of distances, in units of the largest value of all."""
 REACH = 8.5
 """Distance in units of sigma beyond which a Gaussian is 0."""
 MOST_LOST = 0.02
@@ -167,7 +169,8 @@ class Mbtr(SummedDescriptor):
 
         none = np.zeros(0, int)
         cached = _Columns(curves)
-        table = tabulate_curves([cached.column(k) for k in range(grid.n)], {*grid.breaks, *step.breaks}, self.cutoff)
+        columns, breaks = [cached.column(k) for k in range(grid.n)], {*grid.breaks, *step.breaks}
+        table = tabulate_curves(columns, breaks, self.cutoff, tolerance=ACCURACY, floor=1.0)
         return MomentSums(
             self._grouping, table, grid.n, self.weights, np.zeros((len(self.species), 0)), none, none, none, none
         )

@@ -158,7 +158,7 @@ def test_files_that_are_cut_swapped_or_missing(tmp_path):
     lines = coefficients.read_text().splitlines()
     for n in range(len(lines)):
         coefficients.write_text("\n".join(lines[:n]))
-        with pytest.raises(ModelFileError, match="ends before|numbers of elements"):
+        with pytest.raises(ModelFileError, match=r"ends before|numbers of elements"):
             mlpot.read_snap(coefficients, parameters)
     coefficients.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ModelFileError, match="is not a text file"):

@@ -239,7 +239,7 @@ cdef extern from "acsf.h" nogil:
 
     ctypedef struct mlpot_moments:
         mlpot_shell shell
-        int n_summed, n_sum_weights
+        int n_summed, n_polynomials, n_sum_weights
         const double *sum_weights
         int n_angular, n_weights
         const double *weights

@@ -86,18 +86,32 @@ MLPOT_INLINE mlpot_vector knot_of(const mlpot_angle_histograms *t, mlpot_vector 
     return at - __builtin_convertvector(k, mlpot_vector);
 }
 
+/* Two knots side by side are a row of eight numbers: (lanes, 8) from the weights of every number, and back. */
+enum { TWO_KNOTS = 2 * MLPOT_KNOT };
+
+MLPOT_INLINE void to_rows(const mlpot_vector *parts, double *rows)
+{
+    mlpot_vector columns[TWO_KNOTS] = {parts[0], parts[1], parts[2], {0}, parts[3], parts[4], parts[5], {0}};
+    for (int n = 0; n < TWO_KNOTS; n += MLPOT_LANES)
+        transpose_block((const double *)(columns + n), MLPOT_LANES, rows + n, TWO_KNOTS);
+}
+
 /* Adds triangles to the knots of a histogram. */
 MLPOT_INLINE void add_triangles(const mlpot_angle_histograms *t, mlpot_vector cosine, mlpot_vector weight, double *knots)
 {
     integers knot;
     mlpot_vector parts[6];
+    double rows[MLPOT_LANES * TWO_KNOTS] __attribute__((aligned(64)));
     value_weights(knot_of(t, cosine, &knot), parts);
     for (int a = 0; a < 6; ++a) parts[a] *= weight;
+    to_rows(parts, rows);
     for (int lane = 0; lane < MLPOT_LANES; ++lane) {
         double *to = knots + (ptrdiff_t)knot[lane] * MLPOT_KNOT;
-        for (int a = 0; a < 3; ++a) {
-            to[a] += parts[a][lane];
-            to[a + MLPOT_KNOT] += parts[a + 3][lane];
+        for (int n = 0; n < TWO_KNOTS; n += MLPOT_LANES) {
+            mlpot_vector sum;
+            memcpy(&sum, to + n, sizeof sum);
+            sum += *(const mlpot_vector *)(rows + lane * TWO_KNOTS + n);
+            memcpy(to + n, &sum, sizeof sum);
         }
     }
 }
@@ -107,15 +121,18 @@ MLPOT_INLINE void function_at(const mlpot_angle_histograms *t, mlpot_vector cosi
                               mlpot_vector *slope)
 {
     integers knot;
-    mlpot_vector parts[6], d_parts[6];
+    mlpot_vector parts[6], d_parts[6], columns[TWO_KNOTS];
+    double rows[MLPOT_LANES * TWO_KNOTS] __attribute__((aligned(64)));
     const mlpot_vector place = knot_of(t, cosine, &knot);
     value_weights(place, parts);
     slope_weights((mlpot_vector){0} + t->per_step, place, d_parts);
+    for (int lane = 0; lane < MLPOT_LANES; ++lane)
+        memcpy(rows + lane * TWO_KNOTS, knots + (ptrdiff_t)knot[lane] * MLPOT_KNOT, sizeof(double) * TWO_KNOTS);
+    for (int n = 0; n < TWO_KNOTS; n += MLPOT_LANES)
+        transpose_block(rows + n, TWO_KNOTS, (double *)(columns + n), MLPOT_LANES);
     *value = *slope = (mlpot_vector){0};
     for (int a = 0; a < 6; ++a) {
-        mlpot_vector number;
-        for (int lane = 0; lane < MLPOT_LANES; ++lane)
-            number[lane] = knots[((ptrdiff_t)knot[lane] + a / 3) * MLPOT_KNOT + a % 3];
+        const mlpot_vector number = columns[a / 3 * MLPOT_KNOT + a % 3];
         *value += parts[a] * number;
         *slope += d_parts[a] * number;
     }

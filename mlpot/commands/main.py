@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
-from .console import console, problems
+from .console import TrustBaseline, console, problems
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .study import compare, learning_curve
@@ -79,13 +79,14 @@ app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(repor
 def check(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are fast.")] = None,
+    trust_baseline: TrustBaseline = False,
 ) -> None:
     """Check derivatives, invariances and smoothness of a model."""
     from ..checks import DEGENERATE, default_structure, resolved_degeneracy, validate_model
     from ..models.files import load_model
     from ..structures import read_structures
 
-    potential = load_model(model)
+    potential = load_model(model, trust_baseline)
     frames = read_structures(structures) if structures else [default_structure(potential)]
     failed = 0
     for k, atoms in enumerate(frames):
@@ -137,7 +138,7 @@ def learn(
         except ExplodedError as error:
             exploded = error
         learner, verdict = run.campaign.learner, run.verdict
-        n_labels = learner.n_labels if learner else 0
+        n_labels, beneath = (learner.n_labels, learner.fit.beneath) if learner else (0, None)
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
         console.print(f"stopped at the deadline with {n_labels} labels; --resume goes on (exit code {GO_ON})")
@@ -148,6 +149,8 @@ def learn(
             f"ended early: a budget of \\[learning] is spent, see {folder / 'run.log'}; raise it and use --resume"
         )
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
+    if beneath is not None:
+        console.print(f"beneath the model: {beneath.cost}", markup=False)
     if exploded is None and verdict is not None:
         console.print(verdict.text, style="green" if verdict.is_converged else "red", markup=False)
     for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
@@ -188,7 +191,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the single-file HTML report of a learning run or of a fit."""
-    from ..models.files import load_model
+    from ..models.files import inspect_model
     from ..report.fit_report import write_fit_report
     from ..report.run_report import write_run_report
 
@@ -196,7 +199,7 @@ def report(
         console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
-        write_fit_report(load_model(run), None, target)
+        write_fit_report(inspect_model(run), None, target)
         console.print(str(target))
 
 

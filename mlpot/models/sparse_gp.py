@@ -20,7 +20,7 @@ from ..uncertainty.representatives import Choice, Representatives, choose
 from ..uncertainty.variances import Variances
 from .compiled_model import CompiledModel, Source
 from .extrapolation import extended
-from .prediction import Prediction, make_prediction
+from .prediction import Prediction, make_prediction, raised
 from .saving import save_model
 
 DEFAULT_TOLERANCE = 1e-8
@@ -82,9 +82,11 @@ class SparseGP(Source):
         """
         return self.compiled.predict(atoms, uncertainty)
 
-    def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
+    def predict_pairs(
+        self, pairs: Pairs, volume: float | None, uncertainty: bool = False, atoms: Atoms | None = None
+    ) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
-        return self.compiled.predict_pairs(pairs, volume, uncertainty)
+        return self.compiled.predict_pairs(pairs, volume, uncertainty, atoms)
 
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """As `predict`, evaluated directly from the formulas: slow reference for the compiled model."""
@@ -96,7 +98,8 @@ class SparseGP(Source):
             model.baseline.predict(pairs, energies, gradients)
             model.add_terms(known, energies, gradients)
             variances = model._variances(known) if uncertainty else None
-        return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
+        p = make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
+        return raised(p, model.beneath_of(atoms), volume_of(atoms))
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
         """The model for atoms with these atomic numbers (n_atoms,): itself, or one extrapolated to unknown elements.
@@ -174,7 +177,7 @@ class SparseGP(Source):
         ModelFileError
             If the folder is missing, read-only or full.
         ConfigError
-            If an element has no sparse points in the last many-body term, with uncertainty.
+            If an element has no sparse points in the last many-body term, with uncertainty; for a model with a calculator beneath it.
 
         Examples
         --------

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from ..keys.base import Settings
+from .baseline import BaselineSection
 from .data import DataSettings
 from .driver import DriverSettings
 from .dynamics import DynamicsPlan
@@ -21,7 +21,7 @@ NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 """Names of walkers that ASE's database would read as values."""
 
 
-class FittedFile(Settings):
+class FittedFile(BaselineSection):
     """Sections of every file that describes a fit."""
 
     data: DataSettings = Field(DataSettings(), description="Labelled structures.")
@@ -29,9 +29,9 @@ class FittedFile(Settings):
     fit: FitSettings = Field(FitSettings(), description="Noises, and how the fit is made.")
 
     def fit_config(self) -> FitConfig:
-        """[model], [fit] and the isolated-atom energies as one."""
+        """[model], [fit], [baseline] and the isolated-atom energies as one."""
         parts = {name: value for section in (self.model, self.fit) for name, value in section}
-        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies)
+        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline)
 
 
 class DataFile(FittedFile):

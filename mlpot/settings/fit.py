@@ -12,6 +12,7 @@ from ..descriptors.named import is_named
 from ..keys.base import Settings
 from ..keys.explain import OF_A_CLASS, TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
+from .baseline import BaselineSection
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
 from .higher_order import OrderSettings
@@ -179,8 +180,8 @@ class FitSettings(NoiseSettings):
     )
 
 
-class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings):
-    """Everything a fit needs besides the data: the keys of [model] and [fit], and the isolated-atom energies.
+class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, BaselineSection):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], the isolated-atom energies, and [baseline].
 
     `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
     `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.

@@ -223,7 +223,8 @@ ALLOWED_KEYS = {
     "type": "the name of a term",
     "n_sparse": "per element; per pair of elements",
     "length_scale": "of distances; of features",
-    "parameters": "of a calculator; of a descriptor",
+    "parameters": "of a calculator; of a baseline; of a descriptor",
+    "calculator": "of labels; beneath a fit",
     "n_max": "number of radial functions; highest degree",
     # the same declaration with another default
     "cutoff_width": "a type that carries the sentence",
@@ -247,6 +248,10 @@ ALLOWED_RECORDS = {
     "Chebyshev": "a descriptor, which people also make without settings",
     "Zernike": "a descriptor, which people also make without settings",
     "ThreeBodyTerm": "a part of a model, only of imported ones",
+    "Parameters": "a fitted model: its terms, baseline and jitter",
+    "Source": "a fitted model",
+    "SparseGP": "a fitted model",
+    "Design": "terms with sparse points, and the baseline below them",
     "Density": "values of a preset, no declarations",
     "Preset": "values of a preset, no declarations",
 }

@@ -29,6 +29,8 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
+    ("analysis",),
+    ("sklearn",),
     ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]

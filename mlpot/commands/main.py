@@ -15,7 +15,12 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
+<<<<<<< HEAD
 from .console import TrustBaseline, console, problems
+=======
+from .analysis import features
+from .console import console, problems
+>>>>>>> h_crit
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .study import compare, learning_curve
@@ -72,6 +77,7 @@ app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --
     reports_errors(learning_curve)
 )
 app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
+app.command(epilog="Example:  mlpot features data.xyz --terms terms.toml -o features.h5")(reports_errors(features))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

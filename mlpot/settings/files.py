@@ -21,6 +21,12 @@ NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 """Names of walkers that ASE's database would read as values."""
 
 
+class ModelFile(Settings):
+    """The section [model] of a file, for commands that need no more: `mlpot features`, `mlpot criteria`."""
+
+    model: ModelSettings = Field(description="Preset or terms of the model.")
+
+
 class FittedFile(BaselineSection):
     """Sections of every file that describes a fit."""
 

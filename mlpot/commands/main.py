@@ -23,6 +23,7 @@ from .console import console, problems
 >>>>>>> h_crit
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
+from .lammps import build, export_lammps, sources
 from .study import compare, learning_curve
 from .template import template
 
@@ -265,3 +266,8 @@ app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")
 app.command(
     "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"
 )(reports_errors(ipi_pes))
+app.command("export-lammps", epilog="Example:  mlpot export-lammps si.h5 -o si.mlpot")(reports_errors(export_lammps))
+lammps = typer.Typer(no_args_is_help=True, help="The pair style for LAMMPS.", rich_markup_mode="markdown")
+lammps.command(epilog="Example:  mlpot lammps build --source ~/lammps -o plugins")(reports_errors(build))
+lammps.command(epilog="Example:  mlpot lammps sources mlpot-lammps")(reports_errors(sources))
+app.add_typer(lammps, name="lammps")

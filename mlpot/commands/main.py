@@ -15,12 +15,8 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
-<<<<<<< HEAD
-from .console import TrustBaseline, console, problems
-=======
 from .analysis import features
-from .console import console, problems
->>>>>>> h_crit
+from .console import TrustBaseline, console, problems
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .lammps import build, export_lammps, sources

@@ -103,7 +103,7 @@ def _cache() -> Path:
 
 
 def _fingerprint(installation: Installation) -> int:
-    """Of the sources and the core; a plugin in a shared cache is found also where there is no compiler."""
+    """Hash of the sources and the core; a plugin in a shared cache is found also where there is no compiler."""
     found = zlib.crc32(repr((installation.integers, platform.machine())).encode())
     for file in (*(HERE / name for name in SOURCES), HERE / "pair_mlpot.h", ARCHIVE):
         found = zlib.crc32(file.read_bytes() if file.exists() else b"", found)

@@ -21,7 +21,7 @@ LIBRARY = "libmpi.so.12"
 
 @dataclass(frozen=True)
 class Installation:
-    """What the compiler must know of a LAMMPS.
+    """Facts the compiler needs about a LAMMPS installation.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Installation:
     include : tuple of Path
         Folders of headers.
     compiler : str or None
-        C++ compiler; None: that of this machine.
+        C++ compiler; None: this machine's.
     integers : str
         Sizes of integers that LAMMPS was compiled with: "SMALLBIG" or "BIGBIG".
     """

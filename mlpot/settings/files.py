@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from ..keys.base import Settings
 from .baseline import BaselineSection
 from .data import DataSettings
 from .driver import DriverSettings

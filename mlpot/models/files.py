@@ -13,6 +13,7 @@ from ..terms.baseline import Baseline
 from ..terms.headers import first_problem, parsed
 from ..terms.protocol import Term
 from ..terms.registry import TERM_TYPES
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.noises import Noises
 from .glue_header import GlueHeader
@@ -57,6 +58,7 @@ def _read(stored: Stored) -> SparseGP:
         regularisation=header.regularisation,
         calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
+        witnesses=Witnesses.read(stored, species),
     )
 
 

@@ -14,6 +14,7 @@ from ..settings.fit import FitConfig
 from ..terms.baseline import Baseline
 from ..terms.layout import columns, reach
 from ..terms.protocol import Term
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.noises import Noises
 from ..uncertainty.variances import NONE
@@ -53,6 +54,8 @@ class Parameters:
         Fitted noises of the labels: the model discrepancy.
     stand_ins : dict of int to int
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
+    witnesses : Witnesses or None
+        Environments of the data on which compiled tables are checked; None: the kernel is compiled exactly.
     """
 
     species: tuple[int, ...]
@@ -68,6 +71,7 @@ class Parameters:
     calibration: Calibration = UNCALIBRATED
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
+    witnesses: Witnesses | None = None
 
     def __repr__(self) -> str:
         elements = " ".join(chemical_symbols[z] for z in self.species)

@@ -51,7 +51,7 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/mypy
 
 clean:
-	rm -rf build mlpot.egg-info mlpot/_ext/*.so cython_ext/*.c $(VENV)
+	rm -rf build mlpot.egg-info mlpot/_ext/*.so mlpot/_ext/*.a cython_ext/*.c $(VENV)
 
 $(VENV)/pip.stamp:
 	$(PYTHON) -m venv $(VENV)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
@@ -71,9 +73,21 @@ class BuildExt(build_ext):
             ext.extra_compile_args = flags + openmp + watch
             ext.extra_link_args = (SANITIZERS[:1] if SANITIZE else []) + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
         (user,) = (ext for ext in self.extensions if ext.name == "mlpot._ext.core")
-        if self.is_due(user):
+        if self.is_due(user) or not self.archive().exists():
             user.extra_objects = self.compiled_core(flags + openmp + watch)
+            self.archive().parent.mkdir(parents=True, exist_ok=True)
+            self.archive().unlink(missing_ok=True)  # or objects of sources that are gone would stay in it
+            self.compiler.create_static_lib(user.extra_objects, "mlpot_core", output_dir=str(self.archive().parent))
         super().build_extensions()
+
+    def archive(self):
+        """The core as a static library, for programs in C and C++: `mlpot lammps build` links it in seconds."""
+        return Path(self.build_lib, "mlpot", "_ext", "libmlpot_core.a")
+
+    def copy_extensions_to_source(self):
+        """For `--inplace` and editable installs."""
+        super().copy_extensions_to_source()
+        shutil.copy2(self.archive(), self.get_finalized_command("build_py").get_package_dir("mlpot._ext"))
 
     def is_due(self, ext):
         """Whether an extension is older than what it is made of."""
@@ -112,6 +126,19 @@ class BuildExt(build_ext):
         return True
 
 
+class BuildPy(build_py):
+    """Adds the C sources of the core, from which `mlpot lammps build` and its CMake file compile the pair style for a cluster."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "mlpot", "lammps", "core")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in CORE + CORE_HEADERS:
+            shutil.copy2(file, folder)
+
+
 setup(
     ext_modules=cythonize(
         [
@@ -122,5 +149,5 @@ setup(
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,
     ),
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

@@ -114,6 +114,10 @@ class ExplodedError(MlpotError, RuntimeError):
     """A simulation has blown up: a temperature, a displacement or an atom that no simulation may go on with."""
 
 
+class LammpsError(MlpotError, RuntimeError):
+    """LAMMPS is missing, its pair style cannot be built, or LAMMPS stopped with an error."""
+
+
 def required(value: Present | None, what: str) -> Present:
     """The value; MlpotError with its name where it is missing although nothing should have come this far without it."""
     if value is None:

@@ -15,9 +15,11 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
+from .analysis import features
 from .console import TrustBaseline, console, problems
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
+from .lammps import build, export_lammps, sources
 from .study import compare, learning_curve
 from .template import template
 
@@ -72,6 +74,7 @@ app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --
     reports_errors(learning_curve)
 )
 app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
+app.command(epilog="Example:  mlpot features data.xyz --terms terms.toml -o features.h5")(reports_errors(features))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")
@@ -259,3 +262,8 @@ app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")
 app.command(
     "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"
 )(reports_errors(ipi_pes))
+app.command("export-lammps", epilog="Example:  mlpot export-lammps si.h5 -o si.mlpot")(reports_errors(export_lammps))
+lammps = typer.Typer(no_args_is_help=True, help="The pair style for LAMMPS.", rich_markup_mode="markdown")
+lammps.command(epilog="Example:  mlpot lammps build --source ~/lammps -o plugins")(reports_errors(build))
+lammps.command(epilog="Example:  mlpot lammps sources mlpot-lammps")(reports_errors(sources))
+app.add_typer(lammps, name="lammps")

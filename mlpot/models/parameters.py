@@ -57,7 +57,7 @@ class Parameters:
     stand_ins : dict of int to int
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
     beneath : CalculatorBaseline or None
-        Calculator whose results are added to those of the terms and the baseline.
+        Calculator whose results are added to the sum of the terms and the baseline.
     """
 
     species: tuple[int, ...]

@@ -41,7 +41,7 @@ class DynamicsPlan(Settings):
     barostat_fs: Femtoseconds = Field(1000.0, description="Time constant of the barostat of npt.")
     shape: Literal["volume", "cell"] = Field("volume", description="What npt may change: the volume, or the whole cell.")
     relax: Literal["positions", "cell"] = Field(
-        "positions", description="What a relaxation changes: positions, or positions and cell."
+        "positions", description="What a relaxation changes: positions, or positions and cell (slab, wire: its periodic directions)."
     )
     fmax: Force = Field(
         0.02,

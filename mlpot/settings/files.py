@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from ..keys.base import Settings
 from .baseline import BaselineSection
 from .data import DataSettings
 from .driver import DriverSettings
@@ -19,6 +20,12 @@ from .walkers import StructureSettings, WalkerSettings
 
 NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 """Names of walkers that ASE's database would read as values."""
+
+
+class ModelFile(Settings):
+    """The section [model] of a file, for commands that need no more: `mlpot features`, `mlpot criteria`."""
+
+    model: ModelSettings = Field(description="Preset or terms of the model.")
 
 
 class FittedFile(BaselineSection):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
+from ..data.targets import FITTED
 from ..descriptors.mixing import Mixing
 from ..descriptors.named import is_named
 from ..keys.base import Settings
@@ -23,7 +24,7 @@ from .terms import CutoffWidth, LocalTermSettings
 PresetName = Literal["fast", "balanced", "accurate"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
 
-NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
+NOISE_OF_LABEL = {name: target.noise_key for name, target in FITTED.items()}
 """Key of the noise of every kind of label."""
 
 

@@ -286,9 +286,10 @@ def test_nothing_is_declared_twice():
 def test_documents_are_made_from_the_declarations():
     """If not: python docs/write_keys.py"""
     assert (ROOT / "docs" / "keys.md").read_text(encoding="utf-8") == reference()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.count("<!-- keys of ") == readme.count("<!-- end of keys -->") >= 5
-    assert filled(readme) == readme
+    pages = [page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]]
+    n_tables = [(text.count("<!-- keys of "), text.count("<!-- end of keys -->")) for text in pages]
+    assert all(begun == ended for begun, ended in n_tables) and sum(begun for begun, _ in n_tables) >= 5
+    assert [text[:40] for text in pages if filled(text) != text] == []
 
 
 def test_processes_that_make_labels_do_not_wait_for_pydantic():

@@ -142,6 +142,11 @@ class Chebyshev(SummedDescriptor):
     def n_features(self) -> int:  # type: ignore[override]
         return self.weights.shape[1] * (self.radial_order + self.angular_order + 2)
 
+    def feature_names(self) -> tuple[str, ...]:
+        """See `Descriptor`: c_n and a_n of every set of weights."""
+        degrees = [("c", n) for n in range(self.radial_order + 1)] + [("a", n) for n in range(self.angular_order + 1)]
+        return tuple(f"{kind}_{n} weights={k}" for k in range(self.weights.shape[1]) for kind, n in degrees)
+
     @cached_property
     def sums(self) -> MomentSums:
         """The compiled sums: radial functions and the square of the angular cutoff function; one moment."""

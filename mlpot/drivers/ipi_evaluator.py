@@ -75,12 +75,12 @@ def committee_extras(members: Members) -> dict[str, Any]:
 
 
 def predict_bead(
-    model: CompiledModel, pairs: Pairs, volume: float | None, committee: Committee
+    model: CompiledModel, pairs: Pairs, atoms: Atoms, committee: Committee
 ) -> tuple[Prediction, Members | None]:
     """The prediction of a model, and the members of the committee; None for committee "none"."""
     if committee == "members":
-        return model.predict_members(pairs, volume)
-    prediction = model.predict_pairs(pairs, volume, uncertainty=True)
+        return model.predict_members(pairs, volume_of(atoms), atoms)
+    prediction = model.predict_pairs(pairs, volume_of(atoms), uncertainty=True, atoms=atoms)
     return prediction, two_members(prediction) if committee == "std" else None
 
 
@@ -180,7 +180,6 @@ class ModelEvaluator:
 
     def _evaluation(self, atoms: Atoms) -> Evaluation:
         self._serve(atoms)
-        pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
-        prediction, members = predict_bead(self._serving, pairs, volume, self.committee)
+        prediction, members = predict_bead(self._serving, self._neighbours.update(atoms), atoms, self.committee)
         self._watch.look(prediction)
         return evaluation_of(prediction, members)

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from ase.data import atomic_numbers
 from pydantic import BeforeValidator, Discriminator, Field, NonNegativeFloat, Tag, model_validator
 
+from ..data.targets import FITTED
 from ..descriptors.mixing import Mixing
 from ..descriptors.named import is_named
 from ..keys.base import Settings
 from ..keys.explain import OF_A_CLASS, TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
+from .baseline import BaselineSection
 from .bispectrum import BispectrumTermSettings
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
@@ -24,7 +26,7 @@ from .terms import CutoffWidth, LocalTermSettings
 PresetName = Literal["fast", "balanced", "accurate"]
 NoiseName = Literal["energy_noise", "force_noise", "virial_noise"]
 
-NOISE_OF_LABEL = {"energy": "energy_noise", "forces": "force_noise", "virial": "virial_noise"}
+NOISE_OF_LABEL = {name: target.noise_key for name, target in FITTED.items()}
 """Key of the noise of every kind of label."""
 
 
@@ -131,6 +133,12 @@ class ModelSettings(Settings):
         examples=[5.0],
     )
     terms: tuple[TermSettings, ...] = Field((), description="Terms of the model, instead of a preset.")
+    force_tolerance: Annotated[NonNegativeFloat | None, Unit("eV/A")] = Field(
+        None,
+        description="Change of forces, root mean square on shaken environments of the data, up to which a compiled kernel is "
+        "cut to a lower rank (zeta = 2); 0: not at all. Presets have 0.001, terms of your own 0.",
+        examples=[0.001],
+    )
     repulsion: bool = Field(True, description="Add a short-range ZBL repulsion to the fit.")
     extrapolate: bool = Field(
         False, description="Extrapolate to elements absent from the training data, instead of raising an error."
@@ -183,8 +191,8 @@ class FitSettings(NoiseSettings):
     )
 
 
-class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings):
-    """Everything a fit needs besides the data: the keys of [model] and [fit], and the isolated-atom energies.
+class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, BaselineSection):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], the isolated-atom energies, and [baseline].
 
     `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
     `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.

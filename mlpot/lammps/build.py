@@ -124,7 +124,6 @@ def copy_sources(folder: str | Path) -> Path:
     (target / "core").mkdir(parents=True, exist_ok=True)
     for name in (*SOURCES, "pair_mlpot.h", "CMakeLists.txt"):
         shutil.copy2(HERE / name, target)
-    shutil.copytree(HERE / "mpi_stub", target / "mpi_stub")
     for file in sorted(core_sources().glob("*.[ch]")):
         shutil.copy2(file, target / "core")
     return target

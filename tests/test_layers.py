@@ -44,7 +44,7 @@ DISK_USERS = {
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template", "commands/distil",
-    "bench_peers", "interop/quip_text", "lammps/build",
+    "bench_peers", "interop/quip_text", "lammps/build", "lammps/simulation",
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from .noises import left_open, noises_of
 from .posterior import Posterior
 from .prior import Prior
 from .surroundings import ENOUGH, nearby, settled
-from .task import provenance, with_scales
+from .task import provenance, with_scales, witnesses_of
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points, by index of the term and atomic number."""
@@ -377,6 +377,7 @@ class Fit:
             provenance=provenance(self.structures),
             noises=noises_of(posterior),
             beneath=self.beneath,
+            witnesses=witnesses_of(self.structures, self.config, self.terms, baseline, self.species),
         )
         self._model = anchored(model)
 

@@ -33,7 +33,7 @@ class Source(Parameters, ABC):
     """Model parameters that can be compiled and extended: the interface of the source of a compiled model."""
 
     @abstractmethod
-    def compile(self, tolerance: float, precision: str) -> CompiledModel:
+    def compile(self, tolerance: float, precision: str, force_tolerance: float | None) -> CompiledModel:
         """Compile the model for simulations; see `SparseGP.compile`."""
 
     @abstractmethod
@@ -59,12 +59,15 @@ class CompiledModel:
         Largest change of an atom's energy, eV.
     precision : str
         "float64", or "float32" for the products of features and sparse points.
+    force_tolerance : float
+        Largest change of forces on shaken environments of the data by a cut of the kernel, eV/A; 0: it was not cut.
     """
 
     source: Source
     terms: tuple[CompiledTerm, ...]
     tolerance: float
     precision: str
+    force_tolerance: float = 0.0
 
     def __repr__(self) -> str:
         return f"CompiledModel({self.source!r}, tolerance {self.tolerance:g} eV, {self.precision})"
@@ -94,7 +97,7 @@ class CompiledModel:
         if source is self.source:
             return self
         if source.species not in self._extended:
-            self._extended[source.species] = source.compile(self.tolerance, self.precision)
+            self._extended[source.species] = source.compile(self.tolerance, self.precision, self.force_tolerance)
         return self._extended[source.species]
 
     @cached_property
@@ -187,9 +190,9 @@ class CompiledModel:
         return other
 
     def __reduce__(self) -> tuple:
-        return _compile, (self.source, self.tolerance, self.precision)
+        return _compile, (self.source, self.tolerance, self.precision, self.force_tolerance)
 
 
-def _compile(source: Source, tolerance: float, precision: str) -> CompiledModel:
+def _compile(source: Source, tolerance: float, precision: str, force_tolerance: float) -> CompiledModel:
     """Compile a model when it is unpickled, since compiled tables contain addresses."""
-    return source.compile(tolerance, precision)
+    return source.compile(tolerance, precision, force_tolerance)

@@ -15,6 +15,7 @@ from ..terms.calculator_baseline import CalculatorBaseline, untrusted
 from ..terms.headers import first_problem, parsed
 from ..terms.protocol import Term
 from ..terms.registry import TERM_TYPES
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.noises import Noises
 from .glue_header import GlueHeader
@@ -77,6 +78,7 @@ def _read(stored: Stored, trust_baseline: bool) -> SparseGP:
         calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
         beneath=None if config is None or config.baseline is None else CalculatorBaseline(config.baseline, trust_baseline),
+        witnesses=Witnesses.read(stored, species),
     )
 
 

@@ -17,6 +17,7 @@ from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import BaselineResults, CalculatorBaseline
 from ..terms.layout import columns, reach
 from ..terms.protocol import Term
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.noises import Noises
 from ..uncertainty.variances import NONE
@@ -58,6 +59,8 @@ class Parameters:
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
     beneath : CalculatorBaseline or None
         Calculator whose results are added to the sum of the terms and the baseline.
+    witnesses : Witnesses or None
+        Environments of the data on which compiled tables are checked; None: the kernel is compiled exactly.
     """
 
     species: tuple[int, ...]
@@ -74,6 +77,7 @@ class Parameters:
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
     beneath: CalculatorBaseline | None = None
+    witnesses: Witnesses | None = None
 
     def __repr__(self) -> str:
         elements = " ".join(chemical_symbols[z] for z in self.species)

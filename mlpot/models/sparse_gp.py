@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..terms.layout import columns
+from ..terms.soap_cut import Cut
 from ..threads import single_blas_thread
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.representatives import Choice, Representatives, choose
@@ -33,7 +34,9 @@ MADE: tuple[str, ...] = ("cutoff", "choice", "representatives", "compiled")
 class SparseGP(Source):
     """A fitted potential: its `Parameters`, and everything derived from them on first use."""
 
-    def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
+    def compile(
+        self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64", force_tolerance: float | None = None
+    ) -> CompiledModel:
         """Compile the model for simulations; `predict`, the calculators and the learning loop use the default settings.
 
         Parameters
@@ -43,27 +46,46 @@ class SparseGP(Source):
         precision : "float64" or "float32"
             With "float32", products of features that are small enough for a force error below 1e-4 eV/A are computed in single
             precision. The uncertainty is the same in both cases.
+        force_tolerance : float or None
+            Root mean square change of forces on shaken environments of the data, eV/A, up to which the kernel is cut to a
+            lower rank; 0: not at all; None: as the configuration of the fit says. It is measured when the model is compiled,
+            and models without environments of their data are not cut.
 
         Raises
         ------
         ConfigError
-            For a tolerance that is not positive, or another precision.
+            For a tolerance that is not positive, a negative force_tolerance, or another precision.
         """
         if not tolerance > 0:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
         if precision not in ("float64", "float32"):
             raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
+        if force_tolerance is None:
+            force_tolerance = (self.config and self.config.force_tolerance) or 0.0
+        if not 0 <= force_tolerance < np.inf:
+            raise ConfigError(f"force_tolerance = {force_tolerance}: must be zero or a positive number of eV/A")
         regularisation = self.regularisation if self.factor is None else None
         known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
         if self.baseline.lone_atoms:
             share /= 2  # two compiled energies are subtracted
+        cut = self._cut(force_tolerance)
         with single_blas_thread():
             terms = tuple(
-                term.compile(self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k))
+                term.compile(
+                    self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k),
+                    **({"cut": cut} if term.can_be_cut else {}),
+                )
                 for k, (term, part) in enumerate(zip(self.terms, columns(self.terms), strict=True))
-            )
-        return CompiledModel(self, terms, tolerance, precision)
+            )  # fmt: skip
+        return CompiledModel(self, terms, tolerance, precision, force_tolerance)
+
+    def _cut(self, force_tolerance: float) -> Cut | None:
+        """Share of a force tolerance (eV/A) for each of the terms that can be cut."""
+        if not force_tolerance or self.witnesses is None:
+            return None
+        n_terms = sum(term.can_be_cut for term in self.terms)
+        return Cut(force_tolerance / np.sqrt(n_terms), self.as_known(self.witnesses.shaken())) if n_terms else None
 
     @cached_property
     def compiled(self) -> CompiledModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from ..keys.base import Settings
 from .baseline import BaselineSection
 from .data import DataSettings
 from .driver import DriverSettings
-from .dynamics import DynamicsPlan
+from .dynamics import LAMMPS, DynamicsPlan
 from .fit import FitConfig, FitSettings, ModelSettings
 from .labeller import LabellingPlan
 from .learning import LearningSettings
@@ -90,6 +90,17 @@ class LearnFile(LearningFile):
 
     dynamics: DynamicsPlan = Field(DynamicsPlan(), description="Molecular dynamics or a relaxation.")
     walkers: tuple[WalkerSettings, ...] = Field((), description="Several simulations that share labels and model.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _starts_with_the_input_of_lammps(cls, values: Any) -> Any:
+        """LAMMPS makes or reads the structure itself."""
+        dynamics = values.get("dynamics") if isinstance(values, dict) else None
+        if not isinstance(dynamics, dict) or dynamics.get("engine") != LAMMPS or "input" not in dynamics:
+            return values
+        if "structure" in values:
+            raise ValueError('structure has no effect with dynamics.engine = "lammps", whose input makes it; remove the section')
+        return {**values, "structure": {"file": dynamics["input"]}}
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -129,6 +129,12 @@ class ModelSettings(Settings):
         examples=[5.0],
     )
     terms: tuple[TermSettings, ...] = Field((), description="Terms of the model, instead of a preset.")
+    force_tolerance: Annotated[NonNegativeFloat | None, Unit("eV/A")] = Field(
+        None,
+        description="Change of forces, root mean square on shaken environments of the data, up to which a compiled kernel is "
+        "cut to a lower rank (zeta = 2); 0: not at all. Presets have 0.001, terms of your own 0.",
+        examples=[0.001],
+    )
     repulsion: bool = Field(True, description="Add a short-range ZBL repulsion to the fit.")
     extrapolate: bool = Field(
         False, description="Extrapolate to elements absent from the training data, instead of raising an error."

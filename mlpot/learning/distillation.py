@@ -23,7 +23,7 @@ APART = 50
 """Steps between two fresh structures: a velocity has lost its memory after some tens of femtoseconds."""
 QUIET = 10
 """Fraction (one over this) of the steps that must pass without a needed label before the exploration ends."""
-TIMED = 5
+TIMED = 20
 """Predictions that are timed; the shortest counts."""
 
 

@@ -78,7 +78,8 @@ class Exploration:
 
     def settings(self, teacher: Teacher, folder: str) -> LearnFile:
         """The learning run that explores, in a folder; ConfigError for impossible values."""
-        states = [(t, p) for t in self.temperatures for p in self.pressures or [None]]
+        pressures: Sequence[float | None] = self.pressures or [None]
+        states = [(t, p) for t in self.temperatures for p in pressures]
         walkers = [
             {"name": f"walker-{k}", "temperature_K": t, **({} if p is None else {"ensemble": "npt", "pressure_GPa": p})}
             for k, (t, p) in enumerate(states)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,12 @@ from .data.reading import read_and_warn
 from .errors import ConfigError
 from .fitting.data_check import check_config_types, with_isolated_atoms
 from .keys.base import Settings
+from .lammps.walker import LammpsWalker, start_of_lammps
 from .learning.campaign import Campaign
-from .learning.runner import LearningRun
+from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
 from .learning.walker import Walker, check_start
+from .settings.dynamics import DynamicsPlan
 from .settings.files import DriverFile, LearnFile, LearningFile, ModelFile
 from .settings.fit import FitConfig, ModelSettings
 from .settings.walkers import StructureSettings
@@ -74,11 +76,15 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     ConfigError, DataError, RunFolderError, ModelFileError
         Before anything is written, where it can be told.
     """
-    starts = [(name, _start(structure), plan) for name, structure, plan in settings.all_walkers()]
-    for name, atoms, plan in starts:
-        check_start(plan, name, atoms)
-    with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign:
-        yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], settings.run_settings())
+    starts = [(name, _start_of(name, structure, plan), plan) for name, structure, plan in settings.all_walkers()]
+    with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign, ExitStack() as engines:
+        walkers: list[RunWalker] = []
+        for name, atoms, plan in starts:
+            if plan.is_lammps:
+                walkers.append(engines.enter_context(closing(LammpsWalker(campaign, name, plan))))
+            else:
+                walkers.append(Walker(campaign, name, atoms, plan))
+        yield LearningRun(campaign, walkers, settings.run_settings())
 
 
 @contextmanager
@@ -108,6 +114,15 @@ def _for_data(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms
     check_config_types(config, structures)
     species = {int(z) for atoms in (*frames, *starts) for z in atoms.numbers}
     return with_isolated_atoms(config, structures, sorted(species))
+
+
+def _start_of(name: str, structure: StructureSettings, plan: DynamicsPlan) -> Atoms:
+    """The atoms that a walker starts from, of LAMMPS only their elements; ConfigError if it cannot."""
+    if plan.is_lammps:
+        return start_of_lammps(plan)
+    atoms = _start(structure)
+    check_start(plan, name, atoms)
+    return atoms
 
 
 def _start(structure: StructureSettings) -> Atoms:

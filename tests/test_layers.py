@@ -31,6 +31,7 @@ LAYERS = [
     ("report",),
     ("analysis",),
     ("sklearn",),
+    ("lammps",),
     ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]
@@ -43,7 +44,7 @@ DISK_USERS = {
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "commands/analysis", "commands/main", "commands/fit", "commands/study", "commands/template",
-    "bench_peers", "interop/quip_text",
+    "commands/distil", "bench_peers", "interop/quip_text", "lammps/build", "lammps/simulation",
 }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def _fixed(source: FeatureSource, frames: Sequence[Atoms], per: Per) -> dict[str
 
 
 def _numbered(rows: Iterable[FeatureRows], offsets: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays of every structure, to be appended to the arrays of the structures before it; rows and atoms are numbered throughout."""
+    """Arrays of every structure, appended one structure after the other; rows and atoms are numbered throughout."""
     n_rows = n_entries = 0
     for first_atom, found in zip(offsets[:-1].tolist(), rows, strict=True):
         arrays = {"features": found.features}

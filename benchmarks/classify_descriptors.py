@@ -95,7 +95,10 @@ def cells(name: str, found: Criteria) -> list[str]:
 
 
 def main() -> None:
-    rows = [cells(name, measured(name)) for name in ZOO]
+    rows = []
+    for name in ZOO:
+        rows.append(cells(name, measured(name)))
+        print(" | ".join(rows[-1]), flush=True)
     lines = ["| " + " | ".join(row) + " |" for row in [HEADS, ["---"] * len(HEADS), *rows]]
     PAGE.write_text(HEAD + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
 

@@ -236,6 +236,8 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
             if evaluator.verdict is not None and evaluator.counters.step:
                 log.info("%s", evaluator.verdict.text)
         learner = evaluator.campaign.learner
+        if learner and learner.fit.beneath is not None:
+            log.info("beneath the model: %s", learner.fit.beneath.cost)
         return learner.n_labels if learner else 0, evaluator.counters.step
 
 

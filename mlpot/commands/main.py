@@ -17,11 +17,13 @@ from rich.table import Table
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
 from .analysis import features
 from .console import TrustBaseline, console, problems
+from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .lammps import build, export_lammps, sources
 from .study import compare, learning_curve
 from .template import template
+from .watch import watch, watched
 
 app = typer.Typer(
     add_completion=False,
@@ -117,6 +119,7 @@ def learn(
         Path, typer.Argument(help="A TOML file with [structure], [dynamics], [labeller], [learning], ...")
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder of [output].")] = False,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Serve the report to a browser while the run goes on.")] = False,
 ) -> None:
     """A simulation that learns while it runs."""
     from ..config import learning_run, read_config
@@ -136,7 +139,7 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            with run.deadline.listening():
+            with run.deadline.listening(), watched(folder, watch_it):
                 status = run.run()
         except ExplodedError as error:
             exploded = error
@@ -160,6 +163,11 @@ def learn(
         console.print(f"{name + ':':12s}{file}")
     if exploded is not None:
         raise exploded
+
+
+app.command(epilog="Example:  mlpot distil water.xyz --calculator tblite.ase.TBLite --parameters '{\"verbosity\": 0}' -o water.h5")(
+    reports_errors(distil)
+)
 
 
 @app.command("import-gap", epilog="Example:  mlpot import-gap gp_iter6_sparse9k.xml -o si.h5")
@@ -223,6 +231,9 @@ def report(
         target = output or run.with_suffix(".html")
         write_fit_report(inspect_model(run), None, target)
         console.print(str(target))
+
+
+app.command(epilog="Example:  mlpot watch runs/learn_si --port 8000")(reports_errors(watch))
 
 
 @app.command(epilog="Example:  mlpot export runs/learn_si -o si_export")

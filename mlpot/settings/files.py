@@ -103,6 +103,15 @@ class LearnFile(LearningFile):
         return {**values, "structure": {"file": dynamics["input"]}}
 
     @model_validator(mode="after")
+    def _lammps_calls_no_calculator(self) -> Self:
+        if self.baseline is not None and any(dynamics.is_lammps for _, _, dynamics in self.all_walkers()):
+            raise ValueError(
+                f'baseline.calculator = {self.baseline.calculator!r}: LAMMPS cannot call it; remove [baseline], or set '
+                'dynamics.engine = "ase"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [name for name, _, _ in self.all_walkers()]
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -19,6 +19,7 @@ from mlpot.commands.main import app
 from mlpot.errors import BaselineError, ConfigError, ModelFileError
 from mlpot.learning.learner import Learner
 from mlpot.settings.baseline import BaselineSettings
+from mlpot.settings.files import LearnFile
 from mlpot.terms.calculator_baseline import CalculatorBaseline
 
 LJ = {"calculator": "ase.calculators.lj.LennardJones", "parameters": {"sigma": 2.3, "epsilon": 0.3, "rc": 4.5, "smooth": True}}
@@ -234,6 +235,9 @@ def test_what_is_wrong_is_said(settings, error, said):
 
 
 def test_settings_of_a_baseline():
+    lammps = {"dynamics": {"engine": "lammps", "input": "in.lammps"}, "output": {"folder": "run"}}
+    with pytest.raises(ConfigError, match="LAMMPS cannot call it"):
+        LearnFile.checked(lammps | {"baseline": LJ}, "learn.toml")
     with pytest.raises(ConfigError, match="must be an import path"):
         BaselineSettings(calculator="os; print")
     with pytest.raises(ConfigError, match="only numbers, strings, lists and tables"):

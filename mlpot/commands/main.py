@@ -189,6 +189,25 @@ def import_gap(
     console.print(f"model: {output}")
 
 
+@app.command("import-snap", epilog="Example:  mlpot import-snap Ta06A.snapcoeff Ta06A.snapparam -o ta.h5")
+@reports_errors
+def import_snap(
+    coefficients: Annotated[Path, typer.Argument(help="NAME.snapcoeff of a SNAP potential of LAMMPS.")],
+    parameters: Annotated[Path, typer.Argument(help="NAME.snapparam of the same potential.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
+) -> None:
+    """Turn a published SNAP potential (LAMMPS, pair_style snap) into a model file."""
+    from ..interop.snap import read_snap
+
+    model = read_snap(coefficients, parameters)
+    model.save(output)
+    names = ", ".join(ase.data.chemical_symbols[z] for z in model.species)
+    kinds = ", ".join(f"{term.label} ({term.n_sparse} coefficients)" for term in model.terms)
+    console.print(f"{names}: {kinds}; reaches {model.cutoff:.6g} A; no uncertainty, since the training data are not known")
+    console.print("Repulsion or other pair styles that the LAMMPS input adds with hybrid/overlay are not part of these files.")
+    console.print(f"model: {output}")
+
+
 @app.command(epilog="Example:  mlpot report runs/learn_si --reference direct.xyz")
 @reports_errors
 def report(

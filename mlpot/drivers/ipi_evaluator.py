@@ -144,7 +144,7 @@ class ModelEvaluator:
     Raises
     ------
     ConfigError
-        If there is no such committee, or an imported model should provide members.
+        If there is no such committee, or an imported model should provide members or an uncertainty that it does not have.
     """
 
     identify = False
@@ -152,10 +152,15 @@ class ModelEvaluator:
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
         check_committee(committee)
         self.model = model.compiled if isinstance(model, SparseGP) else model
+        has_prior = all(term.has_prior for term in self.model.source.terms)
         if committee == "members" and self.model.source.factor is None:
+            other = "std" if has_prior else "none"
             raise ConfigError(
-                "this model was imported without its training data and has no ensemble; use committee = 'std' in place of 'members'"
+                "this model was imported without its training data and has no ensemble; "
+                f"use committee = {other!r} in place of 'members'"
             )
+        if committee == "std" and not has_prior:
+            raise ConfigError("committee = 'std': this imported potential states no uncertainty; use committee = 'none'")
         self.committee = committee
         self._serving, self._neighbours = self.model, BeadNeighbours(model.cutoff)
         self._watch = Watch()

@@ -160,9 +160,11 @@ class SparseGP(Source):
             upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
             return Representatives(self.choice, upper, self.jitter, self.noises, frozenset(self.baseline.lone_atoms))
 
-    def _variances(self, pairs: Pairs) -> Variances:
+    def _variances(self, pairs: Pairs) -> Variances | None:
         if self.factor is not None:
             return self.representatives.variances(pairs)
+        if not all(term.has_prior for term in self.terms):
+            return None
         unexplained = np.zeros(pairs.n_atoms)
         for term in self.terms:
             unexplained += term.instance_variances(pairs, self.regularisation)

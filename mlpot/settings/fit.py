@@ -14,9 +14,11 @@ from ..keys.base import Settings
 from ..keys.explain import OF_A_CLASS, TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
 from .baseline import BaselineSection
+from .bispectrum import BispectrumTermSettings
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
 from .higher_order import OrderSettings
+from .mbtr import MbtrTermSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
 from .terms import CutoffWidth, LocalTermSettings
@@ -112,6 +114,8 @@ TermSettings = Annotated[
     | Annotated[AcsfTermSettings, Tag("acsf")]
     | Annotated[ChebyshevTermSettings, Tag("chebyshev")]
     | Annotated[ZernikeTermSettings, Tag("zernike")]
+    | Annotated[BispectrumTermSettings, Tag("bispectrum")]
+    | Annotated[MbtrTermSettings, Tag("mbtr")]
     | Annotated[FeatureTermSettings, Tag(OF_A_CLASS)],
     Discriminator(_tag),
 ]

@@ -22,6 +22,7 @@ class TermDefaults:
 
     is_many_body: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = False
+    has_prior: ClassVar[bool] = True
     if TYPE_CHECKING:  # fields and properties of terms; as attributes here they would be defaults of fields
 
         @property

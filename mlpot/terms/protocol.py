@@ -127,6 +127,8 @@ class Term(Protocol):
     represents all in uncertainties, and only their explained variance counts."""
     can_be_cut: ClassVar[bool]
     """Whether `compile` takes an argument `cut` (`soap_cut.Cut`), up to which forces may change."""
+    has_prior: ClassVar[bool]
+    """Whether its local energies have a prior variance; an imported model with a term that has none states no uncertainty."""
 
     @property
     def species(self) -> tuple[int, ...]:

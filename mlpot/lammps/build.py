@@ -22,7 +22,7 @@ ARCHIVE = HERE.parent / "_ext" / "libmlpot_core.a"
 
 
 def core_sources() -> Path:
-    """Folder with the C sources of the core: in the package, or in a checkout beside it."""
+    """Folder with the C sources of the core: in the package, or in the checkout that holds the package."""
     folders = (HERE / "core", HERE.parents[1] / "cython_ext" / "core")
     for folder in folders:
         if (folder / "mlpot_core.h").exists():
@@ -124,7 +124,6 @@ def copy_sources(folder: str | Path) -> Path:
     (target / "core").mkdir(parents=True, exist_ok=True)
     for name in (*SOURCES, "pair_mlpot.h", "CMakeLists.txt"):
         shutil.copy2(HERE / name, target)
-    shutil.copytree(HERE / "mpi_stub", target / "mpi_stub")
     for file in sorted(core_sources().glob("*.[ch]")):
         shutil.copy2(file, target / "core")
     return target

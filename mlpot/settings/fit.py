@@ -57,6 +57,11 @@ class SoapTermSettings(LocalTermSettings, OrderSettings, Mixing, SparseSettings)
     cutoff_width: CutoffWidth = 0.5
     atom_sigma: Angstrom = Field(0.5, description="Standard deviation of the Gaussian that stands for an atom.")
     central_weight: Annotated[float, Field(ge=0), PURE] = Field(1.0, description="Weight of the central atom's own density.")
+    constant: Annotated[float, Field(ge=0, le=1), PURE] = Field(
+        0.0,
+        description="A constant feature behind the normalised ones (GAP's covariance_sigma0): the kernel is (p.p' + constant^2)^zeta,"
+        " a sum of kernels of all powers up to zeta.",
+    )
     radial_basis: Literal["gap"] = Field("gap", description="Kind of radial functions.")
 
     @model_validator(mode="before")

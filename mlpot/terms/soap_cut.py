@@ -21,16 +21,16 @@ from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs, find_pairs
 from ..threads import n_threads
 
-REACH = 0.01
-"""Energies of environments and of lone atoms may change by the tolerance of the forces times this distance, A: changes of energies
-of the atoms of a structure add up."""
+REACH, LONE_REACH = 0.05, 0.01
+"""Energies of shaken environments, and of lone atoms, may change by the tolerance of the forces times these distances, A: all atoms
+of a structure are counted from lone ones, so that their changes add up."""
 NEGLIGIBLE = 1e-13
 """Eigenvalue of the second moment, relative to the largest, that is round-off."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How far the compiled kernel of a term may differ from the fitted one.
+    """Largest difference of the compiled kernel of a term from the fitted one.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Judge:
         return np.append(energies[self.centres], lone), gradients
 
     def change(self, tried: tuple[np.ndarray, np.ndarray], exact: tuple[np.ndarray, np.ndarray]) -> float:
-        """Root mean square change of a force component, eV/A, or of the energy over `REACH` if that is larger.
+        """Root mean square change of a force component, eV/A, or of an energy over its reach if that is larger.
 
         Both arguments are from `evaluate`. A force has the part of the atom's own energy, and parts of as many neighbours' energies
         as there are in its environment, which are taken to be independent and like these.
@@ -100,7 +100,7 @@ class Judge:
         change, energies = tried[1] - exact[1], tried[0] - exact[0]
         starts = self.pairs.offsets[self.centres]
         forces = np.mean(np.add.reduceat(change, starts, axis=0) ** 2 + np.add.reduceat(change**2, starts, axis=0))
-        return float(np.sqrt(max(forces, np.mean(energies[:-1] ** 2) / REACH**2, energies[-1] ** 2 / REACH**2)))
+        return float(np.sqrt(max(forces, np.mean(energies[:-1] ** 2) / REACH**2, energies[-1] ** 2 / LONE_REACH**2)))
 
 
 def cut_points(

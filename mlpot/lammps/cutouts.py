@@ -6,8 +6,7 @@ directions, such as the normal of a surface, are not cut: that would make new su
 get neighbours that they did not have; atoms that come too close there are left out. A block is labelled as a structure of its own,
 consistent in energy, forces and stress, so all of its label is learned.
 
-Cutting blocks out of large simulations for labels follows E. V. Podryabinkin, A. V. Shapeev, Comput. Mater. Sci. 140, 171 (2017), and
-M. Hodapp, A. Shapeev, Mach. Learn.: Sci. Technol. 1, 045005 (2020), who fit boxes to defects.
+Periodic structures made of the neighbourhoods where a potential extrapolates: Hodapp and Shapeev, doi:10.1088/2632-2153/aba373.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _period(scaled: np.ndarray, cell: np.ndarray, axis: int, lengths: np.ndarray
 
 
 def _face(places: np.ndarray, length: float, height: float) -> float:
-    """Where the lower of two faces is best: near -length / 2, with as few atoms as possible near both, since thermal motion would
+    """Best position of the lower of two faces: near -length / 2, with as few atoms as possible near both, since thermal motion would
     put some of a plane of atoms inside and some outside."""
     lows = (np.linspace(-SHIFT, SHIFT, TRIALS) / height) - length / 2
     near = [np.exp(-(((places[:, None] - (lows + at)) * height / THERMAL) ** 2)).sum(axis=0) for at in (0.0, length)]

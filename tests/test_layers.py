@@ -29,6 +29,7 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
+    ("tuning",),
     ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]
@@ -40,7 +41,7 @@ DISK_USERS = {
     "learning/runner", "learning/calculator", "learning/run_environment", "labels/inbox", "labels/claims", "labellers/scratch",
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
-    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template",
+    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template", "commands/tune",
     "bench_peers", "interop/quip_text",
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .study import compare, learning_curve
 from .template import template
+from .tune import tune
 
 app = typer.Typer(
     add_completion=False,
@@ -72,6 +73,7 @@ app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --
     reports_errors(learning_curve)
 )
 app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
+app.command(epilog="Example:  mlpot tune data.toml -o tuned.toml --budget 30min --workers 4")(reports_errors(tune))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

@@ -20,6 +20,7 @@ _HOMES = {
     "read": "data.reading",
     "read_gap": "interop.gap_xml",
     "tune": "tuning.tuner",
+    "read_snap": "interop.snap",
     "validate_descriptor": "term_checks",
     "validate_labeller": "labellers.validation",
     "validate_model": "checks",

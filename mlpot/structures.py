@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str
 
 from .data.files import Files, read_files
+from .data.targets import FITTED
 from .durable import atomic_write
 from .errors import DataError, StructureError
 
@@ -56,8 +57,7 @@ class LabelledStructure:
     @property
     def rows_by_label(self) -> dict[str, int]:
         """Number of rows in a design matrix by kind of label: one energy, three per atom, six of the virial; 0 for missing labels."""
-        sizes = {"energy": (self.energy, 1), "forces": (self.forces, 3 * self.n_atoms), "virial": (self.virial, 6)}
-        return {label: size for label, (value, size) in sizes.items() if value is not None}
+        return {name: target.n_rows(self.n_atoms) for name, target in FITTED.items() if getattr(self, name) is not None}
 
     @property
     def n_rows(self) -> int:

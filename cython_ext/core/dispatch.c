@@ -103,3 +103,32 @@ int mlpot_triplets_vjp(const mlpot_triplet_functions *t, const mlpot_pairs *p, i
 {
     return chosen()->triplet_functions(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
 }
+
+int mlpot_bispectrum_of(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, NULL, out, NULL, NULL);
+}
+
+int mlpot_bispectrum_vjp(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                         const double *cotangent, double *pair_gradients)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients, NULL);
+}
+
+int mlpot_bispectrum_jacobian(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                              double *jacobian)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, NULL, NULL, NULL, jacobian);
+}
+
+int mlpot_angle_histograms_of(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                              double *out)
+{
+    return chosen()->angle_histograms(t, p, n_atoms, n_threads, NULL, out, NULL);
+}
+
+int mlpot_angle_histograms_vjp(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                               const double *cotangent, double *pair_gradients)
+{
+    return chosen()->angle_histograms(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
+}

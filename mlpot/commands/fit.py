@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import ase.data
 import typer
 
-from .console import bars, check_plot, check_predictions, check_target, console, progress, table
+from .console import TrustBaseline, bars, check_plot, check_predictions, check_target, console, progress, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def fit(
 
         write_fit_report(model, evaluation, Path(settings.output.report), fit_config)
         console.print(f"report: {settings.output.report}")
+    if model.beneath is not None:
+        console.print(f"beneath the fit: {model.beneath.cost}", markup=False)
     console.print(f"model: {output}")
 
 
@@ -121,6 +123,7 @@ def evaluate(
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
     virial_key: VirialKey = None,
+    trust_baseline: TrustBaseline = False,
 ) -> None:
     """Errors of a model on labelled structures, and the calibration of its uncertainty."""
     from ..data.label_keys import LabelKeys
@@ -134,12 +137,14 @@ def evaluate(
     check_target("--json", json_file)
     check_plot("--plot", plot)
     check_predictions("--output", output, structures)
-    potential = load_model(model)
+    potential = load_model(model, trust_baseline)
     data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
     say_data("Data", data)
     evaluation = evaluate_model(potential, all_labelled(data.frames, str(structures)))
     rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
     console.print(table(str(structures), ERROR_HEADS, error_rows(rows)))
+    if potential.beneath is not None:
+        console.print(f"beneath the model: {potential.beneath.cost}", markup=False)
     for name, value in evaluation.calibration.items():
         console.print(f"{name}: {'-' if value is None else f'{value:.3g}'}")
     if json_file:

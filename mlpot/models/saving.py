@@ -14,7 +14,7 @@ from ..data.h5 import Format
 from ..errors import ConfigError
 from .parameters import Parameters
 
-FORMAT = Format("mlpot-model", 5, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+FORMAT = Format("mlpot-model", 6, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
 
 
 def save_model(model: Parameters, file: str | Path) -> None:
@@ -32,6 +32,8 @@ def save_model(model: Parameters, file: str | Path) -> None:
             h5["factor"] = _packed(model.factor)
         if model.baseline.glue is not None:
             h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables are too long for an attribute
+        for name, array in ({} if model.witnesses is None else model.witnesses.arrays()).items():
+            h5[name] = array
         for k, term in enumerate(model.terms):
             for name, array in term.arrays().items():
                 h5[f"terms/{k}/{name}"] = array

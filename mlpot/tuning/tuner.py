@@ -71,12 +71,10 @@ def tune(
         Where the search begins; the balanced preset by default.
     test : sequence of ase.Atoms, optional
         Structures for the errors of the result; one group of `frames` in five by default.
-    settings : TuneSettings, optional
-        The keys of [tune]; they may also be given as keyword arguments.
-    journal : path, optional
-        SQLite file in which every trial is written before it counts.
-    resume : bool
-        Continue the search in the journal.
+    settings, **changes : TuneSettings, optional
+        The keys of [tune], which may also be given as keyword arguments.
+    journal, resume : path and bool
+        SQLite file in which every trial is written before it counts, and whether to continue the search in it.
     executor : concurrent.futures.Executor, optional
         Computes trials, `settings.workers` at a time; processes on this machine by default.
     seen : callable
@@ -93,11 +91,9 @@ def tune(
 
     Examples
     --------
-    >>> result = mlpot.tune(frames, {"terms[1].cutoff": [2.5, 5.0]}, evaluations=40)     # doctest: +SKIP
-    >>> model = mlpot.fit(frames, result.best)                                           # doctest: +SKIP
+    >>> best = mlpot.tune(frames, {"terms[1].cutoff": [2.5, 5.0]}, evaluations=40).best     # doctest: +SKIP
     """
-    given = settings or TuneSettings()
-    settings = given.changed(**changes) if changes else given
+    settings = (settings or TuneSettings()).changed(**changes)
     task = Task.of(frames, space, config or FitConfig(), test, settings)
     with ExitStack() as stack:
         book = Journal(journal, task.identity(), resume)

@@ -1,0 +1,61 @@
+"""Kinds of labels: energy, forces, virial, and dipoles, polarisabilities or any other quantity.
+
+A `Target` describes one kind of label. `FITTED` lists the labels a potential is fitted to; users add others with [[targets]].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VIRIAL_COMPONENTS = 6
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of label.
+
+    Parameters
+    ----------
+    name : str
+        As results, tables and messages call it: "energy", "dipole".
+    rank : int
+        0: a number; 1: a vector; 2: a symmetric matrix.
+    per_atom : bool
+        Whether every atom has a value.
+    unit : str
+        Unit inside mlpot.
+    noise_key : str
+        Key of its noise in a configuration.
+
+    Examples
+    --------
+    >>> FORCES.n_rows(5), VIRIAL.n_rows(5)
+    (15, 6)
+    """
+
+    name: str
+    rank: int
+    per_atom: bool
+    unit: str
+    noise_key: str = "noise"
+
+    @property
+    def n_components(self) -> int:
+        """Independent components of one value: 1, 3 or 6."""
+        return (1, 3, VIRIAL_COMPONENTS)[self.rank]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: (), (3,) or (3, 3)."""
+        return (3,) * self.rank
+
+    def n_rows(self, n_atoms: int) -> int:
+        """Rows of a design matrix for a structure of `n_atoms` atoms."""
+        return self.n_components * (n_atoms if self.per_atom else 1)
+
+
+ENERGY = Target("energy", 0, False, "eV", "energy_noise")
+FORCES = Target("forces", 1, True, "eV/A", "force_noise")
+VIRIAL = Target("virial", 2, False, "eV", "virial_noise")
+FITTED = {target.name: target for target in (ENERGY, FORCES, VIRIAL)}
+"""Labels that a potential is fitted to, by name."""

@@ -18,6 +18,7 @@ from .fit import FitSettings, ModelSettings, NoiseSettings
 from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 
@@ -45,6 +46,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[labeller.tls]": (TlsSettings, "learn, driver"),
     "[learning]": (LearningSettings, "learn, driver"),
     "[driver]": (DriverSettings, "driver"),
+    "[tune]": (TuneSettings, "tune"),
     "[output] of mlpot fit": (FitOutput, "fit"),
     "[output] of mlpot learn": (RunOutput, "learn"),
     "[output] of mlpot driver": (DriverOutput, "driver"),

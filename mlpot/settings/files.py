@@ -16,6 +16,7 @@ from .labeller import LabellingPlan
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
@@ -57,6 +58,12 @@ class FitFile(DataFile):
     """A file for `mlpot fit`."""
 
     output: FitOutput = Field(description="Files that a fit writes.")
+
+
+class TuneFile(DataFile):
+    """A file for `mlpot tune`; without [model] the search begins with the balanced preset."""
+
+    tune: TuneSettings = Field(TuneSettings(), description="Search of `mlpot tune`.")
 
 
 class LearningFile(FittedFile):

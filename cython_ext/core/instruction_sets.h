@@ -33,6 +33,10 @@ typedef struct {
     int (*moments)(const mlpot_moments *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
     int (*triplet_functions)(const mlpot_triplet_functions *, const mlpot_pairs *, int64_t, int, const double *, double *,
                              double *);
+    int (*covariants)(const mlpot_covariants *, int64_t, const double *, int, double *);
+    int (*covariants_vjp)(const mlpot_covariants *, int64_t, const double *, int, int, const double *, int, double *);
+    int (*expand_vjp)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, int, const double *, int,
+                      double *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

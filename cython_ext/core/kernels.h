@@ -13,10 +13,11 @@
 #include "triplet_loops.h"
 #include "moments.h"
 #include "triplet_functions.h"
+#include "covariants.h"
 
 #include "instruction_sets.h"
 
 const mlpot_entry_points ISA(mlpot_entry_points) = {
     expand, features, features_vjp, local_energies, design_rows, pair_sums, triplet_sums,
-    pair_member_gradients, moments, triplet_functions,
+    pair_member_gradients, moments, triplet_functions, covariants, covariants_vjp, expand_vjp,
 };

@@ -1,6 +1,6 @@
-"""What a structure can be labelled with: energy, forces, virial, and dipoles, polarisabilities or any other quantity.
+"""Kinds of labels of a structure: energy, forces, virial, and dipoles, polarisabilities or any other quantity.
 
-A `Target` describes one kind of label. `FITTED` holds those of a potential; users add others with [[targets]].
+A `Target` describes one kind of label. `FITTED` holds the labels of a potential; users add others with [[targets]].
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.noises import Noises
 from ..uncertainty.variances import NONE
 from .report import FitReport
+from .tensors import NO_TARGETS, TargetModels
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Parameters:
         Fitted noises of the labels: the model discrepancy.
     stand_ins : dict of int to int
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
+    targets : TargetModels
+        Quantities learned besides energies: dipoles, polarisabilities, ...
     """
 
     species: tuple[int, ...]
@@ -68,6 +71,7 @@ class Parameters:
     calibration: Calibration = UNCALIBRATED
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
+    targets: TargetModels = NO_TARGETS
 
     def __repr__(self) -> str:
         elements = " ".join(chemical_symbols[z] for z in self.species)

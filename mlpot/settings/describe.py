@@ -17,6 +17,7 @@ from .fit import FitSettings, ModelSettings, NoiseSettings
 from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
+from .targets import CovariantTermSettings, TargetSettings
 from .walkers import StructureSettings, WalkerSettings
 
 
@@ -34,6 +35,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
         f'[[model.terms]] type = "{_type_of(kind)}"': (kind, "fit, learn, driver")
         for kind in models(ModelSettings.model_fields["terms"].annotation)
     },
+    "[[targets]]": (TargetSettings, "fit, learn, driver"),
+    "[[targets.terms]]": (CovariantTermSettings, "fit, learn, driver"),
     "[fit]": (FitSettings, "fit, learn, driver"),
     "[fit.config_type_noise.NAME]": (NoiseSettings, "fit, learn, driver"),
     "[structure]": (StructureSettings, "learn, driver"),

@@ -6,7 +6,6 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from ..keys.base import Settings
 from .data import DataSettings
 from .driver import DriverSettings
 from .dynamics import DynamicsPlan
@@ -15,13 +14,14 @@ from .labeller import LabellingPlan
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
+from .targets import TargetsSettings
 from .walkers import StructureSettings, WalkerSettings
 
 NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 """Names of walkers that ASE's database would read as values."""
 
 
-class FittedFile(Settings):
+class FittedFile(TargetsSettings):
     """Sections of every file that describes a fit."""
 
     data: DataSettings = Field(DataSettings(), description="Labelled structures.")
@@ -31,7 +31,7 @@ class FittedFile(Settings):
     def fit_config(self) -> FitConfig:
         """[model], [fit] and the isolated-atom energies as one."""
         parts = {name: value for section in (self.model, self.fit) for name, value in section}
-        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies)
+        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies, targets=self.targets)
 
 
 class DataFile(FittedFile):

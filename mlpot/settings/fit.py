@@ -18,6 +18,7 @@ from .features import FeatureTermSettings
 from .higher_order import OrderSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
+from .targets import TargetsSettings
 from .terms import CutoffWidth, LocalTermSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
@@ -180,8 +181,8 @@ class FitSettings(NoiseSettings):
     )
 
 
-class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings):
-    """Everything a fit needs besides the data: the keys of [model] and [fit], and the isolated-atom energies.
+class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, TargetsSettings):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], [[targets]], and the isolated-atom energies.
 
     `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
     `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.

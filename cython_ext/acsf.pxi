@@ -64,6 +64,7 @@ cdef class Moments:
         double cutoff,
         CurveTable curves,
         int n_summed,
+        int n_polynomials,
         const double[:, ::1] sum_weights,  # IN (n_species, n_sum_weights)
         int n_angular,
         const double[:, ::1] weights,  # IN (n_species, n_weights)
@@ -79,7 +80,8 @@ cdef class Moments:
         mlpot_harmonics_norms(l_max, vector_start(norms))
         self.owners = (group, curves, sum_weights, weights, degree, column, left, right, norms, place)
         self.t.shell = shell_of(group, n_groups, cutoff, curves)
-        self.t.n_summed, self.t.n_sum_weights = n_summed, sum_weights.shape[1]
+        self.t.n_summed, self.t.n_polynomials = n_summed, n_polynomials
+        self.t.n_sum_weights = sum_weights.shape[1]
         self.t.sum_weights, self.t.weights = matrix_start(sum_weights), matrix_start(weights)
         self.t.n_angular, self.t.n_weights = n_angular, weights.shape[1]
         self.t.l_max, self.t.n_entries, self.t.n_coefficients = l_max, degree.shape[0], int(sizes.sum())

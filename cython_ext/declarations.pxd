@@ -252,7 +252,7 @@ cdef extern from "acsf.h" nogil:
 
     ctypedef struct mlpot_moments:
         mlpot_shell shell
-        int n_summed, n_sum_weights
+        int n_summed, n_polynomials, n_sum_weights
         const double *sum_weights
         int n_angular, n_weights
         const double *weights
@@ -288,3 +288,51 @@ cdef extern from "acsf.h" nogil:
                           double *out)
     int mlpot_triplets_vjp(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                            const double *cotangent, double *pair_gradients)
+
+cdef extern from "bispectrum.h" nogil:
+    ctypedef struct mlpot_bispectrum:
+        int n_species, n_channels, two_j_max, n_features
+        int half_angle
+        double steepness, start
+        const int32_t *channel
+        const double *weights
+        const double *cutoffs
+        const double *self
+        const double *norms
+        const double *couplings
+        const int32_t *rows
+        int n_blocks
+        const int32_t *blocks
+        const int32_t *first_output
+        const int32_t *n_valued
+        const int32_t *value
+        const double *scale
+        const int32_t *begin
+        const int32_t *entry_block
+        const int32_t *entry_t
+        const int32_t *entry_channel
+        const double *entry_factor
+
+    int mlpot_bispectrum_of(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+    int mlpot_bispectrum_vjp(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                             const double *cotangent, double *pair_gradients)
+    int mlpot_bispectrum_jacobian(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                  double *jacobian)
+
+cdef extern from "angle_histograms.h" nogil:
+    ctypedef struct mlpot_angle_histograms:
+        mlpot_shell shell
+        int n_sets
+        const double *weights
+        double decay
+        int at_neighbours
+        double per_step
+        int n_knots, n_bins, n_columns
+        const double *table
+        const int32_t *bands
+
+    int mlpot_n_histograms(const mlpot_angle_histograms *t)
+    int mlpot_angle_histograms_of(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                  double *out)
+    int mlpot_angle_histograms_vjp(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                   const double *cotangent, double *pair_gradients)

@@ -1,4 +1,4 @@
-"""Write docs/keys.md and the tables of keys in README.md from the declarations in mlpot/settings."""
+"""Write docs/keys.md and the tables of keys in the pages of docs/ from the declarations in mlpot/settings."""
 
 from pathlib import Path
 
@@ -8,5 +8,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 if __name__ == "__main__":
     (ROOT / "docs" / "keys.md").write_text(reference(), encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(filled(text), encoding="utf-8")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ase import Atoms
 
@@ -14,12 +14,14 @@ from .data.reading import read_and_warn
 from .errors import ConfigError
 from .fitting.data_check import check_config_types, with_isolated_atoms
 from .keys.base import Settings
+from .lammps.walker import LammpsWalker, start_of_lammps
 from .learning.campaign import Campaign
-from .learning.runner import LearningRun
+from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
 from .learning.walker import Walker, check_start
-from .settings.files import DriverFile, LearnFile, LearningFile
-from .settings.fit import FitConfig
+from .settings.dynamics import DynamicsPlan
+from .settings.files import DriverFile, LearnFile, LearningFile, ModelFile
+from .settings.fit import FitConfig, ModelSettings
 from .settings.walkers import StructureSettings
 from .structures import all_labelled, read_structures
 
@@ -34,16 +36,35 @@ def read_config(file: str | Path, schema: type[Kind]) -> Kind:
     ConfigError
         File missing, not TOML, unknown key (with the nearest known one), wrong type or value.
     """
+    return schema.checked(_values(file), str(file))
+
+
+def read_terms(file: str | Path) -> ModelSettings:
+    """The section [model] of a configuration file; all others are ignored.
+
+    Raises
+    ------
+    ConfigError
+        As `read_config`, or if there is no such section.
+    """
+    values = _values(file)
+    if not isinstance(values.get("model"), dict):
+        found = ", ".join(sorted(values)[:8]) or "nothing"
+        raise ConfigError(f"{file}: has no [[model.terms]] and no [model], but {found}; add the terms as in a file for `mlpot fit`")
+    return ModelFile.checked({"model": values["model"]}, str(file)).model
+
+
+def _values(file: str | Path) -> dict[str, Any]:
+    """The content of a TOML file."""
     try:
         text = Path(file).read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
         raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
-    return schema.checked(values, str(file))
 
 
 @contextmanager
@@ -55,11 +76,15 @@ def learning_run(settings: LearnFile, resume: bool) -> Iterator[LearningRun]:
     ConfigError, DataError, RunFolderError, ModelFileError
         Before anything is written, where it can be told.
     """
-    starts = [(name, _start(structure), plan) for name, structure, plan in settings.all_walkers()]
-    for name, atoms, plan in starts:
-        check_start(plan, name, atoms)
-    with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign:
-        yield LearningRun(campaign, [Walker(campaign, *start) for start in starts], settings.run_settings())
+    starts = [(name, _start_of(name, structure, plan), plan) for name, structure, plan in settings.all_walkers()]
+    with _campaign(settings, [atoms for _, atoms, _ in starts], resume) as campaign, ExitStack() as engines:
+        walkers: list[RunWalker] = []
+        for name, atoms, plan in starts:
+            if plan.is_lammps:
+                walkers.append(engines.enter_context(closing(LammpsWalker(campaign, name, plan))))
+            else:
+                walkers.append(Walker(campaign, name, atoms, plan))
+        yield LearningRun(campaign, walkers, settings.run_settings())
 
 
 @contextmanager
@@ -89,6 +114,15 @@ def _for_data(config: FitConfig, frames: Sequence[Atoms], starts: Sequence[Atoms
     check_config_types(config, structures)
     species = {int(z) for atoms in (*frames, *starts) for z in atoms.numbers}
     return with_isolated_atoms(config, structures, sorted(species))
+
+
+def _start_of(name: str, structure: StructureSettings, plan: DynamicsPlan) -> Atoms:
+    """The atoms that a walker starts from, of LAMMPS only their elements; ConfigError if it cannot."""
+    if plan.is_lammps:
+        return start_of_lammps(plan)
+    atoms = _start(structure)
+    check_start(plan, name, atoms)
+    return atoms
 
 
 def _start(structure: StructureSettings) -> Atoms:

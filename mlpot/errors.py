@@ -86,6 +86,10 @@ class LabelError(MlpotError, RuntimeError):
     """A labeller did not deliver: the calculator raised, crashed, timed out, or returned garbage."""
 
 
+class BaselineError(MlpotError, RuntimeError):
+    """The calculator beneath a fit did not deliver, or a model file names one that is not trusted."""
+
+
 class ResourceError(LabelError):
     """A label was not made for want of room on a disk, open files, processes or memory; its structure is not to blame."""
 
@@ -108,6 +112,10 @@ class EvaluationError(MlpotError, RuntimeError):
 
 class ExplodedError(MlpotError, RuntimeError):
     """A simulation has blown up: a temperature, a displacement or an atom that no simulation may go on with."""
+
+
+class LammpsError(MlpotError, RuntimeError):
+    """LAMMPS is missing, its pair style cannot be built, or LAMMPS stopped with an error."""
 
 
 def required(value: Present | None, what: str) -> Present:

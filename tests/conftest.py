@@ -11,6 +11,7 @@ import slurm
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
+from lammps_runs import engine, exported, lammps_library, plugin  # noqa: F401  fixtures
 
 import mlpot
 from mlpot._ext import core

@@ -1,4 +1,4 @@
-"""What the README, the inputs and the examples say is run, in small."""
+"""What the inputs and the examples say is run, in small."""
 
 import json
 import os
@@ -22,7 +22,6 @@ from mlpot.settings.files import DriverFile, FitFile, LearnFile
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = sorted((ROOT / "inputs").glob("*.toml"))
-README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
@@ -138,31 +137,6 @@ def test_fit_of_silicon(copy, data):
     errors = json.loads((copy / "errors.json").read_text())
     assert errors["energy_mae_mev_per_atom"] < 3.5
     assert errors["force_mae_ev_per_ang"] < 0.085
-
-
-def python_blocks():
-    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-
-
-@pytest.mark.slow
-def test_readme_python(tmp_path, monkeypatch, frames):
-    """The Python of the README, as it stands, one block after the other."""
-    pytest.importorskip("tblite", reason="tblite is not installed")
-    monkeypatch.chdir(tmp_path)
-    scope = {"frames": frames[:3], "atoms": frames[4]}
-    assert len(python_blocks()) == 4
-    for block in reversed(python_blocks()):
-        exec(compile(block, "README.md", "exec"), scope)
-
-
-def test_readme_commands_exist():
-    """Every `mlpot` command of the README is one, and every file it names is there."""
-    commands = re.findall(r"^    mlpot ([\w-]+) ?(\S*)", README, flags=re.MULTILINE)
-    assert len(commands) >= 5
-    for name, argument in commands:
-        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
-        if argument.startswith("inputs/"):
-            assert (ROOT / argument).exists()
 
 
 def test_the_table_of_what_is_checked_names_tests():

@@ -29,6 +29,9 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
+    ("analysis",),
+    ("sklearn",),
+    ("lammps",),
     ("config",),
     ("bench", "bench_peers", "commands", "__main__"),
 ]
@@ -40,8 +43,8 @@ DISK_USERS = {
     "learning/runner", "learning/calculator", "learning/run_environment", "labels/inbox", "labels/claims", "labellers/scratch",
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
-    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template",
-    "bench_peers", "interop/quip_text",
+    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template", "commands/distil",
+    "bench_peers", "interop/quip_text", "lammps/build", "lammps/simulation",
 }  # fmt: skip
 
 

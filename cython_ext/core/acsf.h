@@ -1,6 +1,7 @@
 /* Sums over neighbours and triplets; symmetry functions, Chebyshev and Zernike descriptors are linear maps of these.
  *
  *   sums      S[g,u,n]   = sum_j v_u(j) f_n(r_j)                                neighbours j of group g
+ *                          or v_u(j) T_n(2 r_j / cutoff - 1) f_0(r_j)
  *   moments   c[g,w,k,l,m] = sum_j v_w(j) f_k(r_j) Y_lm(r_j / |r_j|)
  *   spectra   P[b,b',k,l] = sum_m c[b,k,l,m] c[b',k,l,m]                        blocks b = (g, w)
  *   triplets  T[g,g',f]  = sum_{j<k} v(j) v(k) f_n(r_ij) f_n(r_ik) [h(r_jk)] A(cos)    A = 2 ((1 + lambda cos) / 2)^zeta
@@ -30,8 +31,9 @@ typedef struct {
 } mlpot_shell;
 
 typedef struct {
-    mlpot_shell shell;               /* curves: first the summed ones, then the curves of the moments */
-    int n_summed;                    /* curves that are summed */
+    mlpot_shell shell;               /* curves: first the summed ones, or f_0 and these, then the curves of the moments */
+    int n_summed;                    /* sums of each weight: the polynomials, then curves */
+    int n_polynomials;               /* of the distance, times the first curve, which is not summed itself then; 0: none */
     int n_sum_weights;
     const double *sum_weights;       /* (n_species, n_sum_weights) */
     int n_angular;                   /* curves of the moments */

@@ -80,9 +80,11 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         double *cotangent = b->cotangent + panel_of(b, k);
         normalise_vjp(mlpot_n_invariants(d), b->features + panel_of(b, k), b->norms + k, cotangent);
         power_spectrum_vjp(d, c_lanes, cotangent + (ptrdiff_t)mlpot_n_contracted(d) * MLPOT_PANEL, b->dc_lanes);
-        contraction_slopes(d, c_lanes, &b->contractions);
-        contract_vjp(d, cotangent, &b->contractions, b->dc_lanes);
-        if (members) member_products(k, members);
+        contract_vjp(d, c_lanes, cotangent, &b->contractions, b->dc_lanes);
+        if (members) {
+            contraction_slopes(d, c_lanes, &b->contractions);
+            member_products(k, members);
+        }
         from_lanes(mlpot_n_harmonics(d), d->n_channels, b->dc_lanes, b->scratch.c);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c + lane * size, pair_gradients);

@@ -120,3 +120,32 @@ int mlpot_expand_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_ato
 {
     return chosen()->expand_vjp(d, p, n_atoms, n_centres, centres, n_out, dc, n_threads, pair_gradients);
 }
+
+int mlpot_bispectrum_of(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, NULL, out, NULL, NULL);
+}
+
+int mlpot_bispectrum_vjp(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                         const double *cotangent, double *pair_gradients)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients, NULL);
+}
+
+int mlpot_bispectrum_jacobian(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                              double *jacobian)
+{
+    return chosen()->bispectrum(t, p, n_atoms, n_threads, NULL, NULL, NULL, jacobian);
+}
+
+int mlpot_angle_histograms_of(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                              double *out)
+{
+    return chosen()->angle_histograms(t, p, n_atoms, n_threads, NULL, out, NULL);
+}
+
+int mlpot_angle_histograms_vjp(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                               const double *cotangent, double *pair_gradients)
+{
+    return chosen()->angle_histograms(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
+}

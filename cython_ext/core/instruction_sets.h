@@ -3,6 +3,8 @@
 #define MLPOT_INSTRUCTION_SETS_H
 
 #include "acsf.h"
+#include "angle_histograms.h"
+#include "bispectrum.h"
 #include "mlpot_tables.h"
 #include "pair_sums.h"
 #include "triplets.h"
@@ -37,6 +39,8 @@ typedef struct {
     int (*covariants_vjp)(const mlpot_covariants *, int64_t, const double *, int, int, const double *, int, double *);
     int (*expand_vjp)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, int, const double *, int,
                       double *);
+    int (*bispectrum)(const mlpot_bispectrum *, const mlpot_pairs *, int64_t, int, const double *, double *, double *, double *);
+    int (*angle_histograms)(const mlpot_angle_histograms *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

@@ -139,8 +139,8 @@ MLPOT_INLINE void contraction_gradients(const mlpot_density *d, const double *sl
     }
 }
 
-/* from raw to normalised features p: (J - p (p.J)) / |p|; p is a column (n_features, MLPOT_PANEL) */
-MLPOT_INLINE void project(const active_features *active, const double *p, double norm, double *columns)
+/* from raw to normalised features p: (J - p (p.J)) / |p|; p is a column (n_features, MLPOT_PANEL), the constant stays as it is */
+MLPOT_INLINE void project(int n_invariants, const active_features *active, const double *p, double norm, double *columns)
 {
     const double inverse = norm > 0.0 ? 1.0 / norm : 0.0;
     mlpot_vector along[3] = {{0}, {0}, {0}}, *j = (mlpot_vector *)columns;
@@ -149,7 +149,7 @@ MLPOT_INLINE void project(const active_features *active, const double *p, double
         for (int x = 0; x < 3; ++x) along[x] += feature * j[3 * k + x];
     }
     for (ptrdiff_t k = 0; k < active->n; ++k) {
-        const double feature = p[(ptrdiff_t)active->which[k] * MLPOT_PANEL];
+        const double feature = active->which[k] < n_invariants ? p[(ptrdiff_t)active->which[k] * MLPOT_PANEL] : 0.0;
         for (int x = 0; x < 3; ++x) j[3 * k + x] = inverse * (j[3 * k + x] - feature * along[x]);
     }
 }
@@ -167,5 +167,5 @@ static void neighbour_columns(const mlpot_density *d, const scratch *s, const ch
     contract_harmonics(d, present, s->c, ylm, grad, w);
     contraction_gradients(d, slopes, unit, ylm, grad, w);
     feature_gradients(d, active, unit, w);
-    project(active, features, norm, w->columns);
+    project(mlpot_n_invariants(d), active, features, norm, w->columns);
 }

@@ -1,8 +1,8 @@
 /* Sums of curves and spectra of moments of one centre, and their pullback; lanes are neighbours, or columns where curves are
  * summed. */
 #pragma once
+#include "chebyshev_sums.h"
 #include "harmonics.h"
-#include "shells.h"
 
 typedef struct {
     shell_memory near;
@@ -12,6 +12,7 @@ typedef struct {
     double *row;             /* (n_columns) */
     double *weights;         /* (n_sum_weights, capacity) of the sums */
     double *padded;          /* (n_sum_weights, n_columns) cotangents of the sums of one group */
+    mlpot_vector *partial;   /* (n_sum_weights, n_polynomials) */
     double *along;           /* (capacity) */
     double *memory;
 } moments_memory;
@@ -22,8 +23,10 @@ static int moments_create(const mlpot_moments *t, const mlpot_pairs *p, int64_t 
     const size_t n = w->near.capacity, n_lm = (size_t)(t->l_max + 1) * (t->l_max + 1);
     const size_t channels = (size_t)t->n_weights * t->n_angular;
     const size_t columns = (size_t)w->near.n_columns, sums = (size_t)t->n_sum_weights;
+    const size_t polynomials = sums * t->n_polynomials * MLPOT_LANES;
     const size_t n_c = lines((size_t)t->shell.n_groups * t->n_weights * t->n_coefficients);
-    double *memory = w->memory = aligned(4 * n * n_lm + 2 * n * channels + 2 * n_c + columns + sums * (n + columns) + n);
+    const size_t of_neighbours = n * (4 * n_lm + 2 * channels + sums + 1);
+    double *memory = w->memory = aligned(of_neighbours + 2 * n_c + (1 + sums) * columns + polynomials);
     if (!memory) {
         free(w->near.memory);
         return -1;
@@ -37,7 +40,8 @@ static int moments_create(const mlpot_moments *t, const mlpot_pairs *p, int64_t 
     w->row = memory += n_c;
     w->weights = memory += columns;
     w->padded = memory += sums * n;
-    w->along = memory + sums * columns;
+    w->along = memory += sums * columns;
+    w->partial = (mlpot_vector *)(memory + n);
     return 0;
 }
 
@@ -69,20 +73,27 @@ MLPOT_INLINE void sum_columns(const int count, int begin, int end, const double 
     for (int n = 0; n < count; ++n) ((mlpot_vector *)out)[n] = sum[n];
 }
 
+/* Columns of curves that are summed one by one. */
+MLPOT_INLINE int first_summed(const mlpot_moments *t) { return t->n_polynomials > 0; }
+MLPOT_INLINE int n_plain(const mlpot_moments *t) { return t->n_summed - t->n_polynomials; }
+MLPOT_INLINE int first_angular(const mlpot_moments *t) { return first_summed(t) + n_plain(t); }
+
 static void sum_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell_memory *s, moments_memory *w, double *sums)
 {
     if (!t->n_summed) return;
     weigh_sums(t, p, s, w->weights);
-    for (int g = 0; g < t->shell.n_groups; ++g) {
+    for (int g = 0; g < t->shell.n_groups; ++g, sums += (ptrdiff_t)t->n_sum_weights * t->n_summed) {
         const int begin = s->begin[g], end = begin + s->count[g];
-        for (int u = 0; u < t->n_sum_weights; ++u, sums += t->n_summed) {
+        if (t->n_polynomials) sum_polynomials(t, s, begin, s->begin[g + 1], w->weights, w->partial, sums);
+        for (int u = 0; u < t->n_sum_weights; ++u) {
             const double *weight = w->weights + (ptrdiff_t)u * s->capacity;
+            const int columns = mlpot_round_up(first_angular(t), MLPOT_LANES);
             int n = 0;
-            for (; n + 3 * MLPOT_LANES <= s->n_columns; n += 3 * MLPOT_LANES)
+            for (; n + 3 * MLPOT_LANES <= columns; n += 3 * MLPOT_LANES)
                 sum_columns(3, begin, end, weight, s->values + n, s->n_columns, w->row + n);
-            for (; n < s->n_columns; n += MLPOT_LANES)
+            for (; n < columns; n += MLPOT_LANES)
                 sum_columns(1, begin, end, weight, s->values + n, s->n_columns, w->row + n);
-            memcpy(sums, w->row, sizeof(double) * t->n_summed);
+            memcpy(sums + (ptrdiff_t)u * t->n_summed + t->n_polynomials, w->row + first_summed(t), sizeof(double) * n_plain(t));
         }
     }
 }
@@ -91,7 +102,7 @@ static void sum_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell
 static void weigh_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell_memory *s, const double *rows, double *out)
 {
     for (int k = 0; k < s->begin[t->shell.n_groups]; ++k) {
-        const double *row = rows + (ptrdiff_t)k * s->n_columns + t->n_summed;
+        const double *row = rows + (ptrdiff_t)k * s->n_columns + first_angular(t);
         for (int u = 0; u < t->n_weights; ++u) {
             const double weight =
                 s->pair[k] < 0 ? 0.0 : t->weights[(ptrdiff_t)species_of(p, s->pair[k]) * t->n_weights + u];
@@ -176,12 +187,14 @@ static void sum_slopes(const mlpot_moments *t, const mlpot_pairs *p, const doubl
     if (!t->n_summed) return;
     weigh_sums(t, p, s, w->weights);
     memset(w->padded, 0, sizeof(double) * size);
-    for (int g = 0; g < t->shell.n_groups; ++g) {
-        for (int u = 0; u < t->n_sum_weights; ++u, cotangent += t->n_summed)
-            memcpy(w->padded + (ptrdiff_t)u * s->n_columns, cotangent, sizeof(double) * t->n_summed);
+    const int columns = mlpot_round_up(first_angular(t), MLPOT_LANES);
+    for (int g = 0; g < t->shell.n_groups; ++g, cotangent += (ptrdiff_t)t->n_sum_weights * t->n_summed) {
+        for (int u = 0; u < t->n_sum_weights; ++u)
+            memcpy(w->padded + (ptrdiff_t)u * s->n_columns + first_summed(t),
+                   cotangent + (ptrdiff_t)u * t->n_summed + t->n_polynomials, sizeof(double) * n_plain(t));
         for (int k = s->begin[g]; k < s->begin[g] + s->count[g]; ++k) {
             mlpot_vector sum = {0};
-            for (int n = 0; n < s->n_columns; n += MLPOT_LANES) {
+            for (int n = 0; n < columns; n += MLPOT_LANES) {
                 mlpot_vector total = {0};
                 for (int u = 0; u < t->n_sum_weights; ++u)
                     total += w->weights[(ptrdiff_t)u * s->capacity + k]
@@ -190,6 +203,7 @@ static void sum_slopes(const mlpot_moments *t, const mlpot_pairs *p, const doubl
             }
             w->along[k] = sum_lanes(sum);
         }
+        if (t->n_polynomials) polynomial_slopes(t, s, s->begin[g], s->begin[g + 1], w->weights, cotangent, w->along);
     }
 }
 

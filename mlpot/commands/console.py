@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -16,6 +18,9 @@ from ..errors import ConfigError
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 problems = Console(stderr=True, highlight=False, soft_wrap=True)
+TrustBaseline = Annotated[
+    bool, typer.Option("--trust-baseline", help="Call the calculator that the model file puts beneath the model, whatever it is.")
+]
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

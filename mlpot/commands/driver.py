@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import ConfigError
+from .console import TrustBaseline
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -65,13 +66,14 @@ def driver(
     patience: Patience = None,
     committee: CommitteeKind = None,
     once: Annotated[bool, typer.Option("--once", help="End with the first server, however that ends.")] = False,
+    trust_baseline: TrustBaseline = False,
 ) -> None:
     """Compute forces for i-PI or any server that speaks its protocol; with a TOML file, learn while doing so."""
     logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("mlpot").setLevel(logging.INFO)
     given = {
         "--template": template, "--unix": unix, "--host": host, "--port": port, "--prefix": prefix, "--patience": patience,
-        "--committee": committee,
+        "--committee": committee, "--trust-baseline": trust_baseline or None,
     }  # fmt: skip
     if forcefield is not None and ipi_input is None:
         raise ConfigError("--forcefield names an <ffsocket> in the file given by --input; give both")
@@ -84,7 +86,7 @@ def driver(
         raise ConfigError("--resume is only for a TOML file: a fixed model does not learn")
     _fixed(
         file,
-        Run(ipi_input, forcefield, once),
+        Run(ipi_input, forcefield, once, trust_baseline=trust_baseline),
         Server(template, unix, host, port, prefix, patience),
         committee or "none",
     )
@@ -98,6 +100,7 @@ class Run:
     forcefield: str | None
     once: bool
     resume: bool = False
+    trust_baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _fixed(model: Path, run: Run, server: Server, committee: Committee) -> None:
     from ..settings.driver import PATIENCE
 
     address, atoms = server.found(run, committee)
-    evaluator = ModelEvaluator(load_model(model), committee)
+    evaluator = ModelEvaluator(load_model(model, run.trust_baseline), committee)
     evaluator.check(atoms)
     client = IpiClient(address, atoms, evaluator, PATIENCE if server.patience is None else server.patience, run.once)
     _introduce(atoms)
@@ -233,6 +236,8 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
             if evaluator.verdict is not None and evaluator.counters.step:
                 log.info("%s", evaluator.verdict.text)
         learner = evaluator.campaign.learner
+        if learner and learner.fit.beneath is not None:
+            log.info("beneath the model: %s", learner.fit.beneath.cost)
         return learner.n_labels if learner else 0, evaluator.counters.step
 
 

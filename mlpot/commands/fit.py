@@ -12,7 +12,7 @@ import ase.data
 import typer
 
 from ..errors import ConfigError, DataError
-from .console import bars, check_plot, check_predictions, check_target, console, progress, table
+from .console import TrustBaseline, bars, check_plot, check_predictions, check_target, console, progress, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..models.evaluate import Evaluation
     from ..models.report import FitReport
+    from ..models.sparse_gp import SparseGP
     from ..models.tensors import TargetErrors, TargetModels
     from ..settings.files import FitFile
     from ..settings.fit import FitConfig
@@ -70,6 +71,8 @@ def fit(
 
         write_fit_report(model, evaluation, Path(settings.output.report), fit_config)
         console.print(f"report: {settings.output.report}")
+    if model.beneath is not None:
+        console.print(f"beneath the fit: {model.beneath.cost}", markup=False)
     console.print(f"model: {output}")
 
 
@@ -168,6 +171,18 @@ def _say_target_errors(models: TargetModels, frames: Sequence[Atoms], title: str
     return errors
 
 
+def _say_errors(evaluation: Evaluation, potential: SparseGP, title: str) -> None:
+    """Table of errors per config_type, and the calibration."""
+    from ..report.tables import ERROR_HEADS, error_rows
+
+    rows = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
+    console.print(table(title, ERROR_HEADS, error_rows(rows)))
+    if potential.beneath is not None:
+        console.print(f"beneath the model: {potential.beneath.cost}", markup=False)
+    for name, value in evaluation.calibration.items():
+        console.print(f"{name}: {'-' if value is None else f'{value:.3g}'}")
+
+
 def _check_only_targets(errors: Mapping, plot: Path | None, output: Path | None, structures: Path) -> None:
     """Errors for structures without any label of the model, and for files that need energies."""
     if not errors:
@@ -192,6 +207,7 @@ def evaluate(
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
     virial_key: VirialKey = None,
+    trust_baseline: TrustBaseline = False,
 ) -> None:
     """Errors of a model on labelled structures, and the calibration of its uncertainty."""
     from ..data.label_keys import LabelKeys
@@ -200,13 +216,12 @@ def evaluate(
     from ..models.evaluate import evaluate as evaluate_model
     from ..models.files import load_any
     from ..models.tensors import TargetModels
-    from ..report.tables import ERROR_HEADS, error_rows
     from ..structures import all_labelled, has_labels
 
     check_target("--json", json_file)
     check_plot("--plot", plot)
     check_predictions("--output", output, structures)
-    potential = load_any(model)
+    potential = load_any(model, trust_baseline)
     data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
     say_data("Data", data)
     models = potential if isinstance(potential, TargetModels) else potential.targets
@@ -219,10 +234,7 @@ def evaluate(
     else:
         evaluation = evaluate_model(potential, all_labelled(frames, str(structures)))
         found |= evaluation.to_dict()
-        by_family = [*evaluation.per_config_type.items(), ("all", evaluation.overall)]
-        console.print(table(str(structures), ERROR_HEADS, error_rows(by_family)))
-        for name, value in evaluation.calibration.items():
-            console.print(f"{name}: {'-' if value is None else f'{value:.3g}'}")
+        _say_errors(evaluation, potential, str(structures))
     if json_file:
         write_text(json_file, json.dumps(found, indent=1))
     if plot and evaluation:

@@ -15,11 +15,15 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
-from .console import console, problems
+from .analysis import features
+from .console import TrustBaseline, console, problems
+from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
+from .lammps import build, export_lammps, sources
 from .study import compare, learning_curve
 from .template import template
+from .watch import watch, watched
 
 app = typer.Typer(
     add_completion=False,
@@ -72,6 +76,7 @@ app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --
     reports_errors(learning_curve)
 )
 app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
+app.command(epilog="Example:  mlpot features data.xyz --terms terms.toml -o features.h5")(reports_errors(features))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")
@@ -79,13 +84,14 @@ app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(repor
 def check(
     model: Annotated[Path, typer.Argument(help="A model file.")],
     structures: Annotated[Path | None, typer.Argument(help="Structures to check it on; small ones are fast.")] = None,
+    trust_baseline: TrustBaseline = False,
 ) -> None:
     """Check derivatives, invariances and smoothness of a model."""
     from ..checks import DEGENERATE, default_structure, resolved_degeneracy, validate_model
     from ..models.files import load_model
     from ..structures import read_structures
 
-    potential = load_model(model)
+    potential = load_model(model, trust_baseline)
     frames = read_structures(structures) if structures else [default_structure(potential)]
     failed = 0
     for k, atoms in enumerate(frames):
@@ -113,6 +119,7 @@ def learn(
         Path, typer.Argument(help="A TOML file with [structure], [dynamics], [labeller], [learning], ...")
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder of [output].")] = False,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Serve the report to a browser while the run goes on.")] = False,
 ) -> None:
     """A simulation that learns while it runs."""
     from ..config import learning_run, read_config
@@ -132,12 +139,12 @@ def learn(
         started = time.perf_counter()
         status, exploded = "exploded", None
         try:
-            with run.deadline.listening():
+            with run.deadline.listening(), watched(folder, watch_it):
                 status = run.run()
         except ExplodedError as error:
             exploded = error
         learner, verdict = run.campaign.learner, run.verdict
-        n_labels = learner.n_labels if learner else 0
+        n_labels, beneath = (learner.n_labels, learner.fit.beneath) if learner else (0, None)
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
         console.print(f"stopped at the deadline with {n_labels} labels; --resume goes on (exit code {GO_ON})")
@@ -148,12 +155,19 @@ def learn(
             f"ended early: a budget of \\[learning] is spent, see {folder / 'run.log'}; raise it and use --resume"
         )
     console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
+    if beneath is not None:
+        console.print(f"beneath the model: {beneath.cost}", markup=False)
     if exploded is None and verdict is not None:
         console.print(verdict.text, style="green" if verdict.is_converged else "red", markup=False)
     for name, file in (("report", report), ("model", folder / "model.h5"), *(("trajectory", t) for t in trajectories)):
         console.print(f"{name + ':':12s}{file}")
     if exploded is not None:
         raise exploded
+
+
+app.command(epilog="Example:  mlpot distil water.xyz --calculator tblite.ase.TBLite --parameters '{\"verbosity\": 0}' -o water.h5")(
+    reports_errors(distil)
+)
 
 
 @app.command("import-gap", epilog="Example:  mlpot import-gap gp_iter6_sparse9k.xml -o si.h5")
@@ -175,6 +189,25 @@ def import_gap(
     console.print(f"model: {output}")
 
 
+@app.command("import-snap", epilog="Example:  mlpot import-snap Ta06A.snapcoeff Ta06A.snapparam -o ta.h5")
+@reports_errors
+def import_snap(
+    coefficients: Annotated[Path, typer.Argument(help="NAME.snapcoeff of a SNAP potential of LAMMPS.")],
+    parameters: Annotated[Path, typer.Argument(help="NAME.snapparam of the same potential.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
+) -> None:
+    """Turn a published SNAP potential (LAMMPS, pair_style snap) into a model file."""
+    from ..interop.snap import read_snap
+
+    model = read_snap(coefficients, parameters)
+    model.save(output)
+    names = ", ".join(ase.data.chemical_symbols[z] for z in model.species)
+    kinds = ", ".join(f"{term.label} ({term.n_sparse} coefficients)" for term in model.terms)
+    console.print(f"{names}: {kinds}; reaches {model.cutoff:.6g} A; no uncertainty, since the training data are not known")
+    console.print("Repulsion or other pair styles that the LAMMPS input adds with hybrid/overlay are not part of these files.")
+    console.print(f"model: {output}")
+
+
 @app.command(epilog="Example:  mlpot report runs/learn_si --reference direct.xyz")
 @reports_errors
 def report(
@@ -188,7 +221,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the single-file HTML report of a learning run or of a fit."""
-    from ..models.files import load_model
+    from ..models.files import inspect_model
     from ..report.fit_report import write_fit_report
     from ..report.run_report import write_run_report
 
@@ -196,8 +229,11 @@ def report(
         console.print(str(write_run_report(run, output, reference or [])))
     else:
         target = output or run.with_suffix(".html")
-        write_fit_report(load_model(run), None, target)
+        write_fit_report(inspect_model(run), None, target)
         console.print(str(target))
+
+
+app.command(epilog="Example:  mlpot watch runs/learn_si --port 8000")(reports_errors(watch))
 
 
 @app.command(epilog="Example:  mlpot export runs/learn_si -o si_export")
@@ -256,3 +292,8 @@ app.command(epilog="Example:  mlpot driver si.h5 --template init.xyz --unix si")
 app.command(
     "ipi-pes", epilog="Example:  i-pi-driver-py -u -a si -m custom -P $(mlpot ipi-pes) -o model=si.h5,template=init.xyz"
 )(reports_errors(ipi_pes))
+app.command("export-lammps", epilog="Example:  mlpot export-lammps si.h5 -o si.mlpot")(reports_errors(export_lammps))
+lammps = typer.Typer(no_args_is_help=True, help="The pair style for LAMMPS.", rich_markup_mode="markdown")
+lammps.command(epilog="Example:  mlpot lammps build --source ~/lammps -o plugins")(reports_errors(build))
+lammps.command(epilog="Example:  mlpot lammps sources mlpot-lammps")(reports_errors(sources))
+app.add_typer(lammps, name="lammps")

@@ -45,14 +45,18 @@ def template(
     for section in sorted(contents.schema.model_fields, key=ORDER.index):
         if section in contents.without:
             continue
-        lines.append(f"[{section}]")
+        is_off = contents.schema.model_fields[section].default is None
+        if is_off:
+            lines.append(f"# {contents.schema.model_fields[section].description}")
+        lines.append(f"{'# ' if is_off else ''}[{section}]")
         for key, field in keys_of(contents.schema, section).items():
             if key in WRITTEN_OUT or (section, key) in contents.without:
                 continue
             if key == "sets":
                 lines += _sets(field)
                 continue
-            lines.append(_line(key, field, values.get((section, key), field.default), energies.get((section, key))))
+            line = _line(key, field, values.get((section, key), field.default), energies.get((section, key)))
+            lines.append(f"# {line}" if is_off and not line.startswith("#") else line)
         lines.append("")
     return "\n".join(lines + contents.closing.splitlines())
 
@@ -109,7 +113,7 @@ WALKERS = """\
 # temperature_K = [300.0, 1200.0]
 # replicas = 2
 """
-ORDER = ("data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "model", "fit", "output")
+ORDER = ("data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "baseline", "model", "fit", "output")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Kinds of labels of a structure: energy, forces, virial, and dipoles, polarisabilities or any other quantity.
+"""Kinds of labels: energy, forces, virial, and dipoles, polarisabilities or any other quantity.
 
-A `Target` describes one kind of label. `FITTED` holds the labels of a potential; users add others with [[targets]].
+A `Target` describes one kind of label. `FITTED` lists the labels a potential is fitted to; users add others with [[targets]].
 """
 
 from __future__ import annotations

@@ -5,7 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"ACSF": "acsf", "Chebyshev": "chebyshev", "SoapDescriptor": "density", "Zernike": "zernike"}
+_HOMES = {
+    "ACSF": "acsf",
+    "Bispectrum": "bispectrum",
+    "Chebyshev": "chebyshev",
+    "Mbtr": "mbtr",
+    "SoapDescriptor": "density",
+    "Zernike": "zernike",
+}
 
 __all__ = sorted(_HOMES)
 

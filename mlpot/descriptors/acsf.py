@@ -31,8 +31,13 @@ class Feature:
     function: SymmetryFunction
     neighbours: tuple[int, ...]
 
+    @property
+    def elements(self) -> str:
+        """Symbols of the neighbours, with a dash between two."""
+        return "-".join(chemical_symbols[z] for z in self.neighbours) or "weighted"
+
     def __str__(self) -> str:
-        return f"{self.function.kind} {'-'.join(chemical_symbols[z] for z in self.neighbours) or 'weighted'}"
+        return f"{self.function.kind} {self.elements}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,10 @@ class ACSF(SummedDescriptor):
     @property
     def n_features(self) -> int:  # type: ignore[override]
         return len(self.features)
+
+    def feature_names(self) -> tuple[str, ...]:
+        """See `Descriptor`: kind, parameters and elements."""
+        return tuple(f"{feature.function} {feature.elements}" for feature in self.features)
 
     @cached_property
     def sums(self) -> tuple[FunctionSums, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ..errors import ConfigError, required
 from . import jets
@@ -123,6 +124,18 @@ class SymmetryFunction:
             raise ConfigError(f"{self.kind}: window = {self.window}: {', '.join(WITH_WINDOW)} have one, the others have none")
         if self.window is not None:
             _check_window(self.kind, self.window)
+
+    def __str__(self) -> str:
+        found = {"eta": self.factor.eta, "r_s": self.factor.r_s, "kappa": self.factor.kappa}
+        found = {name: value for name, value in found.items() if value}
+        if self.kind in ("G4", "G5"):
+            found |= {"zeta": self.zeta, "lambda": self.lambda_}
+        if isinstance(self.factor.cutoff, CompactFunction):
+            found |= {"low": self.factor.cutoff.low, "high": self.factor.cutoff.high}
+        if self.window is not None:
+            found |= {"left": self.window.low, "right": self.window.high}
+        centre = f", centre={chemical_symbols[self.centre]}" if self.centre else ""
+        return f"{self.kind}({', '.join(f'{name}={value:.6g}' for name, value in found.items())}{centre})"
 
     @property
     def is_radial(self) -> bool:

@@ -27,8 +27,6 @@ from .jets import Jet
 from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, legendre_coefficients, neighbourhood
 from .periodic import properties
 
-FINER = (0.02, 0.08, 0.25, 0.55, 0.85)
-"""Parts of the cutoff between which knots have a spacing of their own: the polynomials oscillate faster towards both ends."""
 LARGEST_WEIGHT = 1e6
 WEIGHTS = ("spin", "periodic", "random")
 
@@ -144,18 +142,21 @@ class Chebyshev(SummedDescriptor):
     def n_features(self) -> int:  # type: ignore[override]
         return self.weights.shape[1] * (self.radial_order + self.angular_order + 2)
 
+    def feature_names(self) -> tuple[str, ...]:
+        """See `Descriptor`: c_n and a_n of every set of weights."""
+        degrees = [("c", n) for n in range(self.radial_order + 1)] + [("a", n) for n in range(self.angular_order + 1)]
+        return tuple(f"{kind}_{n} weights={k}" for k in range(self.weights.shape[1]) for kind, n in degrees)
+
     @cached_property
     def sums(self) -> MomentSums:
         """The compiled sums: radial functions and the square of the angular cutoff function; one moment."""
         n, order = self.weights.shape[1], self.angular_order
-        angular = CutoffFunction(self.reach)
-        curves: list[Curve] = [partial(_radial, self.cutoff, k) for k in range(self.radial_order + 1)]
-        curves += [partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
-        breaks = [self.reach, *(part * self.cutoff for part in FINER)]
+        radial, angular = CutoffFunction(self.cutoff), CutoffFunction(self.reach)
+        curves: list[Curve] = [partial(_cutoff, radial, 1), partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
         return MomentSums(
-            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, breaks, self.cutoff),
+            Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, [self.reach], self.cutoff),
             self.radial_order + 2, np.hstack([self.weights, self.weights[:, 1:] ** 2]), self.weights,
-            np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n),
+            np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n), self.radial_order + 1,
         )  # fmt: skip
 
     @cached_property
@@ -197,14 +198,6 @@ class Chebyshev(SummedDescriptor):
 
 def _frozen(values: Sequence) -> tuple:
     return tuple(_frozen(list(v)) if isinstance(v, Sequence | np.ndarray) else v for v in values)
-
-
-def _radial(cutoff: float, n: int, distances: np.ndarray) -> np.ndarray:
-    """T_n(2 r / cutoff - 1) f_c(r): values, slopes, curvatures."""
-    r = Jet.variable(distances)
-    x = r * (2 / cutoff) - 1.0
-    t = np.polynomial.Chebyshev.basis(n)
-    return (x.of(t(x.value), t.deriv(1)(x.value), t.deriv(2)(x.value)) * CutoffFunction(cutoff)(r)).array()
 
 
 def _cutoff(function: CutoffFunction, power: int, distances: np.ndarray) -> np.ndarray:

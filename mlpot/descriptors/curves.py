@@ -49,8 +49,12 @@ class Curves:
         return CurveTable(self.start, self.step, *integers, self.knots)
 
 
-def tabulate_curves(curves: Sequence[Curve], breaks: Iterable[float], end: float) -> Curves:
+def tabulate_curves(
+    curves: Sequence[Curve], breaks: Iterable[float], end: float, *, tolerance: float = TOLERANCE, floor: float = 0.0
+) -> Curves:
     """Table of curves from 0 to `end`; `breaks` are the places at which a derivative of any may jump.
+
+    Errors are relative to the largest value of each curve, or to the part `floor` of the largest value of all.
 
     Raises
     ------
@@ -59,7 +63,8 @@ def tabulate_curves(curves: Sequence[Curve], breaks: Iterable[float], end: float
     """
     places = _segments(breaks, end)
     scale = _largest(curves, places)
-    pieces = [_segment(curves, low, high, scale) for low, high in pairwise(places.tolist())]
+    scale = np.maximum(scale, floor * scale.max())
+    pieces = [_segment(curves, low, high, scale, tolerance) for low, high in pairwise(places.tolist())]
     pieces.append(np.zeros((2, 3, pieces[0].shape[2])))
     n_intervals = np.array([len(piece) - 1 for piece in pieces])
     first = np.concatenate([[0], np.cumsum(n_intervals + 1)[:-1]])
@@ -87,7 +92,7 @@ def _largest(curves: Sequence[Curve], places: np.ndarray) -> np.ndarray:
     return np.where(largest > 0, largest, 1.0)
 
 
-def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray) -> np.ndarray:
+def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray, tolerance: float) -> np.ndarray:
     """Knots (n_intervals + 1, 3, n_curves) from `low` to `high`, as many as the tolerance takes."""
     n_intervals, before = max(4, int(np.ceil(high - low))), np.inf  # errors are seen where functions are wider than 0.15 A
     while True:
@@ -95,7 +100,7 @@ def _segment(curves: Sequence[Curve], low: float, high: float, scale: np.ndarray
         places = low + step * np.arange(n_intervals + 1)
         knots = _inner_limits(curves, places).transpose(1, 0, 2) * step ** np.arange(3)[:, None]
         error = _error(curves, low, step, knots, scale)
-        if error < TOLERANCE or before / 2 < error < ROUNDING:
+        if error < tolerance or before / 2 < error < ROUNDING:
             return knots
         before = error
         n_intervals = int(np.ceil(1.3 * n_intervals))

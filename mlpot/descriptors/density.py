@@ -143,6 +143,18 @@ class SoapDescriptor(Descriptor):
         n_pairs = self.n_channels * (self.n_channels + 1) // 2 if self.reduction is None else len(self.reduction.a)
         return self.n_contracted + n_pairs * (self.basis.l_max + 1) + (self.constant > 0)
 
+    def feature_names(self) -> tuple[str, ...]:
+        """See `Descriptor`: the two channels of every entry of the power spectrum, element and radial function, and its degree."""
+        if self.reduction is None:
+            channels = [f"{chemical_symbols[z]}{n}" for z in self.species for n in range(self.basis.n_max)]
+            a, b = np.tril_indices(self.n_channels)
+        else:
+            channels = [f"q{k}" for k in range(self.n_channels)]
+            a, b = self.reduction.a, self.reduction.b
+        names = [f"B{k}" for k in range(self.n_contracted)]
+        names += [f"{channels[p]} {channels[q]} l={l}" for p, q in zip(a, b, strict=True) for l in range(self.basis.l_max + 1)]
+        return (*names, "constant") if self.constant > 0 else tuple(names)
+
     @cached_property
     def table(self) -> RadialTable:
         """Table of the radial functions for the core."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations_with_replacement
-from math import factorial, prod
+from math import factorial, isqrt, prod
 
 import numpy as np
 
@@ -62,12 +62,9 @@ def invariant_polynomials(l_max: int, degree: int) -> tuple[Polynomial, ...]:
 
 def _of_degrees(degrees: tuple[int, ...]) -> Iterator[Polynomial]:
     """Orthonormal invariants with the given degrees l."""
-    monomials = list(_monomials(degrees))
-    index = {monomial: k for k, monomial in enumerate(monomials)}
-    sizes = np.array([np.sqrt(factorial(len(m)) / prod(map(factorial, Counter(m).values()))) for m in monomials])
-    actions = [_action(generator, monomials, index) for generator in _generators(max(degrees))]
-    # rotations are orthogonal in the basis of monomials multiplied by their norms
-    generators = np.concatenate([action * sizes / sizes[:, None] for action in actions])
+    monomials = list(filter(_has_no_moment, _monomials(degrees)))
+    sizes = np.array([_norm(m) for m in monomials])
+    generators = np.concatenate([_action(generator, monomials) for generator in _generators(max(degrees))])
     for vector in _canonical(_null_space(generators)):
         kept = np.flatnonzero(np.abs(vector) > NOTHING)
         coefficients = tuple((vector * sizes)[kept].tolist())
@@ -81,6 +78,21 @@ def _monomials(degrees: tuple[int, ...]) -> Iterator[Monomial]:
         own = list(combinations_with_replacement(range(l * l, (l + 1) ** 2), count))
         parts = [(*part, *more) for part in parts for more in own]
     yield from parts
+
+
+def _has_no_moment(monomial: Monomial) -> bool:
+    """Whether +-m of the factors can add up to zero: in other products nothing is invariant under rotations about z."""
+    sums = {0}
+    for x in monomial:
+        l = isqrt(x)
+        m = abs(x - l * l - l)
+        sums = {s + sign * m for s in sums for sign in (-1, 1)}
+    return 0 in sums
+
+
+def _norm(monomial: Monomial) -> float:
+    """Factor with which monomials are a basis in which rotations are orthogonal."""
+    return np.sqrt(factorial(len(monomial)) / prod(map(factorial, Counter(monomial).values())))
 
 
 def _generators(l_max: int) -> list[np.ndarray]:
@@ -108,15 +120,20 @@ def _real_harmonics(l: int) -> np.ndarray:
     return u
 
 
-def _action(generator: np.ndarray, monomials: list[Monomial], index: dict[Monomial, int]) -> np.ndarray:
-    """Action of a generator on monomials: column k is the change of monomial k, expanded in monomials."""
-    action = np.zeros((len(monomials), len(monomials)))
+def _action(generator: np.ndarray, monomials: list[Monomial]) -> np.ndarray:
+    """Action of a generator on monomials times their norms: column k is the change of monomial k, rows are all that occur."""
+    index: dict[Monomial, int] = {}
+    changes: Counter[tuple[int, int]] = Counter()
     for k, monomial in enumerate(monomials):
         for place, x in enumerate(monomial):
             rest = monomial[:place] + monomial[place + 1 :]
-            for y in np.flatnonzero(generator[x]):
-                action[index[tuple(sorted((*rest, int(y))))], k] += generator[x, y]
-    return action
+            for y in np.flatnonzero(generator[x]).tolist():
+                row = index.setdefault(tuple(sorted((*rest, y))), len(index))
+                changes[row, k] += generator[x, y]
+    action = np.zeros((len(index), len(monomials)))
+    for (row, k), change in changes.items():
+        action[row, k] = change
+    return action * [_norm(m) for m in monomials] / np.array([_norm(m) for m in index]).reshape(-1, 1)
 
 
 def _null_space(matrix: np.ndarray) -> np.ndarray:

@@ -19,7 +19,9 @@ from .protocol import Descriptor
 
 DESCRIPTORS: dict[str, str] = {
     "acsf": "mlpot.descriptors.acsf:ACSF",
+    "bispectrum": "mlpot.descriptors.bispectrum:Bispectrum",
     "chebyshev": "mlpot.descriptors.chebyshev:Chebyshev",
+    "mbtr": "mlpot.descriptors.mbtr:Mbtr",
     "zernike": "mlpot.descriptors.zernike:Zernike",
 }
 """Short names of descriptors that come with mlpot: a new one is a file of its own and a line here."""

@@ -65,14 +65,17 @@ class MomentSums:
     ----------
     grouping : Grouping
     curves : Curves
-        Curves that are summed, followed by the curves of the moments.
+        Curves that are summed, followed by the curves of the moments; with polynomials, the curve that multiplies them is first.
     n_summed : int
+        Sums of each weight: polynomials, then curves.
     sum_weights, weights : (n_species, n) arrays
         Weights of species in the sums, and in the moments.
     degree, column : (n_entries,) int arrays
         Degrees of each curve's spectrum, ascending; column 0 is the first curve after the summed ones.
     left, right : (n_products,) int arrays
         Pairs of blocks of moments (group * n_weights + weight) that are multiplied.
+    n_polynomials : int
+        Leading sums: of T_n(2 r / cutoff - 1) times the first curve, n < n_polynomials.
     """
 
     grouping: Grouping
@@ -84,6 +87,7 @@ class MomentSums:
     column: np.ndarray
     left: np.ndarray
     right: np.ndarray
+    n_polynomials: int = 0
     core: Moments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +95,8 @@ class MomentSums:
             name: np.ascontiguousarray(getattr(self, name), np.int32) for name in ("degree", "column", "left", "right")
         }
         core = Moments(
-            **self.grouping.core_arrays(self.curves), n_summed=self.n_summed, n_angular=int(max(self.column, default=-1)) + 1,
+            **self.grouping.core_arrays(self.curves), n_summed=self.n_summed,
+            n_polynomials=self.n_polynomials, n_angular=int(max(self.column, default=-1)) + 1,
             sum_weights=np.ascontiguousarray(self.sum_weights, float), weights=np.ascontiguousarray(self.weights, float),
             **integers,
         )  # fmt: skip

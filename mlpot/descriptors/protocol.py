@@ -66,6 +66,11 @@ class Descriptor(ABC):
             cotangent[:, k] = 0.0
         return out
 
+    def feature_names(self) -> tuple[str, ...]:
+        """A name for every feature (n_features); by default they are numbered."""
+        name = type(self).__name__.lower()
+        return tuple(f"{name}[{k}]" for k in range(self.n_features))
+
     @property
     def is_settled(self) -> bool:
         """Whether it has all that it takes from data."""

@@ -77,6 +77,10 @@ class Zernike(SummedDescriptor):
     def n_features(self) -> int:  # type: ignore[override]
         return len(self.degrees)
 
+    def feature_names(self) -> tuple[str, ...]:
+        """See `Descriptor`."""
+        return tuple(f"n={n} l={l}" for n, l in self.degrees)
+
     @cached_property
     def sums(self) -> MomentSums:
         """Compiled sums, with one radial function for every n and l."""

@@ -96,6 +96,8 @@ class MlpotCalculator(OneAtATime):
     uncertainty : bool
         Whether every calculation also fills `uncertainty` with "energies_std" (n_atoms,) and "energy_std" in eV,
         "forces_std" (n_atoms, 3) in eV/A and "novelty" (n_atoms,); see `Prediction`.
+    trust_baseline : bool
+        Whether the calculator that a model file puts beneath the model may be called; see `load_model`.
 
     Raises
     ------
@@ -114,9 +116,15 @@ class MlpotCalculator(OneAtATime):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 
-    def __init__(self, model: str | Path | SparseGP | CompiledModel, uncertainty: bool = True, **kwargs):
+    def __init__(
+        self,
+        model: str | Path | SparseGP | CompiledModel,
+        uncertainty: bool = True,
+        trust_baseline: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.model = model if isinstance(model, SparseGP | CompiledModel) else load_model(model)
+        self.model = model if isinstance(model, SparseGP | CompiledModel) else load_model(model, trust_baseline)
         self.compiled = self.model.compiled if isinstance(self.model, SparseGP) else self.model
         self._serving = self.compiled
         targets = self.compiled.source.targets
@@ -154,7 +162,7 @@ class MlpotCalculator(OneAtATime):
         self.targets = p.targets
         volume = volume_of(current)
         if "stresses" in properties and volume is not None:
-            virials = self._serving.virials(self._neighbours.update(current))
+            virials = self._serving.virials(self._neighbours.update(current), current)
             self.results["stresses"] = np.array([stress_voigt(-virial / volume) for virial in virials])
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
@@ -177,4 +185,4 @@ class MlpotCalculator(OneAtATime):
         serving = self.compiled.covering(atoms.numbers)
         if serving is not self._serving:
             self._serving, self._neighbours = serving, NeighbourList(serving.cutoff)
-        return serving.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), self.with_uncertainty)
+        return serving.predict_pairs(self._neighbours.update(atoms), volume_of(atoms), self.with_uncertainty, atoms)

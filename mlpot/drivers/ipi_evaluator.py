@@ -75,12 +75,12 @@ def committee_extras(members: Members) -> dict[str, Any]:
 
 
 def predict_bead(
-    model: CompiledModel, pairs: Pairs, volume: float | None, committee: Committee
+    model: CompiledModel, pairs: Pairs, atoms: Atoms, committee: Committee
 ) -> tuple[Prediction, Members | None]:
     """The prediction of a model, and the members of the committee; None for committee "none"."""
     if committee == "members":
-        return model.predict_members(pairs, volume)
-    prediction = model.predict_pairs(pairs, volume, uncertainty=True)
+        return model.predict_members(pairs, volume_of(atoms), atoms)
+    prediction = model.predict_pairs(pairs, volume_of(atoms), uncertainty=True, atoms=atoms)
     return prediction, two_members(prediction) if committee == "std" else None
 
 
@@ -144,7 +144,7 @@ class ModelEvaluator:
     Raises
     ------
     ConfigError
-        If there is no such committee, or an imported model should provide members.
+        If there is no such committee, or an imported model should provide members or an uncertainty that it does not have.
     """
 
     identify = False
@@ -152,10 +152,15 @@ class ModelEvaluator:
     def __init__(self, model: SparseGP | CompiledModel, committee: Committee = "none"):
         check_committee(committee)
         self.model = model.compiled if isinstance(model, SparseGP) else model
+        has_prior = all(term.has_prior for term in self.model.source.terms)
         if committee == "members" and self.model.source.factor is None:
+            other = "std" if has_prior else "none"
             raise ConfigError(
-                "this model was imported without its training data and has no ensemble; use committee = 'std' in place of 'members'"
+                "this model was imported without its training data and has no ensemble; "
+                f"use committee = {other!r} in place of 'members'"
             )
+        if committee == "std" and not has_prior:
+            raise ConfigError("committee = 'std': this imported potential states no uncertainty; use committee = 'none'")
         self.committee = committee
         self._serving, self._neighbours = self.model, BeadNeighbours(model.cutoff)
         self._watch = Watch()
@@ -175,7 +180,6 @@ class ModelEvaluator:
 
     def _evaluation(self, atoms: Atoms) -> Evaluation:
         self._serve(atoms)
-        pairs, volume = self._neighbours.update(atoms), volume_of(atoms)
-        prediction, members = predict_bead(self._serving, pairs, volume, self.committee)
+        prediction, members = predict_bead(self._serving, self._neighbours.update(atoms), atoms, self.committee)
         self._watch.look(prediction)
         return evaluation_of(prediction, members)

@@ -32,6 +32,8 @@ class MlpotPES:
         Files: a model, and the structure that i-PI starts from, atoms in the same order, with cell and pbc.
     committee : str
         See `ModelEvaluator`.
+    trust_baseline : bool
+        See `load_model`.
     verbosity, verbose
         i-PI gives them; mlpot says nothing here.
 
@@ -42,9 +44,15 @@ class MlpotPES:
     """
 
     def __init__(
-        self, model: str, template: str, committee: Committee = "none", verbosity: Any = None, verbose: Any = None
+        self,
+        model: str,
+        template: str,
+        committee: Committee = "none",
+        trust_baseline: bool = False,
+        verbosity: Any = None,
+        verbose: Any = None,
     ):
-        self._evaluator = ModelEvaluator(load_model(model), committee)
+        self._evaluator = ModelEvaluator(load_model(model, trust_baseline is True), committee)
         frame = read_structures(template)[-1]
         self._evaluator.check(frame)
         self._atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)

@@ -19,6 +19,7 @@ from ..settings.fit import FitConfig, TermSettings
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, all_labelled, has_labels, is_isolated_atom
 from ..terms.baseline import Baseline, fit_isolated_atom_energies
+from ..terms.calculator_baseline import CalculatorBaseline
 from ..terms.layout import channels_of
 from ..terms.linear_algebra import condition
 from ..terms.protocol import FittedTerm, ManyBodyTerm, Tables
@@ -74,6 +75,8 @@ def fit(
         If structures cannot be used, or the data contradict names and energies in `config`.
     FitError
         If a covariance matrix is singular or a worker dies.
+    BaselineError
+        If the calculator beneath the fit fails.
     """
     frames, config = list(frames), config or FitConfig()
     with_energies = [atoms for atoms in frames if has_labels(atoms)] if config.targets else frames
@@ -94,7 +97,9 @@ def fit_checked(
     started = time.process_time()
     species = tuple(sorted({int(z) for s in structures for z in s.atoms.numbers}))
     config = resolve(config, species)
-    task = FitTask(structures, species, make_baseline(config, structures, species), config, progress, executor)
+    beneath = None if config.baseline is None else CalculatorBaseline(config.baseline)
+    structures = structures if beneath is None else beneath.differences(structures, progress)
+    task = FitTask(structures, species, make_baseline(config, structures, species, beneath), config, progress, executor)
     with single_blas_thread():
         terms = make_terms(task)
         trials: list[dict[str, Any]] = []
@@ -106,7 +111,8 @@ def fit_checked(
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
     model = _with_report(task, model, posterior, left_out, trials)
-    return replace(model, report=replace(required(model.report, "report"), cpu_seconds=time.process_time() - started))
+    report = replace(required(model.report, "report"), cpu_seconds=time.process_time() - started)
+    return replace(model, report=report, beneath=beneath)
 
 
 def _with_report(
@@ -197,9 +203,19 @@ def fit_terms(
         return task.model(Posterior(design.prior, groups, noises, scales), terms)
 
 
-def make_baseline(config: FitConfig, structures: Sequence[LabelledStructure], species: Sequence[int]) -> Baseline:
-    """Baseline with the given isolated-atom energies; for all other elements they follow from least squares."""
+def make_baseline(
+    config: FitConfig,
+    structures: Sequence[LabelledStructure],
+    species: Sequence[int],
+    beneath: CalculatorBaseline | None = None,
+) -> Baseline:
+    """Baseline with the given isolated-atom energies; for all other elements they follow from least squares.
+
+    With a calculator beneath the fit, labels are differences from it, and so are these energies.
+    """
     given = config.given_energies
+    if beneath is not None:
+        given = {z: energy - beneath.lone_energy(z) for z, energy in given.items()}
     energies = given if set(species) <= set(given) else fit_isolated_atom_energies(structures, species, given) | given
     return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
 
@@ -240,7 +256,9 @@ def learn_channels(
     FitError
         If there are too few structures with energies or forces.
     """
-    task = FitTask(structures, species, make_baseline(config, structures, species), config)
+    beneath = None if config.baseline is None else CalculatorBaseline(config.baseline)
+    structures = structures if beneath is None else beneath.differences(structures, silent)
+    task = FitTask(structures, species, make_baseline(config, structures, species, beneath), config)
     scale = default_energy_scale(structures, task.baseline)
     with single_blas_thread():
         others = tuple(_others(task, scale).values())

@@ -21,6 +21,7 @@ from ..settings.fit import FitConfig, NoiseSettings
 from ..settings.presets import resolve
 from ..structures import LabelledStructure, labelled, name_of
 from ..terms.baseline import Baseline
+from ..terms.calculator_baseline import BaselineResults, CalculatorBaseline
 from ..terms.layout import channels_of, many_body
 from ..terms.protocol import FittedTerm, ManyBodyTerm, Tables
 from ..terms.registry import empty_term
@@ -36,7 +37,7 @@ from .noises import left_open, noises_of
 from .posterior import Posterior
 from .prior import Prior
 from .surroundings import ENOUGH, nearby, settled
-from .task import provenance, with_scales
+from .task import provenance, with_scales, witnesses_of
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points, by index of the term and atomic number."""
@@ -77,6 +78,8 @@ class Fit:
         Noises and energy scales of the current model.
     system : GrowingSystem
         Rows and columns.
+    beneath : CalculatorBaseline or None
+        Calculator beneath the fit; `structures` keep their whole labels.
     is_whole : bool
         False after an interrupted update: the fit can no longer be used.
     """
@@ -87,6 +90,8 @@ class Fit:
         tables = tables or {}
         _check_all_is_known(self.config, tables)
         self.structures: list[LabelledStructure] = []
+        self.beneath = None if self.config.baseline is None else CalculatorBaseline(self.config.baseline)
+        self._below: list[BaselineResults] = []
         self.terms: tuple[FittedTerm, ...] = tuple(
             empty_term(settings, self.species, 1.0, tables.get(k)) for k, settings in enumerate(self.config.terms)
         )
@@ -166,6 +171,7 @@ class Fit:
         for structure in structures:
             species_indices(structure.atoms.numbers, self.species)
             find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
+        below = [] if self.beneath is None else [self.beneath.results(s.atoms) for s in structures]
         self._settle_terms([s.atoms for s in structures])
         with single_blas_thread():
             new_points = self._new_points(structures, new_sparse_points or {})
@@ -176,7 +182,7 @@ class Fit:
             # all checks have passed at this point
             self.is_whole = False
             self._add_points(new_points, prior, values)
-            self._add_structures(structures)
+            self._add_structures(structures, below)
             if self.structures:
                 self._settle()
             self.is_whole = True
@@ -216,15 +222,20 @@ class Fit:
             raise FitError("an update of this fit was interrupted; load the last saved one")
         points = [term.points for term in self.terms]
         state = FitState(
-            self.config, self.species, channels_of(self.terms), points, self.structures, self.levels, self.system
+            self.config, self.species, channels_of(self.terms), points, self.structures, self.levels, self.system, self._below
         )
         save_fit(state, self.terms, file)
 
     @classmethod
-    def load(cls, file: str | Path) -> Fit:
-        """Load a fit written by `save`; the next update gives the same numbers as without the interruption."""
+    def load(cls, file: str | Path, trust_baseline: bool = False) -> Fit:
+        """Load a fit written by `save`; the next update gives the same numbers as without the interruption.
+
+        Updates of a fit to differences from a calculator need `trust_baseline`, as for `load_model`.
+        """
         state = load_fit(file)
         fit = cls(state.config, state.species, state.tables)
+        if fit.config.baseline is not None:
+            fit.beneath = CalculatorBaseline(fit.config.baseline, trust_baseline)
         if state.is_current:
             fit._restore(state)
         else:
@@ -233,7 +244,7 @@ class Fit:
 
     def _restore(self, state: FitState) -> None:
         """Take over a saved state."""
-        self.structures, self.levels, self.system = state.structures, state.levels, state.system
+        self.structures, self.levels, self.system, self._below = state.structures, state.levels, state.system, state.below
         self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, state.points, strict=True))
         if self.structures:
             with single_blas_thread():
@@ -244,7 +255,7 @@ class Fit:
         new = [list(blocks) for blocks in state.points]
         with single_blas_thread():
             self._add_points(new, self._new_prior(new), self._new_values(new))
-            self._add_structures(state.structures)
+            self._add_structures(state.structures, state.below)
         self._restore(replace(state, system=self.system))
 
     def _design(self, terms: tuple[FittedTerm, ...]) -> Design:
@@ -310,20 +321,22 @@ class Fit:
             for term, points in zip(self.terms, new, strict=True)
         )
 
-    def _add_structures(self, structures: list[LabelledStructure]) -> None:
+    def _add_structures(self, structures: list[LabelledStructure], below: list[BaselineResults]) -> None:
         """Append the rows of new structures, with all existing columns."""
+        self._below += below
+        differences = _differences(structures, below)
         design = self._design(self.terms)
         m = design.n_sparse
         with ThreadPoolExecutor(n_threads()) as threads:
             for structure, rows in zip(
-                structures, bounded_map(threads, design.rows, structures, 2 * n_threads()), strict=True
+                structures, bounded_map(threads, design.rows, differences, 2 * n_threads()), strict=True
             ):
                 self.structures.append(structure)
                 for group, part in rows.items():
                     self.system.add_rows(group, part[:, :m], part[:, m:])
 
     def _baseline(self) -> Baseline:
-        return make_baseline(self.config, self.structures, self.species)
+        return make_baseline(self.config, _differences(self.structures, self._below), self.species, self.beneath)
 
     def _settle(self) -> None:
         """Adapt noises and scales to the data, and make the model."""
@@ -331,7 +344,7 @@ class Fit:
         groups = self.system.equations(self._combination(baseline))
         start = Hyperparameters(
             {group: noise_of(self.config, group) for group in groups},
-            self._given_scales(default_energy_scale(self.structures, baseline)),
+            self._given_scales(default_energy_scale(_differences(self.structures, self._below), baseline)),
         )
         freedom = Freedom(start, left_open(self.config, groups), open_blocks(self.config, self.terms))
         known = self.levels.noises
@@ -363,8 +376,15 @@ class Fit:
             config=self.config,
             provenance=provenance(self.structures),
             noises=noises_of(posterior),
+            beneath=self.beneath,
+            witnesses=witnesses_of(self.structures, self.config, self.terms, baseline, self.species),
         )
         self._model = anchored(model)
+
+
+def _differences(structures: list[LabelledStructure], below: list[BaselineResults]) -> list[LabelledStructure]:
+    """The structures with the results of the calculator beneath the fit subtracted, if there is one."""
+    return [b.beneath(s) for s, b in zip(structures, below, strict=True)] if below else structures
 
 
 def _check_all_is_known(config: FitConfig, tables: Mapping[int, Tables]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..models.headers import FitHeader, checked_config
 from ..neighbours import FARTHEST
 from ..settings.fit import FitConfig
 from ..structures import LabelledStructure
+from ..terms.calculator_baseline import BaselineResults
 from ..terms.headers import parsed
 from ..terms.protocol import FittedTerm, Tables
 from ..terms.registry import empty_term, term_type
@@ -49,6 +50,8 @@ class FitState:
     structures : list of LabelledStructure
     levels : Hyperparameters
     system : GrowingSystem
+    below : list of BaselineResults
+        Results of the calculator beneath the fit for each structure; empty without one.
     is_current : bool
         False if the file has an older format and its rows must be recomputed from the labels.
     """
@@ -60,6 +63,7 @@ class FitState:
     structures: list[LabelledStructure]
     levels: Hyperparameters
     system: GrowingSystem
+    below: list[BaselineResults] = field(default_factory=list)
     is_current: bool = True
 
 
@@ -82,7 +86,7 @@ def save_fit(fit: FitState, terms: Sequence[FittedTerm], file: str | Path) -> No
     }
     with FORMAT.writing(file) as h5:
         h5["header"] = json.dumps(header)
-        for name, array in {**structure_arrays(fit.structures), **fit.system.arrays()}.items():
+        for name, array in {**structure_arrays(fit.structures), **_below_arrays(fit.below), **fit.system.arrays()}.items():
             h5[name] = array
         for k, (term, blocks) in enumerate(zip(terms, fit.points, strict=True)):
             for n, points in enumerate(blocks):
@@ -129,7 +133,8 @@ def _read(stored: Stored) -> FitState:
     is_current = stored.version >= OF_DIFFERENCES or not config.given_energies
     if not is_current:
         log.info("rows of energies are recomputed from the labels: in this older file they are not differences from lone atoms")
-    return FitState(config, header.species, tables, points, structures, levels, system, is_current)
+    below = [] if config.baseline is None else _below(stored, structures)
+    return FitState(config, header.species, tables, points, structures, levels, system, below, is_current)
 
 
 def _points(terms: Sequence[FittedTerm], stored: Stored) -> list[tuple[np.ndarray, ...]]:
@@ -183,6 +188,28 @@ def _structures(header: FitHeader, stored: Stored) -> list[LabelledStructure]:
     if unknown:
         raise ValueError(f"numbers = {unknown[0]}: is not one of species {list(header.species)}")
     return list(structures_of(arrays, header.names, header.config_types))
+
+
+def _below_arrays(below: Sequence[BaselineResults]) -> dict[str, np.ndarray]:
+    """Results of the calculator beneath a fit as arrays; none without one."""
+    if not below:
+        return {}
+    return {
+        "below_energies": np.array([b.energy for b in below]),
+        "below_forces": np.concatenate([b.forces for b in below]),
+        "below_virials": np.array([b.virial for b in below]),
+    }
+
+
+def _below(stored: Stored, structures: Sequence[LabelledStructure]) -> list[BaselineResults]:
+    """Inverse of `_below_arrays`."""
+    if not structures:
+        return []
+    ends = np.cumsum([s.n_atoms for s in structures])
+    energies = stored.floats("below_energies", (len(structures),))
+    forces = np.split(stored.floats("below_forces", (int(ends[-1]), 3)), ends[:-1])
+    virials = stored.floats("below_virials", (len(structures), 3, 3))
+    return [BaselineResults(float(e), f, v) for e, f, v in zip(energies, forces, virials, strict=True)]
 
 
 def structure_arrays(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]:

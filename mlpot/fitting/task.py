@@ -15,7 +15,9 @@ from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig
 from ..structures import LabelledStructure
 from ..terms.baseline import Baseline
+from ..terms.layout import reach
 from ..terms.protocol import FittedTerm
+from ..terms.witnesses import Witnesses
 from .accumulate import Progress, gather, silent
 from .adaptation import Hyperparameters
 from .design_matrix import Design, Group, noise_of
@@ -76,8 +78,20 @@ class FitTask:
             config=self.config,
             provenance=provenance(self.structures),
             noises=noises_of(posterior),
+            witnesses=witnesses_of(self.structures, self.config, terms, self.baseline, self.species),
         )
         return anchored(model)
+
+
+def witnesses_of(
+    structures: Sequence[LabelledStructure],
+    config: FitConfig,
+    terms: Sequence[FittedTerm],
+    baseline: Baseline,
+    species: tuple[int, ...],
+) -> Witnesses | None:
+    """Environments that a model needs if its kernel is to be cut."""
+    return Witnesses.of(structures, reach(terms, baseline, species)) if config.force_tolerance else None
 
 
 def with_scales(terms: Sequence[FittedTerm], scales: np.ndarray) -> tuple[FittedTerm, ...]:

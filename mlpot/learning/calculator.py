@@ -108,7 +108,8 @@ class CampaignCalculator(OneAtATime):
             return None
         if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
             self._neighbours = NeighbourList(model.cutoff)
-        return model.predict_pairs(self._neighbours.update(self.present), volume_of(self.present), uncertainty=True)
+        pairs = self._neighbours.update(self.present)
+        return model.predict_pairs(pairs, volume_of(self.present), uncertainty=True, atoms=self.present)
 
     def _label(self, assessment: Assessment) -> Answer:
         """The label of the present atoms, or LabelNeeded."""

@@ -17,7 +17,7 @@ from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
 from ..labels.plan import LabellingPlan
 from ..labels.requests import RequestResult
-from ..models.files import load_model
+from ..models.files import inspect_model
 from ..settings.fit import FitConfig
 from ..structure_encoding import decode, encode
 from ..structures import bare_structure, labelled, write_exact_xyz
@@ -141,7 +141,7 @@ class Campaign:
         start_model: str | Path | None = None,
         resume: bool = False,
     ):
-        self._start_model = None if start_model is None else load_model(start_model)
+        self._start_model = None if start_model is None else inspect_model(start_model)
         self._config, self._rules, self.frames = config or FitConfig(), rules or Rules(), frames or []
         self.plan = plan
         self._resources = ExitStack()
@@ -346,7 +346,7 @@ class Campaign:
         if not file.exists():
             return None
         try:
-            return Fit.load(file)
+            return Fit.load(file, trust_baseline=True)  # used only if it agrees with the configuration
         except ModelFileError as error:
             log.warning("%s; refitting from all labels instead", error)
             return None

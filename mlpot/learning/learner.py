@@ -202,6 +202,8 @@ class Learner:
         if not self._agrees(saved, [*data, *learned], len(data)):
             saved = None
         self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
+        if self.fit.beneath is not None:
+            self.fit.beneath.check()
         if saved is not None and agree_in_tables(self.fit.terms, saved.terms):
             self.fit = saved
         elif data or points:
@@ -224,6 +226,10 @@ class Learner:
             raise ConfigError(
                 f"learning.model has the elements {model.species} and was {'' if model.config else 'not '}fitted by mlpot; use a "
                 f"model fitted by mlpot for exactly the elements {self.species}"
+            )
+        if model.config.baseline != self.config.baseline:
+            raise ConfigError(
+                f"learning.model has [baseline] {model.config.baseline!r}, the file {self.config.baseline!r}; make them equal"
             )
         self.config = model.config
         return environments_of(model.terms)

@@ -8,8 +8,9 @@ import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 
+from ..errors import ConfigError
 from ..settings.dynamics import DynamicsPlan
-from .constrained import RELAXATION, RELAXED_CELL, check_constraints, settle_bond_lengths
+from .constrained import RELAXATION, RELAXED_CELL, check_constraints, plane_of, settle_bond_lengths
 from .dynamics import positions_state, require_cell, require_stress, restore_positions
 
 LONGEST = 0.2
@@ -19,8 +20,19 @@ LONGEST = 0.2
 def check_relaxation(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
     """ConfigError if a relaxation of a walker cannot start from these atoms."""
     if plan.whole_cell:
-        require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"')
+        require_cell(name, atoms, 'relax = "cell"', 'relax = "positions"', slabs=True)
+        if np.abs(plane_of(atoms) - np.diag(_relaxed_axes(atoms))).max() > 1e-8:
+            raise ConfigError(
+                f'walker {name}: relax = "cell" of a slab or wire strains the cell along x, y or z only, but its periodic cell '
+                "vectors are not along these axes; rotate the structure (atoms.rotate(..., rotate_cell=True)) or set "
+                'relax = "positions"'
+            )
     check_constraints(name, atoms, RELAXED_CELL if plan.whole_cell else RELAXATION, f'relax = "{plan.relax}"')
+
+
+def _relaxed_axes(atoms: Atoms) -> np.ndarray:
+    """(3,) array of 0 and 1: the axes along which the cell of a crystal, slab or wire is strained, never into the vacuum."""
+    return np.round(np.diag(plane_of(atoms)))
 
 
 @dataclass(frozen=True)
@@ -165,13 +177,14 @@ class Relaxation:
         return None if np.isfinite(self.atoms.positions).all() else "positions are not finite"
 
     def _aim(self) -> None:
-        """Set what is relaxed: the atoms, or a cell filter whose strain is relative to the first cell."""
+        """Set what is relaxed: the atoms, or a cell filter whose strain is relative to the first cell, in the periodic directions."""
         if not self.plan.whole_cell:
             self._target = self.atoms
             return
         cell = self.atoms.cell.array.copy()
         self.atoms.set_cell(self._first_cell)
-        self._target = FrechetCellFilter(self.atoms)
+        axes = _relaxed_axes(self.atoms)
+        self._target = FrechetCellFilter(self.atoms, mask=np.outer(axes, axes))
         self.atoms.set_cell(cell)
 
     def state(self) -> dict:

@@ -13,18 +13,87 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
+
+from ase import Atoms
 
 from ..errors import ExplodedError
-from .campaign import Campaign
+from .campaign import Answer, Campaign
 from .checkpoints import Journal, RunSettings
-from .cycle import BudgetSpent, obtain
+from .cycle import Assessment, BudgetSpent, LearningCycle, obtain
 from .deadline import Deadline, OutOfTime, deadline_of
-from .log_format import TRAJECTORY, Step, frame_text
+from .log_format import TRAJECTORY, Step
 from .verdict import Verdict
-from .walker import Walker
 
 log = logging.getLogger(__name__)
 Observer = Callable[[Step], None]
+
+
+class RunWalker(Protocol):
+    """One simulation of a run: `walker.Walker` moves its atoms itself, `lammps.walker.LammpsWalker` has LAMMPS do it."""
+
+    name: str
+    steps_made: int
+    """Steps of the last `advance`; with a label that it needed, together with `repeat`."""
+
+    @property
+    def atoms(self) -> Atoms:
+        """The present structure, or at least its elements."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last step counts as an explosion, or None."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to do."""
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether it is a relaxation that has ended."""
+
+    @property
+    def is_heated(self) -> bool:
+        """Whether the temperature of its thermostat changes."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the present step may have to be taken back, so that it should not be saved."""
+
+    @property
+    def waiting(self) -> tuple[LearningCycle, Assessment]:
+        """The structure that needs a label, for `cycle.obtain`."""
+
+    @property
+    def doubt(self) -> float:
+        """Largest ratio of an expected error to its limit in that structure."""
+
+    def advance(self) -> bool:
+        """Make a step; False, with nothing changed, if a label is needed first."""
+
+    def repeat(self, answer: Answer) -> None:
+        """Make the step that needed the label."""
+
+    def exploded(self, why: str) -> Exception:
+        """The error for a step that has blown up."""
+
+    def describe(self, seconds: float) -> Step:
+        """The row of log.csv for the step just made."""
+
+    def frame(self, info: dict[str, int]) -> str:
+        """The present structure for the trajectory."""
+
+    def verdict(self) -> Verdict | None:
+        """The verdict of a relaxation; None where the labels decide."""
+
+    def state(self) -> dict:
+        """For `restore`."""
+
+    def check(self, state: dict) -> None:
+        """RunFolderError unless `state` belongs to this walker."""
+
+    def restore(self, state: dict) -> None:
+        """Continue from `state`."""
 
 
 class LearningRun:
@@ -34,7 +103,7 @@ class LearningRun:
     ----------
     campaign : Campaign
         Holds the run folder.
-    walkers : sequence of Walker
+    walkers : sequence of RunWalker
     settings : RunSettings
     observer : callable
         Called with every `Step`.
@@ -50,7 +119,7 @@ class LearningRun:
     def __init__(
         self,
         campaign: Campaign,
-        walkers: Sequence[Walker],
+        walkers: Sequence[RunWalker],
         settings: RunSettings | None = None,
         observer: Observer = lambda step: None,
         deadline: Deadline | None = None,
@@ -105,7 +174,7 @@ class LearningRun:
         finally:
             self.journal.close()
 
-    def trajectory(self, walker: Walker) -> str:
+    def trajectory(self, walker: RunWalker) -> str:
         """Name of the file with the frames of a walker."""
         return f"{TRAJECTORY}.xyz" if len(self.walkers) == 1 else f"{TRAJECTORY}_{walker.name}.xyz"
 
@@ -131,7 +200,7 @@ class LearningRun:
             self.journal.settle_queue(wait=not self.settings.asynchronous)
             self._round(active)
             is_due = self.journal.is_due or self.campaign.learner.n_labels > n_labels
-            if is_due and not any(walker.dynamics.is_doubtful for walker in active):
+            if is_due and not any(walker.is_doubtful for walker in active):
                 self._checkpoint("running")
             if self.journal.convergence.verdict == "converged":
                 return "converged"
@@ -141,14 +210,14 @@ class LearningRun:
 
     def _conclude(self, wanted: bool = False) -> Verdict:
         """The worst verdict: of each relaxation, and of the labels for dynamics; with the numbers of all labels."""
-        of_labels = self.journal.conclude(any(walker.plan.is_heated for walker in self.walkers), wanted)
+        of_labels = self.journal.conclude(any(walker.is_heated for walker in self.walkers), wanted)
         found = [verdict for verdict in (walker.verdict() for walker in self.walkers) if verdict is not None]
         if len(found) < len(self.walkers):
             found.append(of_labels)
         worst = min(found, key=lambda verdict: verdict.is_converged)
         return replace(worst, numbers=of_labels.numbers)
 
-    def _round(self, active: Sequence[Walker]) -> None:
+    def _round(self, active: Sequence[RunWalker]) -> None:
         """Make one step of each walker."""
         waiting = self._advanced(active)
         surprised = bool(waiting)
@@ -156,9 +225,9 @@ class LearningRun:
             waiting = sorted(waiting, key=lambda walker: -walker.doubt)
             self._label(waiting[: self.settings.workers])
             waiting = self._advanced(waiting[self.settings.workers :])
-        self.journal.count(len(active), surprised)
+        self.journal.count(sum(walker.steps_made for walker in active), surprised)
 
-    def _advanced(self, walkers: Sequence[Walker]) -> list[Walker]:
+    def _advanced(self, walkers: Sequence[RunWalker]) -> list[RunWalker]:
         """Make a step of each walker; returns those that need a label first."""
         waiting = []
         for walker in walkers:
@@ -169,7 +238,7 @@ class LearningRun:
                 waiting.append(walker)
         return waiting
 
-    def _label(self, waiting: Sequence[Walker]) -> None:
+    def _label(self, waiting: Sequence[RunWalker]) -> None:
         """Label the structures of all these walkers at the same time, then make their steps with the model that knows all labels."""
         started = time.perf_counter()
         answers = obtain([walker.waiting for walker in waiting], self.journal.settled)
@@ -179,14 +248,13 @@ class LearningRun:
             walker.repeat(answer)
             self._write(walker, seconds + time.perf_counter() - started)
 
-    def _write(self, walker: Walker, seconds: float) -> None:
+    def _write(self, walker: RunWalker, seconds: float) -> None:
         """Record a step."""
         step = walker.describe(seconds)
         self.journal.write(step)
         if step.step % self.settings.interval == 0 or step.labelled:
             info = {"step": step.step, "labelled": step.labelled, "model_version": step.model_version}
-            text = frame_text(walker.atoms, walker.calculator.results, walker.calculator.uncertainty, info)
-            self.journal.append(self.trajectory(walker), text)
+            self.journal.append(self.trajectory(walker), walker.frame(info))
         self.observer(step)
         if walker.trouble is not None:
             raise walker.exploded(walker.trouble)

@@ -25,7 +25,6 @@ from ase import Atoms
 from ..drivers.ipi_evaluator import BeadNeighbours, Committee, check_committee, predict_bead
 from ..drivers.ipi_protocol import Evaluation
 from ..errors import RunFolderError
-from ..structures import volume_of
 from .campaign import Answer, Campaign
 from .checkpoints import Journal, RunSettings
 from .cycle import Assessment, BudgetSpent, LearningCycle, obtain
@@ -234,7 +233,7 @@ class LearningEvaluator:
         if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
             self._neighbours = BeadNeighbours(model.cutoff)
         pairs = self._neighbours.update(atoms)
-        prediction, members = predict_bead(model.compiled, pairs, volume_of(atoms), self.committee)
+        prediction, members = predict_bead(model.compiled, pairs, atoms, self.committee)
         return BeadAnswer(self.cycle.assess(atoms, prediction, use), version, members)
 
     def _label(self, bead: BeadAnswer) -> Answer:

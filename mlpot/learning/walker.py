@@ -17,7 +17,7 @@ from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign
 from .cycle import Assessment, Event, LabelNeeded, LearningCycle
 from .dynamics import Dynamics, check_dynamics
-from .log_format import Step
+from .log_format import Step, frame_text
 from .policy import CONFIRM
 from .relaxation import Relaxation, check_relaxation
 from .step_counters import StepCounters
@@ -42,6 +42,8 @@ class Walker:
         Initial structure; moved in place.
     plan : DynamicsPlan
     """
+
+    steps_made = 1
 
     def __init__(self, campaign: Campaign, name: str, atoms: Atoms, plan: DynamicsPlan):
         self.campaign, self.name, self.plan = campaign, name, plan
@@ -79,6 +81,16 @@ class Walker:
         if self._event is None:
             raise RuntimeError(f"walker {self.name} has not made a step")
         return self._event
+
+    @property
+    def is_heated(self) -> bool:
+        """Whether the temperature of the thermostat changes along the run."""
+        return self.plan.is_heated
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the last step may have to be taken back."""
+        return self.dynamics.is_doubtful
 
     @property
     def is_relaxed(self) -> bool:
@@ -221,6 +233,10 @@ class Walker:
             expected_stress_error_GPa=None if stress is None else stress / GIGAPASCAL,
             max_force_eV_per_A=float(np.sqrt(np.max(np.sum(self.atoms.get_forces() ** 2, axis=1)))),
         )
+
+    def frame(self, info: dict[str, int]) -> str:
+        """The present structure for the trajectory, as extended XYZ with results and uncertainties."""
+        return frame_text(self.atoms, self.calculator.results, self.calculator.uncertainty, info)
 
     def state(self) -> dict:
         """For `restore`."""

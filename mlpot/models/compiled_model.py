@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..terms.baseline import Baseline
@@ -25,14 +26,14 @@ from ..uncertainty.variances import Members
 from .core_file import export_core
 from .lone_atoms import lone_energies
 from .parameters import Parameters
-from .prediction import Prediction, make_prediction
+from .prediction import Prediction, make_prediction, raised
 
 
 class Source(Parameters, ABC):
     """Model parameters that can be compiled and extended: the interface of the source of a compiled model."""
 
     @abstractmethod
-    def compile(self, tolerance: float, precision: str) -> CompiledModel:
+    def compile(self, tolerance: float, precision: str, force_tolerance: float | None) -> CompiledModel:
         """Compile the model for simulations; see `SparseGP.compile`."""
 
     @abstractmethod
@@ -58,12 +59,15 @@ class CompiledModel:
         Largest change of an atom's energy, eV.
     precision : str
         "float64", or "float32" for the products of features and sparse points.
+    force_tolerance : float
+        Largest change of forces on shaken environments of the data by a cut of the kernel, eV/A; 0: it was not cut.
     """
 
     source: Source
     terms: tuple[CompiledTerm, ...]
     tolerance: float
     precision: str
+    force_tolerance: float = 0.0
 
     def __repr__(self) -> str:
         return f"CompiledModel({self.source!r}, tolerance {self.tolerance:g} eV, {self.precision})"
@@ -85,7 +89,7 @@ class CompiledModel:
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Predict energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
         model = self.covering(atoms.numbers)
-        p = model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty)
+        p = model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty, atoms)
         return self.with_targets(p, atoms, uncertainty)
 
     def with_targets(self, prediction: Prediction, atoms: Atoms, uncertainty: bool) -> Prediction:
@@ -99,25 +103,32 @@ class CompiledModel:
         if source is self.source:
             return self
         if source.species not in self._extended:
-            self._extended[source.species] = source.compile(self.tolerance, self.precision)
+            self._extended[source.species] = source.compile(self.tolerance, self.precision, self.force_tolerance)
         return self._extended[source.species]
 
     @cached_property
     def _extended(self) -> dict[tuple[int, ...], CompiledModel]:
         return {}
 
-    def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
-        """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
+    def predict_pairs(
+        self, pairs: Pairs, volume: float | None, uncertainty: bool = False, atoms: Atoms | None = None
+    ) -> Prediction:
+        """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress).
+
+        `atoms` are needed by a model with a calculator beneath it.
+        """
+        beneath = self.source.beneath_of(atoms)
         if not uncertainty:
-            return make_prediction(pairs, volume, *self._energies(pairs))
+            return raised(make_prediction(pairs, volume, *self._energies(pairs)), beneath, volume)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
         variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
         self._baseline.predict(pairs, energies, gradients)
-        return make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration)
+        return raised(make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration), beneath, volume)
 
-    def virials(self, pairs: Pairs) -> np.ndarray:
+    def virials(self, pairs: Pairs, atoms: Atoms | None = None) -> np.ndarray:
         """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV, from which ASE's `stresses` are computed."""
-        return pairs.virials(self._energies(pairs)[1])
+        beneath, virials = self.source.beneath_of(atoms), pairs.virials(self._energies(pairs)[1])
+        return virials if beneath is None else virials + beneath.virial / len(virials)
 
     def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
@@ -135,7 +146,9 @@ class CompiledModel:
         """Baseline of the source, with lone-atom energies of the compiled terms: exact whatever the tolerance."""
         return replace(self.source.baseline, lone_atoms=lone_energies(self.source, self._add_terms))
 
-    def predict_members(self, pairs: Pairs, volume: float | None) -> tuple[Prediction, Members]:
+    def predict_members(
+        self, pairs: Pairs, volume: float | None, atoms: Atoms | None = None
+    ) -> tuple[Prediction, Members]:
         """As `predict_pairs` with uncertainty, together with an ensemble of potentials that are compatible with the data.
 
         Members are draws from the posterior of the weights, shifted so that their mean is the prediction, with deviations from the
@@ -152,6 +165,7 @@ class CompiledModel:
         self._baseline.predict(pairs, energies, gradients)
         calibration = self.source.calibration
         p = make_prediction(pairs, volume, energies, gradients, variances, calibration)
+        p = raised(p, self.source.beneath_of(atoms), volume)
         scale = calibration.force_scale
         return p, Members(
             p.energy + scale * deviations.energies,
@@ -163,10 +177,15 @@ class CompiledModel:
     def _spread(self) -> Spread:
         source = self.source
         rep = None if source.factor is None else source.representatives
-        return make_spread(self.terms, rep)
+        return make_spread(self.terms, rep, all(term.has_prior for term in source.terms))
 
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
         """Write the model for C and C++ programs; see `SparseGP.export_core`."""
+        if self.source.beneath is not None:
+            raise ConfigError(
+                f"the model is a difference from {self.source.beneath.settings.calculator}, which needs Python; "
+                "fit a model without [baseline] to export it"
+            )
         export_core(self.source, self.terms, self._baseline, self._spread if uncertainty else None, file)
 
     def of(self, source: Source) -> CompiledModel:
@@ -177,9 +196,9 @@ class CompiledModel:
         return other
 
     def __reduce__(self) -> tuple:
-        return _compile, (self.source, self.tolerance, self.precision)
+        return _compile, (self.source, self.tolerance, self.precision, self.force_tolerance)
 
 
-def _compile(source: Source, tolerance: float, precision: str) -> CompiledModel:
+def _compile(source: Source, tolerance: float, precision: str, force_tolerance: float) -> CompiledModel:
     """Compile a model when it is unpickled, since compiled tables contain addresses."""
-    return source.compile(tolerance, precision)
+    return source.compile(tolerance, precision, force_tolerance)

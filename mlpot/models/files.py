@@ -9,10 +9,13 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ..data.stored import Stored
+from ..errors import ModelFileError
 from ..terms.baseline import Baseline
+from ..terms.calculator_baseline import CalculatorBaseline, untrusted
 from ..terms.headers import first_problem, parsed
 from ..terms.protocol import Term
 from ..terms.registry import TERM_TYPES
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.noises import Noises
 from .glue_header import GlueHeader
@@ -24,26 +27,43 @@ from .target_files import read_targets
 from .tensors import TargetModels
 
 
-def load_any(file: str | Path) -> SparseGP | TargetModels:
+def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | TargetModels:
     """As `load_model`, and targets that were fitted without a potential."""
     with FORMAT.reading(file) as stored:
-        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _read(stored)
+        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _read(stored, trust_baseline)
 
 
-def load_model(file: str | Path) -> SparseGP:
+def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
     """Read a model.
+
+    Parameters
+    ----------
+    file : path
+    trust_baseline : bool
+        Whether the calculator that the file puts beneath the model (see [baseline]) may be imported and called. Not needed for those
+        of `settings.baseline.KNOWN_CALCULATORS`, which run nothing else.
 
     Raises
     ------
     ModelFileError
         If the file is missing, truncated, changed, not a model, written by a newer version of mlpot, or contains an invalid entry;
-        the message names the first one and its value.
+        the message names the first one and its value. Also if it needs a calculator that is not trusted.
     """
+    model = inspect_model(file, trust_baseline)
+    if model.beneath is not None and not model.beneath.trusted:
+        raise ModelFileError(
+            f"{file}: {untrusted(model.beneath.settings)}: pass trust_baseline=True, or --trust-baseline on the command line"
+        )
+    return model
+
+
+def inspect_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
+    """As `load_model`, to look at a model: one with a calculator that is not trusted is read, and cannot predict."""
     with FORMAT.reading(file) as stored:
-        return _read(stored)
+        return _read(stored, trust_baseline)
 
 
-def _read(stored: Stored) -> SparseGP:
+def _read(stored: Stored, trust_baseline: bool) -> SparseGP:
     """Read a model, checking all arrays against the header and the header itself, so that no error can occur later."""
     header = parsed(ModelHeader, stored.attribute("header"))
     species = header.species
@@ -66,6 +86,8 @@ def _read(stored: Stored) -> SparseGP:
         calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
         targets=read_targets(stored),
+        beneath=None if config is None or config.baseline is None else CalculatorBaseline(config.baseline, trust_baseline),
+        witnesses=Witnesses.read(stored, species),
     )
 
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 
+from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..settings.fit import FitConfig
 from ..terms.baseline import Baseline
+from ..terms.calculator_baseline import BaselineResults, CalculatorBaseline
 from ..terms.layout import columns, reach
 from ..terms.protocol import Term
+from ..terms.witnesses import Witnesses
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.noises import Noises
 from ..uncertainty.variances import NONE
@@ -56,6 +60,10 @@ class Parameters:
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
     targets : TargetModels
         Quantities learned besides energies: dipoles, polarisabilities, ...
+    beneath : CalculatorBaseline or None
+        Calculator whose results are added to the sum of the terms and the baseline.
+    witnesses : Witnesses or None
+        Environments of the data on which compiled tables are checked; None: the kernel is compiled exactly.
     """
 
     species: tuple[int, ...]
@@ -72,6 +80,8 @@ class Parameters:
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
     targets: TargetModels = NO_TARGETS
+    beneath: CalculatorBaseline | None = None
+    witnesses: Witnesses | None = None
 
     def __repr__(self) -> str:
         elements = " ".join(chemical_symbols[z] for z in self.species)
@@ -105,6 +115,20 @@ class Parameters:
         if not self.stand_ins:
             return pairs
         return pairs.counting_as(np.array([self.stand_ins.get(z, z) for z in pairs.numbers.tolist()], np.int32))
+
+    def beneath_of(self, atoms: Atoms | None) -> BaselineResults | None:
+        """Results of the calculator beneath the model for a structure, or None if there is no such calculator.
+
+        Raises
+        ------
+        ConfigError
+            If the structure is needed and not given.
+        """
+        if self.beneath is None:
+            return None
+        if atoms is None:
+            raise ConfigError("this model is a difference from a calculator, which needs the structure: pass atoms, not pairs alone")
+        return self.beneath.results(atoms)
 
     def __getstate__(self) -> dict:
         return {key: self.__dict__[key] for key in self.__dataclass_fields__}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import required
 from ..neighbours import Pairs
+from ..terms.calculator_baseline import BaselineResults
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.variances import Variances
 from .tensors import TargetValues, attribute_of
@@ -168,6 +169,21 @@ def expected_errors(prediction: Prediction) -> ExpectedErrors:
         learnable=counted_error(np.sqrt(open_squares)),
         energy=required(prediction.energy_std, "energy_std") / len(prediction.energies),
         stress=None if stress is None else float(stress.max()),
+    )
+
+
+def raised(p: Prediction, beneath: BaselineResults | None, volume: float | None) -> Prediction:
+    """A prediction of differences on top of the calculator's results; local energies get equal shares of its energy."""
+    if beneath is None:
+        return p
+    virial = p.virial + beneath.virial
+    return replace(
+        p,
+        energy=p.energy + beneath.energy,
+        energies=p.energies + beneath.energy / max(len(p.energies), 1),
+        forces=p.forces + beneath.forces,
+        virial=virial,
+        stress=None if volume is None else -virial / volume,
     )
 
 

@@ -44,6 +44,8 @@ def save_model(model: Parameters, file: str | Path) -> None:
         if model.baseline.glue is not None:
             h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables are too long for an attribute
         write_targets(model.targets, h5)
+        for name, array in ({} if model.witnesses is None else model.witnesses.arrays()).items():
+            h5[name] = array
         for k, term in enumerate(model.terms):
             for name, array in term.arrays().items():
                 h5[f"terms/{k}/{name}"] = array

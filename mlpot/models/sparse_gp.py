@@ -14,13 +14,14 @@ from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..terms.layout import columns
+from ..terms.soap_cut import Cut
 from ..threads import single_blas_thread
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.representatives import Choice, Representatives, choose
 from ..uncertainty.variances import Variances
 from .compiled_model import CompiledModel, Source
 from .extrapolation import extended
-from .prediction import Prediction, make_prediction
+from .prediction import Prediction, make_prediction, raised
 from .saving import save_model
 
 DEFAULT_TOLERANCE = 1e-8
@@ -33,7 +34,9 @@ MADE: tuple[str, ...] = ("cutoff", "choice", "representatives", "compiled")
 class SparseGP(Source):
     """A fitted potential: its `Parameters`, and everything derived from them on first use."""
 
-    def compile(self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64") -> CompiledModel:
+    def compile(
+        self, tolerance: float = DEFAULT_TOLERANCE, precision: str = "float64", force_tolerance: float | None = None
+    ) -> CompiledModel:
         """Compile the model for simulations; `predict`, the calculators and the learning loop use the default settings.
 
         Parameters
@@ -43,27 +46,46 @@ class SparseGP(Source):
         precision : "float64" or "float32"
             With "float32", products of features that are small enough for a force error below 1e-4 eV/A are computed in single
             precision. The uncertainty is the same in both cases.
+        force_tolerance : float or None
+            Root mean square change of forces on shaken environments of the data, eV/A, up to which the kernel is cut to a
+            lower rank; 0: not at all; None: as the configuration of the fit says. It is measured when the model is compiled,
+            and models without environments of their data are not cut.
 
         Raises
         ------
         ConfigError
-            For a tolerance that is not positive, or another precision.
+            For a tolerance that is not positive, a negative force_tolerance, or another precision.
         """
         if not tolerance > 0:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
         if precision not in ("float64", "float32"):
             raise ConfigError(f"precision = {precision!r}: must be 'float64' or 'float32'")
+        if force_tolerance is None:
+            force_tolerance = (self.config and self.config.force_tolerance) or 0.0
+        if not 0 <= force_tolerance < np.inf:
+            raise ConfigError(f"force_tolerance = {force_tolerance}: must be zero or a positive number of eV/A")
         regularisation = self.regularisation if self.factor is None else None
         known = {} if self.factor is None else self.choice.kept
         share = tolerance / len(self.terms)
         if self.baseline.lone_atoms:
             share /= 2  # two compiled energies are subtracted
+        cut = self._cut(force_tolerance)
         with single_blas_thread():
             terms = tuple(
-                term.compile(self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k))
+                term.compile(
+                    self.weights[part], share, regularisation, single=precision == "float32", known=known.get(k),
+                    **({"cut": cut} if term.can_be_cut else {}),
+                )
                 for k, (term, part) in enumerate(zip(self.terms, columns(self.terms), strict=True))
-            )
-        return CompiledModel(self, terms, tolerance, precision)
+            )  # fmt: skip
+        return CompiledModel(self, terms, tolerance, precision, force_tolerance)
+
+    def _cut(self, force_tolerance: float) -> Cut | None:
+        """Share of a force tolerance (eV/A) for each of the terms that can be cut."""
+        if not force_tolerance or self.witnesses is None:
+            return None
+        n_terms = sum(term.can_be_cut for term in self.terms)
+        return Cut(force_tolerance / np.sqrt(n_terms), self.as_known(self.witnesses.shaken())) if n_terms else None
 
     @cached_property
     def compiled(self) -> CompiledModel:
@@ -82,9 +104,11 @@ class SparseGP(Source):
         """
         return self.compiled.predict(atoms, uncertainty)
 
-    def predict_pairs(self, pairs: Pairs, volume: float | None, uncertainty: bool = False) -> Prediction:
+    def predict_pairs(
+        self, pairs: Pairs, volume: float | None, uncertainty: bool = False, atoms: Atoms | None = None
+    ) -> Prediction:
         """As `predict`, from a neighbour list that reaches `cutoff` and the volume in A^3 (None: no stress)."""
-        return self.compiled.predict_pairs(pairs, volume, uncertainty)
+        return self.compiled.predict_pairs(pairs, volume, uncertainty, atoms)
 
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """As `predict`, evaluated directly from the formulas: slow reference for the compiled model."""
@@ -96,7 +120,8 @@ class SparseGP(Source):
             model.baseline.predict(pairs, energies, gradients)
             model.add_terms(known, energies, gradients)
             variances = model._variances(known) if uncertainty else None
-        return make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
+        p = make_prediction(pairs, volume_of(atoms), energies, gradients, variances, model.calibration)
+        return raised(p, model.beneath_of(atoms), volume_of(atoms))
 
     def covering(self, numbers: np.ndarray) -> SparseGP:
         """The model for atoms with these atomic numbers (n_atoms,): itself, or one extrapolated to unknown elements.
@@ -135,9 +160,11 @@ class SparseGP(Source):
             upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
             return Representatives(self.choice, upper, self.jitter, self.noises, frozenset(self.baseline.lone_atoms))
 
-    def _variances(self, pairs: Pairs) -> Variances:
+    def _variances(self, pairs: Pairs) -> Variances | None:
         if self.factor is not None:
             return self.representatives.variances(pairs)
+        if not all(term.has_prior for term in self.terms):
+            return None
         unexplained = np.zeros(pairs.n_atoms)
         for term in self.terms:
             unexplained += term.instance_variances(pairs, self.regularisation)
@@ -174,7 +201,7 @@ class SparseGP(Source):
         ModelFileError
             If the folder is missing, read-only or full.
         ConfigError
-            If an element has no sparse points in the last many-body term, with uncertainty.
+            If an element has no sparse points in the last many-body term, with uncertainty; for a model with a calculator beneath it.
 
         Examples
         --------

@@ -20,7 +20,7 @@ from ..fitting.task import provenance
 from ..learning.campaign import MODEL_FILE, START_DATA, START_MODEL
 from ..learning.run_environment import configurations, environment, environments
 from ..learning.run_folder import RUN_FILES, read_state
-from ..models.files import load_model
+from ..models.files import inspect_model
 from ..models.sparse_gp import SparseGP
 from ..structures import exact_xyz, labelled, read_structures, write_exact_xyz
 from .export_contents import Contents
@@ -119,7 +119,7 @@ def _contents(run: Path, labels: list[RunLabel], target: Path) -> Contents:
     if not (run / MODEL_FILE).exists():
         raise RunFolderError(f"{run}: holds no {MODEL_FILE} yet; wait for the first label to be learned")
     shutil.copyfile(run / MODEL_FILE, target / MODEL_FILE)
-    model = load_model(target / MODEL_FILE)
+    model = inspect_model(target / MODEL_FILE)
     if (run / START_MODEL).exists():
         shutil.copyfile(run / START_MODEL, target / START_MODEL)
     data = read_structures(run / START_DATA) if (run / START_DATA).exists() else []

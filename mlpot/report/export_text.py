@@ -35,11 +35,11 @@ def sparse_points(file):
     """Sparse points of a model from which the run started."""
     if not Path(file).exists():
         return {}
-    start = mlpot.load_model(file)
+    start = mlpot.load_model(file, trust_baseline=True)
     return environments_of(start.terms)
 
 
-model = mlpot.load_model("model.h5")
+model = mlpot.load_model("model.h5", trust_baseline=True)  # fit.toml names the calculator beneath it, if there is one
 fit = mlpot.Fit(read_config("fit.toml", FitFile).fit_config(), model.species, channels_of(model.terms))
 if Path("start_data.xyz").exists():
     data = read_structures("start_data.xyz")
@@ -93,9 +93,11 @@ def fit_toml(model: SparseGP, data: Sequence[str], labels: str, config_types: It
     config = required(model.config, "configuration")
     files = {"train": [*data, labels], "isolated_atom_energies": config.isolated_atom_energies}
     sections = [HEAD, toml_section("[data]", files)]
-    if config.isolated_atom_energies is None:
+    if config.baseline is not None:
+        sections.insert(1, toml_section("[baseline]", config.baseline.model_dump()))
+    elif config.isolated_atom_energies is None:
         found = {chemical_symbols[z]: float(e) for z, e in model.baseline.isolated_atom_energies.items()}
-        sections[1] += f"# none were given; the labels say: isolated_atom_energies = {toml_value(found)}\n"
+        sections[-1] += f"# none were given; the labels say: isolated_atom_energies = {toml_value(found)}\n"
     sections.append(toml_section("[model]", {"repulsion": config.repulsion}))
     for term in config.terms:
         sections.append(toml_section("[[model.terms]]", term.model_dump(mode="json")))
@@ -201,10 +203,12 @@ def _model(contents: Contents) -> str:
     model = contents.model
     kinds = ", ".join(f"{term.label} term with {term.n_sparse} sparse points" for term in model.terms)
     energies = ", ".join(f"{chemical_symbols[z]} {e!r} eV" for z, e in model.baseline.isolated_atom_energies.items())
-    how = "fitted" if required(model.config, "configuration").isolated_atom_energies is None else "given"
+    config = required(model.config, "configuration")
+    how = "fitted" if config.isolated_atom_energies is None else "given"
+    beneath = "" if config.baseline is None else f", as a difference from {config.baseline.calculator} {config.baseline.parameters}"
     return (
-        f"## Model\n\n`model.h5`: {kinds}; reaches {model.cutoff} Å. Isolated atoms ({how}): {energies}. Standard deviations are "
-        f"multiplied by {model.calibration.described()}.\n\n"
+        f"## Model\n\n`model.h5`: {kinds}{beneath}; reaches {model.cutoff} Å. Isolated atoms ({how}): {energies}. "
+        f"Standard deviations are multiplied by {model.calibration.described()}.\n\n"
         '    import mlpot\n    atoms.calc = mlpot.MlpotCalculator("model.h5")\n'
     )
 

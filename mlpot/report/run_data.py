@@ -18,7 +18,7 @@ from ..labels.store import read_rows
 from ..learning.campaign import MODEL_FILE
 from ..learning.log_format import LOG, TRAJECTORY
 from ..learning.run_folder import holder_of, read_state
-from ..models.files import load_model
+from ..models.files import inspect_model
 from ..models.sparse_gp import SparseGP
 from ..units import MILLI
 from .log_file import read_log
@@ -179,7 +179,7 @@ def read_run(folder: Path) -> Run:
         state=state,
         failures=read_failures(folder),
         holder=holder_of(folder),
-        model=load_model(model) if model.exists() else None,
+        model=inspect_model(model) if model.exists() else None,
     )
 
 

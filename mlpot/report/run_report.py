@@ -97,7 +97,8 @@ def _final_scale(run: Run) -> str:
 
 def _in_short(model: SparseGP) -> str:
     kinds = ", ".join(f"{term.label} ({term.n_sparse} sparse points)" for term in model.terms)
-    return f"{' '.join(chemical_symbols[z] for z in model.species)}: {kinds}"
+    beneath = "" if model.beneath is None else f", on {model.beneath.settings.calculator}"
+    return f"{' '.join(chemical_symbols[z] for z in model.species)}: {kinds}{beneath}"
 
 
 def _percent(mask: np.ndarray) -> str:

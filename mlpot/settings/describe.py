@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ..keys.explain import allowed, models, units, words
 from ..keys.toml_text import toml_value
+from .baseline import BaselineSettings
 from .data import DataSetSettings, DataSettings
 from .driver import DriverSettings
 from .dynamics import DynamicsPlan
@@ -39,6 +40,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[[targets.terms]]": (CovariantTermSettings, "fit, learn, driver"),
     "[fit]": (FitSettings, "fit, learn, driver"),
     "[fit.config_type_noise.NAME]": (NoiseSettings, "fit, learn, driver"),
+    "[baseline]": (BaselineSettings, "fit, learn, driver"),
     "[structure]": (StructureSettings, "learn, driver"),
     "[dynamics]": (DynamicsPlan, "learn"),
     "[[walkers]]": (WalkerSettings, "learn"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from ..keys.base import Settings
+from .baseline import BaselineSection
 from .data import DataSettings
 from .driver import DriverSettings
-from .dynamics import DynamicsPlan
+from .dynamics import LAMMPS, DynamicsPlan
 from .fit import FitConfig, FitSettings, ModelSettings
 from .labeller import LabellingPlan
 from .learning import LearningSettings
@@ -21,7 +23,13 @@ NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
 """Names of walkers that ASE's database would read as values."""
 
 
-class FittedFile(TargetsSettings):
+class ModelFile(Settings):
+    """The section [model] of a file, for commands that need no more: `mlpot features`, `mlpot criteria`."""
+
+    model: ModelSettings = Field(description="Preset or terms of the model.")
+
+
+class FittedFile(BaselineSection, TargetsSettings):
     """Sections of every file that describes a fit."""
 
     data: DataSettings = Field(DataSettings(), description="Labelled structures.")
@@ -29,9 +37,11 @@ class FittedFile(TargetsSettings):
     fit: FitSettings = Field(FitSettings(), description="Noises, and how the fit is made.")
 
     def fit_config(self) -> FitConfig:
-        """[model], [fit] and the isolated-atom energies as one."""
+        """[model], [fit], [baseline] and the isolated-atom energies as one."""
         parts = {name: value for section in (self.model, self.fit) for name, value in section}
-        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies, targets=self.targets)
+        return FitConfig(
+            **parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline, targets=self.targets
+        )
 
 
 class DataFile(FittedFile):
@@ -83,6 +93,26 @@ class LearnFile(LearningFile):
 
     dynamics: DynamicsPlan = Field(DynamicsPlan(), description="Molecular dynamics or a relaxation.")
     walkers: tuple[WalkerSettings, ...] = Field((), description="Several simulations that share labels and model.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _starts_with_the_input_of_lammps(cls, values: Any) -> Any:
+        """LAMMPS makes or reads the structure itself."""
+        dynamics = values.get("dynamics") if isinstance(values, dict) else None
+        if not isinstance(dynamics, dict) or dynamics.get("engine") != LAMMPS or "input" not in dynamics:
+            return values
+        if "structure" in values:
+            raise ValueError('structure has no effect with dynamics.engine = "lammps", whose input makes it; remove the section')
+        return {**values, "structure": {"file": dynamics["input"]}}
+
+    @model_validator(mode="after")
+    def _lammps_calls_no_calculator(self) -> Self:
+        if self.baseline is not None and any(dynamics.is_lammps for _, _, dynamics in self.all_walkers()):
+            raise ValueError(
+                f'baseline.calculator = {self.baseline.calculator!r}: LAMMPS cannot call it; remove [baseline], or set '
+                'dynamics.engine = "ase"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

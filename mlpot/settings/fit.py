@@ -13,9 +13,12 @@ from ..descriptors.named import is_named
 from ..keys.base import Settings
 from ..keys.explain import OF_A_CLASS, TAGS
 from ..keys.quantities import PURE, Angstrom, Count, EnergyPerAtom, Force, Ratio, Seed, Unit
+from .baseline import BaselineSection
+from .bispectrum import BispectrumTermSettings
 from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
 from .higher_order import OrderSettings
+from .mbtr import MbtrTermSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
 from .targets import TargetsSettings
@@ -55,6 +58,11 @@ class SoapTermSettings(LocalTermSettings, OrderSettings, Mixing, SparseSettings)
     cutoff_width: CutoffWidth = 0.5
     atom_sigma: Angstrom = Field(0.5, description="Standard deviation of the Gaussian that stands for an atom.")
     central_weight: Annotated[float, Field(ge=0), PURE] = Field(1.0, description="Weight of the central atom's own density.")
+    constant: Annotated[float, Field(ge=0, le=1), PURE] = Field(
+        0.0,
+        description="A constant feature behind the normalised ones (GAP's covariance_sigma0): the kernel is (p.p' + constant^2)^zeta,"
+        " a sum of kernels of all powers up to zeta.",
+    )
     radial_basis: Literal["gap"] = Field("gap", description="Kind of radial functions.")
 
     @model_validator(mode="before")
@@ -112,6 +120,8 @@ TermSettings = Annotated[
     | Annotated[AcsfTermSettings, Tag("acsf")]
     | Annotated[ChebyshevTermSettings, Tag("chebyshev")]
     | Annotated[ZernikeTermSettings, Tag("zernike")]
+    | Annotated[BispectrumTermSettings, Tag("bispectrum")]
+    | Annotated[MbtrTermSettings, Tag("mbtr")]
     | Annotated[FeatureTermSettings, Tag(OF_A_CLASS)],
     Discriminator(_tag),
 ]
@@ -129,6 +139,12 @@ class ModelSettings(Settings):
         examples=[5.0],
     )
     terms: tuple[TermSettings, ...] = Field((), description="Terms of the model, instead of a preset.")
+    force_tolerance: Annotated[NonNegativeFloat | None, Unit("eV/A")] = Field(
+        None,
+        description="Change of forces, root mean square on shaken environments of the data, up to which a compiled kernel is "
+        "cut to a lower rank (zeta = 2); 0: not at all. Presets have 0.001, terms of your own 0.",
+        examples=[0.001],
+    )
     repulsion: bool = Field(True, description="Add a short-range ZBL repulsion to the fit.")
     extrapolate: bool = Field(
         False, description="Extrapolate to elements absent from the training data, instead of raising an error."
@@ -181,8 +197,8 @@ class FitSettings(NoiseSettings):
     )
 
 
-class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, TargetsSettings):
-    """Everything a fit needs besides the data: the keys of [model] and [fit], [[targets]], and the isolated-atom energies.
+class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, BaselineSection, TargetsSettings):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], isolated-atom energies, [baseline], [[targets]].
 
     `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
     `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.

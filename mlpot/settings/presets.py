@@ -41,6 +41,8 @@ class Preset:
     force_noise: float
     virial_noise: float
     zeta: float = 2.0
+    force_tolerance: float = 0.001
+    """Cut of the compiled kernel, eV/A: the change on the data themselves is a hundred times smaller."""
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -114,6 +116,7 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
     terms = config.terms or _terms(preset, cutoff, species, config.extrapolate)
     for term in terms:
         term.check_elements(species)
+    tolerance = config.force_tolerance
     left_out = tuple(key for key in NOISE_OF_LABEL.values() if getattr(config, key) is None)
     return config.model_copy(
         update={
@@ -123,6 +126,7 @@ def resolve(config: FitConfig, species: Sequence[int]) -> FitConfig:
             "energy_noise": config.energy_noise or preset.energy_noise,
             "force_noise": config.force_noise or preset.force_noise,
             "virial_noise": config.virial_noise or preset.virial_noise,
+            "force_tolerance": (0.0 if config.terms else preset.force_tolerance) if tolerance is None else tolerance,
             "adapt": left_out if config.adapt is None else config.adapt,
         }
     )

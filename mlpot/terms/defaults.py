@@ -21,6 +21,8 @@ class TermDefaults:
     """Base class of terms (frozen dataclasses with a field `energy_scales`) with nothing to select, learn, tune or extend."""
 
     is_many_body: ClassVar[bool] = False
+    can_be_cut: ClassVar[bool] = False
+    has_prior: ClassVar[bool] = True
     if TYPE_CHECKING:  # fields and properties of terms; as attributes here they would be defaults of fields
 
         @property

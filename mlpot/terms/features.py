@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
-from ..data.stored import NAME, Stored
-from ..descriptors.named import checked, descriptor_class, name_of
+from ..data.stored import Stored
+from ..descriptors.named import checked, descriptor_class
 from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError, DescriptorError
 from ..neighbours import Pairs
 from ..settings.kernel import DescriptorTermSettings
 from .environments import EnvironmentTerm
 from .feature_compiled import CompiledFeatureTerm, FeatureObserver
-from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, Species, TermHeader
+from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, TermHeader
 from .kernels import Kernel, make_kernel, parameter_names
 from .protocol import Features, Tables, Whole
+from .stored_descriptor import DescriptorHeader, arrays_of, description_of, read_descriptor
 from .unit_features import Standardiser, UnitFeatures
 
-Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
-
-class FeatureHeader(TermHeader):
-    """Header of a `FeatureTerm`; `descriptor` is imported and restored from `state` and the arrays in `state_arrays`."""
+class FeatureHeader(DescriptorHeader):
+    """Header of a `FeatureTerm`."""
 
     type: Literal["features"]
-    species: Species
-    descriptor: Annotated[str, Field(max_length=300)]
-    state: dict[str, Any]
-    state_arrays: tuple[Name, ...]
     kernel: Literal["polynomial", "gaussian"]
     parameters: dict[str, Positive]
     offset: NotNegative
     standardise: bool
     energy_scales: Scales
-
-    @property
-    def own_species(self) -> tuple[int, ...]:
-        """Sorted atomic numbers."""
-        return self.species
 
 
 @dataclass(frozen=True)
@@ -184,15 +172,10 @@ class FeatureTerm(EnvironmentTerm):
 
     def description(self) -> dict[str, Any]:
         """See `Term`."""
-        state = _checked_state(self.descriptor)
-        arrays = {name for name, value in state.items() if isinstance(value, np.ndarray)}
         return {
             "type": "features",
             "n_arrays": len(self.sparse_features),
-            "species": self.species,
-            "descriptor": name_of(type(self.descriptor)),
-            "state": {name: value for name, value in state.items() if name not in arrays},
-            "state_arrays": sorted(arrays),
+            **description_of(self.descriptor),
             "kernel": self.kernel.name,
             "parameters": self.kernel.parameters,
             "offset": self.unit.offset,
@@ -202,8 +185,8 @@ class FeatureTerm(EnvironmentTerm):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Term`."""
-        state = {f"state/{k}": v for k, v in self.descriptor.state().items() if isinstance(v, np.ndarray)}
-        return {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)} | state | self._means()
+        points = {f"sparse/{n}": a for n, a in enumerate(self.sparse_features)}
+        return points | arrays_of(self.descriptor) | self._means()
 
     @classmethod
     def read(cls, header: FeatureHeader, stored: Stored, place: str) -> FeatureTerm:
@@ -219,13 +202,7 @@ class FeatureTerm(EnvironmentTerm):
             raise ValueError(f"{place}: parameters = {header.parameters} do not belong to kernel = {header.kernel!r}")
         if header.n_arrays != len(header.species):
             raise ValueError(f"{place}: n_arrays = {header.n_arrays}: there are {len(header.species)} elements")
-        arrays = {name: stored.array(f"{place}/state/{name}") for name in header.state_arrays}
-        kind = descriptor_class(header.descriptor)
-        made = checked(lambda: kind.from_state(header.species, {**header.state, **arrays}), header.descriptor)
-        if made.species != header.species or made.cutoff > MOST_REACH:
-            raise ValueError(f"{place}: {header.descriptor}: species {made.species}, cutoff {made.cutoff} A differ from the file")
-        if not made.is_settled:
-            raise ValueError(f"{place}: {header.descriptor}: {', '.join(made.choices)}: missing; a fitted model has made its choices")
+        made = read_descriptor(header, stored, place)
         standardiser = _read_standardiser(made, stored, place) if header.standardise else None
         unit = UnitFeatures(made, header.offset, header.standardise, standardiser)
         bounds = (None, unit.n_features), -1 - ROUNDING, 1 + ROUNDING
@@ -254,19 +231,6 @@ def _chosen(array: np.ndarray) -> tuple[int, ...]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"a choice of features has shape {array.shape}, type {array.dtype}: must be a row of integers")
     return tuple(array.tolist())
-
-
-def _checked_state(descriptor: Descriptor) -> dict[str, Any]:
-    """State of a descriptor for a file; DescriptorError for values that a file cannot store."""
-    state, name = descriptor.state(), name_of(type(descriptor))
-    for key, value in state.items():
-        if not NAME.fullmatch(key):
-            raise DescriptorError(f"{name}.state: {key!r}: names must consist of lower-case letters, digits and _")
-        try:
-            json.dumps(None if isinstance(value, np.ndarray) else value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise DescriptorError(f"{name}.state: {key} = {value!r}: must be numbers, strings, lists or arrays") from error
-    return state
 
 
 def _read_standardiser(descriptor: Descriptor, stored: Stored, place: str) -> Standardiser:

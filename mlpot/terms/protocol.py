@@ -125,6 +125,10 @@ class Term(Protocol):
     is_many_body: ClassVar[bool]
     """Whether it compares environments (`ManyBodyTerm`). Sparse points of such terms are selected from the data, a subset of them
     represents all in uncertainties, and only their explained variance counts."""
+    can_be_cut: ClassVar[bool]
+    """Whether `compile` takes an argument `cut` (`soap_cut.Cut`), up to which forces may change."""
+    has_prior: ClassVar[bool]
+    """Whether its local energies have a prior variance; an imported model with a term that has none states no uncertainty."""
 
     @property
     def species(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from ..settings.fit import PairTermSettings, SoapTermSettings
 from ..settings.kernel import DescriptorTermSettings
 from ..settings.terms import TermSettingsBase
 from .features import FeatureTerm
+from .linear import LinearTerm
 from .pair import PairTerm
 from .protocol import FittedTerm, Tables
 from .soap import SoapTerm
@@ -32,6 +33,7 @@ TERM_TYPES: dict[str, TermType] = {
     "pair": TermType(PairTermSettings, PairTerm),
     "soap": TermType(SoapTermSettings, SoapTerm),
     "features": TermType(DescriptorTermSettings, FeatureTerm),
+    "linear": TermType(None, LinearTerm),
     "three_body": TermType(None, ThreeBodyTerm),
 }
 """Kinds of terms by the `type` in file headers."""

@@ -22,6 +22,7 @@ from .headers import TermHeader
 from .kernels import Kernel, PolynomialKernel
 from .protocol import Features, Tables, Whole
 from .soap_compiled import CompiledSoapTerm, compile_soap
+from .soap_cut import Cut
 from .soap_ensemble import SoapObserver
 from .soap_file import SoapHeader, check_soap_settings, describe_descriptor, read_descriptor, read_points
 from .soap_rows import SpeciesRows, make_soap_rows
@@ -44,6 +45,7 @@ class SoapTerm(EnvironmentTerm):
     """
 
     header_type: ClassVar[type[TermHeader]] = SoapHeader
+    can_be_cut: ClassVar[bool] = True
 
     descriptor: SoapDescriptor
     zeta: float
@@ -178,11 +180,12 @@ class SoapTerm(EnvironmentTerm):
         *,
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
+        cut: Cut | None = None,
     ) -> CompiledSoapTerm:
-        """See `Term`; instances are atoms."""
+        """See `Term`; instances are atoms. With a `cut`, forces may change by its tolerance."""
         known = [np.arange(len(features)) for features in self.sparse_features] if known is None else known
         compiled = compile_soap(
-            self.descriptor, self.sparse_features, weights, self.energy_scales, self.zeta, tolerance, single, known
+            self.descriptor, self.sparse_features, weights, self.energy_scales, self.zeta, tolerance, single, known, cut
         )
         return compiled if regularisation is None else replace(compiled, instances=(self.prior, regularisation**2))
 

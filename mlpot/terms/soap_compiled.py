@@ -15,6 +15,7 @@ from ..neighbours import Pairs
 from ..threads import n_threads, single_blas_thread
 from .environments import centres_of
 from .linear_algebra import inverse_lower, prior_factor
+from .soap_cut import Cut, Judge, cut_points
 
 SAMPLE = 256
 """Number of sparse points at which the contribution of each feature to the energy is measured."""
@@ -173,6 +174,7 @@ def compile_soap(
     tolerance: float,
     single: bool,
     known: Sequence[np.ndarray],
+    cut: Cut | None = None,
 ) -> CompiledSoapTerm:
     """Compile a term; see `SoapTerm.compile`."""
     compact = cached_compact(descriptor)
@@ -191,6 +193,7 @@ def compile_soap(
                     zeta,
                     tolerance,
                     single,
+                    cut,
                 )
             )
         begin += len(features)
@@ -209,6 +212,7 @@ def _compile_species(
     zeta: float,
     tolerance: float,
     single: bool,
+    cut: Cut | None,
 ) -> CompiledSpecies:
     constant = compact.descriptor.constant
     turned = compact.rotate(sparse_features)
@@ -218,12 +222,15 @@ def _compile_species(
     kept = largest_first(compact.descriptor, kept, sizes)
     features = reduced(compact, turned, kept)
     points, strengths = _fewer_points(features, weights, energy_scale, zeta, 0.5 * tolerance)
+    core = compact.core(kept)
+    if cut is not None and zeta == 2:
+        points, strengths = cut_points(points, strengths, energy_scale, Judge.on(core, compact.descriptor, cut, number))
     n_double = _features_in_double(points, strengths, energy_scale, zeta) if single else -1
     energy = Points(points, strengths, energy_scale, zeta, n_double)
     n_known = columns.stop - columns.start
     shared = points is features and not single
     known = energy.first(n_known) if shared else Points(features[:n_known], None, energy_scale, zeta)
-    return CompiledSpecies(number, columns, compact.core(kept), energy, known, features[:n_known], compact, kept)
+    return CompiledSpecies(number, columns, core, energy, known, features[:n_known], compact, kept)
 
 
 def _features_that_matter(

@@ -88,7 +88,9 @@ def compile_members(
     part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float, residual: Residual | None = None
 ) -> Members:
     """Compile the members of an ensemble for centres of one element, from their weights (n_known, N_MEMBERS) in 1/eV."""
-    n_features = _features_that_show(part.known_features, weights, energy_scale, zeta)
+    n_features = min(
+        _features_that_show(part.known_features, weights, energy_scale, zeta), len(part.kept)
+    )  # without the constant, which has no slope
     tables = _tables(part.core, n_features)
     if residual is None:
         return Members(part.known_features[:, :n_features], weights, *tables)

@@ -22,7 +22,8 @@ def make_descriptor(settings: SoapTermSettings, species: tuple[int, ...]) -> Soa
         settings.n_max, settings.l_max, settings.cutoff, settings.cutoff_width, settings.atom_sigma
     )
     reduction = None if settings.is_whole else make_reduction(settings, species, basis.n_max)
-    return contracted(SoapDescriptor(species, basis, settings.central_weight, reduction=reduction), settings)
+    own = SoapDescriptor(species, basis, settings.central_weight, constant=settings.constant, reduction=reduction)
+    return contracted(own, settings)
 
 
 def contracted(descriptor: SoapDescriptor, settings: SoapTermSettings) -> SoapDescriptor:

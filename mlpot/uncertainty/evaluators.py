@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..terms.environments import centres_of
 from ..terms.layout import columns
+from ..terms.linear import NO_VARIANCE
 from ..terms.linear_algebra import inverse_lower, solve_upper
 from ..terms.protocol import CompiledTerm, Observed, Observer, Residual
 from ..threads import single_blas_thread
@@ -29,8 +30,8 @@ Summands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class Spread(Protocol):
     """Interface of evaluators that compute the terms of a model together with the variances of the prediction."""
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) in place; return the variances."""
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances | None:
+        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) in place; return the variances, None if there are none."""
 
     def predict_members(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
@@ -227,10 +228,44 @@ class IndependentSpread:
         raise ConfigError("an imported model has no ensemble of weights, since its training data are not known; fit a model")
 
 
-def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None) -> Spread:
-    """Evaluator for compiled terms; `rep` holds the representatives of a fitted model and is None for an imported one."""
+@dataclass(frozen=True)
+class UnknownSpread:
+    """Evaluator of an imported model with terms that have no prior: no variances.
+
+    Parameters
+    ----------
+    terms : tuple of CompiledTerm
+    """
+
+    terms: tuple[CompiledTerm, ...]
+
+    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+        """See `Spread`."""
+        for term in self.terms:
+            term.predict(pairs, energies, pair_gradients)
+
+    def predict_members(
+        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
+    ) -> tuple[Variances, Members]:
+        """See `Spread`."""
+        raise ConfigError(NO_VARIANCE)
+
+    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
+        """See `Spread`."""
+        raise ConfigError(NO_VARIANCE)
+
+    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
+        """See `Spread`."""
+        return {k: term.core_tables() for k, term in enumerate(self.terms)}
+
+
+def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None, has_prior: bool = True) -> Spread:
+    """Evaluator for compiled terms; `rep` holds the representatives of a fitted model and is None for an imported one.
+
+    `has_prior`: whether every term has one, see `Term`.
+    """
     if rep is None:
-        return IndependentSpread(tuple(compiled))
+        return IndependentSpread(tuple(compiled)) if has_prior else UnknownSpread(tuple(compiled))
     with single_blas_thread():
         others = tuple(term for k, term in enumerate(compiled) if k not in rep.choice.kept)
         chosen = zip(rep.choice.kept, rep.terms, columns(rep.terms), strict=True)

@@ -21,6 +21,7 @@ from mlpot.descriptors import ACSF, Chebyshev, Zernike
 from mlpot.descriptors.named import DESCRIPTORS
 from mlpot.errors import ConfigError, FitError, ModelFileError
 from mlpot.fitting.surroundings import settled
+from mlpot.keys.toml_text import toml_value
 from mlpot.neighbours import find_pairs
 from mlpot.settings.files import FitFile
 from mlpot.settings.fit import FitConfig
@@ -41,6 +42,9 @@ TERMS = {
     "acsf amp": {"type": "acsf", "cutoff": 3.8, "functions": "amp", "cutoff_function": "poly2", "select": "cur"},
     "chebyshev": {"type": "chebyshev", "cutoff": 3.8, "radial_order": 5, "angular_order": 3, "angular_cutoff": 3.3},
     "zernike": {"type": "zernike", "cutoff": 3.8, "n_max": 3, "kernel": "gaussian"},
+    "bispectrum": {"type": "bispectrum", "cutoff": 3.8, "two_j_max": 3, "radii": {"C": 0.4, "Si": 0.5}},
+    "bispectrum chem": {"type": "bispectrum", "cutoff": 3.8, "two_j_max": 2, "chem": True},
+    "mbtr": {"type": "mbtr", "cutoff": 3.8, "k2": {"n": 8, "sigma": 0.06}, "k3": {"n": 5, "sigma": 0.3}},
 }
 TERMS = {name: {"n_sparse": 12, **keys} for name, keys in TERMS.items()}
 CHOSEN = TERMS["acsf chosen"]
@@ -176,7 +180,7 @@ def test_a_learning_run_goes_on_bit_for_bit(name, tmp_path):
 def test_commands_take_it(keys, two_elements, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ase.io.write("train.xyz", two_elements[:3])
-    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items() if key != "n_sparse")
+    lines = "\n".join(f"{key} = {toml_value(value)}" for key, value in keys.items() if key != "n_sparse")
     text = FIT_FILE.format(n_sparse=12, model="m.h5").replace('type = "soap"\nn_max = 4\nl_max = 3\ncutoff = 4.0', lines)
     (tmp_path / "fit.toml").write_text(text)
     for command in (["fit", "fit.toml"], ["evaluate", "m.h5", "train.xyz", "--json", "e.json"]):
@@ -290,6 +294,18 @@ def test_functions_of_a_file(two_elements, tmp_path, monkeypatch):
         ({"type": "zernike", "n_max": -1}, "n_max = -1: must be an integer of at least 0"),
         ({"type": "zernike", "nmax": 4}, "nmax: unknown key; did you mean 'n_max'"),
         ({"type": "zernike", "kernel": "dot"}, "kernel"),
+        ({"type": "bispectrum", "two_j_max": 15}, "two_j_max = 15: must be an integer of at least 0 and at most 14"),
+        ({"type": "bispectrum", "rfac0": 1.0}, "rfac0 = 1.0"),
+        ({"type": "bispectrum", "rmin0": 5.0}, "below the shortest cutoff, 5 A"),
+        ({"type": "bispectrum", "twojmax": 6}, "twojmax: unknown key; did you mean 'two_j_max'"),
+        ({"type": "bispectrum", "radii": {"Si": 0.5}, "weights": {"C": 1.0}}, "must name the same elements"),
+        ({"type": "bispectrum", "radii": {"Xx": 0.5}}, "are not chemical symbols"),
+        ({"type": "bispectrum", "angle": "amp", "chem": True}, 'chem = True: is for angle = "snap"'),
+        ({"type": "mbtr", "k2": {"min": 2.0}}, "k2: min = 2.0, max = 1.1: min must be below max"),
+        ({"type": "mbtr", "k2": {"n": 8}}, "sigma = 0.03: is below a third of the width of a bin"),
+        ({"type": "mbtr", "k3": {"geometry": "angle"}}, 'use "cosine"'),
+        ({"type": "mbtr", "k3": {"weighting": "unity", "scale": 1.0}}, "scale = 1.0"),
+        ({"type": "mbtr", "cutoff_width": 6.0}, "cutoff_width = 6.0"),
     ],
     ids=str,
 )
@@ -304,6 +320,8 @@ def test_elements_without_weights(two_elements):
         mlpot.fit(two_elements[:2], FitConfig(terms=terms, check_labels=False))
     with pytest.raises(ConfigError, match="has no entry for C"):
         mlpot.describe(two_elements[0], terms[0])
+    with pytest.raises(ConfigError, match=r"radii = .* has no entry for C, which occurs in the data"):
+        mlpot.describe(two_elements[0], {"type": "bispectrum", "radii": {"Si": 0.5}})
 
 
 @pytest.mark.parametrize("r_s", [0.1, 1.234, 2.0, 4.9])
@@ -333,6 +351,9 @@ def test_functions_too_sharp_for_tables(two_elements):
         ("acsf chosen", {"columns": [0, 1]}, "mean"),
         ("chebyshev", {"radial_order": 2.5}, "chebyshev"),
         ("chebyshev", {"species_weights": [1e300, 0.0]}, "must be finite numbers of at most"),
+        ("bispectrum", {"two_j_max": 20}, "two_j_max = 20"),
+        ("bispectrum", {"radii": [0.5]}, "one for each of 2 elements"),
+        ("mbtr", {"k2": {"sigma": 1}}, "k2"),
         ("zernike", {"n_max": 4}, "mean"),
         ("zernike", {"cutoff": 1e6}, "cutoff 1000000.0 A"),
     ],

@@ -226,11 +226,18 @@ def test_a_server_that_gives_no_numbers(tmp_path):
     assert server.n_rows == 4
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A server's 12 steps that nothing interrupts."""
+    server = Server(tmp_path_factory.mktemp("whole"))
+    server.run(range(12))
+    return server
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("error", "stop_at"), [(KeyboardInterrupt, 1), (SystemExit, 5), (LabelError, 9)])
-def test_what_was_interrupted_goes_on_as_if_nothing_had_been(tmp_path, error, stop_at):
-    whole, first = Server(tmp_path / "whole"), Server(tmp_path / "parts")
-    whole.run(range(12))
+def test_what_was_interrupted_goes_on_as_if_nothing_had_been(whole, tmp_path, error, stop_at):
+    first = Server(tmp_path)
 
     def after(step, found):
         if step == stop_at:
@@ -239,7 +246,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(tmp_path, error, st
     with pytest.raises(error):
         first.run(range(12), after=after)
     assert read_state(first.folder)["status"] == "running"
-    second = Server(tmp_path / "parts", resume=True)
+    second = Server(tmp_path, resume=True)
     second.run(range(stop_at, 12))  # a server repeats the step at which it was stopped
     assert without_seconds(second.folder) == without_seconds(whole.folder)
     assert second.paid == whole.paid
@@ -247,10 +254,9 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(tmp_path, error, st
 
 
 @pytest.mark.slow
-def test_interrupted_while_it_waits_for_a_label(tmp_path, monkeypatch):
+def test_interrupted_while_it_waits_for_a_label(whole, tmp_path, monkeypatch):
     """The step is done again: no label is counted twice."""
-    whole, first = Server(tmp_path / "whole"), Server(tmp_path / "parts")
-    whole.run(range(12))
+    first = Server(tmp_path)
     settle, n_settled = first.campaign.settle, []
 
     def stopped(query):
@@ -263,7 +269,7 @@ def test_interrupted_while_it_waits_for_a_label(tmp_path, monkeypatch):
     reached = []
     with pytest.raises(SystemExit):
         first.run(range(12), after=lambda step, found: reached.append(step))
-    second = Server(tmp_path / "parts", resume=True)
+    second = Server(tmp_path, resume=True)
     second.run(range(reached[-1] + 1, 12))
     assert without_seconds(second.folder) == without_seconds(whole.folder)
     assert second.campaign.learner.state() == whole.campaign.learner.state()

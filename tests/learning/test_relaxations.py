@@ -12,12 +12,13 @@ from ase.optimize import BFGS
 from conftest import lennard_jones
 from learning_runs import campaign, crystal, do_run, plan, relaxing, without_seconds
 
+from mlpot.errors import ConfigError
 from mlpot.labellers.faulty import calls
 from mlpot.labels.store import LabelStore
 from mlpot.learning import policy
 from mlpot.learning.cycle import obtain
 from mlpot.learning.policy import Rules
-from mlpot.learning.relaxation import LONGEST, Fire, Relaxation
+from mlpot.learning.relaxation import LONGEST, Fire, Relaxation, check_relaxation
 from mlpot.learning.run_folder import read_state
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
@@ -67,6 +68,27 @@ def test_the_final_forces_are_those_of_a_label(tmp_path, cell):
     assert log["max_force_eV_per_A"][-1] == pytest.approx(np.linalg.norm(true_forces(final), axis=1).max())
     page = write_run_report(tmp_path / "run").read_text()
     assert "Converged: w0: the largest force in the label" in page
+
+
+def test_the_cell_of_a_slab_is_relaxed_in_its_plane():
+    atoms = strained()
+    atoms.cell[2] *= 3
+    atoms.pbc = (True, True, False)
+    before = atoms.cell.array.copy()
+    atoms.calc = lennard_jones()
+    the_plan = relaxing(300, fmax=0.01, whole_cell=True)
+    check_relaxation(the_plan, "w0", atoms)
+    relaxation = Relaxation(atoms, the_plan)
+    relaxation.begin()
+    while not relaxation.is_settled and relaxation.step < the_plan.steps:
+        relaxation.advance()
+    stress = atoms.get_stress(voigt=False)
+    assert np.abs(stress[:2, :2]).max() * atoms.get_volume() / len(atoms) <= 0.01
+    np.testing.assert_allclose(atoms.cell.array[2], before[2], atol=1e-12)
+    assert np.abs(atoms.cell.array - before).max() > 1e-2
+    atoms.rotate(30, "x", rotate_cell=True)
+    with pytest.raises(ConfigError, match=r"w0: .*rotate the structure"):
+        check_relaxation(the_plan, "w0", atoms)
 
 
 @pytest.mark.slow

@@ -225,8 +225,15 @@ ALLOWED_KEYS = {
     "type": "the name of a term",
     "n_sparse": "per element; per pair of elements",
     "length_scale": "of distances; of features",
-    "parameters": "of a calculator; of a descriptor",
+    "parameters": "of a calculator; of a baseline; of a descriptor",
+    "calculator": "of labels; beneath a fit",
     "n_max": "number of radial functions; highest degree",
+    "n_weights": "of a chebyshev term; of an mbtr term",
+    "geometry": "of distances; of angles",
+    "min": "of distances; of angles",
+    "max": "of distances; of angles",
+    "sigma": "of distances; of angles",
+    "weighting": "of distances; of angles",
     # the same declaration with another default
     "name": "of a walker; of a target",
     "terms": "of the energy; of a target",
@@ -242,9 +249,6 @@ ALLOWED_KEYS = {
 """Names that two classes of settings declare."""
 ALLOWED_RECORDS = {
     "Target": "a kind of label, also of a potential",
-    "Parameters": "a model, which has the parts that the settings name",
-    "Source": "likewise",
-    "SparseGP": "likewise",
     "Server": "options of the command line, which have no defaults",
     "GivenLabeller": "a CalculatorLabeller",
     "MixingLoss": "a part of a model while its channels are learned",
@@ -258,8 +262,17 @@ ALLOWED_RECORDS = {
     "TripletKernel": "a part of a model, only of imported ones",
     "ACSF": "a descriptor, which people also make without settings",
     "Chebyshev": "a descriptor, which people also make without settings",
+    "Bispectrum": "a descriptor, which people also make without settings",
+    "Mbtr": "a descriptor, which people also make without settings",
+    "Distribution": "a part of a descriptor",
+    "Angles": "a part of a descriptor",
+    "Distances": "a part of a descriptor",
     "Zernike": "a descriptor, which people also make without settings",
     "ThreeBodyTerm": "a part of a model, only of imported ones",
+    "Parameters": "a fitted model: its terms, baseline and jitter",
+    "Source": "a fitted model",
+    "SparseGP": "a fitted model",
+    "Design": "terms with sparse points, and the baseline below them",
     "Density": "values of a preset, no declarations",
     "Preset": "values of a preset, no declarations",
 }
@@ -294,9 +307,10 @@ def test_nothing_is_declared_twice():
 def test_documents_are_made_from_the_declarations():
     """If not: python docs/write_keys.py"""
     assert (ROOT / "docs" / "keys.md").read_text(encoding="utf-8") == reference()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.count("<!-- keys of ") == readme.count("<!-- end of keys -->") >= 5
-    assert filled(readme) == readme
+    pages = [page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]]
+    n_tables = [(text.count("<!-- keys of "), text.count("<!-- end of keys -->")) for text in pages]
+    assert all(begun == ended for begun, ended in n_tables) and sum(begun for begun, _ in n_tables) >= 5
+    assert [text[:40] for text in pages if filled(text) != text] == []
 
 
 def test_processes_that_make_labels_do_not_wait_for_pydantic():

@@ -1,0 +1,1 @@
+"""Looking at descriptors and data: features, the criteria of a descriptor, maps of environments."""

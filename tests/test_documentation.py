@@ -1,0 +1,215 @@
+"""The documentation is true: every block of code on every page runs, or says on the page why it does not."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from typer.testing import CliRunner
+
+import mlpot
+from mlpot.commands.main import app
+from mlpot.settings.files import DataFile, DriverFile, LearnFile
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+NOT_RUN = "not run by the tests: "
+SLOW = {"howto/learning.md", "howto/labels.md", "howto/fitting.md"}
+"""Pages whose blocks ask an electronic-structure code, or fit many times."""
+PLAIN = {"text"}
+FIT = '[data]\ntrain = "labels.xyz"\n[model]\npreset = "fast"\ncutoff = 4.5\n[output]\nmodel = "cu.h5"\n'
+
+
+def name_of(page):
+    return page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT).as_posix()
+
+
+def blocks(page):
+    """Language, title and text of the blocks that are meant to be run."""
+    found = [match.groups() for match in BLOCK.finditer(page.read_text())]
+    return [(language, title or "", text) for language, title, text in found if language not in PLAIN]
+
+
+def runnable(page):
+    return [b for b in blocks(page) if not b[1].startswith(NOT_RUN) and "--8<--" not in b[2]]
+
+
+def is_tutorial(page):
+    return name_of(page).startswith("tutorials/")
+
+
+RUN = [page for page in PAGES if runnable(page) and not is_tutorial(page)]
+
+
+def labelled(seed):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    atoms.calc = EMT()
+    results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory):
+    """The files that pages take as given: labelled structures, a start structure, a model, and the examples."""
+    folder = tmp_path_factory.mktemp("pages")
+    frames = [labelled(seed) for seed in range(8)]
+    write(folder / "labels.xyz", frames)
+    write(folder / "start.xyz", bulk("Cu", cubic=True))
+    (folder / "fit.toml").write_text(FIT)
+    mlpot.fit(frames[:4], mlpot.FitConfig(preset="fast", cutoff=4.5, check_labels=False)).save(folder / "cu.h5")
+    shutil.copy(folder / "cu.h5", folder / "model.h5")
+    return folder
+
+
+def run_commands(text):
+    """Commands of mlpot in this process, which spares a second each; anything else by the shell."""
+    lines = [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if all(re.fullmatch(r"mlpot [\w./ @:=-]+", line) for line in lines):
+        for line in lines:
+            result = CliRunner().invoke(app, line.split()[1:])
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+        return
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(["bash", "-e", "-c", text], check=True, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+
+
+def check_settings(text, title):
+    """The keys of a file, or of a part of one, are accepted."""
+    values = tomllib.loads(text)
+    if "labels" in values.get("output", {}) or "test" in values.get("data", {}) or "model" in values.get("output", {}):
+        DataFile.checked({"data": {"train": "a.xyz"}} | values, title or "block")
+        return
+    schema = DriverFile if "driver" in values else LearnFile
+    base = {"structure": {"file": "a.xyz"}, "output": {"folder": "run"}}
+    schema.checked(base | values, title or "block")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if name_of(page) in SLOW else (), id=name_of(page)) for page in RUN]
+)
+def test_every_block_runs(page, workspace, tmp_path, monkeypatch):
+    """One after the other in one folder, so that later blocks build on earlier ones."""
+    if name_of(page) in SLOW:
+        pytest.importorskip("tblite", reason="tblite is not installed")
+    if name_of(page) != "start.md":  # which begins with nothing
+        shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    frames = [labelled(seed) for seed in range(8)]
+    scope = {"frames": frames, "atoms": frames[5].copy()}
+    for language, title, text in runnable(page):
+        if language == "python":
+            exec(compile(text, name_of(page), "exec"), scope)
+        elif language == "toml":
+            check_settings(text, title)
+            if title:
+                Path(title).write_text(text)
+        else:
+            assert language == "bash", f"{name_of(page)}: a block in {language} is neither run nor marked as text"
+            run_commands(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_is_not_run_says_why(page):
+    for language, title, _ in blocks(page):
+        assert language in ("python", "bash", "toml"), f"{name_of(page)}: a block in {language}"
+        if title.startswith(NOT_RUN):
+            assert len(title) > len(NOT_RUN) + 10
+        else:
+            assert not title or title.endswith(".toml")
+    assert page.read_text().count("```") == 2 * len(BLOCK.findall(page.read_text())), "a block with another beginning"
+
+
+def test_commands_in_the_pages_exist():
+    """Every `mlpot` command is one, and every file of the repository that it names is there."""
+    known = app_commands()
+    for page in PAGES:
+        text = "\n".join(block for language, _, block in blocks(page) if language == "bash")
+        text += "\n".join(re.findall(r"^    (mlpot .*)", page.read_text(), flags=re.MULTILINE))
+        for name, argument in re.findall(r"^ *mlpot ([a-z][\w-]+) ?(\S*)", text, flags=re.MULTILINE):
+            assert name in known, f"{name_of(page)}: mlpot {name}"
+            if argument.startswith(("inputs/", "examples/")):
+                assert (ROOT / argument).exists()
+
+
+def app_commands():
+    import typer
+
+    return typer.main.get_command(app).commands
+
+
+def test_links_lead_somewhere():
+    """Files and headings that pages of the repository link to; the site's own check is `make docs`."""
+    for page in PAGES:
+        text = page.read_text()
+        for target in re.findall(r"\]\(((?!https?:|#)[^)\s]+)\)", text):
+            file, _, heading = target.partition("#")
+            there = (page.parent / file).resolve()
+            assert there.exists(), f"{name_of(page)}: {target}"
+            if heading and "--8<--" not in there.read_text():
+                heads = re.findall(r"^#+ (.*)", there.read_text(), flags=re.MULTILINE)
+                assert heading in {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}, target
+        for included in re.findall(r'--8<-- "([^"]+)"', text):
+            assert (ROOT / included).exists()
+
+
+def test_the_readme_is_one_screen():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 50 and [line.split()[:2] for line in lines[2:4]] == [["make", "demo"], ["make", "test"]]
+    pictures = [line for line in lines if line.startswith("![")]
+    assert len(pictures) == 1
+
+
+def test_every_public_name_is_documented():
+    """Commands are in a table that is made from them, see docs/site_hooks.py."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert [name for name in mlpot.__all__ if name not in text and name != "__version__"] == []
+
+
+@pytest.mark.parametrize(("keyed", "page"), [("| `n2p2`", "coming_from.md"), ("## GAP", "coming_from.md")])
+def test_coming_from_names_real_keys(keyed, page):
+    """Our keys in the tables are keys."""
+    known = (DOCS / "keys.md").read_text()
+    text = (DOCS / page).read_text()
+    for row in re.findall(r"^\| `[^|]*` \| (.*) \|$", text, flags=re.MULTILINE):
+        for key in re.findall(r"`([a-z_]+)(?: = [^`]*)?`", row):
+            if "_" in key and not hasattr(mlpot, key):
+                assert f"`{key}`" in known or key in ("forces_std", "pair_style mlpot"), key
+    assert keyed.split()[-1].strip("`") in text
+
+
+def test_pictures_are_small():
+    pictures = sorted((DOCS / "pictures").glob("*.png"))
+    assert pictures and sum(picture.stat().st_size for picture in pictures) < 200_000
+
+
+@pytest.mark.slow
+def test_tutorials(tmp_path, monkeypatch):
+    """Each script in small: it draws its picture, and its result makes sense."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "tutorials"))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    scripts = {file.stem: runpy.run_path(str(file)) for file in (ROOT / "examples" / "tutorials").glob("*.py")}
+    errors = scripts["alloy"]["main"](tmp_path / "alloy")
+    assert max(errors.values()) < 0.5
+    heights = scripts["melting"]["main"](tmp_path / "melting", 150, 100)
+    assert heights[3000] > heights[300]
+    assert scripts["campaign"]["main"](tmp_path / "campaign", 30) >= 3
+    for name in ("alloy", "melting", "campaign"):
+        assert (tmp_path / name / f"{name}.png").stat().st_size > 5000
+    assert np.isfinite(list(errors.values())).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -50,7 +50,8 @@ def fit(
     for key, file in (("model", output), ("report", settings.output.report)):
         check_target(f"{config}: output.{key} =", None if file is None else Path(file))
     fit_config = settings.fit_config()
-    data = read_sources(settings.data.sources())
+    used = frozenset(target.label_key for target in settings.targets)
+    data = read_sources([replace(source, used=used) for source in settings.data.sources()])
     say_data("Training data", data)
     test_frames = _test_frames(settings, data.frames)
     test = all_labelled(filter(has_labels, test_frames), "test") if any(map(has_labels, test_frames)) else None
@@ -78,13 +79,14 @@ def fit(
 
 def _test_frames(settings: FitFile, train: Sequence[Atoms]) -> list[Atoms]:
     """The test set, if there is one; says which of its structures are among the training data."""
-    from ..data.reading import read_labelled
+    from ..data.reading import DataSource, read_sources
     from ..fitting.data_check import copies
     from ..structures import all_labelled, has_labels
 
     if not settings.data.test:
         return []
-    data = read_labelled(settings.data.test, settings.data.keys())
+    used = frozenset(target.label_key for target in settings.targets)
+    data = read_sources([DataSource(settings.data.test, settings.data.keys(), used=used)])
     say_data("Test data", data)
     if not settings.targets:
         all_labelled(data.frames, "test")  # raises for structures without labels
@@ -211,7 +213,7 @@ def evaluate(
 ) -> None:
     """Errors of a model on labelled structures, and the calibration of its uncertainty."""
     from ..data.label_keys import LabelKeys
-    from ..data.reading import read_labelled
+    from ..data.reading import DataSource, read_sources
     from ..durable import write_text
     from ..models.evaluate import evaluate as evaluate_model
     from ..models.files import load_any
@@ -222,9 +224,10 @@ def evaluate(
     check_plot("--plot", plot)
     check_predictions("--output", output, structures)
     potential = load_any(model, trust_baseline)
-    data = read_labelled(structures, LabelKeys(energy_key, forces_key, stress_key, virial_key))
-    say_data("Data", data)
     models = potential if isinstance(potential, TargetModels) else potential.targets
+    keys = LabelKeys(energy_key, forces_key, stress_key, virial_key)
+    data = read_sources([DataSource(structures, keys, used=frozenset(model.key for model in models.values()))])
+    say_data("Data", data)
     errors = _say_target_errors(models, data.frames, str(structures))
     found: dict = {"targets": {name: asdict(e) for name, e in errors.items()}} if models else {}
     frames = [atoms for atoms in data.frames if has_labels(atoms)] if errors else data.frames

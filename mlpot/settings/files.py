@@ -76,6 +76,8 @@ class LearningFile(FittedFile):
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> Self:
+        if self.targets:
+            raise ValueError("targets are for `mlpot fit`; remove them, and fit them to the labels of the run afterwards")
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:

@@ -119,7 +119,7 @@ class Distances(Distribution):
         return inverse(r * r) if self.weighting == "inverse_square" else r * 0.0 + 1.0
 
     def place(self, r: Jet) -> Jet:
-        """What is distributed, as a function of the distance."""
+        """Distributed quantity as a function of the distance."""
         return inverse(r) if self.geometry == "inverse_distance" else r
 
     @property

@@ -42,7 +42,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Exploration:
-    """What the model is meant for.
+    """Conditions that the model is meant for.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ class Exploration:
 
     def settings(self, teacher: Teacher, folder: str) -> LearnFile:
         """The learning run that explores, in a folder; ConfigError for impossible values."""
-        states = [(t, p) for t in self.temperatures for p in self.pressures or [None]]
+        pressures: Sequence[float | None] = self.pressures or [None]
+        states = [(t, p) for t in self.temperatures for p in pressures]
         walkers = [
             {"name": f"walker-{k}", "temperature_K": t, **({} if p is None else {"ensemble": "npt", "pressure_GPa": p})}
             for k, (t, p) in enumerate(states)
@@ -128,7 +129,7 @@ class Judgement:
 
     @property
     def speed_up(self) -> float:
-        """How many times faster than its teacher the model is."""
+        """Speed relative to the teacher."""
         return self.teacher_seconds / self.model_seconds
 
     def to_dict(self) -> dict[str, float]:

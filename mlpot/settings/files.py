@@ -16,6 +16,7 @@ from .labeller import LabellingPlan
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
+from .targets import TargetsSettings
 from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
@@ -29,7 +30,7 @@ class ModelFile(Settings):
     model: ModelSettings = Field(description="Preset or terms of the model.")
 
 
-class FittedFile(BaselineSection):
+class FittedFile(BaselineSection, TargetsSettings):
     """Sections of every file that describes a fit."""
 
     data: DataSettings = Field(DataSettings(), description="Labelled structures.")
@@ -39,7 +40,9 @@ class FittedFile(BaselineSection):
     def fit_config(self) -> FitConfig:
         """[model], [fit], [baseline] and the isolated-atom energies as one."""
         parts = {name: value for section in (self.model, self.fit) for name, value in section}
-        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline)
+        return FitConfig(
+            **parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline, targets=self.targets
+        )
 
 
 class DataFile(FittedFile):
@@ -87,6 +90,8 @@ class LearningFile(FittedFile):
     def _has_the_data_it_needs(self) -> Self:
         if self.labeller.cluster is not None and not self.has_lammps:
             raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
+        if self.targets:
+            raise ValueError("targets are for `mlpot fit`; remove them, and fit them to the labels of the run afterwards")
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:

@@ -256,7 +256,6 @@ ALLOWED_KEYS = {
 ALLOWED_RECORDS = {
     "Target": "a kind of label, also of a potential",
     "Server": "options of the command line, which have no defaults",
-    "Exploration": "options of the command line, from which the settings of a whole run are made",
     "GivenLabeller": "a CalculatorLabeller",
     "MixingLoss": "a part of a model while its channels are learned",
     "CalculatorLabeller": "what a worker process is sent, and what labels are identified by",

@@ -55,8 +55,8 @@ def block_around(atoms: Atoms, centre: int, edge: float) -> tuple[Atoms, np.ndar
     kept, lengths = np.ones(len(atoms), bool), np.ones(3)
     for axis in np.flatnonzero(atoms.pbc & (heights > LONGEST * edge)):
         scaled[:, axis] -= np.floor(scaled[:, axis] + 0.5)
-        tried = np.linspace(edge, LONGEST * edge, TRIALS) / heights[axis]
-        lengths[axis] = _period(scaled[kept], cell, int(axis), tried, heights[axis])
+        trials = np.linspace(edge, LONGEST * edge, TRIALS) / heights[axis]
+        lengths[axis] = _period(scaled[kept], cell, int(axis), trials, heights[axis])
         low = _face(scaled[kept][:, axis], lengths[axis], heights[axis])
         kept &= (scaled[:, axis] >= low) & (scaled[:, axis] < low + lengths[axis])
     indices = np.flatnonzero(kept)

@@ -16,6 +16,8 @@ from .labeller import LabellingPlan
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
+from .targets import TargetsSettings
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
@@ -28,7 +30,7 @@ class ModelFile(Settings):
     model: ModelSettings = Field(description="Preset or terms of the model.")
 
 
-class FittedFile(BaselineSection):
+class FittedFile(BaselineSection, TargetsSettings):
     """Sections of every file that describes a fit."""
 
     data: DataSettings = Field(DataSettings(), description="Labelled structures.")
@@ -38,7 +40,9 @@ class FittedFile(BaselineSection):
     def fit_config(self) -> FitConfig:
         """[model], [fit], [baseline] and the isolated-atom energies as one."""
         parts = {name: value for section in (self.model, self.fit) for name, value in section}
-        return FitConfig(**parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline)
+        return FitConfig(
+            **parts, isolated_atom_energies=self.data.isolated_atom_energies, baseline=self.baseline, targets=self.targets
+        )
 
 
 class DataFile(FittedFile):
@@ -57,6 +61,12 @@ class FitFile(DataFile):
     """A file for `mlpot fit`."""
 
     output: FitOutput = Field(description="Files that a fit writes.")
+
+
+class TuneFile(DataFile):
+    """A file for `mlpot tune`; without [model] the search begins with the balanced preset."""
+
+    tune: TuneSettings = Field(TuneSettings(), description="Search of `mlpot tune`.")
 
 
 class LearningFile(FittedFile):
@@ -80,6 +90,8 @@ class LearningFile(FittedFile):
     def _has_the_data_it_needs(self) -> Self:
         if self.labeller.cluster is not None and not self.has_lammps:
             raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
+        if self.targets:
+            raise ValueError("targets are for `mlpot fit`; remove them, and fit them to the labels of the run afterwards")
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:

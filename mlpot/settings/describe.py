@@ -18,6 +18,8 @@ from .fit import FitSettings, ModelSettings, NoiseSettings
 from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
+from .targets import CovariantTermSettings, TargetSettings
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 
@@ -35,6 +37,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
         f'[[model.terms]] type = "{_type_of(kind)}"': (kind, "fit, learn, driver")
         for kind in models(ModelSettings.model_fields["terms"].annotation)
     },
+    "[[targets]]": (TargetSettings, "fit"),
+    "[[targets.terms]]": (CovariantTermSettings, "fit"),
     "[fit]": (FitSettings, "fit, learn, driver"),
     "[fit.config_type_noise.NAME]": (NoiseSettings, "fit, learn, driver"),
     "[baseline]": (BaselineSettings, "fit, learn, driver"),
@@ -45,6 +49,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[labeller.tls]": (TlsSettings, "learn, driver"),
     "[learning]": (LearningSettings, "learn, driver"),
     "[driver]": (DriverSettings, "driver"),
+    "[tune]": (TuneSettings, "tune"),
     "[output] of mlpot fit": (FitOutput, "fit"),
     "[output] of mlpot learn": (RunOutput, "learn"),
     "[output] of mlpot driver": (DriverOutput, "driver"),

@@ -13,6 +13,7 @@ from ..neighbours import find_pairs
 from ..threads import n_threads
 from .probes import crystal
 from .rows import Row
+from .stacked import KernelFeatures
 from .subject import Subject
 
 MOST = 1.5
@@ -76,7 +77,7 @@ def _in_elements(subject: Subject, rng: np.random.Generator) -> Row:
 
 def _pullback(subject: Subject, atoms: Atoms) -> float | None:
     own = subject.descriptor
-    if own is None:
+    if own is None or isinstance(own, KernelFeatures):  # whose pullback is no part of any model
         return None
     cotangent = np.ones((len(atoms), own.n_features))
 

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from ..errors import DescriptorError
 from .probes import classes
 from .rows import Row, relative
 from .subject import Subject
@@ -30,8 +31,7 @@ def invariance(subject: Subject, rng: np.random.Generator) -> list[Row]:
         "order of atoms": (_permuted, 4),
         "choice of the cell": (_other_cell, 4),
     }
-    structures = classes(subject.species, subject.reach, rng)
-    own = {name: subject.compute(atoms) for name, atoms in structures.items()}
+    structures, own = _accepted(subject, classes(subject.species, subject.reach, rng))
     rows = []
     for kind, (change, n) in kinds.items():
         worst = {}
@@ -39,9 +39,28 @@ def invariance(subject: Subject, rng: np.random.Generator) -> list[Row]:
             if kind == "choice of the cell" and not atoms.pbc.any():
                 continue
             worst[name] = max(_change(subject, own[name], *change(atoms, rng)) for _ in range(n))
+        if not worst:
+            rows.append(Row("invariance", kind, None, note="no structure with periods is accepted"))
+            continue
         where = max(worst, key=lambda name: worst[name])
         rows.append(Row("invariance", kind, worst[where], "relative", LIMIT, f"largest in: {where}"))
     return rows
+
+
+def _accepted(subject: Subject, structures: dict[str, Atoms]) -> tuple[dict[str, Atoms], dict[str, np.ndarray]]:
+    """Structures that are not refused, and their features; refusals are for the criterion of generality.
+
+    DescriptorError if all are.
+    """
+    own, trouble = {}, ""
+    for name, atoms in structures.items():
+        try:
+            own[name] = subject.compute(atoms)
+        except DescriptorError as error:
+            trouble = str(error)
+    if not own:
+        raise DescriptorError(trouble)
+    return {name: structures[name] for name in own}, own
 
 
 def _change(subject: Subject, own: np.ndarray, changed: Atoms, origin: np.ndarray) -> float:

@@ -101,6 +101,8 @@ class KernelFeatures(Descriptor):
 
     def compute(self, pairs: Pairs) -> np.ndarray:
         """See `Descriptor`."""
+        if hasattr(self.term, "covariances"):  # terms that a fit can use
+            return self.term.covariances(pairs)
         return np.stack([self._one(pairs, k)[0] for k in range(self.n_features)], axis=1)
 
     def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:

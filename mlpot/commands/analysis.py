@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -273,6 +273,10 @@ def map_data(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write coordinates, duplicates, outliers, coverage.")
     ] = None,
+    viewer: Annotated[
+        Literal["own", "chemiscope"],
+        typer.Option(help="The page: mlpot's, or chemiscope's, whose program is put inside (3 MB)."),
+    ] = "own",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the sample that shortens the search for farthest points.")
     ] = 0,
@@ -281,6 +285,7 @@ def map_data(
 ) -> None:
     """Maps of structures and environments: what is alike, duplicates, outliers, and what a model covers."""
     from ..analysis.atlas import make_atlas
+    from ..analysis.chemiscope_page import load_chemiscope, write_chemiscope_page
     from ..analysis.map_page import write_map_page
     from ..analysis.sources import source_of_model, source_of_settings
     from ..config import read_terms
@@ -292,6 +297,8 @@ def map_data(
         check_target(option, file)
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--output {output}: is an HTML file; end its name with .html")
+    if viewer == "chemiscope":
+        load_chemiscope()  # before anything that takes time
     fitted = load_model(model) if model else None
     frames = _read(data, [energy_key, forces_key, None, None])
     species = [z for atoms in frames for z in atoms.numbers]
@@ -302,7 +309,7 @@ def map_data(
         source = source_of_settings(settings, species, frames)
     with bars() as shown:
         atlas = make_atlas(source, frames, fitted, seed, progress(shown))
-    write_map_page(output, atlas, f"Map of {data.name}")
+    (write_map_page if viewer == "own" else write_chemiscope_page)(output, atlas, f"Map of {data.name}")
     if json_file:
         write_text(json_file, json.dumps(atlas.to_dict()))
     console.print(f"{len(frames)} structures, {len(species)} environments, {len(atlas.duplicates)} duplicates")

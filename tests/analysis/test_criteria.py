@@ -181,6 +181,19 @@ def test_wrong_inputs_are_one_clear_line(arguments, expected):
     assert expected in found.output and found.output.count("\n") == 1
 
 
+def test_refused_structures_count_once():
+    """A descriptor for molecules and bulk alone is measured on these, and is not general."""
+
+    def picky(atoms):
+        if atoms.pbc.any() and not atoms.pbc.all():
+            raise ValueError("mixed periods")
+        return GOOD.compute(atoms)
+
+    found = measure(Subject("picky", picky, GOOD.species, GOOD.cutoff), ["invariance", "generality"])
+    assert [row.name for row in found.failed] == ["structures refused"]
+    assert found.failed[0].value == 2 and "mixed periods" in found.failed[0].note
+
+
 def test_errors_of_foreign_code_are_rows():
     def fails(atoms):
         raise KeyError("missing")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import mlpot
 from mlpot.analysis.atlas import make_atlas
+from mlpot.analysis.chemiscope_page import properties, write_chemiscope_page
 from mlpot.analysis.embedding import ZETA, embed, farthest, normalised, remoteness
 from mlpot.analysis.map_page import write_map_page
 from mlpot.analysis.sources import source_of_settings
@@ -99,6 +101,26 @@ def test_names_cannot_become_markup(tmp_path):
     assert json.loads(data)["structures"]["config_type"] == [evil] * 3
 
 
+def test_chemiscope_has_what_is_measured():
+    """Its page takes a package; what goes into it does not."""
+    frames = [copper(k) for k in range(4)]
+    found = properties(atlas_of(frames))
+    assert list(found)[:2] == ["component 1", "component 2"]
+    assert all(len(own["values"]) == 4 and own["target"] == "structure" for own in found.values())
+    assert "largest remoteness of Cu" in found and "energy_per_atom_eV" in found
+
+
+def test_chemiscope_pages_open_offline(tmp_path):
+    pytest.importorskip("chemiscope")
+    frames = [molecule("H2O"), molecule("NH3")]
+    for atoms in frames:
+        atoms.info["config_type"] = "</script><script>alert(1)</script>"
+    write_chemiscope_page(tmp_path / "m.html", atlas_of(frames), "<b>")
+    page = (tmp_path / "m.html").read_text()
+    assert "<script>alert" not in page and "<b>" not in page.partition("<script>")[0]
+    assert not re.search(r"<script[^>]*src", page.partition("<script>")[0])
+
+
 def test_the_command(tmp_path):
     write(tmp_path / "data.xyz", [copper(k) for k in range(4)])
     output = tmp_path / "m.html"
@@ -117,6 +139,11 @@ def test_wrong_inputs_are_one_clear_line(tmp_path, output, expected):
     write(tmp_path / "data.xyz", molecule("H2O"))
     found = CliRunner().invoke(app, ["map", str(tmp_path / "data.xyz"), "-o", str(tmp_path / output)])
     assert found.exit_code == 2 and expected in found.output
+    if find_spec("chemiscope") is None:
+        found = CliRunner().invoke(
+            app, ["map", str(tmp_path / "data.xyz"), "-o", str(tmp_path / "m.html"), "--viewer", "chemiscope"]
+        )
+        assert found.exit_code == 2 and "pip install 'mlpot[map]'" in found.output
     write(tmp_path / "one.xyz", Atoms("H"))
     found = CliRunner().invoke(app, ["map", str(tmp_path / "one.xyz"), "-o", str(tmp_path / "m.html")])
     assert found.exit_code == 2 and "at least three atoms" in found.output

@@ -29,6 +29,7 @@ def use_instructions(int level=-1):
 include "contractions.pxi"
 include "points.pxi"
 include "density.pxi"
+include "covariants.pxi"
 include "pair_sums.pxi"
 include "triplets.pxi"
 include "acsf.pxi"

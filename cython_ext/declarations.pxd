@@ -94,6 +94,19 @@ cdef extern from "mlpot_tables.h" nogil:
         double *covariances
         int64_t covariance_stride
 
+    ctypedef struct mlpot_covariants:
+        int l_max, n_channels, order, n_features, n_runs
+        const int32_t *runs
+        const int32_t *couplings
+        const int32_t *entries
+        const double *values
+        const double *scale
+
+    int mlpot_covariants_of(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_threads, double *out)
+    int mlpot_covariants_vjp(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_out, int is_shared,
+                             const double *cotangent, int n_threads, double *dc)
+    int mlpot_expand_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                         const int32_t *centres, int n_out, const double *dc, int n_threads, double *pair_gradients)
     int mlpot_round_up(int n, int multiple)
     int mlpot_n_harmonics(const mlpot_density *d)
     int mlpot_n_features(const mlpot_density *d)

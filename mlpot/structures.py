@@ -110,6 +110,12 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     )
 
 
+def has_labels(atoms: Atoms) -> bool:
+    """Whether an energy, forces or a stress is attached, so that a potential can be fitted."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    return any(results.get(name) is not None for name in ("energy", "free_energy", "forces", "stress"))
+
+
 def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
     """DataError where a calculator was last asked about other atoms, or the atoms have moved since: ASE's own check."""
     if getattr(atoms.calc, "atoms", None) is None or not hasattr(atoms.calc, "check_state"):

@@ -104,6 +104,23 @@ int mlpot_triplets_vjp(const mlpot_triplet_functions *t, const mlpot_pairs *p, i
     return chosen()->triplet_functions(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
 }
 
+int mlpot_covariants_of(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_threads, double *out)
+{
+    return chosen()->covariants(t, n_centres, c, n_threads, out);
+}
+
+int mlpot_covariants_vjp(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_out, int is_shared,
+                         const double *cotangent, int n_threads, double *dc)
+{
+    return chosen()->covariants_vjp(t, n_centres, c, n_out, is_shared, cotangent, n_threads, dc);
+}
+
+int mlpot_expand_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                     const int32_t *centres, int n_out, const double *dc, int n_threads, double *pair_gradients)
+{
+    return chosen()->expand_vjp(d, p, n_atoms, n_centres, centres, n_out, dc, n_threads, pair_gradients);
+}
+
 int mlpot_bispectrum_of(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)
 {
     return chosen()->bispectrum(t, p, n_atoms, n_threads, NULL, out, NULL, NULL);

@@ -35,6 +35,10 @@ typedef struct {
     int (*moments)(const mlpot_moments *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
     int (*triplet_functions)(const mlpot_triplet_functions *, const mlpot_pairs *, int64_t, int, const double *, double *,
                              double *);
+    int (*covariants)(const mlpot_covariants *, int64_t, const double *, int, double *);
+    int (*covariants_vjp)(const mlpot_covariants *, int64_t, const double *, int, int, const double *, int, double *);
+    int (*expand_vjp)(const mlpot_density *, const mlpot_pairs *, int64_t, int64_t, const int32_t *, int, const double *, int,
+                      double *);
     int (*bispectrum)(const mlpot_bispectrum *, const mlpot_pairs *, int64_t, int, const double *, double *, double *, double *);
     int (*angle_histograms)(const mlpot_angle_histograms *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
 } mlpot_entry_points;

@@ -13,6 +13,7 @@
 #include "triplet_loops.h"
 #include "moments.h"
 #include "triplet_functions.h"
+#include "covariants.h"
 #include "bispectrum_loops.h"
 #include "angle_histogram_loops.h"
 
@@ -20,5 +21,5 @@
 
 const mlpot_entry_points ISA(mlpot_entry_points) = {
     expand, features, features_vjp, local_energies, design_rows, pair_sums, triplet_sums,
-    pair_member_gradients, moments, triplet_functions, bispectrum, angle_histograms,
+    pair_member_gradients, moments, triplet_functions, covariants, covariants_vjp, expand_vjp, bispectrum, angle_histograms,
 };

@@ -76,6 +76,19 @@ typedef struct {
     const double *harmonics; /* (l_max+1)(l_max+2)/2 normalisation of Y_lm, from mlpot_harmonics_norms */
 } mlpot_density;
 
+/* Covariants of two densities, which rotate as spherical harmonics of degree `order`:
+ *   q[m, f] = scale_f sum_{m1 m2} C(l1 m1 l2 m2 | order m) c[l1 m1, a_f] c[l2 m2, b_f]. */
+typedef struct {
+    int l_max, n_channels;   /* of the density */
+    int order;               /* lambda */
+    int n_features, n_runs;
+    const int32_t *runs;     /* (n_runs, 6) coupling; first channels a and b; step of a, 0 or 1 (b's is 1); length; first feature */
+    const int32_t *couplings; /* (n_couplings + 1) first entry of every pair of degrees */
+    const int32_t *entries;  /* (n_entries, 3) m, and l^2 + l + m of both densities */
+    const double *values;    /* (n_entries) C */
+    const double *scale;     /* (n_features) */
+} mlpot_covariants;
+
 /* Neighbours of all centres: a full list sorted by centre. */
 typedef struct {
     const int32_t *species;  /* (n_atoms) index into the density's species */
@@ -182,6 +195,17 @@ int mlpot_local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlp
 int mlpot_design_rows(const mlpot_density *d, const mlpot_pairs *p, const mlpot_sparse *sparse, int64_t n_atoms,
                       int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
                       int64_t stride);
+
+/* Covariants (n_centres, 2 order + 1, n_features) of coefficients as from mlpot_expand. */
+int mlpot_covariants_of(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_threads, double *out);
+/* Their pullback, ADDED to dc (n_centres, n_out, n_harmonics, n_channels). With order > 0, output o is a sum over row o of the
+ * covariants, n_out = 2 order + 1; with order 0 all outputs are sums over the only row. Cotangents (n_centres, n_out, n_features),
+ * or, shared by all outputs, (n_centres, n_features). */
+int mlpot_covariants_vjp(const mlpot_covariants *t, int64_t n_centres, const double *c, int n_out, int is_shared,
+                         const double *cotangent, int n_threads, double *dc);
+/* Pullback of the expansion for several outputs, ADDED to pair_gradients (n_out, n_pairs, 3). */
+int mlpot_expand_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                     const int32_t *centres, int n_out, const double *dc, int n_threads, double *pair_gradients);
 
 #ifdef __cplusplus
 }

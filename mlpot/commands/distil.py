@@ -77,7 +77,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Explored:
-    """What an exploration has found: the model, the last structure of each walker, the verdict, the number of labels."""
+    """Results of an exploration: the model, the last structure of each walker, the verdict, the number of labels."""
 
     model: SparseGP
     starts: list[Atoms]

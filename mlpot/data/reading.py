@@ -48,12 +48,15 @@ class DataSource:
         The family of all their structures, in place of their own; isolated atoms keep theirs.
     where : str
         For messages: what a user calls it, such as "data.sets[0]".
+    used : frozenset of str
+        Keys that are used as labels of targets, so that they need no remark.
     """
 
     files: Files
     keys: LabelKeys = field(default_factory=LabelKeys)
     config_type: str | None = None
     where: str = ""
+    used: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def read_sources(sources: Sequence[DataSource]) -> LabelledData:
                 _name_family(own, source.config_type)
             frames += own
             contents.append(contents_of(file, own))
-            notes += [(file, note) for note in _notes(taken, source.keys)]
+            notes += [(file, note) for note in _notes(taken, source.keys, source.used)]
     said = _said_of(left_out)
     if sources and not frames:
         raise DataError(f"no structure is left: {'; '.join(said)}")
@@ -217,7 +220,7 @@ def _check_keys(frames: Sequence[Atoms], keys: LabelKeys) -> None:
         raise ConfigError(f"{kind}_key = {key!r}: no structure has such a key; {remedy}")
 
 
-def _notes(taken: Sequence[Taken], keys: LabelKeys) -> list[str]:
+def _notes(taken: Sequence[Taken], keys: LabelKeys, used: frozenset[str]) -> list[str]:
     """Remarks on a file."""
     notes = []
     counts = {kind: Counter(t.keys[kind] for t in taken if kind in t.keys) for kind in ("energy", "forces", "stress")}
@@ -235,7 +238,7 @@ def _notes(taken: Sequence[Taken], keys: LabelKeys) -> list[str]:
         if kind in counts and counts[kind][key] < len(taken)
     ]
     notes += without
-    unused = {key: text for t in taken for key, text in t.unused.items()}
+    unused = {key: text for t in taken for key, text in t.unused.items() if key not in used}
     if unused:
         named = [f"{key!r} ({text})" for key, text in sorted(unused.items())]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""

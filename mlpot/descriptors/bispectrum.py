@@ -67,7 +67,7 @@ class Bispectrum(SummedDescriptor):
     bnorm : bool
         Components divided by 2 j + 1 (SNAP: bnormflag).
     bzero : bool
-        Components minus those of a lone atom (SNAP: bzeroflag).
+        Components minus the components of a lone atom (SNAP: bzeroflag).
 
     Raises
     ------

@@ -16,8 +16,8 @@ from scipy.special import erf
 from ..errors import ConfigError
 from .jets import Jet, exp, inverse
 
-MOST_BINS = 2000
-SHARPEST = 4000
+MOST_BINS = 500
+SHARPEST = 500
 """Largest range of a grid in units of sigma."""
 COARSEST = 3.0
 """Largest width of a bin in units of sigma: beyond it, what falls between two bins is nearly invisible."""
@@ -119,7 +119,7 @@ class Distances(Distribution):
         return inverse(r * r) if self.weighting == "inverse_square" else r * 0.0 + 1.0
 
     def place(self, r: Jet) -> Jet:
-        """What is distributed, as a function of the distance."""
+        """Distributed quantity as a function of the distance."""
         return inverse(r) if self.geometry == "inverse_distance" else r
 
     @property

@@ -6,7 +6,7 @@ Huo, Rupp, Mach. Learn.: Sci. Technol. 3, 045017 (2022), doi:10.1088/2632-2153/a
     k3[A B, b]  = sum_{j<k} e^{-s (r_j + r_k + r_jk)} step(r_j) step(r_k) D_b(cos)   angles at the centre
     k3[A, B, b] = the same sum over j (A) and k (B), angles at j between the centre and k
 
-The features are those of dscribe's LMBTR where no neighbour is in the step that ends at the cutoff, and they vanish smoothly beyond.
+The features equal dscribe's LMBTR where no neighbour is in the step that ends at the cutoff, and they vanish smoothly beyond.
 """
 
 from __future__ import annotations

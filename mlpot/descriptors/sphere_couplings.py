@@ -88,7 +88,7 @@ def amp_triples(two_j_max: int) -> tuple[Triple, ...]:
 
 @dataclass(frozen=True)
 class ProductTables:
-    """Which blocks of products are computed, and where the features are in them.
+    """Blocks of products that are computed, and the places of the features in them.
 
     A component divided by 2 j + 1 is symmetric in its three densities; its derivative by each of these is the product of the
     other two, so each product serves several components.

@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import all_outputs
 
 from ..errors import ConfigError, StructureError
 from ..models.compiled_model import CompiledModel
 from ..models.files import load_model
-from ..models.prediction import Prediction, Uncertainty
+from ..models.prediction import NO_VALUES, Prediction, Uncertainty
 from ..models.sparse_gp import SparseGP
 from ..neighbours import NeighbourList
 from ..structures import stress_voigt, volume_of
 
+BORN = "born_effective_charges"
+"""ASE's name of the derivatives of the dipole."""
 ASE_KEYWORDS = {"restart", "ignore_bad_restart_file", "label", "atoms", "directory"}
 """Results that every ASE calculator here can give."""
 
@@ -55,6 +58,11 @@ def check_keywords(kind: type[Calculator], kwargs: dict) -> None:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known - ASE_KEYWORDS))}"
         raise ConfigError(f"{kind.__name__}: unknown keyword {key!r}; {hint}")
+
+
+def _target_result(p: Prediction, name: str) -> np.ndarray:
+    """A target under ASE's name; Born charges (n_atoms, 3, 3) are derivatives of component [., a] of the dipole along [., ., b]."""
+    return p.born_charges.transpose(0, 2, 1) if name == BORN else p.targets[name].value
 
 
 class OneAtATime(Calculator):
@@ -102,7 +110,8 @@ class MlpotCalculator(OneAtATime):
 
     Notes
     -----
-    Threads may share it; `uncertainty` belongs to the last calculation of any thread.
+    Dipoles and other targets of the model are computed when they are asked for, and with every calculation from then on; `targets`
+    has their standard deviations and derivatives. Threads may share it; `uncertainty` belongs to the last calculation of any thread.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
@@ -118,6 +127,11 @@ class MlpotCalculator(OneAtATime):
         self.model = model if isinstance(model, SparseGP | CompiledModel) else load_model(model, trust_baseline)
         self.compiled = self.model.compiled if isinstance(self.model, SparseGP) else self.model
         self._serving = self.compiled
+        targets = self.compiled.source.targets
+        more = [*targets, *([BORN] if "dipole" in targets else [])]
+        self.implemented_properties = [*type(self).implemented_properties, *(name for name in more if name in all_outputs)]
+        self.targets = NO_VALUES
+        self._wanted: set[str] = set()
         self.with_uncertainty = uncertainty
         self.uncertainty = Uncertainty()
         self._copy: Atoms | None = None
@@ -141,12 +155,23 @@ class MlpotCalculator(OneAtATime):
         if current is None:
             raise StructureError("calculate() without atoms needs an earlier calculation; pass the atoms")
         p = self.predict(current)
-        self.results = ase_results(p)
+        self._wanted |= {name for name in properties if name in self.compiled.source.targets or name == BORN}
+        p = self.compiled.with_targets(p, current, self.with_uncertainty)
+        self.results = ase_results(p) | {name: _target_result(p, name) for name in self._wanted}
         self.uncertainty = Uncertainty(p)
+        self.targets = p.targets
         volume = volume_of(current)
         if "stresses" in properties and volume is not None:
             virials = self._serving.virials(self._neighbours.update(current), current)
             self.results["stresses"] = np.array([stress_voigt(-virial / volume) for virial in virials])
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
+        """As ASE's; also for targets that ASE has no name for, such as "polarizability"."""
+        if name not in self.compiled.source.targets or name in all_outputs:
+            return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            self.get_property("energy", atoms, allow_calculation)
+            return self.targets[name].value
 
     def _copied(self, atoms: Atoms) -> Atoms:
         """A copy of the atoms; the last one, moved, where only positions differ: a new one takes 2 % of a step of 64 atoms."""

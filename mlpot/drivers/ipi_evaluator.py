@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..models.compiled_model import CompiledModel
 from ..models.prediction import Prediction, least_certain
 from ..models.sparse_gp import SparseGP
+from ..models.tensors import TargetPrediction
 from ..neighbours import NeighbourList, Pairs
 from ..structures import volume_of
 from ..uncertainty.variances import Members
@@ -22,6 +23,8 @@ from .knowledge import Watch
 Committee = Literal["none", "std", "members"]
 """Data sent to `<ffcommittee>`: nothing; two members with the same forces, whose energies have the standard deviation of the
 energy; or an ensemble with its own energies, forces and virials, see `CompiledModel.predict_members`."""
+ATOMIC = {"dipole": BOHR, "polarizability": BOHR**3}
+"""Atomic units of known targets, in mlpot's."""
 IDLE = 2
 """Number of rounds through all neighbour lists after which an unused list is deleted."""
 
@@ -43,7 +46,8 @@ class Evaluator(Protocol):
 def extras(
     prediction: Prediction, model_version: int = 0, n_labelled: int = 0, learned: bool = False
 ) -> dict[str, Any]:
-    """Extra data sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict.
+    """Extra data sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict,
+    and the targets of the model (`target_extras`).
 
     `max_force_uncertainty` is the standard deviation of the least certain force.
     """
@@ -54,7 +58,22 @@ def extras(
         "model_version": model_version,
         "n_labelled": n_labelled,
         "learned": learned,
+        **target_extras(prediction.targets),
     }
+
+
+def target_extras(targets: Mapping[str, TargetPrediction]) -> dict[str, Any]:
+    """Targets of a model under their names, each with "NAME_uncertainty"; dipoles and polarisabilities in atomic units, others in
+    their own. With a dipole come the Born charges, "BEC", (3 n_atoms, 3) e: rows are coordinates, columns components of the dipole,
+    as i-PI's driven dynamics reads them."""
+    found: dict[str, Any] = {}
+    for name, p in targets.items():
+        scale = ATOMIC.get(name, 1.0)
+        found[name] = (p.value / scale).tolist()
+        found[f"{name}_uncertainty"] = None if p.std is None else (p.std / scale).tolist()
+        if name == "dipole" and p.gradients is not None:
+            found["BEC"] = p.gradients.reshape(-1, 3).tolist()
+    return found
 
 
 def two_members(p: Prediction) -> Members:
@@ -79,8 +98,10 @@ def predict_bead(
 ) -> tuple[Prediction, Members | None]:
     """The prediction of a model, and the members of the committee; None for committee "none"."""
     if committee == "members":
-        return model.predict_members(pairs, volume_of(atoms), atoms)
+        prediction, members = model.predict_members(pairs, volume_of(atoms), atoms)
+        return model.with_targets(prediction, atoms, uncertainty=True), members
     prediction = model.predict_pairs(pairs, volume_of(atoms), uncertainty=True, atoms=atoms)
+    prediction = model.with_targets(prediction, atoms, uncertainty=True)
     return prediction, two_members(prediction) if committee == "std" else None
 
 

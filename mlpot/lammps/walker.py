@@ -126,7 +126,7 @@ class LammpsWalker:
         self._prediction = None if model is None else model.predict(self.atoms, uncertainty=True)
 
     def _bounds(self) -> Bounds:
-        """What stops the next leg: the limits of the policy, or more where it has just accepted more."""
+        """Conditions that stop the next leg: the limits of the policy, or more where it has just accepted more."""
         learner = self.campaign.learner
         limit = limits_of(learner.rules, learner.n_labels, Use()).force
         expected = expected_errors(self._predicted).force

@@ -42,7 +42,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Exploration:
-    """What the model is meant for.
+    """Conditions that the model is meant for.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Judgement:
 
     @property
     def speed_up(self) -> float:
-        """How many times faster than its teacher the model is."""
+        """Speed relative to the teacher."""
         return self.teacher_seconds / self.model_seconds
 
     def to_dict(self) -> dict[str, float]:

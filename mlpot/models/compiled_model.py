@@ -89,7 +89,13 @@ class CompiledModel:
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Predict energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
         model = self.covering(atoms.numbers)
-        return model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty, atoms)
+        p = model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty, atoms)
+        return self.with_targets(p, atoms, uncertainty)
+
+    def with_targets(self, prediction: Prediction, atoms: Atoms, uncertainty: bool) -> Prediction:
+        """The prediction with the targets of the model, if it has any; each is computed when it is first asked for."""
+        targets = self.source.targets
+        return replace(prediction, targets=targets.predict(atoms, uncertainty)) if targets else prediction
 
     def covering(self, numbers: np.ndarray) -> CompiledModel:
         """Compiled model for atoms with these atomic numbers (n_atoms,); see `SparseGP.covering`."""

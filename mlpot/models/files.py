@@ -21,8 +21,16 @@ from ..uncertainty.noises import Noises
 from .glue_header import GlueHeader
 from .headers import ModelHeader, checked_config
 from .report import FitReport
-from .saving import FORMAT
+from .saving import FORMAT, TARGETS_ONLY
 from .sparse_gp import SparseGP
+from .target_files import read_targets
+from .tensors import TargetModels
+
+
+def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | TargetModels:
+    """As `load_model`, and targets that were fitted without a potential."""
+    with FORMAT.reading(file) as stored:
+        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _read(stored, trust_baseline)
 
 
 def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
@@ -77,6 +85,7 @@ def _read(stored: Stored, trust_baseline: bool) -> SparseGP:
         regularisation=header.regularisation,
         calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
+        targets=read_targets(stored),
         beneath=None if config is None or config.baseline is None else CalculatorBaseline(config.baseline, trust_baseline),
         witnesses=Witnesses.read(stored, species),
     )

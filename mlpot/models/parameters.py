@@ -22,6 +22,7 @@ from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.noises import Noises
 from ..uncertainty.variances import NONE
 from .report import FitReport
+from .tensors import NO_TARGETS, TargetModels
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Parameters:
         Fitted noises of the labels: the model discrepancy.
     stand_ins : dict of int to int
         Elements absent from the data, and the known elements whose sparse points they use; see `covering`.
+    targets : TargetModels
+        Quantities learned besides energies: dipoles, polarisabilities, ...
     beneath : CalculatorBaseline or None
         Calculator whose results are added to the sum of the terms and the baseline.
     witnesses : Witnesses or None
@@ -76,6 +79,7 @@ class Parameters:
     calibration: Calibration = UNCALIBRATED
     noises: Noises = NONE
     stand_ins: Mapping[int, int] = field(default_factory=dict)
+    targets: TargetModels = NO_TARGETS
     beneath: CalculatorBaseline | None = None
     witnesses: Witnesses | None = None
 

@@ -13,7 +13,9 @@ from ..neighbours import Pairs
 from ..terms.calculator_baseline import BaselineResults
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
 from ..uncertainty.variances import Variances
+from .tensors import TargetValues, attribute_of
 
+NO_VALUES = TargetValues()
 WORST = 3.0
 """Allowed ratio of the uncertainty of the least certain atom to the target, which refers to the root mean square over all atoms. It
 is the expected ratio for about twenty atoms with normal errors. With a ratio of 1, runs requested labels until they were three to
@@ -45,7 +47,7 @@ class Prediction:
     forces_stated_std : (n_atoms, 3) array or None
         Standard deviations before calibration and without the contribution of uncertain forces on neighbours, eV/A.
     borrowed : (n_atoms,) bool array or None
-        Whether `forces_std` of an atom is its share of the uncertainty of a neighbour.
+        Whether `forces_std` of an atom is mostly its share of the uncertainty of a neighbour; its error then says little of its own.
     forces_discrepancy : (n_atoms, 3) array or None
         The part of `forces_std` (in quadrature) that labels of these atoms could not reduce, since this kind of model cannot
         explain it, eV/A. None whenever `forces_std` is None.
@@ -58,6 +60,8 @@ class Prediction:
     strongest : (n_atoms,) array or None
         Strongest force between an atom and a neighbour, eV/A: twice the contribution of its own local energy. None unless
         uncertainties are asked for.
+    targets : TargetValues
+        Quantities learned besides energies, by name; attributes such as `dipole`, `dipole_std`, `born_charges` are shorter.
     """
 
     energy: float
@@ -74,6 +78,13 @@ class Prediction:
     stress_std: np.ndarray | None = None
     novelty: np.ndarray | None = None
     strongest: np.ndarray | None = None
+    targets: TargetValues = NO_VALUES
+
+    def __getattr__(self, name: str) -> Any:
+        targets = self.__dict__.get("targets", NO_VALUES)
+        if name.startswith("__") or not (found := attribute_of(targets, name)):
+            raise AttributeError(f"a prediction has no {name!r}; targets of the model: {', '.join(targets) or 'none'}")
+        return found[0]
 
     def __repr__(self) -> str:
         parts = [f"{len(self.energies)} atoms", f"energy {self.energy:.6g} eV"]

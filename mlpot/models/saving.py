@@ -13,8 +13,19 @@ from ase.data import chemical_symbols
 from ..data.h5 import Format
 from ..errors import ConfigError
 from .parameters import Parameters
+from .target_files import write_targets
+from .tensors import TargetModels
 
 FORMAT = Format("mlpot-model", 6, "model", "`mlpot fit` or `mlpot learn`", "restore it or fit the model again")
+TARGETS_ONLY = "targets"
+"""Header of a file without a potential."""
+
+
+def save_targets(models: TargetModels, file: str | Path) -> None:
+    """Write targets without a potential, atomically; errors as of `save_model`."""
+    with FORMAT.writing(file) as h5:
+        h5.attrs["header"] = TARGETS_ONLY
+        write_targets(models, h5)
 
 
 def save_model(model: Parameters, file: str | Path) -> None:
@@ -32,6 +43,7 @@ def save_model(model: Parameters, file: str | Path) -> None:
             h5["factor"] = _packed(model.factor)
         if model.baseline.glue is not None:
             h5["glue"] = json.dumps(model.baseline.glue.to_dict())  # tables are too long for an attribute
+        write_targets(model.targets, h5)
         for name, array in ({} if model.witnesses is None else model.witnesses.arrays()).items():
             h5[name] = array
         for k, term in enumerate(model.terms):

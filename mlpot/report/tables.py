@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..models.report import Errors, SuspiciousLabel
+from ..models.tensors import TargetErrors, TargetModels
 from ..uncertainty.calibration import Calibration
 
 ERROR_HEADS = (
@@ -36,6 +37,28 @@ def error_rows(named: Iterable[tuple[str, Errors]]) -> list[list[str]]:
         ]
         for name, e in named
     ]
+
+
+TARGET_HEADS = ("target", "set", "structures", "MAE", "RMSE", "unit", "RMSE / std by degree", "within 1 std")
+"""Headers of the columns of `target_rows`."""
+
+
+def target_rows(errors: Iterable[tuple[str, str, str, TargetErrors]]) -> list[list[str]]:
+    """Rows of target, set of structures, unit and errors; the relative error of every spherical part."""
+    return [
+        [
+            name, where, str(e.n), f"{e.mae:.4g}", f"{e.rmse:.4g}", unit or "-",
+            ", ".join(f"l={degree}: {value:.2f} %" for degree, value in e.parts.items()),
+            "-" if e.coverage is None else f"{e.coverage:.0%}",
+        ]
+        for name, where, unit, e in errors
+    ]  # fmt: skip
+
+
+def fitted_target_rows(models: TargetModels, test: Mapping[str, TargetErrors] | None = None) -> list[list[str]]:
+    """Rows for training structures, the same left out, and a test set."""
+    sets = [(n, m, (("train", m.training), ("left out", m.left_out), ("test", (test or {}).get(n)))) for n, m in models.items()]
+    return target_rows((n, where, m.target.unit, e) for n, m, own in sets for where, e in own if e is not None)
 
 
 SUSPICION_HEADS = ("structure", "where", "config_type", "label", "error", "typical", "unit", "atom")

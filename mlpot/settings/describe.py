@@ -18,6 +18,7 @@ from .fit import FitSettings, ModelSettings, NoiseSettings
 from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
+from .targets import CovariantTermSettings, TargetSettings
 from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
@@ -36,6 +37,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
         f'[[model.terms]] type = "{_type_of(kind)}"': (kind, "fit, learn, driver")
         for kind in models(ModelSettings.model_fields["terms"].annotation)
     },
+    "[[targets]]": (TargetSettings, "fit"),
+    "[[targets.terms]]": (CovariantTermSettings, "fit"),
     "[fit]": (FitSettings, "fit, learn, driver"),
     "[fit.config_type_noise.NAME]": (NoiseSettings, "fit, learn, driver"),
     "[baseline]": (BaselineSettings, "fit, learn, driver"),

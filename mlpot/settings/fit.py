@@ -21,6 +21,7 @@ from .higher_order import OrderSettings
 from .mbtr import MbtrTermSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
+from .targets import TargetsSettings
 from .terms import CutoffWidth, LocalTermSettings
 
 PresetName = Literal["fast", "balanced", "accurate"]
@@ -196,8 +197,8 @@ class FitSettings(NoiseSettings):
     )
 
 
-class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, BaselineSection):
-    """Everything a fit needs besides the data: the keys of [model] and [fit], the isolated-atom energies, and [baseline].
+class FitConfig(IsolatedAtomSettings, FitSettings, ModelSettings, BaselineSection, TargetsSettings):
+    """Everything a fit needs besides the data: the keys of [model] and [fit], isolated-atom energies, [baseline], [[targets]].
 
     `FitConfig()` is the balanced preset; `FitConfig(preset="fast", cutoff=4.5)`, or
     `FitConfig(terms=[{"type": "soap", "cutoff": 5.4, "n_sparse": 1000}], force_noise=0.05)`.

@@ -48,7 +48,7 @@ class DistanceGridSettings(GridSettings):
 class AngleGridSettings(GridSettings):
     """Distribution of the cosines of angles (k = 3)."""
 
-    geometry: Literal["cosine", "angle"] = Field("cosine", description='What is distributed; "angle" is refused: it has kinks.')
+    geometry: Literal["cosine", "angle"] = Field("cosine", description='Distributed quantity; "angle" is refused: it has kinks.')
     min: Annotated[float, PURE] = Field(-1.0, description="Centre of the first bin.")
     max: Annotated[float, PURE] = Field(1.0, description="Centre of the last bin.")
     sigma: Ratio = Field(0.08, description="Broadening, at least a third of the width of a bin.")

@@ -30,7 +30,7 @@ REMEMBERED = 64
 
 @dataclass(frozen=True)
 class BaselineResults:
-    """What the calculator says of a structure: energy in eV, forces (n_atoms, 3) in eV/A, virial (3, 3) in eV."""
+    """Results of the calculator for a structure: energy in eV, forces (n_atoms, 3) in eV/A, virial (3, 3) in eV."""
 
     energy: float
     forces: np.ndarray

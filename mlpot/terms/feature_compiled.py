@@ -90,7 +90,7 @@ class FeatureObserver:
 
     @cached_property
     def _last(self) -> dict[int, tuple[list[np.ndarray], Residual]]:
-        """By element: triangles and the members' residuals."""
+        """Triangles and the members' residuals, by element."""
         whole = required(self.whole, "whole")
         return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
 

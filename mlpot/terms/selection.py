@@ -153,6 +153,21 @@ class ExplainedVariance:
         return np.array(chosen, int), rows[:rank], float(residual.max())
 
 
+def pivots(features: np.ndarray, zeta: int, most: int) -> list[int]:
+    """Indices of at most `most` environments (n, n_features): pivots of the Cholesky factorisation of the kernel (p . p')^zeta of
+    features that are not normalised, each the one with the largest variance unexplained by those before it."""
+    residual = np.einsum("nf,nf->n", features, features) ** zeta
+    rows, chosen, least = np.empty((min(most, len(features)), len(features))), list[int](), 1e-10 * residual.max(initial=0.0)
+    while len(chosen) < len(rows) and residual.max() > least:
+        pivot, known = int(np.argmax(residual)), rows[: len(chosen)]
+        covariance = (features @ features[pivot]) ** zeta
+        rows[len(chosen)] = (covariance - known[:, pivot] @ known) / np.sqrt(residual[pivot])
+        residual -= rows[len(chosen)] ** 2
+        chosen.append(pivot)
+        residual[chosen] = 0.0
+    return chosen
+
+
 def extend_by_variance(
     known: np.ndarray, features: np.ndarray, most: int, kernel: Kernel, tolerance: float
 ) -> np.ndarray:

@@ -30,7 +30,7 @@ NEGLIGIBLE = 1e-13
 
 @dataclass(frozen=True)
 class Cut:
-    """How far the compiled kernel of a term may differ from the fitted one.
+    """Largest difference of the compiled kernel of a term from the fitted one.
 
     Parameters
     ----------

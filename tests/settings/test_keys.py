@@ -44,6 +44,8 @@ FILES = {
     "tune": (TuneFile, {"data": {"train": "a.xyz"}, "output": {"model": "m.h5"}}),
 }
 INSIDE = {
+    "[[targets]]": lambda keys: {"targets": [{"name": "dipole", **keys}]},
+    "[[targets.terms]]": lambda keys: {"targets": [{"name": "dipole", "terms": [keys]}]},
     "[[data.sets]]": lambda keys: {"data": {"sets": [{"files": "b.xyz"} | keys]}},
     "[fit.config_type_noise.NAME]": lambda keys: {"fit": {"config_type_noise": {"surface": keys}}},
     "[labeller.tls]": lambda keys: {"labeller": {"tls": {"ca": "a", "certificate": "b", "key": "c"} | keys}},
@@ -239,12 +241,20 @@ ALLOWED_KEYS = {
     "sigma": "of distances; of angles",
     "weighting": "of distances; of angles",
     # the same declaration with another default
+    "name": "of a walker; of a target",
+    "terms": "of the energy; of a target",
+    "key": "of TLS; of the labels of a target",
+    "l_max": "of a term of the energy; of a target, which needs less",
+    "atom_sigma": "likewise",
+    "zeta": "any number; of a target a whole one",
+    "n_channels": "of a mixing with many options; of a target",
     "cutoff_width": "a type that carries the sentence",
     "min_interval": "a type that carries the sentence",
     "interval": "a type that carries the sentence",
 }
 """Names that two classes of settings declare."""
 ALLOWED_RECORDS = {
+    "Target": "a kind of label, also of a potential",
     "Server": "options of the command line, which have no defaults",
     "GivenLabeller": "a CalculatorLabeller",
     "MixingLoss": "a part of a model while its channels are learned",

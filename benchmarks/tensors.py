@@ -1,0 +1,98 @@
+"""Errors of dipoles and polarisabilities of water, and their cost beside featomic's equivariant power spectrum, in one run.
+
+    python benchmarks/tensors.py DATA [--train 500] [--test 500] [--only dimer|bulk|cost]
+
+DATA is a folder with water_dimer_tensors.xyz and water_bulk_tensors.xyz (TENSOAP's examples). Structures are split by a fixed
+permutation; noise and scales follow from the evidence of the training structures, and the test structures are only predicted.
+Errors are root mean square errors in percent of the standard deviation of the spherical components.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.io import read
+
+from mlpot.fitting.tensors import fit_targets
+from mlpot.models.target_errors import evaluate_targets
+from mlpot.settings.targets import TargetsSettings
+
+DIMER = [{"name": "dipole", "unit": "e*A"}, {"name": "polarizability", "unit": "bohr^3"}]
+BULK_TERMS = [
+    {"cutoff": 3.0, "cutoff_width": 1.0, "atom_sigma": 0.4, "n_sparse": 60},
+    {"cutoff": 5.0, "atom_sigma": 0.8, "n_sparse": 60},
+]
+BULK = [{"name": "dielectric", "rank": 2, "unit": "", "terms": BULK_TERMS}]
+CUTOFF = 4.5
+COST_TERMS = [{"cutoff": CUTOFF, "n_sparse": 100}]
+
+
+def shuffled(file):
+    frames = read(file, ":")
+    order = np.random.default_rng(0).permutation(len(frames))
+    return [frames[k] for k in order]
+
+
+def errors(file, targets, n_train, n_test):
+    """Table of errors on test structures."""
+    frames = shuffled(file)
+    train, test = frames[:n_train], frames[n_train : n_train + n_test]
+    for target in targets:
+        started = time.process_time()
+        models = fit_targets(train, TargetsSettings(targets=[target]))
+        seconds = time.process_time() - started
+        for name, found in evaluate_targets(models, test).items():
+            parts = ", ".join(f"l={degree} {value:.2f} %" for degree, value in found.parts.items())
+            shown = f"{parts}; within one standard deviation {found.coverage:.2f}; fit {seconds:.0f} CPU s"
+            print(f"{file.stem}: {name}: {shown}", flush=True)
+
+
+def best_time(call, repeats=5):
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def cost(data):
+    """us/atom of dipole and Born charges in bulk water, one thread, beside featomic's features without derivatives."""
+    frames = shuffled(data / "water_dimer_tensors.xyz")[:60]
+    (model,) = fit_targets(frames, TargetsSettings(targets=[{**DIMER[0], "terms": COST_TERMS}])).values()
+    atoms = read(data / "water_bulk_tensors.xyz", "0")
+    ours = 1e6 * best_time(lambda: model.predict(atoms)) / len(atoms)
+    print(f"dipole with Born charges, {len(atoms)} atoms of bulk water: {ours:.1f} us/atom")
+    try:
+        from featomic import SphericalExpansion
+        from featomic.clebsch_gordan import EquivariantPowerSpectrum
+    except ImportError:
+        print("featomic is not installed: no comparison")
+        return
+    theirs = EquivariantPowerSpectrum(SphericalExpansion(
+        cutoff={"radius": CUTOFF, "smoothing": {"type": "ShiftedCosine", "width": CUTOFF / 2}},
+        density={"type": "Gaussian", "width": 0.6},
+        basis={"type": "TensorProduct", "max_angular": 3, "radial": {"type": "Gto", "max_radial": 3}},
+    ))  # fmt: skip
+    took = 1e6 * best_time(lambda: theirs.compute(atoms, neighbors_to_properties=True)) / len(atoms)
+    print(f"featomic's equivariant power spectrum, features only: {took:.0f} us/atom, {took / ours:.0f} times as much")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--train", type=int, default=500)
+    parser.add_argument("--test", type=int, default=500)
+    parser.add_argument("--only", choices=["dimer", "bulk", "cost"])
+    given = parser.parse_args()
+    if given.only in (None, "cost"):
+        cost(given.data)
+    if given.only in (None, "dimer"):
+        errors(given.data / "water_dimer_tensors.xyz", DIMER, given.train, given.test)
+    if given.only in (None, "bulk"):
+        errors(given.data / "water_bulk_tensors.xyz", BULK, given.train, given.test)
+
+
+if __name__ == "__main__":
+    main()

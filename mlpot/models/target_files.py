@@ -1,0 +1,195 @@
+"""Fitted targets in model files: one text with all headers, and arrays below "target_0", "target_1", ..."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..data.stored import Stored
+from ..data.target_labels import Origin
+from ..data.targets import Target
+from ..descriptors.couplings import PARTS
+from ..descriptors.covariants import Covariants
+from ..descriptors.density import SoapDescriptor
+from ..descriptors.radial_basis import GapRadialBasis
+from ..terms.channel_tables import read_tables, tables_of
+from ..terms.covariant import CovariantTerm, Points
+from ..terms.headers import (
+    Element,
+    Header,
+    Length,
+    NotNegative,
+    Number,
+    Reach,
+    Species,
+    check_lengths,
+    parsed,
+)
+from .tensors import SphericalPart, TargetErrors, TargetModel, TargetModels
+
+MOST_TERMS = 20
+HEADERS = "targets"
+"""Name of the data set with the headers."""
+
+
+class CovariantHeader(Header):
+    """Header of a `CovariantTerm`."""
+
+    n_max: Annotated[int, Field(ge=1, le=32)]
+    l_max: Annotated[int, Field(ge=0, le=8)]
+    cutoff: Reach
+    cutoff_width: Length
+    atom_sigma: Length
+    zeta: Annotated[int, Field(ge=1, le=8)]
+
+    @model_validator(mode="after")
+    def _can_be_tabulated(self) -> CovariantHeader:
+        if self.cutoff_width > self.cutoff:
+            raise ValueError(f"cutoff_width = {self.cutoff_width}: exceeds the cutoff")
+        check_lengths(self.cutoff, atom_sigma=self.atom_sigma)
+        return self
+
+
+class PartHeader(Header):
+    """Header of a `SphericalPart`."""
+
+    noise: NotNegative
+    calibration: NotNegative
+    terms: Annotated[tuple[CovariantHeader, ...], Field(min_length=1, max_length=MOST_TERMS)]
+
+
+class ErrorsHeader(Header):
+    """Header of `TargetErrors`; the key of a part is its degree."""
+
+    n: Annotated[int, Field(ge=0)]
+    mae: NotNegative
+    rmse: NotNegative
+    std: NotNegative
+    parts: dict[str, Number]
+    coverage: NotNegative | None
+
+
+class TargetHeader(Header):
+    """Header of a `TargetModel`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    rank: Annotated[int, Field(ge=0, le=2)]
+    per_atom: bool
+    unit: str
+    species: Species
+    means: dict[Element, Number]
+    key: str
+    label_unit: str
+    place: str | tuple[Number, Number, Number] | None
+    charge: Number | None
+    parts: dict[Annotated[int, Field(ge=0, le=2)], PartHeader]
+    left_out: ErrorsHeader | None
+    training: ErrorsHeader | None
+    notes: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TargetHeader:
+        if set(self.parts) != set(PARTS[self.rank]):
+            raise ValueError(f"parts: degrees {sorted(self.parts)}: a target of rank {self.rank} has {sorted(PARTS[self.rank])}")
+        if 0 in self.parts and not set(self.species) <= set(self.means):
+            raise ValueError("means: one is missing for an element")
+        if isinstance(self.place, str) and self.place not in ("center_of_mass", "center_of_charge"):
+            raise ValueError(f"place = {self.place!r}: is no origin")
+        return self
+
+
+class TargetsHeader(Header):
+    """All targets of a file."""
+
+    targets: Annotated[tuple[TargetHeader, ...], Field(max_length=100)]
+
+
+def write_targets(models: TargetModels, h5: h5py.File) -> None:
+    """Add targets to a model file."""
+    if not models:
+        return
+    h5[HEADERS] = json.dumps({"targets": [_header(model) for model in models.values()]})
+    for k, model in enumerate(models.values()):
+        for degree, part in model.parts.items():
+            place = f"target_{k}/part_{degree}"
+            h5[f"{place}/weights"], h5[f"{place}/scales"] = part.weights, part.scales
+            h5[f"{place}/factor"] = part.factor[np.triu_indices(len(part.factor))]
+            for t, term in enumerate(part.terms):
+                for name, array in (*_arrays(term), *tables_of(term.descriptor).items()):
+                    h5[f"target_{k}/term_{degree}_{t}/{name}"] = array
+
+
+def _arrays(term: CovariantTerm) -> list[tuple[str, Any]]:
+    return [
+        (f"{name}_{number}", value)
+        for number, points in zip(term.descriptor.species, term.points, strict=True)
+        for name, value in (("p", points.p), ("q", points.q), ("size", np.array([points.size])))
+    ]
+
+
+def _header(model: TargetModel) -> dict[str, Any]:
+    return {
+        "name": model.target.name, "rank": model.target.rank, "per_atom": model.target.per_atom, "unit": model.target.unit,
+        "species": list(model.species), "means": dict(model.means),
+        "key": model.key, "label_unit": model.label_unit, "place": model.origin.place, "charge": model.origin.charge,
+        "parts": {degree: _part_header(part) for degree, part in model.parts.items()},
+        "left_out": None if model.left_out is None else asdict(model.left_out),
+        "training": None if model.training is None else asdict(model.training),
+        "notes": list(model.notes),
+    }  # fmt: skip
+
+
+def _part_header(part: SphericalPart) -> dict[str, Any]:
+    terms = []
+    for term in part.terms:
+        basis: Any = term.descriptor.basis
+        names = ("n_max", "l_max", "cutoff", "cutoff_width", "atom_sigma")
+        terms.append({**{name: getattr(basis, name) for name in names}, "zeta": term.zeta})
+    return {"noise": part.noise, "calibration": part.calibration, "terms": terms}
+
+
+def read_targets(stored: Stored) -> TargetModels:
+    """The targets of a model file, none in files without any."""
+    if HEADERS not in stored:
+        return TargetModels()
+    headers = parsed(TargetsHeader, stored.text(HEADERS), HEADERS)
+    return TargetModels({header.name: _read(header, stored, f"target_{k}") for k, header in enumerate(headers.targets)})
+
+
+def _read(header: TargetHeader, stored: Stored, place: str) -> TargetModel:
+    errors = [None if e is None else TargetErrors(**e.model_dump()) for e in (header.left_out, header.training)]
+    return TargetModel(
+        Target(header.name, header.rank, header.per_atom, header.unit),
+        {degree: _read_part(part, header.species, degree, stored, place) for degree, part in header.parts.items()},
+        dict(header.means), header.key, header.label_unit, Origin(header.place, header.charge), errors[0], errors[1], header.notes,
+    )  # fmt: skip
+
+
+def _read_part(header: PartHeader, species: tuple[int, ...], degree: int, stored: Stored, place: str) -> SphericalPart:
+    terms = tuple(
+        _read_term(own, species, degree, stored, f"{place}/term_{degree}_{t}") for t, own in enumerate(header.terms)
+    )
+    n, own = sum(sum(term.sizes) for term in terms), f"{place}/part_{degree}"
+    factor = np.zeros((n, n))
+    factor[np.triu_indices(n)] = stored.floats(f"{own}/factor", (n * (n + 1) // 2,))
+    if not np.all(np.diagonal(factor)):
+        raise ValueError(f"{own}/factor: has a zero on its diagonal")
+    scales = stored.positive(f"{own}/scales", (len(terms), len(species)))
+    return SphericalPart(terms, stored.floats(f"{own}/weights", (n,)), factor, scales, header.noise, header.calibration)
+
+
+def _read_term(header: CovariantHeader, species: tuple[int, ...], degree: int, stored: Stored, place: str) -> CovariantTerm:
+    basis = GapRadialBasis(header.n_max, header.l_max, header.cutoff, header.cutoff_width, header.atom_sigma)
+    descriptor = SoapDescriptor(species, basis, **read_tables(stored, place, species, header.n_max, header.l_max))
+    n_p, n_q = Covariants(descriptor, 0).n_features, Covariants(descriptor, degree).n_features
+    points = []
+    for number in species:
+        p = stored.floats(f"{place}/p_{number}", (None, n_p))
+        q = stored.floats(f"{place}/q_{number}", (len(p), 2 * degree + 1, n_q))
+        points.append(Points(p, q, float(stored.positive(f"{place}/size_{number}", (1,))[0])))
+    return CovariantTerm(descriptor, degree, header.zeta, tuple(points))

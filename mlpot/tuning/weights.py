@@ -60,7 +60,7 @@ class Numbers:
     scales: tuple[float, ...] | None
 
     def errors(self, folds: Folds) -> dict[str, float]:
-        """Typical errors of the parts by kind of label, each the root mean square by the fit to all others, in units of the noises."""
+        """Typical errors of the parts by kind of label, each the root mean square by the fit to all others, units as noises."""
         found: dict[str, list[float]] = {}
         for part, others in zip(folds.parts, folds.others, strict=True):
             try:

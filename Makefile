@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * os.cpu_count())")
 # Threads that wait must not spin while the tests of other processes want the processor.
 PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all sanitize debug bench docs package lint clean
+.PHONY: demo test test-all install-all sanitize debug bench docs package lint clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf runs/demo
@@ -25,6 +25,9 @@ test: $(VENV)/test.stamp
 test-all: $(VENV)/test-all.stamp
 	$(PYTEST) --durations=30 --ignore=tests/fuzz
 	$(MAKE) sanitize
+
+# What every other target needs, so that the extensions are built once.
+install-all: $(VENV)/test-all.stamp
 
 # Kernels, properties, contract and fuzzers under AddressSanitizer and UBSan, and a quick set compiled by clang where it is installed.
 sanitize: $(VENV)/test-all.stamp
@@ -68,7 +71,7 @@ $(VENV)/test.stamp: $(SOURCES) | $(VENV)/pip.stamp
 
 $(VENV)/test-all.stamp: $(SOURCES) | $(VENV)/pip.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[test-all]"
-	touch $@ $(VENV)/test.stamp
+	touch $@ $(VENV)/test.stamp $(VENV)/lint.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(VENV)/pip.stamp
 	$(BIN)/python -m pip install --quiet --editable ".[peers]"

@@ -37,7 +37,7 @@ from honesty_tools import TOOLS
 from mlpot.keys.toml_text import toml_value
 
 QUICK_STEPS = {"CO/Cu(111)": 200, "CuAu": 150, "ethanol": 120}
-QUICK_TOOLS = ("dimer",)
+QUICK_TOOLS = ("dimer Cu",)
 COMMAND = (sys.executable, "-m", "mlpot")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,17 @@ DIFFERENCES = {"purpose": "differences"}
 """What a user says to a calculator whose small differences of energies and forces matter."""
 ROUNDS = 5
 """Relaxations at most; another one follows when the label of the last geometry changed the answer."""
-LATTICE = 3.6
-"""A lattice constant of Cu close to the minimum, A."""
+
+
+@dataclass(frozen=True)
+class Metal:
+    """An fcc metal, with a lattice constant (A) close to the minimum."""
+
+    symbol: str
+    lattice: float
+
+
+METALS = {symbol: Metal(symbol, lattice) for symbol, lattice in (("Cu", 3.6), ("Al", 4.0), ("Ag", 4.07), ("Ni", 3.5))}
 
 
 def confirmed(calculator: Calculator, atoms: Atoms) -> bool:
@@ -95,7 +105,7 @@ class Tool:
         """Answers with both calculators, and the labels that the learning one needed."""
         with learning(folder, self.reference, self.told) as calculator:
             found = self.measure(calculator, folder / "learned")
-            labels = calculator.learner.n_labels
+            labels = calculator.learner.n_asked
         true = self.measure(self.reference.make(), folder / "direct")
         return {"labels": labels, "answers": [f.compared(t) for f, t in zip(found, true, strict=True)]}
 
@@ -109,22 +119,22 @@ def relaxed(optimised: Any, atoms: Atoms, fmax: float, optimiser: type = BFGS) -
     return atoms
 
 
-def lattice_constants(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Cell of fcc Cu relaxed from two starts."""
+def lattice_constants(metal: Metal, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Cell of the metal relaxed from two starts, 4 and 7 % too large."""
     found = []
-    for start in (3.75, 3.85):
-        atoms = bulk("Cu", a=start)
+    for scale in (1.04, 1.07):
+        atoms = bulk(metal.symbol, a=scale * metal.lattice)
         atoms.calc = calculator
         relaxed(FrechetCellFilter(atoms), atoms, 1e-3)
         found.append(float((4 * atoms.get_volume()) ** (1 / 3)))
     return [Answer("lattice constants", "A", found, relative=0.003)]
 
 
-def equation_of_state(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Energy and pressure of fcc Cu, lattice constants from 6 % below to 8 % above."""
+def equation_of_state(metal: Metal, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Energy and pressure of the metal, lattice constants from 6 % below to 8 % above."""
     energies, pressures = [], []
     for scale in np.linspace(0.94, 1.08, 15):
-        atoms = bulk("Cu", a=LATTICE * scale)
+        atoms = bulk(metal.symbol, a=metal.lattice * scale)
         atoms.calc = calculator
         energies.append(1e3 * float(atoms.get_potential_energy()))
         pressures.append(-GPA * float(atoms.get_stress()[:3].mean()))
@@ -134,9 +144,9 @@ def equation_of_state(calculator: Calculator, folder: Path) -> list[Answer]:
     ]
 
 
-def phonons(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Energies of fcc Cu's phonons at X and L, by finite displacements."""
-    work = Phonons(bulk("Cu", a=LATTICE), calculator, supercell=(3, 3, 3), delta=0.02, name=str(folder))
+def phonons(metal: Metal, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Energies of the metal's phonons at X and L, by finite displacements."""
+    work = Phonons(bulk(metal.symbol, a=metal.lattice), calculator, supercell=(3, 3, 3), delta=0.02, name=str(folder))
     work.run()
     work.read(acoustic=True)
     at_x, at_l = 1e3 * work.band_structure([[0.5, 0, 0.5], [0.5, 0.5, 0.5]])
@@ -146,32 +156,33 @@ def phonons(calculator: Calculator, folder: Path) -> list[Answer]:
     ]
 
 
-def dimer(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Bond scan of Cu2 in vacuum."""
+def dimer(metal: Metal, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Bond scan of two atoms in vacuum."""
     energies = []
     for length in np.linspace(1.8, 6.0, 22):
-        atoms = Atoms("Cu2", [[0, 0, 0], [length, 0, 0]])
+        atoms = Atoms(2 * [metal.symbol], [[0, 0, 0], [length, 0, 0]])
         atoms.calc = calculator
         energies.append(float(atoms.get_potential_energy()))
     return [Answer("energies of 22 bond lengths", "eV", energies, absolute=0.1)]
 
 
-def vibrations(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Frequencies of a water molecule at the minimum that the calculator itself finds."""
-    atoms = molecule("H2O")
+def vibrations(formula: str, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Frequencies of a molecule at the minimum that the calculator itself finds; `formula` is its name in ASE."""
+    atoms = molecule(formula)
     atoms.calc = calculator
     relaxed(atoms, atoms, 0.01)
     work = Vibrations(atoms, name=str(folder))
     work.run()
-    return [Answer("vibrations", "1/cm", [float(f) for f in work.get_frequencies().real[-3:]], relative=0.03)]
+    frequencies = [float(f) for f in work.get_frequencies().real[6:]]
+    return [Answer("vibrations", "1/cm", frequencies, relative=0.03)]
 
 
-def hop(calculator: Calculator, folder: Path) -> list[Answer]:
-    """Barrier of a Cu adatom that moves from an fcc to an hcp hollow of Cu(111): NEB with five images."""
+def hop(metal: Metal, calculator: Calculator, folder: Path) -> list[Answer]:
+    """Barrier of an adatom that moves from an fcc to an hcp hollow of the metal's (111) face: NEB with five images."""
     ends = []
     for site in ("fcc", "hcp"):
-        slab = fcc111("Cu", (2, 2, 3), vacuum=8.0)
-        add_adsorbate(slab, "Cu", 1.8, site)
+        slab = fcc111(metal.symbol, (2, 2, 3), a=metal.lattice, vacuum=8.0)
+        add_adsorbate(slab, metal.symbol, metal.lattice / 2, site)
         slab.info.clear()
         slab.set_constraint(FixAtoms(mask=slab.get_tags() > 2))
         slab.calc = calculator
@@ -192,11 +203,16 @@ def hop(calculator: Calculator, folder: Path) -> list[Answer]:
     ]
 
 
-TOOLS = {
-    "relax cell": Tool(lattice_constants, CHEAP, DIFFERENCES),
-    "equation of state": Tool(equation_of_state, CHEAP, DIFFERENCES),
-    "phonons": Tool(phonons, CHEAP, DIFFERENCES),
-    "dimer": Tool(dimer, CHEAP, {}),
-    "vibrations": Tool(vibrations, GFN1, DIFFERENCES),
-    "barrier": Tool(hop, CHEAP, DIFFERENCES),
+METAL_TOOLS = {
+    "relax cell": (lattice_constants, DIFFERENCES),
+    "equation of state": (equation_of_state, DIFFERENCES),
+    "phonons": (phonons, DIFFERENCES),
+    "dimer": (dimer, {}),
+    "barrier": (hop, DIFFERENCES),
 }
+MOLECULES = ("H2O", "NH3", "CH4", "H2CO", "SH2")
+TOOLS = {
+    f"{name} {metal.symbol}": Tool(partial(measure, metal), CHEAP, told)
+    for metal in METALS.values()
+    for name, (measure, told) in METAL_TOOLS.items()
+} | {f"vibrations {formula}": Tool(partial(vibrations, formula), GFN1, DIFFERENCES) for formula in MOLECULES}

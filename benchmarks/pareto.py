@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/pareto.py ../shared/data [--sets Si Mo acac NbMoTaW] [--presets fast balanced] [--plot FILE]
 
 Each line: data, preset, mean absolute errors of energies and forces (acetylacetone: root mean squares, energies per molecule),
-microseconds per atom for energy, forces and virial without and with uncertainty in structures of some hundred atoms, seconds
-of the fit. Nothing but the preset's name is given to a fit, and isolated atoms where the data has them. Processor time, the
-least of some turns. NbMoTaW is fitted with `--every` n-th structure.
+microseconds per atom for energy, forces and virial without and with uncertainty in structures of some hundred atoms, ranks of the
+compiled kernels by term and element, seconds of the fit. Nothing but the preset's name is given to a fit, and isolated atoms where
+the data has them. Processor time, the least of some turns. Every n-th training structure is fitted with `--every`. In the same run,
+for the state of the machine: products of matrices, and LAMMPS with pair style snap (2J = 8) in silicon.
 """
 
 import argparse
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase.build import bulk
 
 import mlpot
+from mlpot.bench_peers import lammps_snap
 from mlpot.structures import read_structures
 
 FILES = {
@@ -39,12 +42,13 @@ class Point:
     forces: float
     cost: float
     cost_with_uncertainty: float
+    ranks: list
     seconds: float
 
     def __str__(self):
         return (
             f"{self.data:8s} {self.preset:9s} {self.energy:6.2f} meV {self.forces:.4f} eV/A {self.cost:7.1f} us/atom, "
-            f"with uncertainty {self.cost_with_uncertainty:7.1f}, fit {self.seconds:.0f} s"
+            f"with uncertainty {self.cost_with_uncertainty:7.1f}, ranks {self.ranks}, fit {self.seconds:.0f} CPU s"
         )
 
 
@@ -72,25 +76,41 @@ def cost_of(model, test, uncertainty):
     largest = max(test, key=len)
     atoms = largest.repeat(2) if all(largest.pbc) and len(largest) * 8 < 4 * N_TIMED else largest
     timed = [atoms] if len(atoms) > 100 else test[: N_TIMED // len(atoms)]
+    seconds = least_seconds(lambda: [model.predict(structure, uncertainty) for structure in timed])
+    return 1e6 * seconds / sum(map(len, timed))
+
+
+def beside():
+    """What the machine does meanwhile: GFLOP/s of matrix products, us/atom of LAMMPS with pair style snap."""
+    matrix = np.random.default_rng(0).standard_normal((512, 512))
+    product = least_seconds(lambda: matrix @ matrix)
+    atoms = bulk("Si", cubic=True).repeat(4)
+    with lammps_snap(atoms, 1) as step:
+        snap = least_seconds(step)
+    return f"matrix products {2e-9 * 512**3 / product:.0f} GFLOP/s, LAMMPS snap {1e6 * snap / len(atoms):.0f} us/atom"
+
+
+def least_seconds(function):
+    """Processor time of one call, the least of some turns."""
     least = np.inf
     for _ in range(TURNS):
         start = time.process_time()
-        for structure in timed:
-            model.predict(structure, uncertainty)
+        function()
         least = min(least, time.process_time() - start)
-    return 1e6 * least / sum(map(len, timed))
+    return least
 
 
 def point(folder, name, preset, every):
     """Fit and judge one preset."""
     train, test = (read_structures(folder / file) for file in FILES[name])
-    train = train[::every] if name == "NbMoTaW" else train
-    start = time.perf_counter()
+    train = train[::every]
+    start = time.process_time()
     config = mlpot.FitConfig(preset=preset, isolated_atom_energies=isolated_atoms(folder, name))
     model = mlpot.fit(train, config).compile()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
+    ranks = [[part.energy.n for part in term.parts] for term in model.terms if hasattr(term, "parts")]
     costs = [cost_of(model, test, uncertainty) for uncertainty in (False, True)]
-    return Point(name, preset, *errors_of(model, test, name), *costs, seconds)
+    return Point(name, preset, *errors_of(model, test, name), *costs, ranks, seconds)
 
 
 def draw(points, file):
@@ -112,9 +132,10 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", nargs="+", choices=FILES, default=list(FILES))
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
-    parser.add_argument("--every", type=int, default=1, help="of the training structures of NbMoTaW")
+    parser.add_argument("--every", type=int, default=1, help="fit every n-th training structure")
     parser.add_argument("--plot", help="file for the plot")
     arguments = parser.parse_args()
+    print(beside(), flush=True)
     points = []
     for name in arguments.sets:
         for preset in arguments.presets:

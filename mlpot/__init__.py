@@ -19,6 +19,7 @@ _HOMES = {
     "load_model": "models.files",
     "read": "data.reading",
     "read_gap": "interop.gap_xml",
+    "tune": "tuning.tuner",
     "read_snap": "interop.snap",
     "validate_descriptor": "term_checks",
     "validate_labeller": "labellers.validation",

@@ -125,7 +125,7 @@ def worker_pool(n_workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     # spawned, not forked: this process may have threads that hold locks
-    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_become_worker)
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=become_worker)
     try:
         yield pool
     finally:
@@ -165,7 +165,7 @@ def leaving_on_signals(grace: float = 1.0) -> Iterator[None]:
         os.close(reader)
 
 
-def _become_worker() -> None:
+def become_worker() -> None:
     """Use one thread, and leave Ctrl-C to the main process, which ends the workers."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -29,6 +29,7 @@ LAYERS = [
     ("labels",),
     ("learning",),
     ("report",),
+    ("tuning",),
     ("analysis",),
     ("sklearn",),
     ("lammps",),
@@ -43,8 +44,8 @@ DISK_USERS = {
     "learning/runner", "learning/calculator", "learning/run_environment", "labels/inbox", "labels/claims", "labellers/scratch",
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
-    "drivers/ase", "config", "commands/main", "commands/fit", "commands/study", "commands/template", "commands/distil",
-    "bench_peers", "interop/quip_text", "lammps/build", "lammps/simulation",
+    "drivers/ase", "config", "commands/analysis", "commands/main", "commands/fit", "commands/study", "commands/template",
+    "commands/distil", "commands/tune", "bench_peers", "interop/quip_text", "lammps/build", "lammps/simulation",
 }  # fmt: skip
 
 

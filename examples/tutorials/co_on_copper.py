@@ -31,12 +31,12 @@ def slab_with(site):
     return slab
 
 
-def main(folder):
+def main(folder, sites=SITES):
     """Relax on all sites; returns energies relative to the best site, eV, and labels per site."""
     energies, labels, before = {}, {}, 0
     config = mlpot.FitConfig(preset="fast", cutoff=4.5)
     with mlpot.LearningCalculator(folder / "run", *LABELLER, config=config) as calculator:
-        for site in SITES:
+        for site in sites:
             atoms = slab_with(site)
             atoms.calc = calculator
             for _ in range(5):

@@ -45,7 +45,8 @@ def distances_at(model, temperature, steps):
     atoms.set_cell(1.04 * atoms.cell, scale_atoms=True)
     atoms.calc = mlpot.MlpotCalculator(model, uncertainty=False)
     atoms.rattle(0.1, seed=0)
-    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=np.random.default_rng(0))
+    rng, friction = np.random.default_rng(0), 0.02 / units.fs
+    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=friction, fixcm=False, rng=rng)
     found = []
     dynamics.attach(lambda: found.append(neighbor_list("d", atoms, 6.0)), interval=10)
     dynamics.run(steps)

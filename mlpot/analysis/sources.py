@@ -22,7 +22,7 @@ from .stacked import KernelFeatures, stacked
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Source of features: a descriptor, a model or a foreign object.
+    """A descriptor and its origin.
 
     Parameters
     ----------

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from ..errors import ConfigError
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+console = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-problems = Console(stderr=True, highlight=False, soft_wrap=True)
+problems = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 TrustBaseline = Annotated[
     bool, typer.Option("--trust-baseline", help="Call the calculator that the model file puts beneath the model, whatever it is.")
 ]

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
-from .analysis import features
+from .analysis import criteria, features, map_data
 from .console import TrustBaseline, console, problems
 from .distil import distil
 from .driver import driver, ipi_pes
@@ -23,6 +23,7 @@ from .fit import evaluate, fit
 from .lammps import build, export_lammps, sources
 from .study import compare, learning_curve
 from .template import template
+from .tune import tune
 from .watch import watch, watched
 
 app = typer.Typer(
@@ -76,7 +77,10 @@ app.command("learning-curve", epilog="Example:  mlpot learning-curve fit.toml --
     reports_errors(learning_curve)
 )
 app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(reports_errors(compare))
+app.command(epilog="Example:  mlpot tune data.toml -o tuned.toml --budget 30min --workers 4")(reports_errors(tune))
 app.command(epilog="Example:  mlpot features data.xyz --terms terms.toml -o features.h5")(reports_errors(features))
+app.command(epilog="Example:  mlpot criteria --terms terms.toml data.xyz --html criteria.html")(reports_errors(criteria))
+app.command("map", epilog="Example:  mlpot map data.xyz --model si.h5 -o map.html")(reports_errors(map_data))
 
 
 @app.command(epilog="Example:  mlpot check si.h5 structures.xyz")

@@ -16,8 +16,8 @@ from scipy.special import erf
 from ..errors import ConfigError
 from .jets import Jet, exp, inverse
 
-MOST_BINS = 2000
-SHARPEST = 4000
+MOST_BINS = 500
+SHARPEST = 500
 """Largest range of a grid in units of sigma."""
 COARSEST = 3.0
 """Largest width of a bin in units of sigma: beyond it, what falls between two bins is nearly invisible."""

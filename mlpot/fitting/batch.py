@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, cast
@@ -34,11 +34,11 @@ from .learned_mixing import learn_mixing
 from .noises import left_open
 from .posterior import Posterior
 from .quality import label_quality
+from .reweighing import reweigh
 from .streamed_selection import choose_sparse_points
 from .surroundings import ENOUGH, nearby, settled
 from .task import FitTask
 from .tensors import fit_targets
-from .tuning import tune
 
 MOST_COPIED = 20
 """Number of structures whose strained and rattled copies provide sparse points if there are few environments."""
@@ -104,7 +104,7 @@ def fit_checked(
         terms = make_terms(task)
         trials: list[dict[str, Any]] = []
         if config.tune:
-            task, terms, posterior, trials = tune(task, terms)
+            task, terms, posterior, trials = reweigh(task, terms)
         else:
             posterior = adapted_fit(task, terms)
         model = task.model(posterior, terms)
@@ -228,10 +228,14 @@ def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Base
     return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
 
 
-def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
+Chooser = Callable[[ManyBodyTerm, Any], tuple[np.ndarray, ...]]
+"""From a many-body term without points, and its settings, to sparse points (n, n_features) of every element."""
+
+
+def make_terms(task: FitTask, choose: Chooser | None = None) -> tuple[FittedTerm, ...]:
     """Make the terms of a task, with sparse points from its structures: radii of pairs, environments drawn with its seed.
 
-    Learned channels are optimised first, together with the pair terms.
+    Learned channels are optimised first, together with the pair terms. `choose` takes the place of the choice of environments.
     """
     scale = default_energy_scale(task.structures, task.baseline)
     rng = np.random.default_rng(task.config.seed)
@@ -239,7 +243,9 @@ def make_terms(task: FitTask) -> tuple[FittedTerm, ...]:
     others = tuple(terms.values())
     for k, settings in enumerate(task.config.terms):
         if k not in terms:
-            terms[k] = _many_body_term(task, settings, settings.energy_scale or scale, others, rng)
+            term = _learned(task, settings, settings.energy_scale or scale, others)
+            points = choose(term, settings) if choose else _environments(task, term, settings, rng)
+            terms[k] = term.with_points(points)
     made = tuple(terms[k] for k in range(len(task.config.terms)))
     if not sum(term.n_sparse for term in made):
         raise FitError("no sparse points: the terms found no environments in the data; raise the cutoffs")
@@ -280,14 +286,10 @@ def _others(task: FitTask, energy_scale: float) -> dict[int, FittedTerm]:
     return found
 
 
-def _many_body_term(
-    task: FitTask,
-    settings: Any,
-    energy_scale: float,
-    others: tuple[FittedTerm, ...],
-    rng: np.random.Generator,
-) -> FittedTerm:
-    term = _learned(task, settings, energy_scale, others)
+def _environments(
+    task: FitTask, term: ManyBodyTerm, settings: Any, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Sparse points of every element."""
     points = []
     for z in task.species:
         own = choose_sparse_points(term, z, task.structures, settings, rng, task.progress)
@@ -296,7 +298,7 @@ def _many_body_term(
             frames = [s.atoms for s in task.structures[:MOST_COPIED]]
             own = np.concatenate([own, nearby(own, frames, z, term, most, rng)])
         points.append(own)
-    return term.with_points(tuple(points))
+    return tuple(points)
 
 
 def _learned(

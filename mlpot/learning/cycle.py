@@ -134,6 +134,10 @@ class LearningCycle:
             return Assessment(atoms, decision, prediction)
         return Assessment(atoms, decision, prediction, self.campaign.learner.prior(prediction))
 
+    def about(self, decision: Decision, atoms: Atoms, prediction: Prediction | None) -> Assessment:
+        """A decision that another structure answers: a part of the one on which it was made."""
+        return self._assessment(atoms, prediction, decision)
+
     def respond(self, assessment: Assessment, label: Callable[[Assessment], Answer]) -> Event:
         """Carry out a decision: the label that is known, a new one, a queued one, or none.
 

@@ -19,6 +19,7 @@ from ..structures import LabelledStructure, agrees, labelled
 from ..terms.layout import agree_in_tables, channels_of, environments_of
 from ..terms.protocol import Tables
 from ..uncertainty.calibration import Calibration
+from .apart import EndsOfInteraction, are_felt, without_neighbours
 from .distances import nearest
 from .history import History, Observation
 from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
@@ -78,6 +79,7 @@ class Learner:
         self._n_data = 0
         self._occurrences = Counter[int]()
         self._largest_force = self._largest_rms = 0.0
+        self._ends = EndsOfInteraction()
         self._model: SparseGP | None = None
         self._calibrated_by: tuple[History, dict[int, int], Calibration] | None = None
 
@@ -126,19 +128,23 @@ class Learner:
         if use.stress and not self.can_learn_stress:
             use = replace(use, stress=False)
         expected = novelty = moved = None
-        is_hotter = False
+        is_hotter, is_apart, peak = False, False, counters.peak_of(self.model_version)
         if prediction is not None:
-            expected, novelty = expected_errors(prediction), float(Uncertainties.of(prediction).novelty.max())
+            stds = Uncertainties.of(prediction)
+            expected, novelty = expected_errors(prediction), float(stds.novelty.max())
+            is_apart = len(atoms) > 1 and not self._ends.are_passed(atoms, np.flatnonzero(stds.strongest == 0))
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
             if len(self.history.recent) < LOOKS:
                 moved = self.distance(atoms)
         now = Situation(
             expected, novelty, counters.since_label, counters.since_check, queued, self.n_asked, self.n_labels, moved,
-            self.check_interval, use, bool(is_hotter),
+            self.check_interval, use, bool(is_hotter), peak, is_apart,
         )  # fmt: skip
         decision = decide(self.rules, self.history, now)
         if prediction is not None and moved is None and decision.action in ("label", "stop"):
             decision = decide(self.rules, self.history, replace(now, moved=self.distance(atoms)))
+        if expected is not None:
+            counters.note(expected.force, self.model_version)
         return decision
 
     def distance(self, atoms: Atoms) -> float:
@@ -162,9 +168,27 @@ class Learner:
         if self._largest_force > 0:
             bound = min(max(UNUSUAL * self._largest_force, ORDINARY), ABSURD)
         if largest <= bound:
-            return None
+            return self._truncated(atoms, forces)
         known = f"the largest force of all labels so far is {self._largest_force:.3g} eV/A"
         return f"a force of {largest:.3g} eV/A exceeds the limit of {bound:.3g} eV/A for labels that are learned ({known})"
+
+    def _truncated(self, atoms: Atoms, forces: np.ndarray | None) -> str | None:
+        """Why a label should not be learned if atoms beyond the cutoff from all others feel forces (n_atoms, 3), eV/A; or None."""
+        if forces is None or not self.fit.structures:
+            return None
+        alone = without_neighbours(atoms, self.cutoff)
+        if not len(alone) or not are_felt(forces, alone, self.rules):
+            return None
+        k = alone[np.argmax((forces[alone] ** 2).sum(axis=1))]
+        return (
+            f"atom {k} ({atoms.symbols[k]}) has no neighbour within the cutoff of {self.cutoff:.3g} A, but a force of "
+            f"{np.linalg.norm(forces[k]):.3g} eV/A, which this model cannot describe; increase the cutoff of its terms"
+        )
+
+    @property
+    def cutoff(self) -> float:
+        """Distance beyond which atoms do not interact, A."""
+        return max(term.cutoff for term in self.fit.terms)
 
     def begin(
         self,
@@ -311,6 +335,8 @@ class Learner:
         if structure.forces is not None:
             self._largest_force = max(self._largest_force, float(np.sqrt((structure.forces**2).sum(axis=1).max())))
             self._largest_rms = max(self._largest_rms, float(np.sqrt(np.mean(structure.forces**2))))
+            alone = without_neighbours(structure.atoms, self.cutoff)
+            self._ends.learn(structure.atoms, structure.forces, alone, self.rules)
 
     def state(self) -> dict:
         """State needed by `begin`, in addition to the labels, to continue from here: plain numbers."""

@@ -112,8 +112,9 @@ class LiveView:
         name = f"{step.walker}: " if len(self._last) > 1 else ""
         queued = f" (+{step.n_queued} under way)" if step.n_queued else ""
         error = "" if step.force_error_eV_per_A is None else f", force error was {step.force_error_eV_per_A:.3f} eV/A"
+        of_all = "" if step.n_steps is None else f"/{step.n_steps}"
         return (
-            f"{name}step {step.step:6d}/{step.n_steps}  {_course(step)}  {step.energy_eV:14.4f} eV  "
+            f"{name}step {step.step:6d}{of_all}  {_course(step)}  {step.energy_eV:14.4f} eV  "
             f"expected error {_shown(step.expected_error_eV_per_A)} of {_shown(step.threshold)} eV/A  "
             f"labels {step.n_labels:4d}{queued}  {rate:6.1f} steps/s  left {left}"
             + (f"  {step.reason}: labelled{error}" if step.labelled else "")

@@ -19,6 +19,7 @@ from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .targets import CovariantTermSettings, TargetSettings
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 
@@ -48,6 +49,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[labeller.tls]": (TlsSettings, "learn, driver"),
     "[learning]": (LearningSettings, "learn, driver"),
     "[driver]": (DriverSettings, "driver"),
+    "[tune]": (TuneSettings, "tune"),
     "[output] of mlpot fit": (FitOutput, "fit"),
     "[output] of mlpot learn": (RunOutput, "learn"),
     "[output] of mlpot driver": (DriverOutput, "driver"),

@@ -17,6 +17,7 @@ from .learning import LearningSettings
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
 from .targets import TargetsSettings
+from .tune import TuneSettings
 from .walkers import StructureSettings, WalkerSettings
 
 NOT_NAMES = {"True", "False", "nan", "NaN", "inf", "Infinity", "infinity"}
@@ -62,6 +63,12 @@ class FitFile(DataFile):
     output: FitOutput = Field(description="Files that a fit writes.")
 
 
+class TuneFile(DataFile):
+    """A file for `mlpot tune`; without [model] the search begins with the balanced preset."""
+
+    tune: TuneSettings = Field(TuneSettings(), description="Search of `mlpot tune`.")
+
+
 class LearningFile(FittedFile):
     """Sections of every run that learns."""
 
@@ -70,12 +77,19 @@ class LearningFile(FittedFile):
     learning: LearningSettings = Field(LearningSettings(), description="When to ask for a label, and when the run ends.")
     output: RunOutput = Field(description="Files that a run writes.")
 
+    @property
+    def has_lammps(self) -> bool:
+        """Whether LAMMPS moves the atoms of a simulation."""
+        return False
+
     def run_settings(self) -> RunSettings:
         """Settings needed by the loop of the run."""
         return RunSettings.of(self.output, self.learning, self.labeller)
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> Self:
+        if self.labeller.cluster is not None and not self.has_lammps:
+            raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
         if self.targets:
             raise ValueError("targets are for `mlpot fit`; remove them, and fit them to the labels of the run afterwards")
         if self.data.test is not None:
@@ -140,6 +154,11 @@ class LearnFile(LearningFile):
             if all(key in dynamics.without_effect() for dynamics in found):
                 raise ValueError(f"dynamics: {found[0].idle(key)}")
         return self
+
+    @property
+    def has_lammps(self) -> bool:
+        """Whether LAMMPS moves the atoms of a simulation."""
+        return any(plan.is_lammps for _, _, plan in self.all_walkers())
 
     def all_walkers(self) -> list[tuple[str, StructureSettings, DynamicsPlan]]:
         """Name, start and dynamics of every walker, replicas written out."""

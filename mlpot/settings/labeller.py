@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, model_validator
 
 from ..keys.base import Settings
-from ..keys.quantities import Count, Seconds, Unit
+from ..keys.quantities import Angstrom, Count, Seconds, Unit
 from .defaults import DEFAULT_CALCULATOR, NET_FORCE_TOLERANCE
 
 BATCH_SYSTEMS = ("slurm", "pbs", "sge", "lsf")
@@ -46,6 +46,12 @@ class LabellingPlan(CapacitySettings, CalculationSettings):
         {}, description="Parameters that replace those of the same name from the second try on; tables are merged key by key."
     )
     on_failure: Literal["stop", "go on"] = Field("stop", description="What a run does when a label has failed.")
+    cluster: Angstrom | None = Field(
+        None,
+        description="Edge of the periodic block around the least certain atom that is labelled instead of a large structure; with "
+        'dynamics.engine = "lammps".',
+        examples=[12.0],
+    )
     net_force_tolerance: Annotated[PositiveFloat, Unit("eV/A")] | Literal["off"] = Field(
         NET_FORCE_TOLERANCE, description='Largest net force per atom of a label that is accepted; "off" with an external field.'
     )

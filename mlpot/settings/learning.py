@@ -49,8 +49,8 @@ class Rules(Settings):
     )
     check_interval: Steps | Literal["auto", "off"] = Field(
         "auto",
-        description="Steps between labels that only check the true error; \"auto\" doubles the interval while checks agree with the "
-        "expected errors.",
+        description="Steps between labels that only check the true error; \"auto\" triples the interval while checks agree with the "
+        "expected errors, and takes them where the expected error is large.",
     )
     min_interval: MinInterval = 0
     novelty: Ratio = Field(NOVEL, description="Novelty above which environments are always labelled.")

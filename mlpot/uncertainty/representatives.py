@@ -6,10 +6,18 @@ the covariances k of a local energy with s,
 
     posterior variance    (M / M_s) |R_s^-T k|^2              not determined by the data
     unexplained variance  k_ii - |L^-1 k|^2                   cannot be represented by the many-body points
-    members               w_m = (M / M_s)^(1/2) R_s^-1 z_m,   z_m ~ N(0, 1)
+    members               w_m = (M / M_s)^(1/2) R_s^-1 Q z_m,   z_m ~ N(0, 1),   Q orthogonal
 
 The posterior variance grows with the number of points: the factor M / M_s scales the variance from the subset to the full set. The
 factor is the same for all columns, since contributions of pairs and of environments cancel where the data determine their sum.
+
+Eight random members know a variance to within a factor of two, and where one direction of the weights dominates it, as the bond of a
+molecule does, a bad draw is wrong throughout a run. So z_m are orthogonal in blocks of eight rows, as in orthogonal random features
+(Yu, Suresh, Choromanski, Holtmann-Rice, Kumar, NIPS 29, 1975 (2016), arXiv:1610.09072): a direction within a block has its exact
+variance. Q makes w_m the symmetric square root of the posterior in coordinates where the prior is the unit matrix, in which bonds
+need few coordinates: Q is the orthogonal factor of R_s^-T L. Standard deviation of log (8 members / exact) for the forces on C and O
+of CO on Cu(111): 0.30 with independent z and Q = 1, 0.25 with Q = 1, 0.13 with both; on the metal atoms 0.17 in all cases.
+
 Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), for the posterior of the weights.
 """
 
@@ -107,8 +115,12 @@ def choose(terms: Sequence[Term], species: Sequence[int]) -> Choice:
 
 
 def draws(n_points: int) -> np.ndarray:
-    """Standard normal numbers z (n_points, N_MEMBERS), the same in every call."""
-    return np.random.default_rng(SEED).standard_normal((n_points, N_MEMBERS))
+    """Normal numbers z (n_points, N_MEMBERS), orthogonal in blocks of N_MEMBERS rows; the same in every call."""
+    n_blocks = -(-n_points // N_MEMBERS)
+    blocks = np.random.default_rng(SEED).standard_normal((n_blocks, N_MEMBERS, N_MEMBERS))
+    turns, upper = np.linalg.qr(blocks)
+    turns *= np.sign(np.einsum("kii->ki", upper))[:, None, :]  # uniform over all rotations
+    return np.sqrt(N_MEMBERS) * turns.reshape(-1, N_MEMBERS)[:n_points]
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,8 @@ class Representatives:
     @cached_property
     def members(self) -> np.ndarray:
         """Weights (n, N_MEMBERS) of the members' deviations from the mean, 1/eV."""
-        return solve_upper(self.upper, draws(len(self.upper)))
+        left, _, right = np.linalg.svd(solve_upper(self.upper, self.lower, transposed=True))
+        return solve_upper(self.upper, left @ (right @ draws(len(self.upper))))
 
     def columns_before_last(self, number: int) -> np.ndarray:
         """Columns (n,) of an element's representatives in all terms but the last."""

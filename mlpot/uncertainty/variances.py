@@ -17,6 +17,10 @@ from .noises import Noises
 from .reaction import Reactions
 
 NONE = Noises()
+BORROWED = 1.5
+"""Ratio to the deviation that an atom has by itself above which it counts as the share of a neighbour. Of two neighbours that raise
+each other, one at least stays below any ratio from sqrt(`reaction.CANCELLED`) on. With 1, neither C nor O of CO on Cu(111) had errors
+that counted as its own, so their calibration stayed at its prior while errors were ten times the stated deviations."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Deviations:
     """Standard deviations of a prediction; see `Prediction`.
 
     `forces_stated_std` are the uncalibrated standard deviations of the forces, with which errors are compared in a calibration.
-    `borrowed` (n_atoms,) marks atoms whose `forces_std` are shares of the variance of a neighbour.
+    `borrowed` (n_atoms,) marks atoms whose `forces_std` are mostly shares of the variance of a neighbour, see `BORROWED`.
     """
 
     energies_std: np.ndarray
@@ -88,7 +92,7 @@ class Variances:
             alone = calibration.forces_std(left_open, own, numbers, strongest)
             reactions = Reactions.of(pairs)
             forces_std = reactions.added_to(alone)
-            borrowed = np.any(forces_std > alone, axis=1)
+            borrowed = np.any(forces_std > BORROWED * alone, axis=1)
             discrepancy = reactions.added_to(calibration.forces_std(np.zeros_like(own), own, numbers, strongest))
         if self.virial is not None:
             virial_std = calibration.stress_scale * np.sqrt(self.virial + n_atoms * noises.virial**2)

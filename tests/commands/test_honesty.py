@@ -295,7 +295,7 @@ def test_answers_are_compared_with_the_truth(honesty, values, bounds, enough):
 
 @pytest.mark.parametrize(
     ("tool", "expected", "within"),
-    [("relax cell", [3.5898, 3.5898], 1e-3), ("phonons", [22.5, 22.6, 33.1], 0.1), ("dimer", [7.02], 0.01)],
+    [("relax cell Cu", [3.5898, 3.5898], 1e-3), ("phonons Cu", [22.5, 22.6, 33.1], 0.1), ("dimer Cu", [7.02], 0.01)],
 )
 def test_tools_with_the_reference_itself(honesty, tmp_path, tool, expected, within):
     """What the learning calculator is compared with."""
@@ -338,8 +338,8 @@ def test_a_task_that_fails_is_reported_and_run_again(honesty, tmp_path, monkeypa
         calls.append(folder)
         raise RuntimeError("no such thing")
 
-    monkeypatch.setitem(honesty.main.TOOLS, "dimer", fail)
-    task = honesty.main.Task("dimer", tmp_path / "dimer")
+    monkeypatch.setitem(honesty.main.TOOLS, "dimer Cu", fail)
+    task = honesty.main.Task("dimer Cu", tmp_path / "dimer")
     for _ in range(2):
         assert honesty.main.perform(task)["failed"] == "RuntimeError: no such thing"
     assert len(calls) == 2
@@ -357,12 +357,12 @@ def test_the_quick_version(honesty, tmp_path, capsys):
     pytest.importorskip("tblite", reason="tblite is not installed")
     honesty.main.main(["--quick", "--folder", str(tmp_path / "runs"), "--json", str(tmp_path / "all.json")])
     results = {result["name"]: result for result in json.loads((tmp_path / "all.json").read_text())}
-    assert set(results) == {"CO/Cu(111)", "CuAu", "ethanol", "dimer"}
+    assert set(results) == {"CO/Cu(111)", "CuAu", "ethanol", "dimer Cu"}
     assert not [result["failed"] for result in results.values() if "failed" in result]
     for name, elements in (("CO/Cu(111)", {"C", "O", "Cu"}), ("CuAu", {"Cu", "Au"}), ("ethanol", {"H", "C", "O"})):
         assert results[name]["said"] == "then"
         assert results[name]["rms"] < 1.0
         assert set(results[name]["coverage_1"]) == elements
         assert results[name]["frames"] >= 5
-    assert results["dimer"]["labels"] > 1
+    assert results["dimer Cu"]["labels"] > 1
     assert "frames beyond twice what was said" in capsys.readouterr().out

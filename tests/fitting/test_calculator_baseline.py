@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 import mlpot
 from mlpot.commands.main import app
+from mlpot.drivers.ipi_evaluator import ModelEvaluator
 from mlpot.errors import BaselineError, ConfigError, ModelFileError
 from mlpot.learning.learner import Learner
 from mlpot.settings.baseline import BaselineSettings
 from mlpot.settings.files import LearnFile
 from mlpot.terms.calculator_baseline import CalculatorBaseline
+from mlpot.units import HARTREE
 
 LJ = {"calculator": "ase.calculators.lj.LennardJones", "parameters": {"sigma": 2.3, "epsilon": 0.3, "rc": 4.5, "smooth": True}}
 TERMS = [{"type": "soap", "cutoff": 4.0, "n_max": 3, "l_max": 3, "n_sparse": 30, "zeta": 2}]
@@ -127,6 +129,17 @@ def test_derivatives_of_the_sum(model):
     ) / (2 * step)
     assert np.sum(stress * strain) / step == pytest.approx(slope / atoms.get_volume(), abs=2e-6)
     np.testing.assert_allclose(atoms.get_stresses().sum(axis=0), atoms.get_stress(), atol=1e-10)
+
+
+@pytest.mark.parametrize("committee", ["none", "std", "members"])
+def test_beads_of_ipi_get_the_sum(model, committee):
+    atoms = copper(13)
+    p, answer = model.predict(atoms), ModelEvaluator(model, committee).evaluate([atoms])[0]
+    assert answer.energy == pytest.approx(p.energy, abs=1e-9)
+    np.testing.assert_allclose(answer.forces, p.forces, atol=1e-9)
+    np.testing.assert_allclose(answer.virial, p.virial, atol=1e-8)
+    if committee != "none":
+        assert np.mean(answer.extras["committee_pot"]) * HARTREE == pytest.approx(p.energy, abs=1e-6)
 
 
 def test_a_lone_atom_has_the_given_energy():

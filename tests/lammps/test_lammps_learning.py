@@ -17,7 +17,9 @@ from learning_runs import TERMS, crystal
 
 from mlpot import load_model
 from mlpot.config import learning_run, read_config
+from mlpot.errors import ConfigError, LammpsError
 from mlpot.keys.toml_text import toml_value
+from mlpot.lammps.script import Command, Script
 from mlpot.settings.files import LearnFile
 
 INPUT = """
@@ -45,19 +47,20 @@ def own_cache(plugin, monkeypatch):
     monkeypatch.setenv("MLPOT_CACHE", str(plugin.parent))
 
 
-def prepared(folder, steps=60, text=INPUT, calls=None, **dynamics):
+def prepared(folder, steps=60, text=INPUT, repeat=(1, 1, 1), cluster=None, **dynamics):
     """The configuration of a run in a folder, and its input."""
-    write_data(in_frame(crystal()), [1] * 32, folder / "data", [28.0855])
+    atoms = in_frame(crystal().repeat(repeat))
+    write_data(atoms, [1] * len(atoms), folder / "data", [28.0855])
     (folder / "in.lammps").write_text(text.format(folder=folder, steps=steps))
     sections = {
         "dynamics": {"engine": "lammps", "input": str(folder / "in.lammps"), "leg": 20, "look_every": 5, **dynamics},
         "model": {"terms": TERMS}, "output": {"folder": str(folder / "run"), "checkpoint_s": 0.0, "interval": 20},
-        "labeller": {"calculator": FAULTY, "parameters": faulty_parameters(folder / "calls")},
+        "labeller": {"calculator": FAULTY, "parameters": faulty_parameters(folder / "calls"), "cluster": cluster},
         "learning": {"target": 0.02, "check_interval": "off", "min_interval": 10},
     }  # fmt: skip
     lines = []
     for name, keys in sections.items():
-        lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items())]
+        lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items() if value is not None)]
     (folder / "learn.toml").write_text("\n".join(lines) + "\n")
     return folder / "learn.toml"
 
@@ -136,3 +139,57 @@ def test_it_goes_on_after_kill_9(tmp_path, plugin):
     assert status == "finished" and steps[0].step > 0
     labels = ase.io.read(tmp_path / "run" / "labels.db", ":")
     assert len(labels) >= paid and steps[-1].n_labels == len(labels)
+
+
+def test_labels_of_blocks(tmp_path):
+    """256 atoms, labels of a quarter to an eighth of them: the model is as good for the whole."""
+    file = prepared(tmp_path, steps=40, repeat=(2, 2, 2), cluster=6.0)
+    status, steps = learned(file)
+    labels = ase.io.read(tmp_path / "run" / "labels.db", ":")
+    assert status == "finished" and len(labels) == steps[-1].n_labels > 1
+    assert {len(atoms) for atoms in labels} <= set(range(20, 130))
+    model, last = load_model(tmp_path / "run" / "model.h5"), ase.io.read(tmp_path / "run" / "trajectory.xyz")
+    last.calc = lennard_jones()
+    assert len(last) == 256
+    assert np.sqrt(np.mean((model.predict(last).forces - last.get_forces()) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize(("old", "new", "match"), [
+    ("run 20", "jump SELF", r"in.lammps:\d+: jump: cannot be followed"),
+    ("units metal", "units real", "units real: write 'units metal'"),
+    ("model.mlpot Si", "model.mlpot Silicon", "Silicon: give the element of each atom type by its symbol"),
+    ("pair_style mlpot", "pair_style hybrid/overlay mlpot zbl 1 2", "no other style"), ("run", "print", "neither run nor minimize"),
+    ("run 20", "run 20 every 5 'print x'", "run ... every: cannot be followed"),
+    ("thermo 10", "include nowhere.in", "nowhere.in: cannot be read"),
+])  # fmt: skip
+def test_inputs_that_are_refused(tmp_path, old, new, match):
+    file = prepared(tmp_path, text=INPUT.replace(old, new))
+    with pytest.raises(ConfigError, match=match), learning_run(read_config(file, LearnFile), False):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("more", "match"), [
+    ({"temperature_K": 301.0}, "temperature_K has no effect with engine = \"lammps\""), ({"engine": "ase"}, "structure: missing"),
+    ({"input": None}, "input: missing"),
+])  # fmt: skip
+def test_keys_that_are_refused(tmp_path, more, match):
+    with pytest.raises(ConfigError, match=match):
+        read_config(prepared(tmp_path, **more), LearnFile)
+
+
+def test_an_error_of_lammps_is_quoted(tmp_path):
+    file = prepared(tmp_path, text=INPUT.replace("thermo 10", "thermos 10"))
+    with pytest.raises(LammpsError, match="LAMMPS stopped: ERROR: Unknown command: thermos 10"):
+        learned(file)
+
+
+def test_commands_after_a_restart():
+    text = [
+        "units metal", "read_data d", "group g type 1", "fix a all nve", "dump d all atom 1 f", "run 5", "velocity all zero linear",
+        "run 9",
+    ]  # fmt: skip
+    script = Script(tuple(Command(line, "") for line in text), ("Si",))
+    after = ["units metal", "read_restart r", "fix a all nve", "dump d all atom 1 f", "dump_modify d append yes"]
+    assert script.before(7, "r") == after and script.before(7, None) == text[:7]
+    assert (script.next_run(0), script.next_run(6), script.next_run(8)) == (5, 7, None)

@@ -14,10 +14,12 @@ from mlpot.learning.policy import (
     EARLY,
     EXTREME,
     FEWEST_BEFORE_CHECK,
+    HIGH,
     KNOWN,
     LONGEST_CHECK,
     LOOK,
     LOOKS,
+    PATIENCE,
     TELLING,
     Rules,
     Situation,
@@ -56,6 +58,8 @@ def test_the_targets_of_a_user_who_says_nothing():
     limits = limits_of(Rules(), 10, Use(stress=True))
     assert (limits.force, limits.energy, limits.stress) == (TARGET, TARGET_ENERGY, TARGET_STRESS)
     assert limits_of(Rules(), 10, Use()).stress is None
+    limits = limits_of(Rules(), 10, Use(stress=True, share=0.5))
+    assert (limits.force, limits.energy, limits.stress) == (TARGET, TARGET_ENERGY / 2, TARGET_STRESS / 2)
 
 
 def test_an_adaptive_threshold_comes_down_to_the_target_by_itself():
@@ -222,6 +226,25 @@ def test_a_run_that_is_hotter_than_its_labels_is_checked_soon():
     for hotter, since, action in ((False, 150, "go on"), (True, 150, "queue"), (True, 90, "go on")):
         now = situation(since_label=since, since_check=since, check_interval=800, is_hotter=hotter)
         assert decide(rules, TRIED, now).action == action
+
+
+def test_checks_that_are_due_wait_for_a_structure_that_is_as_uncertain_as_any():
+    """Not for ever; checks at a given interval do not."""
+    rules = Rules(min_interval=100)
+    for part, since, action in (
+        (0.5, 900, "go on"), (HIGH + 0.01, 900, "queue"), (2.0, 900, "queue"), (2.0, 700, "go on"), (0.5, 800 * PATIENCE, "queue")
+    ):  # fmt: skip
+        now = situation(force=0.05, since_label=since, since_check=since, check_interval=800, peak=0.05 / part)
+        assert decide(rules, TRIED, now).action == action, (part, since)
+    now = situation(force=0.01, since_check=50, peak=0.1)
+    assert decide(rules.changed(check_interval=50), TRIED, now).action == "queue"
+
+
+def test_atoms_apart_are_labelled_at_once_or_in_dynamics_after_a_while():
+    rules = RULES.changed(min_interval=100)
+    for early, since, reason in ((True, 99, "certain"), (True, 100, "apart"), (False, 1, "apart")):
+        now = situation(since_label=since, use=Use(early=early), is_apart=True)
+        assert decide(rules, TRIED, now).reason == reason
 
 
 def test_alarms_wait_for_longer_with_every_label_that_was_right():

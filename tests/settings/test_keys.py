@@ -29,7 +29,7 @@ from mlpot.keys.base import Settings
 from mlpot.keys.explain import kinds, models, of_field, plainly, units, words
 from mlpot.keys.toml_text import toml_section, toml_value
 from mlpot.settings.describe import SECTIONS, comment, default_text, filled, reference
-from mlpot.settings.files import DriverFile, FitFile, LearnFile
+from mlpot.settings.files import DriverFile, FitFile, LearnFile, TuneFile
 from mlpot.settings.labeller import LabellingPlan
 from mlpot.settings.learning import LearningSettings, Rules
 from mlpot.settings.output import FitOutput
@@ -41,6 +41,7 @@ FILES = {
     "fit": (FitFile, {"data": {"train": "a.xyz"}, "output": {"model": "m.h5"}}),
     "learn": (LearnFile, BASE),
     "driver": (DriverFile, {**BASE, "driver": {"unix": "a"}}),
+    "tune": (TuneFile, {"data": {"train": "a.xyz"}, "output": {"model": "m.h5"}}),
 }
 INSIDE = {
     "[[targets]]": lambda keys: {"targets": [{"name": "dipole", **keys}]},
@@ -145,7 +146,8 @@ def test_sections_of_the_wrong_kind(command):
         with pytest.raises(ConfigError) as error:
             schema.checked(nothing, "file.toml")
         check_words(error.value, "file.toml: ")
-    with pytest.raises(ConfigError, match="output: missing; add it"):
+    missing = "data.train: missing" if command == "tune" else "output: missing; add it"
+    with pytest.raises(ConfigError, match=missing):
         schema.checked({}, "file.toml")
 
 
@@ -218,7 +220,11 @@ def test_every_key_has_a_unit_a_sentence_and_a_value_to_show(title, key):
 
 ALLOWED_KEYS = {
     "temperature_K": "of a thermostat; of i-PI's ring polymers",
-    "seed": "of dynamics; of sparse points",
+    "seed": "of dynamics; of sparse points; of a search",
+    "steps": "of dynamics; of a search",
+    "tune": "in a fit; a section",
+    "workers": "of labellers; of a search",
+    "replicas": "of walkers; of the final fit of a search",
     "model": "a section; the file that a fit writes; the file that a run starts from",
     "output": "a section that differs between the commands",
     "cutoff": "of a term; of a preset",
@@ -250,7 +256,6 @@ ALLOWED_KEYS = {
 ALLOWED_RECORDS = {
     "Target": "a kind of label, also of a potential",
     "Server": "options of the command line, which have no defaults",
-    "Exploration": "options of the command line, from which the settings of a whole run are made",
     "GivenLabeller": "a CalculatorLabeller",
     "MixingLoss": "a part of a model while its channels are learned",
     "CalculatorLabeller": "what a worker process is sent, and what labels are identified by",
@@ -275,6 +280,7 @@ ALLOWED_RECORDS = {
     "SparseGP": "a fitted model",
     "Design": "terms with sparse points, and the baseline below them",
     "Density": "values of a preset, no declarations",
+    "Exploration": "of a distillation: steps, workers and seed, as a search has",
     "Preset": "values of a preset, no declarations",
 }
 """Data classes with three or more fields that one class of settings declares."""

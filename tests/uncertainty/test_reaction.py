@@ -7,7 +7,9 @@ from ase.build import bulk, fcc111, molecule
 from ase.data import covalent_radii
 
 from mlpot.neighbours import find_pairs
+from mlpot.uncertainty.calibration import UNCALIBRATED
 from mlpot.uncertainty.reaction import DECAY, Reactions
+from mlpot.uncertainty.variances import Variances
 
 
 def shared(atoms, forces_std, cutoff=5.0):
@@ -76,3 +78,13 @@ def test_atoms_far_away_change_no_share():
     own = [[0.0, 0.0, 1e-4], [0.0, 0.0, 1.0], [0.0, 0.0, 0.1]]
     near = shared(Atoms("CO", positions[:2]), own[:2], cutoff=6.0)
     np.testing.assert_array_equal(shared(Atoms("COCs", positions), own, cutoff=6.0)[:2], near)
+
+
+@pytest.mark.parametrize(("of_carbon", "expected"), [(0.3, [False, False]), (0.2, [True, False]), (0.01, [True, False])])
+def test_of_two_neighbours_one_at_least_has_errors_of_its_own(of_carbon, expected):
+    """Errors of both are attributed to them if they are about equally uncertain, or nothing would ever be learned from a molecule."""
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])
+    forces = np.array([[0.0, 0.0, of_carbon**2], [0.0, 0.0, 0.3**2]])
+    own = Variances(np.zeros(2), np.zeros(2), 0.0, forces, None, None)
+    found = own.calibrated(UNCALIBRATED, find_pairs(atoms, 4.0), np.zeros(2))
+    assert np.all(found.forces_std[:, 2] > 0.5) and found.borrowed.tolist() == expected

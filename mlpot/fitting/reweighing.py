@@ -1,4 +1,4 @@
-"""Tuning of noises, energy scales and zeta of a model (`fit.tune`)."""
+"""Noises, energy scales and zeta from covariances that are computed once (`fit.tune`, and the second step of `mlpot tune`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..settings.fit import NOISE_OF_LABEL
+from ..structures import LabelledStructure
 from ..terms.protocol import FittedTerm
 from ..threads import single_blas_thread
 from .design_matrix import noise_of
@@ -21,8 +22,8 @@ FEW_POINTS = 300
 """Number of sparse points of an element used to compare values of zeta."""
 
 
-class Tuned(NamedTuple):
-    """Result of tuning.
+class Reweighed(NamedTuple):
+    """Result of `reweigh`.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class Tuned(NamedTuple):
     trials: list[dict[str, Any]]
 
 
-def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
+def reweigh(task: FitTask, terms: tuple[FittedTerm, ...]) -> Reweighed:
     """Optimise zeta with a subset of the sparse points, then noises and energy scales with all of them.
 
     Raises
@@ -52,8 +53,8 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
     """
     with single_blas_thread():
         terms, rows = _with_best_zeta(task, terms)
-        folds = _folds(task, terms)
-        trials = best_of(folds, _given(task, folds, terms), task.progress)
+        folds = folds_of(task, terms)
+        trials = best_of(folds, given_numbers(task, folds, terms), task.progress)
         rows = [_row(folds, trial, _zeta(terms)) for trial in trials] + rows
     best = trials[0].hyperparameters
     settings = [
@@ -64,7 +65,7 @@ def tune(task: FitTask, terms: tuple[FittedTerm, ...]) -> Tuned:
     adapt = tuple(key for key in task.config.adapt or () if key not in noises)  # keep the optimised values
     config = task.config.model_copy(update={**noises, "terms": tuple(settings), "tune": False, "adapt": adapt})
     scaled = tuple(term.with_scales(s) for term, s in zip(terms, best.scales, strict=True))
-    return Tuned(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
+    return Reweighed(replace(task, config=config), scaled, folds.posterior(folds.everything, best), rows)
 
 
 def _with_best_zeta(
@@ -78,8 +79,8 @@ def _with_best_zeta(
     few = tuple(t.with_points(tuple(p[:: -(-len(p) // FEW_POINTS) or 1] for p in t.points)) for t in terms)
     scores = {}
     for zeta in sorted({given, *ZETAS}):
-        folds = _folds(task, _with_zeta(few, zeta))
-        start = _given(task, folds, terms)
+        folds = folds_of(task, _with_zeta(few, zeta))
+        start = given_numbers(task, folds, terms)
         trials = [folds.trial(n, p) for n, p in (("given", start), ("likelihood", most_likely(folds, start)))]
         rows += [_row(folds, replace(trial, name=f"{trial.name}, few points"), zeta) for trial in trials]
         scores[zeta] = min(trial.score for trial in trials)
@@ -87,15 +88,19 @@ def _with_best_zeta(
     return _with_zeta(terms, best), rows
 
 
-def _folds(task: FitTask, terms: tuple[FittedTerm, ...]) -> Folds:
-    parts = divided(task.structures, np.random.default_rng(task.config.seed))
+def folds_of(
+    task: FitTask, terms: tuple[FittedTerm, ...], parts: Sequence[Sequence[LabelledStructure]] | None = None
+) -> Folds:
+    """Folds of the structures of a task: the given parts, or a random division."""
+    parts = divided(task.structures, np.random.default_rng(task.config.seed)) if parts is None else parts
     design = task.design(terms)
     gathered = [task.gathered(design, part) for part in parts]
     fixed = {g: noise_of(task.config, g) for groups in gathered for g in groups if g.config_type}
     return Folds.of(design.prior, tuple(len(term.points) for term in terms), gathered, fixed)
 
 
-def _given(task: FitTask, folds: Folds, terms: Sequence[FittedTerm]) -> TermHyperparameters:
+def given_numbers(task: FitTask, folds: Folds, terms: Sequence[FittedTerm]) -> TermHyperparameters:
+    """The noises of the configuration and the largest energy scale of each term."""
     general = [group for group in folds.everything if group not in folds.fixed]
     noises = {group.label: noise_of(task.config, group) for group in sorted(general)}
     return TermHyperparameters(noises, tuple(max(term.energy_scales) for term in terms))

@@ -44,9 +44,8 @@ HEAD = f"""# Descriptors, by basis and body order
 
 This page is written by `python benchmarks/classify_descriptors.py` with the measurements of `mlpot criteria` (see
 [criteria](criteria.md) for their definitions): elements H and C, a cutoff of {CUTOFF:g} A, one thread, default keys where none are
-named. Bodies counts the centre and the neighbours that one feature correlates. Every descriptor is invariant to rounding
-(1e-12), has a fixed length, and takes all structures of the test; `angle_3b`, which only imported models have, is not measured.
-Times are processor times on a machine that others use: compare them with each other.
+named. Bodies counts the centre and the neighbours that one feature correlates; `angle_3b`, which only imported models have, is
+not measured. Times are processor times on a machine that others use: compare them with each other.
 
 """
 TAIL = """

@@ -79,7 +79,7 @@ def _line(key: str, field: FieldInfo, value: Any, example: Any = None) -> str:
 
 def _tables(field: FieldInfo, name: str, entries: type[Settings]) -> list[str]:
     """An array of tables such as [[data.sets]], as comments."""
-    keys = [_line(key, entry, None) for key, entry in entries.model_fields.items() if key not in WRITTEN_OUT]
+    keys = [_line(key, entry, entry.default) for key, entry in entries.model_fields.items() if key not in WRITTEN_OUT]
     return [f"# {field.description}", f"# [[{name}]]", *(key if key.startswith("#") else f"# {key}" for key in keys)]
 
 

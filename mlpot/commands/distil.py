@@ -36,7 +36,7 @@ def distil(
     steps: Annotated[int, typer.Option(min=10, help="Largest number of steps at each temperature and pressure.")] = 5000,
     timestep: Annotated[float, typer.Option(min=0.01, help="Time step, fs.")] = 1.0,
     target: Annotated[float, typer.Option(min=1e-4, help="Force error to aim at, eV/A.")] = 0.05,
-    preset: Annotated[Literal["fast", "balanced", "accurate"], typer.Option(help="Kind of model.")] = "fast",
+    preset: Annotated[Literal["fast", "balanced", "accurate"], typer.Option(help="Kind of model.")] = "balanced",
     max_labels: Annotated[int | None, typer.Option(min=1, help="Largest number of calculations to learn from.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Calculations at the same time.")] = 1,
     timing: Annotated[Path | None, typer.Option(help="Another structure, such as a larger cell, on which to time both.")] = None,
@@ -120,6 +120,10 @@ def _conclude(
     is_converged = verdict is not None and verdict.is_converged and found.force_rmse <= exploration.target
     if verdict is not None:
         console.print(verdict.text, style="green" if is_converged else "red", markup=False)
+    if found.force_rmse > exploration.target:
+        better = "" if exploration.preset == "accurate" else ", or start again with a more accurate --preset"
+        said = f"the error on fresh structures is above --target {exploration.target:g} eV/A"
+        console.print(f"{said}: continue with --resume and more --steps{better}", style="red", markup=False)
     if json_file is not None:
         values = {**found.to_dict(), "is_converged": is_converged, "n_labels": explored.n_labels}
         write_text(json_file, json.dumps(values, indent=1))

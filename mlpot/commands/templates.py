@@ -17,6 +17,7 @@ from ..settings.data import DataSetSettings
 from ..settings.defaults import DEFAULT_CALCULATOR
 from ..settings.describe import comment, example_text
 from ..settings.files import DriverFile, FitFile, LearnFile
+from ..settings.targets import TargetSettings
 
 TemplateKind = Literal["fit", "learn", "driver"]
 
@@ -45,6 +46,9 @@ def template(
     for section in sorted(contents.schema.model_fields, key=ORDER.index):
         if section in contents.without:
             continue
+        if section == "targets":
+            lines += [*_tables(contents.schema.model_fields[section], "targets", TargetSettings), ""]
+            continue
         is_off = contents.schema.model_fields[section].default is None
         if is_off:
             lines.append(f"# {contents.schema.model_fields[section].description}")
@@ -53,7 +57,7 @@ def template(
             if key in WRITTEN_OUT or (section, key) in contents.without:
                 continue
             if key == "sets":
-                lines += _sets(field)
+                lines += _tables(field, "data.sets", DataSetSettings)
                 continue
             line = _line(key, field, values.get((section, key), field.default), energies.get((section, key)))
             lines.append(f"# {line}" if is_off and not line.startswith("#") else line)
@@ -73,10 +77,10 @@ def _line(key: str, field: FieldInfo, value: Any, example: Any = None) -> str:
     return f"{'' if is_set else '# '}{key} = {text}".ljust(44) + f"  # {comment(field)}"
 
 
-def _sets(field: FieldInfo) -> list[str]:
-    """[[data.sets]], as comments at the end of [data]."""
-    keys = [_line(name, entry, None) for name, entry in DataSetSettings.model_fields.items()]
-    return [f"# {field.description}", "# [[data.sets]]", *keys]
+def _tables(field: FieldInfo, name: str, entries: type[Settings]) -> list[str]:
+    """An array of tables such as [[data.sets]], as comments."""
+    keys = [_line(key, entry, entry.default) for key, entry in entries.model_fields.items() if key not in WRITTEN_OUT]
+    return [f"# {field.description}", f"# [[{name}]]", *(key if key.startswith("#") else f"# {key}" for key in keys)]
 
 
 def labeller_for(species: list[int]) -> dict[tuple[str, str], Any]:
@@ -113,7 +117,9 @@ WALKERS = """\
 # temperature_K = [300.0, 1200.0]
 # replicas = 2
 """
-ORDER = ("data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "baseline", "model", "fit", "output")
+ORDER = (
+    "data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "targets", "baseline", "model", "fit", "output",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,12 +135,12 @@ class Contents:
 
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
-    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", "targets", ("data", "test")}), WALKERS),
     "driver": Contents(
         DriverFile,
         LEARN_GIVEN,
         frozenset({
-            ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
+            "targets", ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
         }),
     ),
 }

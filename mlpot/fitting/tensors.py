@@ -52,6 +52,7 @@ ROUNDS = 4
 DEFAULT_TERMS = (
     CovariantTermSettings(n_max=4, l_max=3, cutoff=2.5, cutoff_width=0.5, atom_sigma=0.3),
     CovariantTermSettings(n_max=4, l_max=3, cutoff=3.5, atom_sigma=0.5),
+    CovariantTermSettings(n_max=4, l_max=3, cutoff=4.5, atom_sigma=0.7),
     CovariantTermSettings(n_max=4, l_max=3, cutoff=6.0, atom_sigma=0.9),
 )
 """Terms of a target for which none are given."""

@@ -22,7 +22,7 @@ ARCHIVE = HERE.parent / "_ext" / "libmlpot_core.a"
 
 
 def core_sources() -> Path:
-    """Folder with the C sources of the core: in the package, or in the checkout that holds the package."""
+    """Folder with the C sources of the core: in the package, or in a checkout."""
     folders = (HERE / "core", HERE.parents[1] / "cython_ext" / "core")
     for folder in folders:
         if (folder / "mlpot_core.h").exists():
@@ -103,7 +103,7 @@ def _cache() -> Path:
 
 
 def _fingerprint(installation: Installation) -> int:
-    """Hash of the sources and the core; a plugin in a shared cache is found also where there is no compiler."""
+    """Checksum of the sources and the core; a plugin in a shared cache is found also where there is no compiler."""
     found = zlib.crc32(repr((installation.integers, platform.machine())).encode())
     for file in (*(HERE / name for name in SOURCES), HERE / "pair_mlpot.h", ARCHIVE):
         found = zlib.crc32(file.read_bytes() if file.exists() else b"", found)

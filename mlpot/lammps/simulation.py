@@ -1,4 +1,4 @@
-"""A user's LAMMPS input run in legs: each ends when the uncertainty exceeds its limit, and the next goes on from the same state.
+"""A user's LAMMPS input run in legs: each ends when the model is unsure, and the next goes on from the same state.
 
 LAMMPS waits between two legs, with positions, velocities and fixes as they are. A new model is loaded by another `pair_coeff`.
 """
@@ -27,7 +27,7 @@ GROUND = 1.1
 
 @dataclass(frozen=True)
 class Bounds:
-    """Conditions that stop a leg.
+    """Bounds on the uncertainty, beyond which a leg stops.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class Simulation:
 def atoms_of(dump: str, elements: tuple[str, ...]) -> Atoms:
     """Atoms of a dump with `COLUMNS`, lengths in A, times in ps.
 
-    Without any periodic direction there is no cell; else the cell is the box.
+    Without any periodic direction there is no cell; else the box is the cell.
     """
     head, _, rows = dump.partition("ITEM: ATOMS")
     lines = head.splitlines()

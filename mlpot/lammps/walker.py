@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..models.prediction import WORST, Prediction, Uncertainty, expected_errors
 from ..models.sparse_gp import SparseGP
 from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
+from .cutouts import block_around
 from .process import LammpsProcess
 from .script import Script
 from .simulation import GROUND, Bounds, Simulation
@@ -88,14 +89,32 @@ class LammpsWalker:
             self.steps_made = max(self.simulation.leg(self.plan.leg, self._bounds()), 1)
         self._look()
         use = Use(stress=self.script.uses_stress)
-        assessment = self.cycle.assess(self.atoms, self._prediction, use)
+        assessment = self._cut(self.cycle.assess(self.atoms, self._prediction, use))
         try:
-            self._event = self.cycle.respond(assessment, _needs_label)
+            event = self.cycle.respond(assessment, _needs_label)
         except LabelNeeded:
             self._needed = assessment
             return False
+        self._event = replace(event, prediction=self._prediction)
         self._go_on()
         return True
+
+    def _cut(self, assessment: Assessment) -> Assessment:
+        """With `labeller.cluster`: what will be labelled is a block around the least certain atom, or around any for a check."""
+        edge, decision, prediction = self.campaign.plan.cluster, assessment.decision, assessment.prediction
+        if edge is None or decision.action == "go on":
+            return assessment
+        if prediction is None or decision.action == "queue":
+            centre = int(np.random.default_rng(self.cycle.counters.step).integers(len(self.atoms)))
+        elif decision.reason == "novel":
+            centre = int(Uncertainties.of(prediction).novelty.argmax())
+        else:
+            centre = int(np.sum(Uncertainties.of(prediction).forces_std ** 2, axis=1).argmax())
+        block, _ = block_around(self.atoms, centre, edge)
+        if len(block) == len(self.atoms):
+            return assessment
+        model = self.campaign.learner.model
+        return self.cycle.about(decision, block, None if model is None else model.predict(block, uncertainty=True))
 
     def _start(self) -> None:
         """Start LAMMPS, and learn the labels that an interrupted run had paid for: its structures do not come again bit by bit."""
@@ -126,7 +145,7 @@ class LammpsWalker:
         self._prediction = None if model is None else model.predict(self.atoms, uncertainty=True)
 
     def _bounds(self) -> Bounds:
-        """Conditions that stop the next leg: the limits of the policy, or more where it has just accepted more."""
+        """Bounds for the next leg: the limits of the policy, or more where it has just accepted more."""
         learner = self.campaign.learner
         limit = limits_of(learner.rules, learner.n_labels, Use()).force
         expected = expected_errors(self._predicted).force
@@ -154,7 +173,7 @@ class LammpsWalker:
     def repeat(self, answer: Answer) -> None:
         """Go on from the structure that has been labelled."""
         _, needed = self.waiting
-        self._event = Event(needed.decision, needed.prediction, answer)
+        self._event = Event(needed.decision, self._prediction, answer)
         self._predict()
         self._go_on(is_labelled=answer.atoms is not None)
 

@@ -75,7 +75,7 @@ class TargetSettings(Settings):
         None, description="Charge of all structures, where info or initial charges do not have it.", examples=[1.0]
     )
     terms: tuple[CovariantTermSettings, ...] = Field(
-        (), description="Terms of the kernel; a short, a middle and a long one when left out."
+        (), description="Terms of the kernel; four of different reach when left out."
     )
 
     @property

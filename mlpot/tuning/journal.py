@@ -33,7 +33,7 @@ class Outcome:
     Parameters
     ----------
     forces, energies, cost : float or None
-        Mean absolute errors on left-out groups (eV/A and eV/atom), and us/atom; None without labels or without a measurement.
+        Errors on left-out groups or test structures (eV/A and eV/atom), and us/atom; None without labels or without a measurement.
     seconds : float
         Processor time of the trial.
     n_fits : int

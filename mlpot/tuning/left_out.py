@@ -35,7 +35,7 @@ Groups = Sequence[Sequence[LabelledStructure]]
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute errors on left-out groups; None without labels of a kind.
+    """Typical errors on left-out groups, see `typical`; None without labels of a kind.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _errors(posterior: Posterior, rows: Sequence[_Rows]) -> Errors:
     lower, scales = posterior.lower, posterior.column_scales
     right = sum(e.right / posterior.noises[g] ** 2 for g, e in posterior.groups.items()) * scales
     matrix = lower @ lower.T
-    found: dict[str, list[np.ndarray]] = {"energy": [], "forces": [], "virial": []}
+    found: dict[str, list[float]] = {"energy": [], "forces": [], "virial": []}
     for own in rows:
         stacked = [(group, z * (scales / posterior.noises[group]), labels / posterior.noises[group], roots)
                    for group, (z, labels, roots) in own.items()]  # fmt: skip
@@ -106,13 +106,21 @@ def _errors(posterior: Posterior, rows: Sequence[_Rows]) -> Errors:
         a = np.concatenate([part[1] for part in stacked])
         y = np.concatenate([part[2] for part in stacked])
         errors = _left_out(lower, matrix, right, a, y)
-        begin = 0
+        begin, sizes = 0, dict[str, list[np.ndarray]]()
         for group, _, labels, roots in stacked:
             part = errors[begin : begin + len(labels)] * posterior.noises[group]
-            found[group.label].append(np.abs(part / roots if group.label == "energy" else part))
+            sizes.setdefault(group.label, []).append(np.abs(part / roots if group.label == "energy" else part))
             begin += len(labels)
-    energies, forces = (np.concatenate(found[k]) if found[k] else None for k in ("energy", "forces"))
-    return Errors(None if energies is None else float(energies.mean()), None if forces is None else float(forces.mean()))
+        for label, parts in sizes.items():
+            found[label].append(float(np.concatenate(parts).mean()))
+    energies, forces = (typical(found[k]) if found[k] else None for k in ("energy", "forces"))
+    return Errors(energies, forces)
+
+
+def typical(errors: Sequence[float]) -> float:
+    """Square of the mean square root of the errors of groups: a few groups far from all others, such as the shortest distance of a
+    dimer, which no setting can extrapolate to, do not decide between settings."""
+    return float(np.mean(np.sqrt(errors)) ** 2)
 
 
 def _left_out(lower: np.ndarray, matrix: np.ndarray, right: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:

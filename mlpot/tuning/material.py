@@ -28,8 +28,8 @@ FEWEST_GROUPS = 4
 SHORT_RUN = 8
 BY_CHANCE = 2.0
 """Correlation of neighbours, times the square root of their number, from which on a run of structures is a trajectory."""
-N_FOLDS = 5
-"""Largest number of parts, of whole groups, for cross-validation with stored covariances."""
+N_FOLDS, MOST_FOLDS, MANY_ATOMS = 5, 30, 2000
+"""Parts, of whole groups, for cross-validation with stored covariances: more than 5 if their number times the atoms is below 2000."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ class Material:
         return [self.groups[k] for k in sorted(chosen)]
 
     def folds(self, seed: int) -> list[Group]:
-        """Whole groups in at most `N_FOLDS` parts, every config_type in as many as it can; `always` is in none."""
-        parts: list[Group] = [[] for _ in range(min(N_FOLDS, len(self.groups)))]
+        """Whole groups in `N_FOLDS` parts, or more for small data, every config_type in as many as it can; `always` is in none."""
+        n_atoms = sum(s.n_atoms for group in self.groups for s in group)
+        most = min(max(N_FOLDS, MANY_ATOMS // n_atoms), MOST_FOLDS)
+        parts: list[Group] = [[] for _ in range(min(most, len(self.groups)))]
         for n, k in enumerate(spread(self.groups, np.random.default_rng([seed, 3]))):
             parts[n % len(parts)].extend(self.groups[k])
         return parts

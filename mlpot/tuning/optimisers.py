@@ -64,7 +64,8 @@ class Nevergrad:
         self, dimension: int, weights: np.ndarray, snap: Snap, seed: int, start: np.ndarray | None = None, budget: int = 100
     ):
         ng = imported("nevergrad", "nevergrad")
-        array = ng.p.Array(init=np.full(dimension, 0.5) if start is None else start).set_bounds(0.0, 1.0)
+        array = ng.p.Array(init=np.full(dimension, 0.5) if start is None else start)
+        array.set_bounds(0.0, 1.0).set_mutation(sigma=1 / 6)
         array.random_state.seed(seed)
         self._weights, self._snap = np.atleast_2d(weights)[0], snap
         self._optimiser = ng.optimizers.NGOpt(parametrization=array, budget=budget, num_workers=1)

@@ -276,6 +276,8 @@ class Tuner:
         space = task.searched
         points = [space.point(t.values) for t in trials]
         last = finalists(trials, points, settings.finalists, settings.max_cost)
+        if trials and trials[0] not in last and trials[0].outcome and trials[0].outcome.failure is None:
+            last.append(trials[0])  # the settings as given
         if "weights" not in settings.steps:
             return [
                 Candidate(space.config(t.values), t.values, t.outcome.forces, t.outcome.energies, t.outcome.cost)
@@ -312,7 +314,9 @@ class Tuner:
         if first is None or first.failure is not None:
             raise FitError(f"the fit with the best settings failed: {first.failure if first else 'not run'}")
         tested = [[o for o in outcomes[1 : 1 + n] if o], *([o] for o in outcomes[1 + n :] if o)]
-        found = [replace(c, tested=t) for c, t in zip(candidates, tested, strict=True)]
+        found = [
+            replace(c, tested=t) for c, t in zip(candidates, tested, strict=True) if any(o.failure is None for o in t)
+        ]
         return replace(start, tested=[o for o in outcomes[:1] if o]), found
 
 

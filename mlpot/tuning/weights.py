@@ -17,7 +17,7 @@ from ..errors import FitError
 from ..fitting.adaptation import Freedom, Hyperparameters, adapted
 from ..fitting.batch import make_baseline, make_terms, open_blocks
 from ..fitting.design_matrix import Group as LabelGroup
-from ..fitting.hyperparameters import LEAST_GAIN, Folds, TermHyperparameters, best_of, judged
+from ..fitting.hyperparameters import Folds, TermHyperparameters, best_of, judged
 from ..fitting.noises import left_open
 from ..fitting.posterior import NormalEquations
 from ..fitting.prior import Prior
@@ -29,12 +29,15 @@ from ..terms.protocol import FittedTerm
 from ..threads import single_blas_thread
 from .cost import microseconds_per_atom, timed_structures
 from .journal import Outcome
+from .left_out import typical
 from .material import Group
 from .space import Space, Values
 from .trials import resolved
 
 FRACTIONS = (1.0, 0.5, 0.25)
 """Parts of the sparse points that are compared."""
+CLEAR = 0.05
+"""Gain in the sum of the logarithms of the errors from which on fixed noises and scales replace those that a fit adapts."""
 FEWEST_POINTS = 50
 """Smallest number of sparse points of an element that is tried."""
 
@@ -57,18 +60,18 @@ class Numbers:
     scales: tuple[float, ...] | None
 
     def errors(self, folds: Folds) -> dict[str, float]:
-        """Root mean square errors of every part by the fit to all others, by kind of label, in the units of the noises."""
-        squares: dict[str, float] = {}
-        counts: dict[str, int] = {}
+        """Typical errors of the parts by kind of label, each the root mean square by the fit to all others, units as noises."""
+        found: dict[str, list[float]] = {}
         for part, others in zip(folds.parts, folds.others, strict=True):
             try:
                 sums = self.hyperparameters.posterior(folds.prior, others).square_sums(part)
             except FitError:  # all digits lost to round-off
                 sums = dict.fromkeys(part, np.inf)
-            for group, found in sums.items():
-                squares[group.label] = squares.get(group.label, 0.0) + found
-                counts[group.label] = counts.get(group.label, 0) + part[group].n_rows
-        return {label: float(np.sqrt(squares[label] / counts[label])) for label in squares}
+            for label in {group.label for group in part}:
+                own = [group for group in part if group.label == label]
+                n_rows = sum(part[group].n_rows for group in own)
+                found.setdefault(label, []).append(float(np.sqrt(sum(sums[group] for group in own) / n_rows)))
+        return {label: typical(errors) for label, errors in found.items()}
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Reweighing:
         searched = self._fixed(folds, self._bounded(trials[0].hyperparameters))
         if any(p.path.key in NOISE_OF_LABEL.values() for p in self.space.parameters):
             return searched
-        return searched if _score(searched.errors(folds)) < _score(evidence.errors(folds)) - LEAST_GAIN else evidence
+        return searched if _score(searched.errors(folds)) < _score(evidence.errors(folds)) - CLEAR else evidence
 
     def _bounded(self, numbers: TermHyperparameters) -> TermHyperparameters:
         """Noises within the ranges of the space."""

@@ -177,7 +177,7 @@ def test_hints(work):
     for sockets, extra, words in (
         (SOCKET, "n_labelled", "<batch_size>8</batch_size>"),
         (batched.format(3), "n_labelled", "does not divide the 8 structures"),
-        (batched.format(8), "dipole, learned", "extra_type has dipole, which the driver does not send"),
+        (batched.format(8), "quadrupole, learned", "extra_type has quadrupole, which the driver does not send"),
     ):
         told = write(work, sockets=sockets, extra=extra, beads=8)
         (hint,) = told.hints(told.socket())

@@ -86,9 +86,10 @@ def test_parameters_are_json(given, said, tmp_path):
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.xyz", bulk("Cu", cubic=True).repeat((2, 1, 1)))
-    command = ["distil", "a.xyz", "--calculator", EMT_PATH, "-o", "cu.h5", "--steps", "60", "--target", "0.2", "--json", "cu.json"]
-    result = CliRunner().invoke(app, command)
+    command = ["distil", "a.xyz", "--calculator", EMT_PATH, "-o", "cu.h5", "--steps", "60", "--target", "0.01"]
+    result = CliRunner().invoke(app, [*command, "--preset", "fast", "--json", "cu.json"])
     assert result.exit_code == 0 and "speed-up" in result.output
+    assert "above --target 0.01 eV/A" in result.output
     found = json.loads((tmp_path / "cu.json").read_text())
-    assert 0 < found["force_rmse"] < 0.3 and found["n_labels"] >= 2 and found["speed_up"] > 0
+    assert 0.01 < found["force_rmse"] < 0.3 and not found["is_converged"] and found["n_labels"] >= 2 and found["speed_up"] > 0
     assert mlpot.load_model("cu.h5").species == (29,) and (tmp_path / "cu.run" / "report.html").exists()

@@ -8,9 +8,11 @@ import mlpot
 from mlpot.commands.templates import template
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
+from mlpot.keys.explain import models
 from mlpot.learning.dynamics import Course
 from mlpot.settings.files import DriverFile, FitFile, LearnFile
 from mlpot.settings.labeller import LabellingPlan
+from mlpot.settings.targets import TargetSettings
 from mlpot.settings.walkers import WalkerSettings
 
 FIT = """
@@ -192,14 +194,18 @@ def test_templates_are_complete_and_valid(tmp_path, kind, schema):
     read_config(file, schema)
     # with every commented key switched on it is still a configuration, but for keys that exclude each other
     every = "\n".join(
-        line.removeprefix("# ") if " = " in line or line.startswith("# [[") else line for line in text.splitlines()
+        line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in text.splitlines()
     )
     known = tomllib.loads(every)
     for section, field in schema.model_fields.items():
         if section == "walkers":
             assert all(set(walker) <= set(WalkerSettings.model_fields) for walker in known[section])
             continue
-        keys = set(field.annotation.model_fields) - {"terms", "config_type_noise"}
+        if section == "targets":  # learned by fits only
+            assert (section in known) == (kind == "fit")
+            assert all(set(target) == set(TargetSettings.model_fields) - {"terms"} for target in known.get(section, []))
+            continue
+        keys = set(models(field.annotation)[0].model_fields) - {"terms", "config_type_noise"}
         if kind == "learn" and section == "data":
             keys -= {"test"}  # runs do not read it
         assert set(known[section]) == keys

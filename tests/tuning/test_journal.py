@@ -127,4 +127,4 @@ def test_many_kills(tmp_path):
         kills = [int(rng.integers(1, 9)) for _ in range(5)]
         found, paid = killed_search(folder, kills)
         assert plain(found) == plain(whole)
-        assert len(paid) - len(set(paid)) <= sum(at % 3 == 2 for at in kills)
+        assert len(paid) - len(set(paid)) <= len(kills)  # of each kill, at most the evaluation that it interrupted

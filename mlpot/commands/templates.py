@@ -135,12 +135,12 @@ class Contents:
 
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
-    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", "targets", ("data", "test")}), WALKERS),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
     "driver": Contents(
         DriverFile,
         LEARN_GIVEN,
         frozenset({
-            "targets", ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
+            ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
         }),
     ),
 }

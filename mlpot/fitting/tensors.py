@@ -194,6 +194,8 @@ def _means(labels: TargetLabels, values: np.ndarray, degree: int, per_atom: bool
     species = sorted({int(z) for atoms in labels.frames for z in atoms.numbers})
     if degree:
         return {}
+    if len(values) == 1:  # means would explain it, and leave nothing to learn from
+        return dict.fromkeys(species, 0.0)
     numbers = [atoms.numbers for atoms in labels.frames]
     counts = (
         np.concatenate([own[:, None] == species for own in numbers]).astype(float)

@@ -18,6 +18,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
 from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
+from .other_results import check_gives, others_of
 from .protocol import LAUNCHER, NET_FORCE_TOLERANCE, Label, check_geometry, check_label
 from .scratch import scratch_folder
 
@@ -38,6 +39,8 @@ class CalculatorLabeller:
         folder. {launcher} in a string is replaced by the launcher of a batch job; outside of one by nothing.
     net_force_tolerance : float or None
         Largest accepted net force, eV/A per atom; None with external forces.
+    wanted : tuple of str
+        Results that a label must have besides energy and forces; whatever else the calculator gives with them is kept as well.
 
     Notes
     -----
@@ -47,6 +50,7 @@ class CalculatorLabeller:
     calculator: str = DEFAULT_CALCULATOR
     parameters: dict[str, Any] = field(default_factory=dict)
     net_force_tolerance: float | None = NET_FORCE_TOLERANCE
+    wanted: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -112,6 +116,7 @@ class CalculatorLabeller:
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
             raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is not an ASE calculator")
+        check_gives(made, self.wanted, self.calculator)
 
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and, with three cell vectors, stress. Constraints of `atoms` are ignored.
@@ -150,10 +155,11 @@ class CalculatorLabeller:
         # with smearing, the forces are the derivative of the free energy, not of the energy
         energy = float(_real("energy", atoms.calc.results.get("free_energy", atoms.get_potential_energy())))
         stress = _stress(atoms)
+        others = others_of(atoms, self.wanted, self.calculator)
         _check_unmoved(sent, atoms)
         code = getattr(atoms.calc, "code", None)
         settings = {**self.settings, "code": code} if isinstance(code, str) else self.settings
-        return Label(energy, forces, stress, time.perf_counter() - started, settings)
+        return Label(energy, forces, stress, time.perf_counter() - started, settings, others)
 
 
 def _real(name: str, value: Any) -> np.ndarray:

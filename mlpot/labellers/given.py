@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .calculator import CalculatorLabeller, imported
+from .other_results import check_gives
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class GivenLabeller(CalculatorLabeller):
         return partial(copy.deepcopy, self.instance)
 
     def check(self) -> None:
-        """Nothing to check: the calculator exists."""
+        """ConfigError if the calculator does not compute what is wanted."""
+        check_gives(self.instance, self.wanted, self.calculator)
 
 
 class InThisProcess(Executor):

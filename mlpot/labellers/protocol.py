@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +42,9 @@ class Label:
         Wall time of the calculation.
     settings : dict
         Calculator and parameters.
+    others : dict
+        Further results that the calculator gives, arrays by their names: in ASE's units "dipole" (3,), e A, "charges" (n_atoms,), e;
+        others as they are.
     """
 
     energy: float
@@ -49,6 +52,7 @@ class Label:
     stress: np.ndarray | None
     seconds: float
     settings: dict[str, Any]
+    others: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Labeller(Protocol):

@@ -211,4 +211,5 @@ def _encoded(atoms: Atoms, label: Label) -> dict:
 def _decoded(values: dict) -> tuple[Atoms, Label]:
     label = Label(**values["label"])
     stress = None if label.stress is None else np.array(label.stress)
-    return decode(values["structure"]), replace(label, forces=np.array(label.forces).reshape(-1, 3), stress=stress)
+    others = {name: np.array(value) for name, value in label.others.items()}
+    return decode(values["structure"]), replace(label, forces=np.array(label.forces).reshape(-1, 3), stress=stress, others=others)

@@ -41,19 +41,19 @@ def plan_for(calculator: Any, parameters: dict[str, Any], timeout: float | None,
     return LabellingPlan(**own) if given is None else GivenPlan(**own, given=given)
 
 
-def labeller_of(plan: LabellingPlan) -> CalculatorLabeller:
-    """The labeller of the first try."""
+def labeller_of(plan: LabellingPlan, wanted: tuple[str, ...] = ()) -> CalculatorLabeller:
+    """The labeller of the first try; its labels have the results `wanted` besides energy and forces."""
     if isinstance(plan, GivenPlan):
-        return GivenLabeller(plan.calculator, {}, plan.largest_net_force, plan.given)
-    return CalculatorLabeller(plan.calculator, plan.parameters, plan.largest_net_force)
+        return GivenLabeller(plan.calculator, {}, plan.largest_net_force, wanted, plan.given)
+    return CalculatorLabeller(plan.calculator, plan.parameters, plan.largest_net_force, wanted)
 
 
-def fallback_of(plan: LabellingPlan) -> CalculatorLabeller | None:
+def fallback_of(plan: LabellingPlan, wanted: tuple[str, ...] = ()) -> CalculatorLabeller | None:
     """The labeller of later tries; None where it is the same as for the first."""
-    return labeller_of(plan).varied(plan.fallback) if plan.fallback else None
+    return labeller_of(plan, wanted).varied(plan.fallback) if plan.fallback else None
 
 
-def check_plan(plan: LabellingPlan) -> None:
+def check_plan(plan: LabellingPlan, wanted: tuple[str, ...] = ()) -> None:
     """Make each calculator once, without a calculation; in a process of its own, as calculators may do anything when made.
 
     Raises
@@ -63,7 +63,7 @@ def check_plan(plan: LabellingPlan) -> None:
     """
     if plan.executor in BATCH_SYSTEMS:
         checked_jobs(plan.executor, getattr(plan, plan.executor))
-    for labeller in filter(None, (labeller_of(plan), fallback_of(plan))):
+    for labeller in filter(None, (labeller_of(plan, wanted), fallback_of(plan, wanted))):
         labeller.check()
 
 

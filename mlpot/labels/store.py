@@ -22,7 +22,8 @@ from ..errors import MlpotError, RunFolderError, quoted
 from ..labellers.protocol import Label, energy_doubt
 from ..structures import stress_voigt
 
-FILE = "labels.db"
+FILE, OTHERS = "labels.db", "other_results"
+"""The database, and the name in the data of a row of what a label has besides energy, forces and stress."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class LabelStore:
             try:
                 with self._durable():
                     number = self._db.write(
-                        _row(key, atoms, label), data={**(data or {}), "settings": label.settings}, **values
+                        _row(key, atoms, label), data={**(data or {}), "settings": label.settings, OTHERS: label.others}, **values
                     )
             except sqlite3.IntegrityError:  # the key exists: another process has added the label
                 self._load()
@@ -129,7 +130,7 @@ class LabelStore:
 
     def frames(self) -> list[Atoms]:
         """All structures with their results, in order."""
-        return [row.toatoms() for row in self.rows()]
+        return [_whole(row) for row in self.rows()]
 
     def rows(self) -> list[AtomsRow]:
         """All rows as ASE's AtomsRow, in order: for reports."""
@@ -205,6 +206,8 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
     results: dict[str, Any] = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
     if label.stress is not None:
         results["stress"] = stress_voigt(label.stress)
+    if (dipole := label.others.get("dipole")) is not None and dipole.shape == (3,):
+        results["dipole"] = dipole  # where ASE and `mlpot fit labels.db` look for it
     atoms = atoms.copy()
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.name = str(label.settings.get("calculator")).rpartition(".")[2]  # shown by `ase db labels.db`
@@ -215,7 +218,10 @@ def _row(key: str, atoms: Atoms, label: Label) -> AtomsRow:
 
 def _whole(row: AtomsRow) -> Atoms:
     """The structure of a row with its results; ValueError if the row is damaged."""
+    if not isinstance(row.data, dict) or not isinstance(row.key_value_pairs, dict):
+        raise ValueError(f"data or key_value_pairs of row {row.id} are not tables")
     atoms = row.toatoms()
+    atoms.calc.results.update({name: np.asarray(value, float) for name, value in row.data.get(OTHERS, {}).items()})
     n = len(atoms)
     shapes: dict[str, tuple[int, ...]] = {"numbers": (n,), "positions": (n, 3), "cell": (3, 3), "pbc": (3,)}
     shapes |= {"forces": (n, 3), "energy": ()}
@@ -227,8 +233,6 @@ def _whole(row: AtomsRow) -> Atoms:
             raise ValueError(f"the {name} of row {row.id} are not finite numbers of shape {shapes[name]}")
     if not np.all((atoms.numbers > 0) & (atoms.numbers < len(chemical_symbols))):
         raise ValueError(f"the atomic numbers of row {row.id} are not chemical elements")
-    if not isinstance(row.data, dict) or not isinstance(row.key_value_pairs, dict):
-        raise ValueError(f"data or key_value_pairs of row {row.id} are not tables")
     return atoms
 
 

@@ -109,7 +109,8 @@ class CampaignCalculator(OneAtATime):
         if self._neighbours is None or self._neighbours.cutoff != model.cutoff:
             self._neighbours = NeighbourList(model.cutoff)
         pairs = self._neighbours.update(self.present)
-        return model.predict_pairs(pairs, volume_of(self.present), uncertainty=True, atoms=self.present)
+        prediction = model.predict_pairs(pairs, volume_of(self.present), uncertainty=True, atoms=self.present)
+        return model.compiled.with_targets(prediction, self.present, uncertainty=True)
 
     def _label(self, assessment: Assessment) -> Answer:
         """The label of the present atoms, or LabelNeeded."""
@@ -268,6 +269,8 @@ class LearningCalculator(CampaignCalculator):
         self._prediction: Prediction | None = None
         self._is_dynamics = False
         self._is_predicted = False
+        self._wanted: set[str] = set()
+        self.implemented_properties = [*type(self).implemented_properties, *campaign.target_names]
 
     def __repr__(self) -> str:
         learner = self.learner
@@ -300,6 +303,7 @@ class LearningCalculator(CampaignCalculator):
         another decision on the same prediction.
         """
         self.wants_stress |= "stress" in properties
+        self._wanted |= {*properties} & {*self.campaign.target_names}
         if not system_changes and self._is_predicted:
             self.counters.step -= 1  # the same step again
             self._respond(self._prediction)
@@ -360,6 +364,7 @@ class LearningCalculator(CampaignCalculator):
         super()._return_prediction(prediction)
         if not self.wants_stress:
             self.results.pop("stress", None)
+        self.results |= self.campaign.learner.targets.results(self._wanted, prediction)
         self._prediction, self._is_predicted = prediction, True
 
     def _finish(self, event: Event) -> None:
@@ -370,7 +375,7 @@ class LearningCalculator(CampaignCalculator):
         results = super()._label_results(labelled, after)
         if self.wants_stress and "stress" not in results and after.stress is not None:
             results["stress"] = stress_voigt(after.stress)  # the labeller has none
-        return results
+        return results | self.campaign.learner.targets.results(self._wanted, after, labelled)
 
     def _tell(self, event: Event) -> None:
         self._memory.note(RequestedStructure(self.present, self.results["forces"], self.results.get("stress")))

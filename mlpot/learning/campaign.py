@@ -22,6 +22,7 @@ from ..settings.fit import FitConfig
 from ..structure_encoding import decode, encode
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .label_outcome import LabelOutcome, PriorPrediction
+from .learned_targets import TargetLearner
 from .learner import Learner
 from .policy import CHOSEN_REASONS, Rules
 from .run_folder import opened_source
@@ -145,7 +146,9 @@ class Campaign:
         self._config, self._rules, self.frames = config or FitConfig(), rules or Rules(), frames or []
         self.plan = plan
         self._resources = ExitStack()
-        self.folder, self.source = self._resources.enter_context(opened_source(plan, folder, resume))
+        TargetLearner(self._config, self._rules)  # refuses rules that do not fit, before anything is written
+        wanted, self.target_names = tuple(t.label_key for t in self._config.targets), [t.name for t in self._config.targets]
+        self.folder, self.source = self._resources.enter_context(opened_source(plan, folder, resume, wanted))
         self._learner: Learner | None = None
         self.learned_keys: list[str] = []
         self.set_aside: list[str] = []
@@ -358,8 +361,10 @@ class Campaign:
         self._save_seconds, self._unsaved_seconds = time.monotonic() - started, 0.0
 
     def close(self) -> None:
-        """Save what was learned; end the workers and release the folder."""
+        """Save what was learned, targets fitted to all labels; end the workers and release the folder."""
         try:
+            if self._learner is not None and self.learner.complete():
+                self._save_model()
             if self._learner is not None and self._unsaved_seconds and self.learner.fit.is_whole:
                 self._save_fit()
         finally:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ..errors import ConfigError
 from ..fitting.batch import learn_channels
 from ..fitting.incremental import Fit
-from ..models.prediction import Prediction, counted_error, expected_errors
+from ..models.prediction import ExpectedErrors, Prediction, counted_error, expected_errors
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig
 from ..settings.presets import resolve
@@ -23,6 +23,7 @@ from .apart import EndsOfInteraction, are_felt, without_neighbours
 from .distances import nearest
 from .history import History, Observation
 from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
+from .learned_targets import TargetLearner, dipole_error
 from .observed_errors import compared, worst_ratio
 from .policy import (
     HOTTER,
@@ -68,7 +69,8 @@ class Learner:
     """
 
     def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
-        self.config = resolve(config, species)
+        self.targets = TargetLearner(config, rules)
+        self.config = resolve(config.changed(targets=()), species)
         self.species = tuple(sorted(species))
         self.rules = rules or Rules()
         self.history = History()
@@ -87,7 +89,7 @@ class Learner:
     def model(self) -> SparseGP | None:
         """The current model, calibrated by the errors seen so far; None before there are labels."""
         if self._model is None and self.fit.structures:
-            self._model = self.calibrated(self.fit.model)
+            self._model = self.calibrated(self.fit.model).with_targets(self.targets.models)
         return self._model
 
     @property
@@ -131,7 +133,7 @@ class Learner:
         is_hotter, is_apart, peak = False, False, counters.peak_of(self.model_version)
         if prediction is not None:
             stds = Uncertainties.of(prediction)
-            expected, novelty = expected_errors(prediction), float(stds.novelty.max())
+            expected, novelty = self._expected(prediction), float(stds.novelty.max())
             is_apart = len(atoms) > 1 and not self._ends.are_passed(atoms, np.flatnonzero(stds.strongest == 0))
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
             if len(self.history.recent) < LOOKS:
@@ -146,6 +148,11 @@ class Learner:
         if expected is not None:
             counters.note(expected.force, self.model_version)
         return decision
+
+    def _expected(self, prediction: Prediction) -> ExpectedErrors:
+        """Expected errors of a prediction, with its dipole where that counts."""
+        expected = expected_errors(prediction)
+        return expected if self.rules.threshold_dipole is None else replace(expected, dipole=dipole_error(prediction))
 
     def distance(self, atoms: Atoms) -> float:
         """Displacement from the nearest labelled structure, A; see `distances.distance`."""
@@ -242,6 +249,7 @@ class Learner:
             self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
             self.history = History.restore(state["history"])
             self.check_interval = state.get("check_interval", first_check(self.rules))
+        self.targets.begin(data, learned)
         self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
@@ -255,7 +263,7 @@ class Learner:
             raise ConfigError(
                 f"learning.model has [baseline] {model.config.baseline!r}, the file {self.config.baseline!r}; make them equal"
             )
-        self.config = model.config
+        self.config = model.config.changed(targets=())
         return environments_of(model.terms)
 
     def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
@@ -290,6 +298,7 @@ class Learner:
         """
         structure = labelled(atoms, f"label {self.n_labels}")
         n_before, n_new = self.n_labels, self._absorb(atoms)
+        self.targets.learn(atoms)
         after = self.fitted_model.predict(structure.atoms, uncertainty=True)
         expected_after = counted_error(Uncertainties.of(after).forces_std)
         if prior is None or structure.forces is None:
@@ -304,7 +313,7 @@ class Learner:
         seen = Observation(
             float(np.sqrt(np.mean(errors**2))), counted_error(errors),
             float(np.sqrt(np.mean(prior.raw_std**2))), counted_error(prior.raw_std),
-            expected_errors(after), elements, energy, stress, is_chosen,
+            self._expected(after), elements, energy, stress, is_chosen,
         )  # fmt: skip
         self.history = self.history.observe(seen)
         self._model = None
@@ -313,6 +322,14 @@ class Learner:
             seen.error, counted_error(said), expected_after, after, n_new, seen, said,
             energy_error, float(np.abs(errors).max()), stress_error, worst_ratio(errors, said),
         )  # fmt: skip
+
+    def complete(self) -> bool:
+        """Fit the targets to all labels, as at the end of a run; whether that changes the model."""
+        if not self.targets.is_behind or not self.fit.is_whole:
+            return False
+        self.targets.complete()
+        self._model = None
+        return True
 
     def checked(self, outcome: LabelOutcome, is_check: bool) -> None:
         """Set the interval to the next automatic check from the error that a label has shown."""

@@ -118,12 +118,15 @@ class Limits:
         Whether the model discrepancy counts too, or only the part of the error that labels can reduce. Dynamics go on with a
         discrepancy above the target, since more labels would not help, and the verdict reports it; where the prediction would be
         useless with it, the structure is labelled.
+    dipole : float or None
+        e A; None where no dipole is learned, or any error of it is accepted.
     """
 
     force: float
     energy: float
     stress: float | None = None
     whole: bool = False
+    dipole: float | None = None
 
     def ratios(self, expected: ExpectedErrors) -> dict[str, float]:
         """Ratios of the expected errors to their limits."""
@@ -131,6 +134,8 @@ class Limits:
         ratios = {"forces": force / self.force, "energy": expected.energy / self.energy}
         if self.stress is not None and expected.stress is not None:
             ratios["stress"] = expected.stress / self.stress
+        if self.dipole is not None and expected.dipole is not None:
+            ratios["dipole"] = expected.dipole / self.dipole
         return ratios
 
     def worst(self, expected: ExpectedErrors) -> tuple[str, float]:
@@ -146,7 +151,8 @@ def limits_of(rules: Rules, n_labels: int, use: Use) -> Limits:
         early = max(EARLY * EARLY_DECAY ** (n_labels - 1), 1.0)
     stress = min(early * use.share * rules.aim_stress, use.max_stress) if use.stress else None
     whole = use.max_force < np.inf or not use.early
-    return Limits(min(early * rules.aim, use.max_force), early * use.share * rules.target_energy, stress, whole)
+    energy = early * use.share * rules.target_energy
+    return Limits(min(early * rules.aim, use.max_force), energy, stress, whole, rules.threshold_dipole)
 
 
 def first_check(rules: Rules) -> int:
@@ -240,7 +246,7 @@ class Decision:
 
     @property
     def kind(self) -> str | None:
-        """The kind ("forces", "energy" or "stress") with the largest ratio of expected error to limit; None without a model."""
+        """The kind (as in `Limits.ratios`) with the largest ratio of expected error to limit; None without a model."""
         return None if self.errors is None or self.limits is None else self.limits.worst(self.errors)[0]
 
     @property
@@ -258,6 +264,7 @@ class Decision:
             "forces": (limits.force, 1.0, "force error", "eV/A"),
             "energy": (limits.energy, MILLI, "energy error", "meV/atom"),
             "stress": (limits.stress or 0.0, GIGAPASCAL, "stress error", "GPa"),
+            "dipole": (limits.dipole or 0.0, 1.0, "dipole error", "e A"),
         }
         said = []
         for kind in sorted(ratios, key=lambda kind: -ratios[kind]):

@@ -300,8 +300,12 @@ def _decode(value: Any) -> Any:
 
 
 @contextmanager
-def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iterator[tuple[RunFolder, LabelSource]]:
+def opened_source(
+    plan: LabellingPlan, folder: str | Path, resume: bool, wanted: tuple[str, ...] = ()
+) -> Iterator[tuple[RunFolder, LabelSource]]:
     """A run folder owned by this process and its label source, until the end of the block; labels under way are killed then.
+
+    Labels have the results `wanted` besides energy and forces.
 
     Raises
     ------
@@ -314,11 +318,11 @@ def opened_source(plan: LabellingPlan, folder: str | Path, resume: bool) -> Iter
         executor: Executor = local_executor(plan, Path(folder))
         stack.callback(executor.shutdown, cancel_futures=True)
         # report a wrong name or parameter now, not at the first label
-        executor.submit(check_plan, plan).result()
+        executor.submit(check_plan, plan, wanted).result()
         run_folder = stack.enter_context(RunFolder(folder, resume))
         if plan.executor != "local":
             executor.shutdown()
             executor = cluster_executor(plan, run_folder.path)
             stack.callback(executor.shutdown, cancel_futures=True)
         store = LabelStore(run_folder.path)
-        yield run_folder, LabelSource(labeller_of(plan), store, executor, plan.tries, fallback=fallback_of(plan))
+        yield run_folder, LabelSource(labeller_of(plan, wanted), store, executor, plan.tries, fallback=fallback_of(plan, wanted))

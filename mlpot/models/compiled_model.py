@@ -189,7 +189,7 @@ class CompiledModel:
         export_core(self.source, self.terms, self._baseline, self._spread if uncertainty else None, file)
 
     def of(self, source: Source) -> CompiledModel:
-        """The same tables for a model that differs only in its calibration."""
+        """The same tables for a model that differs only in its calibration or its targets."""
         other = replace(self, source=source)
         if "_spread" in self.__dict__:
             other.__dict__["_spread"] = self._spread

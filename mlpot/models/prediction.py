@@ -150,12 +150,15 @@ class ExpectedErrors:
         Expected error of the least certain stress component, eV/A^3; None without a three-dimensional cell.
     learnable : float or None
         As `force`, without the model discrepancy, eV/A: the part that a label could reduce; None if not known.
+    dipole : float or None
+        Expected error of a component of the dipole (root mean square), e A; None where it does not count.
     """
 
     force: float
     energy: float
     stress: float | None
     learnable: float | None = None
+    dipole: float | None = None
 
 
 def expected_errors(prediction: Prediction) -> ExpectedErrors:

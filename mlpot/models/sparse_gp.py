@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +24,7 @@ from .compiled_model import CompiledModel, Source
 from .extrapolation import extended
 from .prediction import Prediction, make_prediction, raised
 from .saving import save_model
+from .tensors import TargetModels
 
 DEFAULT_TOLERANCE = 1e-8
 """Default tolerance of compilation: largest change of an atom's energy, eV."""
@@ -172,7 +174,15 @@ class SparseGP(Source):
 
     def calibrated(self, calibration: Calibration) -> SparseGP:
         """The same model with another calibration of standard deviations; compiled tables are shared."""
-        other = replace(self, calibration=calibration)
+        return self._with(calibration=calibration)
+
+    def with_targets(self, targets: TargetModels) -> SparseGP:
+        """The same model with other targets; compiled tables are shared."""
+        return self._with(targets=targets)
+
+    def _with(self, **changes: Any) -> SparseGP:
+        """A copy that differs in nothing that compiled tables depend on."""
+        other = replace(self, **changes)
         made = {name: self.__dict__[name] for name in MADE if name in self.__dict__}
         if "compiled" in made:
             made["compiled"] = self.compiled.of(other)

@@ -37,8 +37,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
         f'[[model.terms]] type = "{_type_of(kind)}"': (kind, "fit, learn, driver")
         for kind in models(ModelSettings.model_fields["terms"].annotation)
     },
-    "[[targets]]": (TargetSettings, "fit"),
-    "[[targets.terms]]": (CovariantTermSettings, "fit"),
+    "[[targets]]": (TargetSettings, "fit, learn, driver"),
+    "[[targets.terms]]": (CovariantTermSettings, "fit, learn, driver"),
     "[fit]": (FitSettings, "fit, learn, driver"),
     "[fit.config_type_noise.NAME]": (NoiseSettings, "fit, learn, driver"),
     "[baseline]": (BaselineSettings, "fit, learn, driver"),

@@ -90,8 +90,10 @@ class LearningFile(FittedFile):
     def _has_the_data_it_needs(self) -> Self:
         if self.labeller.cluster is not None and not self.has_lammps:
             raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
-        if self.targets:
-            raise ValueError("targets are for `mlpot fit`; remove them, and fit them to the labels of the run afterwards")
+        if self.learning.threshold_dipole is not None and all(target.name != "dipole" for target in self.targets):
+            raise ValueError('learning.threshold_dipole: no dipole is learned; add [[targets]] name = "dipole", or remove the key')
+        if self.learning.threshold_dipole is not None and self.has_lammps:
+            raise ValueError('learning.threshold_dipole: LAMMPS predicts no dipoles; remove the key, or set dynamics.engine = "ase"')
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
         if self.learning.model and not self.data.is_given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from ..keys.base import Settings
 from ..keys.quantities import PURE, EnergyPerAtom, Force, Hours, Ratio, SecondsOrNone, Steps, Stress, Unit
@@ -41,6 +41,12 @@ class Rules(Settings):
     target_energy: EnergyPerAtom = Field(TARGET_ENERGY, description="Largest expected energy error that is trusted.")
     target_stress: Stress = Field(
         1.0, description="Largest expected stress error that is trusted, where the stress is used."
+    )
+    threshold_dipole: Annotated[PositiveFloat, Unit("e*A")] | None = Field(
+        None,
+        description="Largest expected error of a component of the dipole that is trusted, where [[targets]] has a dipole; any when "
+        "left out.",
+        examples=[0.02],
     )
     soft_fraction: Annotated[float, Field(gt=0, lt=1), PURE] | None = Field(
         None,

@@ -201,8 +201,8 @@ def test_templates_are_complete_and_valid(tmp_path, kind, schema):
         if section == "walkers":
             assert all(set(walker) <= set(WalkerSettings.model_fields) for walker in known[section])
             continue
-        if section == "targets":  # learned by fits only
-            assert (section in known) == (kind == "fit")
+        if section == "targets":
+            assert section in known
             assert all(set(target) == set(TargetSettings.model_fields) - {"terms"} for target in known.get(section, []))
             continue
         keys = set(models(field.annotation)[0].model_fields) - {"terms", "config_type_noise"}

@@ -20,3 +20,7 @@ HOUR = 3600.0
 """One hour in seconds."""
 MILLI = 1e-3
 """eV in meV."""
+AVOGADRO, LIGHT = _ase._Nav, _ase._c
+"""1/mol; speed of light in m/s."""
+KM_PER_MOL = _ase._Nav * _ase._e**2 / (12.0 * _ase._eps0 * _ase._c**2 * _ase._amu) / 1000.0
+"""Infrared intensity of a vibration whose dipole derivative is one e per square root of the amu, in km/mol: N_A / (12 eps0 c^2)."""

@@ -21,6 +21,7 @@ from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
 from .lammps import build, export_lammps, sources
+from .spectrum import spectrum
 from .study import compare, learning_curve
 from .template import template
 from .tune import tune
@@ -80,6 +81,7 @@ app.command(epilog="Example:  mlpot compare data.xyz --json presets.json")(repor
 app.command(epilog="Example:  mlpot tune data.toml -o tuned.toml --budget 30min --workers 4")(reports_errors(tune))
 app.command(epilog="Example:  mlpot features data.xyz --terms terms.toml -o features.h5")(reports_errors(features))
 app.command(epilog="Example:  mlpot criteria --terms terms.toml data.xyz --html criteria.html")(reports_errors(criteria))
+app.command(epilog="Example:  mlpot spectrum runs/water --plot ir.png --json ir.json")(reports_errors(spectrum))
 app.command("map", epilog="Example:  mlpot map data.xyz --model si.h5 -o map.html")(reports_errors(map_data))
 
 

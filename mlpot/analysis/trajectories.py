@@ -87,6 +87,8 @@ def on_grid(frames: list[Atoms], name: str) -> list[Atoms]:
     """Frames at multiples of the interval of a run; DataError where one of them is missing."""
     if any("step" not in atoms.info for atoms in frames):
         raise DataError(f"{name}: frames have no step; give a trajectory of a learning run")
+    if any(int(atoms.info.get("bead", 0)) for atoms in frames):
+        raise DataError(f"{name}: has several beads of every step; spectra are made of classical trajectories")
     steps = np.array([int(atoms.info["step"]) for atoms in frames])
     regular = [k for k, atoms in enumerate(frames) if not int(atoms.info.get("labelled", 0))] or range(len(frames))
     differences = np.diff(steps[regular])

@@ -1,5 +1,6 @@
 """Every input of inputs/ipi, shortened, with the real i-PI and the commands that it names itself."""
 
+import json
 import os
 import re
 import shlex
@@ -16,7 +17,7 @@ from ipi_runs import I_PI, Process
 
 import mlpot
 from mlpot.report.frames import sampled_steps
-from mlpot.units import HARTREE
+from mlpot.units import BOHR, HARTREE
 
 INPUTS = Path(__file__).resolve().parents[2] / "inputs" / "ipi"
 README = (INPUTS / "README.md").read_text()
@@ -30,6 +31,8 @@ STEPS = {
     "mts": 28,
     "baseline": 100,
     "learn_pimd8": 120,
+    "learn_ir": 300,
+    "learn_field": 120,
 }
 STRIDE = 4
 SAME = 1e-6
@@ -215,6 +218,34 @@ def check_learning(run, _):
     assert max(steps) == STEPS["learn_pimd8"]
 
 
+def check_dipoles(run, _):
+    """The dipoles that i-PI writes are those of the model of the run; the command for the spectrum in the input works."""
+    labels = run.extras()[:, 1]
+    assert labels[0] == 1 and (np.diff(labels) >= 0).all()
+    model = mlpot.load_model(run.work / run.name / "model.h5")
+    last = ase.io.read(run.work / run.name / "trajectory.xyz")
+    sent = np.loadtxt(run.work / f"{run.name}.dipole_0")[-1]
+    assert np.all(sent[3:] > 0)
+    # targets are fitted to all labels once more at the end, so the dipole differs by less than a few deviations
+    np.testing.assert_allclose(sent[:3] * BOHR, model.predict(last).dipole, atol=3 * BOHR * sent[3:].max())
+    line = re.search(r"mlpot (spectrum .*)", (run.work / f"{run.name}.toml").read_text())
+    if line is not None:
+        words = line[1].replace("--skip 1", "").split()
+        with Process([sys.executable, "-m", "mlpot", *words, "--json", "ir.json"], run.work, "spectrum.log") as drawing:
+            assert drawing.wait(100) == 0, drawing.text
+        found = json.loads((run.work / "ir.json").read_text())
+        assert found["timestep_fs"] == 1.0 and found["infrared"]["integral"] > 0 and (run.work / "ir.png").exists()
+
+
+def check_field(run, _):
+    """i-PI reads dipoles and Born charges from what the driver sends; the field does work on the molecules."""
+    check_dipoles(run, _)
+    rows = np.loadtxt(run.work / f"{run.name}.field")
+    assert np.abs(rows[:, 3]).max() > 0.5 * 0.3 * 0.0194469 and not np.any(rows[:, 1:3])
+    sent = np.loadtxt(run.work / f"{run.name}.dipole_0")[::2, :3]
+    np.testing.assert_allclose(rows[:, 4:7], sent, atol=1e-6)
+
+
 CHECKS = {
     "nvt": check_nvt,
     "npt": check_npt,
@@ -224,6 +255,8 @@ CHECKS = {
     "mts": check_mts,
     "baseline": check_baseline,
     "learn_pimd8": check_learning,
+    "learn_ir": check_dipoles,
+    "learn_field": check_field,
 }
 
 

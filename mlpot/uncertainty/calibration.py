@@ -270,7 +270,8 @@ def likeliest_law(seen: Stated, expected: float) -> Law:
     best, law = np.inf, Law(expected)
     for kept in ([0], [0, 1], [0, 2], [0, 1, 2]):
         start = np.log(np.array([expected, 0.5 * expected, 0.5 * expected])[kept])
-        found = minimize(surprise, start, (kept,), method="BFGS", jac=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # a line search that overshoots meets infinity, and turns back
+            found = minimize(surprise, start, (kept,), method="BFGS", jac=True)
         if found.fun + WORTH * len(kept) < best:
             values = np.zeros(3)
             values[kept] = np.exp(found.x)

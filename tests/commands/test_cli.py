@@ -185,8 +185,8 @@ def test_a_run_that_blows_up_fails_with_a_reason_and_a_report(work):
     [
         ('ensemble = "npt"', "needs three cell vectors and periodicity along at least one", False),
         ('ensemble = "npt"\npressure_GPa = 1.0', "act on the vacuum", (True, True, False)),
-        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors", False),
-        ('ensemble = "relax"\nrelax = "cell"', "needs three periodic cell vectors", (True, True, False)),
+        ('ensemble = "relax"\nrelax = "cell"', "needs three cell vectors and periodicity along at least one", False),
+        ('ensemble = "relax"\nrelax = "cell"', "are not along these axes; rotate the structure", (True, True, False)),
         ('ensemble = "nvt"\nrelax = "cell"', 'is for ensemble = "relax"', False),
     ],
 )

@@ -19,6 +19,8 @@ from .errors import DataError, StructureError
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}
 """Properties on which labels depend; ASE's check also compares initial charges and magnetic moments."""
+TENSORS = {"dipole": (3,), "polarizability": (3, 3)}
+"""Results of whole structures besides energy and stress that text files keep, and their shapes."""
 SAME_PLACE = 1e-8
 """Tolerance of positions, A: rounding in structure files, not a displacement."""
 
@@ -219,7 +221,8 @@ def exact_xyz(
     Parameters
     ----------
     atoms : ase.Atoms
-        Its results: energy (the one that forces are the derivative of), forces, stress.
+        Its results: energy (the one that forces are the derivative of), forces, stress; dipole, polarizability, charges and magmoms
+        as ASE has them.
     info : mapping
         Numbers and strings for the comment line, in addition to cell, pbc and results.
     arrays : mapping
@@ -232,8 +235,10 @@ def exact_xyz(
     for name in ("initial_charges", "initial_magmoms"):
         if atoms.has(name):
             columns[name] = ("R", atoms.get_array(name))
+    known: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
+    columns |= {name: ("R", known[name]) for name in ("charges", "magmoms") if np.shape(known.get(name, ())) == (len(atoms),)}
     columns |= {name: ("R", array) for name, array in (arrays or {}).items()}
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {name: known[name] for name in TENSORS if np.shape(known.get(name, ())) == TENSORS[name]}
     if label.energy is not None:
         results["energy"] = label.energy
     if label.virial is not None:

@@ -11,14 +11,16 @@ from typer.testing import CliRunner
 
 import mlpot
 from mlpot.commands.main import app
+from mlpot.data.target_labels import known_target, label_of
 from mlpot.errors import ConfigError, LabelError
 from mlpot.labellers.calculator import CalculatorLabeller
 from mlpot.labels.store import LabelStore
-from mlpot.learning.learned_targets import last_fit
+from mlpot.learning.learned_targets import TargetLearner, last_fit
 from mlpot.learning.policy import Limits, limits_of
 from mlpot.models.prediction import ExpectedErrors
 from mlpot.settings.files import LearnFile
 from mlpot.settings.learning import Rules
+from mlpot.structures import write_exact_xyz
 
 TERMS = [{"cutoff": 2.5, "n_max": 3, "l_max": 2, "n_sparse": 8}]
 CONFIG = mlpot.FitConfig(preset="fast", targets=({"name": "dipole", "terms": TERMS},))
@@ -107,6 +109,42 @@ def test_a_script_learns_dipoles_and_goes_on_where_it_was(tmp_path):
     assert (tmp_path / "run" / "model.h5").stat().st_size == len(file)
 
 
+def test_targets_depend_on_labels_and_their_order_alone():
+    frames = [water(seed) for seed in range(12)]
+    for atoms in frames:
+        atoms.calc = PolarMolecule()
+        atoms.get_forces()
+    one, resumed = TargetLearner(CONFIG), TargetLearner(CONFIG)
+    one.begin(frames[:2], [])
+    for atoms in frames[2:]:
+        one.learn(atoms)
+    resumed.begin(frames[:2], frames[2:9])
+    for atoms in frames[9:]:
+        resumed.learn(atoms)
+    for k in (0, 1):
+        a, b = (learner.models["dipole"].predict(water(30), uncertainty=True) for learner in (one, resumed))
+        np.testing.assert_array_equal(a.value, b.value)
+        np.testing.assert_array_equal(a.std, b.std)
+        if k == 0:
+            resumed.learn(frames[0])
+            assert resumed.is_behind  # an eleventh label is no reason for a fit
+            resumed.complete()
+            assert not resumed.is_behind
+            one.learn(frames[0])
+            one.complete()
+
+
+def test_text_files_keep_what_a_label_has(tmp_path):
+    atoms = water()
+    atoms.calc = PolarMolecule()
+    atoms.get_forces()
+    write_exact_xyz(tmp_path / "a.xyz", [atoms], [{}])
+    found = read(tmp_path / "a.xyz")
+    np.testing.assert_array_equal(found.calc.results["dipole"], atoms.calc.results["dipole"])
+    tensor = label_of(found, "polarizability", known_target("polarizability"), "A^3", "a.xyz")
+    np.testing.assert_array_equal(tensor, atoms.calc.results["polarizability"])
+
+
 def test_a_run_of_the_command_line(here):
     file = here / "learn.toml"
     file.write_text(FILE)
@@ -116,6 +154,8 @@ def test_a_run_of_the_command_line(here):
     found = model.predict(last)
     np.testing.assert_allclose(found.dipole, dipole(last), atol=0.05)
     assert found.polarizability.shape == (3, 3)  # no property of ASE's, and learned like one
+    done = CliRunner().invoke(app, ["spectrum", "run"])
+    assert done.exit_code == 1 and "too short; give at least 128 frames" in " ".join(done.output.split())
 
 
 def test_a_labeller_without_the_target():

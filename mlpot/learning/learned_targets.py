@@ -42,10 +42,10 @@ def last_fit(n_labels: int) -> int:
     return found
 
 
-def dipole_error(prediction: Prediction) -> float:
-    """Expected error of a component of a predicted dipole (root mean square), e A; infinite before a dipole has been learned."""
+def dipole_error(prediction: Prediction, unlearned: float | None = None) -> float | None:
+    """Expected error of a component of a predicted dipole (root mean square), e A; `unlearned` before a dipole has been learned."""
     known = prediction.targets.get("dipole")
-    return np.inf if known is None or known.std is None else float(np.sqrt(np.mean(known.std**2)))
+    return unlearned if known is None or known.std is None else float(np.sqrt(np.mean(known.std**2)))
 
 
 class TargetLearner:

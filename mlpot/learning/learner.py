@@ -133,7 +133,7 @@ class Learner:
         is_hotter, is_apart, peak = False, False, counters.peak_of(self.model_version)
         if prediction is not None:
             stds = Uncertainties.of(prediction)
-            expected, novelty = self._expected(prediction), float(stds.novelty.max())
+            expected, novelty = self._expected(prediction, np.inf), float(stds.novelty.max())
             is_apart = len(atoms) > 1 and not self._ends.are_passed(atoms, np.flatnonzero(stds.strongest == 0))
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
             if len(self.history.recent) < LOOKS:
@@ -149,10 +149,10 @@ class Learner:
             counters.note(expected.force, self.model_version)
         return decision
 
-    def _expected(self, prediction: Prediction) -> ExpectedErrors:
-        """Expected errors of a prediction, with its dipole where that counts."""
+    def _expected(self, prediction: Prediction, unlearned: float | None = None) -> ExpectedErrors:
+        """Expected errors of a prediction, with its dipole where that counts; `unlearned` while no dipole has been learned."""
         expected = expected_errors(prediction)
-        return expected if self.rules.threshold_dipole is None else replace(expected, dipole=dipole_error(prediction))
+        return expected if self.rules.threshold_dipole is None else replace(expected, dipole=dipole_error(prediction, unlearned))
 
     def distance(self, atoms: Atoms) -> float:
         """Displacement from the nearest labelled structure, A; see `distances.distance`."""

@@ -60,6 +60,10 @@ def spectrum(
     tracks = tracks_of(run, timestep, skip)
     kelvin = _temperature(tracks, temperature)
     windows = windows_for([len(track.frames) - 4 for track in tracks], tracks[0].timestep_fs, resolution)
+    for name in ("dipole", "polarizability"):
+        if name in models and (errors := models[name].left_out) is not None:
+            unit = models[name].target.unit
+            console.print(f"{name}: RMS error {errors.rmse:.3g} {unit} of {errors.n} structures left out of the fit", markup=False)
     found = _spectra(models, tracks, windows, kelvin)
     _say(found, windows, kelvin, tracks)
     if json_file:

@@ -45,7 +45,7 @@ DISK_USERS = {
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "commands/analysis", "commands/main", "commands/fit", "commands/study", "commands/template",
-    "analysis/chemiscope_page", "commands/distil", "commands/tune", "bench_peers", "interop/quip_text",
+    "analysis/chemiscope_page", "commands/spectrum", "commands/distil", "commands/tune", "bench_peers", "interop/quip_text",
     "lammps/build", "lammps/simulation",
 }  # fmt: skip
 

@@ -292,7 +292,7 @@ def test_kernels_of_overlaps(kernel):
 def test_a_short_name_is_a_line_in_the_registry(two_elements, monkeypatch):
     monkeypatch.setitem(DESCRIPTORS, "radial", PATH)
     assert mlpot.describe(two_elements[0], {"type": "radial", "cutoff": 4.0}).shape == (32, 16)
-    with pytest.raises(ConfigError, match=r"'chebyshev', 'package.module:Class', 'pair', .*did you mean \"chebyshev\""):
+    with pytest.raises(ConfigError, match=r"'chebyshev', .*'package.module:Class', 'pair', .*did you mean \"chebyshev\""):
         FitConfig(terms=[{"type": "chebishev"}])
 
 

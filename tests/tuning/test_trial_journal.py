@@ -76,7 +76,7 @@ def test_two_searches_do_not_share_a_journal(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {folder!r})
-import test_journal as t
+import test_trial_journal as t
 from mlpot.tuning.journal import Journal
 at = int(sys.argv[1])
 count = 0

@@ -49,8 +49,8 @@ def read_terms(file: str | Path) -> ModelSettings:
     """
     values = _values(file)
     if not isinstance(values.get("model"), dict):
-        found = ", ".join(sorted(values)[:8]) or "nothing"
-        raise ConfigError(f"{file}: has no [[model.terms]] and no [model], but {found}; add the terms as in a file for `mlpot fit`")
+        found = f"has {', '.join(sorted(values)[:8])}, but no" if values else "is empty, without"
+        raise ConfigError(f"{file}: {found} [[model.terms]] or [model]; add the terms as in a file for `mlpot fit`")
     return ModelFile.checked({"model": values["model"]}, str(file)).model
 
 

@@ -111,6 +111,8 @@ def _writer_is_dead(name: str) -> bool:
 @contextmanager
 def _temporary(file: Path) -> Iterator[Path]:
     """An empty file next to `file`, with the permissions of any new file; gone at the end of the block."""
+    if not file.parent.is_dir():  # the system's message would name the temporary file
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(file))
     temporary = temporary_name(file)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:

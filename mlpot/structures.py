@@ -192,9 +192,16 @@ def stress_voigt(stress: np.ndarray) -> np.ndarray:
     return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
+def list_of(frames: Iterable[Atoms]) -> list[Atoms]:
+    """Structures as a list; DataError for a single one, which would be taken for a list of its atoms."""
+    if isinstance(frames, Atoms):
+        raise DataError("a single Atoms object instead of a list of structures; write [atoms]")
+    return list(frames)
+
+
 def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:
     """Apply `labelled` to each frame, named by `info["frame"]` or numbered from 0; DataError if there are none."""
-    structures = [labelled(atoms, name_of(atoms, f"{name} {k}")) for k, atoms in enumerate(frames)]
+    structures = [labelled(atoms, name_of(atoms, f"{name} {k}")) for k, atoms in enumerate(list_of(frames))]
     if not structures:
         raise DataError(f"{name}: no structures; give at least one labelled structure")
     return structures

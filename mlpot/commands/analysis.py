@@ -56,7 +56,7 @@ def features(
     from ..analysis.feature_files import check_kind, write_features
     from ..analysis.feature_table import feature_rows
 
-    check_target("--output", output)
+    check_target("--output", output, data, terms, model)
     check_kind(output)
     if average and sum_up:
         raise ConfigError("--average, --sum: give one of them")
@@ -92,6 +92,8 @@ def _read(data: Path, keys: Sequence[str | None] = (None,) * 4) -> list[Atoms]:
 
 def _source(terms: Path | None, model: Path | None, elements: str | None, frames: Sequence[Atoms]) -> FeatureSource:
     """The descriptor that options name."""
+    from ase.data import chemical_symbols
+
     from ..analysis.sources import source_of_model, source_of_settings
     from ..config import read_terms
     from ..models.files import load_model
@@ -102,8 +104,11 @@ def _source(terms: Path | None, model: Path | None, elements: str | None, frames
         if elements is not None:
             raise ConfigError("--elements: a model knows its elements; leave it out")
         return source_of_model(load_model(model))
-    species = _species(elements) if elements is not None else [z for atoms in frames for z in atoms.numbers]
-    return source_of_settings(read_terms(terms), species, frames)  # type: ignore[arg-type]
+    present = {int(z) for atoms in frames for z in atoms.numbers}
+    species = present if elements is None else _species(elements)
+    if absent := sorted(present.difference(species)):
+        raise ConfigError(f"--elements {elements}: the structures hold {[chemical_symbols[z] for z in absent]} too; add them")
+    return source_of_settings(read_terms(terms), sorted(species), frames)  # type: ignore[arg-type]
 
 
 def _species(elements: str) -> list[int]:
@@ -160,7 +165,7 @@ def criteria(
     from ..durable import write_text
 
     for option, file in (("--json", json_file), ("--html", html)):
-        check_target(option, file)
+        check_target(option, file, terms, *(files or []))
     chosen = only or list(CRITERIA)
     if unknown := [name for name in chosen if name not in CRITERIA]:
         raise ConfigError(f"--only {unknown[0]}: must be one of {', '.join(CRITERIA)}")
@@ -294,7 +299,7 @@ def map_data(
     from ..settings.fit import ModelSettings
 
     for option, file in (("--output", output), ("--json", json_file)):
-        check_target(option, file)
+        check_target(option, file, data, terms, model)
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--output {output}: is an HTML file; end its name with .html")
     if viewer == "chemiscope":

@@ -31,14 +31,16 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Ta
     return made
 
 
-def check_target(option: str, file: Path | None) -> None:
-    """ConfigError for a file that could not be written at the end of the command."""
+def check_target(option: str, file: Path | None, *read: Path | None) -> None:
+    """ConfigError for a file that could not be written at the end of the command, or that is one of the files it reads."""
     if file is None:
         return
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"{option} {file}: its folder does not exist; create it")
     if file.is_dir():
         raise ConfigError(f"{option} {file}: is a folder; name a file in it")
+    if file.exists() and any(source is not None and source.exists() and file.samefile(source) for source in read):
+        raise ConfigError(f"{option} {file}: is a file that is read; choose another name")
 
 
 def check_plot(option: str, file: Path | None) -> None:

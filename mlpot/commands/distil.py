@@ -52,8 +52,8 @@ def distil(
     from ..learning.distillation import Exploration, Teacher
     from ..structures import read_structures
 
-    check_target("--output", output)
-    check_target("--json", json_file)
+    for option, file in (("--output", output), ("--json", json_file)):
+        check_target(option, file, structure, timing)
     larger = None if timing is None else read_structures(timing)[-1]
     teacher = Teacher(calculator, _parsed(parameters))
     exploration = Exploration(

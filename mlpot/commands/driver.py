@@ -254,5 +254,5 @@ def _introduce(atoms: Atoms) -> None:
 
 
 def ipi_pes() -> None:
-    """Print the path of the file for `i-pi-driver-py -m custom -P` and for <ffdirect>."""
+    """Print the path of the file for `i-pi-driver-py -m custom -P` and for i-PI's ffdirect."""
     typer.echo(Path(__file__).parents[1] / "drivers" / "ipi_pes.py")

@@ -220,7 +220,7 @@ def evaluate(
     from ..models.tensors import TargetModels
     from ..structures import all_labelled, has_labels
 
-    check_target("--json", json_file)
+    check_target("--json", json_file, model, structures)
     check_plot("--plot", plot)
     check_predictions("--output", output, structures)
     potential = load_any(model, trust_baseline)

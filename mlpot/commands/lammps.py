@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import ase.data
 import typer
 
 from ..errors import ConfigError
-from .console import console
+from .console import check_target, console
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write, such as si.mlpot.")]
 Source = Annotated[
@@ -27,6 +28,7 @@ def export_lammps(
     """Write a model for LAMMPS, and for programs in C and C++."""
     from ..models.files import load_model
 
+    check_target("--output", output)
     if output.resolve() == model.resolve():
         raise ConfigError(f"{output}: is the model itself; name another file, such as {model.with_suffix('.mlpot')}")
     potential = load_model(model)
@@ -60,7 +62,14 @@ def build(
     if source is not None or output is not None:
         console.print(f"in the input: plugin load {plugin}", markup=False, highlight=False, soft_wrap=True)
     else:
-        console.print("lmp and `import lammps` of this environment load it by themselves")
+        console.print(_how_it_is_loaded(plugin.parent), markup=False, highlight=False, soft_wrap=True)
+
+
+def _how_it_is_loaded(folder: Path) -> str:
+    """Line for users of the wheel, which asks the entry points of installed packages for plugins."""
+    if any(found.name == "mlpot" for found in entry_points(group="lammps.plugins")):
+        return "lmp and `import lammps` of this environment load it by themselves"
+    return f"LAMMPS does not find it yet: install mlpot in this environment (again), or export LAMMPS_PLUGIN_PATH={folder}"
 
 
 def sources(folder: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:

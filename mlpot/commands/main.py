@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
 from .analysis import criteria, features, map_data
-from .console import TrustBaseline, console, problems
+from .console import TrustBaseline, check_target, console, problems
 from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
@@ -185,6 +185,7 @@ def import_gap(
     """Turn a published GAP potential (QUIP's XML) into a model file."""
     from ..interop.gap_xml import read_gap
 
+    check_target("--output", output, gap)
     model = read_gap(gap)
     model.save(output)
     names = [ase.data.chemical_symbols[z] for z in model.species]
@@ -205,6 +206,7 @@ def import_snap(
     """Turn a published SNAP potential (LAMMPS, pair_style snap) into a model file."""
     from ..interop.snap import read_snap
 
+    check_target("--output", output, coefficients, parameters)
     model = read_snap(coefficients, parameters)
     model.save(output)
     names = ", ".join(ase.data.chemical_symbols[z] for z in model.species)
@@ -231,6 +233,7 @@ def report(
     from ..report.fit_report import write_fit_report
     from ..report.run_report import write_run_report
 
+    check_target("--output", output, run, *(reference or []))
     if run.is_dir():
         console.print(str(write_run_report(run, output, reference or [])))
     else:
@@ -256,6 +259,8 @@ def export(
     """Write labels as extended XYZ, the model, and everything needed to make it again."""
     from ..report.export import export_run, export_xyz
 
+    if kind == "xyz":
+        check_target("--output", output)
     exported = (export_run if kind == "folder" else export_xyz)(run, output)
     console.print(f"{exported.n_labels} labels written to {exported.path}")
     if kind == "folder" and exported.can_be_repeated:
@@ -276,6 +281,7 @@ def bench(
     from ..bench import run_benchmarks
     from ..durable import write_text
 
+    check_target("--json", json_file)
     rows = []
     table = Table("name", "system", "atoms", "sparse", "us/atom", "with uncertainty", "threads")
     for row in run_benchmarks(peers):

@@ -54,7 +54,7 @@ def learning_curve(
     from ..report.plots import save
     from ..report.study_plots import learning_curve_figure
 
-    check_target("--json", json_file)
+    check_target("--json", json_file, data)
     check_plot("--plot", plot)
     task = _study(data, [energy_key, forces_key, stress_key, virial_key], seed)
     rows = list(curve(task, before=_say))
@@ -82,7 +82,7 @@ def compare(
     """The presets on your data: errors on groups of structures held out (or the test set), cost of a step and of the fit."""
     from ..fitting.studies import PRESET_NAMES, compare_presets, few_words, preset_words
 
-    check_target("--json", json_file)
+    check_target("--json", json_file, data)
     task = _study(data, [energy_key, forces_key, stress_key, virial_key], seed)
     rows = list(compare_presets(task, [p.value for p in preset or ()] or PRESET_NAMES, before=_say))
     console.print(table(f"Presets, errors on {len(task.test)} structures held out", ("model", *HEADS), _cells(rows)))

@@ -26,8 +26,8 @@ def tune(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file for `mlpot fit` to write.")] = Path("tuned.toml"),
     budget: Annotated[str | None, typer.Option(help='Wall time for trials, such as "30min" or "2h".')] = None,
-    evaluations: Annotated[int | None, typer.Option(help="Number of trials.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Trials at the same time, each in a process.")] = None,
+    evaluations: Annotated[int | None, typer.Option(min=1, help="Number of trials.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at the same time, each in a process.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in the journal next to the output.")] = False,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -44,7 +44,8 @@ def tune(
 
     settings = _settings(data, [energy_key, forces_key, stress_key, virial_key])
     given = {"budget": budget, "evaluations": evaluations, "workers": workers}
-    tuning = settings.tune.changed(**{key: value for key, value in given.items() if value is not None})
+    given = {key: value for key, value in given.items() if value is not None}
+    tuning = settings.tune.checked({**dict(settings.tune), **given}, "options")
     check_target("--output", output)
     if output.suffix != ".toml":
         raise ConfigError(f"--output {output}: is a configuration for `mlpot fit`; end its name with .toml")

@@ -17,7 +17,7 @@ from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig, TermSettings
 from ..settings.presets import resolve
-from ..structures import LabelledStructure, all_labelled, has_labels, is_isolated_atom
+from ..structures import LabelledStructure, all_labelled, has_labels, is_isolated_atom, list_of
 from ..terms.baseline import Baseline, fit_isolated_atom_energies
 from ..terms.calculator_baseline import CalculatorBaseline
 from ..terms.layout import channels_of
@@ -78,7 +78,7 @@ def fit(
     BaselineError
         If the calculator beneath the fit fails.
     """
-    frames, config = list(frames), config or FitConfig()
+    frames, config = list_of(frames), config or FitConfig()
     with_energies = [atoms for atoms in frames if has_labels(atoms)] if config.targets else frames
     structures = all_labelled(with_energies)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})

@@ -19,7 +19,7 @@ from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
 from ..settings.fit import FitConfig, NoiseSettings
 from ..settings.presets import resolve
-from ..structures import LabelledStructure, labelled, name_of
+from ..structures import LabelledStructure, labelled, list_of, name_of
 from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import BaselineResults, CalculatorBaseline
 from ..terms.layout import channels_of, many_body
@@ -120,7 +120,7 @@ class Fit:
         For each element, a structure uses at most a fraction `SHARE` of the points that remain below the configuration's n_sparse or
         max_sparse. Points that are already `coming` count as present and come first in the result.
         """
-        points, frames = dict(coming or {}), list(frames)
+        points, frames = dict(coming or {}), list_of(frames)
         self._settle_terms(frames)
         for atoms in frames:
             for k, term in many_body(self.terms).items():
@@ -167,7 +167,7 @@ class Fit:
             If labels or points cannot be used; the fit is unchanged.
         """
         structures = [
-            labelled(a, name_of(a, f"structure {len(self.structures) + k}")) for k, a in enumerate(new_structures)
+            labelled(a, name_of(a, f"structure {len(self.structures) + k}")) for k, a in enumerate(list_of(new_structures))
         ]
         check_structures(structures)
         for structure in structures:

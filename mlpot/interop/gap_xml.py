@@ -78,7 +78,7 @@ def read_gap(file: str | Path) -> SparseGP:
 
 def _parse(file: Path) -> tuple[Element, str]:
     """The root of the XML and the hash of the file."""
-    data = read_regular(file, "a GAP's XML file is; give its path", LARGEST_XML)
+    data = read_regular(file, "give the path of a GAP's XML file", LARGEST_XML)
     try:
         return ElementTree.fromstring(data), hashlib.sha256(data).hexdigest()
     except ElementTree.ParseError as error:

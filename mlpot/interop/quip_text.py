@@ -137,14 +137,14 @@ def read_regular(file: Path, why: str, most: int) -> bytes:
         with open(descriptor, "rb") as handle:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(f"{file}: is not a regular file, but {why}")
+                raise ModelFileError(f"{file}: is not a regular file; {why}")
             if status.st_size > most:
                 raise ModelFileError(f"{file}: is {status.st_size} bytes long, at most {most} are expected; {why}")
             return handle.read(most)
     except OSError as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{file}: cannot be read ({error.strerror}), but {why}") from error
+        raise ModelFileError(f"{file}: cannot be read ({error.strerror}); {why}") from error
 
 
 def number(text: str, place: str) -> float:

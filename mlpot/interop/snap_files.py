@@ -130,7 +130,7 @@ def _read_element(lines: Iterator[tuple[str, list[str]]], file: Path, n_coeffici
 
 def _lines(file: Path, kind: str) -> Iterator[tuple[str, list[str]]]:
     """Place and words of every line that is not empty; a # begins a comment."""
-    data = read_regular(file, f"{kind} is; give its path", LARGEST_FILE)
+    data = read_regular(file, f"give the path of {kind}", LARGEST_FILE)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -21,7 +21,8 @@ MinInterval = Annotated[
     int,
     Field(
         ge=0,
-        description="Steps of a walker between two labels, unless an error exceeds twice its limit: the decorrelation time.",
+        description="Steps of a walker between two labels, unless an error exceeds ten times its limit, or twice it more than 0.1 A "
+        "from all labelled structures: the decorrelation time.",
     ),
     Unit("steps"),
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from ..descriptors.density import species_indices
 from ..errors import ConfigError
@@ -52,13 +53,21 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
         raise ConfigError('describe: embedding = "learned": there is no data to learn from; set "periodic" or "random"')
     if settings.get("standardise"):
         raise ConfigError("describe: standardise = true: there is no data to take means from; set it to false")
-    known = tuple(sorted({int(z) for z in (atoms.numbers if species is None else species)}))
+    known = _known(atoms.numbers if species is None else species)
     species_indices(atoms.numbers, known)
     chosen.check_elements(known)
     descriptor = empty_term(chosen, known, 1.0).descriptor  # type: ignore[attr-defined]
     if not getattr(descriptor, "is_settled", True):
         raise ConfigError(f'describe: select = "{chosen.select}": there is no data to choose features on; set select = "none"')
     return descriptor.compute(find_pairs(atoms, descriptor.cutoff))
+
+
+def _known(species: Iterable[int]) -> tuple[int, ...]:
+    """Different atomic numbers in order; ConfigError for anything else."""
+    numbers = list(species)
+    if not numbers or not all(isinstance(z, int | np.integer) and 0 < z < len(chemical_symbols) for z in numbers):
+        raise ConfigError(f"describe: species = {numbers}: must be atomic numbers, such as [1, 8]")
+    return tuple(sorted({int(z) for z in numbers}))
 
 
 def checked_settings(settings: Mapping[str, Any] | TermSettingsBase) -> Any:

@@ -76,7 +76,10 @@ class CompiledLinearTerm:
 
     def core_tables(self) -> dict[str, np.ndarray]:
         """Raise ConfigError: the compiled core cannot evaluate these descriptors."""
-        raise ConfigError(f"a {self.term.label} term is evaluated in Python, so the model cannot be exported")
+        raise ConfigError(
+            f"a {self.term.label} term is evaluated in Python, so the model cannot be exported; LAMMPS has a pair style of its own "
+            "for the potential that was imported"
+        )
 
     def instance_tables(self) -> dict[str, np.ndarray]:
         """See `core_tables`."""

@@ -174,7 +174,7 @@ def test_wrong_inputs_are_one_clear_line(tmp_path):
     assert "no chemical symbol" in run(tmp_path, data, "-o", out, "--elements", "Qq", code=2)
     assert "no [[model.terms]]" in run(tmp_path, data, "-o", out, terms="[fit]\nseed = 0\n", code=2)
     assert "did you mean 'n_max'" in run(tmp_path, data, "-o", out, terms=TERMS.replace("n_max", "nmax"), code=2)
-    assert "knows ['H'] but" in run(tmp_path, data, "-o", out, "--elements", "H", code=1)
+    assert "hold ['O'] too" in run(tmp_path, data, "-o", out, "--elements", "H", code=2)
     assert "none.xyz" in run(tmp_path, tmp_path / "none.xyz", "-o", out, code=1)
     assert not out.exists()
 

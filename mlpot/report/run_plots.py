@@ -18,9 +18,9 @@ from .run_data import Run, RunLabel, RunWalker
 KINDS = {
     "no model": ("#222222", "s", "no model yet"),
     "untried": ("#777777", "D", "first look at a model"),
-    "apart": ("#17becf", "X", "atom beyond the cutoff from all others"),
     "uncertain": (RED, "o", "uncertain"),
     "novel": ("#8e44ad", "D", "novel"),
+    "apart": ("#17becf", "X", "atom beyond the cutoff from all others"),
     "soft": ("#e08e0b", "v", "soft"),
     "check": ("#1e8449", "^", "check"),
     "found": ("#2e86c1", "p", "found after a kill"),

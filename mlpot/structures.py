@@ -82,8 +82,7 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     if not len(atoms):
         raise StructureError(f"{name}: holds no atoms; remove this structure")
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    # with smearing, forces are the derivative of the free energy, not of the energy
-    energy = results.get("free_energy", results.get("energy"))
+    energy = energy_of(results)
     forces, stress = results.get("forces"), results.get("stress")
     if energy is None and forces is None and stress is None:
         raise DataError(f"{name}: no energy, forces or stress attached; run a calculator or read labelled data")
@@ -110,6 +109,11 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
         config_type=config_type,
         name=name,
     )
+
+
+def energy_of(results: Mapping[str, Any]) -> Any:
+    """The energy among results under ASE's names, or None: with smearing, forces are the derivative of the free energy."""
+    return results.get("free_energy", results.get("energy"))
 
 
 def has_labels(atoms: Atoms) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slurm
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from lammps_runs import engine, exported, lammps_library, plugin  # noqa: F401  fixtures
@@ -56,6 +57,16 @@ def lennard_jones():
 def faulty_parameters(calls_file):
     """Of `FAULTY`: the same potential, with its calls counted."""
     return {"parameters": LENNARD_JONES, "calls_file": str(calls_file)}
+
+
+def rattled_copper(seed):
+    """Four atoms labelled by EMT."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    atoms.calc = EMT()
+    results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
 
 
 def make_frames(n_frames, numbers=(14,), seed=0, stress=True):

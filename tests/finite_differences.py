@@ -31,3 +31,13 @@ def strain_gradient(function, atoms, step=1e-3):
                 moved.positions = atoms.positions @ strain
                 gradient[a, b] += weight * function(moved) / step
     return gradient
+
+
+def pair_gradient(function, pairs, k, axis, step=1e-5):
+    """d function(pairs) / d component `axis` of the vector of pair k, second order."""
+    both = []
+    for sign in (1, -1):
+        vectors = pairs.vectors.copy()
+        vectors[k, axis] += sign * step
+        both.append(function(pairs.with_vectors(vectors)))
+    return (both[0] - both[1]) / (2 * step)

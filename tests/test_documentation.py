@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 from ase.build import bulk
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from conftest import rattled_copper
 from typer.testing import CliRunner
 
 import mlpot
@@ -54,20 +53,11 @@ def is_tutorial(page):
 RUN = [page for page in PAGES if runnable(page) and not is_tutorial(page)]
 
 
-def labelled(seed):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    atoms.calc = EMT()
-    results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
-
-
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
     """The files that pages take as given: labelled structures, a start structure, a model, and the examples."""
     folder = tmp_path_factory.mktemp("pages")
-    frames = [labelled(seed) for seed in range(8)]
+    frames = [rattled_copper(seed) for seed in range(8)]
     write(folder / "labels.xyz", frames)
     write(folder / "start.xyz", bulk("Cu", cubic=True))
     (folder / "fit.toml").write_text(FIT)
@@ -110,7 +100,7 @@ def test_every_block_runs(page, workspace, tmp_path, monkeypatch):
         shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    frames = [labelled(seed) for seed in range(8)]
+    frames = [rattled_copper(seed) for seed in range(8)]
     scope = {"frames": frames, "atoms": frames[5].copy()}
     for language, title, text in runnable(page):
         if language == "python":

@@ -15,7 +15,7 @@ from mlpot.terms.three_body_compiled import CompiledThreeBodyTerm
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mlpot"
 LAYERS = [
-    ("errors", "units", "durable", "processes", "threads", "keys"),
+    ("errors", "units", "durable", "processes", "threads", "import_paths", "keys"),
     ("_ext",),
     ("data", "structures", "structure_encoding", "neighbours"),
     ("descriptors",),

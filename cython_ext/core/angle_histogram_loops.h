@@ -252,13 +252,7 @@ static void histograms_of_centre(const mlpot_angle_histograms *t, const mlpot_pa
     for (int a = 0; a < t->shell.n_groups; ++a)
         for (int b = 0; b <= a; ++b) triangles_of_groups(t, a, b, out != NULL, w);
     for (int h = 0; h < n_histograms && out; ++h) fill_bins(t, w->knots + h * size, w->row, out + (ptrdiff_t)h * t->n_bins);
-    if (out) return;
-    for (int k = 0; k < s->begin[t->shell.n_groups]; k += MLPOT_LANES) {
-        const double *from = w->gradients + k;
-        const mlpot_vector distance = *(const mlpot_vector *)(s->distance + k);
-        add_slot_gradients(s, k, *lanes_at(from, ALONG, n, 0), distance * *lanes_at(from, X, n, 0),
-                           distance * *lanes_at(from, Y, n, 0), distance * *lanes_at(from, Z, n, 0), pair_gradients);
-    }
+    if (!out) add_gradients(s, s->begin[t->shell.n_groups], w->gradients, pair_gradients);
 }
 
 /* Values where `out` is given, else the pullback. */

@@ -254,6 +254,18 @@ static void triplets_of_groups(const mlpot_triplet_functions *t, int a, int b, c
     for (int u = 0; u < n_functions && out; ++u) out[u] = sum_lanes(((const mlpot_vector *)w->sums)[u]);
 }
 
+/* Adds the gradients of the slots of a centre, rhat ALONG + (X, Y, Z), to its pairs. */
+static void add_gradients(const shell_memory *s, int n_slots, const double *gradients, double *pair_gradients)
+{
+    const ptrdiff_t n = s->capacity;
+    for (int k = 0; k < n_slots; k += MLPOT_LANES) {
+        const double *from = gradients + k;
+        const mlpot_vector distance = *(const mlpot_vector *)(s->distance + k);
+        add_slot_gradients(s, k, *lanes_at(from, ALONG, n, 0), distance * *lanes_at(from, X, n, 0),
+                           distance * *lanes_at(from, Y, n, 0), distance * *lanes_at(from, Z, n, 0), pair_gradients);
+    }
+}
+
 static void triplets_of_centre(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t centre, const double *cotangent,
                                double *out, double *pair_gradients, triplet_functions_memory *w)
 {
@@ -268,13 +280,7 @@ static void triplets_of_centre(const mlpot_triplet_functions *t, const mlpot_pai
             const ptrdiff_t at = (a * (a + 1) / 2 + b) * n_functions;
             triplets_of_groups(t, a, b, out ? NULL : cotangent + at, out ? out + at : NULL, w);
         }
-    if (out) return;
-    for (int k = 0; k < s->begin[t->shell.n_groups]; k += MLPOT_LANES) {
-        const double *from = w->gradients + k;
-        const mlpot_vector distance = *(const mlpot_vector *)(s->distance + k);
-        add_slot_gradients(s, k, *lanes_at(from, ALONG, n, 0), distance * *lanes_at(from, X, n, 0),
-                           distance * *lanes_at(from, Y, n, 0), distance * *lanes_at(from, Z, n, 0), pair_gradients);
-    }
+    if (!out) add_gradients(s, s->begin[t->shell.n_groups], w->gradients, pair_gradients);
 }
 
 /* Values where `out` is given, else the pullback. */

@@ -16,7 +16,7 @@ from ..descriptors.density import unseen_among
 from ..errors import ConfigError
 from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
-from ..structures import DEFAULT_CONFIG_TYPE, name_of
+from ..structures import DEFAULT_CONFIG_TYPE, energy_of, name_of
 from .embedding import Embedding, embed, normalised
 from .sources import FeatureSource
 
@@ -195,9 +195,7 @@ def _directions(means: np.ndarray) -> np.ndarray:
 def _labels(frames: Sequence[Atoms]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Energies per atom and sizes of forces, where there are any."""
     results = [a.calc.results if a.calc is not None else {} for a in frames]
-    energies = np.array(
-        [r.get("free_energy", r.get("energy", np.nan)) / len(a) for r, a in zip(results, frames, strict=True)], float
-    )
+    energies = np.array([energy_of(r) for r in results], float) / [len(a) for a in frames]  # None becomes NaN
     forces = [
         np.linalg.norm(r["forces"], axis=1) if "forces" in r else np.full(len(a), np.nan)
         for r, a in zip(results, frames, strict=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.spatial import cKDTree
+
+from ..report.environment_map import kernel_components
 
 SKETCH = 300
 """Farthest points that stand for all environments."""
@@ -70,12 +71,8 @@ def embed(features: np.ndarray, groups: np.ndarray, seed: int = 0) -> Embedding:
     sketch = farthest(_shortened(features, rng), min(SKETCH, len(features)))
     points = features[sketch]
     kernel = (points @ points.T) ** ZETA
-    means = kernel.mean(axis=0)
-    centred = kernel - means - means[:, None] + means.mean()
-    n = min(N_COMPONENTS, len(sketch))
-    sizes, vectors = eigh(centred, subset_by_index=(len(sketch) - n, len(sketch) - 1))
-    sizes, vectors = np.maximum(sizes[::-1], 0), vectors[:, ::-1]
-    vectors = vectors * np.where(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(n)] < 0, -1, 1)
+    means, n = kernel.mean(axis=0), min(N_COMPONENTS, len(sketch))
+    sizes, vectors, explained = kernel_components(kernel, n)
     kept = sizes > 1e-12 * max(float(sizes.max(initial=0)), 1e-300)
     weights = np.where(kept, vectors / np.sqrt(np.where(kept, sizes, 1.0)), 0.0)
     places = np.zeros((len(features), N_COMPONENTS))
@@ -83,8 +80,7 @@ def embed(features: np.ndarray, groups: np.ndarray, seed: int = 0) -> Embedding:
         part = slice(begin, begin + CHUNK)
         own = (features[part] @ points.T) ** ZETA
         places[part, :n] = (own - own.mean(axis=1, keepdims=True) - means + means.mean()) @ weights
-    total = max(float(np.trace(centred)), 1e-300)
-    explained = np.concatenate([sizes / total, np.zeros(N_COMPONENTS - n)])
+    explained = np.concatenate([explained, np.zeros(N_COMPONENTS - n)])
     return Embedding(places, explained, sketch, remoteness(places, groups))
 
 

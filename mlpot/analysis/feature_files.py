@@ -15,7 +15,7 @@ from ase import Atoms
 from .. import __version__
 from ..durable import atomic_write, write_content
 from ..errors import ConfigError
-from ..structures import DEFAULT_CONFIG_TYPE, name_of
+from ..structures import DEFAULT_CONFIG_TYPE, energy_of, name_of
 from .feature_table import FeatureRows, Per
 from .sources import FeatureSource, symbols
 
@@ -92,7 +92,7 @@ def _fixed(source: FeatureSource, frames: Sequence[Atoms], per: Per) -> dict[str
         "config_types": np.array([str(atoms.info.get("config_type", DEFAULT_CONFIG_TYPE)) for atoms in frames]),
     }
     if any("energy" in r or "free_energy" in r for r in results):
-        found["energies"] = np.array([float(r.get("free_energy", r.get("energy", np.nan))) for r in results])
+        found["energies"] = np.array([energy_of(r) for r in results], float)  # None becomes NaN
     if any("forces" in r for r in results):
         none = [np.full((len(atoms), 3), np.nan) for atoms in frames]
         found["forces"] = np.concatenate(

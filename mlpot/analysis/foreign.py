@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ..descriptors.named import PATH
 from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError, DescriptorError, quoted
+from ..import_paths import imported
 from ..neighbours import find_pairs
 from .probes import BOX
 from .subject import Subject
@@ -36,9 +36,8 @@ def load(path: str, arguments: Mapping[str, Any], species: Sequence[int] = ()) -
     """
     if not PATH.fullmatch(path):
         raise ConfigError(f'{quoted(path)}: must be "package.module:object"')
-    module, name = path.split(":")
     try:
-        found = getattr(import_module(module), name)
+        found = imported(path)
     except Exception as error:
         raise ConfigError(
             f"{quoted(path)}: cannot be imported ({type(error).__name__}: {quoted(error, 200)}); put it where Python finds it, for "

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import DataError
-from ..structures import is_isolated_atom
+from ..structures import energy_of, is_isolated_atom
 from .subject import Subject
 
 PARTS = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -53,7 +53,7 @@ def learning_curve(
     DataError
         For fewer than `FEWEST` structures with energies.
     """
-    known = [a for a in frames if not is_isolated_atom(a) and a.calc is not None and _energy(a) is not None]
+    known = [a for a in frames if not is_isolated_atom(a) and a.calc is not None and energy_of(a.calc.results) is not None]
     if len(known) < FEWEST:
         raise DataError(f"{len(known)} structures have energies; a learning curve needs at least {FEWEST}")
     features = []
@@ -62,7 +62,7 @@ def learning_curve(
         show(done + 1, len(known))
     width = min(f.shape[1] for f in features)
     x = np.array([f[:, :width].ravel() for f in features])
-    y = np.array([float(_energy(a) or 0.0) / len(a) for a in known])
+    y = np.array([float(energy_of(a.calc.results) or 0.0) / len(a) for a in known])
     fractions = np.array([[np.mean(a.numbers == z) for z in subject.species] for a in known])
     order = np.random.default_rng(seed).permutation(len(known))
     n_test = max(int(HELD_OUT * len(known)), 2)
@@ -89,10 +89,6 @@ def _by_element(subject: Subject, atoms: Atoms) -> np.ndarray:
     if len(found) != len(atoms):
         return found  # of the whole structure
     return np.array([found[atoms.numbers == z].sum(axis=0) for z in subject.species]) / len(atoms)
-
-
-def _energy(atoms: Atoms) -> float | None:
-    return atoms.calc.results.get("free_energy", atoms.calc.results.get("energy"))
 
 
 def _point(x: np.ndarray, y: np.ndarray, fractions: np.ndarray, own: np.ndarray, test: np.ndarray) -> dict[str, Any]:

@@ -7,8 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
+from ..import_paths import imported, split_path
 from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
 from .other_results import check_gives, others_of
@@ -60,7 +59,7 @@ class CalculatorLabeller:
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules that a worker may import before its label comes."""
-        return (__name__, "mlpot.labels.inbox", _split(self.calculator)[0])
+        return (__name__, "mlpot.labels.inbox", split_path(self.calculator)[0])
 
     def varied(self, changes: dict[str, Any]) -> CalculatorLabeller:
         """The same with other parameters: `changes` replaces parameters by name, in tables entry by entry."""
@@ -75,7 +74,7 @@ class CalculatorLabeller:
             If it cannot be imported.
         """
         here = f"labeller.calculator = {self.calculator!r}"
-        module, name = _split(self.calculator)
+        module, name = split_path(self.calculator)
         if not module or not name or module.startswith("."):
             raise ConfigError(f"{here}: must be an import path such as {DEFAULT_CALCULATOR!r}")
         try:
@@ -188,18 +187,6 @@ def _launched(value: Any) -> Any:
     if isinstance(value, list):
         return [_launched(inner) for inner in value]
     return value.replace(PLACE, os.environ.get(LAUNCHER, "")).strip() if isinstance(value, str) and PLACE in value else value
-
-
-def imported(path: str) -> Any:
-    """The object at an import path; ImportError or AttributeError if there is none."""
-    module, name = _split(path)
-    return attrgetter(name)(import_module(module))
-
-
-def _split(path: str) -> tuple[str, str]:
-    """Module and name of an import path."""
-    module, _, name = path.rpartition(":" if ":" in path else ".")
-    return module, name
 
 
 def _stress(atoms: Atoms) -> np.ndarray | None:

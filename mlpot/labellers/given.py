@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from ..errors import ConfigError
-from .calculator import CalculatorLabeller, imported
+from ..import_paths import imported
+from .calculator import CalculatorLabeller
 from .other_results import check_gives
 
 log = logging.getLogger(__name__)

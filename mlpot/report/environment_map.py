@@ -78,9 +78,10 @@ def environment_map(
     features = np.concatenate([_features(term, labels, centres), _features(term, visited, others)])
     if len(features) < 3:
         return None
-    places, explained = _components(term.kernel.value(features @ features.T))
+    sizes, vectors, explained = kernel_components(term.kernel.value(features @ features.T), 2)
+    places = vectors * np.sqrt(sizes)
     return EnvironmentMap(
-        number, places[: len(label)], places[len(label) :], label, np.array(least, bool), explained
+        number, places[: len(label)], places[len(label) :], label, np.array(least, bool), tuple(explained.tolist())
     )  # fmt: skip
 
 
@@ -107,13 +108,18 @@ def _features(term: ManyBodyTerm, structures: Sequence[Atoms], centres: Sequence
     return np.concatenate([np.empty((0, term.features.n_features)), *found])
 
 
-def _components(kernel: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Coordinates (n, 2) and the part of the variance along each; directions point to where the farthest one is."""
+def kernel_components(kernel: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leading principal components of a kernel matrix (n_points, n_points).
+
+    Returns
+    -------
+    (n,), (n_points, n), (n,) arrays
+        Eigenvalues of the centred matrix, the largest first; its eigenvectors, whose largest elements are positive; and the part of
+        the variance along each.
+    """
     means = kernel.mean(axis=0)
     centred = kernel - means - means[:, None] + means.mean()
-    n = len(kernel)
-    sizes, vectors = eigh(centred, subset_by_index=(n - 2, n - 1))
+    sizes, vectors = eigh(centred, subset_by_index=(len(kernel) - n, len(kernel) - 1))
     sizes, vectors = np.maximum(sizes[::-1], 0.0), vectors[:, ::-1]
-    vectors = vectors * np.sign(vectors[np.argmax(np.abs(vectors), axis=0), [0, 1]])
-    total = max(float(np.trace(centred)), 1e-300)
-    return vectors * np.sqrt(sizes), (float(sizes[0] / total), float(sizes[1] / total))
+    vectors = vectors * np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(n)])
+    return sizes, vectors, sizes / max(float(np.trace(centred)), 1e-300)

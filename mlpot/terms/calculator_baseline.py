@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..errors import BaselineError, ConfigError, quoted
+from ..import_paths import imported
 from ..settings.baseline import BaselineSettings
 from ..structures import LabelledStructure, bare_structure, stress_matrix, volume_of
 
@@ -185,9 +185,8 @@ class CalculatorBaseline:
         if self._kept is not None:
             return self._kept
         path, here = self.settings.calculator, f"baseline.calculator = {self.settings.calculator!r}"
-        module, _, name = path.rpartition(":" if ":" in path else ".")
         try:
-            factory = getattr(import_module(module), name)
+            factory = imported(path)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"{here}: cannot be imported ({error}); install its package, or check the spelling") from error
         try:

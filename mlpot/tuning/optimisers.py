@@ -1,4 +1,4 @@
-"""Optimisers that are asked for points and told values, one by one and in any order: random search, and packages for the others."""
+"""Optimisers that are asked for points and given values, one by one and in any order: random search, and packages for the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigError
 
 Snap = Callable[[np.ndarray], np.ndarray]
 WORST = 1e6
-"""Value that optimisers of other packages are told for settings that failed."""
+"""Value that optimisers of other packages receive for settings that failed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Nevergrad:
     def __init__(
         self, dimension: int, weights: np.ndarray, snap: Snap, seed: int, start: np.ndarray | None = None, budget: int = 100
     ):
-        ng = imported("nevergrad", "nevergrad")
+        ng = optional_package("nevergrad", "nevergrad")
         array = ng.p.Array(init=np.full(dimension, 0.5) if start is None else start)
         array.set_bounds(0.0, 1.0).set_mutation(sigma=1 / 6)
         array.random_state.seed(seed)
@@ -87,11 +87,11 @@ class Nevergrad:
 class Cma:
     """Covariance matrix adaptation of the package cma, on the sum of the objectives with the first row of the weights.
 
-    A generation is told when it is complete; until then further points are drawn from the same distribution.
+    A generation is reported when it is complete; until then further points are drawn from the same distribution.
     """
 
     def __init__(self, dimension: int, weights: np.ndarray, snap: Snap, seed: int, start: np.ndarray | None = None):
-        cma = imported("cma", "cma")
+        cma = optional_package("cma", "cma")
         first = np.full(dimension, 0.5) if start is None else np.clip(start, 0.02, 0.98)
         options = {"bounds": [0, 1], "seed": seed + 1, "verbose": -9, "verb_log": 0}
         self._strategy = cma.CMAEvolutionStrategy(first if dimension > 1 else np.tile(first, 2), 0.25, options)
@@ -123,7 +123,7 @@ def _scalar(objectives: np.ndarray | None, weights: np.ndarray) -> float:
     return WORST if objectives is None else float(np.asarray(objectives) @ weights)
 
 
-def imported(package: str, method: str) -> Any:
+def optional_package(package: str, method: str) -> Any:
     """An optional package; ConfigError with the command that installs it."""
     try:
         return importlib.import_module(package)

@@ -1,4 +1,4 @@
-"""A search: an optimiser, an executor and a journal. Nobody waits for anybody: a result is told as soon as it is there."""
+"""A search: an optimiser, an executor and a journal. Workers do not wait for each other: results are reported as they arrive."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def search(
 ) -> list[Trial]:
     """Run one step of a search and return its trials, the running ones finished.
 
-    Trials in the journal are replayed first: they are told to the optimiser and not computed again; those that were running when the
+    Trials in the journal are replayed first: they are reported to the optimiser and not computed again; trials running when the
     process died are computed.
 
     Parameters
@@ -61,7 +61,7 @@ def search(
     evaluate : callable
         From settings to an outcome; called in processes of the executor, so it must be picklable.
     objectives : callable
-        From an outcome to the values that the optimiser is told.
+        From an outcome to the values that the optimiser receives.
     executor : concurrent.futures.Executor or None
         None computes in this process, one trial after the other.
     n_workers : int

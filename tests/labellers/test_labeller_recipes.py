@@ -12,7 +12,8 @@ from ase.build import bulk, molecule
 
 import mlpot
 from mlpot.errors import ConfigError, LabelError
-from mlpot.labellers.calculator import CalculatorLabeller, imported
+from mlpot.import_paths import imported
+from mlpot.labellers.calculator import CalculatorLabeller
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "labellers"
 CODES = ("vasp", "cp2k", "orca", "aims", "gpaw")

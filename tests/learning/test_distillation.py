@@ -6,9 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from conftest import rattled_copper
 from typer.testing import CliRunner
 
 import mlpot
@@ -27,18 +26,9 @@ def exploration(**changes):
     return Exploration(**(values | changes))
 
 
-def frame(seed):
-    atoms = bulk("Cu", cubic=True)
-    atoms.rattle(0.1, seed=seed)
-    atoms.calc = EMT()
-    results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
-
-
 @pytest.fixture(scope="module")
 def model():
-    return mlpot.fit([frame(seed) for seed in range(6)], mlpot.FitConfig(preset="fast", cutoff=4.0, check_labels=False))
+    return mlpot.fit([rattled_copper(seed) for seed in range(6)], mlpot.FitConfig(preset="fast", cutoff=4.0, check_labels=False))
 
 
 def test_a_walker_for_every_state():
@@ -53,7 +43,7 @@ def test_a_walker_for_every_state():
 
 
 def test_the_judgement_is_the_difference_from_the_teacher(model):
-    frames = [frame(seed) for seed in range(20, 23)]
+    frames = [rattled_copper(seed) for seed in range(20, 23)]
     found = judge(model, Teacher(EMT_PATH, {}), frames)
     errors = [model.predict(atoms).forces - atoms.get_forces() for atoms in frames]
     assert found.force_rmse == pytest.approx(np.sqrt(np.mean(np.concatenate(errors) ** 2)), rel=1e-9)
@@ -64,7 +54,7 @@ def test_the_judgement_is_the_difference_from_the_teacher(model):
 
 
 def test_fresh_structures_are_apart(model):
-    starts = [frame(1), frame(2)]
+    starts = [rattled_copper(1), rattled_copper(2)]
     found = fresh_structures(model, starts, [300.0, 300.0], 2.0)
     assert len(found) == CHECKED and all(atoms.calc is None for atoms in found)
     apart = [np.abs(a.positions - b.positions).max() for a, b in pairwise(found)]

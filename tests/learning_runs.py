@@ -19,6 +19,23 @@ from mlpot.settings.fit import FitConfig
 
 TERMS = [SMALL_TERMS[0], {**SMALL_TERMS[1], "n_sparse": 100}]
 CONFIG = FitConfig(terms=TERMS)
+LEARN = """
+[structure]
+file = "start.xyz"
+[dynamics]
+steps = 15
+timestep_fs = 2.0
+temperature_K = 100
+[labeller]
+calculator = "mlpot.labellers.faulty.FaultyCalculator"
+parameters = { calls_file = "CALLS", parameters = { sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true } }
+[model]
+preset = "fast"
+cutoff = 4.0
+[output]
+folder = "run"
+"""
+"""A configuration for the command line; CALLS is the file in which labels are counted."""
 STRICT = Rules(target=0.01, check_interval="off")
 """A potential as smooth as that of the tests is soon known to a few hundredths of an eV/A."""
 

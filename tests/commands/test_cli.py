@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from conftest import FIT_FILE, make_frames
+from learning_runs import LEARN
 from typer.testing import CliRunner
 
 from mlpot.commands.main import app
@@ -15,24 +16,6 @@ FIT = (
     FIT_FILE.format(n_sparse=40, model="m.h5").replace('"train.xyz"', '"train.xyz"\ntest = "test.xyz"')
     + 'report = "fit.html"\n'
 )
-LEARN = """
-[structure]
-file = "start.xyz"
-[dynamics]
-steps = 15
-timestep_fs = 2.0
-temperature_K = 100
-[labeller]
-calculator = "mlpot.labellers.faulty.FaultyCalculator"
-parameters = { calls_file = "CALLS", parameters = { sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true } }
-[model]
-preset = "fast"
-cutoff = 4.0
-[output]
-folder = "run"
-"""
-
-
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import FIT_FILE, make_frames
-from test_cli import LEARN
+from learning_runs import LEARN
 from typer.testing import CliRunner
 
 import mlpot

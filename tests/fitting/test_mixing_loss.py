@@ -59,7 +59,7 @@ def test_errors_are_those_of_folds_left_out():
     loss, by_rows, by_prior = cross_validated(rows, labels, prior, present)
     assert loss == pytest.approx(expected, rel=1e-10)
     along, turn = rng.normal(size=rows.shape), rng.normal(size=(4, 4))
-    assert np.sum(by_rows * along) == pytest.approx(slope(lambda r: cross_validated(r, labels, prior, present)[0], rows, along), rel=1e-6)
-    symmetric = turn + turn.T
-    found = slope(lambda p: cross_validated(rows, labels, p, present)[0], prior, symmetric)
-    assert np.sum(by_prior * symmetric) == pytest.approx(found, rel=1e-6)
+    found = slope(lambda r: cross_validated(r, labels, prior, present)[0], rows, along)
+    assert np.sum(by_rows * along) == pytest.approx(found, rel=1e-6)
+    found = slope(lambda p: cross_validated(rows, labels, p, present)[0], prior, turn + turn.T)
+    assert np.sum(by_prior * (turn + turn.T)) == pytest.approx(found, rel=1e-6)

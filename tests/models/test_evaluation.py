@@ -28,9 +28,9 @@ def comparisons():
         atoms = Atoms("Cu" * n, positions=rng.normal(size=(n, 3)), cell=[9, 9, 9], pbc=True)
         size = rng.uniform(0.01, 0.3)
         forces, stress = size * rng.normal(size=(n, 3)), 1e-3 * rng.normal(size=(3, 3))
-        deviations = [rng.uniform(0.01, 0.3, shape) for shape in (n, (), (n, 3), (3, 3), n)]
+        *deviations, share = (rng.uniform(0.01, 0.3, shape) for shape in (n, (), (n, 3), (3, 3), n))
         found.append(
-            Comparison(labelled(atoms), rng.normal(scale=0.01), forces, stress + stress.T, *deviations[:4], novelty=10 * deviations[4])
+            Comparison(labelled(atoms), rng.normal(scale=0.01), forces, stress + stress.T, *deviations, novelty=10 * share)
         )
     found[0].forces_std[0, 0] = 1e-9  # by symmetry
     bare = Atoms("Cu" * 5, positions=np.arange(15).reshape(5, 3))

@@ -19,7 +19,9 @@ def energy(features, points, weights, zeta, constant):
 
 @pytest.mark.parametrize("zeta", [2.0, 4.0, 6.0])
 @pytest.mark.parametrize(
-    ("points", "weights", "largest", "constant"), [(*OPPOSITE, 0.0), (*OPPOSITE, 1.5), (*WITHOUT, 0.0)], ids=["slope", "constant", "norm"]
+    ("points", "weights", "largest", "constant"),
+    [(*OPPOSITE, 0.0), (*OPPOSITE, 1.5), (*WITHOUT, 0.0)],
+    ids=["slope", "constant", "norm"],
 )
 def test_what_changes_an_energy_by_more_stays(points, weights, largest, constant, zeta):
     """A feature counts as up to `SAFETY` times as large as at any sparse point, and as `largest`."""

@@ -152,7 +152,7 @@ def test_a_file_cannot_make_it_extrapolate(own_model, tmp_path):
     for terms in ([{**SMALL_TERMS[1], "mix": "both", "n_channels": 4, "embedding": "periodic"}], own_model.config.terms):
         config = FitConfig(terms=terms, check_labels=False, **NOISES).model_copy(update={"extrapolate": True})
         replace(own_model, config=config).save(tmp_path / "m.h5")
-        with pytest.raises(ModelFileError, match="no term mixes elements|does not know which elements are alike"):
+        with pytest.raises(ModelFileError, match=r"no term mixes elements|does not know which elements are alike"):
             mlpot.load_model(tmp_path / "m.h5")
 
 

@@ -29,9 +29,9 @@ from tests_by_line import enter, in_child, preload
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("mlpot", "cython_ext", "tests", "inputs", "examples", "docs", "setup.py", "pyproject.toml", "README.md", "CONVENTIONS.md")
-BUDGET = 15.0
+BUDGET = 8.0
 """Seconds that the tests of one mutant take without a change, more or less."""
-WHOLE_FILE = 6.0
+WHOLE_FILE = 2.0
 """A whole file of tests must not take longer to be added to those that meet a line."""
 FLAGS = ["-std=gnu11", "-O1", "-fPIC", "-w", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 ONE_SET = ["-DMLPOT_DISPATCH=0", "-mavx2", "-mfma"]
@@ -78,14 +78,18 @@ class TestMap:
                     mine.setdefault(int(line), set()).update(tests)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Of a line, the quickest first; then whole files of the same room."""
+        """Of a line, first those of files that import the module, then of its room, the quickest first; then whole files."""
         by_line = self.lines.get(mutant.file, {})
         before = [line for line in by_line if line <= mutant.line]
         tests = by_line[max(before)] if before else set()
         if mutant.line not in by_line:  # within a statement, or run at import: everything that meets the module as well
             tests = tests.union(*by_line.values())
-        room = f"tests/{Path(mutant.file).parent.name}/"
-        ordered = sorted(tests, key=lambda test: (self.seconds[test] > 2.0, not test.startswith(room), self.seconds[test]))
+        room, by_name = f"tests/{Path(mutant.file).parent.name}/", set(importing(mutant.file))
+
+        def rank(test: str) -> tuple:
+            return self.seconds[test] > 2.0, test.partition("::")[0] not in by_name, not test.startswith(room), self.seconds[test]
+
+        ordered = sorted(tests, key=rank)
         files = list(dict.fromkeys(test.partition("::")[0] for test in sorted(tests, key=lambda test: not test.startswith(room))))
         whole = {file: sum(s for t, s in self.seconds.items() if t.startswith(f"{file}::")) for file in files}
         chosen, left = [], BUDGET
@@ -235,9 +239,10 @@ def main() -> None:
     if options.change:
         drawn, known = [given(*options.change)], {}
     elif options.again:
-        alive = {k for k, verdict in known.items() if verdict not in ("caught", "invalid")}
+        alive = {k for k, verdict in known.items() if verdict not in ("caught", "invalid", "explained")}
         everything = all_mutants(ROOT, sorted({file for file, *_ in alive}))
         drawn, known = [m for m in everything if key(asdict(m)) in alive], {}
+        random.Random(options.seed).shuffle(drawn)
     else:
         everything = all_mutants(ROOT, options.only)
         drawn = random.Random(options.seed).sample(everything, min(options.n, len(everything)))

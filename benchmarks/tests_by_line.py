@@ -7,6 +7,7 @@
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ LIMIT = 300.0
 THIRD_PARTY = (
     "ase.build", "ase.calculators.emt", "ase.calculators.lj", "ase.md", "ase.optimize", "h5py", "hypothesis", "matplotlib.figure",
     "numpy.testing", "pydantic", "pytest", "rich.console", "scipy.linalg", "scipy.optimize", "scipy.spatial", "scipy.stats", "typer",
+    "xdist",
 )  # fmt: skip
 
 
@@ -35,6 +37,7 @@ def preload() -> None:
     """Import what tests import beside the package, so that every child of this process starts at once."""
     for name in THIRD_PARTY:
         importlib.import_module(name)
+    gc.freeze()
 
 
 def in_child(work, limit: float) -> int:
@@ -64,9 +67,8 @@ def in_child(work, limit: float) -> int:
 def enter(home: Path) -> None:
     """Make this process one that runs the tests of a checkout."""
     os.chdir(home)
-    sys.dont_write_bytecode = True
     sys.path[:0] = [str(home), str(home / "tests"), str(home / "tests/fuzz")]
-    os.environ |= {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
 
 
 class Recorder:

@@ -6,6 +6,7 @@ from ase import Atoms
 from scipy.stats import pearsonr, rankdata
 
 from mlpot.models.evaluate import Comparison, calibration, errors
+from mlpot.models.prediction import counted_error
 from mlpot.structures import LabelledStructure
 from mlpot.uncertainty.calibration import Calibration
 
@@ -74,3 +75,19 @@ def test_too_few_labels_have_no_statistics(comparisons):
     assert {value for key, value in found.items() if not key.endswith("_scale")} == {None}
     assert calibration(comparisons[:2])["energy_rank_correlation"] is None
     assert calibration(comparisons[:3])["energy_rank_correlation"] is not None
+
+
+def test_one_very_uncertain_atom_counts_a_third():
+    """However many well-known atoms surround it; else all atoms count alike."""
+    assert counted_error(np.full((7, 3), 0.2)) == pytest.approx(0.2)
+    deviations = np.full((1000, 3), 1e-3)
+    deviations[500] = 0.9
+    assert counted_error(deviations) == pytest.approx(0.3)
+
+
+def test_a_prediction_says_its_numbers(model, frames):
+    found = model.predict(frames[0], uncertainty=True)
+    largest = np.linalg.norm(found.forces, axis=1).max()
+    energy = f"32 atoms, energy {found.energy:.6g} eV +- {found.energy_std:.2g}"
+    assert f"{energy}, largest force {largest:.3g} eV/A (expected" in repr(found)
+    assert repr(found).endswith(f"novelty {found.novelty.max():.2g})")

@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
 from ase.io.formats import UnknownFileTypeError, filetype, string2index
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from .formats import is_deepmd, reader_of
 from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
 
@@ -138,7 +138,7 @@ def _read(file: str, index: int | slice) -> StructureFile:
         try:
             numbered = numbered[index] if isinstance(index, slice) else [numbered[index]]
         except IndexError as error:
-            raise DataError(f"{file}@{index}: the file has {len(numbered)} frames; choose one of them") from error
+            raise DataError(f"{file}@{index}: the file has {counted(len(numbered), 'frame')}; choose one of them") from error
     for k, atoms in numbered:
         if isinstance(atoms.info.get("frame", ""), str):  # a number of the user's own stays
             atoms.info["frame"] = f"{file}[{k}]"

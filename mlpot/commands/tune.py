@@ -126,7 +126,7 @@ def _read(settings: TuneFile) -> tuple[list[Atoms], list[Atoms] | None]:
 
 
 def _write(result: TuneResult, settings: TuneFile, output: Path) -> list[Path]:
-    """The files of the chosen model and of the others on the front; no fit of one replaces the model that exists already."""
+    """The files of the chosen model and of the others on the front; fitting one does not replace an existing model."""
     from .. import __version__
     from ..durable import write_text
     from ..settings.output import FitOutput

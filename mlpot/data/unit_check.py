@@ -5,8 +5,8 @@ Two structures of the same atoms that differ by a strain e and displacements u d
     dE = -(F + F') . u / 2 + (W + W') : e / 2 + third order,    W = stress * volume = -virial,
 
 exactly where energies are quadratic. Over the pairs of a data set dE = a A + b B with the first and second term A and B: a and b are
-one, and what they are instead is the factor between units. Stresses of structures in one and the same cell cannot be judged so; they
-are doubted where they would be those of matter at pressures that data sets do not have.
+one, and what they are instead is the factor between units. Stresses of structures that share one cell cannot be
+checked like this; they are doubted if they are implausibly large.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def unit_doubts(structures: Sequence[LabelledStructure]) -> list[str]:
 
 
 def _implausible(structures: Sequence[LabelledStructure]) -> list[str]:
-    """A message for stresses of no solid or liquid."""
+    """A message for stresses that are implausibly large."""
     rows = [(np.abs(s.virial).max(), s.n_atoms, s.atoms.get_volume()) for s in structures if s.virial is not None and s.n_atoms]
     if len(rows) < FEWEST:
         return []

@@ -166,9 +166,9 @@ class CalculatorLabeller:
 
 
 def _check_spelling(parameters: dict[str, Any], calculator: type) -> None:
-    """ConfigError for names that are nearly, but not, those of a calculator's parameters.
+    """ConfigError for a name that resembles a parameter of the calculator but is none.
 
-    ASE's base class takes any name, so that a misspelt method would leave all labels at the level of theory of the default.
+    ASE's base class accepts any name, so a misspelt method would mean labels at the default level of theory.
     """
     known = set(getattr(calculator, "default_parameters", None) or {})
     accepted = known | set(inspect.signature(calculator).parameters)

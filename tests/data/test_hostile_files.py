@@ -271,6 +271,18 @@ def test_sparse_points_are_a_regular_file_of_the_expected_size(tmp_path):
         mlpot.read_gap(tmp_path / "gp.xml")
 
 
+@pytest.mark.parametrize(("text", "match"), [
+    ("99999999999999999999\nenergy=1\nH 0 0 0\n", "ends within a frame"),
+    ("1\nenergy=1\nH 0 0 0\n3000000000\nenergy=1\nH 0 0 0\n", "ends within a frame"),
+    ("1\nProperties=species:S:1:pos:R:399999999999999999999 energy=1\nH 0 0 0\n", "at most 10000 columns"),
+])  # fmt: skip
+def test_counts_of_atoms_and_columns_that_no_file_has(tmp_path, text, match):
+    """ASE alone would loop over them for years."""
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.raises(DataError, match=rf"a\.xyz.*{match}"):
+        mlpot.read(tmp_path / "a.xyz")
+
+
 def test_labels_are_real():
     atoms = make_frames(1)[0]
     atoms.calc.results["forces"] = atoms.calc.results["forces"] + 1e-3j

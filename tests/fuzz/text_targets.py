@@ -65,7 +65,7 @@ def damage(folder: Path, rng: np.random.Generator) -> str:
     return f"{file.name}: {what}"
 
 
-def make_gap(folder: Path, variant: int) -> None:
+def make_gap(folder: Path, variant: int = 0) -> None:
     (folder / "gp.xml").write_text(XML)
     (folder / "x1").write_text("1.0\n0.0\n1.0\n0.0\n")
 

@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -22,6 +23,13 @@ def pytest_configure():
     """Interrupts reach what tests start also where the shell ignores them, as in `nohup make test &`: children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Failures in the log when they happen: many processes show them at the end alone, which a run that is ended never reaches."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed ({report.when}, {report.duration:.0f} s):\n{report.longreprtext[-3000:]}", flush=True)
 
 
 def pytest_addoption(parser):

@@ -69,7 +69,8 @@ def export_core(
     try:
         write_content(file, content)
     except OSError as error:
-        raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
+        said = quoted(error.strerror or error, 300)
+        raise ModelFileError(f"{file}: cannot be written: {said}; make room, or name another place") from error
 
 
 def sections_of(

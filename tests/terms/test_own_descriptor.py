@@ -5,6 +5,7 @@ import logging
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,15 @@ def test_files_and_pickles_keep_every_bit(own_model, two_elements, tmp_path):
         for name in ("forces", "forces_std", "energies_std", "novelty"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
         assert other.config == own_model.config
+
+
+def test_a_file_cannot_make_it_extrapolate(own_model, tmp_path):
+    """A configuration of other terms may; the terms themselves say nothing about which elements are alike."""
+    for terms in ([{**SMALL_TERMS[1], "mix": "both", "n_channels": 4, "embedding": "periodic"}], own_model.config.terms):
+        config = FitConfig(terms=terms, check_labels=False, **NOISES).model_copy(update={"extrapolate": True})
+        replace(own_model, config=config).save(tmp_path / "m.h5")
+        with pytest.raises(ModelFileError, match=r"no term mixes elements|does not know which elements are alike"):
+            mlpot.load_model(tmp_path / "m.h5")
 
 
 def test_a_model_whose_class_is_not_there(own_model, tmp_path, monkeypatch):

@@ -244,14 +244,11 @@ class Learner:
         for atoms in learned[len(self.fit.structures) - len(data) :]:
             self._absorb(atoms)
         if state is not None:
-            self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
-            self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", first_check(self.rules))
-            self._strongest = StrongestPairForces.restore(state.get("strongest", {}))
-        else:
-            self._note_strongest(data)
+            self._restore(state)
         self.targets.begin(data, learned)
         self._model = None
+        if state is None:
+            self._note_strongest(data)
 
     def _start_fit(self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None, saved: Fit | TwoLevelFit | None) -> None:
         """Make the fit and learn the data, or take over the saved one."""
@@ -363,6 +360,13 @@ class Learner:
         self._count(self.fit.structures[-1])
         self._model = None
         return sum(map(len, points.values()))
+
+    def _restore(self, state: dict) -> None:
+        """Take over what `state` has saved."""
+        self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
+        self.history = History.restore(state["history"])
+        self.check_interval = state.get("check_interval", first_check(self.rules))
+        self._strongest = StrongestPairForces.restore(state.get("strongest", {}))
 
     def _note_strongest(self, structures: list[Atoms]) -> None:
         """Take note of the pair forces in structures that the model has learned."""

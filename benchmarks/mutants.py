@@ -190,7 +190,8 @@ class Judge:
     def verdict(self, mutant: Mutant) -> str:
         """caught, time-out (which counts as caught), SURVIVED, unmet (no test meets the line) or invalid (no program)."""
         file = self.home / mutant.file
-        is_python, every_set, original = file.suffix == ".py", file.name in DIFFERENT, file.read_text()
+        is_python, original = file.suffix == ".py", file.read_text()
+        every_set = file.name in DIFFERENT or "MLPOT_LANES" in mutant.text
         if not is_python and every_set not in self.cores:
             self.core = self.core or Core(self.home)
             if not self.core.build(every_set):

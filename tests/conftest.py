@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def pytest_configure():
 def pytest_runtest_logreport(report):
     """Failures in the log when they happen: many processes show them at the end alone, which a run that is ended never reaches."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(f"\n{report.nodeid} failed ({report.when}, {report.duration:.0f} s):\n{report.longreprtext[-3000:]}", flush=True)
+        end_of_trace = report.longreprtext[-3000:]
+        sys.stdout.write(f"\n{report.nodeid} failed ({report.when}, {report.duration:.0f} s):\n{end_of_trace}\n")
+        sys.stdout.flush()
 
 
 def pytest_addoption(parser):

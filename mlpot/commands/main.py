@@ -140,7 +140,7 @@ def learn(
     folder = Path(settings.output.folder)
     with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / RUN_LOG) as view:
         logging.getLogger("mlpot").addHandler(view.handler)
-        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labelling.calculator)
         run.observer = view.show
         started = time.perf_counter()
         status, exploded = "exploded", None
@@ -150,17 +150,17 @@ def learn(
         except ExplodedError as error:
             exploded = error
         learner, verdict = run.campaign.learner, run.verdict
-        n_labels, beneath = (learner.n_labels, learner.fit.beneath) if learner else (0, None)
+        labels, beneath = run.campaign.labels_in_words, learner.fit.beneath if learner else None
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
-        console.print(f"stopped at the deadline with {counted(n_labels, 'label')}; --resume goes on (exit code {GO_ON})")
+        console.print(f"stopped at the deadline with {labels}; --resume goes on (exit code {GO_ON})")
         raise typer.Exit(GO_ON)
     report = write_run_report(folder)
     if status == "budget":
         console.print(
             f"ended early: a budget of \\[learning] is spent, see {folder / 'run.log'}; raise it and use --resume"
         )
-    console.print(f"{status}: {counted(n_labels, 'label')}, {time.perf_counter() - started:.0f} s")
+    console.print(f"{status}: {labels}, {time.perf_counter() - started:.0f} s")
     if beneath is not None:
         console.print(f"beneath the model: {beneath.cost}", markup=False)
     if exploded is None and verdict is not None:

@@ -175,7 +175,7 @@ class LammpsWalker:
         _, needed = self.waiting
         self._event = Event(needed.decision, self._prediction, answer)
         self._predict()
-        self._go_on(is_labelled=answer.atoms is not None)
+        self._go_on(is_labelled=answer.atoms is not None or answer.refined is not None)
 
     def _go_on(self, is_labelled: bool = False) -> None:
         """Give LAMMPS the newest model, and leave a run that is complete; a minimization is repeated with the new model."""

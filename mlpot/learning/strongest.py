@@ -1,9 +1,9 @@
 """The strongest pair forces in labelled structures, beyond which deviations are not to be trusted.
 
 At distances that no label contains, the posterior of a smooth pair potential is too small: copper heated through melting, with atoms
-0.04 to 0.1 A closer than in any label, had errors of eight to ten times the uncalibrated deviations, and of twice these elsewhere.
-Frames whose strongest pair force exceeded that of all labels by more than `policy.HOTTER` were beyond twice the expected error in 58 %
-of the cases, other frames in 6 %.
+0.04 to 0.1 A closer than in any label, had errors of eight to ten times the uncalibrated deviations; elsewhere the factor was two.
+The error exceeded twice the expected one in 58 % of the frames whose strongest pair force was above `policy.HOTTER` times the
+strongest in all labels, and in 6 % of the other frames.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StrongestPairForces:
         return StrongestPairForces(found)
 
     def are_exceeded(self, numbers: np.ndarray, strongest: np.ndarray) -> bool:
-        """Whether a pair force (n_atoms,), eV/A, is larger than `HOTTER` times all labelled ones; elements without one do not count."""
+        """Whether a pair force (n_atoms,), eV/A, exceeds `HOTTER` times all labelled ones; elements without labels do not count."""
         bounds = np.array([self.of_elements.get(z, np.inf) for z in numbers.tolist()])
         return bool(np.any(strongest > HOTTER * bounds))
 

@@ -13,7 +13,6 @@ from ..errors import ExplodedError, StructureError, counted
 from ..models.prediction import expected_errors
 from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
-from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign
 from .cycle import Assessment, Event, LabelNeeded, LearningCycle
 from .dynamics import Dynamics, check_dynamics
@@ -23,6 +22,7 @@ from .relaxation import Relaxation, check_relaxation
 from .step_counters import StepCounters
 from .uncertainties import Uncertainties
 from .verdict import Verdict
+from .walker_calculator import WalkerCalculator
 
 
 def check_start(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:

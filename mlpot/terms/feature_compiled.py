@@ -135,5 +135,5 @@ class FeatureObserver:
 
 
 def _pull_back(at: FeaturesAt, cotangents: np.ndarray, members: np.ndarray) -> None:
-    for k, cotangent in enumerate(cotangents):
-        members[:, :, k] += at.vjp(cotangent)
+    for k, gradients in enumerate(at.vjps(list(cotangents))):
+        members[:, :, k] += gradients

@@ -23,6 +23,7 @@ class Campaign:
         self.learner = SimpleNamespace(
             rules=Rules(max_labels=max_labels), n_asked=0, model_version=3, n_labels=2, decide=lambda *a: decided, prior=lambda p: p
         )
+        self.learner.is_spent = lambda reason: self.learner.rules.are_spent(self.learner.n_asked)
         self.queue, self.events, self._known = [], [], known
 
     def known(self, atoms):
@@ -35,6 +36,9 @@ class Campaign:
 
     def enqueue(self, query):
         self.queue.append(query)
+
+    def followed_up(self, query, limits):
+        return query
 
     def settle(self, query):
         self.events.append(("settle", query.walker))

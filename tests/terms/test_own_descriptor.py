@@ -266,7 +266,10 @@ def test_means_and_deviations_are_of_the_data(own_model, two_elements):
     np.testing.assert_allclose(unit.standardiser.mean[0], raw[carbon].mean(axis=0))
     floor = 0.05 * np.sqrt(np.mean(raw[carbon] ** 2, axis=0))
     np.testing.assert_allclose(unit.standardiser.deviation[0], np.maximum(raw[carbon].std(axis=0), floor))
-    np.testing.assert_allclose(np.linalg.norm(unit.compute(find_pairs(two_elements[0], 4.0)), axis=1), 1)
+    standard = (raw[carbon] - unit.standardiser.mean[0]) / (unit.standardiser.deviation[0] * np.sqrt(raw.shape[1]))
+    features = np.concatenate([standard, np.full((len(standard), 1), unit.offset)], axis=1)
+    found = np.concatenate([unit.compute(find_pairs(a, 4.0)) for a in two_elements])[carbon]
+    np.testing.assert_allclose(found, features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-12)
 
 
 def test_describe_gives_the_features_of_the_definition(two_elements):

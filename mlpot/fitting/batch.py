@@ -223,12 +223,12 @@ def make_baseline(
     return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
 
 
-def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:
-    """Prior standard deviation of a local energy, eV: the size of the energies per atom above the baseline, at least 1 eV."""
+def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline, least: float = 1.0) -> float:
+    """Prior standard deviation of a local energy, eV: the size of the energies per atom above the baseline, at least `least` eV."""
     left = [
         (s.energy - baseline.energies(s.atoms.numbers).sum()) / s.n_atoms for s in structures if s.energy is not None
     ]
-    return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
+    return max(float(np.sqrt(np.mean(np.square(left)))) if left else least, least)
 
 
 Chooser = Callable[[ManyBodyTerm, Any], tuple[np.ndarray, ...]]

@@ -24,6 +24,7 @@ from .distances import nearest
 from .history import History, Observation
 from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
 from .learned_targets import TargetLearner, dipole_error
+from .level_fit import TwoLevelFit
 from .observed_errors import compared, worst_ratio
 from .policy import (
     HOTTER,
@@ -76,7 +77,7 @@ class Learner:
         self.rules = rules or Rules()
         self.history = History()
         self.check_interval = first_check(self.rules)
-        self.fit: Fit
+        self.fit: Fit | TwoLevelFit
         self.model_version = 0
         self.n_asked = 0
         self._n_data = 0
@@ -123,6 +124,10 @@ class Learner:
         """Whether labels come with a stress; assumed before the first one."""
         labels = self.fit.structures[self._n_data :]
         return not labels or any(s.virial is not None for s in labels)
+
+    def is_spent(self, reason: str) -> bool:
+        """Whether the budget does not allow another label, which is requested for this reason."""
+        return self.rules.are_spent(self.n_asked)
 
     def decide(
         self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
@@ -206,7 +211,7 @@ class Learner:
         learned: list[Atoms],
         start: SparseGP | None = None,
         state: dict | None = None,
-        saved: Fit | None = None,
+        saved: Fit | TwoLevelFit | None = None,
     ) -> None:
         """Learn what is known at the start: the data in one step, then the labels one by one in their order.
 
@@ -232,17 +237,7 @@ class Learner:
         FitError
             If there are too few data.
         """
-        points = {} if start is None else self._adopt(start)
-        if not self._agrees(saved, [*data, *learned], len(data)):
-            saved = None
-        self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
-        if self.fit.beneath is not None:
-            self.fit.beneath.check()
-        if saved is not None and agree_in_tables(self.fit.terms, saved.terms):
-            self.fit = saved
-        elif data or points:
-            self.fit.update(data, self.fit.propose(data, points))
-            self.model_version += bool(data)
+        self._start_fit(data, learned, start, saved)
         self._n_data = len(data)
         for structure in self.fit.structures:
             self._count(structure)
@@ -254,6 +249,20 @@ class Learner:
         self._model = None
         if state is None:
             self._note_strongest(data)
+
+    def _start_fit(self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None, saved: Fit | TwoLevelFit | None) -> None:
+        """Make the fit and learn the data, or take over the saved one."""
+        points = {} if start is None else self._adopt(start)
+        if not isinstance(saved, Fit) or not self._agrees(saved, [*data, *learned], len(data)):
+            saved = None
+        self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
+        if self.fit.beneath is not None:
+            self.fit.beneath.check()
+        if saved is not None and agree_in_tables(self.fit.terms, saved.terms):
+            self.fit = saved
+        elif data or points:
+            self.fit.update(data, self.fit.propose(data, points))
+            self.model_version += bool(data)
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
         """Take over the sparse points, terms and noises of a fitted model."""
@@ -269,9 +278,9 @@ class Learner:
         self.config = model.config.changed(targets=())
         return environments_of(model.terms)
 
-    def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
+    def _agrees(self, saved: Fit, frames: list[Atoms], n_data: int) -> bool:
         """Whether an earlier fit consists of the first of these frames, including all data."""
-        if saved is None or (saved.config, saved.species) != (self.config, self.species):
+        if (saved.config, saved.species) != (self.config, self.species):
             return False
         if not max(n_data, 1) <= len(saved.structures) <= len(frames):
             return False

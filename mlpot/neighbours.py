@@ -10,7 +10,7 @@ from ase import Atoms
 
 from ._ext.pair_gradients import add_forces, add_forces_single, add_virial, add_virials_single
 from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
-from .errors import StructureError
+from .errors import StructureError, counted
 from .structures import triple_product
 
 SHORTEST_DISTANCE = 0.1
@@ -252,8 +252,9 @@ def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np
         candidates = find_candidates(positions, cell, tuple(periodic), radius, MOST_NEIGHBOURS)
     except OverflowError as error:
         raise StructureError(
-            f"{error} within {radius:g} A of {len(atoms)} atoms in a cell of lengths {atoms.cell.lengths().round(3).tolist()} A: "
-            "the atoms have collapsed, or the unit is not A; correct the cell, or shorten the cutoff"
+            f"{error} within {radius:g} A of {counted(len(atoms), 'atom')} in a cell of lengths "
+            f"{atoms.cell.lengths().round(3).tolist()} A: the atoms have collapsed, or the unit is not A; "
+            "correct the cell, or shorten the cutoff"
         ) from error
     if candidates is None:
         raise StructureError(

@@ -14,7 +14,7 @@ import ase.data
 import typer
 from rich.table import Table
 
-from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
+from ..errors import ConfigError, ExplodedError, MlpotError, counted, system_trouble
 from .analysis import criteria, features, map_data
 from .console import TrustBaseline, check_target, console, problems
 from .distil import distil
@@ -262,7 +262,7 @@ def export(
     if kind == "xyz":
         check_target("--output", output)
     exported = (export_run if kind == "folder" else export_xyz)(run, output)
-    console.print(f"{exported.n_labels} labels written to {exported.path}")
+    console.print(f"{counted(exported.n_labels, 'label')} written to {exported.path}")
     if kind == "folder" and exported.can_be_repeated:
         console.print(f"to make the same model again: cd {exported.path} && python reproduce.py")
     elif kind == "folder":

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
-from ..errors import ConfigError, LabelError
+from ..errors import ConfigError, LabelError, counted
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labels.plan import LabellingPlan, plan_for
 from ..models.prediction import Prediction, Uncertainty
@@ -251,7 +251,7 @@ class LearningCalculator(CampaignCalculator):
 
     def __repr__(self) -> str:
         learner = self.learner
-        learned = "nothing learned" if learner is None else f"{learner.n_labels} labels, {learner.model!r}"
+        learned = "nothing learned" if learner is None else f"{counted(learner.n_labels, 'label')}, {learner.model!r}"
         return f"LearningCalculator({str(self.campaign.folder.path)!r}, {self.campaign.plan.calculator}: {learned})"
 
     def __reduce__(self):

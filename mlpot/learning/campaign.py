@@ -12,7 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from ..durable import as_run_folder_error
-from ..errors import LabelError, ModelFileError
+from ..errors import LabelError, ModelFileError, counted
 from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
 from ..labels.plan import LabellingPlan
@@ -213,7 +213,7 @@ class Campaign:
     @property
     def labels_in_words(self) -> str:
         """Number of labels learned, for messages."""
-        return f"{self.learner.n_labels if self.is_prepared else 0} labels"
+        return counted(self.learner.n_labels if self.is_prepared else 0, "label")
 
     def wait_for_queue(self) -> None:
         """Return when all queued labels are on disk; they are learned when the run is resumed."""

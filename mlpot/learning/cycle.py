@@ -168,8 +168,8 @@ class LearningCycle:
         learner = self.campaign.learner
         if learner.is_spent(assessment.decision.reason):
             raise BudgetSpent(
-                f"walker {self.walker}: a label is needed ({assessment.decision.why}), but all {learner.n_asked} labels that "
-                f"max_labels allows have been used; increase max_labels and {self.resume}"
+                f"walker {self.walker}: a label is needed ({assessment.decision.why}), but all labels that "
+                f"max_labels = {learner.rules.max_labels} allows have been used; increase max_labels and {self.resume}"
             )
 
     def request(self, assessment: Assessment) -> Query:

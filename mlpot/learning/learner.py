@@ -40,6 +40,7 @@ from .policy import (
     next_check,
 )
 from .step_counters import StepCounters
+from .strongest import StrongestPairForces
 from .uncertainties import Uncertainties
 
 TELLING_MODEL = 3
@@ -83,6 +84,7 @@ class Learner:
         self._occurrences = Counter[int]()
         self._largest_force = self._largest_rms = 0.0
         self._ends = EndsOfInteraction()
+        self._strongest = StrongestPairForces()
         self._model: SparseGP | None = None
         self._calibrated_by: tuple[History, dict[int, int], Calibration] | None = None
 
@@ -141,6 +143,7 @@ class Learner:
             expected, novelty = self._expected(prediction, np.inf), float(stds.novelty.max())
             is_apart = len(atoms) > 1 and not self._ends.are_passed(atoms, np.flatnonzero(stds.strongest == 0))
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
+            is_hotter = is_hotter or self._strongest.are_exceeded(atoms.numbers, stds.strongest)
             if len(self.history.recent) < LOOKS:
                 moved = self.distance(atoms)
         now = Situation(
@@ -241,11 +244,11 @@ class Learner:
         for atoms in learned[len(self.fit.structures) - len(data) :]:
             self._absorb(atoms)
         if state is not None:
-            self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
-            self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", first_check(self.rules))
+            self._restore(state)
         self.targets.begin(data, learned)
         self._model = None
+        if state is None:
+            self._note_strongest(data)
 
     def _start_fit(self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None, saved: Fit | TwoLevelFit | None) -> None:
         """Make the fit and learn the data, or take over the saved one."""
@@ -309,7 +312,9 @@ class Learner:
         n_before, n_new = self.n_labels, self._absorb(atoms)
         self.targets.learn(atoms)
         after = self.fitted_model.predict(structure.atoms, uncertainty=True)
-        expected_after = counted_error(Uncertainties.of(after).forces_std)
+        stds = Uncertainties.of(after)
+        self._strongest = self._strongest.with_label(structure.atoms.numbers, stds.strongest)
+        expected_after = counted_error(stds.forces_std)
         if prior is None or structure.forces is None:
             return LabelOutcome(None, None, expected_after, after, n_new, None)
         errors, numbers = prior.forces - structure.forces, structure.atoms.numbers
@@ -356,6 +361,19 @@ class Learner:
         self._model = None
         return sum(map(len, points.values()))
 
+    def _restore(self, state: dict) -> None:
+        """Take over what `state` has saved."""
+        self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
+        self.history = History.restore(state["history"])
+        self.check_interval = state.get("check_interval", first_check(self.rules))
+        self._strongest = StrongestPairForces.restore(state.get("strongest", {}))
+
+    def _note_strongest(self, structures: list[Atoms]) -> None:
+        """Take note of the pair forces in structures that the model has learned."""
+        for atoms in structures:
+            stds = Uncertainties.of(self.fitted_model.predict(atoms, uncertainty=True))
+            self._strongest = self._strongest.with_label(atoms.numbers, stds.strongest)
+
     def _count(self, structure: LabelledStructure) -> None:
         self._occurrences.update(set(structure.atoms.numbers.tolist()))
         if structure.forces is not None:
@@ -371,4 +389,5 @@ class Learner:
             "n_asked": self.n_asked,
             "history": self.history.state(),
             "check_interval": self.check_interval,
+            "strongest": self._strongest.state(),
         }

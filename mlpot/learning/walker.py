@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from ..drivers.ase import ase_results
-from ..errors import ExplodedError, StructureError
+from ..errors import ExplodedError, StructureError, counted
 from ..models.prediction import expected_errors
 from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
@@ -247,8 +247,8 @@ class Walker:
 
     def check(self, state: dict) -> None:
         """RunFolderError unless `state` belongs to this walker."""
-        found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
-        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.name}"
+        found = f"walker {state['name']!r} of {counted(len(state['numbers']), 'atom')}, {state['ensemble']}"
+        own = f"{self.name!r} of {counted(len(self.atoms), 'atom')}, {self.plan.name}"
         if (state["name"], state["ensemble"]) != (self.name, self.plan.name) or not np.array_equal(
             state["numbers"], self.atoms.numbers
         ):

@@ -60,8 +60,8 @@ class UnitFeatures:
     """
 
     descriptor: Descriptor
-    offset: float = 3.0
-    standardise: bool = False
+    offset: float
+    standardise: bool
     standardiser: Standardiser | None = None
 
     @property

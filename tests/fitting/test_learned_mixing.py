@@ -118,16 +118,33 @@ def test_atoms_without_any_density_do_no_harm():
     assert_array_equal(mixed.vjp(nothing, np.full((2, 3, 6 * 4), 1e3)), 0.0)
 
 
-def test_slopes_are_derivatives_of_the_features(two_species_frames):
-    """The directions of a sample belong to its labels: a model that knows the energies knows the slopes."""
-    frames = make_frames(10, numbers=(14,), seed=5)
-    task = task_of(frames, n_channels=12)
+@pytest.fixture(scope="module")
+def silicon():
+    """A task of ten structures of one element, the descriptor, and a sample."""
+    task = task_of(make_frames(10, numbers=(14,), seed=5), n_channels=12)
     descriptor = make_descriptor(task.config.terms[1], task.species)
-    sample = take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+    return task, descriptor, take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+
+
+def test_slopes_are_derivatives_of_the_features(silicon):
+    """The directions of a sample belong to its labels: a model that knows the energies knows the slopes."""
+    _, descriptor, sample = silicon
     loss, _ = MixingLoss(sample, descriptor.basis.l_max, 2.0, 1.5).evaluate(descriptor.reduction)
     turned = replace(sample, labels=sample.labels * np.array([1, -1, -1, -1, -1, -1]))
     wrong, _ = MixingLoss(turned, descriptor.basis.l_max, 2.0, 1.5).evaluate(descriptor.reduction)
     assert loss < wrong - 1
+
+
+def test_labels_of_a_sample_by_hand(silicon):
+    """Energies above the free atoms, and slopes along unit vectors, over five times the noises of the fit."""
+    task, _, sample = silicon
+    (per_atom,) = task.baseline.isolated_atom_energies.values()
+    energies = sorted((s.energy - s.n_atoms * per_atom) / (5 * NOISES["energy_noise"] * np.sqrt(s.n_atoms)) for s in task.structures)
+    assert_allclose(np.sort(sample.labels[:, 0]), energies, rtol=1e-9, atol=1e-9)
+    assert_allclose(sample.loads[:, 0], 1 / (5 * NOISES["energy_noise"] * np.sqrt(task.structures[0].n_atoms)))
+    assert_allclose(sample.loads[:, 1:], 1 / (5 * NOISES["force_noise"]))
+    squares = [np.mean(s.forces**2) for s in task.structures]  # of a component along a random unit vector
+    assert np.mean(sample.labels[:, 1:] ** 2) == pytest.approx(np.mean(squares) / (5 * NOISES["force_noise"]) ** 2, rel=0.5)
 
 
 @pytest.mark.slow

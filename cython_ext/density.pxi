@@ -161,35 +161,23 @@ cdef class Density:
         self,
         PairView pairs,
         const int32_t[::1] centres,
-        KernelModel model,
+        Points points,
         double[::1] energies,  # OUT (n_atoms), added to
         double[:, ::1] pair_gradients,  # OUT (n_pairs, 3), added to
         int n_threads,
-        double[:, ::1] explained=None,  # OUT (n_atoms, n_spreads), added to
-        const double[:, :] other=None,  # IN (n_atoms, n_other)
-        double[:, :] covariances=None,  # OUT (n_atoms, n_known)
-        float[:, :, ::1] member_gradients=None,  # OUT (n_pairs, 3, N_MEMBERS), added to
     ):
-        """Energies of centres of one species, their pair gradients, and covariances with the known points."""
+        """Energies of centres of one species, and their pair gradients."""
+        cdef mlpot_kernel_model model
         cdef mlpot_results results
         cdef int failed
         if not centres.shape[0]:
             return
-        results.energies = vector_start(energies)
-        results.pair_gradients = matrix_start(pair_gradients)
-        results.explained = NULL if explained is None else matrix_start(explained)
-        results.member_gradients = NULL
-        if member_gradients is not None and member_gradients.shape[0]:
-            results.member_gradients = block_start(member_gradients)
-        results.other, results.other_stride = NULL, 0
-        if model.m.n_other and other is not None:
-            results.other, results.other_stride = part_start(other), other.strides[0] // sizeof(double)
-        results.covariances, results.covariance_stride = NULL, 0
-        if covariances is not None:
-            results.covariances = part_start(covariances)
-            results.covariance_stride = covariances.strides[0] // sizeof(double)
+        memset(&model, 0, sizeof(model))
+        memset(&results, 0, sizeof(results))
+        model.energy = model.known = points.p
+        results.energies, results.pair_gradients = vector_start(energies), matrix_start(pair_gradients)
         with nogil:
-            failed = mlpot_local_energies(&self.d, &pairs.view, &model.m, pairs.n_atoms, centres.shape[0],
+            failed = mlpot_local_energies(&self.d, &pairs.view, &model, pairs.n_atoms, centres.shape[0],
                                           vector_start(centres), n_threads, &results)
         if failed:
             raise MemoryError

@@ -1,22 +1,46 @@
-"""Evaluation of a model file as in a C program; part of core.pyx."""
+"""Evaluation of models as in a C program; part of core.pyx."""
 
 import os
 
+TYPES = {np.dtype(np.float64): MLPOT_DOUBLES, np.dtype(np.int32): MLPOT_INTEGERS, np.dtype(np.float32): MLPOT_FLOATS}
+ALIGNMENT = 64
+"""Bytes at whose multiples the tables of a model begin."""
+
 
 cdef class CoreModel:
-    """A model loaded by the C library from a file of `export_core`, independent of Python.
+    """A model that the C library evaluates: from a file of `export_core`, or from the tables of one in memory.
 
-    ValueError, with the error text of the C library, for an invalid file or structure.
+    Tables are arrays by name, contiguous and of one of the `TYPES`; those that begin at a multiple of `ALIGNMENT` are not copied.
+    ValueError, with the error text of the C library, for an invalid file, table or structure.
     """
 
     cdef mlpot_model *model
+    cdef object owners
 
-    def __cinit__(self, path):
+    def __cinit__(self, source):
         cdef char error[512]
-        cdef bytes name = os.fsencode(path)
-        self.model = mlpot_load(name, error, sizeof(error))
+        if isinstance(source, dict):
+            self._take(source, error, sizeof(error))
+        else:
+            self.model = mlpot_load(os.fsencode(source), error, sizeof(error))
         if self.model == NULL:
             raise ValueError(os.fsdecode(error))
+
+    cdef _take(self, dict tables, char *error, size_t error_size):
+        cdef mlpot_table *records = <mlpot_table *>calloc(len(tables) + 1, sizeof(mlpot_table))
+        cdef Py_ssize_t k
+        cdef size_t address
+        if records == NULL:
+            raise MemoryError
+        names = [name.encode() for name in tables]
+        arrays = [aligned(array) for array in tables.values()]
+        for k in range(len(names)):
+            address = arrays[k].ctypes.data
+            records[k].name, records[k].type, records[k].count = names[k], TYPES[arrays[k].dtype], arrays[k].size
+            records[k].numbers = <const void *>address
+        self.model = mlpot_load_tables(records, len(names), error, error_size)
+        free(records)
+        self.owners = arrays
 
     def __dealloc__(self):
         mlpot_free(self.model)
@@ -30,6 +54,45 @@ cdef class CoreModel:
     def species(self):
         """Atomic numbers."""
         return tuple(mlpot_species(self.model)[k] for k in range(mlpot_n_species(self.model)))
+
+    def predict(
+        self,
+        const int32_t[::1] numbers,  # IN (n_atoms) atomic numbers
+        const int64_t[::1] offsets,  # IN (n_atoms + 1)
+        const int32_t[::1] neighbours,  # IN (n_pairs)
+        const double[:, ::1] vectors,  # IN (n_pairs, 3) A
+        double[::1] energies,  # OUT (n_atoms)
+        double[:, ::1] pair_gradients,  # OUT (n_pairs, 3)
+        int n_threads,
+        double[:, ::1] covariances=None,  # IN, OUT (n_atoms, n_representatives)
+        double[:, ::1] explained=None,  # OUT (n_atoms, 2), added to
+        double[::1] variances=None,  # OUT (n_atoms), added to
+        float[:, :, ::1] member_gradients=None,  # OUT (n_pairs, 3, N_MEMBERS), added to
+    ):
+        """Local energies and pair gradients, and the sums behind the uncertainty that are given, see `mlpot_sums`."""
+        cdef char error[512]
+        cdef double none = 0.0
+        cdef mlpot_output out
+        cdef mlpot_sums sums
+        cdef int status
+        cdef mlpot_input given = _input(numbers, offsets, neighbours, vectors, n_threads)
+        memset(&out, 0, sizeof(out))
+        memset(&sums, 0, sizeof(sums))
+        out.size, sums.size = sizeof(out), sizeof(sums)
+        out.energies = &energies[0] if energies.shape[0] else &none
+        out.pair_gradients = matrix_start(pair_gradients)
+        sums.covariances = NULL if covariances is None else matrix_start(covariances)
+        sums.explained = NULL if explained is None else matrix_start(explained)
+        sums.variances = NULL if variances is None else vector_start(variances)
+        sums.member_gradients = NULL if member_gradients is None else block_start(member_gradients)
+        if not (covariances is None and variances is None and member_gradients is None):
+            out.sums = &sums
+        with nogil:
+            status = mlpot_evaluate(self.model, &given, &out, error, sizeof(error))
+        if status == MLPOT_OUT_OF_MEMORY:
+            raise MemoryError(os.fsdecode(error))
+        if status:
+            raise ValueError(os.fsdecode(error))
 
     def evaluate(
         self,
@@ -162,3 +225,12 @@ cdef mlpot_input _input(const int32_t[::1] numbers, const int64_t[::1] offsets, 
     given.neighbours, given.vectors = vector_start(neighbours), matrix_start(vectors)
     given.n_threads = n_threads
     return given
+
+
+def aligned(array):
+    """The array, or a copy (n,) of its numbers that begins at a multiple of ALIGNMENT bytes."""
+    if not array.ctypes.data % ALIGNMENT and array.size:
+        return array
+    copy = aligned_zeros(max(array.size, 1), array.dtype)[: array.size]
+    copy[:] = array.ravel()
+    return copy

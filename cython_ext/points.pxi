@@ -1,4 +1,4 @@
-"""Points for comparison with environments, and ensembles over them; part of core.pyx."""
+"""Points for comparison with environments; part of core.pyx."""
 
 
 cdef class Points:
@@ -45,20 +45,22 @@ cdef class Points:
         """Leading features whose products are in double precision."""
         return self.p.n_double
 
-    def features(self):
-        """The features (n, n_columns), padded with zeros to a multiple of TILE; rounded if in single precision."""
-        packed, _, single = self.owners
-        parts = [packed] if single is None else [packed, single]
-        return np.hstack([_unpacked(np.asarray(part, float), self.n) for part in parts])
-
     def tables(self):
         """Sections of a model file: the energy's points."""
-        return {
+        packed, padded, single = self.owners
+        found = {
             "e.sizes": np.array([self.n, self.p.n_double], np.int32),
             "e.reals": np.array([self.p.energy_scale, self.p.zeta]),
-            "e.features": self.features(),
-            "e.weights": np.array(self.owners[1][: self.n]),
+            "e.packed": np.asarray(packed),
+            "e.weights": np.asarray(padded),
         }
+        return found | ({} if single is None else {"e.single": np.asarray(single)})
+
+    def known_tables(self, Points energy):
+        """Sections of a model file: points for covariances, the first ones of `energy` or others."""
+        shared = self.owners is energy.owners
+        found = {"k.sizes": np.array([self.n, shared], np.int32)}
+        return found | ({} if shared else {"k.packed": np.asarray(self.owners[0])})
 
 
 cdef class SparsePoints:
@@ -79,100 +81,18 @@ cdef class SparsePoints:
         self.owners = packed
 
 
-cdef class Members:
-    """An ensemble of weights of the known points of one species of centres; see `mlpot_members`."""
-
-    cdef mlpot_members m
-    cdef readonly int n_features
-    cdef object owners
-
-    def __init__(
-        self,
-        features,  # IN (n, n_features) leading features of the points
-        weights,  # IN (n, N_MEMBERS)
-        const int32_t[::1] rows,  # IN (l_max + 2)
-        const int32_t[:, ::1] group_rows,  # IN (l_max + 1, n_groups + 1)
-        const int32_t[::1] channel,  # IN (n_rows)
-        const int32_t[::1] entries,  # IN (n_rows + 1)
-        const int32_t[::1] feature,  # IN (n_entries)
-        const int32_t[::1] partner,  # IN (n_entries)
-        const float[::1] coupling,  # IN (n_entries)
-        residual=None,  # IN (n, N_MEMBERS) of the same features, or None
-        double prior=0.0,
-        double expected=0.0,
-    ):
-        cdef double[::1] packed = _packed(MLPOT_TILE, features)
-        cdef double[::1] draws
-        cdef double[::1] strengths = aligned_zeros(mlpot_round_up(len(features), MLPOT_TILE) * MLPOT_MEMBERS, float)
-        np.asarray(strengths)[:weights.size] = weights.ravel()
-        self.owners = (packed, strengths, rows, group_rows, channel, entries, feature, partner, coupling)
-        self.n_features = self.m.n_features = mlpot_round_up(features.shape[1], MLPOT_TILE)
-        self.m.packed, self.m.weights = vector_start(packed), vector_start(strengths)
-        self.m.rows, self.m.group_rows, self.m.channel = vector_start(rows), matrix_start(group_rows), vector_start(channel)
-        self.m.entries, self.m.feature, self.m.partner = vector_start(entries), vector_start(feature), vector_start(partner)
-        self.m.coupling = vector_start(coupling)
-        self.m.residual, self.m.prior, self.m.expected = NULL, prior, expected
-        if residual is not None:
-            draws = np.zeros(self.n_features * MLPOT_MEMBERS)
-            np.asarray(draws)[:residual.size] = residual.ravel()
-            self.owners += (draws,)
-            self.m.residual = vector_start(draws)
-
-    def tables(self, int n):
-        """Sections of a model file, for the given number of points."""
-        packed, strengths = (np.asarray(array) for array in self.owners[:2])
-        names = ("rows", "group_rows", "channel", "entries", "feature", "partner", "coupling")
-        counts = [self.n_features, len(self.owners[4]), len(self.owners[6]), self.m.residual != NULL]
-        found = {
-            "m.sizes": np.array(counts, np.int32),
-            "m.reals": np.array([self.m.prior, self.m.expected]),
-            "m.features": _unpacked(packed, n),
-            "m.weights": strengths[: n * MLPOT_MEMBERS],
-        }
-        found |= {f"m.{name}": np.asarray(array) for name, array in zip(names, self.owners[2:9])}
-        if self.m.residual != NULL:
-            found["m.residual"] = np.asarray(self.owners[9])
-        return found
+def packed_rows(matrix):
+    """A matrix (n, n_columns) in tiles of TILE rows, padded with zeros: the order of the products."""
+    return _packed(MLPOT_TILE, matrix)
 
 
-cdef class KernelModel:
-    """Energy and uncertainty of the centres of one species."""
-
-    cdef mlpot_kernel_model m
-    cdef object owners
-
-    def __init__(
-        self,
-        Points energy,
-        Points known,  # points for covariances; if they are among `energy`, they come first there
-        spreads=(),  # IN lower triangles (n_other + n_known)^2
-        Members members=None,
-    ):
-        cdef double[::1] packed = None
-        self.m.energy, self.m.known = energy.p, known.p
-        self.m.n_other, self.m.n_spreads, self.m.spread = 0, len(spreads), NULL
-        self.m.members = NULL if members is None else &members.m
-        if len(spreads):
-            packed = aligned_copy(np.concatenate([packed_lower(np.ascontiguousarray(spread)) for spread in spreads]))
-            self.m.n_other, self.m.spread = len(spreads[0]) - known.n, vector_start(packed)
-        self.owners = (energy, known, packed, members)
-
-    def tables(self, int n_features):
-        """Sections of a model file, for points with the given number of features."""
-        cdef Points energy = self.owners[0]
-        cdef Points known = self.owners[1]
-        packed, members = self.owners[2:]
-        shared = known.owners is energy.owners
-        found = energy.tables() | {"k.sizes": np.array([known.n, shared], np.int32)}
-        if not shared:
-            found["k.features"] = known.features()[:, :n_features]
-        found["e.features"] = found["e.features"][:, :n_features]
-        if packed is not None:
-            triangles = np.split(np.asarray(packed), self.m.n_spreads)
-            size = self.m.n_other + self.m.known.n
-            found["s.sizes"] = np.array([self.m.n_other, self.m.n_spreads], np.int32)
-            found["s.triangles"] = np.array([_unpacked_lower(triangle, size) for triangle in triangles])
-        return found | ({} if members is None else members.tables(known.n))
+def packed_lower(const double[:, ::1] triangle):
+    """A lower triangle (n, n) in the order of the products."""
+    packed = aligned_zeros(mlpot_packed_lower_size(triangle.shape[0]), float)
+    cdef double[::1] out = packed
+    if triangle.shape[0]:
+        mlpot_pack_lower(triangle.shape[0], &triangle[0, 0], &out[0])
+    return packed
 
 
 def _packed_single(matrix):
@@ -189,22 +109,3 @@ def _packed(int width, matrix):
     if packed.shape[0]:
         mlpot_pack(width, rows.shape[0], rows.shape[1], &rows[0, 0], &packed[0])
     return np.asarray(packed)
-
-
-def _unpacked(packed, int n):
-    """The rows (n, n_columns) of tiles of MLPOT_TILE rows."""
-    if not n or not len(packed):
-        return np.zeros((n, 0))
-    tiles = packed.reshape(mlpot_round_up(n, MLPOT_TILE) // MLPOT_TILE, -1, MLPOT_TILE)
-    return tiles.transpose(0, 2, 1).reshape(-1, tiles.shape[1])[:n]
-
-
-def _unpacked_lower(packed, int n):
-    """The lower triangle (n, n) of `packed_lower`."""
-    cdef int row, columns
-    triangle, begin = np.zeros((mlpot_round_up(n, MLPOT_TILE),) * 2), 0
-    for row in range(0, n, MLPOT_TILE):
-        columns = row + MLPOT_TILE
-        triangle[row:columns, :columns] = packed[begin : begin + columns * MLPOT_TILE].reshape(columns, MLPOT_TILE).T
-        begin += columns * MLPOT_TILE
-    return triangle[:n, :n]

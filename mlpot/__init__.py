@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Descriptor": "descriptors.protocol",
+    "FeatureModel": "descriptors.model_features",
     "Fit": "fitting.incremental",
     "FitConfig": "settings.fit",
     "FitReport": "models.report",

@@ -16,6 +16,7 @@ from .fitting.data_check import check_config_types, with_isolated_atoms
 from .keys.base import Settings
 from .lammps.walker import LammpsWalker, start_of_lammps
 from .learning.campaign import Campaign
+from .learning.level_campaign import campaign_of
 from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
 from .learning.walker import Walker, check_start
@@ -99,8 +100,8 @@ def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningE
 def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaign:
     frames = read_and_warn(s.data.sources())
     config = _for_data(s.fit_config(), frames, starts)
-    return Campaign(
-        s.output.folder, s.labeller, config=config, rules=s.learning, frames=frames,
+    return campaign_of(
+        s.output.folder, s.labelling, s.cheap_labelling, config=config, rules=s.rules(), frames=frames,
         start_model=s.learning.model, resume=resume,
     )  # fmt: skip
 

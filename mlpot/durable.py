@@ -110,13 +110,20 @@ def _writer_is_dead(name: str) -> bool:
 
 @contextmanager
 def _temporary(file: Path) -> Iterator[Path]:
-    """An empty file next to `file`, with the permissions of any new file; gone at the end of the block."""
+    """An empty file next to `file`, with the permissions of any new file; gone at the end of the block.
+
+    Errors of the operating system name `file`: a write to a full disk names none, and people do not know the temporary one.
+    """
     if not file.parent.is_dir():  # the system's message would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(file))
     temporary = temporary_name(file)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
+    except OSError as error:
+        if error.filename in (None, str(temporary)) and error.errno is not None:
+            error.filename = str(file)
+        raise
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

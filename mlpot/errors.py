@@ -34,6 +34,21 @@ def quoted(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and what is counted: "1 label", "2 labels"; nouns in -y after a consonant end in -ies.
+
+    Parameters
+    ----------
+    n : int
+    noun : str
+        In the singular.
+    """
+    if n == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{n} {plural}"
+
+
 def system_trouble(error: OSError | MemoryError) -> str:
     """Error of the operating system, as one line with the remedy."""
     if isinstance(error, MemoryError):

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from ._ext.pair_gradients import add_forces, add_forces_single, add_virial, add_virials_single
 from ._ext.pair_list import find_candidates, largest_displacement, pairs_within
-from .errors import StructureError
+from .errors import StructureError, counted
 from .structures import triple_product
 
 SHORTEST_DISTANCE = 0.1
@@ -45,6 +45,8 @@ class Pairs:
         Pairs of atom a are offsets[a]:offsets[a + 1].
     elements : (n_atoms,) int array or None
         Actual atomic numbers if `numbers` replaces some elements by others; None: `numbers` are the actual ones.
+    positions, cell, pbc : (n_atoms, 3), (3, 3), (3,) arrays or None
+        The structure whose pairs they are, A; None for pairs with vectors of their own.
     """
 
     numbers: np.ndarray
@@ -55,6 +57,17 @@ class Pairs:
     distances: np.ndarray
     offsets: np.ndarray
     elements: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    cell: np.ndarray | None = None
+    pbc: np.ndarray | None = None
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure, for models that work on whole structures; StructureError for pairs with vectors of their own."""
+        if self.positions is None:
+            raise StructureError("these pairs do not belong to a structure; use pairs from find_pairs")
+        numbers = self.numbers if self.elements is None else self.elements
+        return Atoms(numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
     @property
     def n_atoms(self) -> int:
@@ -97,13 +110,13 @@ class Pairs:
         kept = self.distances < _checked_cutoff(cutoff)
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         found = (self.i[kept], self.j[kept], self.shifts[kept], self.vectors[kept], self.distances[kept])
-        return Pairs(self.numbers, *found, offsets, self.elements)
+        return Pairs(self.numbers, *found, offsets, self.elements, self.positions, self.cell, self.pbc)
 
     def with_vectors(self, vectors: np.ndarray) -> Pairs:
         """The same pairs with other vectors (n_pairs, 3), for numerical derivatives."""
         vectors = np.ascontiguousarray(vectors)
         distances = np.linalg.norm(vectors, axis=1)
-        return replace(self, vectors=vectors, distances=distances)
+        return replace(self, vectors=vectors, distances=distances, positions=None, cell=None, pbc=None)
 
     def counting_as(self, numbers: np.ndarray) -> Pairs:
         """The same pairs with atoms treated as other elements, atomic numbers (n_atoms,)."""
@@ -239,8 +252,9 @@ def _candidates(atoms: Atoms, radius: float) -> tuple[np.ndarray, np.ndarray, np
         candidates = find_candidates(positions, cell, tuple(periodic), radius, MOST_NEIGHBOURS)
     except OverflowError as error:
         raise StructureError(
-            f"{error} within {radius:g} A of {len(atoms)} atoms in a cell of lengths {atoms.cell.lengths().round(3).tolist()} A: "
-            "the atoms have collapsed, or the unit is not A; correct the cell, or shorten the cutoff"
+            f"{error} within {radius:g} A of {counted(len(atoms), 'atom')} in a cell of lengths "
+            f"{atoms.cell.lengths().round(3).tolist()} A: the atoms have collapsed, or the unit is not A; "
+            "correct the cell, or shorten the cutoff"
         ) from error
     if candidates is None:
         raise StructureError(
@@ -259,4 +273,5 @@ def _pairs(atoms: Atoms, candidates: tuple[np.ndarray, np.ndarray, np.ndarray], 
             f"atoms {i[k]} and {j[k]} are {distances[k]:.3g} A apart: they overlap; correct the structure "
             "or shorten the time step"
         )
-    return Pairs(np.asarray(atoms.numbers, np.int32), i, j, shifts, vectors, distances, offsets)
+    numbers, structure = np.asarray(atoms.numbers, np.int32), (positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
+    return Pairs(numbers, i, j, shifts, vectors, distances, offsets, None, *structure)

@@ -20,6 +20,7 @@ from .fitting.surroundings import settled
 from .neighbours import Pairs, find_pairs
 from .settings.terms import TermSettingsBase
 from .structures import LabelledStructure
+from .terms.core_terms import Sums, alone, evaluate, no_members, observing_alone
 from .terms.describing import checked_settings
 from .terms.headers import parsed
 from .terms.protocol import Observed, Term
@@ -247,7 +248,11 @@ def _state_error(descriptor: Descriptor, pairs: Pairs, own: np.ndarray) -> float
 def _compiled_error(term: Any, atoms: Atoms, weights: np.ndarray, energy: float, forces: np.ndarray) -> float:
     pairs = find_pairs(atoms, term.cutoff)
     energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-    term.compile(weights, 1e-9).predict(pairs, energies, gradients)
+    compiled = term.compile(weights, 1e-9)
+    if compiled.in_core:
+        energies, gradients = evaluate(alone(compiled.core_tables()), pairs)
+    else:
+        compiled.predict(pairs, energies, gradients)
     return max(abs(float(energies.sum()) - energy), _difference(pairs.forces(gradients), forces))
 
 
@@ -267,9 +272,13 @@ def _observed_error(
 ) -> float:
     """Relative errors of covariances and member gradients of an observer whose ensemble has the term's own weights."""
     observer = term.observer(term.compile(weights, 1e-9), np.repeat(weights[:, None], N_MEMBERS, axis=1), None)
-    energies, mean = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-    seen, members = np.zeros_like(covariances), np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-    observer.add(pairs, Observed(energies, mean, seen, members, None, seen, np.zeros((pairs.n_atoms, 2))))
+    seen, members = np.zeros_like(covariances), no_members(pairs)
+    if observer.in_core:
+        core = observing_alone(observer.core_tables(), seen.shape[1], term.is_many_body)
+        evaluate(core, pairs, Sums(covariances=seen, members=members))
+    else:
+        energies, mean = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
+        observer.add(pairs, Observed(energies, mean, seen, members, None, seen, np.zeros((pairs.n_atoms, 2))))
     size = max(float(np.linalg.norm(gradients)), 1e-12)
     worst = max(float(np.linalg.norm(members[:, :, k] - gradients)) for k in range(N_MEMBERS)) / size
     return max(worst, _difference(seen, covariances) * 1e4)

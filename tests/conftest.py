@@ -1,7 +1,9 @@
 """Fixtures that several kinds of tests share: structures made on the spot, a small fitted model."""
 
+import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,15 @@ def pytest_configure():
     """Interrupts reach what tests start also where the shell ignores them, as in `nohup make test &`: children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Failures in the log when they happen: many processes show them at the end alone, which a run that is ended never reaches."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        end_of_trace = report.longreprtext[-3000:]
+        sys.stdout.write(f"\n{report.nodeid} failed ({report.when}, {report.duration:.0f} s):\n{end_of_trace}\n")
+        sys.stdout.flush()
 
 
 def pytest_addoption(parser):

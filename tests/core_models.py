@@ -73,6 +73,16 @@ def imported(name):
     )  # fmt: skip
 
 
+def fewer_elements(model):
+    """The model of a pair and a many-body term of two elements, without points of the second in the many-body term."""
+    pair, soap = model.terms
+    kept = np.arange(pair.n_sparse + len(soap.sparse_features[0]))
+    return replace(
+        model, terms=(pair, replace(soap, sparse_features=(soap.sparse_features[0], soap.sparse_features[1][:0]))),
+        weights=model.weights[kept], factor=np.linalg.qr(model.factor[:, kept]).R,
+    )  # fmt: skip
+
+
 def glue():
     rho, r = tuple(np.linspace(0.1, 2.0, 7)), tuple(np.linspace(1.8, 3.9, 10))
     embedding = (rho, tuple(0.2 * np.array(rho) - np.sqrt(rho)))

@@ -1,10 +1,12 @@
 """In which order bytes and names reach the disk: what a power cut leaves."""
 
+import errno
 import os
 
 import pytest
 
 from mlpot.durable import atomic_write, create_text, write_text
+from mlpot.errors import system_trouble
 
 
 @pytest.fixture
@@ -40,3 +42,14 @@ def test_what_fails_gets_no_name(tmp_path, events):
         temporary.write_text("half")
         raise RuntimeError
     assert not events and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_file(tmp_path):
+    """The system says no name for a write, and that of the temporary file for an open one."""
+    for name in (None, "the temporary one"):
+        with pytest.raises(OSError, match="No space left") as caught, atomic_write(tmp_path / "map.html") as temporary:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *((str(temporary),) if name else ()))
+        assert system_trouble(caught.value).startswith(f"{tmp_path}/map.html: No space left on device; make room")
+    with pytest.raises(OSError, match="elsewhere") as caught, atomic_write(tmp_path / "map.html"):
+        open("/nowhere/elsewhere")
+    assert caught.value.filename == "/nowhere/elsewhere" and list(tmp_path.iterdir()) == []

@@ -74,6 +74,14 @@ def run_example(name, *arguments, monkeypatch):
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 
+@pytest.mark.slow
+def test_features_of_a_model(monkeypatch, capsys):
+    run_example("feature_model.py", monkeypatch=monkeypatch)
+    out = capsys.readouterr().out
+    assert out.count("passed") == 9 and "FAILED" not in out
+    assert float(re.search(r"forces err by ([\d.]+) eV/A", out)[1]) < 0.1
+
+
 def test_a_descriptor_of_ones_own(monkeypatch, capsys):
     """Every check passes, and the fit errs by less than it says."""
     run_example("own_descriptor.py", monkeypatch=monkeypatch)

@@ -40,6 +40,9 @@
  * For totals of the structure, sum covariances, member_virial and the unexplained variances over all processes, then call
  * mlpot_total_deviations. With a single process and ghosts as images, the same steps are copies within one array.
  *
+ * A program that holds the tables of a model itself, as Python does, passes them to mlpot_load_tables instead of a file. If it adds
+ * terms of its own, it asks for out.sums in place of out.uncertainty, and computes the variances from these.
+ *
  * No call except mlpot_free modifies a model, so threads may share it. Results are bitwise independent of n_threads.
  * The first member of each struct is its size as known to the caller: later versions append members. */
 #ifndef MLPOT_CORE_H
@@ -53,7 +56,7 @@ extern "C" {
 #endif
 
 /* 100 * major + minor of this interface at compile time; mlpot_version() returns the number at run time. */
-#define MLPOT_CORE_VERSION 100
+#define MLPOT_CORE_VERSION 101
 /* Number of ensemble members, from which the uncertainty of forces is computed. */
 #define MLPOT_MEMBERS 8
 
@@ -90,6 +93,18 @@ typedef struct {
     double member_virial[9 * MLPOT_MEMBERS]; /* (9, MLPOT_MEMBERS) eV */
 } mlpot_uncertainty;
 
+/* Sums from which the uncertainty follows, for a program that adds terms of its own. All arrays are the caller's and are added to;
+ * NULL: not wanted. Columns of `covariances` with points of the program's own terms, which are not in the model, must be filled
+ * before the call: the triangles of the model's last term go over all columns. */
+typedef struct {
+    size_t size;                 /* sizeof(mlpot_sums) */
+    double *covariances;         /* (n_centres, mlpot_n_representatives) of local energies, eV^2; the model's own columns are written */
+    double *explained;           /* (n_centres, 2) explained and posterior variances where the model's last term has triangles, eV^2 */
+    double *variances;           /* (n_centres) prior variances, or unexplained variances of an imported potential, eV^2 */
+    float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) dE/dvectors of the members, eV/A; with what the points leave unexplained
+                                  * only if `explained` and `covariances` are asked for */
+} mlpot_sums;
+
 /* Arrays are the caller's and are overwritten; NULL: not wanted. */
 typedef struct {
     size_t size;                 /* sizeof(mlpot_output) */
@@ -98,6 +113,7 @@ typedef struct {
     double *pair_gradients;      /* (n_pairs, 3) dE/dvectors, eV/A */
     double *virials;             /* (n_centres, 9) of each local energy, eV */
     mlpot_uncertainty *uncertainty;
+    mlpot_sums *sums;            /* instead of `uncertainty` */
     double virial[9];            /* of the centres' energies, xx xy xz yx ..., symmetric, eV; always written */
 } mlpot_output;
 
@@ -111,6 +127,20 @@ int mlpot_instructions(int level);
 /* Load a model from a file written by export_core; NULL and a line of text if the file is missing, damaged, truncated, of another
  * version or byte order, or has invalid content. `error` may be NULL. */
 mlpot_model *mlpot_load(const char *path, char *error, size_t error_size);
+
+/* Types of numbers in a model. */
+enum { MLPOT_DOUBLES = 1, MLPOT_INTEGERS = 2, MLPOT_FLOATS = 3 };
+/* A named table of a model; names, counts and contents are those of the sections of a file. */
+typedef struct {
+    const char *name;            /* fewer than 40 characters */
+    int type;
+    int64_t count;
+    const void *numbers;         /* (count) at a multiple of 64 bytes, even if there are none */
+} mlpot_table;
+
+/* As mlpot_load, from n tables in memory, with the same checks. The numbers are not copied: they must stay as they are until
+ * mlpot_free. The names, and `tables` itself, are needed during the call only. */
+mlpot_model *mlpot_load_tables(const mlpot_table *tables, size_t n, char *error, size_t error_size);
 void mlpot_free(mlpot_model *model); /* NULL is allowed */
 
 /* Largest distance at which atoms interact, A. */
@@ -118,7 +148,7 @@ double mlpot_cutoff(const mlpot_model *model);
 /* Number of elements, and their atomic numbers in ascending order. */
 int mlpot_n_species(const mlpot_model *model);
 const int32_t *mlpot_species(const mlpot_model *model);
-/* Length of `covariances`: 0 for an imported potential, -1 if the file has no uncertainty. */
+/* Length of `covariances`: 0 for an imported potential, -1 if the model was loaded without uncertainty. */
 int mlpot_n_representatives(const mlpot_model *model);
 
 /* All return MLPOT_OK, or another status and a line of text in `error`, which may be NULL. */

@@ -1,4 +1,4 @@
-/* A model in memory: contents of its file, and tables computed from them when it is loaded. */
+/* A model in memory: the tables of its file or of the caller, and the structs of the loops that point to them. */
 #ifndef MLPOT_MODEL_H
 #define MLPOT_MODEL_H
 
@@ -12,7 +12,8 @@
 #define MLPOT_MOST_NEIGHBOURS 30000
 
 enum { SOAP_TERM, PAIR_TERM, TRIPLET_TERM, N_TERM_KINDS };
-enum { NO_UNCERTAINTY, INDEPENDENT, ENSEMBLE, N_UNCERTAINTIES };
+/* SUMS: the sums behind an ensemble's uncertainty only, completed by the program that loaded the tables. */
+enum { NO_UNCERTAINTY, INDEPENDENT, ENSEMBLE, SUMS, N_UNCERTAINTIES };
 
 /* Centres of one element in a many-body term. */
 typedef struct {
@@ -68,7 +69,8 @@ typedef struct {
 typedef struct {
     int kind;
     int n_terms, n_pair_terms, n; /* terms with representatives, pair terms first; representatives */
-    const int32_t *terms, *starts;
+    int pairs_count;             /* whether variances of pair terms count */
+    const int32_t *terms, *starts; /* (n_terms) first column of each among all representatives */
     const double *upper;         /* (n, n) */
     const double *reals;         /* see enum */
     const double *expected, *known, *noises, *factors, *floors, *growths, *radii; /* (n_species) */
@@ -84,7 +86,7 @@ typedef struct block_of_memory {
 } block_of_memory;
 
 struct mlpot_model {
-    unsigned char *bytes;        /* the file */
+    unsigned char *bytes;        /* the file; NULL: the tables are the caller's */
     block_of_memory *blocks;     /* all other memory that it owns */
     double cutoff;
     int n_species, n_terms;
@@ -106,28 +108,30 @@ typedef struct {
     double *distances;           /* (n_pairs) */
     double *energies;            /* (n_centres) */
     double *gradients;           /* (n_pairs, 3) */
-    /* NULL unless the uncertainty is wanted; the last two for an ensemble only */
+    /* NULL unless wanted; the last two for an ensemble only */
     double *variances;           /* (n_centres) prior variances, or unexplained variances of instances, eV^2 */
     double *explained;           /* (n_centres, 2) */
     double *covariances;         /* (n_centres, n representatives) */
     float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
     int failed;                  /* memory was short */
+    int n_owned;
+    void *owned[9];              /* arrays to free */
 } evaluation;
 
 /* Zeroed, cache-aligned memory with the lifetime of the model; NULL, and an error in the reader, if out of memory. */
 void *mlpot_take(mlpot_model *m, mlpot_reader *r, size_t n, size_t size);
 int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t);
 int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t);
-int mlpot_read_triplets(mlpot_model *m, mlpot_reader *r, model_term *t);
+int mlpot_read_triplets(mlpot_reader *r, model_term *t);
 int mlpot_read_baseline(mlpot_model *m, mlpot_reader *r);
 int mlpot_read_uncertainty(mlpot_model *m, mlpot_reader *r);
 /* The section `sizes` of counts; the first word of a section otherwise. */
 const int32_t *mlpot_sizes(mlpot_reader *r, const char *name, int64_t count);
 /* A table's grid that never reads beyond n_knots for places from 0 to `farthest`; 0 or -1. */
 int mlpot_read_grid(mlpot_reader *r, double start, double step, int n_knots, int kink, double farthest, mlpot_grid *grid);
-/* Matrix (n, n_columns) -> packed, in the model's memory. */
-const double *mlpot_packed_rows(mlpot_model *m, mlpot_reader *r, int n, int n_columns, const double *matrix);
-const double *mlpot_packed_triangles(mlpot_model *m, mlpot_reader *r, int n_triangles, int n, const double *triangles);
+/* Tables in the order of mlpot_pack for tiles, and of mlpot_pack_lower. */
+const double *mlpot_packed_rows(mlpot_reader *r, const char *name, int n_rows, int n_columns);
+const double *mlpot_packed_triangles(mlpot_reader *r, const char *name, int n_triangles, int n);
 
 /* Writes a line of text and returns the status. */
 int mlpot_say(char *error, size_t error_size, int status, const char *format, ...) __attribute__((format(printf, 4, 5)));

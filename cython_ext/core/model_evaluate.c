@@ -69,33 +69,48 @@ static int measure_pairs(evaluation *e, char *error, size_t error_size)
     return MLPOT_OK;
 }
 
-static void release(evaluation *e)
+/* Zeros that `release` frees; NULL, and `failed`, if out of memory. */
+static void *take(evaluation *e, size_t n, size_t size)
 {
-    void *all[] = {e->species, e->term_species, e->centres, e->distances, e->gradients, e->variances, e->explained, e->covariances,
-                   e->member_gradients};
-    for (size_t k = 0; k < sizeof all / sizeof *all; ++k) free(all[k]);
+    void *array = zeros(n, size);
+    if (array) e->owned[e->n_owned++] = array;
+    else e->failed = 1;
+    return array;
 }
 
-static int allocate(evaluation *e, int uncertain)
+static void release(evaluation *e)
+{
+    while (e->n_owned) free(e->owned[--e->n_owned]);
+}
+
+static void allocate(evaluation *e, const mlpot_output *out)
 {
     const size_t n = (size_t)e->input->n_centres, n_atoms = (size_t)e->input->n_atoms, n_pairs = (size_t)e->n_pairs;
-    e->species = zeros(n_atoms, sizeof *e->species);
-    e->term_species = zeros(n_atoms, sizeof *e->term_species);
-    e->centres = zeros(n, sizeof *e->centres);
-    e->distances = zeros(n_pairs, sizeof *e->distances);
-    e->gradients = zeros(3 * n_pairs, sizeof *e->gradients);
-    int complete = e->species && e->term_species && e->centres && e->distances && e->gradients;
-    if (uncertain) {
-        e->variances = zeros(n, sizeof *e->variances);
-        e->explained = zeros(2 * n, sizeof *e->explained);
-        complete = complete && e->variances && e->explained;
+    const model_uncertainty *u = &e->model->uncertainty;
+    const mlpot_sums *sums = out->sums;
+    e->species = take(e, n_atoms, sizeof *e->species);
+    e->term_species = take(e, n_atoms, sizeof *e->term_species);
+    e->centres = take(e, n, sizeof *e->centres);
+    e->distances = take(e, n_pairs, sizeof *e->distances);
+    e->gradients = out->pair_gradients;
+    if (e->gradients) memset(e->gradients, 0, sizeof(double) * 3 * n_pairs);
+    else e->gradients = take(e, 3 * n_pairs, sizeof *e->gradients);
+    if (sums) {
+        e->variances = sums->variances;
+        if (u->kind == INDEPENDENT) {
+            if (e->variances) e->explained = take(e, n, sizeof *e->explained);
+            return;
+        }
+        e->covariances = sums->covariances;
+        e->explained = sums->explained;
+        e->member_gradients = sums->member_gradients;
+    } else if (out->uncertainty) {
+        e->variances = take(e, n, sizeof *e->variances);
+        e->explained = take(e, 2 * n, sizeof *e->explained);
+        if (u->kind != ENSEMBLE) return;
+        e->covariances = take(e, n * (size_t)u->n, sizeof *e->covariances);
+        e->member_gradients = take(e, 3 * MLPOT_MEMBERS * n_pairs, sizeof *e->member_gradients);
     }
-    if (uncertain && e->model->uncertainty.kind == ENSEMBLE) {
-        e->covariances = zeros(n * (size_t)e->model->uncertainty.n, sizeof *e->covariances);
-        e->member_gradients = zeros(3 * MLPOT_MEMBERS * n_pairs, sizeof *e->member_gradients);
-        complete = complete && e->covariances && e->member_gradients;
-    }
-    return complete;
 }
 
 static void write_outputs(const evaluation *e, mlpot_output *out)
@@ -103,7 +118,6 @@ static void write_outputs(const evaluation *e, mlpot_output *out)
     const mlpot_input *in = e->input;
     memset(out->virial, 0, sizeof out->virial);
     mlpot_add_virial(e->n_pairs, in->vectors, e->gradients, out->virial);
-    if (out->pair_gradients) memcpy(out->pair_gradients, e->gradients, sizeof(double) * 3 * (size_t)e->n_pairs);
     if (out->forces) memset(out->forces, 0, sizeof(double) * 3 * (size_t)in->n_atoms);
     if (out->virials) memset(out->virials, 0, sizeof(double) * 9 * (size_t)in->n_centres);
     for (int64_t i = 0; i < in->n_centres; ++i) {
@@ -114,16 +128,28 @@ static void write_outputs(const evaluation *e, mlpot_output *out)
     }
 }
 
+static int check_output(const mlpot_model *model, const mlpot_output *out, char *error, size_t error_size)
+{
+    const int kind = model->uncertainty.kind;
+    if (out->size != sizeof *out || (out->uncertainty && out->uncertainty->size != sizeof *out->uncertainty)
+        || (out->sums && out->sums->size != sizeof *out->sums) || !out->energies)
+        return mlpot_say(error, error_size, MLPOT_BAD_ARGUMENT, "mlpot_output: set size and energies, and the size of uncertainty or sums");
+    if (out->uncertainty && out->sums) return mlpot_say(error, error_size, MLPOT_BAD_ARGUMENT, "mlpot_output: ask for uncertainty or sums");
+    if ((out->uncertainty || out->sums) && kind == NO_UNCERTAINTY)
+        return mlpot_say(error, error_size, MLPOT_NO_UNCERTAINTY, "the model was exported without uncertainty");
+    if (out->uncertainty && kind == SUMS)
+        return mlpot_say(error, error_size, MLPOT_NO_UNCERTAINTY, "the model has tables for the sums behind its uncertainty only");
+    return MLPOT_OK;
+}
+
 int mlpot_evaluate(const mlpot_model *model, const mlpot_input *in, mlpot_output *out, char *error, size_t error_size)
 {
-    if (out->size != sizeof *out || (out->uncertainty && out->uncertainty->size != sizeof *out->uncertainty) || !out->energies)
-        return mlpot_say(error, error_size, MLPOT_BAD_ARGUMENT, "mlpot_output: set size and energies, and the size of uncertainty");
-    if (out->uncertainty && model->uncertainty.kind == NO_UNCERTAINTY)
-        return mlpot_say(error, error_size, MLPOT_NO_UNCERTAINTY, "the model was exported without uncertainty");
-    int status = check_sizes(in, error, error_size);
+    int status = check_output(model, out, error, error_size);
+    if (!status) status = check_sizes(in, error, error_size);
     if (status) return status;
     evaluation e = {.model = model, .input = in, .n_pairs = in->offsets[in->n_centres], .energies = out->energies};
-    if (!allocate(&e, out->uncertainty != NULL)) {
+    allocate(&e, out);
+    if (e.failed) {
         release(&e);
         return mlpot_say(error, error_size, MLPOT_OUT_OF_MEMORY, "no memory for %lld pairs", (long long)e.n_pairs);
     }

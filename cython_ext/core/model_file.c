@@ -10,6 +10,7 @@
 #define HEADER 64
 #define RECORD 64
 #define NAME 40
+#define ALIGNMENT 64
 #define CHECKSUM_AT 60
 
 typedef struct {
@@ -53,13 +54,6 @@ static uint32_t word(const unsigned char *at)
     return value;
 }
 
-static record record_of(const mlpot_reader *r, uint32_t k)
-{
-    record found;
-    memcpy(&found, r->bytes + HEADER + (size_t)k * RECORD, sizeof found);
-    return found;
-}
-
 static size_t width_of(uint32_t type) { return type == MLPOT_DOUBLES ? 8 : 4; }
 
 static int read_all(mlpot_reader *r)
@@ -98,65 +92,87 @@ static int check_header(mlpot_reader *r)
     crc = ~checksum(crc, b + CHECKSUM_AT + 4, r->size - CHECKSUM_AT - 4);
     if (crc != word(b + CHECKSUM_AT))
         return mlpot_refuse(r, "is damaged: its checksum is not that of its content; export the model again");
-    r->n_sections = word(b + 24);
-    if (r->n_sections > (r->size - HEADER) / RECORD)
-        return mlpot_refuse(r, "%u sections do not fit the file", r->n_sections);
     return 0;
 }
 
-static int check_records(mlpot_reader *r)
+static int list_sections(mlpot_reader *r, uint32_t n)
 {
-    for (uint32_t k = 0; k < r->n_sections; ++k) {
-        const record s = record_of(r, k);
-        if (!memchr(s.name, 0, NAME) || s.type < MLPOT_DOUBLES || s.type > MLPOT_FLOATS || s.offset % 64
+    r->listed = calloc((size_t)n + 1, sizeof *r->listed);
+    if (!r->listed) return mlpot_refuse(r, "no memory for %u sections", n);
+    for (uint32_t k = 0; k < n; ++k) {
+        const unsigned char *at = r->bytes + HEADER + (size_t)k * RECORD;
+        record s;
+        memcpy(&s, at, sizeof s);
+        if (!memchr(s.name, 0, NAME) || s.type < MLPOT_DOUBLES || s.type > MLPOT_FLOATS || s.offset % ALIGNMENT
             || s.offset > r->size || s.count > (r->size - s.offset) / width_of(s.type))
             return mlpot_refuse(r, "section %u lies outside the file", k);
+        r->listed[k] = (mlpot_table){(const char *)at, (int)s.type, (int64_t)s.count, r->bytes + s.offset};
     }
+    r->tables = r->listed;
+    r->n_tables = n;
     return 0;
 }
 
-int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size)
+static void start(mlpot_reader *r, const char *path, char *error, size_t error_size)
 {
     memset(r, 0, sizeof *r);
     r->path = path;
     r->error = error;
     r->error_size = error ? error_size : 0;
-    if (read_all(r) || check_header(r) || check_records(r)) return -1;
+}
+
+int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size)
+{
+    start(r, path, error, error_size);
+    if (read_all(r) || check_header(r)) return -1;
+    const uint32_t n = word(r->bytes + 24);
+    if (n > (r->size - HEADER) / RECORD) return mlpot_refuse(r, "%u sections do not fit the file", n);
+    return list_sections(r, n);
+}
+
+int mlpot_open_tables(mlpot_reader *r, const mlpot_table *tables, size_t n, char *error, size_t error_size)
+{
+    start(r, "tables of a model", error, error_size);
+    for (size_t k = 0; k < n; ++k) {
+        const mlpot_table *t = tables + k;
+        if (!t->name || !memchr(t->name, 0, NAME) || t->type < MLPOT_DOUBLES || t->type > MLPOT_FLOATS || t->count < 0 || !t->numbers
+            || (uintptr_t)t->numbers % ALIGNMENT)
+            return mlpot_refuse(r, "table %zu needs a short name, a type, a count, and numbers at a multiple of %d bytes", k, ALIGNMENT);
+    }
+    r->tables = tables;
+    r->n_tables = n;
     return 0;
 }
 
-/* Find a section by its name after the prefix; 0 if there is none. */
-static int find(const mlpot_reader *r, const char *name, record *found)
+/* Find a table by its name after the prefix; NULL if there is none. */
+static const mlpot_table *find(const mlpot_reader *r, const char *name)
 {
-    char whole[NAME + MLPOT_PREFIX];
-    snprintf(whole, sizeof whole, "%s%s", r->prefix, name);
-    for (uint32_t k = 0; k < r->n_sections; ++k) {
-        *found = record_of(r, k);
-        if (!strcmp(found->name, whole)) return 1;
-    }
-    return 0;
+    const size_t n = strlen(r->prefix);
+    for (size_t k = 0; k < r->n_tables; ++k)
+        if (!strncmp(r->tables[k].name, r->prefix, n) && !strcmp(r->tables[k].name + n, name)) return r->tables + k;
+    return NULL;
 }
 
 int64_t mlpot_count(const mlpot_reader *r, const char *name)
 {
-    record found;
-    return find(r, name, &found) ? (int64_t)found.count : -1;
+    const mlpot_table *found = find(r, name);
+    return found ? found->count : -1;
 }
 
-static const void *section(mlpot_reader *r, const char *name, uint32_t type, int64_t count)
+static const void *section(mlpot_reader *r, const char *name, int type, int64_t count)
 {
-    record found;
+    const mlpot_table *found = r->failed ? NULL : find(r, name);
     if (r->failed) return NULL;
-    if (!find(r, name, &found)) {
+    if (!found) {
         mlpot_refuse(r, "section %s%s is missing", r->prefix, name);
         return NULL;
     }
-    if (found.type != type || count < 0 || found.count != (uint64_t)count) {
-        mlpot_refuse(r, "section %s%s has %llu numbers of type %u, not %lld of type %u", r->prefix, name,
-                     (unsigned long long)found.count, found.type, (long long)count, type);
+    if (found->type != type || count < 0 || found->count != count) {
+        mlpot_refuse(r, "section %s%s has %lld numbers of type %d, not %lld of type %d", r->prefix, name, (long long)found->count,
+                     found->type, (long long)count, type);
         return NULL;
     }
-    return r->bytes + found.offset;
+    return found->numbers;
 }
 
 const double *mlpot_doubles(mlpot_reader *r, const char *name, int64_t count)

@@ -9,33 +9,35 @@
  *   60  uint32 checksum    CRC-32 (IEEE 802.3) of all other bytes
  *   64  n_sections records of 64 bytes: char name[40], uint32 type, uint32 zero, uint64 offset, uint64 count
  *
- * Sections begin on multiples of 64 bytes; two may share their bytes. Types: 1 double, 2 int32, 3 float.
+ * Sections begin on multiples of 64 bytes; two may share their bytes. Types: 1 double, 2 int32, 3 float. Features of points and
+ * triangles are in the order of mlpot_pack and mlpot_pack_lower, so that a loaded model computes with the bytes of its file.
  * All reading goes through the functions below, which check length, range and finiteness: after the first error they return
  * NULL or 0, and the error text is in the reader. */
 #ifndef MLPOT_MODEL_FILE_H
 #define MLPOT_MODEL_FILE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "mlpot_core.h"
 
-#define MLPOT_FILE_VERSION 1
+#define MLPOT_FILE_VERSION 2
 #define MLPOT_PREFIX 28
 
-enum { MLPOT_DOUBLES = 1, MLPOT_INTEGERS = 2, MLPOT_FLOATS = 3 };
-
 typedef struct {
-    const char *path;
-    unsigned char *bytes;        /* the whole file, aligned */
+    const char *path;            /* or what stands for it in error messages */
+    unsigned char *bytes;        /* the whole file, aligned; NULL for tables of the caller */
     size_t size;
-    uint32_t n_sections;
+    mlpot_table *listed;         /* the sections of a file */
+    const mlpot_table *tables;   /* these, or the caller's */
+    size_t n_tables;
     char prefix[MLPOT_PREFIX];   /* before the names that are asked for: "t0.p1." */
     char *error;
     size_t error_size;
     int failed;
 } mlpot_reader;
 
-/* Reads and checks the container. 0, or -1 with an error text; the caller frees `bytes` in either case. */
+/* Reads and checks the container. 0, or -1 with an error text; the caller frees `bytes` and `listed` in either case. */
 int mlpot_open(mlpot_reader *r, const char *path, char *error, size_t error_size);
+/* Checks tables in memory. */
+int mlpot_open_tables(mlpot_reader *r, const mlpot_table *tables, size_t n, char *error, size_t error_size);
 /* Records the first error, after the path. Always returns -1. */
 int mlpot_refuse(mlpot_reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Count of a section, -1 where there is none. */

@@ -27,19 +27,14 @@ const int32_t *mlpot_sizes(mlpot_reader *r, const char *name, int64_t count)
     return mlpot_integers(r, name, count, 0, LARGEST_COUNT);
 }
 
-const double *mlpot_packed_rows(mlpot_model *m, mlpot_reader *r, int n, int n_columns, const double *matrix)
+const double *mlpot_packed_rows(mlpot_reader *r, const char *name, int n_rows, int n_columns)
 {
-    double *packed = mlpot_take(m, r, mlpot_packed_size(MLPOT_TILE, n, n_columns) + 1, sizeof *packed);
-    if (packed) mlpot_pack(MLPOT_TILE, n, n_columns, matrix, packed);
-    return packed;
+    return mlpot_doubles(r, name, (int64_t)mlpot_packed_size(MLPOT_TILE, n_rows, n_columns));
 }
 
-const double *mlpot_packed_triangles(mlpot_model *m, mlpot_reader *r, int n_triangles, int n, const double *triangles)
+const double *mlpot_packed_triangles(mlpot_reader *r, const char *name, int n_triangles, int n)
 {
-    const size_t size = mlpot_packed_lower_size(n);
-    double *packed = mlpot_take(m, r, n_triangles * size + 1, sizeof *packed);
-    for (int k = 0; packed && k < n_triangles; ++k) mlpot_pack_lower(n, triangles + (size_t)k * n * n, packed + k * size);
-    return packed;
+    return mlpot_doubles(r, name, mlpot_product(n_triangles, (int64_t)mlpot_packed_lower_size(n), 1, 1));
 }
 
 static int read_species(mlpot_model *m, mlpot_reader *r)
@@ -94,30 +89,46 @@ static int read_terms(mlpot_model *m, mlpot_reader *r)
         if (place_species(m, r, t)) break;
         if (t->kind == SOAP_TERM) mlpot_read_soap(m, r, t);
         if (t->kind == PAIR_TERM) mlpot_read_pair(m, r, t);
-        if (t->kind == TRIPLET_TERM) mlpot_read_triplets(m, r, t);
+        if (t->kind == TRIPLET_TERM) mlpot_read_triplets(r, t);
     }
     if (!r->failed) r->prefix[0] = 0;
     return r->failed ? -1 : 0;
 }
 
-mlpot_model *mlpot_load(const char *path, char *error, size_t error_size)
+/* The model of an opened reader; NULL, with everything freed, if it failed. */
+static mlpot_model *read_model(mlpot_reader *r, int failed)
 {
-    mlpot_reader r;
     mlpot_model *m = calloc(1, sizeof *m);
     if (!m) {
-        if (error && error_size) snprintf(error, error_size, "%s: no memory", path);
+        mlpot_refuse(r, "no memory");
+        free(r->bytes);
+        free(r->listed);
         return NULL;
     }
-    int failed = mlpot_open(&r, path, error, error_size);
-    m->bytes = r.bytes;
-    failed = failed || read_species(m, &r);
-    const double *cutoff = failed ? NULL : mlpot_doubles(&r, "cutoff", 1);
+    m->bytes = r->bytes;
+    failed = failed || read_species(m, r);
+    const double *cutoff = failed ? NULL : mlpot_doubles(r, "cutoff", 1);
     if (cutoff) m->cutoff = *cutoff;
-    if (cutoff && !(m->cutoff > 0.0 && m->cutoff < 1000.0)) mlpot_refuse(&r, "cutoff = %g: no such distance", m->cutoff);
-    failed = failed || r.failed || read_terms(m, &r) || mlpot_read_baseline(m, &r) || mlpot_read_uncertainty(m, &r);
+    if (cutoff && !(m->cutoff > 0.0 && m->cutoff < 1000.0)) mlpot_refuse(r, "cutoff = %g: no such distance", m->cutoff);
+    failed = failed || r->failed || read_terms(m, r) || mlpot_read_baseline(m, r) || mlpot_read_uncertainty(m, r);
+    free(r->listed);
     if (!failed) return m;
     mlpot_free(m);
     return NULL;
+}
+
+mlpot_model *mlpot_load(const char *path, char *error, size_t error_size)
+{
+    mlpot_reader r;
+    const int failed = mlpot_open(&r, path, error, error_size);
+    return read_model(&r, failed);
+}
+
+mlpot_model *mlpot_load_tables(const mlpot_table *tables, size_t n, char *error, size_t error_size)
+{
+    mlpot_reader r;
+    const int failed = mlpot_open_tables(&r, tables, n, error, error_size);
+    return read_model(&r, failed);
 }
 
 void mlpot_free(mlpot_model *model)
@@ -158,13 +169,14 @@ static void read_alone(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
     }
 }
 
-/* Leading columns of the triangles of the last many-body term, which has points for every element of the model. */
+/* Leading columns of the triangles of the last many-body term. */
 static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
 {
     model_term *last = m->terms + u->terms[u->n_terms - 1];
     for (int k = 0; k < last->n_parts && !r->failed; ++k) {
         soap_part *p = last->parts + k;
         char before[24], lone[24];
+        if (u->kind == SUMS && !p->kernels.n_spreads) continue;
         snprintf(before, sizeof before, "p%d.before", k);
         snprintf(lone, sizeof lone, "p%d.lone", k);
         const int64_t n = mlpot_count(r, before);
@@ -176,6 +188,12 @@ static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
         if (p->n_before + p->lone != p->kernels.n_other || p->kernels.n_spreads != 2)
             mlpot_refuse(r, "%s%s: does not fit the triangles", r->prefix, before);
     }
+}
+
+/* Check that the last term has points for every element of the model. */
+static void check_served(mlpot_model *m, mlpot_reader *r, const model_uncertainty *u)
+{
+    const model_term *last = m->terms + u->terms[u->n_terms - 1];
     for (int s = 0; s < m->n_species; ++s) {
         int found = 0;
         for (int k = 0; k < last->n_parts; ++k) found |= last->parts[k].number == m->counts_as[s];
@@ -183,35 +201,48 @@ static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
     }
 }
 
-/* Check that the columns of every term match its covariances, and that it has members. */
-static void check_columns(mlpot_model *m, mlpot_reader *r, const model_uncertainty *u)
+/* Check that the columns of every term match its covariances, and that it has members; returns the end of the last columns. */
+static int64_t check_columns(mlpot_model *m, mlpot_reader *r, const model_uncertainty *u)
 {
+    int64_t end = 0;
     for (int k = 0; k < u->n_terms && !r->failed; ++k) {
         const model_term *t = m->terms + u->terms[k];
-        int n = t->kind == PAIR_TERM ? t->pair.n_sparse : 0;
+        int64_t n = t->kind == PAIR_TERM ? t->pair.n_sparse : 0;
         int with_members = t->kind == PAIR_TERM ? t->members.along != NULL : 1;
         for (int p = 0; t->kind == SOAP_TERM && p < t->n_parts; ++p) {
             n += t->parts[p].kernels.known.n;
             with_members &= t->parts[p].kernels.members != NULL;
         }
-        if (t->kind != (k < u->n_pair_terms ? PAIR_TERM : SOAP_TERM) || !with_members || n != u->starts[k + 1] - u->starts[k])
+        if (t->kind != (k < u->n_pair_terms ? PAIR_TERM : SOAP_TERM) || !with_members || u->starts[k] < end
+            || (u->kind == ENSEMBLE && u->starts[k] != end) || u->starts[k] + n > u->n)
             mlpot_refuse(r, "%sterms: term %d has no such representatives", r->prefix, u->terms[k]);
+        end = u->starts[k] + n;
     }
+    return end;
 }
 
-static void read_ensemble(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
+/* Terms with representatives, and the columns of each. */
+static void read_representatives(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
 {
-    const int32_t *n = mlpot_sizes(r, "sizes", 3); /* representatives, terms that have them, pair terms among these */
+    const int32_t *n = mlpot_sizes(r, "sizes", 4); /* representatives, terms that have them, pair terms among these, whether these count */
     if (!n) return;
-    if (n[0] > MOST_REPRESENTATIVES || n[1] < 1 || n[1] > m->n_terms || n[2] > n[1]) {
+    if (n[0] > MOST_REPRESENTATIVES || (n[1] < 1 && u->kind == ENSEMBLE) || n[1] > m->n_terms || n[2] > n[1]) {
         mlpot_refuse(r, "%ssizes: no such representatives", r->prefix);
         return;
     }
     u->n = n[0];
     u->n_terms = n[1];
     u->n_pair_terms = n[2];
+    u->pairs_count = n[3];
     u->terms = mlpot_integers(r, "terms", u->n_terms, 0, (int64_t)m->n_terms - 1);
-    u->starts = mlpot_ascending(r, "starts", (int64_t)u->n_terms + 1, 0, u->n);
+    u->starts = mlpot_integers(r, "starts", u->n_terms, 0, u->n);
+    const int64_t end = r->failed ? 0 : check_columns(m, r, u);
+    if (!r->failed && u->kind == ENSEMBLE && end != u->n) mlpot_refuse(r, "%sstarts: does not end at all representatives", r->prefix);
+    if (!r->failed && u->n_terms > u->n_pair_terms) read_before(m, r, u);
+}
+
+static void read_ensemble(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
+{
     u->upper = mlpot_doubles(r, "upper", mlpot_product(u->n, u->n, 1, 1));
     u->expected = mlpot_doubles(r, "expected", m->n_species);
     u->known = mlpot_doubles(r, "known", m->n_species);
@@ -223,11 +254,8 @@ static void read_ensemble(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
     u->is_lone = mlpot_integers(r, "is_lone", m->n_species, 0, 1);
     u->lone = mlpot_doubles(r, "lone", mlpot_product(m->n_species, u->n, 1, 1));
     if (r->failed) return;
-    if (u->starts[u->n_terms] != u->n) mlpot_refuse(r, "%sstarts: does not end at all representatives", r->prefix);
-    check_columns(m, r, u);
-    if (r->failed) return;
     if (u->n_pair_terms == u->n_terms) read_alone(m, r, u);
-    else read_before(m, r, u);
+    else check_served(m, r, u);
 }
 
 int mlpot_read_uncertainty(mlpot_model *m, mlpot_reader *r)
@@ -237,8 +265,9 @@ int mlpot_read_uncertainty(mlpot_model *m, mlpot_reader *r)
     const int32_t *kind = mlpot_integers(r, "kind", 1, 0, N_UNCERTAINTIES - 1);
     if (!kind) return -1;
     u->kind = *kind;
-    if (u->kind != NO_UNCERTAINTY) u->reals = mlpot_doubles(r, "reals", N_REALS);
-    if (u->kind == ENSEMBLE) read_ensemble(m, r, u);
+    if (u->kind == INDEPENDENT || u->kind == ENSEMBLE) u->reals = mlpot_doubles(r, "reals", N_REALS);
+    if (u->kind == ENSEMBLE || u->kind == SUMS) read_representatives(m, r, u);
+    if (u->kind == ENSEMBLE && !r->failed) read_ensemble(m, r, u);
     for (int k = 0; u->kind == INDEPENDENT && k < m->n_terms && !r->failed; ++k) {
         const model_term *t = m->terms + k;
         if ((t->kind == PAIR_TERM && !t->pair.instance) || (t->kind == TRIPLET_TERM && !t->variance.spread))

@@ -110,55 +110,29 @@ static void read_density(mlpot_reader *r, const model_term *t, soap_part *p)
     if (!r->failed && mlpot_n_invariants(d) < 1) mlpot_refuse(r, "%sd.sizes: no features", r->prefix);
 }
 
-/* Points, their features in double precision up to n_double and in single precision behind. */
-static void pack_points(mlpot_model *m, mlpot_reader *r, int n_features, const double *features, mlpot_points *points)
-{
-    const int n_columns = mlpot_round_up(n_features, MLPOT_TILE), n = points->n;
-    const int n_first = points->n_double < n_features ? points->n_double : n_features, n_rest = n_features - n_first;
-    double *first = mlpot_take(m, r, mlpot_packed_size(MLPOT_TILE, n, points->n_double) + 1, sizeof(double));
-    double *rows = mlpot_take(m, r, (size_t)mlpot_product(n, n_first > n_rest ? n_first : n_rest, 1, 1) + 1, sizeof(double));
-    if (!first || !rows) return;
-    for (int s = 0; s < n; ++s) memcpy(rows + (size_t)s * n_first, features + (size_t)s * n_features, sizeof(double) * n_first);
-    if (n_first) mlpot_pack(MLPOT_TILE, n, n_first, rows, first);
-    points->packed = first;
-    points->single = NULL;
-    if (points->n_double == n_columns) return;
-    const size_t n_packed = mlpot_packed_size(MLPOT_TILE, n, n_rest);
-    double *packed = mlpot_take(m, r, n_packed, sizeof(double));
-    float *single = mlpot_take(m, r, n_packed, sizeof(float));
-    if (!packed || !single) return;
-    for (int s = 0; s < n; ++s)
-        memcpy(rows + (size_t)s * n_rest, features + (size_t)s * n_features + n_first, sizeof(double) * n_rest);
-    mlpot_pack(MLPOT_TILE, n, n_rest, rows, packed);
-    for (size_t k = 0; k < n_packed; ++k) single[k] = (float)packed[k];
-    points->single = single;
-}
-
-static void read_points(mlpot_model *m, mlpot_reader *r, soap_part *p)
+/* Points whose features are in double precision up to n_double, and in single precision behind. */
+static void read_points(mlpot_reader *r, soap_part *p)
 {
     mlpot_points *energy = &p->kernels.energy, *known = &p->kernels.known;
-    const int n_features = mlpot_n_features(&p->density), n_columns = mlpot_round_up(n_features, MLPOT_TILE);
+    const int n_columns = mlpot_round_up(mlpot_n_features(&p->density), MLPOT_TILE);
     const int32_t *n = mlpot_sizes(r, "e.sizes", 2), *k = mlpot_sizes(r, "k.sizes", 2);
     const double *reals = mlpot_doubles(r, "e.reals", 2); /* energy scale, zeta */
     if (!n || !k || !reals) return;
-    if (n[0] < 1 || n[1] > n_columns || n[1] % MLPOT_TILE || (k[1] && (k[0] > n[0] || n[1] != n_columns))) {
+    if (n[1] > n_columns || n[1] % MLPOT_TILE || (k[1] && (k[0] > n[0] || n[1] != n_columns))) {
         mlpot_refuse(r, "%se.sizes: no such points", r->prefix);
         return;
     }
-    const double *features = mlpot_doubles(r, "e.features", mlpot_product(n[0], n_features, 1, 1));
-    const double *weights = mlpot_doubles(r, "e.weights", n[0]);
-    double *padded = mlpot_take(m, r, (size_t)n[0] + MLPOT_TILE, sizeof(double));
-    if (!features || !weights || !padded) return;
-    memcpy(padded, weights, sizeof(double) * n[0]);
-    *energy = (mlpot_points){.n = n[0], .energy_scale = reals[0], .zeta = reals[1], .weights = padded, .n_double = n[1]};
-    pack_points(m, r, n_features, features, energy);
+    *energy = (mlpot_points){.n = n[0], .energy_scale = reals[0], .zeta = reals[1], .n_double = n[1]};
+    energy->packed = mlpot_packed_rows(r, "e.packed", n[0], n[1]);
+    energy->weights = mlpot_doubles(r, "e.weights", mlpot_round_up(n[0], MLPOT_TILE));
+    if (n[1] < n_columns) energy->single = mlpot_floats(r, "e.single", (int64_t)mlpot_packed_size(MLPOT_TILE, n[0], n_columns - n[1]));
     *known = *energy;
     known->n = k[0];
     if (k[1]) return;
     known->weights = NULL;
+    known->single = NULL;
     known->n_double = n_columns;
-    if ((features = mlpot_doubles(r, "k.features", mlpot_product(k[0], n_features, 1, 1))))
-        pack_points(m, r, n_features, features, known);
+    known->packed = mlpot_packed_rows(r, "k.packed", k[0], n_columns);
 }
 
 /* Rows of the ensemble: within their degree, in the order of the groups. */
@@ -174,7 +148,7 @@ static void check_member_rows(mlpot_reader *r, const mlpot_density *d, const mlp
     }
 }
 
-static void read_members(mlpot_model *m, mlpot_reader *r, soap_part *p)
+static void read_members(mlpot_reader *r, soap_part *p)
 {
     const mlpot_density *d = &p->density;
     mlpot_members *e = &p->members;
@@ -189,9 +163,8 @@ static void read_members(mlpot_model *m, mlpot_reader *r, soap_part *p)
     e->n_features = n[0];
     e->prior = reals[0];
     e->expected = reals[1];
-    const double *features = mlpot_doubles(r, "m.features", mlpot_product(n_known, n[0], 1, 1));
-    const double *weights = mlpot_doubles(r, "m.weights", mlpot_product(n_known, MLPOT_MEMBERS, 1, 1));
-    double *padded = mlpot_take(m, r, ((size_t)n_known + MLPOT_TILE) * MLPOT_MEMBERS, sizeof(double));
+    e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
+    e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
     e->rows = mlpot_ascending(r, "m.rows", d->l_max + 2, 0, n[1]);
     e->group_rows = mlpot_integers(r, "m.group_rows", mlpot_product(d->l_max + 1, d->n_groups + 1, 1, 1), 0, n[1]);
     e->channel = mlpot_integers(r, "m.channel", n[1], 0, d->n_channels - 1);
@@ -200,15 +173,12 @@ static void read_members(mlpot_model *m, mlpot_reader *r, soap_part *p)
     e->partner = mlpot_integers(r, "m.partner", n[2], 0, (int64_t)n[1] - 1);
     e->coupling = mlpot_floats(r, "m.coupling", n[2]);
     e->residual = n[3] ? mlpot_doubles(r, "m.residual", mlpot_product(n[0], MLPOT_MEMBERS, 1, 1)) : NULL;
-    if (r->failed || !padded) return;
-    memcpy(padded, weights, sizeof(double) * n_known * MLPOT_MEMBERS);
-    e->weights = padded;
-    e->packed = mlpot_packed_rows(m, r, n_known, n[0], features);
+    if (r->failed) return;
     check_member_rows(r, d, e);
     p->kernels.members = e;
 }
 
-static void read_spread(mlpot_model *m, mlpot_reader *r, soap_part *p)
+static void read_spread(mlpot_reader *r, soap_part *p)
 {
     const int32_t *n = mlpot_sizes(r, "s.sizes", 2);
     if (!n) return;
@@ -217,10 +187,9 @@ static void read_spread(mlpot_model *m, mlpot_reader *r, soap_part *p)
         mlpot_refuse(r, "%ss.sizes: no such triangles", r->prefix);
         return;
     }
-    const double *triangles = mlpot_doubles(r, "s.triangles", mlpot_product(n[1], all, all, 1));
     p->kernels.n_other = n[0];
     p->kernels.n_spreads = n[1];
-    if (triangles) p->kernels.spread = mlpot_packed_triangles(m, r, n[1], (int)all, triangles);
+    p->kernels.spread = mlpot_packed_triangles(r, "s.triangles", n[1], (int)all);
 }
 
 int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t)
@@ -236,9 +205,9 @@ int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t)
         const int32_t *number = mlpot_integers(r, "number", 1, 1, 127);
         if (number) p->number = *number;
         read_density(r, t, p);
-        if (!r->failed) read_points(m, r, p);
-        if (!r->failed && mlpot_count(r, "m.sizes") >= 0) read_members(m, r, p);
-        if (!r->failed && mlpot_count(r, "s.sizes") >= 0) read_spread(m, r, p);
+        if (!r->failed) read_points(r, p);
+        if (!r->failed && mlpot_count(r, "m.sizes") >= 0) read_members(r, p);
+        if (!r->failed && mlpot_count(r, "s.sizes") >= 0) read_spread(r, p);
         r->prefix[outside] = 0;
     }
     return r->failed ? -1 : 0;

@@ -61,13 +61,14 @@ static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pair
     const model_uncertainty *u = &e->model->uncertainty;
     mlpot_results r = {.energies = e->energies, .pair_gradients = e->gradients};
     const int64_t n = find_centres(e, p->number);
-    const int last = e->covariances && place == u->n_terms - 1, independent = e->explained && u->kind == INDEPENDENT;
+    const int independent = e->explained && u->kind == INDEPENDENT;
+    const int last = e->covariances && e->explained && place == u->n_terms - 1 && p->kernels.n_spreads == 2;
     double *seen = NULL;
     if (!n) return;
+    if (place >= 0) r.member_gradients = e->member_gradients;
     if (e->covariances && place >= 0) {
         r.covariances = e->covariances + column;
         r.covariance_stride = u->n;
-        r.member_gradients = e->member_gradients;
     }
     if (last || independent) r.explained = e->explained;
     if (last) {
@@ -86,13 +87,13 @@ static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pair
 static void add_pair_term(evaluation *e, const model_term *t, const mlpot_pairs *pairs, int place)
 {
     const model_uncertainty *u = &e->model->uncertainty;
-    const int wanted = e->covariances && place >= 0, alone = u->n_pair_terms == u->n_terms;
-    double *covariances = wanted ? e->covariances + u->starts[place] : NULL;
-    double *variances = u->kind == INDEPENDENT || (wanted && alone) ? e->variances : NULL;
+    double *covariances = e->covariances && place >= 0 ? e->covariances + u->starts[place] : NULL;
+    double *variances = u->kind == INDEPENDENT || (place >= 0 && u->pairs_count) ? e->variances : NULL;
     if (mlpot_pair_sums(&t->pair, pairs, e->input->n_centres, e->input->n_threads, e->energies, e->gradients, covariances, u->n,
                         variances))
         e->failed = 1;
-    if (wanted) mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, e->member_gradients);
+    if (e->member_gradients && place >= 0)
+        mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, e->member_gradients);
 }
 
 static void add_term(evaluation *e, int k)
@@ -132,5 +133,5 @@ void mlpot_add_terms(evaluation *e)
     for (int k = 0; k < e->model->n_terms; ++k)
         if (k != last) add_term(e, k);
     if (last >= 0) add_term(e, last);
-    if (e->covariances) add_priors(e);
+    if (e->variances) add_priors(e);
 }

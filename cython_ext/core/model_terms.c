@@ -101,7 +101,7 @@ static void read_table(mlpot_reader *r, const int32_t *n, const double *x, mlpot
     t->table = mlpot_doubles(r, "table", mlpot_product(t->size[0], t->size[1], t->stride[1], 1));
 }
 
-int mlpot_read_triplets(mlpot_model *m, mlpot_reader *r, model_term *t)
+int mlpot_read_triplets(mlpot_reader *r, model_term *t)
 {
     mlpot_triplets *c = &t->triplets;
     const int32_t *n = mlpot_sizes(r, "sizes", 8); /* centre, both neighbours, points, table (0: none), spread or not */
@@ -121,10 +121,9 @@ int mlpot_read_triplets(mlpot_model *m, mlpot_reader *r, model_term *t)
     c->strengths = mlpot_doubles(r, "strengths", c->n_points);
     if (n[4]) read_table(r, n, x, c);
     if (n[7]) {
-        const double *triangle = mlpot_doubles(r, "spread", mlpot_product(c->n_points, c->n_points, 1, 1));
         t->variance.strengths = mlpot_doubles(r, "covariances", c->n_points);
         t->variance.prior = x[12];
-        if (triangle) t->variance.spread = mlpot_packed_triangles(m, r, 1, c->n_points, triangle);
+        t->variance.spread = mlpot_packed_triangles(r, "spread", 1, c->n_points);
     }
     return r->failed ? -1 : 0;
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..structures import energy_of, is_isolated_atom
 from .subject import Subject
 
@@ -55,7 +55,7 @@ def learning_curve(
     """
     known = [a for a in frames if not is_isolated_atom(a) and a.calc is not None and energy_of(a.calc.results) is not None]
     if len(known) < FEWEST:
-        raise DataError(f"{len(known)} structures have energies; a learning curve needs at least {FEWEST}")
+        raise DataError(f"{counted(len(known), 'structure')} with an energy; a learning curve needs at least {FEWEST}")
     features = []
     for done, atoms in enumerate(known):
         features.append(_by_element(subject, atoms))

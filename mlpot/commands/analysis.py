@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .console import bars, check_target, console, problems, progress, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey
 
@@ -69,7 +69,8 @@ def features(
         write_features(output, source, frames, _followed(rows, len(frames), progress(shown)), per)
     n_atoms = sum(map(len, frames))
     n_rows = n_atoms if per == "atom" else len(frames)
-    console.print(f"{n_rows} rows ({len(frames)} structures, {n_atoms} atoms) of {source.n_features} features")
+    of = f"({counted(len(frames), 'structure')}, {counted(n_atoms, 'atom')})"
+    console.print(f"{counted(n_rows, 'row')} {of} of {counted(source.n_features, 'feature')}")
     console.print(f"features: {output}", markup=False)
 
 
@@ -317,7 +318,8 @@ def map_data(
     (write_map_page if viewer == "own" else write_chemiscope_page)(output, atlas, f"Map of {data.name}")
     if json_file:
         write_text(json_file, json.dumps(atlas.to_dict()))
-    console.print(f"{len(frames)} structures, {len(species)} environments, {len(atlas.duplicates)} duplicates")
+    counts = {"structure": len(frames), "environment": len(species), "duplicate": len(atlas.duplicates)}
+    console.print(", ".join(counted(n, noun) for noun, n in counts.items()))
     for row in atlas.coverage():
         console.print(
             f"{row['element']}: {row['novel']} of {row['environments']} environments are not covered by the model"

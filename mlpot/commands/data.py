@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import counted
 from .console import console, table
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def say_data(title: str, data: LabelledData) -> None:
     """Print the files and their contents, and which labels were recognised or not used."""
     console.print(table(title, HEADS, map(_row, data.files[:MOST_FILES])))
     if len(data.files) > MOST_FILES:
-        console.print(f"and {len(data.files) - MOST_FILES} more files, {len(data.frames)} structures in all")
+        console.print(f"and {counted(len(data.files) - MOST_FILES, 'more file')}, {counted(len(data.frames), 'structure')} in all")
     for note in data.notes:
         console.print(note, markup=False)
 

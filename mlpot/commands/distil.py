@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .console import check_target, console, table
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _conclude(
     temperatures = [t for t in exploration.temperatures for _ in exploration.pressures or [0.0]]
     frames = fresh_structures(explored.model, explored.starts, temperatures, exploration.timestep)
     found = judge(explored.model, teacher, frames, timed)
-    console.print(f"{explored.n_labels} labels in all", markup=False)
+    console.print(f"{counted(explored.n_labels, 'label')} in all", markup=False)
     console.print(_table(found, teacher))
     verdict = explored.verdict
     is_converged = verdict is not None and verdict.is_converged and found.force_rmse <= exploration.target
@@ -133,8 +133,8 @@ def _table(found: Judgement, teacher: Teacher) -> Any:
     rows = [
         ("RMS force error", f"{found.force_rmse:.4f} eV/A, expected {found.expected_force_rmse:.4f}"),
         ("RMS energy error", f"{found.energy_rmse:.3f} meV/atom"),
-        (f"{teacher.calculator}, {found.n_atoms} atoms", f"{found.teacher_seconds:.4g} s"),
-        (f"model, {found.n_atoms} atoms", f"{1e3 * found.model_seconds:.4g} ms"),
+        (f"{teacher.calculator}, {counted(found.n_atoms, 'atom')}", f"{found.teacher_seconds:.4g} s"),
+        (f"model, {counted(found.n_atoms, 'atom')}", f"{1e3 * found.model_seconds:.4g} ms"),
         ("speed-up", f"{found.speed_up:.0f} x"),
     ]
     return table(f"Against the calculator on {found.n_structures} fresh structures", ("", ""), rows)

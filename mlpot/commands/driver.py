@@ -172,12 +172,12 @@ def _learning(config: Path, run: Run) -> None:
         check_driver(config, settings, run.ipi_input, run.forcefield)
     folder = Path(settings.output.folder)
     try:
-        n_labels, n_steps = _learn(config, settings, folder, run)
+        labels, n_steps = _learn(config, settings, folder, run)
     except BudgetSpent:
         log.info("report: %s", write_run_report(folder))
         raise
     if n_steps:
-        log.info("%d labels in all; report: %s", n_labels, write_run_report(folder))
+        log.info("%s in all; report: %s", labels, write_run_report(folder))
     else:
         log.info("no forces were requested")
 
@@ -203,7 +203,7 @@ def check_driver(config: Path, settings: DriverFile, ipi_input: Path, forcefield
         )  # fmt: skip
 
 
-def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[int, int]:
+def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[str, int]:
     """Serve until i-PI ends; the numbers of labels and steps over all restarts."""
     from ..config import learning_evaluator
     from ..drivers.ipi import IpiClient
@@ -219,7 +219,7 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
         handler = LogFile(folder / RUN_LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
         logging.getLogger("mlpot").addHandler(handler)
-        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labelling.calculator)
         template = evaluator.template
         _introduce(template)
         try:
@@ -238,7 +238,7 @@ def _learn(config: Path, settings: DriverFile, folder: Path, run: Run) -> tuple[
         learner = evaluator.campaign.learner
         if learner and learner.fit.beneath is not None:
             log.info("beneath the model: %s", learner.fit.beneath.cost)
-        return learner.n_labels if learner else 0, evaluator.counters.step
+        return evaluator.campaign.labels_in_words, evaluator.counters.step
 
 
 def _introduce(atoms: Atoms) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import ase.data
 import typer
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from .console import TrustBaseline, bars, check_plot, check_predictions, check_target, console, progress, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
@@ -146,7 +146,8 @@ def _say_how_it_went(report: FitReport, calibration: Calibration, evaluation: Ev
     energies = {ase.data.chemical_symbols[z]: round(e, 6) for z, e in report.isolated_atom_energies.items()}
     console.print(f"isolated-atom energies ({how}): {energies} eV")
     console.print(
-        f"{report.n_structures} structures, {report.n_atoms} environments, sparse points per term {report.n_sparse}, "
+        f"{counted(report.n_structures, 'structure')}, {counted(report.n_atoms, 'environment')}, "
+        f"sparse points per term {report.n_sparse}, "
         f"energy scales {[[round(e, 3) for e in scales] for scales in report.energy_scales]} eV, "
         f"condition number {report.condition:.1e}, noises {report.noises['energy']:.2g} eV/atom, "
         f"{ {ase.data.chemical_symbols[z]: round(e, 4) for z, e in report.force_noises.items()} } eV/A, "

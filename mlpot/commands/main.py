@@ -14,7 +14,7 @@ import ase.data
 import typer
 from rich.table import Table
 
-from ..errors import ConfigError, ExplodedError, MlpotError, system_trouble
+from ..errors import ConfigError, ExplodedError, MlpotError, counted, system_trouble
 from .analysis import criteria, features, map_data
 from .console import TrustBaseline, check_target, console, problems
 from .distil import distil
@@ -140,7 +140,7 @@ def learn(
     folder = Path(settings.output.folder)
     with learning_run(settings, resume) as run, LiveView(console, run.campaign.folder / RUN_LOG) as view:
         logging.getLogger("mlpot").addHandler(view.handler)
-        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labeller.calculator)
+        keep_origin(folder, config.read_text(encoding="utf-8"), settings.labelling.calculator)
         run.observer = view.show
         started = time.perf_counter()
         status, exploded = "exploded", None
@@ -150,17 +150,17 @@ def learn(
         except ExplodedError as error:
             exploded = error
         learner, verdict = run.campaign.learner, run.verdict
-        n_labels, beneath = (learner.n_labels, learner.fit.beneath) if learner else (0, None)
+        labels, beneath = run.campaign.labels_in_words, learner.fit.beneath if learner else None
         trajectories = [folder / run.trajectory(walker) for walker in run.walkers]
     if status == "deadline":
-        console.print(f"stopped at the deadline with {n_labels} labels; --resume goes on (exit code {GO_ON})")
+        console.print(f"stopped at the deadline with {labels}; --resume goes on (exit code {GO_ON})")
         raise typer.Exit(GO_ON)
     report = write_run_report(folder)
     if status == "budget":
         console.print(
             f"ended early: a budget of \\[learning] is spent, see {folder / 'run.log'}; raise it and use --resume"
         )
-    console.print(f"{status}: {n_labels} labels, {time.perf_counter() - started:.0f} s")
+    console.print(f"{status}: {labels}, {time.perf_counter() - started:.0f} s")
     if beneath is not None:
         console.print(f"beneath the model: {beneath.cost}", markup=False)
     if exploded is None and verdict is not None:
@@ -262,7 +262,7 @@ def export(
     if kind == "xyz":
         check_target("--output", output)
     exported = (export_run if kind == "folder" else export_xyz)(run, output)
-    console.print(f"{exported.n_labels} labels written to {exported.path}")
+    console.print(f"{counted(exported.n_labels, 'label')} written to {exported.path}")
     if kind == "folder" and exported.can_be_repeated:
         console.print(f"to make the same model again: cd {exported.path} && python reproduce.py")
     elif kind == "folder":

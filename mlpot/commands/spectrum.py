@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .console import TrustBaseline, bars, check_plot, check_target, console, progress
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def spectrum(
     for name in ("dipole", "polarizability"):
         if name in models and (errors := models[name].left_out) is not None:
             unit = models[name].target.unit
-            console.print(f"{name}: RMS error {errors.rmse:.3g} {unit} of {errors.n} structures left out of the fit", markup=False)
+            of = f"{counted(errors.n, 'structure')} left out of the fit"
+            console.print(f"{name}: RMS error {errors.rmse:.3g} {unit} of {of}", markup=False)
     found = _spectra(models, tracks, windows, kelvin)
     _say(found, windows, kelvin, tracks)
     if json_file:
@@ -125,9 +126,9 @@ def _say(found: list[Spectrum], windows: Windows, kelvin: float, tracks: list[Tr
     how = "velocities and derivatives of the model" if tracks[0].has_velocities else "differences in time"
     length = windows.length * windows.timestep_fs / 1000.0
     console.print(
-        f"{sum(len(track.frames) for track in tracks)} frames every {windows.timestep_fs:g} fs, {kelvin:.4g} K; {found[0].n_windows} "
-        f"Hann windows of {length:.3g} ps, half overlapping: lines are {windows.resolution:.3g} 1/cm wide; up to "
-        f"{windows.highest:.0f} 1/cm; derivatives by {how}",
+        f"{sum(len(track.frames) for track in tracks)} frames every {windows.timestep_fs:g} fs, {kelvin:.4g} K; "
+        f"{counted(found[0].n_windows, 'Hann window')} of {length:.3g} ps, half overlapping: lines are "
+        f"{windows.resolution:.3g} 1/cm wide; up to {windows.highest:.0f} 1/cm; derivatives by {how}",
         markup=False,
     )
     for one in found:

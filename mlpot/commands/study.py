@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .console import check_plot, check_target, console, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
@@ -59,7 +59,7 @@ def learning_curve(
     task = _study(data, [energy_key, forces_key, stress_key, virial_key], seed)
     rows = list(curve(task, before=_say))
     console.print(
-        table(f"Learning curve, errors on {len(task.test)} structures held out", ("data", *HEADS), _cells(rows))
+        table(f"Learning curve, errors on {counted(len(task.test), 'structure')} held out", ("data", *HEADS), _cells(rows))
     )
     for line in curve_words(rows) + few_words(task):
         console.print(line, markup=False)
@@ -85,7 +85,7 @@ def compare(
     check_target("--json", json_file, data)
     task = _study(data, [energy_key, forces_key, stress_key, virial_key], seed)
     rows = list(compare_presets(task, [p.value for p in preset or ()] or PRESET_NAMES, before=_say))
-    console.print(table(f"Presets, errors on {len(task.test)} structures held out", ("model", *HEADS), _cells(rows)))
+    console.print(table(f"Presets, errors on {counted(len(task.test), 'structure')} held out", ("model", *HEADS), _cells(rows)))
     for line in preset_words(rows) + few_words(task):
         console.print(line, markup=False)
     _write(json_file, {"rows": [row.to_dict() for row in rows]})

@@ -97,10 +97,14 @@ def _write(folder: Path, contents: dict[str, str], overwrite: bool) -> None:
     there = [str(folder / file) for file in contents if (folder / file).exists()]
     if there and not overwrite:
         raise ConfigError(f"{', '.join(there)}: there already; choose another --output, or use --overwrite")
+    made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in contents.items():
             (write_text if overwrite else create_text)(folder / file, text)
+            made.append(folder / file)
     except OSError as error:
+        for written in () if overwrite else made:  # an input without its configuration is no start
+            written.unlink(missing_ok=True)
         raise ConfigError(f"{folder}: cannot be written to ({error}); choose another --output") from error
     typer.echo(f"wrote {', '.join(str(folder / file) for file in contents)}")

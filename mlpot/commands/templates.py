@@ -116,9 +116,12 @@ WALKERS = """\
 # name = "hot"
 # temperature_K = [300.0, 1200.0]
 # replicas = 2
+#
+# Labels may have two levels, cheap and expensive: replace [labeller] by two [[labellers]], see docs/howto/two_levels.md.
 """
 ORDER = (
-    "data", "structure", "dynamics", "driver", "walkers", "labeller", "learning", "targets", "baseline", "model", "fit", "output",
+    "data", "structure", "dynamics", "driver", "walkers", "labeller", "labellers", "learning", "targets", "baseline", "model", "fit",
+    "output",
 )  # fmt: skip
 
 
@@ -135,12 +138,12 @@ class Contents:
 
 CONTENTS: dict[TemplateKind, Contents] = {
     "fit": Contents(FitFile, FIT_GIVEN),
-    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", ("data", "test")}), WALKERS),
+    "learn": Contents(LearnFile, LEARN_GIVEN, frozenset({"walkers", "labellers", ("data", "test")}), WALKERS),
     "driver": Contents(
         DriverFile,
         LEARN_GIVEN,
         frozenset({
-            ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
+            "labellers", ("structure", "repeat"), ("data", "test"), ("learning", "deadline"), ("learning", "deadline_margin_s"),
         }),
     ),
 }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from ase import Atoms
 from rich.progress import Progress, TaskID
 
-from ..errors import ConfigError, RunFolderError
+from ..errors import ConfigError, RunFolderError, counted
 from .console import bars, check_target, console, table
 from .data import EnergyKey, ForcesKey, StressKey, VirialKey, say_data
 
@@ -126,7 +126,7 @@ def _read(settings: TuneFile) -> tuple[list[Atoms], list[Atoms] | None]:
 
 
 def _write(result: TuneResult, settings: TuneFile, output: Path) -> list[Path]:
-    """The files of the chosen model and of the others on the front."""
+    """The files of the chosen model and of the others on the front; fitting one does not replace an existing model."""
     from .. import __version__
     from ..durable import write_text
     from ..settings.output import FitOutput
@@ -135,13 +135,15 @@ def _write(result: TuneResult, settings: TuneFile, output: Path) -> list[Path]:
     files = []
     for k, candidate in enumerate(result.pareto):
         file = output if k == 0 else output.with_name(f"{output.stem}_{k}.toml")
-        model: Any = settings.output.model if settings.output and k == 0 else str(file.with_suffix(".h5"))
-        report = settings.output.report if settings.output and k == 0 else None
+        wants_report = k == 0 and settings.output is not None and settings.output.report is not None
+        report = str(file.with_name(f"{file.stem}_fit.html")) if wants_report else None
         first = candidate.tested[0]
         comment = f"mlpot tune {__version__}, {time.strftime('%Y-%m-%d')}"
         if first.failure is None:
-            comment += f"\non {result.n_test} structures that no trial saw: {_numbers(first.forces, first.energies, first.cost)}"
-        write_text(file, fit_file(candidate.config, settings.data, FitOutput(model=model, report=report), comment))
+            errors = _numbers(first.forces, first.energies, first.cost)
+            comment += f"\non {counted(result.n_test, 'structure')} that no trial saw: {errors}"
+        written = FitOutput(model=str(file.with_suffix(".h5")), report=report)
+        write_text(file, fit_file(candidate.config, settings.data, written, comment))
         files.append(file)
     return files
 
@@ -149,7 +151,7 @@ def _write(result: TuneResult, settings: TuneFile, output: Path) -> list[Path]:
 def _say(result: TuneResult, files: list[Path], report: Path, journal: Path) -> None:
     from ..tuning.result import HEADS
 
-    title = f"Errors on {result.n_test} structures that no trial saw"
+    title = f"Errors on {counted(result.n_test, 'structure')} that no trial saw"
     console.print(table(title, HEADS, result.rows()))
     for line in result.summary():
         console.print(line, markup=False)

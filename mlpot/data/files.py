@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,9 +18,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
-from ase.io.formats import UnknownFileTypeError, filetype, string2index
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression, string2index
 
-from ..errors import DataError
+from ..errors import DataError, counted, quoted
 from .formats import is_deepmd, reader_of
 from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
 
@@ -45,6 +46,10 @@ BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
 VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
 TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
 HIDDEN = "mlpot_tensor_"
+MOST_COLUMNS = 10_000
+"""Columns of a property in extended XYZ."""
+MOST_MISSING = 1000
+"""Lines that may be read beyond the end of a file; truncated frames of fewer atoms have an error of their own."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def _read(file: str, index: int | slice) -> StructureFile:
         try:
             numbered = numbered[index] if isinstance(index, slice) else [numbered[index]]
         except IndexError as error:
-            raise DataError(f"{file}@{index}: the file has {len(numbered)} frames; choose one of them") from error
+            raise DataError(f"{file}@{index}: the file has {counted(len(numbered), 'frame')}; choose one of them") from error
     for k, atoms in numbered:
         if isinstance(atoms.info.get("frame", ""), str):  # a number of the user's own stays
             atoms.info["frame"] = f"{file}[{k}]"
@@ -189,8 +194,27 @@ def _plain(file: str, kind: str) -> Iterator[Atoms]:
     if kind in ("xyz", "extxyz") and is_ipi_xyz(file):
         return read_ipi_xyz(file)
     if kind == "extxyz":
-        return ase.io.iread(file, index=":", format=kind, properties_parser=comment_line)
+        return _extended_xyz(file)
     return ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
+
+
+def _extended_xyz(file: str) -> Iterator[Atoms]:
+    with Lines(open_with_compression(file, "rb"), encoding="utf-8") as lines:
+        yield from ase.io.iread(lines, index=":", format="extxyz", properties_parser=comment_line)
+
+
+class Lines(io.TextIOWrapper):
+    """Text that is not read far beyond its end: ASE reads one line for each atom that a frame announces, even 10^20."""
+
+    _n_missing = 0
+
+    def readline(self, *size: int) -> str:  # type: ignore[override]
+        """DataError where many lines behind the last one are asked for."""
+        line = super().readline(*size)
+        self._n_missing = 0 if line else self._n_missing + 1
+        if self._n_missing > MOST_MISSING:
+            raise DataError("the file ends within a frame, which says that it has more atoms; restore the file")
+        return line
 
 
 def _database(file: str) -> Iterator[Atoms]:
@@ -207,11 +231,19 @@ def comment_line(text: str) -> dict[str, Any]:
 
     ASE refuses all but nine there, with an error that names no frame. What has neither six nor nine numbers is left as it is for
     those who know the frame.
+
+    Raises
+    ------
+    DataError
+        For properties of more columns than a file of structures has.
     """
     values = key_val_str_to_dict(TENSORS.sub(HIDDEN + r"\1", text))
     for key in ("stress", "virial"):
         if HIDDEN + key in values:
             values[key] = _tensor(values.pop(HIDDEN + key))
+    counts = str(values.get("Properties", "")).split(":")[2::3]
+    if any(count.isdecimal() and int(count) > MOST_COLUMNS for count in counts):
+        raise DataError(f"Properties: at most {MOST_COLUMNS} columns are read of one; correct {quoted(values['Properties'])}")
     return values
 
 

@@ -68,7 +68,8 @@ class Format:
         except ModelFileError:
             raise
         except OSError as error:
-            raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
+            said = quoted(error.strerror or error, 300)
+            raise ModelFileError(f"{file}: cannot be written: {said}; make room, or name another place") from error
 
     @contextmanager
     def reading(self, file: str | Path) -> Iterator[Stored]:

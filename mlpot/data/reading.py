@@ -12,7 +12,7 @@ from os.path import abspath
 import numpy as np
 from ase import Atoms
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..structures import DEFAULT_CONFIG_TYPE, is_isolated_atom, name_of
 from .files import Files, StructureFile, read_files
 from .formats import UNCONVERGED
@@ -246,7 +246,7 @@ def _notes(taken: Sequence[Taken], keys: LabelKeys, used: frozenset[str]) -> lis
         notes.append(f"not used: {', '.join(named[:MOST_NAMED])}{more}; if one is a label say so with {remedy}")
     flat = sum(t.atoms.cell.rank < 3 and "stress" in t.keys and not np.any(t.atoms.calc.results["stress"]) for t in taken)
     if flat:
-        notes.append(f"the stress, zero, of {flat} structures without three cell vectors is not used")
+        notes.append(f"the stress, zero, of {counted(flat, 'structure')} without three cell vectors is not used")
     return notes
 
 

@@ -5,7 +5,8 @@ Two structures of the same atoms that differ by a strain e and displacements u d
     dE = -(F + F') . u / 2 + (W + W') : e / 2 + third order,    W = stress * volume = -virial,
 
 exactly where energies are quadratic. Over the pairs of a data set dE = a A + b B with the first and second term A and B: a and b are
-one, and what they are instead is the factor between units.
+one, and what they are instead is the factor between units. Stresses of structures that share one cell cannot be
+checked like this; they are doubted if they are implausibly large.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MOST = 150
 FEWEST = 6
 ALIKE = 0.3
 """Coefficients this close to one, relatively, are a matter of rounding and third order."""
+LARGEST_VIRIAL = 15.0
+"""eV/atom, of half of the structures: 200 GPa in copper, 420 GPa in diamond. Data of this field have 1 to 3."""
 FACTORS = {
     "forces": {
         1.0: "eV/A", Hartree / Bohr: "Hartree/bohr", Ry / Bohr: "Ry/bohr", kcal / mol: "kcal/mol/A", 0.001: "meV/A",
@@ -38,6 +41,28 @@ FACTORS = {
 
 def unit_doubts(structures: Sequence[LabelledStructure]) -> list[str]:
     """Messages for forces and stresses that are not the derivatives of the energies, with their likely unit; may be empty."""
+    doubts = _differing(structures)
+    return doubts if any(doubt.startswith("stress") for doubt in doubts) else doubts + _implausible(structures)
+
+
+def _implausible(structures: Sequence[LabelledStructure]) -> list[str]:
+    """A message for stresses that are implausibly large."""
+    rows = [(np.abs(s.virial).max(), s.n_atoms, s.atoms.get_volume()) for s in structures if s.virial is not None and s.n_atoms]
+    if len(rows) < FEWEST:
+        return []
+    virials, n_atoms, volumes = np.array(rows).T
+    typical = float(np.median(virials / n_atoms))
+    if typical < LARGEST_VIRIAL:
+        return []
+    pressure = float(np.median(virials / volumes)) / GPa
+    return [
+        f"stress: half of the structures have more than {pressure:.0f} GPa, {typical:.3g} eV/atom of stress times volume; they look "
+        "like GPa or kBar; convert the labels to eV/A^3"
+    ]
+
+
+def _differing(structures: Sequence[LabelledStructure]) -> list[str]:
+    """Messages for labels that differ from the differences between energies."""
     rows = np.array([row for family in _families(structures) for row in _differences(family)]).reshape(-1, 3)
     differences, terms = rows[:, 0], rows[:, 1:]
     used = [k for k in range(2) if np.any(terms[:, k])]

@@ -20,6 +20,7 @@ from .protocol import Descriptor
 DESCRIPTORS: dict[str, str] = {
     "acsf": "mlpot.descriptors.acsf:ACSF",
     "bispectrum": "mlpot.descriptors.bispectrum:Bispectrum",
+    "features": "mlpot.descriptors.model_features:ModelFeatures",
     "chebyshev": "mlpot.descriptors.chebyshev:Chebyshev",
     "mbtr": "mlpot.descriptors.mbtr:Mbtr",
     "zernike": "mlpot.descriptors.zernike:Zernike",

@@ -42,6 +42,8 @@ class Descriptor(ABC):
     species: tuple[int, ...]
     cutoff: float
     n_features: int
+    is_local: ClassVar[bool] = True
+    """Whether features of an atom depend on its own pairs alone, as above; else there is no `jacobian`."""
     choices: ClassVar[tuple[str, ...]] = ()
     """Fields, tuples of integers or None, that are taken from data; see `settled`."""
 
@@ -52,6 +54,10 @@ class Descriptor(ABC):
     @abstractmethod
     def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+
+    def vjps(self, pairs: Pairs, cotangents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `vjp`, for several cotangents of the same structure."""
+        return [self.vjp(pairs, cotangent) for cotangent in cotangents]
 
     def jacobian(self, pairs: Pairs) -> np.ndarray:
         """Derivatives (n_pairs, 3, n_features), 1/A, of the features of each pair's centre with respect to the pair's vector.

@@ -89,7 +89,7 @@ def _tabulate(basis: RadialBasis, intervals_in_step: int) -> RadialTable:
     step = basis.cutoff_width / intervals_in_step
     plateau = basis.cutoff - basis.cutoff_width
     kink = max(int(np.ceil(plateau / step - 1e-9)), 0)
-    start = plateau - kink * step
+    start = min(plateau - kink * step, 0.0)  # rounding must not put the first knot beyond the centre
     radii = start + step * np.concatenate([np.arange(kink + 1), np.arange(kink, kink + intervals_in_step + 1)])
     nudge = 1e-12 * basis.cutoff  # one-sided limits at the two ends of the cutoff function
     radii[kink] -= nudge

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from ..data.ipi_xyz import length_unit, numbers_of, read_ipi_xyz
-from ..errors import ConfigError, DataError, quoted
+from ..errors import ConfigError, DataError, counted, quoted
 from ..structures import read_structures
 from ..units import BOLTZMANN, HARTREE
 from .ipi_socket import PREFIX, Address
@@ -181,8 +181,8 @@ class IpiInput:
         own = self._own_structure()
         if own is not None and not np.array_equal(own.numbers, template.numbers):
             raise ConfigError(
-                f"{self.file}: i-PI starts from {own.symbols} ({len(own)} atoms), the template is {template.symbols} "
-                f"({len(template)} atoms); leave --template out, or put its atoms in i-PI's order"
+                f"{self.file}: i-PI starts from {own.symbols} ({counted(len(own), 'atom')}), the template is {template.symbols} "
+                f"({counted(len(template), 'atom')}); leave --template out, or put its atoms in i-PI's order"
             )
         if self.moves_cell and (not template.pbc.all() or template.cell.rank < 3):
             raise ConfigError(

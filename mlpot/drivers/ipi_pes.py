@@ -13,7 +13,7 @@ from ase import Atoms
 
 from mlpot.drivers.ipi_evaluator import Committee, ModelEvaluator
 from mlpot.drivers.ipi_protocol import to_angstrom
-from mlpot.errors import ProtocolError
+from mlpot.errors import ProtocolError, counted
 from mlpot.models.files import load_model
 from mlpot.structures import read_structures
 
@@ -74,8 +74,8 @@ class MlpotPES:
     def _compute(self, cell: np.ndarray, pos: np.ndarray) -> Result:
         if pos.shape != (len(self._atoms), 3):
             raise ProtocolError(
-                f"i-PI has positions of shape {pos.shape}, the template {len(self._atoms)} atoms; make the template from the "
-                "structure that i-PI starts from, atoms in the same order"
+                f"i-PI has positions of shape {pos.shape}, the template {counted(len(self._atoms), 'atom')}; make the template "
+                "from the structure that i-PI starts from, atoms in the same order"
             )
         structure = to_angstrom(np.asarray(cell)[None], pos[None])
         self._atoms.cell[:] = structure.cells[0]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from ase import Atoms
 
-from ..errors import EvaluationError, ProtocolError
+from ..errors import EvaluationError, ProtocolError, counted
 from ..units import BOHR, HARTREE
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class Evaluation:
         forces = np.ascontiguousarray(self.forces, float)
         if forces.shape != (n_atoms, 3) or virial.shape != (3, 3):
             raise EvaluationError(
-                f"forces of shape {forces.shape} and a virial of shape {virial.shape} came out for {n_atoms} atoms; "
+                f"forces of shape {forces.shape} and a virial of shape {virial.shape} came out for {counted(n_atoms, 'atom')}; "
                 "nothing was sent: correct the evaluator"
             )
         for name, value in (("energy", energy), ("forces", forces), ("virial", virial)):
@@ -251,7 +251,9 @@ class Session:
         positions = self._positions
         if positions is None or len(evaluations) != positions.n_distinct:
             asked = positions.n_distinct if positions else 0
-            raise EvaluationError(f"{len(evaluations)} evaluations of {asked} structures: correct the evaluator")
+            raise EvaluationError(
+                f"{counted(len(evaluations), 'evaluation')} of {counted(asked, 'structure')}: correct the evaluator"
+            )
         n_atoms = len(self._template)
         found = [evaluation.atomic(n_atoms) for evaluation in evaluations]
         found += found[-1:] * (positions.n_beads - len(found))
@@ -309,8 +311,8 @@ class Session:
         n_bytes = 8 * init.batch_size * (3 * len(self._template) + 18)
         if n_bytes > MOST_BYTES:
             raise ProtocolError(
-                f"INIT: batch_size = {init.batch_size} of {len(self._template)} atoms are messages of {n_bytes} bytes, more "
-                f"than {MOST_BYTES}; lower <batch_size> in i-PI's input"
+                f"INIT: batch_size = {init.batch_size} of {counted(len(self._template), 'atom')} are messages of {n_bytes} bytes, "
+                f"more than {MOST_BYTES}; lower <batch_size> in i-PI's input"
             )
         self._batch_size, self._request = init.batch_size, init.bead
         return init

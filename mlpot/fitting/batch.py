@@ -29,6 +29,7 @@ from .accumulate import Progress, silent
 from .adaptation import Freedom, adapted
 from .data_check import fitting
 from .design_matrix import Group, noise_of
+from .guesses import guess_of
 from .label_check import LeftOut, calibration_of, covered, leave_out, some_structures, suspicious_labels
 from .learned_mixing import learn_mixing
 from .noises import left_open
@@ -111,6 +112,8 @@ def fit_checked(
         sample = structures if config.check_labels else some_structures(structures, config.seed)
         left_out = leave_out(task.design(terms), posterior, sample, progress, executor)
     model = _with_report(task, model, posterior, left_out, trials)
+    if config.extrapolate:
+        model = replace(model, noises=replace(model.noises, guess=guess_of(model, structures)))
     report = replace(required(model.report, "report"), cpu_seconds=time.process_time() - started)
     return replace(model, report=report, beneath=beneath)
 
@@ -220,12 +223,12 @@ def make_baseline(
     return Baseline(energies, config.repulsion, lone_atoms=dict.fromkeys(given, 0.0))
 
 
-def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline) -> float:
-    """Prior standard deviation of a local energy, eV: the size of the energies per atom above the baseline, at least 1 eV."""
+def default_energy_scale(structures: Sequence[LabelledStructure], baseline: Baseline, least: float = 1.0) -> float:
+    """Prior standard deviation of a local energy, eV: the size of the energies per atom above the baseline, at least `least` eV."""
     left = [
         (s.energy - baseline.energies(s.atoms.numbers).sum()) / s.n_atoms for s in structures if s.energy is not None
     ]
-    return max(float(np.sqrt(np.mean(np.square(left)))) if left else 1.0, 1.0)
+    return max(float(np.sqrt(np.mean(np.square(left)))) if left else least, least)
 
 
 Chooser = Callable[[ManyBodyTerm, Any], tuple[np.ndarray, ...]]

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from ..data.label_keys import overlooked
 from ..data.overlaps import check_structures
 from ..data.unit_check import unit_doubts
-from ..errors import ConfigError, DataError, required
+from ..errors import ConfigError, DataError, counted, required
 from ..settings.fit import FitConfig
 from ..structures import DEFAULT_CONFIG_TYPE, LabelledStructure, is_isolated_atom, is_said_isolated
 from ..terms.baseline import Baseline
@@ -109,7 +109,7 @@ def isolated_atoms(structures: Iterable[LabelledStructure]) -> dict[int, Labelle
     found: dict[int, LabelledStructure] = {}
     for s in structures:
         if is_said_isolated(s.atoms) and s.n_atoms > 1:
-            raise DataError(f"{s.name}: config_type = {s.config_type!r}, but {s.n_atoms} atoms; rename its config_type")
+            raise DataError(f"{s.name}: config_type = {s.config_type!r}, but {counted(s.n_atoms, 'atom')}; rename its config_type")
         if s.energy is None or not is_isolated_atom(s.atoms):
             continue
         first = found.setdefault(int(s.atoms.numbers[0]), s)

@@ -83,6 +83,8 @@ class Fit:
         Calculator beneath the fit; `structures` keep their whole labels.
     is_whole : bool
         False after an interrupted update: the fit can no longer be used.
+    least_scale : float
+        Energy scale, eV, at which the search for scales starts at least; 1 eV unless the energies are known to be smaller.
     """
 
     def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
@@ -100,6 +102,7 @@ class Fit:
         self.levels = Hyperparameters({}, self._given_scales(1.0))
         self.system = GrowingSystem(n_blocks, 1 + len(self.species))
         self.is_whole = True
+        self.least_scale = 1.0
         self._model: SparseGP | None = None
 
     @property
@@ -342,10 +345,8 @@ class Fit:
         """Adapt noises and scales to the data, and make the model."""
         baseline = self._baseline()
         groups = self.system.equations(self._combination(baseline))
-        start = Hyperparameters(
-            {group: noise_of(self.config, group) for group in groups},
-            self._given_scales(default_energy_scale(_differences(self.structures, self._below), baseline)),
-        )
+        scale = default_energy_scale(_differences(self.structures, self._below), baseline, self.least_scale)
+        start = Hyperparameters({group: noise_of(self.config, group) for group in groups}, self._given_scales(scale))
         freedom = Freedom(start, left_open(self.config, groups), open_blocks(self.config, self.terms))
         known = self.levels.noises
         noises = {g: known.get(g, noise) if g in freedom.groups else noise for g, noise in start.noises.items()}

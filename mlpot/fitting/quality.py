@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import required
+from ..errors import counted, required
 from ..models.evaluate import Comparison, errors
 from ..models.report import Errors, FitReport, LabelQuality
 from ..settings.fit import FitConfig
@@ -159,7 +159,7 @@ def _remedy(quality: LabelQuality, config: FitConfig) -> str:
         f"{UNITS[quality.kind]} (rule of thumb; `mlpot learning-curve` measures it)"
     )
     if quality.n_left_out < FEW:
-        return f"{more}; {quality.n_left_out} structures are too few to judge other remedies"
+        return f"{more}; {counted(quality.n_left_out, 'structure')} left out: too few to judge other remedies"
     if (said := _noise_in_the_way(quality, config)) is not None:
         return said
     larger = _larger(None if config.terms else config.preset or "balanced")

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from ..data.overlaps import check_structures
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..models.evaluate import compare, errors
 from ..models.report import Errors
 from ..models.sparse_gp import SparseGP
@@ -122,7 +122,7 @@ def study(
         return Study(_shuffled(bound, rng), always, held, config)
     if len(bound) < FEWEST:
         raise DataError(
-            f"{len(bound)} structures are too few to hold some out; provide at least {FEWEST}, or a test set ([data] test)"
+            f"{counted(len(bound), 'structure')}: too few to hold some out; provide at least {FEWEST}, or a test set ([data] test)"
         )
     kept, held = _divided(bound, rng)
     return Study(_shuffled(kept, rng), always, held, config)
@@ -173,7 +173,7 @@ def learning_curve(
     everything, n_all = _elements(task.training), len(task.training)
     fewest = next(n for n in range(1, n_all + 1) if _elements(task.training[:n]) == everything)
     for n in sorted({min(max(round(part * n_all), fewest, 2), n_all) for part in parts}):
-        before(f"{n / n_all:.0%}, {n} structures")
+        before(f"{n / n_all:.0%}, {counted(n, 'structure')}")
         yield _row(f"{n / n_all:.0%}", task.training[:n], task, task.config)
 
 

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from ..data.target_labels import TargetLabels, labels_of
 from ..descriptors.couplings import PARTS, components
+from ..errors import counted
 from ..models.target_errors import target_errors
 from ..models.tensors import SphericalPart, TargetModel, TargetModels
 from ..settings.targets import TargetSettings, TargetsSettings
@@ -54,7 +55,7 @@ def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, pr
     """Fit one target to labels in mlpot's units."""
     target, notes = settings.target, list[str]()
     if labels.n_without:
-        notes.append(f"{labels.n_without} structures have no {settings.label_key!r}")
+        notes.append(f"no {settings.label_key!r} in {counted(labels.n_without, 'structure')}")
     prepared = {degree: target_features(labels, settings, degree, seed, progress) for degree in PARTS[target.rank]}
     for _ in range(ROUNDS):
         solved = {degree: _solved(prepared[degree], labels, settings, degree) for degree in prepared}

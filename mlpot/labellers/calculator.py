@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
-from ..import_paths import imported, split_path
+from ..import_paths import check_parameter_names, imported, split_path
 from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
 from .other_results import check_gives, others_of
@@ -115,6 +115,7 @@ class CalculatorLabeller:
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
             raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is not an ASE calculator")
+        check_parameter_names(factory, self.parameters, "labeller.parameters")
         check_gives(made, self.wanted, self.calculator)
 
     def label(self, atoms: Atoms) -> Label:

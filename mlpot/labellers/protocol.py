@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from ase import Atoms
 
-from ..errors import LabelError
+from ..errors import LabelError, counted
 from ..settings.defaults import NET_FORCE_TOLERANCE
 
 GEOMETRY_TOLERANCE = 1e-3
@@ -189,8 +189,8 @@ def energy_doubt(energy: float, others: Sequence[float]) -> str | None:
     if abs(energy - median) <= limit:
         return None
     return (
-        f"its energy of {energy:.6g} eV/atom differs by {energy - median:+.3g} eV/atom from the median of {len(others)} labels of "
-        f"the same composition; differences above {limit:.3g} eV/atom are implausible"
+        f"its energy of {energy:.6g} eV/atom differs by {energy - median:+.3g} eV/atom from the median of "
+        f"{counted(len(others), 'label')} of the same composition; differences above {limit:.3g} eV/atom are implausible"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from ..drivers.ase import ase_results
-from ..errors import ConfigError, LabelError
+from ..errors import ConfigError, LabelError, counted
 from ..learning.campaign import Answer, Campaign
 from ..learning.cycle import Assessment, Event, LabelNeeded, LearningCycle
 from ..learning.log_format import Step, frame_text
@@ -175,7 +175,7 @@ class LammpsWalker:
         _, needed = self.waiting
         self._event = Event(needed.decision, self._prediction, answer)
         self._predict()
-        self._go_on(is_labelled=answer.atoms is not None)
+        self._go_on(is_labelled=answer.atoms is not None or answer.refined is not None)
 
     def _go_on(self, is_labelled: bool = False) -> None:
         """Give LAMMPS the newest model, and leave a run that is complete; a minimization is repeated with the new model."""
@@ -236,7 +236,7 @@ class LammpsWalker:
     def check(self, state: dict) -> None:
         """RunFolderError unless `state` belongs to this walker."""
         if (state["name"], state["ensemble"]) != (self.name, self.plan.name) or set(state["numbers"]) - set(self.atoms.numbers):
-            found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
+            found = f"walker {state['name']!r} of {counted(len(state['numbers']), 'atom')}, {state['ensemble']}"
             own = f"{self.name!r}, {self.plan.name}"
             raise self.campaign.folder.other_run(f"{found}, but the configuration has {own}, or other elements")
 

@@ -1,6 +1,6 @@
 """Atoms that are farther than the cutoff from all others: a model says nothing about what acts on them.
 
-Its energy is the same at every distance beyond the cutoff, with no uncertainty, whatever the labels would show there. So a
+The energy is the same at every distance beyond the cutoff, with no uncertainty, whatever the labels would show there. So a
 structure with such an atom is labelled until a label has shown that the interactions have ended: forces on these atoms within the
 target, and forces that over the last half angstrom change the energy by less than its target. At that distance and beyond
 predictions are trusted. A label that shows more would only contradict what the model has learned inside the cutoff, and is not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,22 +12,24 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
-from ..errors import ConfigError, LabelError
+from ..errors import ConfigError, LabelError, counted
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labels.plan import LabellingPlan, plan_for
 from ..models.prediction import Prediction, Uncertainty
 from ..neighbours import NeighbourList
 from ..settings.fit import FitConfig
+from ..settings.levels import CheapPlan
 from ..structures import stress_voigt, volume_of
 from .campaign import Answer, Campaign
 from .confirmation import Confirmation, confirmation, trust
-from .cycle import Assessment, BudgetSpent, Event, LabelNeeded, LearningCycle, obtain
+from .cycle import Assessment, BudgetSpent, Event, LearningCycle, obtain
 from .learner import Learner
+from .level_campaign import campaign_of
 from .policy import Rules, Use
 from .purpose import PURPOSES, Purpose, RecentStructures, RequestedStructure, use_of
 from .step_counters import StepCounters
 
-__all__ = ["BudgetSpent", "CampaignCalculator", "LearningCalculator", "WalkerCalculator"]
+__all__ = ["BudgetSpent", "CampaignCalculator", "LearningCalculator"]
 log = logging.getLogger(__name__)
 
 
@@ -123,6 +126,8 @@ class CampaignCalculator(OneAtATime):
     def _finish(self, event: Event) -> None:
         """Return the label, or the prediction where there is no label."""
         answer = event.answer
+        if answer is not None and answer.refined is not None:
+            event = replace(event, prediction=answer.refined)
         if answer is None or answer.atoms is None:
             if event.prediction is None:
                 raise RuntimeError("a calculation ends without a label before there is a model")
@@ -150,37 +155,6 @@ class CampaignCalculator(OneAtATime):
         self.counters.step += 1
         if self.observe:
             self.observe(event)
-
-
-class WalkerCalculator(CampaignCalculator):
-    """For a simulation that can repeat a step: `LabelNeeded` interrupts it, `give` provides the answer for the repetition."""
-
-    _given: tuple[Assessment, Answer] | None = None
-
-    def give(self, assessment: Assessment, answer: Answer) -> None:
-        """Let the next calculation, of the atoms that needed the label, find it."""
-        self._given = assessment, answer
-
-    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
-        """As in the base class; an answer that was given is used once."""
-        if self._given is None:
-            return super().calculate(atoms, properties, system_changes)
-        assessment, answer = self._given
-        self._given = None
-        Calculator.calculate(self, atoms, list(properties), system_changes)
-        if changes(assessment.atoms, self.present):
-            raise LabelError(
-                f"walker {self.cycle.walker}: repeating a step led to another structure; the integrator keeps state that is not saved"
-            )
-        return self._finish(Event(assessment.decision, assessment.prediction, answer))
-
-    def _label(self, assessment: Assessment) -> Answer:
-        raise LabelNeeded(assessment)
-
-    def assess_end(self, atoms: Atoms) -> Assessment:
-        """The present atoms, to be labelled because a relaxation ends there."""
-        prediction = self.predict()
-        return self.cycle.confirmation_of(atoms, prediction, self._use_of(prediction))
 
 
 class LearningCalculator(CampaignCalculator):
@@ -221,6 +195,8 @@ class LearningCalculator(CampaignCalculator):
         Number of calculations before a label counts as failed; wall-time limit per calculation, s.
     labelling : LabellingPlan
         All settings of labels; `calculator`, `parameters`, `tries` and `timeout` are ignored then.
+    cheap : CheapPlan
+        Settings of a second, cheap level of labels; the others are then asked for only where the difference is uncertain.
     purpose : str
         "dynamics": the targets decide. "differences": for force constants and elastic constants, expected errors must be small
         compared with the results. "auto": decided for each structure from how it differs from earlier ones.
@@ -250,6 +226,7 @@ class LearningCalculator(CampaignCalculator):
         tries: int = 2,
         timeout: float | None = None,
         labelling: LabellingPlan | None = None,
+        cheap: CheapPlan | None = None,
         purpose: Purpose = "auto",
         asynchronous: bool = False,
         **kwargs,
@@ -258,8 +235,8 @@ class LearningCalculator(CampaignCalculator):
         if purpose not in PURPOSES:
             raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
         plan = labelling or plan_for(calculator, parameters or {}, timeout, tries)
-        campaign = Campaign(
-            folder, plan, config=config, rules=(rules or Rules()).changed(threshold=threshold, max_labels=max_labels),
+        campaign = campaign_of(
+            folder, plan, cheap, config=config, rules=(rules or Rules()).changed(threshold=threshold, max_labels=max_labels),
             frames=frames, start_model=start_model, resume=resume,
         )  # fmt: skip
         super().__init__(campaign, "script", observe, "start the script again with resume=True", **kwargs)
@@ -274,7 +251,7 @@ class LearningCalculator(CampaignCalculator):
 
     def __repr__(self) -> str:
         learner = self.learner
-        learned = "nothing learned" if learner is None else f"{learner.n_labels} labels, {learner.model!r}"
+        learned = "nothing learned" if learner is None else f"{counted(learner.n_labels, 'label')}, {learner.model!r}"
         return f"LearningCalculator({str(self.campaign.folder.path)!r}, {self.campaign.plan.calculator}: {learned})"
 
     def __reduce__(self):

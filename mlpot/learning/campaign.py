@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 from ..durable import as_run_folder_error
-from ..errors import LabelError, ModelFileError
+from ..errors import LabelError, ModelFileError, counted
 from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
 from ..labels.plan import LabellingPlan
 from ..labels.requests import RequestResult
 from ..models.files import inspect_model
 from ..settings.fit import FitConfig
-from ..structure_encoding import decode, encode
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .label_outcome import LabelOutcome, PriorPrediction
 from .learned_targets import TargetLearner
 from .learner import Learner
-from .policy import CHOSEN_REASONS, Rules
+from .level_fit import CHEAP, TwoLevelFit
+from .policy import CHOSEN_REASONS, Limits, Rules
+from .queries import Answer, Query
 from .run_folder import opened_source
 
 log = logging.getLogger(__name__)
@@ -38,71 +39,6 @@ OBSERVATION, SET_ASIDE, CHECK_INTERVAL = "observation", "set_aside", "check_inte
 """Names in labels.db: the observation of a label, why it was not learned, and the interval of automatic checks after it."""
 SAVE_AFTER = 10.0
 """The fit is saved once the learning since the last save has taken this many times longer than saving."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A structure whose label has been requested.
-
-    Parameters
-    ----------
-    key : str
-        Key of the label.
-    atoms : ase.Atoms
-    prior : PriorPrediction or None
-        The model's prediction when the label was requested.
-    reason : str
-        Reason of the decision.
-    walker, step : str, int
-        The walker that requested it, and its step.
-    """
-
-    key: str
-    atoms: Atoms
-    prior: PriorPrediction | None
-    reason: str
-    walker: str
-    step: int
-
-    def state(self) -> dict:
-        """Numbers, strings and arrays, for `restore`."""
-        prior = None if self.prior is None else vars(self.prior)
-        return {
-            "key": self.key, "atoms": encode(self.atoms), "before": prior, "reason": self.reason, "walker": self.walker,
-            "step": self.step,
-        }  # fmt: skip
-
-    @classmethod
-    def restore(cls, state: dict) -> Query:
-        """Inverse of `state`."""
-        prior = state["before"]
-        # predictions saved by earlier versions lack what this one compares with the label: they are dropped
-        prior = PriorPrediction(**prior) if prior is not None and "borrowed" in prior else None
-        return cls(state["key"], decode(state["atoms"]), prior, state["reason"], state["walker"], state["step"])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Result of a query.
-
-    Parameters
-    ----------
-    query : Query
-    atoms : ase.Atoms or None
-        The structure with its label; None if the label failed.
-    outcome : LabelOutcome or None
-        What the label showed; None if there is no label, if it had been learned before, or if it is not learned.
-    paid : bool
-        Whether it was calculated now rather than found.
-    failure : str or None
-        Why there is no label.
-    """
-
-    query: Query
-    atoms: Atoms | None
-    outcome: LabelOutcome | None
-    paid: bool
-    failure: str | None
 
 
 class Campaign:
@@ -179,19 +115,25 @@ class Campaign:
             the folder, which is what a script needs that continues where another ended.
         """
         present = set(species) | {int(z) for frame in self.frames for z in frame.numbers}
-        self._learner = Learner(self._config, tuple(sorted(present)), self._rules)
-        self._keep_start()
         store = self.source.store
         if state is None:
             state = self._state_of_labels()
         self.learned_keys, self.set_aside = list(state.get("learned", [])), list(state.get(SET_ASIDE, []))
         stored = [store.get(key).atoms for key in self.learned_keys]
+        self._learner = self._make_learner(tuple(sorted(present)), stored, state)
+        self._keep_start()
         self.learner.begin(self.frames, stored, self._start_model, state.get("learner"), self._saved_fit())
         self.queue = [Query.restore(values) for values in state.get("queue", [])]
         for query in self.queue:
             self.source.request(query.atoms)
         if self.learner.model is not None:
             self._save_model()
+
+    def _make_learner(self, species: tuple[int, ...], stored: list[Atoms], state: dict) -> Learner:
+        """The learner for these elements, before it begins with the labels `stored`."""
+        if (self.folder / CHEAP).exists():
+            raise self.folder.other_run("two levels of labels")
+        return Learner(self._config, species, self._rules)
 
     def state(self) -> dict:
         """State needed by `prepare` in addition to the labels."""
@@ -206,6 +148,18 @@ class Campaign:
         """Start a label; `settle` waits for it."""
         self.learner.n_asked += 1
         return Query(self.source.request(atoms), bare_structure(atoms), prior, reason, walker, step)
+
+    def followed_up(self, query: Query, limits: Limits | None) -> Query:
+        """The query to `settle` after a request: with one level of labels, the same.
+
+        Parameters
+        ----------
+        query : Query
+            From `ask`.
+        limits : Limits or None
+            Largest expected errors that are trusted of the structure.
+        """
+        return query
 
     def known(self, atoms: Atoms) -> Answer | None:
         """The label of exactly this structure if it has been learned or set aside, else None; nothing is requested."""
@@ -247,6 +201,19 @@ class Campaign:
                 self.queue.remove(query)
                 answers.append(self._answer(query, result))
         return answers
+
+    def seconds_of(self, answer: Answer) -> float:
+        """Wall time of the label that was calculated for an answer, s; 0 if there is none, or it was found."""
+        return self.source.store.seconds(answer.query.key) if answer.paid and answer.atoms is not None else 0.0
+
+    def interrupt_with(self, check: Callable[[], None]) -> None:
+        """Call `check` regularly while waiting for a label; an exception ends the waiting."""
+        self.source.interrupt = check
+
+    @property
+    def labels_in_words(self) -> str:
+        """Number of labels learned, for messages."""
+        return counted(self.learner.n_labels if self.is_prepared else 0, "label")
 
     def wait_for_queue(self) -> None:
         """Return when all queued labels are on disk; they are learned when the run is resumed."""
@@ -343,16 +310,19 @@ class Campaign:
     def _save_model(self) -> None:
         self.learner.fitted_model.save(self.folder / MODEL_FILE)
 
-    def _saved_fit(self) -> Fit | None:
+    def _saved_fit(self) -> Fit | TwoLevelFit | None:
         """The fit that an earlier run has saved, if it can be used."""
         file = self.folder / FIT_FILE
         if not file.exists():
             return None
         try:
-            return Fit.load(file, trust_baseline=True)  # used only if it agrees with the configuration
+            return self._load_fit(file)  # used only if it agrees with the configuration
         except ModelFileError as error:
             log.warning("%s; refitting from all labels instead", error)
             return None
+
+    def _load_fit(self, file: Path) -> Fit | TwoLevelFit:
+        return Fit.load(file, trust_baseline=True)
 
     def _save_fit(self) -> None:
         """Save the fit, so that a later run need not learn its labels again; the file is large, so not after every label."""

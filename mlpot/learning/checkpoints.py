@@ -86,9 +86,7 @@ class Journal:
 
     def settled(self, answer: Answer) -> Answer:
         """Count the cost of a label and the error it has shown."""
-        if answer.paid and answer.atoms is not None:
-            seconds = self.campaign.source.store.seconds(answer.query.key)
-            self.spent = replace(self.spent, labels=self.spent.labels + seconds)
+        self.spent = replace(self.spent, labels=self.spent.labels + self.campaign.seconds_of(answer))
         outcome = answer.outcome
         if outcome is not None and outcome.force_error is not None:
             look = Look(outcome.force_error, outcome.expected_after, answer.query.reason == "check")

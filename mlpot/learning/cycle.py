@@ -166,10 +166,10 @@ class LearningCycle:
     def check_budget(self, assessment: Assessment) -> None:
         """BudgetSpent if `max_labels` does not allow the label that a structure needs."""
         learner = self.campaign.learner
-        if learner.rules.are_spent(learner.n_asked):
+        if learner.is_spent(assessment.decision.reason):
             raise BudgetSpent(
-                f"walker {self.walker}: a label is needed ({assessment.decision.why}), but all {learner.n_asked} labels that "
-                f"max_labels allows have been used; increase max_labels and {self.resume}"
+                f"walker {self.walker}: a label is needed ({assessment.decision.why}), but all labels that "
+                f"max_labels = {learner.rules.max_labels} allows have been used; increase max_labels and {self.resume}"
             )
 
     def request(self, assessment: Assessment) -> Query:
@@ -206,7 +206,7 @@ class LearningCycle:
             expected_error_eV_per_A=decision.expected,
             force_error_eV_per_A=None if outcome is None else outcome.force_error,
             novelty=decision.novelty,
-            reason="failed" if answer is not None and answer.failure else decision.reason,
+            reason=decision.reason if answer is None else answer.reason(decision.reason),
             walker=self.walker,
             n_queued=len(self.campaign.queue),
             **motion,
@@ -232,4 +232,6 @@ def obtain(
         If one failed and the plan is to stop then.
     """
     queries = [cycle.request(assessment) for cycle, assessment in waiting]  # all are under way before any is waited for
+    both = zip(waiting, queries, strict=True)
+    queries = [cycle.campaign.followed_up(query, assessment.decision.limits) for (cycle, assessment), query in both]
     return [note(cycle.campaign.settle(query)) for (cycle, _), query in zip(waiting, queries, strict=True)]

@@ -1,4 +1,4 @@
-"""Targets of a learning run: dipoles and other quantities, fitted to the labels beside the potential.
+"""Targets of a learning run: dipoles and other quantities, fitted to the same labels as the potential.
 
 A target is fitted from the beginning to the data and the first n labels, with n as `last_fit` says: after every label at first, then
 whenever there are a fifth more of them, and to all labels at the end of a run. What is fitted depends on the labels and their order

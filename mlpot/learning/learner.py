@@ -24,6 +24,7 @@ from .distances import nearest
 from .history import History, Observation
 from .label_outcome import LabelOutcome, PriorPrediction, compared_energy, compared_stress
 from .learned_targets import TargetLearner, dipole_error
+from .level_fit import TwoLevelFit
 from .observed_errors import compared, worst_ratio
 from .policy import (
     HOTTER,
@@ -39,6 +40,7 @@ from .policy import (
     next_check,
 )
 from .step_counters import StepCounters
+from .strongest import StrongestPairForces
 from .uncertainties import Uncertainties
 
 TELLING_MODEL = 3
@@ -75,13 +77,14 @@ class Learner:
         self.rules = rules or Rules()
         self.history = History()
         self.check_interval = first_check(self.rules)
-        self.fit: Fit
+        self.fit: Fit | TwoLevelFit
         self.model_version = 0
         self.n_asked = 0
         self._n_data = 0
         self._occurrences = Counter[int]()
         self._largest_force = self._largest_rms = 0.0
         self._ends = EndsOfInteraction()
+        self._strongest = StrongestPairForces()
         self._model: SparseGP | None = None
         self._calibrated_by: tuple[History, dict[int, int], Calibration] | None = None
 
@@ -122,6 +125,10 @@ class Learner:
         labels = self.fit.structures[self._n_data :]
         return not labels or any(s.virial is not None for s in labels)
 
+    def is_spent(self, reason: str) -> bool:
+        """Whether the budget does not allow another label, which is requested for this reason."""
+        return self.rules.are_spent(self.n_asked)
+
     def decide(
         self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
     ) -> Decision:
@@ -136,6 +143,7 @@ class Learner:
             expected, novelty = self._expected(prediction, np.inf), float(stds.novelty.max())
             is_apart = len(atoms) > 1 and not self._ends.are_passed(atoms, np.flatnonzero(stds.strongest == 0))
             is_hotter = np.sqrt(np.mean(prediction.forces**2)) > HOTTER * self._largest_rms
+            is_hotter = is_hotter or self._strongest.are_exceeded(atoms.numbers, stds.strongest)
             if len(self.history.recent) < LOOKS:
                 moved = self.distance(atoms)
         now = Situation(
@@ -203,7 +211,7 @@ class Learner:
         learned: list[Atoms],
         start: SparseGP | None = None,
         state: dict | None = None,
-        saved: Fit | None = None,
+        saved: Fit | TwoLevelFit | None = None,
     ) -> None:
         """Learn what is known at the start: the data in one step, then the labels one by one in their order.
 
@@ -229,8 +237,23 @@ class Learner:
         FitError
             If there are too few data.
         """
+        self._start_fit(data, learned, start, saved)
+        self._n_data = len(data)
+        for structure in self.fit.structures:
+            self._count(structure)
+        for atoms in learned[len(self.fit.structures) - len(data) :]:
+            self._absorb(atoms)
+        if state is not None:
+            self._restore(state)
+        self.targets.begin(data, learned)
+        self._model = None
+        if state is None:
+            self._note_strongest(data)
+
+    def _start_fit(self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None, saved: Fit | TwoLevelFit | None) -> None:
+        """Make the fit and learn the data, or take over the saved one."""
         points = {} if start is None else self._adopt(start)
-        if not self._agrees(saved, [*data, *learned], len(data)):
+        if not isinstance(saved, Fit) or not self._agrees(saved, [*data, *learned], len(data)):
             saved = None
         self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
         if self.fit.beneath is not None:
@@ -240,17 +263,6 @@ class Learner:
         elif data or points:
             self.fit.update(data, self.fit.propose(data, points))
             self.model_version += bool(data)
-        self._n_data = len(data)
-        for structure in self.fit.structures:
-            self._count(structure)
-        for atoms in learned[len(self.fit.structures) - len(data) :]:
-            self._absorb(atoms)
-        if state is not None:
-            self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
-            self.history = History.restore(state["history"])
-            self.check_interval = state.get("check_interval", first_check(self.rules))
-        self.targets.begin(data, learned)
-        self._model = None
 
     def _adopt(self, model: SparseGP) -> dict[tuple[int, int], np.ndarray]:
         """Take over the sparse points, terms and noises of a fitted model."""
@@ -266,9 +278,9 @@ class Learner:
         self.config = model.config.changed(targets=())
         return environments_of(model.terms)
 
-    def _agrees(self, saved: Fit | None, frames: list[Atoms], n_data: int) -> bool:
+    def _agrees(self, saved: Fit, frames: list[Atoms], n_data: int) -> bool:
         """Whether an earlier fit consists of the first of these frames, including all data."""
-        if saved is None or (saved.config, saved.species) != (self.config, self.species):
+        if (saved.config, saved.species) != (self.config, self.species):
             return False
         if not max(n_data, 1) <= len(saved.structures) <= len(frames):
             return False
@@ -300,7 +312,9 @@ class Learner:
         n_before, n_new = self.n_labels, self._absorb(atoms)
         self.targets.learn(atoms)
         after = self.fitted_model.predict(structure.atoms, uncertainty=True)
-        expected_after = counted_error(Uncertainties.of(after).forces_std)
+        stds = Uncertainties.of(after)
+        self._strongest = self._strongest.with_label(structure.atoms.numbers, stds.strongest)
+        expected_after = counted_error(stds.forces_std)
         if prior is None or structure.forces is None:
             return LabelOutcome(None, None, expected_after, after, n_new, None)
         errors, numbers = prior.forces - structure.forces, structure.atoms.numbers
@@ -347,6 +361,19 @@ class Learner:
         self._model = None
         return sum(map(len, points.values()))
 
+    def _restore(self, state: dict) -> None:
+        """Take over what `state` has saved."""
+        self.model_version, self.n_asked = state.get("model_version", self.model_version), state["n_asked"]
+        self.history = History.restore(state["history"])
+        self.check_interval = state.get("check_interval", first_check(self.rules))
+        self._strongest = StrongestPairForces.restore(state.get("strongest", {}))
+
+    def _note_strongest(self, structures: list[Atoms]) -> None:
+        """Take note of the pair forces in structures that the model has learned."""
+        for atoms in structures:
+            stds = Uncertainties.of(self.fitted_model.predict(atoms, uncertainty=True))
+            self._strongest = self._strongest.with_label(atoms.numbers, stds.strongest)
+
     def _count(self, structure: LabelledStructure) -> None:
         self._occurrences.update(set(structure.atoms.numbers.tolist()))
         if structure.forces is not None:
@@ -362,4 +389,5 @@ class Learner:
             "n_asked": self.n_asked,
             "history": self.history.state(),
             "check_interval": self.check_interval,
+            "strongest": self._strongest.state(),
         }

@@ -53,7 +53,7 @@ HOTTER = 1.2
 """An RMS force above this multiple of the largest RMS force in any labelled structure makes an automatic check due. Forces grow
 with the square root of the temperature, and checks of a cold crystal say little about a melt: without this rule a copper crystal
 heated through melting went unchecked for half of its run. 1.2, 1.3 and 1.4 left 5, 17 and 14 % of its frames with errors of more
-than twice the expected ones."""
+than twice the expected ones. The same holds for the strongest pair force, see `strongest`."""
 RARER = 3
 """Factor on the interval to the next automatic check after one that met the target. With 3 instead of 2, silicon heated from 300 to
 1200 K takes 9 labels instead of 11, at the same errors."""

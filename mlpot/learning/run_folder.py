@@ -23,6 +23,7 @@ from ..labels.requests import LabelSource
 from ..labels.store import FILE as LABELS
 from ..labels.store import LabelStore
 from ..processes import identity, is_alive
+from .level_fit import CHEAP
 from .log_format import LOG, RUN_LOG, TRAJECTORY
 from .run_environment import CONFIG, ENVIRONMENT
 
@@ -32,7 +33,7 @@ FORMAT, SEAL, STATE_FORMAT = "format", "sha256", 2
 versions wrote neither."""
 RUN_FILES = {OWNER, STATE, LABELS, INBOX}
 """A folder with any of these files holds a run."""
-FIRST_FILES = {CONFIG, ENVIRONMENT, LOG, RUN_LOG, FAILED, f"{TRAJECTORY}.xyz"}
+FIRST_FILES = {CONFIG, ENVIRONMENT, LOG, RUN_LOG, FAILED, CHEAP, f"{TRAJECTORY}.xyz"}
 """A folder with no other files than these holds a run that ended before its first label."""
 
 
@@ -314,15 +315,31 @@ def opened_source(
     RunFolderError
         If the folder cannot be used.
     """
+    with checked_executor(plan, folder, wanted) as executor:
+        with RunFolder(folder, resume) as run_folder, source_in(run_folder.path, plan, executor, wanted) as source:
+            yield run_folder, source
+
+
+@contextmanager
+def checked_executor(plan: LabellingPlan, folder: str | Path, wanted: tuple[str, ...] = ()) -> Iterator[Executor]:
+    """Processes on this machine that have made the calculators of a plan once; errors as of `opened_source`."""
     with ExitStack() as stack:
         executor: Executor = local_executor(plan, Path(folder))
         stack.callback(executor.shutdown, cancel_futures=True)
         # report a wrong name or parameter now, not at the first label
         executor.submit(check_plan, plan, wanted).result()
-        run_folder = stack.enter_context(RunFolder(folder, resume))
+        yield executor
+
+
+@contextmanager
+def source_in(folder: Path, plan: LabellingPlan, executor: Executor, wanted: tuple[str, ...] = ()) -> Iterator[LabelSource]:
+    """The label source of a folder that this process owns, with an executor from `checked_executor` for local labels."""
+    with ExitStack() as stack:
+        with as_run_folder_error(folder):
+            folder.mkdir(exist_ok=True)
         if plan.executor != "local":
             executor.shutdown()
-            executor = cluster_executor(plan, run_folder.path)
+            executor = cluster_executor(plan, folder)
             stack.callback(executor.shutdown, cancel_futures=True)
-        store = LabelStore(run_folder.path)
-        yield run_folder, LabelSource(labeller_of(plan, wanted), store, executor, plan.tries, fallback=fallback_of(plan, wanted))
+        store = LabelStore(folder)
+        yield LabelSource(labeller_of(plan, wanted), store, executor, plan.tries, fallback=fallback_of(plan, wanted))

@@ -143,7 +143,7 @@ class LearningRun:
         ExplodedError
             If a simulation blows up; state.json is then the last checkpoint with the status "exploded".
         """
-        self.campaign.source.interrupt = self.deadline.check
+        self.campaign.interrupt_with(self.deadline.check)
         try:
             with self.campaign.folder.taking_state():
                 self._begin(self.journal.begin(map(self.trajectory, self.walkers)))

@@ -24,7 +24,7 @@ from ase import Atoms
 
 from ..drivers.ipi_evaluator import BeadNeighbours, Committee, check_committee, predict_bead
 from ..drivers.ipi_protocol import Evaluation
-from ..errors import RunFolderError
+from ..errors import RunFolderError, counted
 from .campaign import Answer, Campaign
 from .checkpoints import Journal, RunSettings
 from .cycle import Assessment, BudgetSpent, LearningCycle, obtain
@@ -185,9 +185,9 @@ class LearningEvaluator:
         known = None if state is None else state["walkers"][0]
         if known is not None:
             if known["name"] != WALKER or not np.array_equal(known["numbers"], self.template.numbers):
-                found = f"walker {known['name']!r} of {len(known['numbers'])} atoms"
+                found = f"walker {known['name']!r} of {counted(len(known['numbers']), 'atom')}"
                 raise self.campaign.folder.other_run(
-                    f"{found}, but the template has {len(self.template)} atoms, or different elements"
+                    f"{found}, but the template has {counted(len(self.template), 'atom')}, or different elements"
                 )
             self.cycle.counters, self._last = StepCounters(**known["pace"]), known["last"]
             self._sizes.update({int(size): count for size, count in known["sizes"].items()})

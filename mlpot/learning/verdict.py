@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import counted
+
 CHECKS = 3
 """Number of consecutive check labels with errors below the target after which a run ends early as converged."""
 LAST = 5
@@ -180,7 +182,7 @@ class Convergence:
             )  # fmt: skip
         said = f"RMS force error {rms:.3g} eV/A in {_counted(n, n_checks)}, target {bound:.3g} eV/A"
         if rms <= bound and is_calm:
-            calm = f"no label was needed in the last {self.calm} of {self.n_steps} steps"
+            calm = f"no label was needed in the last {self.calm} of {counted(self.n_steps, 'step')}"
             return Verdict("converged", f"{said}; {calm}", "", numbers)
         stalled = self._why_stalled(after > target, after, is_calm, of_checks > bound, heated)
         if stalled is not None:
@@ -248,4 +250,4 @@ def _counted(n: int, n_checks: int) -> str:
         return f"the last {n} labels" if n > 1 else "the only label after a prediction"
     checks = f"the last {n_checks} check labels" if n_checks > 1 else "the only check label"
     others = n - n_checks
-    return checks + (f" and {others} label{'s' if others > 1 else ''} since" if others else "")
+    return checks + (f" and {counted(others, 'label')} since" if others else "")

@@ -9,11 +9,10 @@ import numpy as np
 from ase import Atoms
 
 from ..drivers.ase import ase_results
-from ..errors import ExplodedError, StructureError
+from ..errors import ExplodedError, StructureError, counted
 from ..models.prediction import expected_errors
 from ..settings.dynamics import DynamicsPlan
 from ..units import GIGAPASCAL
-from .calculator import WalkerCalculator
 from .campaign import Answer, Campaign
 from .cycle import Assessment, Event, LabelNeeded, LearningCycle
 from .dynamics import Dynamics, check_dynamics
@@ -23,6 +22,7 @@ from .relaxation import Relaxation, check_relaxation
 from .step_counters import StepCounters
 from .uncertainties import Uncertainties
 from .verdict import Verdict
+from .walker_calculator import WalkerCalculator
 
 
 def check_start(plan: DynamicsPlan, name: str, atoms: Atoms) -> None:
@@ -247,8 +247,8 @@ class Walker:
 
     def check(self, state: dict) -> None:
         """RunFolderError unless `state` belongs to this walker."""
-        found = f"walker {state['name']!r} of {len(state['numbers'])} atoms, {state['ensemble']}"
-        own = f"{self.name!r} of {len(self.atoms)} atoms, {self.plan.name}"
+        found = f"walker {state['name']!r} of {counted(len(state['numbers']), 'atom')}, {state['ensemble']}"
+        own = f"{self.name!r} of {counted(len(self.atoms), 'atom')}, {self.plan.name}"
         if (state["name"], state["ensemble"]) != (self.name, self.plan.name) or not np.array_equal(
             state["numbers"], self.atoms.numbers
         ):

@@ -1,5 +1,8 @@
 """Compiled model, used by all simulations: the predictions of a `SparseGP` at a fraction of the cost.
 
+It is a handle on tables in the C library (`terms.core_terms`), which computes the terms it knows, the baseline and the sums behind
+the uncertainty in one call, as in a C program. Terms that exist in Python only are added to it.
+
 Pair potentials become splines, features without influence on the energy are omitted, and the sum over sparse points is contracted
 where this is cheaper (`terms.soap_compiled`), all within a given tolerance. The uncertainty of energies is exact, the uncertainty of
 forces accurate to some percent (`uncertainty.evaluators`).
@@ -19,14 +22,18 @@ from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
 from ..structures import volume_of
 from ..terms.baseline import Baseline
+from ..terms.core_terms import CoreModel, evaluate, load
 from ..terms.protocol import CompiledTerm
-from ..uncertainty.evaluators import Spread, make_spread
+from ..uncertainty.evaluators import Spread, in_python, make_spread
 from ..uncertainty.representatives import Representatives
 from ..uncertainty.variances import Members
-from .core_file import export_core
+from .core_file import export_core, handle_tables
 from .lone_atoms import lone_energies
 from .parameters import Parameters
 from .prediction import Prediction, make_prediction, raised
+
+MADE = ("_baseline", "_core", "_observing", "_spread")
+"""Cached properties that a model with another calibration shares."""
 
 
 class Source(Parameters, ABC):
@@ -120,10 +127,8 @@ class CompiledModel:
         beneath = self.source.beneath_of(atoms)
         if not uncertainty:
             return raised(make_prediction(pairs, volume, *self._energies(pairs)), beneath, volume)
-        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        variances = self._spread.predict(self.source.as_known(pairs), energies, gradients)
-        self._baseline.predict(pairs, energies, gradients)
-        return raised(make_prediction(pairs, volume, energies, gradients, variances, self.source.calibration), beneath, volume)
+        found = self._spread.predict(self._observing, self.source.as_known(pairs))
+        return raised(make_prediction(pairs, volume, *found, self.source.calibration), beneath, volume)
 
     def virials(self, pairs: Pairs, atoms: Atoms | None = None) -> np.ndarray:
         """-dE_i/dstrain (n_atoms, 3, 3) of every local energy, eV, from which ASE's `stresses` are computed."""
@@ -132,19 +137,34 @@ class CompiledModel:
 
     def _energies(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A."""
-        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        self._add_terms(self.source.as_known(pairs), energies, gradients)
-        self._baseline.predict(pairs, energies, gradients)
+        return self._evaluate(self._core, self.source.as_known(pairs))
+
+    def _evaluate(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Energies and pair gradients of a part in the core, and of the terms that it does not know."""
+        energies, gradients = evaluate(core, pairs)
+        for term in in_python(self.terms):
+            term.predict(pairs, energies, gradients)
         return energies, gradients
 
-    def _add_terms(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
-        for term in self.terms:  # terms raise an error for elements that the model does not know
-            term.predict(pairs, energies, pair_gradients)
+    @cached_property
+    def _core(self) -> CoreModel:
+        """The model in the compiled core, without uncertainty."""
+        return load(handle_tables(self.source, self.terms, self._baseline))
+
+    @cached_property
+    def _observing(self) -> CoreModel:
+        """The model in the compiled core with the sums for `_spread`, on the same tables as `_core`."""
+        return load(handle_tables(self.source, self.terms, self._baseline, self._spread))
 
     @cached_property
     def _baseline(self) -> Baseline:
         """Baseline of the source, with lone-atom energies of the compiled terms: exact whatever the tolerance."""
-        return replace(self.source.baseline, lone_atoms=lone_energies(self.source, self._add_terms))
+        baseline = self.source.baseline
+        if not baseline.lone_atoms:
+            return baseline
+        nothing = Baseline(dict.fromkeys(self.species, 0.0), repulsion=False)
+        terms = load(handle_tables(self.source, self.terms, nothing))
+        return replace(baseline, lone_atoms=lone_energies(self.source, lambda pairs: self._evaluate(terms, pairs)[0]))
 
     def predict_members(
         self, pairs: Pairs, volume: float | None, atoms: Atoms | None = None
@@ -160,9 +180,8 @@ class CompiledModel:
         ConfigError
             If the model was imported without its training data.
         """
-        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        variances, deviations = self._spread.predict_members(self.source.as_known(pairs), energies, gradients)
-        self._baseline.predict(pairs, energies, gradients)
+        found = self._spread.predict_members(self._observing, self.source.as_known(pairs))
+        energies, gradients, variances, deviations = found
         calibration = self.source.calibration
         p = make_prediction(pairs, volume, energies, gradients, variances, calibration)
         p = raised(p, self.source.beneath_of(atoms), volume)
@@ -191,8 +210,7 @@ class CompiledModel:
     def of(self, source: Source) -> CompiledModel:
         """The same tables for a model that differs only in its calibration or its targets."""
         other = replace(self, source=source)
-        if "_spread" in self.__dict__:
-            other.__dict__["_spread"] = self._spread
+        other.__dict__.update({name: self.__dict__[name] for name in MADE if name in self.__dict__})  # as `cached_property` does
         return other
 
     def __reduce__(self) -> tuple:

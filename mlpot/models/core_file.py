@@ -1,4 +1,4 @@
-"""Model files for the compiled core: flat tables that a C program loads and evaluates without Python.
+"""Tables of models for the compiled core: in a flat file that a C program loads without Python, or in memory for Python itself.
 
 The C interface is `cython_ext/core/mlpot_core.h`. The container is described in `cython_ext/core/model_file.h`: named
 sections of doubles, 32-bit integers and floats after a checksum. It contains the tables used by the loops of the core, and the
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,14 @@ import numpy as np
 from ..durable import write_content
 from ..errors import ConfigError, ModelFileError, quoted
 from ..terms.baseline import Baseline
+from ..terms.core_terms import Arrays, joined, plain
 from ..terms.protocol import CompiledTerm
 from ..threads import single_blas_thread
 from ..uncertainty.evaluators import Spread
-from .core_uncertainty import uncertainty_tables
+from .core_uncertainty import observing_tables, uncertainty_tables
 from .parameters import Parameters
 
-Sections = Mapping[str, np.ndarray]
-VERSION = 1
+VERSION = 2
 """Version of the format: MLPOT_FILE_VERSION in cython_ext/core/model_file.h."""
 MAGIC = b"MLPOTCOR"
 BYTE_ORDER = 0x01020304
@@ -69,30 +69,48 @@ def export_core(
     try:
         write_content(file, content)
     except OSError as error:
-        raise ModelFileError(f"{file}: cannot be written: {quoted(error, 300)}; make room, or name another place") from error
+        said = quoted(error.strerror or error, 300)
+        raise ModelFileError(f"{file}: cannot be written: {said}; make room, or name another place") from error
 
 
 def sections_of(
     source: Parameters, terms: Sequence[CompiledTerm], baseline: Baseline, spread: Spread | None
 ) -> dict[str, np.ndarray]:
-    """All sections of the file of a model, by name."""
-    counted = [source.stand_ins.get(z, z) for z in source.species]
-    used = [k for k, term in enumerate(source.terms) if term.n_sparse]
-    own: dict[int, dict[str, np.ndarray]] = {}
-    found = {"u.kind": np.array([0])}
-    if spread is not None:
-        own, found = spread.term_tables(), uncertainty_tables(source, spread, counted, used)
-    found |= {
-        "species": np.array(source.species), "counts_as": np.array(counted), "cutoff": np.array([source.cutoff]),
-        "n_terms": np.array([len(used)]),
-    }  # fmt: skip
-    for place, k in enumerate(used):
-        tables = own[k] if k in own else terms[k].core_tables()
-        found |= {f"t{place}.{name}": array for name, array in tables.items()}
-    return found | baseline.core_tables(source.species)
+    """All sections of the file of a model, by name; ConfigError if the core cannot evaluate a term."""
+    places = _places(source, range(len(terms)))
+    own = {} if spread is None else spread.term_tables()
+    found = {"u.kind": np.array([0])} if spread is None else uncertainty_tables(source, spread, _counted(source), places)
+    return _joined(source, [own[k] if k in own else terms[k].core_tables() for k in places], baseline) | found
 
 
-def packed(sections: Sections) -> bytes:
+def handle_tables(
+    source: Parameters, terms: Sequence[CompiledTerm], baseline: Baseline, spread: Spread | None = None
+) -> dict[str, np.ndarray]:
+    """Tables of the part of a model that the core evaluates for Python: its terms in the core, and the baseline.
+
+    With a `spread`, also the sums behind the uncertainty.
+    """
+    places = _places(source, [k for k, term in enumerate(terms) if term.in_core])
+    own = {} if spread is None else spread.term_tables()
+    found = {"u.kind": np.array([0])} if spread is None else observing_tables(source, spread, places)
+    return _joined(source, [own[k] if k in own else terms[k].core_tables() for k in places], baseline) | found
+
+
+def _places(source: Parameters, terms: Iterable[int]) -> dict[int, int]:
+    """Places in the core, by index of the term, of the terms that have sparse points."""
+    return {k: place for place, k in enumerate(k for k in terms if source.terms[k].n_sparse)}
+
+
+def _counted(source: Parameters) -> list[int]:
+    """Atomic number that represents each element of a model in the terms."""
+    return [source.stand_ins.get(z, z) for z in source.species]
+
+
+def _joined(source: Parameters, terms: Sequence[Arrays], baseline: Baseline) -> dict[str, np.ndarray]:
+    return joined(source.species, _counted(source), source.cutoff, terms) | baseline.core_tables(source.species)
+
+
+def packed(sections: Arrays) -> bytes:
     """Pack sections into the bytes of a file; sections with equal content are stored once.
 
     Raises
@@ -102,7 +120,11 @@ def packed(sections: Sections) -> bytes:
     """
     records, places, content, end = [], {}, [], LINE * (1 + len(sections))
     for name, array in sections.items():
-        numbers = _plain(name, array)
+        numbers = plain(array)
+        if len(name) > LONGEST_NAME:
+            raise ConfigError(f"section {name} of a model file: the name is longer than {LONGEST_NAME} characters")
+        if not np.isfinite(numbers).all():
+            raise ConfigError(f"section {name} of a model file holds numbers that are not finite; fit the model again")
         data = numbers.tobytes()
         if (data, numbers.dtype) not in places:
             places[data, numbers.dtype] = end
@@ -113,14 +135,3 @@ def packed(sections: Sections) -> bytes:
     head = struct.pack("=8sIIQI", MAGIC, VERSION, BYTE_ORDER, end, len(sections)).ljust(LINE - 4, b"\0")
     body = b"".join(records + content)
     return head + struct.pack("=I", zlib.crc32(body, zlib.crc32(head))) + body
-
-
-def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    """Contiguous array of one of the three types of numbers."""
-    numbers = np.asarray(array)
-    wanted = np.int32 if numbers.dtype.kind in "iub" else numbers.dtype
-    if len(name) > LONGEST_NAME:
-        raise ConfigError(f"section {name} of a model file: the name is longer than {LONGEST_NAME} characters")
-    if not np.isfinite(numbers).all():
-        raise ConfigError(f"section {name} of a model file holds numbers that are not finite; fit the model again")
-    return np.ascontiguousarray(numbers, wanted)

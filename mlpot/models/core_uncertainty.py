@@ -1,13 +1,13 @@
 """Uncertainty in model files for the compiled core (`core_file`): sections u.*, and additional tables for the terms.
 
-    u.kind       0 none, 1 imported model with independent instances, 2 ensemble
+    u.kind       0 none, 1 imported model with independent instances, 2 ensemble, 3 sums of an ensemble (in memory only)
     u.reals      calibration, model discrepancy, and parameters for sharing it among neighbours
     u.*          `EnsembleSpread.core_tables`; by element of the model: noises and calibration of forces, covalent radii
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase.data import covalent_radii
@@ -19,9 +19,9 @@ from .parameters import Parameters
 
 
 def uncertainty_tables(
-    source: Parameters, spread: Spread, counted: Sequence[int], used: Sequence[int]
+    source: Parameters, spread: Spread, counted: Sequence[int], places: Mapping[int, int]
 ) -> dict[str, np.ndarray]:
-    """Sections u.* of a model.
+    """Sections u.* of a model file.
 
     Parameters
     ----------
@@ -30,14 +30,18 @@ def uncertainty_tables(
         Evaluator of the uncertainty.
     counted : sequence of int
         Atomic number that represents each element of the model in the terms.
-    used : sequence of int
-        Indices of the terms in the file.
+    places : mapping of int to int
+        Places of the terms in the file by their index.
     """
-    tables = spread.core_tables(counted)
-    if "terms" in tables:
-        tables["terms"] = np.array([used.index(k) for k in tables["terms"]])
-        tables |= _of_forces(source)
-    tables["reals"] = _reals(source)
+    tables = spread.core_tables(counted, places) | {"reals": _reals(source)}
+    return {f"u.{name}": array for name, array in (tables | (_of_forces(source) if "terms" in tables else {})).items()}
+
+
+def observing_tables(source: Parameters, spread: Spread, places: Mapping[int, int]) -> dict[str, np.ndarray]:
+    """Sections u.* of a model in memory, whose uncertainty is completed by the spread."""
+    tables = spread.observing_tables(places)
+    if source.factor is None:
+        tables["reals"] = _reals(source)
     return {f"u.{name}": array for name, array in tables.items()}
 
 

@@ -2,13 +2,15 @@
 
 A neighbour of an unseen element gets channel weights extrapolated from the known elements over the periodic table. Quantities that
 exist only per element (sparse points of a centre, pair potentials, the energy of the free atom if none is given) are taken from the
-most similar known element.
+most similar known element. Forces on the unseen element get a standard deviation for that, see `Noises.of_guess`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TypeVar
+
+import numpy as np
 
 from ..descriptors.periodic import similarities
 from ..terms.baseline import Baseline
@@ -36,9 +38,11 @@ def extended(model: Model, unseen: tuple[int, ...]) -> Model:
     known = model.fitted_species
     alike = similarities(unseen, known)
     stand_ins = {z: known[k] for z, k in zip(unseen, alike.argmax(axis=1), strict=True)}
-    noises = model.noises
+    noises, floors = model.noises, dict(model.calibration.floors)
     for z, similarity in zip(unseen, alike.max(axis=1).tolist(), strict=True):
-        noises = noises.standing_in(z, stand_ins[z], similarity)
+        known = stand_ins[z]
+        noises = noises.lent(z, known)
+        floors[z] = float(np.hypot(floors.get(known, 0.0), noises.of_guess(known, similarity)))
     baseline = _extended_baseline(model.baseline, stand_ins)
     guessing = replace(
         model,
@@ -46,6 +50,7 @@ def extended(model: Model, unseen: tuple[int, ...]) -> Model:
         stand_ins={**model.stand_ins, **stand_ins},
         terms=tuple(term.extended(stand_ins) for term in model.terms),
         noises=noises,
+        calibration=replace(model.calibration, floors=floors),
         baseline=baseline,
     )
     return anchored(guessing)

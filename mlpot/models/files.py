@@ -26,6 +26,9 @@ from .sparse_gp import SparseGP
 from .target_files import read_targets
 from .tensors import TargetModels
 
+REPORT = TypeAdapter(FitReport)
+"""Made once: making it takes longer than to read a small model."""
+
 
 def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | TargetModels:
     """As `load_model`, and targets that were fitted without a potential."""
@@ -101,7 +104,7 @@ def _check_extrapolates(terms: tuple[Term, ...]) -> None:
 
 def _report(values: dict[str, Any]) -> FitReport:
     try:
-        return TypeAdapter(FitReport).validate_python(FitReport.from_dict(values).to_dict())
+        return REPORT.validate_python(FitReport.from_dict(values).to_dict())
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         said = first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise ValueError(f"header: report: {said}") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from ..data.targets import FITTED
 from ..errors import ConfigError
 from ..settings.fit import FitConfig
 from ..terms.headers import Count, Element, Header, NotNegative, Number, Positive, Species
@@ -53,6 +54,7 @@ class NoisesHeader(Header):
     virial: NotNegative
     forces: dict[Element, NotNegative]
     sizes: dict[Element, NotNegative]
+    guess: NotNegative = 1.0
 
 
 class ModelHeader(Header):
@@ -81,8 +83,16 @@ class ModelHeader(Header):
         return self
 
 
-GroupName = tuple[Literal["energy", "forces", "virial"], str, Annotated[int, Field(ge=0, le=118)]]
-GroupNoise = tuple[Literal["energy", "forces", "virial"], str, Annotated[int, Field(ge=0, le=118)], Positive]
+def _fitted(label: str) -> str:
+    if label not in FITTED:
+        raise ValueError(f"{label!r}: must be one of {', '.join(FITTED)}")
+    return label
+
+
+Label = Annotated[str, AfterValidator(_fitted)]
+ElementOrNone = Annotated[int, Field(ge=0, le=118)]
+GroupName = tuple[Label, str, ElementOrNone]
+GroupNoise = tuple[Label, str, ElementOrNone, Positive]
 
 
 class FitHeader(Header):

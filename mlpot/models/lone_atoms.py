@@ -15,18 +15,16 @@ from .parameters import Parameters
 
 Model = TypeVar("Model", bound=Parameters)
 
-AddTerms = Callable[[Pairs, np.ndarray, np.ndarray], None]
-"""Function that adds local energies (n_atoms,) in eV and pair gradients (n_pairs, 3) in eV/A of terms."""
+EnergiesOf = Callable[[Pairs], np.ndarray]
+"""Function for the local energies (n_atoms,) of terms, eV."""
 
 
-def lone_energies(model: Parameters, add_terms: AddTerms) -> dict[int, float]:
+def lone_energies(model: Parameters, energies_of: EnergiesOf) -> dict[int, float]:
     """Contribution of the terms to a lone atom, eV, for every element with a given energy; 0 for elements outside the model."""
     found = dict.fromkeys(model.baseline.lone_atoms, 0.0)
     for number in set(found) & set(model.species):
         pairs = model.as_known(find_pairs(Atoms([number]), model.cutoff))
-        energies = np.zeros(1)
-        add_terms(pairs, energies, np.zeros((0, 3)))
-        found[number] = float(energies[0])
+        found[number] = float(energies_of(pairs)[0])
     return found
 
 
@@ -34,6 +32,12 @@ def anchored(model: Model) -> Model:
     """Update the baseline of a model with new weights or elements, so that it subtracts the terms' energies of lone atoms."""
     if not model.baseline.lone_atoms:
         return model
+
+    def energies_of(pairs: Pairs) -> np.ndarray:
+        energies = np.zeros(pairs.n_atoms)
+        model.add_terms(pairs, energies, np.zeros((pairs.n_pairs, 3)))
+        return energies
+
     with single_blas_thread():
-        lone_atoms = lone_energies(model, model.add_terms)
+        lone_atoms = lone_energies(model, energies_of)
     return replace(model, baseline=replace(model.baseline, lone_atoms=lone_atoms))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import required
+from ..errors import counted, required
 from ..neighbours import Pairs
 from ..terms.calculator_baseline import BaselineResults
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
@@ -87,7 +87,7 @@ class Prediction:
         return found[0]
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.energies)} atoms", f"energy {self.energy:.6g} eV"]
+        parts = [f"{counted(len(self.energies), 'atom')}", f"energy {self.energy:.6g} eV"]
         if self.energy_std is not None:
             parts[-1] += f" +- {self.energy_std:.2g}"
         if len(self.forces):

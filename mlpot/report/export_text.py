@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ase.data import chemical_symbols
 
-from ..errors import required
+from ..errors import counted, required
 from ..keys.toml_text import toml_section, toml_value
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitSettings, NoiseSettings
@@ -172,12 +172,12 @@ def _counts(contents: Contents, n_failed: int) -> str:
         lines.append(f"| {walker} | {formulas} | " + " | ".join([*cells, str(len(own))]) + " |")
     learned = sum(contents.is_learned(k) for k in range(len(labels)))
     more = [
-        f"{len(labels)} labels in `labels.xyz`, {learned} of them learned (`learned=T`), in the order of the model."
+        f"{counted(len(labels), 'label')} in `labels.xyz`, {learned} of them learned (`learned=T`), in the order of the model."
     ]
     if contents.data:
-        more.append(f"{len(contents.data)} structures that the run started from are in `start_data.xyz`.")
+        more.append(f"`start_data.xyz` has the data that the run started from ({counted(len(contents.data), 'structure')}).")
     if n_failed:
-        more.append(f"{n_failed} labels failed for good; they are not here.")
+        more.append(f"{counted(n_failed, 'label')} failed for good; not here.")
     return "## Data\n\n" + "\n".join(more) + "\n\n" + "\n".join(lines) + "\n\n" + COLUMNS
 
 
@@ -191,7 +191,7 @@ learned it, `expected_error` what the model expected of its least certain force.
 
 def _theory(contents: Contents) -> str:
     settings = Counter(json.dumps(label.row.data.get("settings"), sort_keys=True) for label in contents.labels)
-    lines = [f"    {text}    # {number} labels" for text, number in settings.most_common()]
+    lines = [f"    {text}    # {counted(number, 'label')}" for text, number in settings.most_common()]
     return (
         "## Level of theory\n\nCalculator and parameters; versions are in `environment.json`.\n\n"
         + "\n".join(lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
+from ..errors import counted
 from ..fitting.quality import judgement
 from ..models.evaluate import Evaluation
 from ..models.report import FitReport
@@ -89,11 +90,12 @@ def _model_rows(model: SparseGP) -> list[tuple[str, object]]:
     if r is None:
         return rows
     how = "fitted, as none were given" if r.isolated_atom_energies_fitted else "given, or of isolated atoms"
+    counts = {"energy": r.n_energies, "force component": r.n_force_components, "virial": r.n_virials}
     energies = ", ".join(f"{chemical_symbols[z]} {e:.6f} eV" for z, e in r.isolated_atom_energies.items())
     return [
         *rows,
         ("isolated-atom energies", f"{energies} ({how})"),
-        ("labels", f"{r.n_energies} energies, {r.n_force_components} force components, {r.n_virials} virials"),
+        ("labels", ", ".join(counted(n, noun) for noun, n in counts.items())),
         ("environments", r.n_atoms),
         ("condition number", f"{r.condition:.1e}"),
         ("uncertainty", uncertainty_line(model.calibration, r.coverage)),

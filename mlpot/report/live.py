@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ..durable import as_run_folder_error
-from ..errors import printable, system_trouble
+from ..errors import counted, printable, system_trouble
 from ..learning.log_format import QUEUED, Step
 
 PLAIN_SECONDS = 10.0
@@ -125,7 +125,7 @@ class LiveView:
         newest = max(self._last.values(), key=lambda step: step.n_labels)
         rates = {name: self._rate(step, self._seen[name]) for name, step in self._last.items()}
         rate = sum(steps for steps, _ in rates.values())
-        title = f"{newest.n_labels} labels, {newest.n_queued} under way, {rate:.1f} steps/s in all"
+        title = f"{counted(newest.n_labels, 'label')}, {newest.n_queued} under way, {rate:.1f} steps/s in all"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
         table.add_column("walker", no_wrap=True, overflow="ellipsis", max_width=16)
         for head in ("step", "T/K", "E/eV", "error", "of eV/Å", "left"):

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..data.reading import read_labelled
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..models.evaluate import evaluate
 from ..structures import all_labelled
 from ..terms.layout import many_body
@@ -119,7 +119,7 @@ def check_section(run: Run) -> list[str]:
     return [
         captioned(
             image(parity_figure(found.comparisons), "errors on fresh labels"),
-            f"The present model on the {len(structures)} structures of {CHECK_FILE}, which it has not learned.",
+            f"The present model on the {counted(len(structures), 'structure')} of {CHECK_FILE}, which it has not learned.",
         ),
         table(error_rows(found.per_config_type.items()), ERROR_HEADS, "check"),
         table(rows, name="check-calibration"),

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from ..errors import counted
 from ..units import BOLTZMANN, MILLI
 from .frames import sampled_steps
 from .html import captioned, paragraph, table
@@ -72,8 +73,8 @@ def _of_walker(walker: RunWalker, temperature: float) -> list[str]:
     figure = _figure(list(steps), means, classical)
     first, last = min(steps), max(steps)
     told = (
-        f"{walker.n_beads} beads, {len(steps)} steps between {first} and {last}, the second half of the run: centroid virial "
-        "estimator, per atom."
+        f"{counted(walker.n_beads, 'bead')}, {len(steps)} steps between {first} and {last}, the second half of the run: "
+        "centroid virial estimator, per atom."
     )
     return [
         captioned(image(figure, "kinetic energies"), "Lines: means from the first step shown on."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ase.formula import Formula
 from ..labels.plan import FAILED
 from ..labels.store import read_rows
 from ..learning.campaign import MODEL_FILE
+from ..learning.level_fit import CHEAP
 from ..learning.log_format import LOG, TRAJECTORY
 from ..learning.run_folder import holder_of, read_state
 from ..models.files import inspect_model
@@ -139,6 +140,8 @@ class Run:
     holder : dict or None
         The process that is at it.
     model : SparseGP or None
+    cheap_labels : list of RunLabel
+        Of the cheap level, in a run with two levels of labels.
     """
 
     folder: Path
@@ -149,6 +152,7 @@ class Run:
     failures: list[dict[str, Any]]
     holder: dict | None
     model: SparseGP | None
+    cheap_labels: list[RunLabel] = field(default_factory=list)
 
     @property
     def predicted(self) -> list[RunLabel]:
@@ -180,6 +184,7 @@ def read_run(folder: Path) -> Run:
         failures=read_failures(folder),
         holder=holder_of(folder),
         model=inspect_model(model) if model.exists() else None,
+        cheap_labels=read_labels(folder / CHEAP),
     )
 
 

@@ -21,6 +21,7 @@ from .ring_polymers import kinetic_section
 from .run_data import Run, in_words, read_run
 from .run_plots import timeline_figure
 from .verdict_sections import expected_section, verdict_box
+from .viewer import viewer_section
 
 SPENT = 90.0
 """Minutes from which on times are told in hours."""
@@ -49,6 +50,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
     parts: list[tuple[str, list[str]]] = [
         ("Summary", _summary(run, costs)),
         ("Timeline", _timeline(run)),
+        ("Structures", viewer_section(run)),
         ("Learning curve", learning_section(run)),
         ("Calibration", calibration_section(run)),
         ("Energies and stress", expected_section(run)),
@@ -76,6 +78,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
             "labels",
             f"{len(run.labels)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()),
         ),
+        *_cheap_level(run),
         ("failed labels", len(run.failures)),
         ("level of theory", ", ".join(sorted({str(label.values["calculator_path"]) for label in run.labels}))),
         ("calibration", f"raw deviations of forces times {_final_scale(run)}"),
@@ -89,6 +92,15 @@ def _summary(run: Run, costs: Costs) -> list[str]:
         failed = [(f["key"][:12], f.get("structure", {}).get("symbols", "-"), f["failure"]) for f in run.failures]
         content += [paragraph("Labels that failed for good:"), table(failed, heads, "failures")]
     return content
+
+
+def _cheap_level(run: Run) -> list[tuple[str, str]]:
+    """Labels of the cheap level of a run with two."""
+    if not run.cheap_labels:
+        return []
+    seconds = sum(label.values["label_seconds"] for label in run.cheap_labels)
+    kinds = sorted({str(label.values["calculator_path"]) for label in run.cheap_labels})
+    return [("labels of the cheap level", f"{len(run.cheap_labels)}, {_time(seconds)}: {', '.join(kinds)}")]
 
 
 def _final_scale(run: Run) -> str:

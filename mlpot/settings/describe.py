@@ -17,6 +17,7 @@ from .dynamics import DynamicsPlan
 from .fit import FitSettings, ModelSettings, NoiseSettings
 from .labeller import LabellingPlan, TlsSettings
 from .learning import LearningSettings
+from .levels import LevelPlan
 from .output import DriverOutput, FitOutput, RunOutput
 from .targets import CovariantTermSettings, TargetSettings
 from .tune import TuneSettings
@@ -47,6 +48,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str]] = {
     "[[walkers]]": (WalkerSettings, "learn"),
     "[labeller]": (LabellingPlan, "learn, driver"),
     "[labeller.tls]": (TlsSettings, "learn, driver"),
+    "[[labellers]]": (LevelPlan, "learn, driver"),
     "[learning]": (LearningSettings, "learn, driver"),
     "[driver]": (DriverSettings, "driver"),
     "[tune]": (TuneSettings, "tune"),

@@ -13,7 +13,8 @@ from .driver import DriverSettings
 from .dynamics import LAMMPS, DynamicsPlan
 from .fit import FitConfig, FitSettings, ModelSettings
 from .labeller import LabellingPlan
-from .learning import LearningSettings
+from .learning import LearningSettings, Rules
+from .levels import CheapPlan, LevelPlan, check_levels
 from .output import DriverOutput, FitOutput, RunOutput
 from .run import RunSettings
 from .targets import TargetsSettings
@@ -74,6 +75,7 @@ class LearningFile(FittedFile):
 
     structure: StructureSettings = Field(description="Where the simulation starts.")
     labeller: LabellingPlan = Field(LabellingPlan(), description="How labels are made.")
+    labellers: tuple[LevelPlan, ...] = Field((), description="Two levels of labels, cheap and expensive, instead of [labeller].")
     learning: LearningSettings = Field(LearningSettings(), description="When to ask for a label, and when the run ends.")
     output: RunOutput = Field(description="Files that a run writes.")
 
@@ -84,11 +86,42 @@ class LearningFile(FittedFile):
 
     def run_settings(self) -> RunSettings:
         """Settings needed by the loop of the run."""
-        return RunSettings.of(self.output, self.learning, self.labeller)
+        return RunSettings.of(self.output, self.learning, self.labelling)
+
+    @property
+    def labelling(self) -> LabellingPlan:
+        """Settings of labels; with two levels, of the expensive ones."""
+        return next((own for own in self.labellers if own.level == "expensive"), self.labeller)
+
+    @property
+    def cheap_labelling(self) -> CheapPlan | None:
+        """Settings of labels of the cheap level; None with one level."""
+        return next((own for own in self.labellers if own.level == "cheap"), None)
+
+    def rules(self) -> Rules:
+        """When to ask for a label; with two levels, for an expensive one."""
+        own = self.labelling
+        return self.learning.changed(max_labels=own.max_labels) if isinstance(own, LevelPlan) else self.learning
+
+    @model_validator(mode="after")
+    def _levels_are_complete(self) -> Self:
+        if not self.labellers:
+            return self
+        check_levels(self.labellers)
+        if "labeller" in self.model_fields_set:
+            raise ValueError("labellers: give either [labeller] or two [[labellers]], not both")
+        if self.learning.max_labels is not None:
+            raise ValueError("learning.max_labels: give each of the [[labellers]] its own max_labels, and remove this key")
+        for name, value in (("baseline", self.baseline), ("learning.model", self.learning.model)):
+            if value is not None:
+                raise ValueError(f"{name}: cannot be combined with two [[labellers]]; remove it, or use a single [labeller]")
+        if self.data.isolated_atom_energies is not None:
+            raise ValueError("data.isolated_atom_energies: with two [[labellers]] they are fitted at each level; remove the key")
+        return self
 
     @model_validator(mode="after")
     def _has_the_data_it_needs(self) -> Self:
-        if self.labeller.cluster is not None and not self.has_lammps:
+        if self.labelling.cluster is not None and not self.has_lammps:
             raise ValueError('labeller.cluster is for dynamics.engine = "lammps"; remove it')
         if self.learning.threshold_dipole is not None and all(target.name != "dipole" for target in self.targets):
             raise ValueError('learning.threshold_dipole: no dipole is learned; add [[targets]] name = "dipole", or remove the key')
@@ -124,7 +157,12 @@ class LearnFile(LearningFile):
         return {**values, "structure": {"file": dynamics["input"]}}
 
     @model_validator(mode="after")
-    def _lammps_calls_no_calculator(self) -> Self:
+    def _lammps_calls_no_python(self) -> Self:
+        if (term := next((own for own in self.model.terms if not own.is_exported), None)) is not None and self.has_lammps:
+            raise ValueError(
+                f'model.terms: type = "{term.type}" is evaluated in Python, which LAMMPS cannot call; use pair and soap terms, or '
+                'set dynamics.engine = "ase"'
+            )
         if self.baseline is not None and any(dynamics.is_lammps for _, _, dynamics in self.all_walkers()):
             raise ValueError(
                 f'baseline.calculator = {self.baseline.calculator!r}: LAMMPS cannot call it; remove [baseline], or set '

@@ -19,6 +19,7 @@ from .data import IsolatedAtomSettings, check_symbols
 from .features import FeatureTermSettings
 from .higher_order import OrderSettings
 from .mbtr import MbtrTermSettings
+from .model_features import ModelFeatureTermSettings
 from .named_features import AcsfTermSettings, ChebyshevTermSettings, ZernikeTermSettings
 from .sparse import SparseSettings
 from .targets import TargetsSettings
@@ -122,6 +123,7 @@ TermSettings = Annotated[
     | Annotated[ZernikeTermSettings, Tag("zernike")]
     | Annotated[BispectrumTermSettings, Tag("bispectrum")]
     | Annotated[MbtrTermSettings, Tag("mbtr")]
+    | Annotated[ModelFeatureTermSettings, Tag("features")]
     | Annotated[FeatureTermSettings, Tag(OF_A_CLASS)],
     Discriminator(_tag),
 ]

@@ -28,6 +28,11 @@ class DescriptorTermSettings(SparseSettings):
         "units of the average length of standardised features, or of the features themselves.",
     )
 
+    @property
+    def is_exported(self) -> bool:
+        """See `TermSettingsBase`."""
+        return False
+
     def arguments(self, species: Sequence[int]) -> dict[str, Any]:
         """Keyword arguments of the descriptor, for these elements (atomic numbers)."""
         raise NotImplementedError

@@ -33,6 +33,11 @@ class TermSettingsBase(Settings):
         """Whether the term's channels are learned from data, so that there must be data before there is a term."""
         return False
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether programs without Python, such as LAMMPS, can evaluate the term."""
+        return True
+
     def check_elements(self, species: Sequence[int]) -> None:
         """ConfigError where a key has no entry for one of the elements (atomic numbers) of the data."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -34,11 +34,12 @@ class CompiledFeatureTerm:
     unit: UnitFeatures
     weights: np.ndarray
     regularisation: float | None
+    in_core: ClassVar[bool] = False
 
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
     ) -> None:
-        """See `CompiledTerm`."""
+        """See `PythonTerm`."""
         self.evaluate(pairs, self.unit.at(pairs), energies, pair_gradients)
         if variances is not None:
             instances = self.regularisation
@@ -82,6 +83,7 @@ class FeatureObserver:
     chosen: EnvironmentTerm
     weights: np.ndarray
     whole: Whole | None = None
+    in_core: ClassVar[bool] = False
 
     @property
     def served(self) -> frozenset[int]:
@@ -95,7 +97,7 @@ class FeatureObserver:
         return {z: (whole.triangles(z), cast(Residual, whole.residual(z))) for z in self.chosen.species}
 
     def add(self, pairs: Pairs, into: Observed) -> None:
-        """See `Observer`."""
+        """See `PythonObserver`."""
         at = self.compiled.unit.at(pairs)
         self.compiled.evaluate(pairs, at, into.energies, into.pair_gradients)
         into.covariances[:] = self.chosen.covariances_of(pairs, at.features)
@@ -108,7 +110,7 @@ class FeatureObserver:
             into.variances[:] += self.chosen.variances(pairs)
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
-        """See `Observer`."""
+        """See `PythonObserver`."""
         at = self.compiled.unit.at(pairs)
         _pull_back(at, self._cotangents(pairs, at), members)
 
@@ -133,5 +135,5 @@ class FeatureObserver:
 
 
 def _pull_back(at: FeaturesAt, cotangents: np.ndarray, members: np.ndarray) -> None:
-    for k, cotangent in enumerate(cotangents):
-        members[:, :, k] += at.vjp(cotangent)
+    for k, gradients in enumerate(at.vjps(list(cotangents))):
+        members[:, :, k] += gradients

@@ -154,6 +154,18 @@ class FeatureTerm(EnvironmentTerm):
             tables["standardiser"] = _read_standardiser(own, stored, place)
         return tables
 
+    def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
+        """See `FittedTerm`; without a Jacobian, one pullback for each sparse point."""
+        wanted = [(rows, pull) for rows, pull in ((forces, pairs.forces), (virial, pairs.virial)) if rows is not None]
+        if self.descriptor.is_local or not wanted:
+            return super().add_rows(pairs, energy, forces, virial)
+        at = self.unit.at(pairs)
+        energy += self.covariances_of(pairs, at.features).sum(axis=0)
+        cotangents = [self.energies_of(pairs, at.features, unit)[1] for unit in np.eye(self.n_sparse)]
+        for column, gradients in enumerate(at.vjps(cotangents)):
+            for rows, pull in wanted:
+                rows[:, column] += pull(gradients).ravel()
+
     def compile(
         self,
         weights: np.ndarray,

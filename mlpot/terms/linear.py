@@ -54,11 +54,12 @@ class CompiledLinearTerm:
     constants: np.ndarray
     slopes: np.ndarray
     curvatures: np.ndarray | None
+    in_core: ClassVar[bool] = False
 
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
     ) -> None:
-        """See `CompiledTerm`; ConfigError if variances are asked for."""
+        """See `PythonTerm`; ConfigError if variances are asked for."""
         if variances is not None:
             raise ConfigError(NO_VARIANCE)
         descriptor = self.term.descriptor

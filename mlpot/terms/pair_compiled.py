@@ -12,16 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .._ext.core import LANES, PairSums
-from ..descriptors.density import species_indices
+from .._ext.core import CHANNELS
 from ..descriptors.radial_table import RadialTable, tabulate
 from ..errors import ConfigError
-from ..neighbours import Pairs
-from ..threads import n_threads
+from .core_terms import kept
 from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
 from .pair_kernel import PairKernel, bend_of, bent
 
@@ -35,7 +33,7 @@ CROWD = 32
 """Number of neighbours whose errors may add up in the energy of an atom."""
 EPSILON = float(np.finfo(float).eps)
 LOWEST_EXPONENT = -1e300
-"""Stands for minus infinity, which a model file cannot contain."""
+"""Stands for minus infinity, which tables of the core cannot contain."""
 KINK_NUDGE = 1e-12
 """Distance from the kink of the cutoff function, relative to the cutoff, at which `tabulate` evaluates either side."""
 
@@ -80,86 +78,62 @@ class CompiledPairTerm:
     cutoff_width: float
     contacts: tuple[float, ...] = ()
     repulsion_length: float = 0.0
+    in_core: ClassVar[bool] = True
 
     @property
     def n_sparse(self) -> int:
         return sum(self.n_sparse_of)
 
-    def predict(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        covariances: np.ndarray | None = None,
-        variances: np.ndarray | None = None,
-    ) -> None:
-        """Add the contribution of the term to the given arrays; pairs beyond the cutoff are ignored.
-
-        Parameters
-        ----------
-        pairs : Pairs
-            Neighbours up to the cutoff or farther.
-        energies : (n_atoms,) array
-            Local energies in eV, added to.
-        pair_gradients : (n_pairs, 3) array
-            dE/dvectors in eV/A, added to.
-        covariances : (n_atoms, n_sparse) array, optional
-            Covariances of the local energies with the sparse points in eV^2, overwritten; rows must be contiguous.
-        variances : (n_atoms,) array, optional
-            Prior variances of the local energies in eV^2, added to; or sums of instance variances over the bonds of an atom, if
-            the term was compiled with a regularisation (see `PairTerm.instance_variances`).
-
-        Raises
-        ------
-        UnknownSpeciesError
-            If an element is not in `species`.
-        """
-        species = species_indices(pairs.numbers, self.species)
-        if self.n_sparse:
-            self._core.add(
-                species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances,
-                energies, pair_gradients, covariances, variances, n_threads(),
-            )  # fmt: skip
-
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file; see `models.core_file`."""
-        found = self._core.tables()
-        if "contact" in found:
-            found["contact"] = np.maximum(found["contact"], LOWEST_EXPONENT)
-        return {"type": np.array([1]), "species": np.array(self.species), **found}
+        """See `CompiledTerm`; sections as `mlpot_read_pair` of the core reads them."""
+        return self._tables
 
     def instance_tables(self) -> dict[str, np.ndarray]:
         """See `CompiledTerm`; same sections as `core_tables`."""
-        return self.core_tables()
+        return self._tables
 
     @cached_property
-    def _core(self) -> PairSums:
+    def _tables(self) -> dict[str, np.ndarray]:
+        contact, feature_knots, maps = self._touching, *self._feature_tables
+        grids, knots = [self.potential.grid, (0.0, 1.0, 0), self.features.grid], [self.potential, self.instances, self.features]
+        if self.instances is not None:
+            grids[1] = self.instances.grid
+        counts = [number for table, grid in zip(knots, grids, strict=True) for number in (_n_knots(table), grid[2])]
         present = [n for n in self.n_sparse_of if n]
-        rank = -(-self.sparse_features.shape[1] // LANES) * LANES
-        features = _padded(0.5 * self.features.knots[:, :, 0, :], rank)
-        variances = np.array([s**2 for s, n in zip(self.energy_scales, self.n_sparse_of, strict=True) if n])
-        first = np.concatenate([[0], np.cumsum(present)])
+        found = {
+            "type": np.array([1]),
+            "species": np.array(self.species),
+            "sizes": np.array([len(present), *counts, feature_knots.shape[2], contact is not None, self.n_sparse]),
+            "reals": np.array([self.cutoff, self.cutoff_width, *(number for grid in grids for number in grid[:2])]),
+            "kind": kinds_of(self.species, self.n_sparse_of),
+            "potential": _curves(self.potential),
+            "features": feature_knots,
+            "variance": self._variances,
+            "first": np.concatenate([[0], np.cumsum(present)]),
+            "maps": maps,
+        }
+        if self.instances is not None:
+            found["instance"] = _curves(self.instances)
+        if contact is not None:
+            found["contact"] = contact
+        return kept(found)
+
+    @property
+    def _variances(self) -> np.ndarray:
+        """Squared energy scale of every pair of elements with sparse radii, eV^2."""
+        return np.array([s**2 for s, n in zip(self.energy_scales, self.n_sparse_of, strict=True) if n])
+
+    @property
+    def _feature_tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Knots (n_knots, 3, rank) of phi(r) / 2, and maps (rank, n) from these to covariances of each pair of elements, in turn."""
+        rank = -(-self.sparse_features.shape[1] // CHANNELS) * CHANNELS
+        parts = np.split(self.sparse_features, np.cumsum([n for n in self.n_sparse_of if n])[:-1])
         maps = [
-            _padded(variance * part.T, -(-len(part) // LANES) * LANES)
-            for variance, part in zip(variances, np.split(self.sparse_features, first[1:-1]), strict=True)
+            _padded(variance * part.T, -(-len(part) // CHANNELS) * CHANNELS)
+            for variance, part in zip(self._variances, parts, strict=True)
         ]
         maps = [np.concatenate([part, np.zeros((rank - len(part), part.shape[1]))]) for part in maps]
-        return PairSums(
-            cutoff=self.cutoff,
-            kind=kinds_of(self.species, self.n_sparse_of),
-            potential_grid=self.potential.grid,
-            potential=_curves(self.potential),
-            instance_grid=None if self.instances is None else self.instances.grid,
-            instance=None if self.instances is None else _curves(self.instances),
-            feature_grid=self.features.grid,
-            features=features,
-            variance=variances,
-            first=first.astype(np.int32),
-            map_of=np.cumsum([0, *(part.size for part in maps[:-1])]),
-            maps=np.concatenate([part.ravel() for part in maps]),
-            cutoff_width=self.cutoff_width,
-            contact=self._touching,
-        )
+        return _padded(0.5 * self.features.knots[:, :, 0, :], rank), np.concatenate([part.ravel() for part in maps])
 
     @property
     def _touching(self) -> np.ndarray | None:
@@ -169,13 +143,13 @@ class CompiledPairTerm:
         length = self.repulsion_length
         return np.array(
             [
-                (*bend_of(c), c / (2 * length), 1 / (2 * c * length)) if length else (*bend_of(c), -np.inf, 0.0)
+                (*bend_of(c), c / (2 * length), 1 / (2 * c * length)) if length else (*bend_of(c), LOWEST_EXPONENT, 0.0)
                 for c, n in zip(self.contacts, self.n_sparse_of, strict=True) if n
             ]
         )  # fmt: skip
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+        return {key: value for key, value in self.__dict__.items() if key != "_tables"}
 
 
 def kinds_of(species: Sequence[int], n_sparse_of: Sequence[int]) -> np.ndarray:
@@ -247,6 +221,10 @@ def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable
             f"a pair term with length_scale = {length_scale} A, cutoff_width = {basis.cutoff_width} A is too sharp to "
             "tabulate; increase them"
         ) from error
+
+
+def _n_knots(table: RadialTable | None) -> int:
+    return 0 if table is None else len(table.knots)
 
 
 def _curves(table: RadialTable) -> np.ndarray:

@@ -25,6 +25,19 @@ Tables = Mapping[str, Any]
 class CompiledTerm(Protocol):
     """A term with fixed weights, compiled for simulations."""
 
+    in_core: ClassVar[bool]
+    """Whether the compiled core evaluates it from its tables; otherwise it is a `PythonTerm`."""
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Tables for the compiled core, see `models.core_file`; ConfigError if it cannot evaluate the term."""
+
+    def instance_tables(self) -> dict[str, np.ndarray]:
+        """As `core_tables`, with the tables for instance variances, for a term compiled with a regularisation."""
+
+
+class PythonTerm(CompiledTerm, Protocol):
+    """A compiled term that the core does not know."""
+
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
     ) -> None:
@@ -32,12 +45,6 @@ class CompiledTerm(Protocol):
 
         These are prior variances, or instance variances if the term was compiled with a regularisation.
         """
-
-    def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file for the compiled core, see `models.core_file`; ConfigError if it cannot evaluate the term."""
-
-    def instance_tables(self) -> dict[str, np.ndarray]:
-        """As `core_tables`, with the tables for instance variances, for a term compiled with a regularisation."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Whole(Protocol):
 
 @dataclass(frozen=True)
 class Observed:
-    """Arrays that observers fill.
+    """Arrays that observers in Python fill.
 
     Parameters
     ----------
@@ -104,17 +111,25 @@ class Observed:
 class Observer(Protocol):
     """A compiled term that also computes the covariances and member gradients needed for uncertainties."""
 
-    served: frozenset[int]
-    """Elements for which it computes |G k|^2 and the residuals of the members for all terms, if it is the last term."""
+    in_core: ClassVar[bool]
+    """Whether the compiled core evaluates it from its tables; otherwise it is a `PythonObserver`."""
+
+    @property
+    def served(self) -> frozenset[int]:
+        """Elements for which it computes |G k|^2 and the residuals of the members for all terms, if it is the last term."""
+
+    def core_tables(self) -> dict[str, np.ndarray]:
+        """Tables for the compiled core, including those for the uncertainty; ConfigError if it cannot evaluate the term."""
+
+
+class PythonObserver(Observer, Protocol):
+    """An observer that the core does not know."""
 
     def add(self, pairs: Pairs, into: Observed) -> None:
         """Add energies, gradients and variances to `into`, and write the covariances with the term's points."""
 
     def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
         """Add only the members' pair gradients (n_pairs, 3, N_MEMBERS), without the unexplained part."""
-
-    def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file for the compiled core, including the tables for the uncertainty."""
 
 
 class Term(Protocol):

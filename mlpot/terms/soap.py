@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._ext.core import KernelModel, PairView, Points
+from .._ext.core import PairView, Points
 from ..data.stored import Stored
 from ..descriptors.density import TABLES, SoapDescriptor
 from ..descriptors.embedding import weights_of_unseen
@@ -169,8 +169,7 @@ class SoapTerm(EnvironmentTerm):
         view: PairView = self.descriptor.view(pairs)
         for columns, centres, features, scale in self._blocks(pairs):
             points = Points(features, weights[columns], scale, self.zeta)
-            model = KernelModel(points, points)
-            self.descriptor.core.local_energies(view, centres, model, energies, pair_gradients, n_threads())
+            self.descriptor.core.local_energies(view, centres, points, energies, pair_gradients, n_threads())
 
     def compile(
         self,

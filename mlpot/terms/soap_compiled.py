@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 
-from .._ext.core import TILE, Density, KernelModel, Members, PairView, Points
-from ..descriptors.density import SoapDescriptor, species_indices
+from .._ext.core import TILE, Density, Points, packed_lower
+from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
-from ..neighbours import Pairs
-from ..threads import n_threads, single_blas_thread
-from .environments import centres_of
+from ..errors import required
+from ..threads import single_blas_thread
+from .core_terms import kept
 from .linear_algebra import inverse_lower, prior_factor
 from .soap_cut import Cut, Judge, cut_points
 
@@ -60,13 +61,17 @@ class CompiledSpecies:
     compact: CompactFeatures
     kept: np.ndarray
 
-    def model(self, spreads: Sequence[np.ndarray] = (), members: Members | None = None) -> KernelModel:
-        """Kernel model for the core.
+    @cached_property
+    def tables(self) -> dict[str, np.ndarray]:
+        """Tables for the core without uncertainty."""
+        return kept(
+            {"number": np.array([self.number])} | self.core.tables() | self.energy.tables() | self.known.known_tables(self.energy)
+        )
 
-        With `spreads`, lower triangles G over the points of other terms and the known points, it also computes |G k|^2 for each;
-        with members, also their gradients.
-        """
-        return KernelModel(self.energy, self.known, spreads, members)
+    def triangle_tables(self, triangles: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Tables of lower triangles G over the points of other terms and the known points, with which the core computes |G k|^2."""
+        sizes = np.array([len(triangles[0]) - self.known.n, len(triangles)])
+        return kept({"s.sizes": sizes, "s.triangles": np.concatenate([packed_lower(triangle) for triangle in triangles])})
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,6 @@ class CompiledSoapTerm:
     descriptor : SoapDescriptor
     parts : tuple of CompiledSpecies
         Tables of each element with sparse points.
-    models : tuple of KernelModel
-        Kernel model of each part, without uncertainty.
     prior_variances : tuple of float
         Prior variances of the local energies of every element of the descriptor, eV^2.
     instances : (callable, float) or None
@@ -88,81 +91,28 @@ class CompiledSoapTerm:
 
     descriptor: SoapDescriptor
     parts: tuple[CompiledSpecies, ...]
-    models: tuple[KernelModel, ...]
     prior_variances: tuple[float, ...]
     instances: tuple[Callable[[], list[np.ndarray]], float] | None = None
+    in_core: ClassVar[bool] = True
 
-    def predict(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        *,
-        variances: np.ndarray | None = None,
-    ) -> None:
-        """See `CompiledTerm`."""
-        if variances is None or self.instances is None:
-            self.evaluate(pairs, energies, pair_gradients, self.models)
-            if variances is not None:
-                variances += self.variances(pairs)
-            return
-        explained = np.zeros((pairs.n_atoms, 1))
-        self.evaluate(pairs, energies, pair_gradients, self._instance_models, explained)
-        prior = self.variances(pairs) + self.instances[1]
-        for part in self.parts:
-            centres = centres_of(pairs, part.number)
-            variances[centres] += prior[centres] - explained[centres, 0]
-
-    @cached_property
-    def _instance_models(self) -> tuple[KernelModel, ...]:
-        """Kernel models with G'G = (K_ss + regularisation)^-1 for every element."""
-        prior, variance = self.instances  # type: ignore[misc]
-        with single_blas_thread():
-            triangles = [inverse_lower(prior_factor(block, variance)) for block in prior()]
-        return tuple(part.model([triangle]) for part, triangle in zip(self.parts, triangles, strict=True))
-
-    def core_tables(self, models: Sequence[KernelModel] = ()) -> dict[str, np.ndarray]:
-        """Sections of a model file; see `models.core_file`. `models` are kernel models of the parts including uncertainty tables."""
+    def core_tables(self, more: Sequence[dict[str, np.ndarray]] = ()) -> dict[str, np.ndarray]:
+        """See `CompiledTerm`; sections as `mlpot_read_soap` of the core reads them. `more` are additional tables of each part."""
         found = {
             "type": np.array([0]), "species": np.array(self.descriptor.species), "prior": np.array(self.prior_variances),
             "n_parts": np.array([len(self.parts)]),
         }  # fmt: skip
-        for k, (part, model) in enumerate(zip(self.parts, models or self.models, strict=True)):
-            own = {"number": np.array([part.number]), **part.core.tables(), **model.tables(part.core.n_features)}
+        for k, part in enumerate(self.parts):
+            own = part.tables | more[k] if more else part.tables
             found |= {f"p{k}.{name}": array for name, array in own.items()}
         return found
 
     def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`."""
-        return self.core_tables(self._instance_models)
-
-    def variances(self, pairs: Pairs) -> np.ndarray:
-        """Prior variances (n_atoms,) of the local energies, eV^2."""
-        return np.array(self.prior_variances)[species_indices(pairs.numbers, self.descriptor.species)]
-
-    def evaluate(
-        self,
-        pairs: Pairs,
-        energies: np.ndarray,
-        pair_gradients: np.ndarray,
-        models: Sequence[KernelModel],
-        explained: np.ndarray | None = None,
-        others: Sequence[np.ndarray] | None = None,
-        covariances: np.ndarray | None = None,
-        member_gradients: np.ndarray | None = None,
-    ) -> None:
-        """Run the kernel model of each part; write the covariances (n_atoms, n_known) with the known points.
-
-        Added are energies, pair gradients, |G k|^2 (n_atoms, n_spreads) and member gradients (n_pairs, 3, N_MEMBERS) in single
-        precision. `others` (n_atoms, n_other) are covariances with the points of other terms, the leading columns of G.
-        """
-        view: PairView = self.descriptor.view(pairs)
-        for k, (part, model) in enumerate(zip(self.parts, models, strict=True)):
-            part.core.local_energies(
-                view, centres_of(pairs, part.number), model, energies, pair_gradients, n_threads(), explained,
-                None if others is None else others[k],
-                None if covariances is None else covariances[:, part.columns], member_gradients,
-            )  # fmt: skip
+        """See `CompiledTerm`: with G'G = (K_ss + regularisation)^-1 for every element."""
+        prior, variance = required(self.instances, "instances")
+        with single_blas_thread():
+            blocks = [block for block in prior() if len(block)]
+            triangles = [inverse_lower(prior_factor(block, variance)) for block in blocks]
+        return self.core_tables([part.triangle_tables([own]) for part, own in zip(self.parts, triangles, strict=True)])
 
 
 def compile_soap(
@@ -199,7 +149,7 @@ def compile_soap(
         begin += len(features)
         n_before += len(first)
     variances = tuple(scale**2 * (1.0 + descriptor.constant**2) ** zeta for scale in energy_scales)
-    return CompiledSoapTerm(descriptor, tuple(parts), tuple(part.model() for part in parts), variances)
+    return CompiledSoapTerm(descriptor, tuple(parts), variances)
 
 
 def _compile_species(

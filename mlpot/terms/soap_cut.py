@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from .._ext.core import TILE, Density, KernelModel, PairView, Points
+from .._ext.core import TILE, Density, PairView, Points
 from ..descriptors.density import SoapDescriptor
 from ..neighbours import Pairs, find_pairs
 from ..threads import n_threads
@@ -87,7 +87,7 @@ class Judge:
         """Energies of the environments and of a lone atom (n + 1,) in eV, and pair gradients (n_pairs, 3) in eV/A."""
         points = Points(features, weights, energy_scale, 2.0)
         energies, gradients = np.zeros(self.pairs.n_atoms), np.zeros((self.pairs.n_pairs, 3))
-        self.core.local_energies(self.view, self.centres, KernelModel(points, points), energies, gradients, n_threads())
+        self.core.local_energies(self.view, self.centres, points, energies, gradients, n_threads())
         lone = energy_scale**2 * (self.lone @ features.T) ** 2 @ weights
         return np.append(energies[self.centres], lone), gradients
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from .._ext.core import TILE, Density, KernelModel, Members
-from ..neighbours import Pairs
+from .._ext.core import N_MEMBERS, TILE, Density, packed_rows
+from .core_terms import kept
 from .kernels import dot_product_kernel
-from .protocol import Observed, Residual, Whole
+from .protocol import Residual, Whole
 from .soap_compiled import CompiledSoapTerm, CompiledSpecies
 
 MEMBER_ERROR = 0.01
@@ -27,15 +27,13 @@ class SoapObserver:
     Parameters
     ----------
     term : CompiledSoapTerm
-    models : tuple of KernelModel
-        Kernel model of every element, with members; in the last term of a model also with the triangles of `whole`.
-    whole : Whole or None
-        Data of all terms, for the last term only.
+    tables : tuple of tables
+        Tables of every part for its members; in the last term of a model also the triangles of all terms.
     """
 
     term: CompiledSoapTerm
-    models: tuple[KernelModel, ...]
-    whole: Whole | None
+    tables: tuple[dict[str, np.ndarray], ...]
+    in_core: ClassVar[bool] = True
 
     @classmethod
     def of(
@@ -47,58 +45,47 @@ class SoapObserver:
         whole: Whole | None,
     ) -> SoapObserver:
         """Create from the members' weights (n_known, N_MEMBERS), 1/eV, of the known points of a term."""
-        scales = dict(zip(term.descriptor.species, energy_scales, strict=True))
-        models = tuple(
-            part.model(
-                whole.triangles(part.number) if whole else (),
-                compile_members(
-                    part, members[part.columns], scales[part.number], zeta, whole.residual(part.number) if whole else None
-                ),
-            )
-            for part in term.parts
-        )
-        return cls(term, models, whole)
+        scales, tables = dict(zip(term.descriptor.species, energy_scales, strict=True)), []
+        for part in term.parts:
+            residual = whole.residual(part.number) if whole else None
+            own = member_tables(part, members[part.columns], scales[part.number], zeta, residual)
+            tables.append(own | part.triangle_tables(whole.triangles(part.number)) if whole else own)
+        return cls(term, tuple(tables))
 
     @property
     def served(self) -> frozenset[int]:
         """See `Observer`."""
         return frozenset(part.number for part in self.term.parts)
 
-    def add(self, pairs: Pairs, into: Observed) -> None:
-        """See `Observer`."""
-        beside: dict[str, Any] = {"covariances": into.covariances, "member_gradients": into.members}
-        if self.whole:
-            others = [self.whole.before(part.number, into.seen) for part in self.term.parts]
-            beside |= {"explained": into.explained, "others": others}
-        self.term.evaluate(pairs, into.energies, into.pair_gradients, self.models, **beside)
-        if into.variances is not None:
-            into.variances[:] += self.term.variances(pairs)
-
-    def add_members(self, pairs: Pairs, members: np.ndarray) -> None:
-        """See `Observer`."""
-        energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-        self.term.evaluate(pairs, energies, gradients, self.models, member_gradients=members)
-
     def core_tables(self) -> dict[str, np.ndarray]:
         """See `Observer`."""
-        return self.term.core_tables(self.models)
+        return self.term.core_tables(self.tables)
 
 
-def compile_members(
+def member_tables(
     part: CompiledSpecies, weights: np.ndarray, energy_scale: float, zeta: float, residual: Residual | None = None
-) -> Members:
-    """Compile the members of an ensemble for centres of one element, from their weights (n_known, N_MEMBERS) in 1/eV."""
+) -> dict[str, np.ndarray]:
+    """Tables of an ensemble for centres of one element, from the members' weights (n_known, N_MEMBERS) in 1/eV."""
     n_features = min(
         _features_that_show(part.known_features, weights, energy_scale, zeta), len(part.kept)
     )  # without the constant, which has no slope
-    tables = _tables(part.core, n_features)
-    if residual is None:
-        return Members(part.known_features[:, :n_features], weights, *tables)
-    slopes = part.compact.rotate(residual.slopes.T)[:, part.kept].T
-    slopes = np.ascontiguousarray(slopes[:n_features])
-    return Members(
-        part.known_features[:, :n_features], weights, *tables, slopes, residual.prior, residual.expected
-    )
+    padded = np.zeros((_whole_tiles(len(weights)), N_MEMBERS))
+    padded[: len(weights)] = weights
+    found = _tables(part.core, n_features)
+    sizes = [_whole_tiles(n_features), len(found["m.channel"]), len(found["m.feature"]), residual is not None]
+    found |= {
+        "m.sizes": np.array(sizes), "m.reals": np.zeros(2), "m.packed": packed_rows(part.known_features[:, :n_features]),
+        "m.weights": padded,
+    }  # fmt: skip
+    if residual is not None:
+        slopes = np.zeros((_whole_tiles(n_features), N_MEMBERS))
+        slopes[:n_features] = part.compact.rotate(residual.slopes.T)[:, part.kept].T[:n_features]
+        found |= {"m.reals": np.array([residual.prior, residual.expected]), "m.residual": slopes}
+    return kept(found)
+
+
+def _whole_tiles(n: int) -> int:
+    return -(-n // TILE) * TILE
 
 
 def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale: float, zeta: float) -> int:
@@ -121,8 +108,8 @@ def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale:
     return next((n for n in range(TILE, features.shape[1], TILE) if left(n) < allowed), features.shape[1])
 
 
-def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
-    """Rows, group_rows, channel, entries, feature, partner and coupling as in the core's `mlpot_members`.
+def _tables(core: Density, n_features: int) -> dict[str, np.ndarray]:
+    """Rows, group_rows, channel, entries, feature, partner and coupling of the core's `mlpot_members`.
 
     dp_f/dc[l, m, a] = coupling c[l, m, b] for a feature of channels a and b, twice that for a = b.
     """
@@ -142,8 +129,10 @@ def _tables(core: Density, n_features: int) -> tuple[np.ndarray, ...]:
     group_rows = np.searchsorted(keys, first[:-1, None] + blocks)
     entries = np.searchsorted(row[order], np.arange(len(keys) + 1))
     partner = np.searchsorted(keys, other) - rows[degree[feature]]
-    integers = (rows, group_rows, keys % core.n_channels, entries, n_contracted + feature[order], partner[order])
-    return (*(np.ascontiguousarray(array, np.int32) for array in integers), strength[order].astype(np.float32))
+    return {
+        "m.rows": rows, "m.group_rows": group_rows, "m.channel": keys % core.n_channels, "m.entries": entries,
+        "m.feature": n_contracted + feature[order], "m.partner": partner[order], "m.coupling": strength[order].astype(np.float32),
+    }  # fmt: skip
 
 
 def _contracted_rows(core: Density) -> np.ndarray:

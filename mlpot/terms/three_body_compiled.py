@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from scipy.interpolate import BSpline
 
-from .._ext.core import Triplets as Core
-from ..descriptors.density import species_indices
-from ..neighbours import Pairs
-from ..threads import n_threads
+from .._ext.core import packed_lower
+from .core_terms import kept
 from .linear_algebra import inverse_lower, prior_factor
 from .three_body_kernel import TripletKernel
 
@@ -27,6 +26,8 @@ SHORTEST = 0.8
 """Start of the table, relative to the shortest distance among the sparse triplets."""
 N_CHECKS = 500
 DEGREE = 5
+PADDING = 2
+"""Coefficients that the core's vectors may read beyond the end of the last axis."""
 
 
 @dataclass(frozen=True)
@@ -67,49 +68,41 @@ class CompiledThreeBodyTerm:
     weights: np.ndarray
     table: SplineTable | None
     regularisation: float | None
-
-    def predict(
-        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, variances: np.ndarray | None = None
-    ) -> None:
-        """Add local energies (n_atoms,), pair gradients (n_pairs, 3) and, if requested, variances (n_atoms,), which need a
-        regularisation."""
-        species = species_indices(pairs.numbers, self.term.species)
-        self._core.add(
-            species, pairs.j, pairs.offsets, pairs.vectors, pairs.distances, energies, pair_gradients, variances,
-            n_threads(),
-        )  # fmt: skip
+    in_core: ClassVar[bool] = True
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Sections of a model file; see `models.core_file`."""
-        return {"type": np.array([2]), "species": np.array(self.term.species), **self._core.tables()}
+        """See `CompiledTerm`; sections as `mlpot_read_triplets` of the core reads them."""
+        return self._tables
 
     def instance_tables(self) -> dict[str, np.ndarray]:
         """See `CompiledTerm`; same sections as `core_tables`."""
-        return self.core_tables()
+        return self._tables
 
     @cached_property
-    def _core(self) -> Core:
-        term = self.term
-        kinds = tuple(term.species.index(z) for z in (term.centre, *term.neighbours))
+    def _tables(self) -> dict[str, np.ndarray]:
+        term, size, start, step, nearest, prior = self.term, (0, 0, 0), np.zeros(3), np.ones(3), 0.0, 0.0
         strengths = term.energy_scale**2 * term.sparse_cutoffs
-        options: dict = {}
+        found = {"points": term.sparse_coordinates / term.length_scales, "strengths": strengths * self.weights}
         if self.table is not None:
-            options |= {
-                "table": self.table.coefficients, "start": self.table.start, "step": self.table.step,
-                "nearest": self.table.nearest,
-            }  # fmt: skip
+            start, step, nearest = self.table.start, self.table.step, self.table.nearest
+            n_0, n_1, n_2 = self.table.coefficients.shape
+            size = n_0, n_1, n_2 - PADDING
+            found["table"] = self.table.coefficients
         if self.regularisation is not None:
             variance = 2 * self.regularisation**2
-            spread = inverse_lower(prior_factor(term.prior()[0], variance))
             prior = term.energy_scale**2 + variance
-            options |= {"covariances": strengths, "spread": spread, "prior": prior}
-        return Core(
-            kinds=kinds, cutoff=term.cutoff, cutoff_width=term.cutoff_width, length_scales=term.length_scales,
-            points=term.sparse_coordinates, strengths=strengths * self.weights, **options,
-        )  # fmt: skip
+            found |= {"covariances": strengths, "spread": packed_lower(inverse_lower(prior_factor(term.prior()[0], variance)))}
+        kinds = tuple(term.species.index(z) for z in (term.centre, *term.neighbours))
+        found |= {
+            "type": np.array([2]),
+            "species": np.array(term.species),
+            "sizes": np.array([*kinds, term.n_sparse, *size, self.regularisation is not None]),
+            "reals": np.array([term.cutoff, term.cutoff_width, *term.length_scales, *start, *step, nearest, prior]),
+        }
+        return kept(found)
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_core"}
+        return {key: value for key, value in self.__dict__.items() if key != "_tables"}
 
 
 def compile_three_body(
@@ -139,7 +132,7 @@ def _table_within(term: TripletKernel, weights: np.ndarray, allowed: float) -> S
         coefficients = _coefficients(term, weights, start, step, sizes)
         error = float(np.abs(_evaluate(coefficients, start, step, checks) - exact).max())
         if error < allowed:
-            padded = np.pad(coefficients, ((0, 0), (0, 0), (0, 2)))
+            padded = np.pad(coefficients, ((0, 0), (0, 0), (0, PADDING)))
             return SplineTable(np.ascontiguousarray(padded), start, step, nearest)
         knots *= max((error / allowed) ** (1 / (DEGREE + 1)), 1.05)  # the order of the interpolation
 

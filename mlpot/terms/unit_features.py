@@ -60,8 +60,8 @@ class UnitFeatures:
     """
 
     descriptor: Descriptor
-    offset: float = 3.0
-    standardise: bool = False
+    offset: float
+    standardise: bool
     standardiser: Standardiser | None = None
 
     @property
@@ -151,9 +151,18 @@ class FeaturesAt:
 
     def vjp(self, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_all_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
+        return self.vjps([cotangent])[0]
+
+    def vjps(self, cotangents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `vjp`, for several cotangents."""
+        raw = [self._raw_cotangent(cotangent) for cotangent in cotangents]
+        found = self.descriptor.vjps(self.pairs, raw)
+        return [self._among_all(_checked(self.descriptor, "vjp", each, (self.pairs.n_pairs, 3))) for each in found]
+
+    def _raw_cotangent(self, cotangent: np.ndarray) -> np.ndarray:
+        """Derivatives by the descriptor's own features."""
         along = np.einsum("af,af->a", cotangent, self.features)[:, None]
-        raw = ((cotangent - along * self.features) / self.lengths)[:, : self.descriptor.n_features] / self.scale
-        return self._among_all(_checked(self.descriptor, "vjp", self.descriptor.vjp(self.pairs, raw), (self.pairs.n_pairs, 3)))
+        return ((cotangent - along * self.features) / self.lengths)[:, : self.descriptor.n_features] / self.scale
 
     def jacobian(self) -> np.ndarray:
         """Derivatives (n_all_pairs, 3, n_features) of the features of each pair's centre, 1/A."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_solve, lapack
 
+from ..data.targets import FITTED
 from ..errors import FitError
 from ..fitting.adaptation import Freedom, adapted
 from ..fitting.batch import open_blocks
@@ -97,7 +98,7 @@ def _errors(posterior: Posterior, rows: Sequence[_Rows]) -> Errors:
     lower, scales = posterior.lower, posterior.column_scales
     right = sum(e.right / posterior.noises[g] ** 2 for g, e in posterior.groups.items()) * scales
     matrix = lower @ lower.T
-    found: dict[str, list[float]] = {"energy": [], "forces": [], "virial": []}
+    found: dict[str, list[float]] = {name: [] for name in FITTED}
     for own in rows:
         stacked = [(group, z * (scales / posterior.noises[group]), labels / posterior.noises[group], roots)
                    for group, (z, labels, roots) in own.items()]  # fmt: skip

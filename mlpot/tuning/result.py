@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import counted
 from ..settings.fit import FitConfig
 from ..settings.tune import TuneSettings
 from ..units import MILLI
@@ -88,8 +89,9 @@ class TuneResult:
             if before is None or not after:
                 continue
             spread = f" +- {np.std(after) / factor:.2g} over {len(after)} seeds" if len(after) > 1 else ""
+            tested = counted(self.n_test, "structure")
             lines.append(
-                f"{name}, MAE on {self.n_test} structures that no trial saw: {np.mean(after) / factor:.3g}{spread} {unit}, "
+                f"{name}, MAE on {tested} that no trial saw: {np.mean(after) / factor:.3g}{spread} {unit}, "
                 f"as given {before / factor:.3g} ({np.mean(after) / before:.2f} times)"
             )
         return lines

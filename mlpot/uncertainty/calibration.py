@@ -16,6 +16,9 @@ frames of the same runs (Cu, CuAu, AlNi, NaCl, CO and H2O on metals, ethanol, wa
 likelihood at a = 1.1 to 3.9 and c = 0 to 0.3 in 36 of 38 cases; 1 to 3 % of the atoms are then beyond three standard deviations,
 4 to 15 % with a = c = 1.
 
+`fit_calibration` takes the leave-out errors of a fit, `likeliest_law` the errors observed in a run, in bins and faded with age. They
+share the likelihood, `_surprise`, and the prior of a; a run also has what only rare collisions show, a floor and a growth.
+
 Robust likelihoods: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732; variance scaling of ensembles: Musil,
 Willatt, Langovoy, Ceriotti, J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
 """
@@ -258,14 +261,10 @@ def likeliest_law(seen: Stated, expected: float) -> Law:
     scales = np.array([1.0, scale, scale / max(power, 1e-12)])
 
     def surprise(logarithms: np.ndarray, kept: list[int]) -> tuple[float, np.ndarray]:
-        values = np.exp(logarithms)
-        parts = (scales[kept] * values)[:, None] ** 2 * squares[kept]
-        variances = parts.sum(axis=0)
-        z = seen.errors / np.sqrt(variances)
-        away, rest = (logarithms[0] - np.log(expected)) / WIDTH, values[1:] ** 2
-        total = float(seen.weights @ (0.5 * np.log(variances) + _loss(z))) + 0.5 * away**2 + float(np.log1p(rest).sum())
-        slopes = parts / variances @ (seen.weights * (1.0 - np.minimum(z, BEYOND) ** 2))
-        return total, slopes + np.append(away / WIDTH, 2.0 * rest / (1.0 + rest))
+        likely, slopes = _surprise(logarithms, scales[kept, None] ** 2 * squares[kept], seen.errors, seen.weights)
+        away, rest = (logarithms[0] - np.log(expected)) / WIDTH, np.exp(2 * logarithms[1:])
+        prior = 0.5 * away**2 + float(np.log1p(rest).sum())
+        return likely + prior, slopes + np.append(away / WIDTH, 2.0 * rest / (1.0 + rest))
 
     best, law = np.inf, Law(expected)
     for kept in ([0], [0, 1], [0, 2], [0, 1, 2]):
@@ -317,11 +316,11 @@ def _likeliest(errors: np.ndarray, stated: np.ndarray, n_structures: int, expect
     if not np.any(known):
         return None
     ratios, middle = np.abs(errors[known]) / stated[known], float(np.log(expected))
+    weights, units = np.full(len(ratios), n_structures / len(ratios)), np.ones((1, len(ratios)))
     start = float(np.log(max(np.sqrt(np.mean(ratios**2)), 1e-12)))
 
     def surprise(logarithm: float) -> float:
-        likely = logarithm + float(np.mean(_loss(ratios / np.exp(logarithm))))
-        return n_structures * likely + 0.5 * ((logarithm - middle) / WIDTH) ** 2
+        return _surprise(np.array([logarithm]), units, ratios, weights)[0] + 0.5 * ((logarithm - middle) / WIDTH) ** 2
 
     # the minimum lies between the RMS ratio, which outliers can only raise, and the centre of the prior
     bounds = (min(start - 7, middle - 1.0), max(start, middle) + 1)
@@ -332,16 +331,27 @@ def _likeliest(errors: np.ndarray, stated: np.ndarray, n_structures: int, expect
 def _likeliest_share(errors: np.ndarray, left_open: np.ndarray, discrepancies: np.ndarray, n_structures: int) -> float:
     """Maximum-likelihood share c of the discrepancies in force errors, optimised together with a common factor a."""
     middle = np.log([OPEN, SHARE])
+    squares, weights = np.array([left_open**2, discrepancies**2]), np.full(len(errors), n_structures / len(errors))
 
     def surprise(logarithms: np.ndarray) -> float:
-        sigma = np.exp(logarithms[0]) * np.hypot(left_open, np.exp(logarithms[1]) * discrepancies)
-        likely = float(np.mean(np.log(sigma) + _loss(np.abs(errors) / sigma)))
-        return n_structures * likely + 0.5 * float(np.sum(((logarithms - middle) / (WIDTH, SHARE_WIDTH)) ** 2))
+        likely, _ = _surprise(np.cumsum(logarithms), squares, errors, weights)
+        return likely + 0.5 * float(np.sum(((logarithms - middle) / (WIDTH, SHARE_WIDTH)) ** 2))
 
     found = minimize(surprise, middle, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
     return float(np.exp(found.x[1]))
 
 
-def _loss(z: np.ndarray) -> np.ndarray:
-    """Robust loss rho (n,) of normalised errors z (n,)."""
-    return np.where(z < BEYOND, 0.5 * z**2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
+def _surprise(
+    logarithms: np.ndarray, squares: np.ndarray, errors: np.ndarray, weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """sum_i w_i (log sigma_i + rho(e_i / sigma_i)), and its derivatives (n_parts,) with respect to `logarithms`.
+
+    The variances sigma^2 are sums of parts, exp(2 `logarithms`) (n_parts,) times `squares` (n_parts, n), for errors e (n,) that
+    count as `weights` (n,) labels.
+    """
+    parts = np.exp(2 * logarithms)[:, None] * squares
+    variances = parts.sum(axis=0)
+    z = np.abs(errors) / np.sqrt(variances)
+    within = np.minimum(z, BEYOND)
+    loss = np.where(z < BEYOND, 0.5 * z**2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
+    return float(weights @ (0.5 * np.log(variances) + loss)), parts / variances @ (weights * (1.0 - within**2))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from .._ext.core import N_MEMBERS
+from .._ext.core import CoreModel
 from ..errors import ConfigError
 from ..neighbours import Pairs
+from ..terms.core_terms import Sums, evaluate, no_members
 from ..terms.environments import centres_of
 from ..terms.layout import columns
 from ..terms.linear import NO_VARIANCE
 from ..terms.linear_algebra import inverse_lower, solve_upper
-from ..terms.protocol import CompiledTerm, Observed, Observer, Residual
+from ..terms.protocol import CompiledTerm, Observed, Observer, PythonObserver, PythonTerm, Residual
 from ..threads import single_blas_thread
 from .representatives import Representatives
 from .variances import Members, Variances
@@ -28,21 +29,28 @@ Summands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Spread(Protocol):
-    """Interface of evaluators that compute the terms of a model together with the variances of the prediction."""
+    """Interface of evaluators that compute a model together with the variances of the prediction.
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances | None:
-        """Add local energies (n_atoms,) and pair gradients (n_pairs, 3) in place; return the variances, None if there are none."""
+    `core` is the model in the compiled core, loaded with `observing_tables` and with the `term_tables`.
+    """
 
-    def predict_members(
-        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
-    ) -> tuple[Variances, Members]:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances | None]:
+        """Local energies (n_atoms,), pair gradients (n_pairs, 3), and the variances, None if there are none."""
+
+    def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
         """As `predict`, with the members' deviations from their mean; ConfigError if the model has no ensemble."""
 
-    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
-        """Sections of a model file; `counted` holds the atomic number that stands for each element of the model."""
+    def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """Tables u.* of a model file.
+
+        `counted` holds the atomic number that stands for each element of the model, `places` the places of terms in the core.
+        """
+
+    def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """Tables u.* of a model whose uncertainty is completed here."""
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """Sections of a model file by index of the term, including the tables that the uncertainty needs."""
+        """Tables of terms in the core by index of the term, including what the uncertainty needs."""
 
 
 @dataclass(frozen=True)
@@ -84,90 +92,118 @@ class EnsembleSpread:
 
     Parameters
     ----------
-    others : tuple of CompiledTerm
-        Terms without sparse points.
+    others : tuple of PythonTerm
+        Terms without sparse points that the core does not know.
     observers : tuple of Observer
         Observers of the terms with sparse points, in the order of the representatives.
     representatives : Representatives
     """
 
-    others: tuple[CompiledTerm, ...]
+    others: tuple[PythonTerm, ...]
     observers: tuple[Observer, ...]
     representatives: Representatives
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances]:
         """See `Spread`."""
-        return self.representatives.summary(pairs, *self._observe(pairs, energies, pair_gradients))
+        energies, gradients, found = self._observe(core, pairs)
+        return energies, gradients, self.representatives.summary(pairs, *found)
 
-    def predict_members(
-        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
-    ) -> tuple[Variances, Members]:
+    def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
         """See `Spread`."""
-        total, posterior, unexplained, members = self._observe(pairs, energies, pair_gradients)
+        energies, gradients, (total, posterior, unexplained, members) = self._observe(core, pairs)
         variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
         if np.any(variances.unexplained > 0):  # the members' energies do not include the unexplained part
-            members = self._potentials(pairs)
-        return variances, self.representatives.deviations(pairs, total, members)
+            members = self._potentials(core, pairs)
+        return energies, gradients, variances, self.representatives.deviations(pairs, total, members)
 
-    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
-        """Sections of a model file, see `Spread.core_tables` and `models.core_uncertainty`.
+    def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """See `Spread` and `models.core_uncertainty`.
 
         Raises
         ------
         ConfigError
             If an element has no sparse points in the last many-body term.
         """
-        rep, served = self.representatives, sorted(self.observers[-1].served)
-        if served and (without := set(counted) - set(served)):
+        rep, served = self.representatives, self.observers[-1].served
+        if served and (without := set(counted) - served):
             symbols = sorted(chemical_symbols[z] for z in without)
             raise ConfigError(f"{symbols} have no sparse points in the last many-body term: export without uncertainty")
-        parts = columns(rep.terms)
-        n_pair_terms = sum(not term.is_many_body for term in rep.terms)
-        found = {
-            "kind": np.array([2]), "sizes": np.array([len(rep.upper), len(parts), n_pair_terms]),
-            "terms": np.array(list(rep.choice.kept)), "starts": np.array([0, *(part.stop for part in parts)]),
-            "upper": rep.upper, "expected": np.array([rep.expected[z] for z in counted]),
+        found = self.observing_tables(places) | {
+            "kind": np.array([2]), "upper": rep.upper, "expected": np.array([rep.expected[z] for z in counted]),
             "known": np.array([rep.known[z] for z in counted]), "is_lone": np.array([z in rep.lone for z in counted], int),
             "lone": np.array([rep.lone.get(z, np.zeros(len(rep.upper))) for z in counted]),
         }  # fmt: skip
-        for k, number in enumerate(served):
-            found[f"p{k}.before"] = rep.columns_before_last(number)
-            found[f"p{k}.lone"] = np.array([number in rep.lone], int)
         for k, number in enumerate(() if served else counted):
             found[f"s{k}.columns"] = rep.columns_of(number)
             found[f"s{k}.triangles"] = np.array(self._triangles_of[number])
         return found
 
-    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """Sections of a model file by index of the term; see `Spread.term_tables`."""
-        places = self.representatives.choice.kept
-        return {k: observer.core_tables() for k, observer in zip(places, self.observers, strict=True)}
+    def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """See `Spread`: the terms with representatives in the core, and their columns."""
+        rep = self.representatives
+        both = zip(rep.choice.kept, rep.terms, columns(rep.terms), strict=True)
+        inside = [(places[k], term.is_many_body, part.start) for k, term, part in both if k in places]
+        n_pair_terms = sum(not is_many_body for _, is_many_body, _ in inside)
+        found = {
+            "kind": np.array([3]), "sizes": np.array([len(rep.upper), len(inside), n_pair_terms, not rep.choice.n_pair]),
+            "terms": np.array([place for place, _, _ in inside], int), "starts": np.array([start for _, _, start in inside], int),
+        }  # fmt: skip
+        last = self.observers[-1]
+        for k, number in enumerate(sorted(last.served) if last.in_core else ()):
+            found[f"p{k}.before"] = rep.columns_before_last(number)
+            found[f"p{k}.lone"] = np.array([number in rep.lone], int)
+        return found
 
-    def _potentials(self, pairs: Pairs) -> np.ndarray:
+    def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
+        """See `Spread`."""
+        both = zip(self.representatives.choice.kept, self.observers, strict=True)
+        return {k: observer.core_tables() for k, observer in both if observer.in_core}
+
+    @cached_property
+    def _in_python(self) -> list[tuple[PythonObserver, slice]]:
+        """Observers that the core does not know, with their columns among the representatives."""
+        both = zip(self.observers, columns(self.representatives.terms), strict=True)
+        return [(cast(PythonObserver, observer), part) for observer, part in both if not observer.in_core]
+
+    def _potentials(self, core: CoreModel, pairs: Pairs) -> np.ndarray:
         """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without the unexplained part."""
-        members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-        for observer in self.observers:
+        members = no_members(pairs)
+        evaluate(core, pairs, Sums(members=members))
+        for observer, _ in self._in_python:
             observer.add_members(pairs, members)
         return members
 
-    def _observe(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Summands:
-        """Add energies and pair gradients in place; return the arguments of `Representatives.summary`."""
+    def _observe(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Summands]:
+        """Local energies, pair gradients, and the arguments of `Representatives.summary`."""
         rep = self.representatives
-        parts = columns(rep.terms)
-        covariances = np.zeros((pairs.n_atoms, parts[-1].stop))
-        explained, prior = np.zeros((pairs.n_atoms, 2)), np.zeros(pairs.n_atoms)
-        members = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+        covariances = np.zeros((pairs.n_atoms, len(rep.upper)))
+        explained, prior, members = np.zeros((pairs.n_atoms, 2)), np.zeros(pairs.n_atoms), no_members(pairs)
+        # the last term applies triangles to the covariances with the points of all others
+        first = [own for own in self._in_python if own[0] is not self.observers[-1]]
+        whole = Observed(
+            np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3)), covariances, members, prior, covariances, explained
+        )  # fmt: skip
+        self._add(pairs, first, whole)
+        energies, gradients = evaluate(core, pairs, Sums(covariances, explained, prior, members))
+        if first:
+            energies, gradients = energies + whole.energies, gradients + whole.pair_gradients
+        last = [own for own in self._in_python if own[0] is self.observers[-1]]
+        self._add(pairs, last, replace(whole, energies=energies, pair_gradients=gradients))
         for other in self.others:
-            other.predict(pairs, energies, pair_gradients)
-        for observer, part in zip(self.observers, parts, strict=True):
-            counts = part.start >= rep.choice.n_pair
-            own, variances = covariances[:, part], prior if counts else None
-            observer.add(pairs, Observed(energies, pair_gradients, own, members, variances, covariances, explained))
+            other.predict(pairs, energies, gradients)
         self._rest(pairs, covariances, explained)
         unexplained = prior - explained[:, 0]
         rep.add_residual(pairs, unexplained, members, self._not_served(pairs))
         total = covariances.sum(axis=0) - rep.lone_total(pairs)
-        return total, explained[:, 1], unexplained, members
+        return energies, gradients, (total, explained[:, 1], unexplained, members)
+
+    def _add(self, pairs: Pairs, observers: Sequence[tuple[PythonObserver, slice]], whole: Observed) -> None:
+        """Run observers in Python, which add to the arrays of all terms."""
+        for observer, part in observers:
+            counts = part.start >= self.representatives.choice.n_pair
+            observer.add(
+                pairs, replace(whole, covariances=whole.seen[:, part], variances=whole.variances if counts else None)
+            )  # fmt: skip
 
     def _not_served(self, pairs: Pairs) -> set[int]:
         """Elements of a structure for which the last term does not compute the variances of the whole model."""
@@ -206,24 +242,27 @@ class IndependentSpread:
 
     terms: tuple[CompiledTerm, ...]
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> Variances:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances]:
         """See `Spread`."""
         variances = np.zeros(pairs.n_atoms)
-        for term in self.terms:
-            term.predict(pairs, energies, pair_gradients, variances=variances)
-        return Variances.of_instances(variances)
+        energies, gradients = evaluate(core, pairs, Sums(variances=variances))
+        for term in in_python(self.terms):
+            term.predict(pairs, energies, gradients, variances=variances)
+        return energies, gradients, Variances.of_instances(variances)
 
-    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
-        """Sections of a model file; see `models.core_uncertainty`."""
+    def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """See `Spread`."""
+        return self.observing_tables(places)
+
+    def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """See `Spread`."""
         return {"kind": np.array([1])}
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
-        """Sections of a model file by index of the term, with the tables for the variances of its instances."""
-        return {k: term.instance_tables() for k, term in enumerate(self.terms)}
+        """See `Spread`."""
+        return {k: term.instance_tables() for k, term in enumerate(self.terms) if term.in_core}
 
-    def predict_members(
-        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
-    ) -> tuple[Variances, Members]:
+    def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
         """See `Spread`."""
         raise ConfigError("an imported model has no ensemble of weights, since its training data are not known; fit a model")
 
@@ -239,24 +278,33 @@ class UnknownSpread:
 
     terms: tuple[CompiledTerm, ...]
 
-    def predict(self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, None]:
         """See `Spread`."""
-        for term in self.terms:
-            term.predict(pairs, energies, pair_gradients)
+        energies, gradients = evaluate(core, pairs)
+        for term in in_python(self.terms):
+            term.predict(pairs, energies, gradients)
+        return energies, gradients, None
 
-    def predict_members(
-        self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray
-    ) -> tuple[Variances, Members]:
+    def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
         """See `Spread`."""
         raise ConfigError(NO_VARIANCE)
 
-    def core_tables(self, counted: Sequence[int]) -> dict[str, np.ndarray]:
+    def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
         """See `Spread`."""
         raise ConfigError(NO_VARIANCE)
+
+    def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:
+        """See `Spread`."""
+        return {"kind": np.array([0])}
 
     def term_tables(self) -> dict[int, dict[str, np.ndarray]]:
         """See `Spread`."""
-        return {k: term.core_tables() for k, term in enumerate(self.terms)}
+        return {k: term.core_tables() for k, term in enumerate(self.terms) if term.in_core}
+
+
+def in_python(terms: Sequence[CompiledTerm]) -> list[PythonTerm]:
+    """The terms that the core does not know."""
+    return [cast(PythonTerm, term) for term in terms if not term.in_core]
 
 
 def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None, has_prior: bool = True) -> Spread:
@@ -267,13 +315,13 @@ def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None, h
     if rep is None:
         return IndependentSpread(tuple(compiled)) if has_prior else UnknownSpread(tuple(compiled))
     with single_blas_thread():
-        others = tuple(term for k, term in enumerate(compiled) if k not in rep.choice.kept)
+        others = in_python([term for k, term in enumerate(compiled) if k not in rep.choice.kept])
         chosen = zip(rep.choice.kept, rep.terms, columns(rep.terms), strict=True)
         whole = AllTerms(rep)
         observers = tuple(
             own.observer(compiled[k], rep.members[part], whole if own is rep.terms[-1] else None) for k, own, part in chosen
         )
-        return EnsembleSpread(others, observers, rep)
+        return EnsembleSpread(tuple(others), observers, rep)
 
 
 def _triangles(rep: Representatives, chosen: np.ndarray) -> list[np.ndarray]:

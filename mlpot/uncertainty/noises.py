@@ -20,22 +20,27 @@ class Noises:
         Noise by atomic number, eV/A.
     sizes : mapping of int to float
         Root mean square of the labelled forces by atomic number, eV/A: the error to expect without any knowledge.
+    guess : float
+        Ratio of the force errors of known elements that others represent to the errors that follow from their similarity.
     """
 
     energy: float = 0.0
     virial: float = 0.0
     forces: Mapping[int, float] = field(default_factory=dict)
     sizes: Mapping[int, float] = field(default_factory=dict)
+    guess: float = 1.0
 
-    def standing_in(self, unseen: int, known: int, similarity: float) -> Noises:
-        """Copy with a force noise for an unseen element that is represented by a known one.
+    def lent(self, unseen: int, known: int) -> Noises:
+        """Copy in which an unseen element has the force noise of the known one that represents it."""
+        return replace(self, forces={**self.forces, unseen: self.forces.get(known, 0.0)})
 
-        The unseen element gets the noise of the known one and, in quadrature, the part of its forces that the two elements do
-        not share: sqrt(1 - similarity^2) of their root mean square.
+    def of_guess(self, known: int, similarity: float) -> float:
+        """Standard deviation of the forces on an unseen element that a known one represents, eV/A.
+
+        It is the part of the known one's forces that the two do not share, sqrt(1 - similarity^2) of their root mean square, times
+        `guess`.
         """
-        share = 1.0 - min(similarity, 1.0) ** 2
-        noise = float(np.sqrt(self.forces.get(known, 0.0) ** 2 + share * self.sizes.get(known, 0.0) ** 2))
-        return replace(self, forces={**self.forces, unseen: noise})
+        return self.guess * float(np.sqrt(1.0 - min(similarity, 1.0) ** 2)) * self.sizes.get(known, 0.0)
 
     def of_forces(self, numbers: np.ndarray) -> np.ndarray:
         """Force noises (n_atoms,), eV/A; elements without forces in the data get the largest one."""

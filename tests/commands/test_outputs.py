@@ -1,5 +1,9 @@
 """What a command cannot write, or must not overwrite, is one line before any work is done; so are wrong inputs of several kinds."""
 
+import errno
+import os
+
+import ase.io
 import pytest
 from conftest import make_frames
 from typer.testing import CliRunner
@@ -132,3 +136,16 @@ def test_species_of_describe(species):
 
     with pytest.raises(ConfigError, match="must be atomic numbers"):
         mlpot.describe(molecule("H2O"), {"type": "soap", "n_max": 2, "l_max": 1}, species=species)
+
+
+def test_a_start_for_ipi_is_whole_or_not_there(work, monkeypatch):
+    """The disk is full when the second of its files is written."""
+    def create(file, text):
+        if file.name != "input.xml":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        file.write_text(text)
+
+    monkeypatch.setattr("mlpot.durable.create_text", create)
+    ase.io.write("si.xyz", make_frames(1)[0], format="extxyz")
+    code, said = run("template", "ipi", "si.xyz", "-o", "start")
+    assert code == 2 and "No space left" in said and list((work / "start").iterdir()) == []

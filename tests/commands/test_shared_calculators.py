@@ -113,7 +113,7 @@ def test_what_they_print(model, tmp_path):
         assert "nothing learned" in repr(learning) and str(tmp_path / "run") in repr(learning)
         atoms.calc = learning
         atoms.get_potential_energy()
-        assert "1 labels, SparseGP(Si:" in repr(learning)
+        assert "1 label, SparseGP(Si:" in repr(learning)
 
 
 LEARN = """[structure]

@@ -1,5 +1,5 @@
-/* Loads each file that it is given and evaluates three atoms beside two ghosts with it: "ok" and numbers, or "refused" and why. Compiles
- * as C and as C++. */
+/* Loads each file that it is given and evaluates three atoms beside two ghosts with it: "ok" and numbers, or "refused" and why. A file
+ * that is not refused is loaded again as tables in memory, which must give the same bits: "differs" if not. Compiles as C and as C++. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,23 +17,17 @@ static int report(const char *what, const char *error)
     return 0;
 }
 
-static int evaluate(const mlpot_model *model)
+/* Three centres and two ghosts of the elements that the model knows. */
+static mlpot_input structure(const mlpot_model *model)
 {
-    const double places[ATOMS][3] = {{0, 0, 0}, {0, 0, 2.3}, {2.1, 0, 0.4}, {0, 2.4, 0}, {0.3, -2.2, 0.2}};
-    const int64_t offsets[CENTRES + 1] = {0, 4, 6, 8};
-    const int32_t neighbours[PAIRS] = {1, 2, 3, 4, 0, 2, 0, 1};
-    const int32_t *species = mlpot_species(model);
-    int32_t numbers[ATOMS];
-    double vectors[PAIRS * 3], energy_std = 0.0, virial_std[9];
-    char error[512];
+    static const double places[ATOMS][3] = {{0, 0, 0}, {0, 0, 2.3}, {2.1, 0, 0.4}, {0, 2.4, 0}, {0.3, -2.2, 0.2}};
+    static const int64_t offsets[CENTRES + 1] = {0, 4, 6, 8};
+    static const int32_t neighbours[PAIRS] = {1, 2, 3, 4, 0, 2, 0, 1};
+    static int32_t numbers[ATOMS];
+    static double vectors[PAIRS * 3];
     mlpot_input in;
-    mlpot_output out;
-    mlpot_uncertainty parts;
     memset(&in, 0, sizeof in);
-    memset(&out, 0, sizeof out);
-    memset(&parts, 0, sizeof parts);
-    memset(forces_std, 0, sizeof forces_std);
-    for (int i = 0; i < ATOMS; ++i) numbers[i] = species[i % mlpot_n_species(model)];
+    for (int i = 0; i < ATOMS; ++i) numbers[i] = mlpot_species(model)[i % mlpot_n_species(model)];
     for (int i = 0; i < CENTRES; ++i)
         for (int64_t p = offsets[i]; p < offsets[i + 1]; ++p)
             for (int x = 0; x < 3; ++x) vectors[3 * p + x] = places[neighbours[p]][x] - places[i][x];
@@ -45,6 +39,20 @@ static int evaluate(const mlpot_model *model)
     in.neighbours = neighbours;
     in.vectors = vectors;
     in.n_threads = 1;
+    return in;
+}
+
+/* Whether the model gives numbers. */
+static int evaluate(const mlpot_model *model)
+{
+    double energy_std = 0.0, virial_std[9];
+    char error[512];
+    const mlpot_input in = structure(model);
+    mlpot_output out;
+    mlpot_uncertainty parts;
+    memset(&out, 0, sizeof out);
+    memset(&parts, 0, sizeof parts);
+    memset(forces_std, 0, sizeof forces_std);
     out.size = sizeof out;
     out.energies = of_centres[0];
     out.forces = forces;
@@ -53,7 +61,7 @@ static int evaluate(const mlpot_model *model)
     const int n = mlpot_n_representatives(model);
     if (mlpot_evaluate(model, &in, &out, error, sizeof error)) return report("refused", error);
     printf("ok %.17g %.17g %.17g\n", of_centres[0][0], forces[5], out.virial[0]);
-    if (n < 0) return 0;
+    if (n < 0) return 1;
     parts.size = sizeof parts;
     parts.posterior = of_centres[1];
     parts.unexplained = of_centres[2];
@@ -72,7 +80,73 @@ static int evaluate(const mlpot_model *model)
     free(parts.covariances);
     if (status) return report("refused", error);
     printf("std %.17g %.17g %.17g\n", of_centres[6][0], forces_std[3], energy_std);
+    return 1;
+}
+
+/* The sections of a file whose bytes are in memory. */
+static mlpot_table *sections(const unsigned char *bytes, uint32_t *n)
+{
+    memcpy(n, bytes + 24, sizeof *n);
+    mlpot_table *tables = (mlpot_table *)calloc((size_t)*n + 1, sizeof *tables);
+    for (uint32_t k = 0; tables && k < *n; ++k) {
+        const unsigned char *at = bytes + 64 * (size_t)(k + 1);
+        uint64_t place[2];
+        uint32_t type;
+        memcpy(&type, at + 40, sizeof type);
+        memcpy(place, at + 48, sizeof place);
+        tables[k].name = (const char *)at;
+        tables[k].type = (int)type;
+        tables[k].count = (int64_t)place[1];
+        tables[k].numbers = bytes + place[0];
+    }
+    return tables;
+}
+
+/* Whether tables in memory give the energies and the posterior variances of the file, which `evaluate` has left. */
+static int same(const mlpot_model *model, const unsigned char *bytes)
+{
+    uint32_t n;
+    char error[512];
+    mlpot_table *tables = sections(bytes, &n);
+    mlpot_model *other = mlpot_load_tables(tables, n, error, sizeof error);
+    const int n_representatives = mlpot_n_representatives(model);
+    double energies[CENTRES], explained[CENTRES][2] = {{0}}, variances[CENTRES] = {0};
+    double *covariances = (double *)calloc((size_t)CENTRES * (n_representatives > 0 ? n_representatives : 0) + 1, sizeof(double));
+    mlpot_sums sums;
+    mlpot_output out;
+    free(tables);
+    if (!other) return report("differs", error);
+    const mlpot_input in = structure(other);
+    memset(&out, 0, sizeof out);
+    memset(&sums, 0, sizeof sums);
+    out.size = sizeof out;
+    sums.size = sizeof sums;
+    out.energies = energies;
+    sums.covariances = covariances;
+    sums.explained = explained[0];
+    sums.variances = variances;
+    if (n_representatives >= 0) out.sums = &sums;
+    if (mlpot_evaluate(other, &in, &out, error, sizeof error)) report("differs", error);
+    else if (memcmp(energies, of_centres[0], sizeof energies)) report("differs", "energies");
+    else if (!n_representatives && memcmp(variances, of_centres[2], sizeof variances)) report("differs", "variances");
+    free(covariances);
+    mlpot_free(other);
     return 0;
+}
+
+/* The bytes of a file at an aligned address; NULL if it cannot be read. */
+static unsigned char *content(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *bytes = NULL;
+    if (file && !fseek(file, 0, SEEK_END)) {
+        const size_t size = (size_t)ftell(file);
+        bytes = (unsigned char *)aligned_alloc(64, (size + 63) / 64 * 64);
+        rewind(file);
+        if (bytes && fread(bytes, 1, size, file) != size) bytes[0] = 0;
+    }
+    if (file) fclose(file);
+    return bytes;
 }
 
 int main(int argc, char **argv)
@@ -85,8 +159,10 @@ int main(int argc, char **argv)
             continue;
         }
         mlpot_model *model = mlpot_load(argv[k], error, sizeof error);
+        unsigned char *bytes = model ? content(argv[k]) : NULL;
         if (!model) report("refused", error);
-        else evaluate(model);
+        else if (evaluate(model)) same(model, bytes);
+        free(bytes);
         mlpot_free(model);
     }
     return 0;

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 from conftest import NOISES, SMALL_TERMS, make_frames
-from core_models import FITS, IMPORTED, ghosted, made, numbers_of, part_of, structures
+from core_models import FITS, IMPORTED, fewer_elements, ghosted, made, numbers_of, part_of, structures
 from core_programs import sections
 from mlpot._ext.core import CoreModel
 
 import mlpot
 from mlpot.errors import ConfigError, ModelFileError
+from mlpot.models.core_file import sections_of
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig
+from mlpot.terms.core_terms import kept
 
 NAMES = [*FITS, *IMPORTED]
 
@@ -229,15 +231,67 @@ def test_an_older_file_stays(tmp_path):
 
 
 def test_an_element_without_points_needs_a_file_without_uncertainty(tmp_path):
-    model = made("two elements")
-    pair, soap = model.terms
-    n = [len(points) for points in soap.sparse_features]
-    kept = np.arange(pair.n_sparse + n[0])
-    fewer = replace(
-        model, terms=(pair, replace(soap, sparse_features=(soap.sparse_features[0], soap.sparse_features[1][:0]))),
-        weights=model.weights[kept], factor=np.linalg.qr(model.factor[:, kept]).R,
-    )  # fmt: skip
+    fewer = fewer_elements(made("two elements"))
     with pytest.raises(ConfigError, match=r"\['Si'\] have no sparse points.*without uncertainty"):
         fewer.export_core(tmp_path / "m.mlpot")
     loaded, atoms = loaded_from(fewer, tmp_path, uncertainty=False), structures((6, 14))["crystal"]
     close(loaded.evaluate(*ghosted(atoms, fewer.cutoff).arrays)["energies"], fewer.predict(atoms).energies)
+
+
+def tables_of(model):
+    """The tables of a model's file, in memory."""
+    compiled = model.compiled
+    return kept(sections_of(compiled.source, compiled.terms, compiled._baseline, compiled._spread))
+
+
+@pytest.mark.parametrize("name", ["balanced", "three bodies"])
+def test_tables_in_memory_are_a_file(core, name):
+    """Bit by bit."""
+    loaded, g = CoreModel(tables_of(made(name))), ghosted(structures((6, 14))["crystal"], made(name).cutoff)
+    theirs = core(name).evaluate(*g.arrays, uncertainty=True)
+    for key, values in loaded.evaluate(*g.arrays, uncertainty=True).items():
+        np.testing.assert_array_equal(values, theirs[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["balanced", "pairs alone", "three bodies"])
+def test_sums_give_the_parts(core, name):
+    """What Python completes, and what the library completes itself."""
+    model, pairs = core(name), find_pairs(structures((6, 14))["crystal"], made(name).cutoff)
+    arguments = pairs.numbers, pairs.offsets, pairs.j, pairs.vectors
+    parts, n = model.evaluate(*arguments, uncertainty=True), len(pairs.numbers)
+    energies, gradients, variances, explained = np.empty(n), np.empty((pairs.n_pairs, 3)), np.zeros(n), np.zeros((n, 2))
+    covariances, members = np.zeros((n, len(parts["covariances"]))), np.zeros((pairs.n_pairs, 3, 8), np.float32)
+    model.predict(*arguments, energies, gradients, 1, covariances, explained, variances, members)
+    np.testing.assert_array_equal(energies, parts["energies"])
+    np.testing.assert_array_equal(gradients, parts["pair_gradients"])
+    if name == "three bodies":
+        np.testing.assert_array_equal(variances, parts["unexplained"])
+        assert not explained.any() and not members.any()
+        return
+    close(pairs.forces(members), parts["member_forces"], 1e-12)
+    close(covariances.sum(axis=0), parts["covariances"], 1e-12)
+    if name == "balanced":
+        np.testing.assert_array_equal(explained[:, 1], parts["posterior"])
+        assert np.all(variances - explained[:, 0] >= parts["unexplained"])
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"cutoff": None}, "section cutoff is missing"), ({"t0.kind": np.zeros(3, np.int32)}, r"t0\.kind has 3 numbers of type 2, not 4"),
+    ({"species": np.array([6.0, 14.0])}, "species has 2 numbers of type 1"),
+    ({"t1.p0.e.reals": np.array([1.0, np.inf])}, "not finite"),
+    ({40 * "n": np.zeros(1)}, "needs a short name"), ({"u.starts": np.array([0, 10**6], np.int32)}, "number 1 is 1000000"),
+    ({"u.sizes": np.array([10, 2, 3, 0], np.int32)}, "no such representatives"),
+])  # fmt: skip
+def test_tables_that_are_refused(change, match):
+    tables = {name: array for name, array in (tables_of(made("balanced")) | change).items() if array is not None}
+    with pytest.raises(ValueError, match=f"tables of a model.*{match}"):
+        CoreModel(tables)
+
+
+def test_a_term_without_points_is_left_out(tmp_path):
+    model, atoms = made("two elements"), structures((6, 14))["crystal"]
+    empty = replace(model.terms[0], sparse_radii=tuple(np.empty(0) for _ in model.terms[0].sparse_radii))
+    more = replace(model, terms=(*model.terms, empty))
+    for found in (more.predict(atoms, True), more.compile(1e-9).predict(atoms)):
+        close(found.forces, model.predict(atoms).forces, 1e-7)
+    check_all(more, loaded_from(more, tmp_path), atoms)

@@ -262,7 +262,7 @@ def test_a_stress_of_zeros_without_a_cell_is_said_to_be_unused(tmp_path, three):
     good = open(write(tmp_path / "good.xyz", three[:1])).read()
     frame = '1\nProperties=species:S:1:pos:R:3 energy=1 stress="{0} 0 0 0 0 0 0 0 0"\nSi 0 0 0\n'
     (tmp_path / "a.xyz").write_text(good + frame.format(0))
-    assert any("the stress, zero, of 1 structures" in note for note in read_labelled(tmp_path / "a.xyz").notes)
+    assert any("the stress, zero, of 1 structure " in note for note in read_labelled(tmp_path / "a.xyz").notes)
     (tmp_path / "a.xyz").write_text(good + frame.format(1))
     assert not any("is not used" in note for note in read_labelled(tmp_path / "a.xyz").notes)
 

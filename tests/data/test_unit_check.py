@@ -75,6 +75,18 @@ def test_stresses(structures, factor, looks):
     assert doubt.startswith("stress: ") and f"they look like {looks}" in doubt
 
 
+@pytest.mark.parametrize("factor", [1 / GPa, -10 / GPa])
+def test_stresses_in_one_cell(structures, factor):
+    """No strain, no difference: only their size is left."""
+    one_cell = [s for s in structures if np.allclose(s.atoms.cell, structures[0].atoms.cell)]
+    assert len(one_cell) == 16 and unit_doubts(one_cell) == []
+    size = np.median([np.abs(s.virial).max() / s.n_atoms for s in one_cell])
+    pressed = with_factors(one_cell, stress=0.5 / size)  # 0.5 eV/atom: a few GPa
+    assert unit_doubts(pressed) == []
+    (doubt,) = unit_doubts(with_factors(pressed, stress=factor))
+    assert doubt.startswith("stress: half of the structures have more than") and "they look like GPa or kBar" in doubt
+
+
 def test_both(structures):
     doubts = unit_doubts(with_factors(structures, -1, -1))
     assert [doubt.split(":")[0] for doubt in doubts] == ["forces", "stress"]

@@ -188,7 +188,7 @@ def test_a_lone_atom_is_as_uncertain_as_the_prior_leaves_it(model, direct):
     if direct:
         variances = model.representatives.variances(pairs)
     else:
-        variances = model.compiled._spread.predict(pairs, np.zeros(2), np.zeros((0, 3)))
+        variances = model.compiled._spread.predict(model.compiled._observing, pairs)[2]
     assert variances.total < 1e-12
     np.testing.assert_allclose(variances.posterior, 0.0, atol=1e-8)
 

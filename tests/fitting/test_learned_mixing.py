@@ -13,6 +13,7 @@ from mlpot.descriptors.embedding import element_map, element_similarities
 from mlpot.descriptors.mixing import Mixing, make_reduction
 from mlpot.descriptors.periodic import place_of
 from mlpot.errors import ConfigError, FitError
+from mlpot.fitting import mixing_sample
 from mlpot.fitting.batch import make_baseline
 from mlpot.fitting.incremental import Fit
 from mlpot.fitting.learned_mixing import SharedMatrices, learn_mixing
@@ -118,16 +119,49 @@ def test_atoms_without_any_density_do_no_harm():
     assert_array_equal(mixed.vjp(nothing, np.full((2, 3, 6 * 4), 1e3)), 0.0)
 
 
-def test_slopes_are_derivatives_of_the_features(two_species_frames):
-    """The directions of a sample belong to its labels: a model that knows the energies knows the slopes."""
-    frames = make_frames(10, numbers=(14,), seed=5)
-    task = task_of(frames, n_channels=12)
+@pytest.fixture(scope="module")
+def silicon():
+    """A task of ten structures of one element, the descriptor, and a sample."""
+    task = task_of(make_frames(10, numbers=(14,), seed=5), n_channels=12)
     descriptor = make_descriptor(task.config.terms[1], task.species)
-    sample = take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+    return task, descriptor, take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+
+
+def test_slopes_are_derivatives_of_the_features(silicon):
+    """The directions of a sample belong to its labels: a model that knows the energies knows the slopes."""
+    _, descriptor, sample = silicon
     loss, _ = MixingLoss(sample, descriptor.basis.l_max, 2.0, 1.5).evaluate(descriptor.reduction)
     turned = replace(sample, labels=sample.labels * np.array([1, -1, -1, -1, -1, -1]))
     wrong, _ = MixingLoss(turned, descriptor.basis.l_max, 2.0, 1.5).evaluate(descriptor.reduction)
     assert loss < wrong - 1
+
+
+def test_labels_of_a_sample_by_hand(silicon):
+    """Energies above the free atoms, and slopes along unit vectors, over five times the noises of the fit."""
+    task, _, sample = silicon
+    (per_atom,) = task.baseline.isolated_atom_energies.values()
+    energies = sorted((s.energy - s.n_atoms * per_atom) / (5 * NOISES["energy_noise"] * np.sqrt(s.n_atoms)) for s in task.structures)
+    assert_allclose(np.sort(sample.labels[:, 0]), energies, rtol=1e-9, atol=1e-9)
+    assert_allclose(sample.loads[:, 0], 1 / (5 * NOISES["energy_noise"] * np.sqrt(task.structures[0].n_atoms)))
+    assert_allclose(sample.loads[:, 1:], 1 / (5 * NOISES["force_noise"]))
+    squares = [np.mean(s.forces**2) for s in task.structures]  # of a component along a random unit vector
+    assert np.mean(sample.labels[:, 1:] ** 2) == pytest.approx(np.mean(squares) / (5 * NOISES["force_noise"]) ** 2, rel=0.5)
+
+
+def test_slopes_of_a_sample_are_forces(silicon, monkeypatch):
+    """Along one coordinate of one atom in each direction."""
+    task, descriptor, _ = silicon
+
+    def one_coordinate(structure, n_directions, rng):
+        found = np.zeros((n_directions, structure.n_atoms, 3))
+        found[np.arange(n_directions), 2 * np.arange(n_directions), np.arange(n_directions) % 3] = 1.0
+        return found
+
+    monkeypatch.setattr(mixing_sample, "_directions", one_coordinate)
+    sample = take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+    k = np.arange(5)
+    expected = [-s.forces[2 * k, k % 3] / (5 * NOISES["force_noise"]) for s in task.structures]
+    assert_allclose(np.sort(sample.labels[:, 1:], axis=0), np.sort(expected, axis=0), rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -80,7 +80,8 @@ def test_the_worst_structures_are_named():
 def test_numbers_are_against_the_spread(model):
     line, _ = said(model.report, quality(0.05, 0.08))
     assert line == "forces: good; RMS errors for a spread of 1 eV/A: left out 0.08 (8.0%), training 0.05 (5.0%)"
-    for error, word in ((0.02, "very good"), (0.15, "fair"), (0.3, "rough"), (0.9, "poor")):
+    bounds = ((0.0299, "very good"), (0.0301, "good"), (0.0999, "good"), (0.1001, "fair"), (0.1999, "fair"), (0.2001, "rough"))
+    for error, word in (*bounds, (0.3999, "rough"), (0.4001, "poor")):
         assert said(model.report, quality(0.01, error))[0].startswith(f"forces: {word};")
 
 
@@ -144,8 +145,8 @@ def test_one_structure_is_no_data_set(caplog):
     assert "cannot be assessed from a single structure" in line
     caplog.clear()
     with caplog.at_level(logging.WARNING, "mlpot"):
-        mlpot.fit(make_frames(2), mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES))
-    assert not any("single structure" in message for message in caplog.messages)
+        two = mlpot.fit(make_frames(2), mlpot.FitConfig(terms=SMALL_TERMS[:1], **NOISES))
+    assert not any("single structure" in message for message in caplog.messages) and two.report.quality
 
 
 def test_reports_of_earlier_versions_say_nothing(model):

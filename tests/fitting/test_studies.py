@@ -72,7 +72,7 @@ def test_isolated_atoms_are_in_every_fit_and_held_out_of_none():
 
 
 def test_too_few_structures():
-    with pytest.raises(DataError, match="4 structures are too few to hold some out; provide at least 5, or a test set"):
+    with pytest.raises(DataError, match="4 structures: too few to hold some out; provide at least 5, or a test set"):
         study(make_frames(4), CONFIG)
 
 
@@ -158,7 +158,7 @@ def test_the_commands(work):
         (("learning-curve", "fit.toml", "--plot", "c.doc"), 2, "--plot c.doc: unknown kind of picture; end its name with"),
         (("learning-curve", "fit.toml", "--json", "no/c.json"), 2, "--json no/c.json: its folder does not exist; create it"),
         (("compare", "fit.toml", "--energy-key", "E"), 2, "--energy-key and the others are for structure files"),
-        (("compare", "train.xyz@:3"), 1, "3 structures are too few to hold some out"),
+        (("compare", "train.xyz@:3"), 1, "3 structures: too few to hold some out"),
         (("compare", "none.xyz"), 1, "none.xyz: no such file"),
     ],
 )

@@ -44,4 +44,6 @@ def test_only_data_with_few_environments_get_copies():
     perfect = bulk("Si", "fcc", a=3.6, cubic=True)
     perfect.calc = make_frames(1)[0].calc.__class__(perfect, energy=-1.0, forces=np.zeros((4, 3)))
     assert 5 < mlpot.fit([perfect], config).terms[1].n_sparse <= ENOUGH
+    one_more = FitConfig(terms=[{**SMALL_TERMS[1], "n_sparse": 2}], check_labels=False)
+    assert mlpot.fit([perfect], one_more).terms[0].n_sparse == 2
     assert mlpot.fit(make_frames(8), config).terms[1].n_sparse == 150

@@ -35,6 +35,12 @@ def models():
     return fit_targets(waters(40), settings)
 
 
+def test_progress_counts_every_structure():
+    seen = []
+    fit_targets(waters(6), TargetsSettings(targets=[DIPOLE]), progress=lambda *found: seen.append(found))
+    assert seen == [("dipole", k, 6) for k in range(1, 7)]
+
+
 def dimer():
     """Two molecules near each other, so that environments are unlike those of the data and no symmetry hides anything."""
     first, second = waters(2, seed=9)

@@ -18,7 +18,7 @@ COLUMNS = ("id", "unique_id", "ctime", "numbers", "positions", "cell", "pbc", "i
            "calculator_parameters", "energy", "free_energy", "forces", "stress", "key_value_pairs", "data", "natoms")  # fmt: skip
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, variant: int) -> None:
     store = LabelStore(folder)
     for seed in range(3):
         store.add(key(seed), structure(seed), random_label(seed), data={"known": np.arange(3.0)})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from mlpot.errors import MlpotError
 
-MODULES = ("h5_targets", "text_targets", "db_targets")
+MODULES = ("h5_targets", "core_targets", "text_targets", "db_targets")
 SECONDS_EACH = 60.0
-"""A process that says nothing for so long hangs."""
+"""A process hangs that computes for this long without a word: processor time, since machines may be busy with other work."""
+LONGEST_WAIT = 20 * SECONDS_EACH
+"""Or that waits for this long, by the clock."""
 MEMORY = 6 * 2**30
 """Bytes of address space: a damaged size must not ask for more."""
 
@@ -37,19 +41,22 @@ class Target:
     Parameters
     ----------
     make : callable
-        Writes a good input into a folder.
+        (folder, variant) -> None: writes a good input into the folder.
     damage : callable
         (folder, random generator) -> what was done, for people; the folder holds a fresh good input.
     read : callable
         Folder -> numbers that the input stands for.
     same : bool
         Whether damage that is not noticed must leave the answer as it was.
+    n_variants : int
+        Small inputs that are damaged in turn are read faster than one with everything in it.
     """
 
-    make: Callable[[Path], None]
+    make: Callable[[Path, int], None]
     damage: Callable[[Path, np.random.Generator], str]
     read: Callable[[Path], Any]
     same: bool
+    n_variants: int = 1
 
 
 def targets() -> dict[str, Target]:
@@ -89,22 +96,36 @@ def work(name: str, folder: Path, begin: int, end: int) -> None:
     if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which reserves terabytes, and has a limit of its own
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     target = targets()[name]
-    target.make(folder)
-    kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    good = target.read(folder)
+    variants = [_Variant(target, folder / str(k), k) for k in range(min(target.n_variants, end - begin))]
     for number in range(begin, end):
-        for file in folder.rglob("*"):
-            if (file.is_file() or file.is_symlink()) and file not in kept:
-                file.unlink()
-        for file, data in kept.items():
-            file.write_bytes(data)
-        what = target.damage(folder, np.random.default_rng([number, 7]))
+        variant = variants[number % len(variants)]
+        variant.restore()
+        what = target.damage(variant.folder, np.random.default_rng([number, 7]))
         _say([number, "begun", what])
-        started = time.monotonic()
-        said, detail = outcome(target, folder, good)
-        if time.monotonic() - started > 0.5 * SECONDS_EACH:
+        started = time.process_time()
+        said, detail = outcome(target, variant.folder, variant.good)
+        if time.process_time() - started > 0.5 * SECONDS_EACH:
             said = "hang"
         _say([number, said, detail[:300]])
+
+
+class _Variant:
+    """A good input in a folder of its own, and what reading it gives."""
+
+    def __init__(self, target: Target, folder: Path, number: int):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        target.make(folder, number)
+        self.folder = folder
+        self._kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+        self.good = target.read(folder)
+
+    def restore(self) -> None:
+        for entry in os.scandir(self.folder):
+            if entry.name not in self._kept:
+                os.unlink(entry.path)
+        for name, data in self._kept.items():
+            (self.folder / name).write_bytes(data)
 
 
 def _say(line: list) -> None:
@@ -140,12 +161,12 @@ def _run(name: str, folder: Path, begin: int, end: int) -> tuple[list[list], Any
     folder.mkdir(exist_ok=True)
     with open(log, "w") as out, open(f"{log}.err", "w") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        size, since, hangs = 0, time.monotonic(), False
+        size, used, since, hangs = -1, 0.0, time.monotonic(), False
         while process.poll() is None:
             time.sleep(0.05)
             if log.stat().st_size != size:
-                size, since = log.stat().st_size, time.monotonic()
-            elif time.monotonic() - since > SECONDS_EACH:
+                size, used, since = log.stat().st_size, _processor_time(process.pid), time.monotonic()
+            elif _processor_time(process.pid) - used > SECONDS_EACH or time.monotonic() - since > LONGEST_WAIT:
                 process.kill()
                 process.wait()
                 hangs = True
@@ -158,6 +179,15 @@ def _run(name: str, folder: Path, begin: int, end: int) -> tuple[list[list], Any
         said = Path(f"{log}.err").read_text().strip().splitlines()[-1:]
         return done, last, f"crash with status {process.returncode} {said}"
     return done, last, ""
+
+
+def _processor_time(pid: int) -> float:
+    """s; 0 of a process that has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system
 
 
 def flipped(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:

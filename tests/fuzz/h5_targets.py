@@ -9,7 +9,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from conftest import make_frames
+from ase.calculators.singlepoint import SinglePointCalculator
+from conftest import lennard_jones, make_frames
 from fuzzing import Target, flipped
 from h5_edits import edited
 
@@ -17,34 +18,47 @@ import mlpot
 from mlpot.data.h5 import SEAL_SIZE
 from mlpot.errors import MlpotError
 
+SMALL = {"cutoff": 3.5, "n_sparse": 4}
 TERMS = [
-    {"type": "pair", "cutoff": 4.0, "n_sparse": 6},
-    {
-        "type": "soap", "cutoff": 3.5, "n_max": 3, "l_max": 2, "n_sparse": 6, "zeta": 2, "mix": "both", "n_channels": 3,
-        "order": 3, "order_l_max": 2, "order_channels": 2,
-    },
-    {"type": "soap", "cutoff": 3.5, "n_max": 3, "l_max": 2, "n_sparse": 5},
-    {"type": "acsf", "cutoff": 3.5, "n_functions": 5, "n_sparse": 4},
-    {"type": "acsf", "cutoff": 3.5, "functions": [["G2", 0.5, 0.0], ["G4", 0.1, 2, -1]], "n_sparse": 4, "standardise": False},
-    {"type": "chebyshev", "cutoff": 3.5, "radial_order": 3, "angular_order": 2, "n_sparse": 4},
-    {"type": "zernike", "cutoff": 3.5, "n_max": 2, "n_sparse": 4, "kernel": "gaussian"},
+    [{**SMALL, "type": "pair"}, {**SMALL, "type": "soap", "n_max": 3, "l_max": 2}],
+    [{
+        **SMALL, "type": "soap", "n_max": 3, "l_max": 2, "zeta": 2, "mix": "both", "n_channels": 3, "order": 3, "order_l_max": 2,
+        "order_channels": 2,
+    }],
+    [{**SMALL, "type": "acsf", "functions": [["G2", 0.5, 0.0], ["G4", 0.1, 2, -1]], "standardise": False}],
+    [{**SMALL, "type": "chebyshev", "radial_order": 3, "angular_order": 2}],
+    [{**SMALL, "type": "zernike", "n_max": 2, "kernel": "gaussian"}],
+    [{**SMALL, "type": "acsf", "n_functions": 3}],
+    [{**SMALL, "type": "bispectrum", "two_j_max": 2}],
 ]  # fmt: skip
+"""Of the models that are damaged in turn."""
 NUMBERS = [0, 1, -1, 2, 255, 2**31, -(2**31), 2**62, 1e308, -1e308, 1e-300, 0.5, 1e9]
 ODD = [*NUMBERS, float("nan"), float("inf"), None, True, "", "x", "\x1b[31m", [], {}, [1], {"a": 1}, [[]]]
 
 
 @cache
 def _frames() -> list:
-    return make_frames(3, (14, 32), stress=True)
+    """Structures of eight atoms with labels."""
+    found = []
+    for large in make_frames(3, (14, 32)):
+        atoms = large[:8]
+        atoms.calc = lennard_jones()
+        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        found.append(atoms)
+    return found
 
 
-def make_model(folder: Path) -> None:
-    mlpot.fit(_frames(), mlpot.FitConfig(terms=TERMS, check_labels=False)).save(folder / "model.h5")
+def _config(variant: int) -> mlpot.FitConfig:
+    return mlpot.FitConfig(terms=TERMS[variant], check_labels=False, energy_noise=0.002, force_noise=0.05, virial_noise=0.02)
 
 
-def make_fit(folder: Path) -> None:
-    terms = [{key: value for key, value in term.items()} for term in TERMS]
-    fit = mlpot.Fit(mlpot.FitConfig(terms=terms, check_labels=False), (14, 32))
+def make_model(folder: Path, variant: int) -> None:
+    mlpot.fit(_frames(), _config(variant)).save(folder / "model.h5")
+
+
+def make_fit(folder: Path, variant: int) -> None:
+    fit = mlpot.Fit(_config(variant), (14, 32))
     fit.update(_frames()[:2], fit.propose(_frames()[:2]))
     fit.save(folder / "fit.h5")
 
@@ -62,9 +76,12 @@ def read_model(folder: Path) -> tuple:
 def read_fit(folder: Path) -> tuple:
     """The model, and what one more label makes of it."""
     fit = mlpot.Fit.load(folder / "fit.h5")
-    before = fit.model.predict(_frames()[2], uncertainty=True)
-    fit.update(_frames()[2:])
-    after = fit.model.predict(_frames()[2], uncertainty=True)
+    try:
+        before = fit.model.predict(_frames()[2], uncertainty=True)
+        fit.update(_frames()[2:])
+        after = fit.model.predict(_frames()[2], uncertainty=True)
+    except MlpotError as error:
+        raise RuntimeError(f"read, but then: {error}") from error
     return before.energies, before.forces, before.forces_std, after.energies, after.forces_std
 
 
@@ -180,10 +197,10 @@ def _file(folder: Path) -> Path:
 
 
 TARGETS = {
-    "model.h5 bytes": Target(make_model, damage_bytes, read_model, same=True),
-    "model.h5 bytes, unsealed": Target(make_model, damage_unsealed, read_model, same=False),
-    "model.h5 structure": Target(make_model, damage_structure, read_model, same=False),
-    "fit.h5 bytes": Target(make_fit, damage_bytes, read_fit, same=True),
-    "fit.h5 bytes, unsealed": Target(make_fit, damage_unsealed, read_fit, same=False),
-    "fit.h5 structure": Target(make_fit, damage_structure, read_fit, same=False),
+    "model.h5 bytes": Target(make_model, damage_bytes, read_model, same=True, n_variants=len(TERMS)),
+    "model.h5 bytes, unsealed": Target(make_model, damage_unsealed, read_model, same=False, n_variants=len(TERMS)),
+    "model.h5 structure": Target(make_model, damage_structure, read_model, same=False, n_variants=len(TERMS)),
+    "fit.h5 bytes": Target(make_fit, damage_bytes, read_fit, same=True, n_variants=len(TERMS)),
+    "fit.h5 bytes, unsealed": Target(make_fit, damage_unsealed, read_fit, same=False, n_variants=len(TERMS)),
+    "fit.h5 structure": Target(make_fit, damage_structure, read_fit, same=False, n_variants=len(TERMS)),
 }

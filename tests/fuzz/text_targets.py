@@ -65,7 +65,7 @@ def damage(folder: Path, rng: np.random.Generator) -> str:
     return f"{file.name}: {what}"
 
 
-def make_gap(folder: Path) -> None:
+def make_gap(folder: Path, variant: int = 0) -> None:
     (folder / "gp.xml").write_text(XML)
     (folder / "x1").write_text("1.0\n0.0\n1.0\n0.0\n")
 
@@ -77,7 +77,7 @@ def read_gap(folder: Path) -> tuple:
     return p.energies, p.forces
 
 
-def make_xyz(folder: Path) -> None:
+def make_xyz(folder: Path, variant: int) -> None:
     write_exact_xyz(folder / "train.xyz", _alone(), [{}, {}])
 
 
@@ -98,18 +98,18 @@ def read_xyz(folder: Path) -> tuple:
     return tuple((s.energy, s.forces, s.virial, s.atoms.positions) for s in found)
 
 
-def make_log(folder: Path) -> None:
+def make_log(folder: Path, variant: int) -> None:
     rows = [[("w" if name in WORDS else str(k)) for name in LOG_COLUMNS] for k in range(4)]
     (folder / "log.csv").write_text("\n".join(",".join(row) for row in [list(LOG_COLUMNS), *rows]) + "\n")
 
 
-def make_state(folder: Path) -> None:
+def make_state(folder: Path, variant: int) -> None:
     with RunFolder(folder) as run:
         run.save_state(STATE_VALUES)
 
 
-def _text(name: str, text: str) -> Callable[[Path], None]:
-    def make(folder: Path) -> None:
+def _text(name: str, text: str) -> Callable[[Path, int], None]:
+    def make(folder: Path, variant: int) -> None:
         (folder / name).write_text(text)
 
     return make

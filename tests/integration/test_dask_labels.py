@@ -48,11 +48,12 @@ def test_labels_from_a_cluster(tmp_path, address):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "words"), [("crash", "SIGKILL"), ("hang", "longer than the limit of 8 s"), ("raise", "self-con")]
+    ("fault", "timeout", "words"),
+    [("crash", None, "SIGKILL"), ("hang", 20.0, "longer than the limit of 20 s"), ("raise", None, "self-con")],
 )
-def test_a_fault_costs_its_label_only(tmp_path, address, fault, words):
+def test_a_fault_costs_its_label_only(tmp_path, address, fault, timeout, words):
     """Neither the worker of the cluster nor the other labels; what it left is kept."""
-    faulty = plan(tmp_path, address, timeout=8.0, tries=1, fail=[fault])
+    faulty = plan(tmp_path, address, timeout=timeout, tries=1, fail=[fault])
     with opened_source(faulty, tmp_path / "run", resume=False) as (_, source):
         outcome = source.obtain(crystal())
         assert words in outcome.failure

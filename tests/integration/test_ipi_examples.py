@@ -1,5 +1,6 @@
 """The script that runs i-PI's own examples, on a little tree that is laid out like i-PI's."""
 
+import os
 import runpy
 from pathlib import Path
 
@@ -66,10 +67,14 @@ TREE = {
 
 @pytest.fixture
 def tree(tmp_path):
+    shared = tmp_path / "examples" / "init_files" / "water.xyz"
+    shared.parent.mkdir(parents=True)
+    shared.write_text(WATER)
     for name, (kind, body) in TREE.items():
         folder = tmp_path / "examples" / name
         folder.mkdir(parents=True)
-        (folder / "init.xyz").write_text(WATER)
+        (folder / "init.xyz").symlink_to(os.path.relpath(shared, folder))
+        (folder / "left_over.xyz").symlink_to("nowhere.xyz")
         np.savetxt(folder / "hessian.dat", np.diag([-0.01] + [0.01] * 17))
         mode = " mode='static'" if kind in ("phonons", "instanton") else ""
         (folder / "input.xml").write_text(

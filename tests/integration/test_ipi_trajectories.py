@@ -21,7 +21,7 @@ from mlpot.structures import read_structures
 
 pytestmark = pytest.mark.skipif(not I_PI.exists(), reason="i-PI is not installed")
 INPUTS = Path(__file__).resolve().parents[2] / "inputs" / "ipi"
-FILES = [file.stem for file in sorted(INPUTS.glob("*.xml")) if "<trajectory" in file.read_text()]
+FILES = [file.stem for file in sorted(INPUTS.glob("*.xml")) if "filename='pos'" in file.read_text()]
 PATIENCE, STEPS = 60, 4
 
 

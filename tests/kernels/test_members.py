@@ -54,12 +54,14 @@ def all_features(monkeypatch):
 
 def members_of(model, pairs):
     """Pair gradients (n_pairs, 3, N_MEMBERS) as the core computes them."""
-    return model.compile()._spread._observe(pairs, np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3)))[3]
+    compiled = model.compile()
+    return compiled._spread._observe(compiled._observing, pairs)[2][3]
 
 
 def potentials_of(model, pairs):
     """Of the members as potentials, without what the points do not explain."""
-    return model.compile()._spread._potentials(pairs)
+    compiled = model.compile()
+    return compiled._spread._potentials(compiled._observing, pairs)
 
 
 def twin_of(model, pairs):

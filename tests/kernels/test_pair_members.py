@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from compiled_terms import observed_pairs
 from mlpot._ext.core import N_MEMBERS
 from test_pair_sums import CUTOFF, REACH, TERMS, structures
 
@@ -26,25 +27,24 @@ def formulas(term, weights, pairs):
 @pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("name", TERMS)
 def test_equal_the_formulas(name):
-    """Added to what is there; linear between knots, held nearer than any two atoms are."""
+    """Linear between knots, held nearer than any two atoms are."""
     term, weights = TERMS[name], weights_of(TERMS[name])
     if name == "some pairs without":
         term = replace(term, energy_scales=tuple(np.linspace(0.2, 3.0, 6)))
-    members = pair_members(term, weights)
+    compiled, along = term.compile(np.ones(term.n_sparse)), pair_members(term, weights)
     for atoms in structures(term.species):
         pairs = find_pairs(atoms, REACH)
-        found = np.ones((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-        members.add_gradients(pairs, found)
+        found = observed_pairs(compiled, pairs, along)[4]
         exact, kink = formulas(term, weights, pairs), CUTOFF - term.cutoff_width
         apart = (pairs.distances > 1.0) & (np.abs(pairs.distances - kink) > CUTOFF / N_KNOTS)
         largest = np.abs(formulas_between(term, weights)).max()
         tolerance = 5 * (CUTOFF / N_KNOTS / min(term.length_scale, term.cutoff_width)) ** 2 * largest + 1e-6
-        np.testing.assert_allclose(found[apart] - 1, exact[apart], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(found[apart], exact[apart], rtol=0, atol=tolerance)
         # the curvature jumps where the cutoff's step begins, and the slope over the distance bends at short ones
         near = ~apart & (pairs.distances > SHORTEST + CUTOFF / N_KNOTS)
-        np.testing.assert_allclose(found[near] - 1, exact[near], rtol=0, atol=0.01 * largest)
+        np.testing.assert_allclose(found[near], exact[near], rtol=0, atol=0.01 * largest)
         assert np.all(np.isfinite(found))
-        assert np.all(found[pairs.distances >= CUTOFF] == 1)
+        assert not found[pairs.distances >= CUTOFF].any()
 
 
 def formulas_between(term, weights):
@@ -60,12 +60,10 @@ def formulas_between(term, weights):
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_threads_change_no_bit(n_threads, monkeypatch):
     term = TERMS["two elements"]
-    members = pair_members(term, weights_of(term))
+    compiled, along = term.compile(np.ones(term.n_sparse)), pair_members(term, weights_of(term))
     pairs = find_pairs(structures(term.species)[0] * (2, 2, 2), REACH)
     found = []
     for n in (1, n_threads):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n))
-        out = np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
-        members.add_gradients(pairs, out)
-        found.append(out)
+        found.append(observed_pairs(compiled, pairs, along)[4])
     np.testing.assert_array_equal(*found)

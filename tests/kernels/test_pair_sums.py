@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from compiled_terms import observed_pairs, predicted
 from finite_differences import position_gradient, strain_gradient
 
 from mlpot.errors import ConfigError, UnknownSpeciesError
 from mlpot.neighbours import find_pairs
+from mlpot.terms.core_terms import Sums, alone, evaluate
 from mlpot.terms.pair import PairTerm
 from mlpot.terms.pair_curves import KernelFeatures
+from mlpot.terms.pair_ensemble import PairObserver, pair_members
 
 CUTOFF = 4.5
 REACH = 5.2
@@ -60,10 +63,7 @@ def direct(term, weights, pairs, regularisation=None):
 
 
 def compiled_values(compiled, pairs):
-    found = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3)), np.full((pairs.n_atoms, compiled.n_sparse), np.nan)
-    variances = np.zeros(pairs.n_atoms)
-    compiled.predict(pairs, *found, variances)
-    return *found, variances
+    return observed_pairs(compiled, pairs)[:4]
 
 
 @pytest.mark.usefixtures("instructions")
@@ -83,28 +83,32 @@ def test_compiled_equals_direct(name, regularisation):
         np.testing.assert_allclose(found[3], exact[3], rtol=1e-8, atol=1e-8 * max(term.energy_scales) ** 2)
 
 
-def test_results_are_added_and_covariances_written():
+def test_sums_are_added_and_covariances_written():
     """Also into columns of a larger array; without covariances or variances the rest is the same."""
     term = TERMS["two elements"]
     compiled = term.compile(weights_of(term))
     pairs = find_pairs(structures(term.species)[0], REACH)
-    energies, gradients, covariances, variances = compiled_values(compiled, pairs)
-    more = np.ones(pairs.n_atoms), np.ones((pairs.n_pairs, 3))
-    wide = np.full((pairs.n_atoms, term.n_sparse + 11), 7.0)
-    more_variances = np.ones(pairs.n_atoms)
-    compiled.predict(pairs, *more, covariances=wide[:, 4 : 4 + term.n_sparse], variances=more_variances)
-    np.testing.assert_allclose(more[0] - 1, energies, atol=1e-13)
-    np.testing.assert_allclose(more[1] - 1, gradients, atol=1e-13)
+    along = pair_members(term, np.random.default_rng(5).normal(size=(term.n_sparse, 8)))
+    energies, gradients, covariances, variances, members = observed_pairs(compiled, pairs, along)
+    core = alone(PairObserver(compiled, along).core_tables(), {
+        "kind": np.array([3]), "sizes": np.array([term.n_sparse + 11, 1, 1, 1]), "terms": np.array([0]), "starts": np.array([4]),
+    })  # fmt: skip
+    wide, more_variances = np.full((pairs.n_atoms, term.n_sparse + 11), 7.0), np.ones(pairs.n_atoms)
+    more_members = np.ones((pairs.n_pairs, 3, 8), np.float32)
+    found = evaluate(core, pairs, Sums(covariances=wide, variances=more_variances, members=more_members))
+    np.testing.assert_array_equal(found[0], energies)
+    np.testing.assert_array_equal(found[1], gradients)
     np.testing.assert_array_equal(wide[:, 4 : 4 + term.n_sparse], covariances)
     assert np.all(wide[:, :4] == 7.0) and np.all(wide[:, 4 + term.n_sparse :] == 7.0)
     np.testing.assert_allclose(more_variances - 1, variances, rtol=1e-12)
-    plain = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-    compiled.predict(pairs, *plain)
-    np.testing.assert_array_equal(plain[0], energies)
-    np.testing.assert_array_equal(plain[1], gradients)
-    alone = np.zeros(pairs.n_atoms)
-    compiled.predict(pairs, *plain, variances=alone)
-    np.testing.assert_array_equal(alone, variances)
+    np.testing.assert_allclose(more_members - 1, members, atol=1e-5)
+    assert np.abs(members).max() > 0.1
+    for plain in (predicted(compiled, pairs), evaluate(core, pairs)):
+        np.testing.assert_array_equal(plain[0], energies)
+        np.testing.assert_array_equal(plain[1], gradients)
+    some = np.zeros(pairs.n_atoms)
+    evaluate(core, pairs, Sums(variances=some))
+    np.testing.assert_array_equal(some, variances)
 
 
 @pytest.mark.parametrize("name", ["one element", "two elements"])
@@ -209,10 +213,3 @@ def test_compiled_terms_travel_and_refuse():
         compiled_values(compiled, find_pairs(Atoms("Ge2", positions=[[0, 0, 0], [0, 0, 2.4]]), REACH))
     with pytest.raises(ConfigError, match="length_scale"):
         PairTerm((14,), 6.0, 1e-3, 1.0, 1.0, (radii(4),)).compile(np.ones(4))
-
-
-def test_a_term_without_sparse_radii_says_nothing():
-    term = PairTerm((14,), CUTOFF, 1.0, 0.5, 1.0, (np.empty(0),))
-    pairs = find_pairs(bulk("Si"), REACH)
-    for values in compiled_values(term.compile(np.empty(0), regularisation=0.1), pairs):
-        np.testing.assert_array_equal(values, np.zeros_like(values))

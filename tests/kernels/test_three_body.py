@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from compiled_terms import predicted, with_instances
 from finite_differences import position_gradient, strain_gradient
-from mlpot._ext.core import Triplets
 
 from mlpot.errors import UnknownSpeciesError
 from mlpot.neighbours import find_pairs
+from mlpot.terms.core_terms import alone
 from mlpot.terms.three_body import ThreeBodyTerm
 
 CUTOFF, WIDTH = 3.6, 0.8
@@ -49,12 +50,6 @@ def weights_of(term, size=3.0):
     return size * np.random.default_rng(2).normal(size=term.n_sparse)
 
 
-def evaluate(compiled, pairs, variances=None):
-    energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
-    compiled.predict(pairs, energies, gradients, variances)
-    return energies, gradients
-
-
 def directly(term, weights, pairs):
     energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))
     term.predict(pairs, weights, energies, gradients)
@@ -73,11 +68,10 @@ def test_compiled_equals_the_formula(name):
             continue
         pairs = find_pairs(atoms, CUTOFF + 0.7)
         energies, gradients = directly(term, weights, pairs)
-        variances = np.zeros(pairs.n_atoms)
-        found = evaluate(compiled, pairs, variances)
+        found = with_instances(compiled, pairs)
         np.testing.assert_allclose(found[0], energies, rtol=0, atol=1e-8)
         np.testing.assert_allclose(found[1], gradients, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(variances, term.instance_variances(pairs, REGULARISATION), rtol=1e-9)
+        np.testing.assert_allclose(found[2], term.instance_variances(pairs, REGULARISATION), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -87,10 +81,10 @@ def test_derivatives(name):
     atoms = structure(term.species, seed=4)
 
     def energy(moved):
-        return float(evaluate(compiled, find_pairs(moved, CUTOFF))[0].sum())
+        return float(predicted(compiled, find_pairs(moved, CUTOFF))[0].sum())
 
     pairs = find_pairs(atoms, CUTOFF)
-    gradients = evaluate(compiled, pairs)[1]
+    gradients = predicted(compiled, pairs)[1]
     np.testing.assert_allclose(pairs.forces(gradients), -position_gradient(energy, atoms), atol=2e-6)
     np.testing.assert_allclose(pairs.virial(gradients), -strain_gradient(energy, atoms), atol=2e-5)
 
@@ -102,7 +96,7 @@ def test_close_neighbours_are_summed():
     pairs = find_pairs(Atoms("Si3", positions=[[0, 0, 0], [0, 0, 0.7], [0, 1.1, 0.1]]), CUTOFF)
     assert pairs.distances.min() < compiled.table.nearest
     np.testing.assert_allclose(
-        evaluate(compiled, pairs)[0], directly(term, weights_of(term), pairs)[0], rtol=0, atol=1e-8
+        predicted(compiled, pairs)[0], directly(term, weights_of(term), pairs)[0], rtol=0, atol=1e-8
     )
 
 
@@ -110,8 +104,7 @@ def test_close_neighbours_are_summed():
 def test_without_triplets(positions):
     compiled = make_term().compile(np.ones(30), 1e-8, REGULARISATION)
     pairs = find_pairs(Atoms(f"Si{len(positions)}", positions=positions), CUTOFF)
-    variances = np.zeros(pairs.n_atoms)
-    energies, gradients = evaluate(compiled, pairs, variances)
+    energies, gradients, variances = with_instances(compiled, pairs)
     assert not energies.any() and not gradients.any() and not variances.any()
 
 
@@ -121,7 +114,7 @@ def test_a_triplet_vanishes_smoothly():
 
     def energy(distance):
         atoms = Atoms("Si3", positions=[[0, 0, 0], [0, 0, 2.2], [distance, 0, 0]])
-        return float(evaluate(compiled, find_pairs(atoms, CUTOFF))[0][0])
+        return float(predicted(compiled, find_pairs(atoms, CUTOFF))[0][0])
 
     assert energy(CUTOFF + 1e-6) == 0.0
     assert 0 < abs(energy(CUTOFF - 1e-4)) < 1e-6
@@ -136,8 +129,7 @@ def test_threads_change_no_bit(monkeypatch, threads):
     results = []
     for n in (1, threads):
         monkeypatch.setenv("OMP_NUM_THREADS", str(n))
-        variances = np.zeros(pairs.n_atoms)
-        results.append((*evaluate(compiled, pairs, variances), variances))
+        results.append(with_instances(compiled, pairs))
     for one, many in zip(*results, strict=True):
         np.testing.assert_array_equal(one, many)
 
@@ -146,19 +138,20 @@ def test_threads_change_no_bit(monkeypatch, threads):
 def test_the_exponential_to_the_last_digits():
     """One sparse point, no cutoff, and coordinates whose squares are exact: a triplet's energy is exp(x) alone."""
     distances = np.arange(1, 2600) / 64
-    term = Triplets(
-        kinds=(0, 1, 1), cutoff=100.0, cutoff_width=1e-3, length_scales=np.array([1.0, 1e200, 1e200]),
-        points=np.array([[1.0, 0.0, 0.0]]), strengths=np.ones(1),
-    )  # fmt: skip
+    tables = {
+        "type": np.array([2]), "species": np.array([1, 2]), "sizes": np.array([0, 1, 1, 1, 0, 0, 0, 0]),
+        "reals": np.array([100.0, 1e-3, 1.0, 1e200, 1e200, *np.zeros(3), *np.ones(3), 0.0, 0.0]),
+        "points": np.array([1.0, 0.0, 0.0]), "strengths": np.ones(1),
+    }  # fmt: skip
+    core, energies = alone(tables), np.zeros(3)
     for r in distances:
-        energies, vectors = np.zeros(3), np.array([[1.0, 0, 0], [0, r, 0]])
-        term.add(
-            np.array([0, 1, 1], np.int32), np.array([1, 2], np.int32), np.array([0, 2, 2, 2]), vectors,
-            np.linalg.norm(vectors, axis=1), energies, np.zeros((2, 3)), None, 1,
-        )  # fmt: skip
+        vectors = np.array([[1.0, 0, 0], [0, r, 0]])
+        core.predict(
+            np.array([1, 2, 2], np.int32), np.array([0, 2, 2, 2]), np.array([1, 2], np.int32), vectors, energies, np.zeros((2, 3)), 1
+        )
         assert energies[0] == pytest.approx(math.exp(-0.5 * r**2), rel=1e-15, abs=1e-307)
 
 
 def test_an_unknown_element_is_an_error():
     with pytest.raises(UnknownSpeciesError):
-        evaluate(make_term().compile(np.ones(30), 1e-8), find_pairs(Atoms("Ge"), CUTOFF))
+        predicted(make_term().compile(np.ones(30), 1e-8), find_pairs(Atoms("Ge"), CUTOFF))

@@ -92,6 +92,17 @@ def test_what_cannot_work_is_known_at_the_start(path, parameters, words):
     assert path in str(caught.value) or repr(parameters) in str(caught.value)
 
 
+@pytest.mark.parametrize(("calculator", "name", "meant"), [
+    ("tblite.ase.TBLite", "methdo", "method"), ("ase.calculators.emt.EMT", "asap_cutof", "asap_cutoff"),
+    ("ase.calculators.lj.LennardJones", "sigam", "sigma"),
+])  # fmt: skip
+def test_a_misspelt_parameter_is_not_ignored(calculator, name, meant):
+    pytest.importorskip(calculator.partition(".")[0])
+    with pytest.raises(ConfigError, match=rf"labeller\.parameters\.{name}: .* would ignore it; did you mean '{meant}'\?"):
+        CalculatorLabeller(calculator, {name: 1}).check()
+    CalculatorLabeller(calculator, {"command_of_mine": 1}).check()
+
+
 def test_a_missing_package_names_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tblite", None)
     monkeypatch.delitem(sys.modules, "tblite.ase", raising=False)

@@ -23,6 +23,7 @@ class Campaign:
         self.learner = SimpleNamespace(
             rules=Rules(max_labels=max_labels), n_asked=0, model_version=3, n_labels=2, decide=lambda *a: decided, prior=lambda p: p
         )
+        self.learner.is_spent = lambda reason: self.learner.rules.are_spent(self.learner.n_asked)
         self.queue, self.events, self._known = [], [], known
 
     def known(self, atoms):
@@ -35,6 +36,9 @@ class Campaign:
 
     def enqueue(self, query):
         self.queue.append(query)
+
+    def followed_up(self, query, limits):
+        return query
 
     def settle(self, query):
         self.events.append(("settle", query.walker))
@@ -79,8 +83,8 @@ def test_the_budget_is_worded_once():
     campaign = Campaign(max_labels=1)
     own = LearningCycle(campaign, "w", resume="try again")
     own.request(Assessment(ATOMS, decision("label")))
-    text = r"^walker w: a label is needed \(expected force error 0.4 eV/A \(limit 0.2\), .*\), but all 1 labels that "
-    text += "max_labels allows have been used; increase max_labels and try again$"
+    text = r"^walker w: a label is needed \(expected force error 0.4 eV/A \(limit 0.2\), .*\), but all labels that max_labels = 1 "
+    text += "allows have been used; increase max_labels and try again$"
     for ask in (own.request, own.queue, lambda assessment: own.respond(assessment, never)):
         with pytest.raises(BudgetSpent, match=text):
             ask(Assessment(ATOMS, decision("stop")))

@@ -216,3 +216,22 @@ def test_a_saved_fit_of_other_data_is_not_used(frames):
     elsewhere = Learner(FitConfig(terms=TERMS, force_noise=0.2), (14,))
     elsewhere.begin(frames[:2], frames[2:4], saved=live.fit)
     assert elsewhere.fit is not live.fit
+
+
+def test_pair_forces_beyond_all_labels_are_checked_soon(frames):
+    """Closer than in any label, the deviations of a pair potential are too small; resumed, a run knows this as well."""
+    rules = LOOSE.changed(check_interval="auto")
+    learner = from_nothing(rules)
+    learner.learn(frames[0], None)
+    for atoms in frames[1:3]:
+        learner.learn(*_and_before(learner, atoms))
+    learner.check_interval = 1000
+    resumed, from_data = from_nothing(rules), from_nothing(rules)
+    resumed.begin([], list(frames[:3]), state=learner.state())
+    from_data.begin(list(frames[:3]), [])
+    from_data.check_interval, from_data.history = 1000, learner.history
+    pressed = frames[2].copy()
+    pressed.positions[1] -= 0.15 * pressed.get_distance(0, 1, mic=True, vector=True)
+    for some in (learner, resumed, from_data):
+        usual, unusual = (some.decide(some.model.predict(a, True), a, StepCounters(step=200)) for a in (frames[2], pressed))
+        assert usual.action == "go on" and (unusual.action, unusual.reason) == ("queue", "check")

@@ -50,6 +50,7 @@ INSIDE = {
     "[fit.config_type_noise.NAME]": lambda keys: {"fit": {"config_type_noise": {"surface": keys}}},
     "[labeller.tls]": lambda keys: {"labeller": {"tls": {"ca": "a", "certificate": "b", "key": "c"} | keys}},
     "[[walkers]]": lambda keys: {"walkers": [{"name": "a"} | keys]},
+    "[[labellers]]": lambda keys: {"labellers": [{"name": "a", "level": "cheap"} | keys]},
 }
 KEYS = [(title, key) for title, (section, _) in SECTIONS.items() for key in section.model_fields]
 
@@ -219,6 +220,7 @@ def test_every_key_has_a_unit_a_sentence_and_a_value_to_show(title, key):
 
 
 ALLOWED_KEYS = {
+    "max_labels": "of a run; of the cheap level of labels",
     "temperature_K": "of a thermostat; of i-PI's ring polymers",
     "seed": "of dynamics; of sparse points; of a search",
     "steps": "of dynamics; of a search",

@@ -5,6 +5,7 @@ import logging
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,15 @@ def test_files_and_pickles_keep_every_bit(own_model, two_elements, tmp_path):
         assert other.config == own_model.config
 
 
+def test_a_file_cannot_make_it_extrapolate(own_model, tmp_path):
+    """A configuration of other terms may; the terms themselves say nothing about which elements are alike."""
+    for terms in ([{**SMALL_TERMS[1], "mix": "both", "n_channels": 4, "embedding": "periodic"}], own_model.config.terms):
+        config = FitConfig(terms=terms, check_labels=False, **NOISES).model_copy(update={"extrapolate": True})
+        replace(own_model, config=config).save(tmp_path / "m.h5")
+        with pytest.raises(ModelFileError, match=r"no term mixes elements|does not know which elements are alike"):
+            mlpot.load_model(tmp_path / "m.h5")
+
+
 def test_a_model_whose_class_is_not_there(own_model, tmp_path, monkeypatch):
     own_model.save(tmp_path / "m.h5")
     run = subprocess.run(
@@ -256,7 +266,10 @@ def test_means_and_deviations_are_of_the_data(own_model, two_elements):
     np.testing.assert_allclose(unit.standardiser.mean[0], raw[carbon].mean(axis=0))
     floor = 0.05 * np.sqrt(np.mean(raw[carbon] ** 2, axis=0))
     np.testing.assert_allclose(unit.standardiser.deviation[0], np.maximum(raw[carbon].std(axis=0), floor))
-    np.testing.assert_allclose(np.linalg.norm(unit.compute(find_pairs(two_elements[0], 4.0)), axis=1), 1)
+    standard = (raw[carbon] - unit.standardiser.mean[0]) / (unit.standardiser.deviation[0] * np.sqrt(raw.shape[1]))
+    features = np.concatenate([standard, np.full((len(standard), 1), unit.offset)], axis=1)
+    found = np.concatenate([unit.compute(find_pairs(a, 4.0)) for a in two_elements])[carbon]
+    np.testing.assert_allclose(found, features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-12)
 
 
 def test_describe_gives_the_features_of_the_definition(two_elements):

@@ -12,7 +12,7 @@ import mlpot
 from mlpot.errors import ConfigError, ModelFileError
 from mlpot.neighbours import find_pairs
 from mlpot.structures import all_labelled
-from mlpot.terms.soap_cut import data_axes
+from mlpot.terms.soap_cut import Cut, Judge, data_axes
 from mlpot.terms.witnesses import SHAKE, SHORTEST, Witnesses
 
 TERMS = [
@@ -79,6 +79,17 @@ def test_axes_are_those_of_the_data():
     ours = error((vectors[:4].T * strengths[:4]) @ vectors[:4])
     assert ours < error((plain[:, order] * values[order]) @ plain[:, order].T)
     assert error((vectors.T * strengths) @ vectors) < 1e-9 * error(0 * form)
+
+
+def test_a_judge_knows_energies_and_lone_atoms(model, frames):
+    """(scale p.p_s)^2 w_s with the descriptor's features."""
+    term, pairs = model.terms[1], find_pairs(frames[2], 4.0)
+    descriptor, weights, scale = term.features, np.array([0.7, -0.2]), 0.3
+    judge = Judge.on(descriptor.core, descriptor, Cut(0.01, pairs), 29)
+    features = np.concatenate([descriptor.compute(pairs), descriptor.compute(find_pairs(Atoms("Cu"), 4.0))])
+    points = features[:2] + 0.1
+    energies, _ = judge.evaluate(points, weights, scale)
+    np.testing.assert_allclose(energies, scale**2 * (features @ points.T) ** 2 @ weights, rtol=1e-9)
 
 
 def test_lone_atoms_keep_their_energy(model):

@@ -45,6 +45,7 @@ n_sparse = 30
 virial_noise = 0.1
 [output]
 model = "si.h5"
+report = "si.html"
 [tune]
 finalists = 1
 replicas = 0
@@ -179,7 +180,8 @@ def test_the_command_writes_files_for_fits_and_resumes(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "tuned.toml").read_text()
     settings = FitFile.checked(tomllib.loads(text), "tuned.toml")
-    assert settings.output.model == "si.h5" and settings.data.isolated_atom_energies == {"Si": 0.0}
+    assert settings.output.model == "tuned.h5" and settings.output.report == "tuned_fit.html"
+    assert settings.data.isolated_atom_energies == {"Si": 0.0}
     page = (tmp_path / "tuned.html").read_text()
     assert all(f'id="{name}"' in page for name in ("front", "importance", "trials", "space")) and page.count("<img") == 4
     refused = runner.invoke(app, ["tune", "data.toml", "-o", "tuned.toml"])
@@ -188,7 +190,7 @@ def test_the_command_writes_files_for_fits_and_resumes(tmp_path, monkeypatch):
     assert again.exit_code == 0
     assert (tmp_path / "tuned.toml").read_text() == text
     fitted = runner.invoke(app, ["fit", "tuned.toml"])
-    assert fitted.exit_code == 0 and (tmp_path / "si.h5").exists()
+    assert fitted.exit_code == 0 and (tmp_path / "tuned.h5").exists() and not (tmp_path / "si.h5").exists()
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from mlpot.uncertainty.calibration import (
     WIDTH,
     Calibration,
     ErrorsAndDeviations,
+    Law,
     coverage,
     expected_normalised_error,
     fit_calibration,
@@ -52,6 +53,14 @@ def kind(errors, deviations, numbers=None, n_structures=500, discrepancies=None)
 def calibrated(found, stated, numbers):
     """Deviations without discrepancy, calibrated."""
     return found.forces_std(stated, np.zeros_like(stated), numbers)
+
+
+def test_the_law_in_numbers():
+    """A factor, a floor and the third power of the strongest force, in quadrature."""
+    law = Law(1.5, 0.1, 0.02)
+    expected = np.sqrt([0.3**2 + 0.1**2 + 0.16**2, 0.6**2 + 0.1**2 + 0.54**2])
+    np.testing.assert_allclose(law.sigma(np.array([0.2, 0.4]), np.array([2.0, 3.0])), expected)
+    np.testing.assert_allclose(law.times(2.0).sigma(np.array([0.2, 0.4]), np.array([2.0, 3.0])), 2 * expected)
 
 
 def test_scales_are_found():

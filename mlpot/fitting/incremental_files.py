@@ -69,8 +69,8 @@ class FitState:
 
 
 def save_fit(fit: FitState, terms: Sequence[FittedTerm], labels: Mapping[str, np.ndarray], file: str | Path) -> None:
-    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables; `labels` are
-    those of targets.
+    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables; `labels` hold
+    the targets.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Features of the labels of a target: leading directions of environments, and features summed as labels are.
 
-The directions are those of largest mean square in the data, without subtracting a mean: the best approximation of the kernel by so
+The directions have the largest mean squares in the data, without subtracting a mean: the best approximation of the kernel by so
 few. What they leave of its variance is kept with the features, so that deviations know of it.
 """
 

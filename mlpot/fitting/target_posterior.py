@@ -29,7 +29,7 @@ RANGE = 14.0
 START = -9.0
 """Logarithm of the variance of the noise relative to the labels at the start: 1 %."""
 STEPS = 30
-"""Of the maximisation of the evidence."""
+"""Most steps of the search for the largest evidence."""
 ROUNDING = 1e-12
 """Eigenvalues of the covariance relative to the largest that are rounding."""
 UNTOLD = 0.1

@@ -128,7 +128,7 @@ def _solved(data: TargetFeatures, labels: TargetLabels, settings: TargetSettings
 
 
 def _scales(data: TargetFeatures, values: np.ndarray, noise: float | None) -> np.ndarray:
-    """Prior scales (n_blocks,), from as many rows as the evidence needs, spread over all structures."""
+    """Prior scales (n_blocks,), from a limited number of rows, spread over all structures."""
     few = np.unique(np.linspace(0, len(data.chosen) - 1, EVIDENCE_ROWS).astype(int))
     blocks = np.split(data.features[few], np.cumsum(data.block_sizes)[:-1], axis=1)
     return block_scales([own @ own.T for own in blocks], values[data.chosen[few]], noise)

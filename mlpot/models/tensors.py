@@ -341,7 +341,7 @@ class TargetValues(Mapping[str, TargetPrediction]):
 
     @cached_property
     def _around(self) -> Surroundings:
-        """Of the structure, for all targets."""
+        """Environments of the structure, for all targets."""
         cutoff = max(model.cutoff for model in self.models.values())
         return Surroundings(find_pairs(required(self.atoms, "atoms"), cutoff))
 

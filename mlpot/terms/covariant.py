@@ -27,7 +27,7 @@ from ..neighbours import Pairs
 from .environments import centres_of
 
 MOST_MONOMIALS = 64
-"""Of the invariants of a kernel with zeta >= 3, which uses as many leading directions as this allows."""
+"""Most monomials of the invariants in a kernel with zeta >= 3, which limits its leading directions."""
 
 
 def most_directions(n_invariants: int, zeta: int) -> int:
@@ -162,7 +162,7 @@ class CovariantTerm:
 
     @cached_property
     def monomials(self) -> tuple[Monomials, ...]:
-        """Of the invariants of every element."""
+        """Monomials in the invariants of every element."""
         return tuple(Monomials(own.p.shape[1], self.zeta - 1) for own in self.directions)
 
     @cached_property

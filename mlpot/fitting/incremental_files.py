@@ -69,8 +69,8 @@ class FitState:
 
 
 def save_fit(fit: FitState, terms: Sequence[FittedTerm], labels: Mapping[str, np.ndarray], file: str | Path) -> None:
-    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables; `labels` hold
-    the targets.
+    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables; the
+    labels of targets are `labels`.
 
     Raises
     ------

@@ -9,16 +9,20 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import typer
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from conftest import rattled_copper
 from typer.testing import CliRunner
 
 import mlpot
 from mlpot.commands.main import app
+from mlpot.config import read_config
 from mlpot.settings.files import DataFile, DriverFile, LearnFile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,3 +216,52 @@ def test_tutorials(tmp_path, monkeypatch):
     assert relative == {"fcc": 0.0} and labels["fcc"] >= 2
     for name in run:
         assert (tmp_path / name / f"{name}.png").stat().st_size > 3000
+
+
+def invoked(words):
+    """A command of mlpot in this process."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, f"{words}\n{result.output}"
+
+
+def test_the_tutorial_on_water_in_small(tmp_path, monkeypatch):
+    """Inputs are made, changed and parsed, and a trajectory is analysed; it replaces i-PI and the driver."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    water = runpy.run_path(str(ROOT / "examples/tutorials/water.py"))
+    steps, n_beads = 4, water["BEADS"]
+
+    def run(command, cwd=None, check=True):
+        if command[1] != "driver":
+            return invoked(command[1:])
+        settings = read_config(cwd / command[2], DriverFile)
+        assert settings.output.interval == 2
+        rng, start, frames = np.random.default_rng(0), read(water["START"]), []
+        for step in range(steps):
+            for bead in range(n_beads):
+                frames.append(start.copy())
+                frames[-1].positions += 0.05 * rng.normal(size=(len(start), 3))
+                frames[-1].info.update(step=step, bead=bead)
+        write(cwd / "trajectory.xyz", frames)
+
+    def start(command, cwd, **streams):
+        found = ElementTree.parse(cwd / command[1])
+        assert [element.text for element in found.iter("total_steps")] == ["60"]
+        assert {element.get("nbeads") for element in found.iter("initialize")} == {str(n_beads)}
+        return SimpleNamespace(wait=lambda seconds: 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    beads, centroids = water["main"](tmp_path / "water", 60)
+    assert 0.02 < beads < 0.2 and centroids < 0.7 * beads
+    assert (tmp_path / "water" / "water.png").stat().st_size > 3000
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_publishing_in_small(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.syspath_prepend(str(ROOT / "examples/tutorials"))
+    publishing = runpy.run_path(str(ROOT / "examples/tutorials/publishing.py"))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: invoked(command[1:]))
+    write(tmp_path / "data.xyz", [rattled_copper(seed) for seed in range(8)])
+    files = publishing["main"](tmp_path / "publishing", tmp_path / "data.xyz")
+    assert len(files) == 6 and all(file.stat().st_size > 100 for file in files)

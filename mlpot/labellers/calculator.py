@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import json
 import os
 import time
@@ -16,7 +14,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import SHORT, ConfigError, LabelError, ResourceError, system_trouble
-from ..import_paths import imported, split_path
+from ..import_paths import check_parameter_names, imported, split_path
 from ..settings.defaults import DEFAULT_CALCULATOR
 from . import last_words
 from .other_results import check_gives, others_of
@@ -117,8 +115,7 @@ class CalculatorLabeller:
                 ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "get_potential_energy"):
             raise ConfigError(f"labeller.calculator = {self.calculator!r}: {type(made).__name__} is not an ASE calculator")
-        if made.__class__ is factory:
-            _check_spelling(self.parameters, factory)
+        check_parameter_names(factory, self.parameters, "labeller.parameters")
         check_gives(made, self.wanted, self.calculator)
 
     def label(self, atoms: Atoms) -> Label:
@@ -163,22 +160,6 @@ class CalculatorLabeller:
         code = getattr(atoms.calc, "code", None)
         settings = {**self.settings, "code": code} if isinstance(code, str) else self.settings
         return Label(energy, forces, stress, time.perf_counter() - started, settings, others)
-
-
-def _check_spelling(parameters: dict[str, Any], calculator: type) -> None:
-    """ConfigError for a name that resembles a parameter of the calculator but is none.
-
-    ASE's base class accepts any name, so a misspelt method would mean labels at the default level of theory.
-    """
-    known = set(getattr(calculator, "default_parameters", None) or {})
-    accepted = known | set(inspect.signature(calculator).parameters)
-    for name in parameters:
-        near = [] if name in accepted else difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if near:
-            raise ConfigError(
-                f"labeller.parameters.{name}: {calculator.__name__} would ignore it; did you mean {near[0]!r}? If it is meant, "
-                "name a function that makes the calculator"
-            )
 
 
 def _real(name: str, value: Any) -> np.ndarray:

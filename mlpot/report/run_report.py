@@ -21,6 +21,7 @@ from .ring_polymers import kinetic_section
 from .run_data import Run, in_words, read_run
 from .run_plots import timeline_figure
 from .verdict_sections import expected_section, verdict_box
+from .viewer import viewer_section
 
 SPENT = 90.0
 """Minutes from which on times are told in hours."""
@@ -49,6 +50,7 @@ def write_run_report(folder: Path, file: Path | None = None, references: Sequenc
     parts: list[tuple[str, list[str]]] = [
         ("Summary", _summary(run, costs)),
         ("Timeline", _timeline(run)),
+        ("Structures", viewer_section(run)),
         ("Learning curve", learning_section(run)),
         ("Calibration", calibration_section(run)),
         ("Energies and stress", expected_section(run)),

@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..errors import BaselineError, ConfigError, quoted
-from ..import_paths import imported
+from ..import_paths import check_parameter_names, imported
 from ..settings.baseline import BaselineSettings
 from ..structures import LabelledStructure, bare_structure, stress_matrix, volume_of
 
@@ -197,6 +197,7 @@ class CalculatorBaseline:
             ) from error
         if not hasattr(made, "get_forces") or not hasattr(made, "results"):
             raise ConfigError(f"{here}: {type(made).__name__} is not an ASE calculator")
+        check_parameter_names(factory, self.settings.parameters, "baseline.parameters")
         if self.settings.reuse:
             self._kept = made
         return made

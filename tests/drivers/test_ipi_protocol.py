@@ -292,10 +292,10 @@ def test_what_nobody_may_be_sent(wrong, says):
 
 def test_one_evaluation_for_each_distinct_structure():
     own = session("batch_size:2")
-    with pytest.raises(EvaluationError, match="1 evaluations of 0"):
+    with pytest.raises(EvaluationError, match="1 evaluation of 0"):
         own.deliver([evaluation()])
     own.receive(posdata(beads(2)))
-    with pytest.raises(EvaluationError, match="1 evaluations of 2"):
+    with pytest.raises(EvaluationError, match="1 evaluation of 2"):
         own.deliver([evaluation()])
 
 

@@ -237,6 +237,7 @@ def test_only_plain_arguments_of_known_calculators_need_no_trust():
         ({"calculator": "ase.calculators.emt.Emt"}, ConfigError, "cannot be imported"),
         ({"calculator": "ase.Atoms"}, ConfigError, "not an ASE calculator"),
         ({**PLAIN, "parameters": {"no_such": 1}}, ConfigError, "does not accept them"),
+        ({"calculator": "ase.calculators.lj.LennardJones", "parameters": {"sigam": 2.0}}, ConfigError, "did you mean 'sigma'?"),
         (PLAIN, BaselineError, "has no stress, which a periodic structure needs"),
         ({"calculator": "tblite.ase.TBLite", "parameters": {"method": "GFN9", "verbosity": 0}}, BaselineError, "failed for Cu"),
     ],

@@ -13,6 +13,7 @@ from mlpot.descriptors.embedding import element_map, element_similarities
 from mlpot.descriptors.mixing import Mixing, make_reduction
 from mlpot.descriptors.periodic import place_of
 from mlpot.errors import ConfigError, FitError
+from mlpot.fitting import mixing_sample
 from mlpot.fitting.batch import make_baseline
 from mlpot.fitting.incremental import Fit
 from mlpot.fitting.learned_mixing import SharedMatrices, learn_mixing
@@ -145,6 +146,22 @@ def test_labels_of_a_sample_by_hand(silicon):
     assert_allclose(sample.loads[:, 1:], 1 / (5 * NOISES["force_noise"]))
     squares = [np.mean(s.forces**2) for s in task.structures]  # of a component along a random unit vector
     assert np.mean(sample.labels[:, 1:] ** 2) == pytest.approx(np.mean(squares) / (5 * NOISES["force_noise"]) ** 2, rel=0.5)
+
+
+def test_slopes_of_a_sample_are_forces(silicon, monkeypatch):
+    """Along one coordinate of one atom in each direction."""
+    task, descriptor, _ = silicon
+
+    def one_coordinate(structure, n_directions, rng):
+        found = np.zeros((n_directions, structure.n_atoms, 3))
+        found[np.arange(n_directions), 2 * np.arange(n_directions), np.arange(n_directions) % 3] = 1.0
+        return found
+
+    monkeypatch.setattr(mixing_sample, "_directions", one_coordinate)
+    sample = take_sample(task, replace(descriptor, reduction=None), others_of(task), np.random.default_rng(0))
+    k = np.arange(5)
+    expected = [-s.forces[2 * k, k % 3] / (5 * NOISES["force_noise"]) for s in task.structures]
+    assert_allclose(np.sort(sample.labels[:, 1:], axis=0), np.sort(expected, axis=0), rtol=1e-9)
 
 
 @pytest.mark.slow

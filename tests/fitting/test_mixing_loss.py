@@ -18,7 +18,7 @@ def slope(function, x, along):
 def kernel():
     features = np.random.default_rng(0).uniform(0.2, 1.0, (7, 3, 4))
     sample = ElementSample((), np.array([0, 0, 1, 3, 3, 3, 4]), np.array([1, 4]))
-    return ElementKernel(sample, features, 3.0, 0.7)
+    return ElementKernel(sample, features, 4.0, 0.7)
 
 
 def test_rows_are_sums_over_the_environments_of_a_structure(kernel):
@@ -26,9 +26,9 @@ def test_rows_are_sums_over_the_environments_of_a_structure(kernel):
     for structure, own in ((0, [0, 1]), (1, [2]), (2, []), (3, [3, 4, 5]), (4, [6]), (5, [])):
         for column, point in enumerate((1, 4)):
             s = features[own] @ features[point, 0]
-            assert rows[structure, 0, column] == pytest.approx(0.49 * np.sum(s[:, 0] ** 3))
-            assert_allclose(rows[structure, 1:, column], 0.49 * np.sum(3 * s[:, :1] ** 2 * s[:, 1:], axis=0))
-    assert_allclose(np.diagonal(kernel.prior), 0.49 * np.sum(features[[1, 4], 0] ** 2, axis=1) ** 3, rtol=1e-3)
+            assert rows[structure, 0, column] == pytest.approx(0.49 * np.sum(s[:, 0] ** 4))
+            assert_allclose(rows[structure, 1:, column], 0.49 * np.sum(4 * s[:, :1] ** 3 * s[:, 1:], axis=0))
+    assert_allclose(np.diagonal(kernel.prior), 0.49 * np.sum(features[[1, 4], 0] ** 2, axis=1) ** 4, rtol=1e-3)
 
 
 def test_derivatives_of_a_kernel(kernel):

@@ -222,7 +222,7 @@ def test_command_line_says_it_in_one_line(gap, tmp_path):
     assert result.exit_code == 1 and len(re.findall("soap_turbo", result.output)) == 1
     assert not (tmp_path / "m.h5").exists()
     result = CliRunner().invoke(app, ["import-gap", str(gap()), "-o", str(tmp_path / "nowhere" / "m.h5")])
-    assert result.exit_code == 1 and "nowhere" in result.output
+    assert result.exit_code == 2 and "nowhere" in result.output
 
 
 def test_missing_file(tmp_path):

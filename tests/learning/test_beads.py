@@ -322,7 +322,7 @@ def test_a_queued_label_is_known_to_a_run_that_goes_on(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_budget_ends_it_and_more_of_it_goes_on(tmp_path):
     server = Server(tmp_path, rules=Rules(target=0.005, max_labels=2))
-    with pytest.raises(BudgetSpent, match=r"needed \(expected .*, but all 2 labels .*increase max_labels .*--resume"):
+    with pytest.raises(BudgetSpent, match=r"needed \(expected .*, but all labels .*max_labels = 2 .*increase max_labels .*--resume"):
         server.run(range(12))
     assert read_state(server.folder)["status"] == "budget"
     again = Server(tmp_path, resume=True)

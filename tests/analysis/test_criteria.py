@@ -11,6 +11,7 @@ from ase.io import write
 from broken_descriptors import BROKEN, GOOD
 from typer.testing import CliRunner
 
+from mlpot.analysis import scope
 from mlpot.analysis.criteria import CRITERIA, Criteria, measure
 from mlpot.analysis.criteria_page import write_criteria_page
 from mlpot.analysis.foreign import foreign_subject, subject_of_object
@@ -49,8 +50,12 @@ def test_a_good_descriptor_passes_everything():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", BROKEN)
-def test_each_is_caught_by_no_other_row(row):
-    assert failures(BROKEN[row], "broken", TIMELESS) == {row}
+def test_each_is_caught_by_no_other_row(row, monkeypatch):
+    """Of its own criterion above, except for continuity; the good descriptor has had as many atoms as there are."""
+    monkeypatch.setattr(scope, "LARGE", 1000)
+    own = row.partition(":")[0]
+    others = [name for name in TIMELESS if name != own or own == "continuity"]
+    assert failures(BROKEN[row], "broken", others) == ({row} if own == "continuity" else set())
 
 
 def subject(**settings):

@@ -17,7 +17,7 @@ from mlpot.labels.arrivals import Arrivals
 from mlpot.labels.store import LabelStore
 from mlpot.learning.run_folder import RunFolder
 
-N_LABELS, N_KILLS = 12, 10
+N_LABELS, N_KILLS = 8, 6
 CAMPAIGN = """
 import sys
 from ase.build import bulk

@@ -25,7 +25,7 @@ from mlpot.analysis.trajectories import Track, derivatives_of
 from mlpot.settings.learning import Rules
 
 TIMESTEP, EVERY, TEMPERATURE = 0.5, 2, 300.0
-TARGETS = [{"name": "dipole", "terms": [{"cutoff": 2.5, "n_sparse": 60}, {"cutoff": 4.5, "n_sparse": 60}]}]
+TARGETS = [{"name": "dipole", "terms": [{"cutoff": 2.5}, {"cutoff": 4.5}]}]
 
 
 def labeller() -> TBLite:

@@ -3,12 +3,13 @@
     python benchmarks/tests_by_line.py                                       # once: which test meets which line
     python benchmarks/mutants.py -n 150 --seed 0 --only mlpot/models mlpot/fitting mlpot/terms mlpot/uncertainty
     python benchmarks/mutants.py -n 50 --only cython_ext/core                # C: what has changed is compiled and linked
-    python benchmarks/mutants.py --again                                     # what survived, after tests were added
+    python benchmarks/mutants.py --again                                     # what survived or waits in the journal
     python benchmarks/mutants.py --change mlpot/durable.py "flush(file.parent)" "pass"       # a mutant of one's own
 
-Everything happens in a copy of the checkout. Tests that meet the changed line run first, the quickest first, then whole files of
-tests of the same room; a mutant is caught when one fails or all take longer than the limit. What is judged is written to a journal
-at once, and not judged again. What survives is printed with its line: a test is missing there, or nobody could see the change.
+Everything happens in a copy of the checkout. Quick tests that meet the changed line run first, then small whole files of tests; a
+mutant is caught when one fails or all take longer than the limit. Verdicts are written to a journal at once, so that a run can be
+stopped and continued. A survivor is printed with its line: a test is missing there, or the change has no visible effect; such a
+mutant can be marked "explained" in the journal.
 """
 
 import argparse
@@ -80,7 +81,7 @@ class TestMap:
                     mine.setdefault(int(line), set()).update(tests)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Of a line, first those of files that import the module, then of its room, the quickest first; then whole files."""
+        """Tests that meet a line: in files that import the module, then in its room, the quickest first; then whole files."""
         by_line = self.lines.get(mutant.file, {})
         before = [line for line in by_line if line <= mutant.line]
         tests = by_line[max(before)] if before else set()
@@ -233,8 +234,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=400.0, help="seconds for the tests of one")
     parser.add_argument("--only", nargs="+", default=["mlpot/models"], metavar="FOLDER", help="where from")
     parser.add_argument("--map", type=Path, default=ROOT / "build" / "test_map.json")
-    parser.add_argument("--journal", type=Path, default=ROOT / "build" / "mutants.jsonl")
-    parser.add_argument("--again", action="store_true", help="what was not caught, once more")
+    parser.add_argument("--journal", type=Path, default=ROOT / "benchmarks" / "mutants.jsonl")
+    parser.add_argument("--again", action="store_true", help="mutants of the journal that are not caught or explained yet")
     parser.add_argument("--change", nargs=3, metavar=("FILE", "BEFORE", "AFTER"), help="the first place of a text")
     options = parser.parse_args()
     past = [json.loads(line) for line in options.journal.read_text().splitlines()] if options.journal.exists() else []

@@ -19,13 +19,9 @@ from mlpot.models.target_errors import evaluate_targets
 from mlpot.settings.targets import TargetsSettings
 
 DIMER = [{"name": "dipole", "unit": "e*A"}, {"name": "polarizability", "unit": "bohr^3"}]
-BULK_TERMS = [
-    {"cutoff": 3.0, "cutoff_width": 1.0, "atom_sigma": 0.4, "n_sparse": 60},
-    {"cutoff": 5.0, "atom_sigma": 0.8, "n_sparse": 60},
-]
-BULK = [{"name": "dielectric", "rank": 2, "unit": "", "terms": BULK_TERMS}]
+BULK = [{"name": "dielectric", "rank": 2, "unit": ""}]
 CUTOFF = 4.5
-COST_TERMS = [{"cutoff": CUTOFF, "n_sparse": 100}]
+COST_TERMS = [{"cutoff": CUTOFF}]
 
 
 def shuffled(file):

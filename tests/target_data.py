@@ -5,7 +5,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
-TERMS = [{"cutoff": 3.0, "n_max": 4, "l_max": 3, "atom_sigma": 0.4, "n_sparse": 12}]
+TERMS = [{"cutoff": 3.0, "n_max": 4, "l_max": 3, "atom_sigma": 0.4, "n_invariants": 12, "n_covariants": 24}]
 
 
 def charge(length):

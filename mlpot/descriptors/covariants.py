@@ -146,33 +146,35 @@ class Environments:
     pairs : Pairs
     centres : (n,) int32 array
         Indices of atoms.
-    size : float
-        By which both are divided: the root mean square norm of the invariants in the data.
+    expanded : Environments or None
+        Of the same density and centres: its expansion and invariants are used, whatever its order.
     """
 
     invariants: Covariants
     covariants: Covariants
     pairs: Pairs
     centres: np.ndarray
-    size: float
+    expanded: Environments | None = None
 
     @cached_property
     def _view(self) -> PairView:
-        return self.invariants.descriptor.view(self.pairs)
+        return self.invariants.descriptor.view(self.pairs) if self.expanded is None else self.expanded._view
 
     @cached_property
     def _coefficients(self) -> np.ndarray:
+        if self.expanded is not None:
+            return self.expanded._coefficients
         return self.invariants.descriptor.core.expand(self._view, self.centres)
 
     @cached_property
     def p(self) -> np.ndarray:
         """Invariants (n, n_invariants)."""
-        return self.invariants.compute(self._coefficients)[:, 0] / self.size
+        return self.invariants.compute(self._coefficients)[:, 0] if self.expanded is None else self.expanded.p
 
     @cached_property
     def q(self) -> np.ndarray:
         """Covariants (n, 2 order + 1, n_covariants); of order 0 these are the invariants."""
-        return self.covariants.compute(self._coefficients) / self.size if self.covariants.order else self.p[:, None]
+        return self.covariants.compute(self._coefficients) if self.covariants.order else self.p[:, None]
 
     def gradients(self, to_p: np.ndarray, to_q: np.ndarray | None) -> np.ndarray:
         """Derivatives (n_out, n_pairs, 3) of the sums over centres with respect to the vectors of the pairs, 1/A.
@@ -186,9 +188,9 @@ class Environments:
         """
         n, n_out = to_p.shape[:2]
         dc = np.zeros((n, n_out, self._coefficients[0].size if n else 0))
-        self.invariants.vjp(self._coefficients, to_p / self.size, dc)
+        self.invariants.vjp(self._coefficients, to_p, dc)
         if to_q is not None:
-            self.covariants.vjp(self._coefficients, to_q[:, None] / self.size, dc)
+            self.covariants.vjp(self._coefficients, to_q[:, None], dc)
         out = np.zeros((n_out, self.pairs.n_pairs, 3))
         expand_vjp(self.invariants.descriptor.core, self._view, self.centres, dc, out, n_threads())
         return out

@@ -32,6 +32,7 @@ from .adaptation import STEPS, Freedom, Hyperparameters, adapted
 from .batch import default_energy_scale, make_baseline, open_blocks
 from .design_matrix import Design, noise_of, parts_of
 from .growing_system import GrowingSystem
+from .growing_targets import GrowingTargets
 from .incremental_files import FitState, load_fit, save_fit
 from .noises import left_open, noises_of
 from .posterior import Posterior
@@ -89,10 +90,8 @@ class Fit:
     def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
         self.species = tuple(sorted(species))
         self.config = resolve(config or FitConfig(), self.species)
-        if self.config.targets:
-            raise ConfigError("targets: a fit that grows has none; fit them to its structures with mlpot.fit")
-        tables = tables or {}
-        _check_all_is_known(self.config, tables)
+        self.targets = GrowingTargets(self.config.targets, self.config.seed)
+        _check_all_is_known(self.config, tables := tables or {})
         self.structures: list[LabelledStructure] = []
         self.beneath = None if self.config.baseline is None else CalculatorBaseline(self.config.baseline)
         self._below: list[BaselineResults] = []
@@ -108,10 +107,10 @@ class Fit:
 
     @property
     def model(self) -> SparseGP:
-        """The current model; FitError before there is data."""
+        """The current model with its targets; FitError before there is data."""
         if self._model is None:
             raise FitError("the fit has no structures yet; add some with `update`")
-        return self._model
+        return self._model.with_targets(self.targets.models) if self.targets.settings else self._model
 
     def points_of(self, term: int, number: int) -> np.ndarray:
         """Features (n, n_features) of the sparse points of an element in a many-body term."""
@@ -176,6 +175,7 @@ class Fit:
         for structure in structures:
             species_indices(structure.atoms.numbers, self.species)
             find_pairs(structure.atoms, max(term.cutoff for term in self.terms))
+        self.targets.check(structures)
         below = [] if self.beneath is None else [self.beneath.results(s.atoms) for s in structures]
         self._settle_terms([s.atoms for s in structures])
         with single_blas_thread():
@@ -188,6 +188,7 @@ class Fit:
             self.is_whole = False
             self._add_points(new_points, prior, values)
             self._add_structures(structures, below)
+            self.targets.add(structures)
             if self.structures:
                 self._settle()
             self.is_whole = True
@@ -225,11 +226,10 @@ class Fit:
         """Write the complete fit to an HDF5 file, replacing an older one atomically; see `load`."""
         if not self.is_whole:
             raise FitError("an update of this fit was interrupted; load the last saved one")
-        points = [term.points for term in self.terms]
-        state = FitState(
-            self.config, self.species, channels_of(self.terms), points, self.structures, self.levels, self.system, self._below
-        )
-        save_fit(state, self.terms, file)
+        tables, points = channels_of(self.terms), [term.points for term in self.terms]
+        known = self.structures, self.levels, self.system, self._below
+        state = FitState(self.config, self.species, tables, points, *known)
+        save_fit(state, self.terms, self.targets.arrays(), file)
 
     @classmethod
     def load(cls, file: str | Path, trust_baseline: bool = False) -> Fit:
@@ -241,15 +241,13 @@ class Fit:
         fit = cls(state.config, state.species, state.tables)
         if fit.config.baseline is not None:
             fit.beneath = CalculatorBaseline(fit.config.baseline, trust_baseline)
-        if state.is_current:
-            fit._restore(state)
-        else:
-            fit._rebuild(state)
+        (fit._restore if state.is_current else fit._rebuild)(state)
         return fit
 
     def _restore(self, state: FitState) -> None:
         """Take over a saved state."""
         self.structures, self.levels, self.system, self._below = state.structures, state.levels, state.system, state.below
+        self.targets.add(state.structures)
         self.terms = tuple(term.with_points(p) for term, p in zip(self.terms, state.points, strict=True))
         if self.structures:
             with single_blas_thread():

@@ -25,6 +25,7 @@ from ..terms.registry import empty_term, term_type
 from .adaptation import Hyperparameters
 from .design_matrix import Group
 from .growing_system import GrowingSystem
+from .growing_targets import GrowingTargets
 
 log = logging.getLogger(__name__)
 FORMAT = Format("mlpot-fit", 4, "fit", "`Fit.save`", "make it again from the data")
@@ -67,8 +68,9 @@ class FitState:
     is_current: bool = True
 
 
-def save_fit(fit: FitState, terms: Sequence[FittedTerm], file: str | Path) -> None:
-    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables.
+def save_fit(fit: FitState, terms: Sequence[FittedTerm], labels: Mapping[str, np.ndarray], file: str | Path) -> None:
+    """Write a fit atomically: a reader sees either the old file or the complete new one. `terms` write their own tables; the
+    labels of targets are `labels`.
 
     Raises
     ------
@@ -86,7 +88,8 @@ def save_fit(fit: FitState, terms: Sequence[FittedTerm], file: str | Path) -> No
     }
     with FORMAT.writing(file) as h5:
         h5["header"] = json.dumps(header)
-        for name, array in {**structure_arrays(fit.structures), **_below_arrays(fit.below), **fit.system.arrays()}.items():
+        arrays = {**structure_arrays(fit.structures), **_below_arrays(fit.below), **fit.system.arrays(), **labels}
+        for name, array in arrays.items():
             h5[name] = array
         for k, (term, blocks) in enumerate(zip(terms, fit.points, strict=True)):
             for n, points in enumerate(blocks):
@@ -122,6 +125,7 @@ def _read(stored: Stored) -> FitState:
     points = _points(terms, stored)
     sizes = [len(block) for blocks in points for block in blocks]
     structures = _structures(header, stored)
+    GrowingTargets.read(config.targets, structures, stored)
     n_rows = sum(s.n_rows for s in structures)
     system = GrowingSystem.of_arrays(_system_arrays(stored, header, sizes, n_rows), [Group(*g) for g in header.groups])
     if len(header.scales) != len(sizes):

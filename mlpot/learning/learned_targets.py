@@ -7,23 +7,19 @@ only, so a run that is resumed has the same targets bit for bit; and a run of n 
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from ase import Atoms
 
 from ..data.target_labels import label_of
-from ..errors import ConfigError, FitError, LabelError
-from ..fitting.tensors import fit_targets
+from ..errors import ConfigError, LabelError
+from ..fitting.growing_targets import fit_known
 from ..models.prediction import Prediction
-from ..models.tensors import NO_TARGETS, TargetModel, TargetModels
+from ..models.tensors import NO_TARGETS
 from ..settings.fit import FitConfig
-from ..settings.targets import TargetSettings, TargetsSettings
 from .policy import Rules
 
 EVERY, GROWTH = 10, 1.2
 """Number of labels up to which targets are fitted after each of them, and the ratio of the numbers of labels of later fits."""
-log = logging.getLogger(__name__)
 
 
 def last_fit(n_labels: int) -> int:
@@ -126,16 +122,4 @@ class TargetLearner:
         if not self.settings or n <= self._n_fitted:
             return
         frames, self._n_fitted = self._frames[:n], n
-        fitted = {own.name: self._fitted(own, frames) for own in self.settings}
-        self.models = TargetModels({name: model for name, model in fitted.items() if model is not None})
-
-    def _fitted(self, own: TargetSettings, frames: list[Atoms]) -> TargetModel | None:
-        """One target, if the labels tell anything about it."""
-        labels = (label_of(atoms, own.label_key, own.target, own.label_unit, "label") for atoms in frames)
-        if all(label is None for label in labels):
-            return None
-        try:
-            return fit_targets(frames, TargetsSettings(targets=(own,)), self.seed)[own.name]
-        except FitError as error:
-            log.info("%s: not learned yet from %d structures: %s", own.name, len(frames), error)
-            return None
+        self.models = fit_known(frames, self.settings, self.seed)

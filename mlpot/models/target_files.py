@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Annotated, Any
 
 import h5py
@@ -18,7 +19,7 @@ from ..descriptors.covariants import Covariants
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.radial_basis import GapRadialBasis
 from ..terms.channel_tables import read_tables, tables_of
-from ..terms.covariant import CovariantTerm, Points
+from ..terms.covariant import CovariantTerm, Directions, most_directions
 from ..terms.headers import (
     Element,
     Header,
@@ -117,8 +118,7 @@ def write_targets(models: TargetModels, h5: h5py.File) -> None:
     for k, model in enumerate(models.values()):
         for degree, part in model.parts.items():
             place = f"target_{k}/part_{degree}"
-            h5[f"{place}/weights"], h5[f"{place}/scales"] = part.weights, part.scales
-            h5[f"{place}/factor"] = part.factor[np.triu_indices(len(part.factor))]
+            h5[f"{place}/weights"], h5[f"{place}/scales"], h5[f"{place}/known"] = part.weights, part.scales, part.known
             for t, term in enumerate(part.terms):
                 for name, array in (*_arrays(term), *tables_of(term.descriptor).items()):
                     h5[f"target_{k}/term_{degree}_{t}/{name}"] = array
@@ -127,8 +127,8 @@ def write_targets(models: TargetModels, h5: h5py.File) -> None:
 def _arrays(term: CovariantTerm) -> list[tuple[str, Any]]:
     return [
         (f"{name}_{number}", value)
-        for number, points in zip(term.descriptor.species, term.points, strict=True)
-        for name, value in (("p", points.p), ("q", points.q), ("size", np.array([points.size])))
+        for number, own in zip(term.descriptor.species, term.directions, strict=True)
+        for name, value in (("p", own.p), ("q", own.q), ("size", np.array([own.size])))
     ]
 
 
@@ -175,21 +175,30 @@ def _read_part(header: PartHeader, species: tuple[int, ...], degree: int, stored
         _read_term(own, species, degree, stored, f"{place}/term_{degree}_{t}") for t, own in enumerate(header.terms)
     )
     n, own = sum(sum(term.sizes) for term in terms), f"{place}/part_{degree}"
-    factor = np.zeros((n, n))
-    factor[np.triu_indices(n)] = stored.floats(f"{own}/factor", (n * (n + 1) // 2,))
-    if not np.all(np.diagonal(factor)):
-        raise ValueError(f"{own}/factor: has a zero on its diagonal")
     scales = stored.positive(f"{own}/scales", (len(terms), len(species)))
-    return SphericalPart(terms, stored.floats(f"{own}/weights", (n,)), factor, scales, header.noise, header.calibration)
+    known = stored.floats(f"{own}/known", (n, None))
+    return SphericalPart(terms, stored.floats(f"{own}/weights", (n,)), known, scales, header.noise, header.calibration)
+
+
+def _basis(header: CovariantHeader) -> GapRadialBasis:
+    return GapRadialBasis(header.n_max, header.l_max, header.cutoff, header.cutoff_width, header.atom_sigma)
+
+
+@lru_cache(maxsize=32)
+def _plain_density(species: tuple[int, ...], header: CovariantHeader) -> SoapDescriptor:
+    """The same object for equal headers, so that it is expanded once for several targets."""
+    return SoapDescriptor(species, _basis(header))
 
 
 def _read_term(header: CovariantHeader, species: tuple[int, ...], degree: int, stored: Stored, place: str) -> CovariantTerm:
-    basis = GapRadialBasis(header.n_max, header.l_max, header.cutoff, header.cutoff_width, header.atom_sigma)
-    descriptor = SoapDescriptor(species, basis, **read_tables(stored, place, species, header.n_max, header.l_max))
+    tables = read_tables(stored, place, species, header.n_max, header.l_max)
+    descriptor = SoapDescriptor(species, _basis(header), **tables) if tables else _plain_density(species, header)
     n_p, n_q = Covariants(descriptor, 0).n_features, Covariants(descriptor, degree).n_features
-    points = []
+    directions = []
     for number in species:
-        p = stored.floats(f"{place}/p_{number}", (None, n_p))
-        q = stored.floats(f"{place}/q_{number}", (len(p), 2 * degree + 1, n_q))
-        points.append(Points(p, q, float(stored.positive(f"{place}/size_{number}", (1,))[0])))
-    return CovariantTerm(descriptor, degree, header.zeta, tuple(points))
+        p = stored.floats(f"{place}/p_{number}", (n_p, None))
+        if p.shape[1] > most_directions(p.shape[1], header.zeta):
+            raise ValueError(f"{place}/p_{number}: {p.shape[1]} directions are too many for zeta = {header.zeta}")
+        q = stored.floats(f"{place}/q_{number}", (n_q, None))
+        directions.append(Directions(p, q, float(stored.positive(f"{place}/size_{number}", (1,))[0])))
+    return CovariantTerm(descriptor, degree, header.zeta, tuple(directions))

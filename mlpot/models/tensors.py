@@ -6,7 +6,7 @@ Gaussian process of its own. Cartesian values are put together from the parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import solve_triangular
 
 from ..data.target_labels import DIPOLE, Origin
 from ..data.targets import Target
 from ..descriptors.couplings import PARTS, cartesian
 from ..descriptors.density import species_indices
 from ..errors import required
-from ..neighbours import Pairs, find_pairs
-from ..terms.covariant import CovariantTerm
+from ..neighbours import find_pairs
+from ..terms.covariant import CovariantTerm, Surroundings
 from ..threads import single_blas_thread
 
 NEUTRAL_SYSTEMS = Origin()
@@ -61,15 +60,16 @@ class TargetPrediction:
 
 @dataclass(frozen=True)
 class SphericalPart:
-    """A Gaussian process for the spherical components of one degree.
+    """A Gaussian process for the spherical components of one degree: linear in the features of its terms.
 
     Parameters
     ----------
     terms : tuple of CovariantTerm
-    weights : (M,) array
-        Of the covariances for prior scales of 1, term after term.
-    factor : (M, M) array
-        Upper triangular R; the covariance of the weights is (R'R)^-1.
+    weights : (n_features,) array
+        Of the features, term after term.
+    known : (n_features, n_known) array
+        K; the covariance of the weights is S^2 - K K' with the prior standard deviations S of the features. Its columns S^-1 K are
+        orthogonal: the combinations of features that the labels have told about.
     scales : (n_terms, n_elements) array
         Prior standard deviations, in the unit of the target.
     noise : float
@@ -80,7 +80,7 @@ class SphericalPart:
 
     terms: tuple[CovariantTerm, ...]
     weights: np.ndarray
-    factor: np.ndarray
+    known: np.ndarray
     scales: np.ndarray
     noise: float
     calibration: float = 1.0
@@ -96,55 +96,63 @@ class SphericalPart:
         return max(term.descriptor.cutoff for term in self.terms)
 
     @cached_property
-    def _slices(self) -> list[slice]:
-        ends = np.cumsum([0, *(sum(term.sizes) for term in self.terms)])
-        return [slice(int(a), int(b)) for a, b in pairwise(ends)]
+    def _feature_scales(self) -> np.ndarray:
+        """S (n_features,)."""
+        return np.repeat(self.scales.ravel(), [size for term in self.terms for size in term.sizes])
 
     @cached_property
     def _contracted(self) -> list[tuple[np.ndarray, ...]]:
-        return [term.contracted(self.weights[part]) for term, part in zip(self.terms, self._slices, strict=True)]
+        ends = np.cumsum([0, *(sum(term.sizes) for term in self.terms)])
+        return [term.contracted(self.weights[a:b]) for term, (a, b) in zip(self.terms, pairwise(ends), strict=True)]
 
-    def predict(self, pairs: Pairs, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def predict(self, around: Surroundings, gradients: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Local components (n_atoms, 2 order + 1), and derivatives (2 order + 1, n_pairs, 3) of their sum if asked for."""
-        values = np.zeros((pairs.n_atoms, 2 * self.order + 1))
-        slopes = np.zeros((2 * self.order + 1, pairs.n_pairs, 3)) if gradients else None
+        values = np.zeros((around.pairs.n_atoms, 2 * self.order + 1))
+        slopes = np.zeros((2 * self.order + 1, around.pairs.n_pairs, 3)) if gradients else None
         for term, table in zip(self.terms, self._contracted, strict=True):
-            term.predict(pairs, table, values, slopes)
+            term.predict(around, table, values, slopes)
         return values, slopes
 
-    def rows(self, pairs: Pairs, per_atom: bool) -> np.ndarray:
-        """Covariances (.., 2 order + 1, M) with the columns."""
-        return np.concatenate([term.rows(pairs, per_atom) for term in self.terms], axis=-1)
+    def features(self, around: Surroundings, per_atom: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Features (.., 2 order + 1, n_features) of all terms, and the prior variance (.., 2 order + 1) outside of them."""
+        found, outside = features_of(self.terms, around, per_atom)
+        return found, outside @ self.scales.ravel() ** 2
 
-    def covariance(self, pairs: Pairs, per_atom: bool, rows: np.ndarray) -> np.ndarray:
+    def covariance(self, features: np.ndarray, outside: np.ndarray) -> np.ndarray:
         """Covariances (.., 2 order + 1, 2 order + 1) of the components, calibrated, without the noise of labels.
 
         Includes the discrepancy of the model, as the noise found by the fit is for noise-free labels.
         """
-        m = 2 * self.order + 1
-        half = solve_triangular(self.factor, rows.reshape(-1, rows.shape[-1]).T, trans="T", check_finite=False)
-        half = half.T.reshape(-1, m, rows.shape[-1])
-        found = half @ half.transpose(0, 2, 1)
-        open_part = self.unexplained(pairs)
-        index = np.arange(m)
-        found[:, index, index] += open_part if per_atom else open_part.sum(axis=0)
-        found[:, index, index] += self.noise**2
-        return self.calibration**2 * (found if per_atom else found[0])
-
-    def unexplained(self, pairs: Pairs) -> np.ndarray:
-        """Prior variance (n_atoms, 2 order + 1) of the local components that the sparse points leave open."""
-        return np.sum([t.unexplained(pairs, s) for t, s in zip(self.terms, self.scales, strict=True)], axis=0)
+        scaled, half = features * self._feature_scales, features @ self.known
+        found = scaled @ np.swapaxes(scaled, -1, -2) - half @ np.swapaxes(half, -1, -2)
+        index = np.arange(2 * self.order + 1)
+        found[..., index, index] = np.maximum(found[..., index, index], 0.0) + outside + self.noise**2
+        return self.calibration**2 * found
 
     @cached_property
     def _deviations(self) -> np.ndarray:
-        """Deviations (M, n_members) of the members' weights from the mean: draws from the posterior, of zero mean."""
+        """Deviations (n_features, n_members) of the members' weights from the mean: draws from the posterior, of zero mean.
+
+        With orthonormal w and S^-1 K = w k, S (1 - w (1 - sqrt(1 - k^2)) w') is a square root of the covariance of the weights.
+        """
         draws = np.random.default_rng(0).standard_normal((len(self.weights), N_MEMBERS))
         draws -= draws.mean(axis=1, keepdims=True)
-        return self.calibration * solve_triangular(self.factor, draws, check_finite=False)
+        s = self._feature_scales[:, None]
+        w = self.known / s
+        square = np.sum(w**2, axis=0)
+        shrunk = (1 - np.sqrt(np.maximum(1 - square, 0.0))) / np.maximum(square, 1e-300)
+        return self.calibration * s * (draws - w @ (shrunk[:, None] * (w.T @ draws)))
 
-    def members(self, rows: np.ndarray) -> np.ndarray:
+    def members(self, features: np.ndarray) -> np.ndarray:
         """Deviations (n_members, .., 2 order + 1) of the members' components from the prediction."""
-        return np.moveaxis(rows @ self._deviations, -1, 0)
+        return np.moveaxis(features @ self._deviations, -1, 0)
+
+
+def features_of(terms: Sequence[CovariantTerm], around: Surroundings, per_atom: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Features (.., n_features) of terms and the variance (.., n_blocks) outside of each, for scales of 1; blocks are the elements of
+    term after term."""
+    found = [term.features(around, per_atom) for term in terms]
+    return np.concatenate([rows for rows, _ in found], axis=-1), np.concatenate([left for _, left in found], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -215,8 +223,9 @@ class TargetModel:
         return next(iter(self.parts.values())).terms[0].descriptor.species
 
     def predict(
-        self, atoms: Atoms, uncertainty: bool = False, gradients: bool = True, members: bool = False, pairs: Pairs | None = None
-    ) -> TargetPrediction:
+        self, atoms: Atoms, uncertainty: bool = False, gradients: bool = True, members: bool = False,
+        around: Surroundings | None = None,
+    ) -> TargetPrediction:  # fmt: skip
         """Predict the quantity of a structure.
 
         Parameters
@@ -224,8 +233,8 @@ class TargetModel:
         atoms : ase.Atoms
         uncertainty, gradients, members : bool
             What to add to the value.
-        pairs : Pairs or None
-            Neighbours of the structure that reach `cutoff`, where they are known.
+        around : Surroundings or None
+            Of the structure, where they are known; their neighbours reach `cutoff`.
 
         Raises
         ------
@@ -237,24 +246,25 @@ class TargetModel:
             For a charged structure without an origin.
         """
         species_indices(atoms.numbers, self.species)  # raises UnknownSpeciesError
-        pairs = find_pairs(atoms, self.cutoff) if pairs is None else pairs
+        around = Surroundings(find_pairs(atoms, self.cutoff)) if around is None else around
         per_atom, rank = self.target.per_atom, self.target.rank
         shape = (len(atoms),) * per_atom + self.target.shape
         value, variance, deviations = np.zeros(shape), np.zeros(shape), np.zeros((N_MEMBERS, *shape))
         slopes = np.zeros((len(atoms), 3, *self.target.shape)) if gradients and not per_atom else None
         with single_blas_thread():
             for degree, part in self.parts.items():
-                local, pair_slopes = part.predict(pairs, slopes is not None)
+                local, pair_slopes = part.predict(around, slopes is not None)
                 if degree == 0:
                     local += np.array([self.means[z] for z in atoms.numbers.tolist()])[:, None]
                 value += cartesian(local if per_atom else local.sum(axis=0), rank, degree)
                 if slopes is not None and pair_slopes is not None:
-                    own = -pairs.forces(np.moveaxis(pair_slopes, 0, -1))
+                    own = -around.pairs.forces(np.moveaxis(pair_slopes, 0, -1))
                     slopes += cartesian(own, rank, degree)
                 if uncertainty or members:
-                    rows = part.rows(pairs, per_atom)
-                    variance += _cartesian_variance(part.covariance(pairs, per_atom, rows), rank, degree)
-                    deviations += cartesian(part.members(rows), rank, degree)
+                    rows, outside = part.features(around, per_atom)
+                    variance += _cartesian_variance(part.covariance(rows, outside), rank, degree)
+                    if members:
+                        deviations += cartesian(part.members(rows), rank, degree)
         value, sum_rule = self._at_origin(atoms, value, slopes)
         return TargetPrediction(
             self.target, value, np.sqrt(variance) if uncertainty else None, slopes, sum_rule, value + deviations if members else None
@@ -326,9 +336,14 @@ class TargetValues(Mapping[str, TargetPrediction]):
 
     def __getitem__(self, name: str) -> TargetPrediction:
         if name not in self.made:
-            model = self.models[name]
-            self.made[name] = model.predict(required(self.atoms, "atoms"), self.uncertainty)
+            self.made[name] = self.models[name].predict(required(self.atoms, "atoms"), self.uncertainty, around=self._around)
         return self.made[name]
+
+    @cached_property
+    def _around(self) -> Surroundings:
+        """Environments of the structure, for all targets."""
+        cutoff = max(model.cutoff for model in self.models.values())
+        return Surroundings(find_pairs(required(self.atoms, "atoms"), cutoff))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.models)

@@ -26,9 +26,10 @@ class CovariantTermSettings(Settings):
     )
     atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom.")
     zeta: Annotated[int, Field(ge=1, le=8), PURE] = Field(
-        2, description="Exponent of the kernel; 1 and 2 need no sum over sparse points in predictions."
+        2, description="Exponent of the kernel; with 3 and more it uses fewer directions of the invariants."
     )
-    n_sparse: Count = Field(100, description="Number of sparse points for every element.")
+    n_invariants: Count = Field(32, description="Largest number of leading directions of the invariants of every element.")
+    n_covariants: Count = Field(64, description="Largest number of leading directions of the covariants of every element.")
     n_channels: Count | None = Field(
         None,
         description="Number of random mixtures of elements and radial functions, each coupled with itself only, in place of all "
@@ -75,7 +76,7 @@ class TargetSettings(Settings):
         None, description="Charge of all structures, where info or initial charges do not have it.", examples=[1.0]
     )
     terms: tuple[CovariantTermSettings, ...] = Field(
-        (), description="Terms of the kernel; four of different reach when left out."
+        (), description="Terms of the kernel; two of different reach when left out."
     )
 
     @property

@@ -58,22 +58,37 @@ class RandomSearch:
 
 
 class Nevergrad:
-    """NGOpt of the package nevergrad, on the sum of the objectives with the first row of the weights."""
+    """NGOptBase of the package nevergrad, on the sum of the objectives with the first row of the weights.
+
+    It chooses a method by the budget and by the number of points that are asked for before the first one is told, `at_a_time`: some
+    of its methods are sequential, and wait without end when they are asked for one more. (NGOpt itself has methods with a metamodel,
+    which fail with NumPy 2.4.)
+    """
 
     def __init__(
-        self, dimension: int, weights: np.ndarray, snap: Snap, seed: int, start: np.ndarray | None = None, budget: int = 100
+        self,
+        dimension: int,
+        weights: np.ndarray,
+        snap: Snap,
+        seed: int,
+        start: np.ndarray | None = None,
+        budget: int = 100,
+        at_a_time: int = 1,
     ):
         ng = optional_package("nevergrad", "nevergrad")
         array = ng.p.Array(init=np.full(dimension, 0.5) if start is None else start)
         array.set_bounds(0.0, 1.0).set_mutation(sigma=1 / 6)
         array.random_state.seed(seed)
         self._weights, self._snap = np.atleast_2d(weights)[0], snap
-        self._optimiser = ng.optimizers.NGOpt(parametrization=array, budget=budget, num_workers=1)
+        self._optimiser = ng.optimizers.NGOptBase(parametrization=array, budget=budget, num_workers=at_a_time)
+        self._at_a_time = at_a_time
         self._asked: dict[int, Any] = {}
         self._n = 0
 
     def ask(self) -> Move:
         """See `Optimiser`."""
+        if len(self._asked) >= self._at_a_time:
+            raise ConfigError(f'tune.method = "nevergrad": no more than {self._at_a_time} evaluations at a time; tell one first')
         candidate = self._optimiser.ask()
         self._n += 1
         self._asked[self._n] = candidate

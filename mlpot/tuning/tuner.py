@@ -252,7 +252,7 @@ class Tuner:
         n = settings.particles or max(8, 2 * settings.workers)
         arguments = (space.dimension, _weights(settings.objectives, n), space.snapped, settings.seed, space.point({}))
         if settings.method == "nevergrad":
-            return Nevergrad(*arguments, budget=self.task.n_evaluations)
+            return Nevergrad(*arguments, budget=self.task.n_evaluations, at_a_time=self.task.settings.workers)
         makers: dict[str, Callable[..., Optimiser]] = {"swarm": Swarm, "cma": Cma, "random": RandomSearch}
         return makers[settings.method](*arguments)
 

@@ -24,7 +24,7 @@ KM_PER_MOL = 974.88
 """42.2561 km/mol for (debye / A)^2 / amu (textbooks), and 4.80320 debye in e A: of one e^2 / amu."""
 LENGTH, CHARGE, SPRING, TEMPERATURE = 0.95, 0.35, 30.0, 300.0
 MASS = 1.008 * 18.998403163 / (1.008 + 18.998403163)
-TERMS = [{"cutoff": 2.0, "n_max": 4, "l_max": 2, "n_sparse": 10}]
+TERMS = [{"cutoff": 2.0, "n_max": 4, "l_max": 2, "n_invariants": 10}]
 
 
 def oscillation(n, timestep, wavenumber, phase=0.0):

@@ -1,9 +1,11 @@
 """What the system refuses is one line, and a run goes on with --resume where labels and state are whole."""
 
+import contextlib
 import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +60,15 @@ def mlpot(folder, *words, limit=None, value=0):
     return done.returncode, done.stdout + done.stderr
 
 
+def mlpot_here(folder, *words):
+    """As `mlpot`, without the start of a process."""
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(app, words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
 @pytest.fixture
 def work(tmp_path):
     ase.io.write(tmp_path / "train.xyz", make_frames(4), format="extxyz")
@@ -65,6 +76,28 @@ def work(tmp_path):
     (tmp_path / "fit.toml").write_text(FIT)
     write_learn(tmp_path, 4)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A run of four steps that has ended, and the place of its copies: its configuration names a file there."""
+    folder = tmp_path_factory.mktemp("finished")
+    place, whole = folder / "work", folder / "whole"
+    place.mkdir()
+    ase.io.write(place / "start.xyz", crystal())
+    write_learn(place, 4)
+    assert mlpot(place, "learn", "learn.toml")[0] == 0
+    place.rename(whole)
+    return whole, place
+
+
+@pytest.fixture
+def finished(original):
+    """A copy of the run, to be damaged."""
+    whole, place = original
+    shutil.copytree(whole, place)
+    yield place
+    shutil.rmtree(place)
 
 
 def write_learn(folder, steps):
@@ -136,7 +169,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(work):
 
 def goes_on(work):
     """To its end, without paying for what it has."""
-    code, said = mlpot(work, "learn", "learn.toml", *(["--resume"] if (work / "run").exists() else []))
+    code, said = mlpot_here(work, "learn", "learn.toml", *(["--resume"] if (work / "run").exists() else []))
     assert code == 0, said
     assert read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 4
     paid = calls(work / "calls", "end")
@@ -144,69 +177,64 @@ def goes_on(work):
 
 
 @pytest.mark.slow
-def test_a_torn_environment_does_not_hold_up_a_run(work):
-    assert mlpot(work, "learn", "learn.toml")[0] == 0
-    text = (work / "run" / "environment.json").read_text()
-    (work / "run" / "environment.json").write_text(text[: len(text) // 2])
-    write_learn(work, 6)
-    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+def test_a_torn_environment_does_not_hold_up_a_run(finished):
+    text = (finished / "run" / "environment.json").read_text()
+    (finished / "run" / "environment.json").write_text(text[: len(text) // 2])
+    write_learn(finished, 6)
+    code, said = mlpot_here(finished, "learn", "learn.toml", "--resume")
     assert code == 0 and "Traceback" not in said, said
-    assert len(json.loads((work / "run" / "environment.json").read_text())) == 1
-    assert (work / "run" / "environment.json.unreadable").read_text() == text[: len(text) // 2]
-    assert read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6
+    assert len(json.loads((finished / "run" / "environment.json").read_text())) == 1
+    assert (finished / "run" / "environment.json.unreadable").read_text() == text[: len(text) // 2]
+    assert read_state(finished / "run")["walkers"][0]["dynamics"]["step"] == 6
 
 
 @pytest.mark.slow
-def test_a_wrong_cell_of_the_log_is_one_line(work):
-    assert mlpot(work, "learn", "learn.toml")[0] == 0
-    log = work / "run" / "log.csv"
+def test_a_wrong_cell_of_the_log_is_one_line(finished):
+    log = finished / "run" / "log.csv"
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join([*lines[:-1], "x" + lines[-1][1:]]))
-    code, said = mlpot(work, "report", "run")
+    code, said = mlpot_here(finished, "report", "run")
     assert code == 1 and is_one_line(said) and "log.csv: cannot be read" in said
 
 
 @pytest.mark.slow
-def test_a_wrong_cell_of_the_labels_is_one_line(work):
+def test_a_wrong_cell_of_the_labels_is_one_line(finished):
     import sqlite3
 
-    assert mlpot(work, "learn", "learn.toml")[0] == 0
-    with sqlite3.connect(work / "run" / "labels.db") as database:
+    with sqlite3.connect(finished / "run" / "labels.db") as database:
         database.execute("UPDATE systems SET forces = ? WHERE id = 1", (b"\xff" * 48,))
-    write_learn(work, 6)
+    write_learn(finished, 6)
     for words in (("learn", "learn.toml", "--resume"), ("report", "run")):
-        code, said = mlpot(work, *words)
+        code, said = mlpot_here(finished, *words)
         assert code == 1 and is_one_line(said) and "labels.db: cannot be read" in said, said
     with pytest.raises(RunFolderError, match=r"labels\.db: cannot be read: .*restore it from a backup"):
-        LabelStore(work / "run").rows()
+        LabelStore(finished / "run").rows()
 
 
 @pytest.mark.slow
-def test_a_state_that_lacks_something_is_one_line(work):
-    assert mlpot(work, "learn", "learn.toml")[0] == 0
-    state = unsealed((work / "run" / "state.json").read_text())
+def test_a_state_that_lacks_something_is_one_line(finished):
+    state = unsealed((finished / "run" / "state.json").read_text())
     for broken in ({**state, "walkers": [{}]}, {k: v for k, v in state.items() if k != "campaign"}, {**state, "files": 3}, {}):
-        (work / "run" / "state.json").write_text(sealed(broken))
-        code, said = mlpot(work, "learn", "learn.toml", "--resume")
+        (finished / "run" / "state.json").write_text(sealed(broken))
+        code, said = mlpot_here(finished, "learn", "learn.toml", "--resume")
         assert code == 1 and is_one_line(said) and "state.json" in said, said
-    (work / "run" / "state.json").unlink()
-    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+    (finished / "run" / "state.json").unlink()
+    code, said = mlpot_here(finished, "learn", "learn.toml", "--resume")
     assert code == 0, said
 
 
 @pytest.mark.slow
-def test_another_number_in_the_state_is_one_line(work):
-    assert mlpot(work, "learn", "learn.toml")[0] == 0
-    text = (work / "run" / "state.json").read_text()
-    (work / "run" / "state.json").write_text(text.replace('"step": 4', '"step": 3', 1))
-    write_learn(work, 6)
-    code, said = mlpot(work, "learn", "learn.toml", "--resume")
+def test_another_number_in_the_state_is_one_line(finished):
+    text = (finished / "run" / "state.json").read_text()
+    (finished / "run" / "state.json").write_text(text.replace('"step": 4', '"step": 3', 1))
+    write_learn(finished, 6)
+    code, said = mlpot_here(finished, "learn", "learn.toml", "--resume")
     assert code == 1 and is_one_line(said) and "state.json: cannot be read: its content has changed" in said, said
     assert "delete it and continue with --resume" in said
-    (work / "run" / "state.json").unlink()
-    code, said = mlpot(work, "learn", "learn.toml", "--resume")
-    assert code == 0 and read_state(work / "run")["walkers"][0]["dynamics"]["step"] == 6, said
-    paid = calls(work / "calls", "start")
+    (finished / "run" / "state.json").unlink()
+    code, said = mlpot_here(finished, "learn", "learn.toml", "--resume")
+    assert code == 0 and read_state(finished / "run")["walkers"][0]["dynamics"]["step"] == 6, said
+    paid = calls(finished / "calls", "start")
     assert len(set(paid)) == len(paid)  # labels that were paid for are not paid again
 
 

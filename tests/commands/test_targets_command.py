@@ -13,7 +13,7 @@ TARGET = """
 [[targets]]
 name = "polarizability"
 unit = "A^3"
-terms = [{ cutoff = 3.0, n_sparse = 10 }]
+terms = [{ cutoff = 3.0, n_invariants = 10 }]
 [output]
 model = "m.h5"
 """

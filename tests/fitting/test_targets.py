@@ -9,14 +9,15 @@ from scipy.spatial.transform import Rotation
 from target_data import TERMS, waters
 
 import mlpot
-from mlpot.data.target_labels import label_of, labels_of
+from mlpot.data.target_labels import label_of
+from mlpot.descriptors.couplings import components
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
-from mlpot.fitting.design_matrix import Group
-from mlpot.fitting.posterior import NormalEquations, Posterior
-from mlpot.fitting.prior import Prior
-from mlpot.fitting.tensors import TargetRows, _left_out, _prepared, fit_targets
+from mlpot.fitting.target_posterior import TargetPosterior
+from mlpot.fitting.tensors import fit_targets
 from mlpot.models.target_errors import evaluate_targets
+from mlpot.neighbours import find_pairs
 from mlpot.settings.targets import TargetSettings, TargetsSettings
+from mlpot.terms.covariant import Surroundings
 
 DIPOLE = {"name": "dipole", "unit": "e*A", "terms": TERMS}
 POLARIZABILITY = {"name": "polarizability", "unit": "A^3", "terms": TERMS}
@@ -92,34 +93,40 @@ def test_left_out_errors_are_those_of_fits_without_the_structure():
     """For given noise and scales; deviations too."""
     rng = np.random.default_rng(2)
     rows, values, offsets, noise = rng.standard_normal((20, 7)), rng.standard_normal(20), np.array([0, 3, 6, 12, 20]), 0.3
-    prior, scales = Prior((np.eye(4), np.eye(3))), np.array([0.5, 2.0])
-
-    def posterior(kept):
-        equations = NormalEquations.empty(7)
-        equations.absorb(np.ascontiguousarray(rows[kept]), values[kept])
-        group = Group("target", "")
-        return Posterior(prior, {group: equations}, {group: noise}, scales)
-
-    full = posterior(np.arange(20))
-    errors = rows @ full.whitened - values
-    found, deviations = _left_out(TargetRows(rows, values, offsets, prior, ()), full, errors, noise)
+    found, deviations = TargetPosterior(rows, values, noise).left_out(offsets)
     for a, b in pairwise(offsets):
         kept = np.r_[0:a, b:20]
-        without = posterior(kept)
-        assert np.allclose(found[a:b], rows[a:b] @ without.whitened - values[a:b], rtol=1e-9)
-        covariance = np.linalg.inv(rows[kept].T @ rows[kept] / noise**2 + np.diag(1 / np.repeat(scales, [4, 3]) ** 2))
+        covariance = np.linalg.inv(rows[kept].T @ rows[kept] / noise**2 + np.eye(7))
+        assert np.allclose(found[a:b], rows[a:b] @ covariance @ rows[kept].T @ values[kept] / noise**2 - values[a:b], rtol=1e-9)
         expected = np.sqrt(np.diagonal(rows[a:b] @ covariance @ rows[a:b].T) + noise**2)
         assert np.allclose(deviations[a:b], expected, rtol=1e-9)
 
 
-def test_the_prior_is_the_kernel_of_the_points():
-    """Up to round-off: what is added to its diagonal smooths nothing."""
-    own, frames = TargetsSettings(targets=[DIPOLE]).targets[0], waters(10)
-    labels = labels_of(frames, [""] * 10, own.label_key, own.target, own.label_unit, own.place)
-    data = _prepared(labels, own, 1, 0, lambda *_: None)
-    kernels = [term.between(points) for term in data.terms for points in term.points]
-    for factor, kernel in zip(data.prior.factors, kernels, strict=True):
-        np.testing.assert_allclose(factor @ factor.T, kernel, atol=1e-6 * np.abs(kernel).max())
+def test_predictions_and_deviations_are_those_of_kernels_between_all_environments():
+    """The Gaussian process in the space of the labels, without features, spans and truncations, from the kernel in its definition."""
+    train, zeta = waters(9), 2
+    terms = [{**TERMS[0], "n_max": 2, "l_max": 2, "n_invariants": 500, "n_covariants": 500}]
+    model = fitted(train, **DIPOLE | {"terms": terms, "noise": 0.1})
+    part, atoms = model.parts[1], waters(1, seed=4)[0]
+    (term,) = part.terms
+
+    def kernel(one, other):
+        total = np.zeros((3, 3))
+        for k, number in enumerate(term.descriptor.species):
+            a, b = (term.environments(Surroundings(find_pairs(x, term.descriptor.cutoff)), number) for x in (one, other))
+            size = part.scales[0, k] ** 2 / term.directions[k].size ** zeta
+            norms = np.sum(a.p**2, axis=1)[:, None] * np.sum(b.p**2, axis=1)
+            total += size * np.einsum("ab,ap,bp,amf,bnf->mn", norms ** (-zeta / 4), a.p, b.p, a.q, b.q, optimize=True)
+        return total
+
+    labels = np.concatenate([components(a.calc.results["dipole"], 1, 1) for a in train])
+    inside = np.block([[kernel(a, b) for b in train] for a in train]) + 0.1**2 * np.eye(27)
+    across = np.concatenate([kernel(atoms, b) for b in train], axis=1)
+    found = model.predict(atoms, uncertainty=True)
+    assert np.allclose(components(found.value, 1, 1), across @ np.linalg.solve(inside, labels), atol=1e-5)
+    covariance = kernel(atoms, atoms) - across @ np.linalg.solve(inside, across.T) + 0.1**2 * np.eye(3)
+    wanted = part.calibration * np.sqrt(np.diagonal(covariance))[[2, 0, 1]]  # components are y, z, x
+    assert np.all(found.std >= wanted * (1 - 1e-6)) and np.all(found.std < 1.05 * wanted)
 
 
 def test_scalars_of_atoms():

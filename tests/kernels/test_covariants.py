@@ -31,7 +31,7 @@ def cluster(seed=0):
 def environments(atoms, order, reduction=None):
     descriptor = SoapDescriptor((1, 8), BASIS, reduction=reduction)
     centres = np.arange(len(atoms), dtype=np.int32)
-    return Environments(Covariants(descriptor, 0), Covariants(descriptor, order), find_pairs(atoms, CUTOFF), centres, 1.0)
+    return Environments(Covariants(descriptor, 0), Covariants(descriptor, order), find_pairs(atoms, CUTOFF), centres)
 
 
 def products(q):
@@ -96,7 +96,7 @@ def test_pullback(order, name):
 
     def outputs(vectors):
         own = Environments(
-            reference.invariants, reference.covariants, reference.pairs.with_vectors(vectors), reference.centres, 1.0
+            reference.invariants, reference.covariants, reference.pairs.with_vectors(vectors), reference.centres
         )
         values = np.einsum("nof,nf->o", to_p, own.p)
         return values + (np.einsum("nf,nof->o", to_q, own.q) if order else 0.0)

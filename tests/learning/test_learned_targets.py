@@ -22,7 +22,7 @@ from mlpot.settings.files import LearnFile
 from mlpot.settings.learning import Rules
 from mlpot.structures import write_exact_xyz
 
-TERMS = [{"cutoff": 2.5, "n_max": 3, "l_max": 2, "n_sparse": 8}]
+TERMS = [{"cutoff": 2.5, "n_max": 3, "l_max": 2, "n_invariants": 8}]
 CONFIG = mlpot.FitConfig(preset="fast", targets=({"name": "dipole", "terms": TERMS},))
 FILE = """
 [structure]
@@ -41,11 +41,11 @@ check_interval = 3
 preset = "fast"
 [[targets]]
 name = "dipole"
-terms = [{ cutoff = 2.5, n_max = 3, l_max = 2, n_sparse = 8 }]
+terms = [{ cutoff = 2.5, n_max = 3, l_max = 2, n_invariants = 8 }]
 [[targets]]
 name = "polarizability"
 unit = "A^3"
-terms = [{ cutoff = 2.5, n_max = 3, l_max = 2, n_sparse = 8 }]
+terms = [{ cutoff = 2.5, n_max = 3, l_max = 2, n_invariants = 8 }]
 [output]
 folder = "run"
 interval = 1

@@ -87,10 +87,10 @@ def test_weights_spread_the_swarm_along_a_front():
     assert np.all(np.min(values, axis=0) < 1e-3)
 
 
-@pytest.mark.parametrize(("kind", "package"), [(Nevergrad, "nevergrad"), (Cma, "cma")])
-def test_other_packages(kind, package):
+@pytest.mark.parametrize(("kind", "package", "more"), [(Nevergrad, "nevergrad", {"at_a_time": 2}), (Cma, "cma", {})])
+def test_other_packages(kind, package, more):
     try:
-        optimiser = make(kind)
+        optimiser = make(kind, **more)
     except ConfigError as error:
         assert f'the package {package} is not installed; pip install "mlpot[tune]"' in str(error)
         return
@@ -98,3 +98,12 @@ def test_other_packages(kind, package):
     optimiser.tell(second, np.array([sphere(second.point)]))
     optimiser.tell(first, None)
     assert best_of(optimiser, sphere, 80) < 1.0
+
+
+def test_nevergrad_is_not_asked_for_more_than_it_can_give():
+    """Its sequential methods would wait without end."""
+    pytest.importorskip("nevergrad")
+    optimiser = make(Nevergrad)
+    optimiser.ask()
+    with pytest.raises(ConfigError, match="no more than 1 evaluations at a time"):
+        optimiser.ask()

@@ -80,6 +80,13 @@ def test_scales_are_found():
     assert expected_normalised_error(errors.ravel(), std.ravel()) < 0.12
 
 
+def test_a_factor_of_any_size_is_found():
+    """A model whose deviations are wrong by orders of magnitude: the search must reach them."""
+    for scale in (0.02, 300.0):
+        found = fit_calibration(kind(*made_up(scale=scale), n_structures=100_000), NOTHING, NOTHING)
+        assert found.force_scale == pytest.approx(scale, rel=0.1)  # normal errors count a little less than they are
+
+
 def test_elements_have_factors_of_their_own():
     """Where there are enough of them; the others have the factor of all."""
     (errors, stated), (few_errors, few) = made_up(4000, 3.0), made_up(5, 1.0)

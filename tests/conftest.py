@@ -149,6 +149,24 @@ def two_species_model(two_species_frames):
     return mlpot.fit(two_species_frames, mlpot.FitConfig(terms=SMALL_TERMS))
 
 
+@pytest.fixture(scope="module")
+def labels_in_this_process():
+    """For a module of learning runs, see `learning_runs.in_this_process`."""
+    from learning_runs import in_this_process  # it imports from here
+
+    with in_this_process():
+        yield
+
+
+@pytest.fixture
+def labels_in_processes():
+    """For a test in such a module that concerns the workers."""
+    from learning_runs import in_processes
+
+    with in_processes():
+        yield
+
+
 @pytest.fixture(params=range(3), ids=core.INSTRUCTION_SETS)
 def instructions(request):
     """Every instruction set that this processor has, in all loops of the core."""

@@ -3,11 +3,15 @@
 import multiprocessing
 import os
 import signal
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from ase.build import bulk
 from conftest import FAULTY, SMALL_TERMS, faulty_parameters
 
-from mlpot.labels.plan import LabellingPlan
+from mlpot.labellers.given import InThisProcess
+from mlpot.labels.plan import LabellingPlan, local_executor
+from mlpot.learning import run_folder
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
 from mlpot.learning.checkpoints import RunSettings
@@ -40,6 +44,20 @@ STRICT = Rules(target=0.01, check_interval="off")
 """A potential as smooth as that of the tests is soon known to a few hundredths of an eV/A."""
 
 
+@contextmanager
+def in_this_process():
+    """Runs that begin in the block make their labels at once, without processes whose start takes longer than all else."""
+    with patch.object(run_folder, "local_executor", lambda plan, folder: InThisProcess()):
+        yield
+
+
+@contextmanager
+def in_processes():
+    """As users' runs do it, also inside of `in_this_process`: for what concerns the workers."""
+    with patch.object(run_folder, "local_executor", local_executor):
+        yield
+
+
 def crystal(seed=1):
     atoms = bulk("Si", "fcc", a=3.6, cubic=True) * (2, 2, 2)
     atoms.rattle(0.02, seed=seed)
@@ -70,12 +88,18 @@ def campaign(folder, calls_file, rules=None, plan_of_faults=None, resume=False, 
     return Campaign(folder, the_plan, config=config, rules=rules or STRICT, resume=resume)
 
 
-def run_and_die(*args, **kwargs):
+def run_and_die(*args, where=in_this_process, **kwargs):
     """As `do_run` in a process of its own, which a real `kill -9` ends after `stop_after` steps."""
-    process = multiprocessing.get_context("spawn").Process(target=do_run, args=args, kwargs={**kwargs, "die": True})
+    process = multiprocessing.get_context("spawn").Process(target=run_and_die_in, args=(where, *args), kwargs=kwargs)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
+
+
+def run_and_die_in(where, *args, **kwargs):
+    """As `do_run`, with its labels made where the context manager `where` says, for a process that has begun with nothing."""
+    with where():
+        do_run(*args, **kwargs, die=True)
 
 
 def do_run(folder, calls_file, plans, resume=False, stop_after=None, starts=None, settings=None, die=False, deadline=None, **kwargs):

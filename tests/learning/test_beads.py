@@ -20,8 +20,11 @@ from mlpot.learning.run_folder import read_state
 from mlpot.models.prediction import least_certain
 from mlpot.units import BOHR, HARTREE
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
+
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_all_beads_are_answered_by_one_version(tmp_path):
     """That of the newest model, whoever was labelled; the labels are on the disk before."""
     server, seen = Server(tmp_path), []
@@ -96,6 +99,7 @@ def test_beads_that_come_one_by_one_see_one_version(tmp_path, order):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_a_step_of_which_the_rest_comes_after_a_restart_sees_one_version(tmp_path, monkeypatch):
     """The server knows what was answered, so the driver has to know it too."""
     first = Server(tmp_path, rules=LOOSE)
@@ -204,6 +208,7 @@ def killed_during_a_label(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_a_label_under_way_is_waited_for(tmp_path):
     """A worker that outlived its driver, and positions that come back rounded: nobody else would ask for its label."""
     process = multiprocessing.get_context("spawn").Process(target=killed_during_a_label, args=(tmp_path,))
@@ -227,7 +232,7 @@ def test_a_server_that_gives_no_numbers(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(labels_in_this_process, tmp_path_factory):
     """A server's 12 steps that nothing interrupts."""
     server = Server(tmp_path_factory.mktemp("whole"))
     server.run(range(12))
@@ -254,6 +259,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(whole, tmp_path, er
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_interrupted_while_it_waits_for_a_label(whole, tmp_path, monkeypatch):
     """The step is done again: no label is counted twice."""
     first = Server(tmp_path)

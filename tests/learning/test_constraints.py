@@ -22,6 +22,7 @@ from mlpot.learning.constrained import PlaneBAOAB, plane_of
 from mlpot.learning.run_folder import read_state
 from mlpot.learning.walker import check_start
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
 DIRECTION = np.array([1.0, 1.0, 0.3])
 KINDS = {
     "FixAtoms": lambda: FixAtoms([0, 3]),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase.io import write
 from conftest import FAULTY, faulty_parameters
-from learning_runs import crystal, do_run, plan
+from learning_runs import crystal, do_run, in_processes, plan
 
 from mlpot.config import read_config
 from mlpot.errors import ConfigError
@@ -23,6 +23,9 @@ from mlpot.learning.deadline import GO_ON, Deadline, deadline_of, end_of_job
 from mlpot.learning.run_folder import read_state
 from mlpot.settings.files import DriverFile, LearnFile
 from mlpot.settings.learning import seconds_of
+
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
+SETTINGS = RunSettings(interval=5, checkpoint_s=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -44,20 +47,26 @@ class After(Deadline):
         return self.questions < 0
 
 
+@pytest.fixture(scope="module")
+def reference(labels_in_this_process, tmp_path_factory):
+    """The atoms at the end of a run that nothing ended early."""
+    folder = tmp_path_factory.mktemp("whole")
+    status, run = do_run(folder / "run", folder / "calls", plan(30), settings=SETTINGS)
+    assert status == "finished"
+    return run.walkers[0].atoms
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("questions", [5, 12, 13, 14, 40])
-def test_a_run_that_ends_in_time_goes_on_as_if_it_had_not(tmp_path, questions):
+def test_a_run_that_ends_in_time_goes_on_as_if_it_had_not(tmp_path, questions, reference):
     """Between steps, and while a label is waited for."""
-    settings = RunSettings(interval=5, checkpoint_s=0.05)
-    whole, reference = do_run(tmp_path / "whole", tmp_path / "calls_whole", plan(30), settings=settings)
-    status, run = do_run(
-        tmp_path / "run", tmp_path / "calls", plan(30), settings=settings, deadline=After(questions)
-    )
-    assert (whole, status) == ("finished", "deadline")
+    with in_processes():
+        status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(30), settings=SETTINGS, deadline=After(questions))
+    assert status == "deadline"
     assert run.walkers[0].dynamics.step < 30
-    status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(30), resume=True, settings=settings)
+    status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(30), resume=True, settings=SETTINGS)
     assert status == "finished"
-    np.testing.assert_array_equal(run.walkers[0].atoms.positions, reference.walkers[0].atoms.positions)
+    np.testing.assert_array_equal(run.walkers[0].atoms.positions, reference.positions)
 
 
 def test_durations():

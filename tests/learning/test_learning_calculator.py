@@ -24,6 +24,8 @@ from mlpot.learning.policy import Rules, first_check
 from mlpot.models.prediction import counted_error
 from mlpot.settings.fit import FitConfig
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
+
 
 @pytest.mark.slow
 def test_learning_in_an_optimiser(tmp_path):
@@ -86,6 +88,7 @@ def test_a_labelled_calculation_has_everything(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"start_model": "nowhere.h5"}, {"resume": True}])
+@pytest.mark.usefixtures("labels_in_processes")
 def test_a_start_that_fails_leaves_nothing_behind(tmp_path, wrong):
     """Neither a claim on the folder nor a worker: the next start is not refused."""
     folder = tmp_path / "run"
@@ -152,6 +155,7 @@ def test_a_fit_file_of_an_older_version_is_made_anew_from_its_labels(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_failure", ["stop", "go on"])
+@pytest.mark.usefixtures("labels_in_processes")
 def test_a_label_that_fails_stops_the_script_or_does_not(tmp_path, on_failure):
     parameters = {**faulty_parameters(tmp_path / "calls"), "fail": ["", "raise", "raise"]}
     the_plan = LabellingPlan(FAULTY, parameters, on_failure=on_failure)
@@ -354,6 +358,7 @@ def test_another_script_goes_on_with_what_labels_showed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_a_script_gets_the_same_labels_every_time(tmp_path):
     """However long they take: queued ones are learned before the next calculation."""
     rules = STRICT.changed(target=0.5, target_energy=1e3, soft_fraction=0.01)

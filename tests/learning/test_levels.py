@@ -10,10 +10,8 @@ from learning_runs import CONFIG, STRICT, crystal, plan, without_seconds
 import mlpot
 from mlpot.errors import ConfigError, LabelError, RunFolderError
 from mlpot.labellers.faulty import calls
-from mlpot.labellers.given import InThisProcess
 from mlpot.labels.plan import LabellingPlan
 from mlpot.labels.store import LabelStore, read_rows
-from mlpot.learning import run_folder
 from mlpot.learning.calculator import LearningCalculator
 from mlpot.learning.campaign import Campaign
 from mlpot.learning.checkpoints import RunSettings
@@ -31,6 +29,7 @@ from mlpot.settings.levels import CheapPlan
 from mlpot.settings.presets import resolve
 from mlpot.structures import labelled
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
 CHEAP = {**LENNARD_JONES, "epsilon": 0.9 * LENNARD_JONES["epsilon"]}
 LJ = "ase.calculators.lj.LennardJones"
 
@@ -42,14 +41,6 @@ def _with(atoms, parameters):
     found = {"energy": other.get_potential_energy(), "forces": other.get_forces(), "stress": other.get_stress()}
     other.calc = SinglePointCalculator(other, **found)
     return other
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_this_process():
-    """Labels without processes of their own, whose start takes longer than everything else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "local_executor", lambda plan, folder: InThisProcess())
-        yield
 
 
 @pytest.fixture(scope="module")

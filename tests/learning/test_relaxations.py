@@ -26,6 +26,7 @@ from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
 TRUSTING = Rules(threshold=0.5, novelty=5.0)
 """The model is believed until the end, which a label then confirms, or not."""
 

@@ -1,11 +1,12 @@
 """Several walkers, one model: shared labels, repeatable steps, queued labels, restarts."""
 
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from conftest import lennard_jones
-from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, plan, run_and_die, without_seconds
+from learning_runs import CONFIG, STRICT, campaign, crystal, do_run, in_processes, plan, run_and_die, without_seconds
 
 from mlpot.errors import RunFolderError
 from mlpot.labellers.faulty import calls
@@ -16,6 +17,7 @@ from mlpot.learning.policy import Rules
 from mlpot.learning.walker import Walker
 from mlpot.report.log_file import read_log
 
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
 PLANS = [plan(steps=40, seed=1), plan(steps=25, seed=2, ramp=(300.0, 900.0)), plan(steps=40, seed=3, ensemble="npt")]
 
 
@@ -41,7 +43,8 @@ def test_interrupted_walkers_give_the_same_trajectories(tmp_path, rules):
     """With labels that are waited for, queued ones included, nothing depends on when it was killed."""
     assert do_run(tmp_path / "whole", tmp_path / "calls1", PLANS, rules=rules)[0] == "finished"
     for stop_after in range(20, 400, 30):
-        status, _ = do_run(tmp_path / "parts", tmp_path / "calls2", PLANS, stop_after > 20, stop_after, rules=rules)
+        with in_processes() if rules.soft_fraction else nullcontext():
+            status, _ = do_run(tmp_path / "parts", tmp_path / "calls2", PLANS, stop_after > 20, stop_after, rules=rules)
         if status != "interrupted":
             break
     assert status == "finished"
@@ -63,12 +66,12 @@ AT_ONCE = RunSettings(interval=5, workers=3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])
-def test_trajectories_do_not_depend_on_who_is_faster(tmp_path, workers):
+def test_trajectories_do_not_depend_on_who_is_faster(tmp_path):
     """Labels that are calculated at once by several workers are learned in an order of their own."""
     do_run(tmp_path / "a", tmp_path / "calls_a", PLANS, settings=AT_ONCE)
     slow = {"seconds": 0.05}
-    do_run(tmp_path / "b", tmp_path / "calls_b", PLANS, settings=AT_ONCE, workers=workers, plan_of_faults=slow)
+    with in_processes():
+        do_run(tmp_path / "b", tmp_path / "calls_b", PLANS, settings=AT_ONCE, workers=3, plan_of_faults=slow)
     first, second = without_seconds(tmp_path / "a"), without_seconds(tmp_path / "b")
     assert first == second
 
@@ -118,6 +121,7 @@ def test_a_step_that_needs_a_label_is_repeated_exactly(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
     """A label takes longer than many steps; it is learned when it comes, and all are there at the end."""
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9)
@@ -142,11 +146,12 @@ def test_queued_labels_arrive_while_the_simulation_goes_on(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_labels_under_way_when_a_run_is_killed_are_not_lost(tmp_path):
     rules = Rules(threshold=5.0, soft_fraction=1e-7, novelty=1e9, max_labels=4)
     settings = RunSettings(interval=5, asynchronous=True, checkpoint_s=0.0)
     options = {"rules": rules, "settings": settings, "plan_of_faults": {"seconds": 0.3}}
-    run_and_die(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, **options)
+    run_and_die(tmp_path / "run", tmp_path / "calls", plan(steps=4000), stop_after=30, where=in_processes, **options)
     status, run = do_run(tmp_path / "run", tmp_path / "calls", plan(steps=200), resume=True, **options)
     assert status == "finished"
     finished = calls(tmp_path / "calls", "end")

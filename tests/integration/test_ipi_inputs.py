@@ -26,13 +26,13 @@ STEPS = {
     "nvt": 100,
     "npt": 100,
     "pimd8": 120,
-    "pimd32": 120,
+    "pimd32": 80,
     "remd": 60,
     "mts": 28,
-    "baseline": 100,
-    "learn_pimd8": 120,
-    "learn_ir": 300,
-    "learn_field": 120,
+    "baseline": 60,
+    "learn_pimd8": 80,
+    "learn_ir": 120,
+    "learn_field": 60,
 }
 STRIDE = 4
 SAME = 1e-6

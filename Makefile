@@ -6,8 +6,8 @@ SOURCES := pyproject.toml setup.py $(wildcard cython_ext/*.px? cython_ext/core/*
 # More than there are processors: many tests wait for other programs most of the time.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * os.cpu_count())")
 # In the order of the folders, so that the long files of tests/integration do not come last.
-# Threads that wait must not spin while the tests of other processes want the processor.
-PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Threads that wait must not spin while the tests of other processes want the processor; BLAS spins whatever the policy.
+PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all install-all sanitize debug bench docs package lint clean
 

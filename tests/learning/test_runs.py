@@ -1,12 +1,13 @@
 """Runs: continued after any interruption, logged, ended cleanly; labels cost nothing."""
 
 import re
+from contextlib import nullcontext
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from learning_runs import crystal, do_run, plan, without_seconds
+from learning_runs import crystal, do_run, in_processes, plan, without_seconds
 
 import mlpot
 from mlpot.errors import ExplodedError, LabelError, RunFolderError
@@ -19,6 +20,8 @@ from mlpot.learning.run_folder import RunFolder, read_state
 from mlpot.report.log_file import read_log
 from mlpot.report.run_report import write_run_report
 from mlpot.units import BOLTZMANN
+
+pytestmark = pytest.mark.usefixtures("labels_in_this_process")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,8 @@ def test_an_interrupted_run_gives_the_same_trajectory(tmp_path, ensemble, option
     # each part goes further than the one before, so that the last one comes even if no checkpoint was due before
     for stop_after in range(7, 90, 10):
         resume = stop_after > 7
-        status, run = do_run(tmp_path / "parts", tmp_path / "calls2", the_plan, resume, stop_after)
+        with in_processes() if ensemble == "nvt" else nullcontext():
+            status, run = do_run(tmp_path / "parts", tmp_path / "calls2", the_plan, resume, stop_after)
         if status != "interrupted":
             break
     assert status == "finished"
@@ -109,6 +113,7 @@ def test_a_spent_budget_ends_cleanly_and_can_be_raised(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("labels_in_processes")
 def test_time_is_a_budget_too(tmp_path):
     """Over all restarts; a clean end at the step where it is spent."""
     settings = RunSettings(max_wall_hours=1e-9)

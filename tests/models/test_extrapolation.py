@@ -127,8 +127,10 @@ def test_centres_are_those_of_the_most_similar_element(model, with_palladium):
     energies = guessing.baseline.isolated_atom_energies
     assert energies[PD] == energies[closest]
     similarity, noises = similarities((PD,), KNOWN).max(), model.noises
-    not_shared = np.sqrt(1 - similarity**2) * noises.sizes[closest]
-    assert guessing.noises.forces[PD] == pytest.approx(np.hypot(noises.forces[closest], not_shared))
+    assert guessing.noises.forces[PD] == noises.forces[closest]
+    not_shared = noises.guess * np.sqrt(1 - similarity**2) * noises.sizes[closest]
+    floor = model.calibration.floors.get(closest, 0.0)
+    assert not_shared > 0.05 and guessing.calibration.floors[PD] == pytest.approx(np.hypot(floor, not_shared))
     assert model.covering(with_palladium.numbers) is guessing
     more = guessing.covering(np.array([PT]))
     assert set(more.stand_ins) == {PD, PT} and PD not in more.stand_ins.values()

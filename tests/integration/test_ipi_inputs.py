@@ -29,9 +29,9 @@ STEPS = {
     "pimd32": 80,
     "remd": 60,
     "mts": 28,
-    "baseline": 60,
+    "baseline": 100,
     "learn_pimd8": 80,
-    "learn_ir": 120,
+    "learn_ir": 300,
     "learn_field": 60,
 }
 STRIDE = 4

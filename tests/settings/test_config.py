@@ -47,8 +47,8 @@ DRIVER = LEARN + "[driver]\n"
             FIT,
             'type = "soap"',
             'type = "sope"',
-            "model.terms[0].type = 'sope': must be one of ['acsf', 'bispectrum', 'chebyshev', 'mbtr', 'package.module:Class', "
-            "'pair', 'soap', 'zernike']",
+            "model.terms[0].type = 'sope': must be one of ['acsf', 'bispectrum', 'chebyshev', 'features', 'mbtr', "
+            "'package.module:Class', 'pair', 'soap', 'zernike']",
         ),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = -5.0", "model.terms[0].cutoff = -5.0: must be a positive number (A)"),
         (FitFile, FIT, "cutoff = 5.0", "cutoff = 0.3", "cutoff_width = 0.5 A exceeds cutoff = 0.3 A"),

@@ -15,7 +15,7 @@ from ..models.prediction import ExpectedErrors, Prediction, counted_error, expec
 from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig
 from ..settings.presets import resolve
-from ..structures import LabelledStructure, agrees, labelled
+from ..structures import LabelledStructure, labelled
 from ..terms.layout import agree_in_tables, channels_of, environments_of
 from ..terms.protocol import Tables
 from ..uncertainty.calibration import Calibration
@@ -39,6 +39,7 @@ from .policy import (
     first_check,
     next_check,
 )
+from .saved_fits import is_beginning
 from .step_counters import StepCounters
 from .strongest import StrongestPairForces
 from .uncertainties import Uncertainties
@@ -253,7 +254,7 @@ class Learner:
     def _start_fit(self, data: list[Atoms], learned: list[Atoms], start: SparseGP | None, saved: Fit | TwoLevelFit | None) -> None:
         """Make the fit and learn the data, or take over the saved one."""
         points = {} if start is None else self._adopt(start)
-        if not isinstance(saved, Fit) or not self._agrees(saved, [*data, *learned], len(data)):
+        if not isinstance(saved, Fit) or not is_beginning(saved, self.config, self.species, [*data, *learned], len(data)):
             saved = None
         self.fit = Fit(self.config, self.species, self._channels(data, start, saved))
         if self.fit.beneath is not None:
@@ -277,14 +278,6 @@ class Learner:
             )
         self.config = model.config.changed(targets=())
         return environments_of(model.terms)
-
-    def _agrees(self, saved: Fit, frames: list[Atoms], n_data: int) -> bool:
-        """Whether an earlier fit consists of the first of these frames, including all data."""
-        if (saved.config, saved.species) != (self.config, self.species):
-            return False
-        if not max(n_data, 1) <= len(saved.structures) <= len(frames):
-            return False
-        return all(agrees(s, labelled(atoms)) for s, atoms in zip(saved.structures, frames, strict=False))
 
     def _channels(self, data: list[Atoms], start: SparseGP | None, saved: Fit | None) -> dict[int, Tables]:
         """Channels of the terms for which the configuration does not give them; `saved` has learned them from the same data."""

@@ -25,9 +25,10 @@ from ..fitting.incremental import Fit, SparsePoints
 from ..models.sparse_gp import SparseGP
 from ..models.summed import summed
 from ..settings.fit import FitConfig
-from ..structures import LabelledStructure, agrees, labelled, list_of, stress_voigt
+from ..structures import LabelledStructure, labelled, list_of, stress_voigt
 from ..terms.calculator_baseline import BaselineResults
 from ..terms.protocol import FittedTerm
+from .saved_fits import is_beginning
 
 CHEAP = "cheap"
 """Name of the cheap level in rows of labels.db, of its folder in a run folder, and the beginning of the name of its fit."""
@@ -116,13 +117,13 @@ class TwoLevelFit:
         n_data : int
             Number of expensive labels, and of cheap ones, that are learned in one step.
         """
-        if _is_beginning(saved.cheap, self.cheap, list(map(labelled, cheap)), n_data):
+        if is_beginning(saved.cheap, self.cheap.config, self.cheap.species, cheap, n_data):
             self.cheap = saved.cheap
         known = {_key(structure): structure for structure in map(labelled, cheap)}
         whole = [labelled(atoms) for atoms in expensive]
         if all(_key(structure) in known for structure in whole):
-            differences = [labelled(_with_results(_subtracted(s, known[_key(s)]))) for s in whole]
-            if _is_beginning(saved.difference, self.difference, differences, n_data):
+            differences = [_with_results(_subtracted(s, known[_key(s)])) for s in whole]
+            if is_beginning(saved.difference, self.difference.config, self.difference.species, differences, n_data):
                 self.difference, self.structures = saved.difference, whole[: len(saved.difference.structures)]
 
     def save(self, file: str | Path) -> None:
@@ -148,13 +149,6 @@ class TwoLevelFit:
 def cheap_file(file: str | Path) -> Path:
     """Name of the file for the cheap level, from the one for the difference."""
     return Path(file).with_name(f"{CHEAP}_{Path(file).name}")
-
-
-def _is_beginning(saved: Fit, own: Fit, wanted: Sequence[LabelledStructure], n_data: int) -> bool:
-    """Whether a saved fit consists of the first of these structures, with the settings of an empty one."""
-    if (saved.config, saved.species) != (own.config, own.species) or not max(n_data, 1) <= len(saved.structures) <= len(wanted):
-        return False
-    return all(agrees(a, b) for a, b in zip(saved.structures, wanted, strict=False))
 
 
 def _key(structure: LabelledStructure) -> bytes:

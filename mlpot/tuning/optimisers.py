@@ -60,9 +60,8 @@ class RandomSearch:
 class Nevergrad:
     """NGOptBase of the package nevergrad, on the sum of the objectives with the first row of the weights.
 
-    It chooses a method by the budget and by the number of points that are asked for before the first one is told, `at_a_time`: some
-    of its methods are sequential, and wait without end when they are asked for one more. (NGOpt itself has methods with a metamodel,
-    which fail with NumPy 2.4.)
+    It chooses a method by the budget and by `at_a_time`, the largest number of points under evaluation: its sequential methods block
+    for ever when another point is requested. (NGOpt itself also has methods with a metamodel, which fail with NumPy 2.4.)
     """
 
     def __init__(

@@ -15,10 +15,11 @@ import argparse
 
 import numpy as np
 from ase import units
-from ase.build import bulk, molecule
+from ase.build import bulk
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
+from delta import cluster
 from tblite.ase import TBLite
 
 import mlpot
@@ -27,17 +28,6 @@ from mlpot.learning.level_fit import TwoLevelFit
 from mlpot.settings.presets import resolve
 
 N_TEST, APART, FEWEST_CHEAP = 20, 10, 20
-
-
-def water():
-    """Four water molecules at the corners of a square."""
-    atoms = molecule("H2O")
-    for shift in ([2.9, 0, 0], [0, 2.9, 0], [2.9, 2.9, 0]):
-        other = molecule("H2O")
-        other.rotate(90 * shift[0] + 45, "z")
-        other.translate(shift)
-        atoms += other
-    return atoms
 
 
 def silicon():
@@ -56,7 +46,7 @@ def morse():
 
 
 SYSTEMS = {
-    "gfn2": (water, 400, xtb("GFN2-xTB"), xtb("GFN1-xTB"), 0.1),
+    "gfn2": (cluster, 400, xtb("GFN2-xTB"), xtb("GFN1-xTB"), 0.1),
     "silicon": (silicon, 600, xtb("GFN2-xTB"), xtb("GFN1-xTB"), 0.1),
     "morse": (silicon, 600, xtb("GFN1-xTB"), morse, 0.1),
 }

@@ -71,6 +71,9 @@ class Learner:
         When to ask.
     """
 
+    beyond_budget: tuple[str, ...] = ()
+    """Reasons for which a label is requested even if the budget is spent."""
+
     def __init__(self, config: FitConfig, species: tuple[int, ...], rules: Rules | None = None):
         self.targets = TargetLearner(config, rules)
         self.config = resolve(config.changed(targets=()), species)
@@ -128,7 +131,7 @@ class Learner:
 
     def is_spent(self, reason: str) -> bool:
         """Whether the budget does not allow another label, which is requested for this reason."""
-        return self.rules.are_spent(self.n_asked)
+        return reason not in self.beyond_budget and self.rules.are_spent(self.n_asked)
 
     def decide(
         self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
@@ -149,7 +152,7 @@ class Learner:
                 moved = self.distance(atoms)
         now = Situation(
             expected, novelty, counters.since_label, counters.since_check, queued, self.n_asked, self.n_labels, moved,
-            self.check_interval, use, bool(is_hotter), peak, is_apart,
+            self.check_interval, use, bool(is_hotter), peak, is_apart, self.beyond_budget,
         )  # fmt: skip
         decision = decide(self.rules, self.history, now)
         if prediction is not None and moved is None and decision.action in ("label", "stop"):

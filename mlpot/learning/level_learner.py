@@ -11,8 +11,7 @@ from ..models.sparse_gp import SparseGP
 from ..settings.fit import FitConfig
 from .learner import Learner
 from .level_fit import TwoLevelFit
-from .policy import CHOSEN_REASONS, DOUBTFUL, Decision, Limits, Rules, Use
-from .step_counters import StepCounters
+from .policy import CHOSEN_REASONS, DOUBTFUL, Limits, Rules
 
 
 class TwoLevelLearner(Learner):
@@ -32,6 +31,7 @@ class TwoLevelLearner(Learner):
     """
 
     fit: TwoLevelFit
+    beyond_budget = CHOSEN_REASONS  # a cheap label may be enough where the model is uncertain
 
     def __init__(
         self, config: FitConfig, species: tuple[int, ...], rules: Rules, cheap_data: list[Atoms], cheap_labels: list[Atoms]
@@ -76,24 +76,6 @@ class TwoLevelLearner(Learner):
         self.fit.learn_cheap([atoms])
         self.model_version += 1
         self._model = None
-
-    def decide(
-        self, prediction: Prediction | None, atoms: Atoms, counters: StepCounters, queued: int = 0, use: Use | None = None
-    ) -> Decision:
-        """As of `Learner`; uncertain structures get a cheap label even if the budget of expensive ones is spent."""
-        decision = super().decide(prediction, atoms, counters, queued, use)
-        if decision.reason != "budget spent" or decision.action != "stop":
-            return decision
-        rules, self.rules = self.rules, self.rules.changed(max_labels=None)
-        try:
-            wanted = super().decide(prediction, atoms, counters, queued, use)
-        finally:
-            self.rules = rules
-        return wanted if wanted.reason in CHOSEN_REASONS else decision
-
-    def is_spent(self, reason: str) -> bool:
-        """Whether the budget allows no label that is requested for this reason; a cheap one may be enough where it is uncertain."""
-        return reason not in CHOSEN_REASONS and super().is_spent(reason)
 
     def is_enough(self, prediction: Prediction, reason: str, limits: Limits | None) -> bool:
         """Whether a structure needs no expensive label, once its cheap one is learned.

@@ -196,6 +196,8 @@ class Situation:
         Largest expected force error since the last label, eV/A; see `HIGH`.
     is_apart : bool
         Whether an atom is farther than the cutoff from all others, where no label has shown that nothing acts on it.
+    beyond_budget : tuple of str
+        Reasons for which a label is requested even if the budget is spent.
     """
 
     expected: ExpectedErrors | None
@@ -211,6 +213,7 @@ class Situation:
     is_hotter: bool = False
     peak: float = 0.0
     is_apart: bool = False
+    beyond_budget: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -335,7 +338,8 @@ def _is_check_due(rules: Rules, now: Situation) -> bool:
 
 def _decision(action: Action, reason: str, now: Situation, limits: Limits | None, rules: Rules) -> Decision:
     """A decision within the budget: once it is spent, a needed label stops the run and an optional one is left out."""
-    if action in ("label", "queue") and rules.are_spent(now.asked):
+    is_free = action == "label" and reason in now.beyond_budget
+    if action in ("label", "queue") and not is_free and rules.are_spent(now.asked):
         action, reason = ("stop" if action == "label" else "go on"), "budget spent"
     force = None if now.expected is None else now.expected.force
     threshold = None if limits is None else limits.force

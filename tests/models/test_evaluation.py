@@ -53,8 +53,9 @@ def test_errors(comparisons):
 def test_what_a_label_could_reduce_is_the_rest_beside_the_discrepancy():
     forces_std, discrepancy = np.full((4, 3), 0.5), np.full((4, 3), 0.3)
     p = Prediction(
-        0.0, np.zeros(4), np.zeros((4, 3)), np.zeros((3, 3)), None, energy_std=0.2, forces_std=forces_std, forces_discrepancy=discrepancy
-    )
+        0.0, np.zeros(4), np.zeros((4, 3)), np.zeros((3, 3)), None, energy_std=0.2, forces_std=forces_std,
+        forces_discrepancy=discrepancy,
+    )  # fmt: skip
     found = expected_errors(p)
     assert found.force == pytest.approx(0.5) and found.learnable == pytest.approx(0.4) and found.energy == pytest.approx(0.05)
 

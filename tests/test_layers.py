@@ -41,12 +41,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 COMPILED_USERS = {"descriptors", "neighbours", "terms", "uncertainty"}
 DISK_USERS = {
     "durable", "processes", "structures", "data/formats", "data/h5", "models/sparse_gp", "labels/store", "learning/run_folder",
-    "learning/runner", "learning/calculator", "learning/run_environment", "learning/event_files", "labels/inbox", "labels/claims", "labellers/scratch",
+    "learning/runner", "learning/calculator", "learning/run_environment", "labels/inbox", "labels/claims", "labellers/scratch",
     "workers/local", "labellers/faulty", "workers/worker", "labellers/calculator", "labellers/failures",
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "commands/analysis", "commands/main", "commands/fit", "commands/study", "commands/template",
     "analysis/chemiscope_page", "commands/spectrum", "commands/distil", "commands/tune", "bench_peers", "interop/quip_text",
-    "lammps/build", "lammps/simulation",
+    "lammps/build", "lammps/simulation", "learning/event_files",
 }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_elements_have_factors_of_their_own():
         calibrated(found, np.ones((3, 3)), np.array([8, 1, 79]))[:, 0],
         [found.of_elements[8], found.of_elements[1], found.force_scale],
     )
-    assert found.element_factors(np.array([14])) == pytest.approx(found.force_scale, rel=1.0)
+    assert found.by_atom(np.array([14]))[0] == pytest.approx(found.force_scale, rel=1.0)
 
 
 def test_one_structure_says_little():

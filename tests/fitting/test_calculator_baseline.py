@@ -104,6 +104,13 @@ def test_the_fit_is_to_differences(model):
     assert model.beneath.n_calculations >= len(FRAMES) and "LennardJones" in model.beneath.cost
 
 
+def test_cost_in_words():
+    one = CalculatorBaseline(BaselineSettings(calculator="ase.calculators.emt.EMT"))
+    assert one.cost.endswith("EMT: 0 calculations, 0 s, 0 ms each")
+    one.n_calculations, one.seconds = 4, 2.0
+    assert one.cost.endswith("EMT: 4 calculations, 2 s, 500 ms each")
+
+
 def test_derivatives_of_the_sum(model):
     """Forces, stress and ASE's atomic stresses by finite differences through the ASE calculator."""
     atoms = copper(11)

@@ -28,6 +28,7 @@ from mlpot.uncertainty.calibration import (
     Calibration,
     ErrorsAndDeviations,
     Law,
+    binned,
     coverage,
     expected_normalised_error,
     fit_calibration,
@@ -187,6 +188,11 @@ def test_expected_normalised_error_by_hand():
     std = np.repeat([1.0, 2.0], 5)
     assert expected_normalised_error(np.repeat([1.0, 1.0], 5), std) == pytest.approx(0.25)
     assert expected_normalised_error(np.repeat([1.0, -2.0], 5), std) == 0.0
+
+
+def test_bins_hold_five_errors_at_least_and_are_ten_at_most():
+    counts = {n: len(binned(np.ones(n), np.ones(n))[0]) for n in (3, 10, 49, 1000)}
+    assert counts == {3: 1, 10: 2, 49: 9, 1000: 10}
 
 
 def test_variance_of_a_direction_is_between_its_own_and_the_atoms():

@@ -24,7 +24,7 @@ TENSORS = {"dipole": (3,), "polarizability": (3, 3)}
 TENSOR = (6, 9)
 """Components of a stress or virial."""
 LARGEST = 1e12
-"""Of a label, in ASE's units: beyond it nothing can be computed with."""
+"""Bound of any label, in ASE's units."""
 SAME_PLACE = 1e-8
 """Tolerance of positions, A: rounding in structure files, not a displacement."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -27,6 +28,7 @@ from ..terms.registry import empty_term, term_type
 from ..threads import single_blas_thread
 from .accumulate import Progress, silent
 from .adaptation import Freedom, adapted
+from .contradictions import contradictions
 from .data_check import fitting
 from .design_matrix import Group, noise_of
 from .guesses import guess_of
@@ -44,6 +46,8 @@ from .tensors import fit_targets
 MOST_COPIED = 20
 """Number of structures whose strained and rattled copies provide sparse points if there are few environments."""
 
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -162,6 +166,8 @@ def _report(
     structures, config = task.structures, task.config
     trained = compare_all(model, structures, task.progress)
     bound = [c for c in trained if not is_isolated_atom(c.structure.atoms)]
+    for said in contradictions(bound):
+        log.warning("%s", said)
     return FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),

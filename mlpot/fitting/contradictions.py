@@ -78,7 +78,7 @@ def _energies(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray
     """Labels and predictions per atom without what a constant for every element explains."""
     rows = [c for c in comparisons if c.energy_per_atom is not None]
     species = sorted({int(z) for c in rows for z in c.structure.atoms.numbers})
-    shares = np.array([[np.mean(c.structure.atoms.numbers == z) for z in species] for c in rows]).reshape(-1, len(species))
+    shares = np.array([[np.mean(c.structure.atoms.numbers == z) for z in species] for c in rows]).reshape(len(rows), len(species))
     labels = np.array([required(c.structure.energy, "energy") / c.structure.n_atoms for c in rows])
     both = np.stack([labels, labels + np.array([c.energy_per_atom for c in rows])], axis=-1).reshape(-1, 2)
     if len(rows):

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from ase import Atoms
 
-from ..errors import FitError, required
+from ..errors import ConfigError, FitError, quoted, required
 from ..models.evaluate import compare_all, errors_per_config_type
 from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
@@ -83,7 +83,9 @@ def fit(
     BaselineError
         If the calculator beneath the fit fails.
     """
-    frames, config = list_of(frames), config or FitConfig()
+    frames, config = list_of(frames), FitConfig() if config is None else config
+    if not isinstance(config, FitConfig):
+        raise ConfigError(f"config = {quoted(config)}: must be a mlpot.FitConfig; write mlpot.FitConfig(**settings)")
     with_energies = [atoms for atoms in frames if has_labels(atoms)] if config.targets else frames
     structures = all_labelled(with_energies)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})

@@ -16,6 +16,7 @@ from .fitting.data_check import check_config_types, with_isolated_atoms
 from .keys.base import Settings
 from .lammps.walker import LammpsWalker, start_of_lammps
 from .learning.campaign import Campaign
+from .learning.event_files import load_tensorboardx
 from .learning.level_campaign import campaign_of
 from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
@@ -98,6 +99,8 @@ def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningE
 
 
 def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaign:
+    if s.output.tensorboard:
+        load_tensorboardx()  # before there is a folder
     frames = read_and_warn(s.data.sources())
     config = _for_data(s.fit_config(), frames, starts)
     return campaign_of(

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
-from mlpot.terms.baseline import zbl
+from mlpot.neighbours import find_pairs
+from mlpot.terms.baseline import Baseline, zbl
 
 
 @pytest.mark.parametrize(("first", "second", "distance"), [(14, 14, 0.3), (14, 14, 0.8), (8, 29, 0.5), (1, 79, 0.6)])
@@ -14,3 +16,22 @@ def test_the_universal_repulsion(first, second, distance):
     phi += 0.02817 * np.exp(-0.2016 * x)
     ours = zbl(np.array([distance]), np.array([first]), np.array([second]))[0]
     assert ours[0] == pytest.approx(14.399645 * first * second / distance * phi, rel=1e-3)
+
+
+def test_the_repulsion_of_a_structure_and_its_derivative():
+    """Each atom of a pair has half of it; forces are the derivative, also where it is switched off."""
+    baseline = Baseline({8: -2.0, 14: 1.0})
+
+    def predicted(distance):
+        pairs = find_pairs(Atoms("SiO", [[0, 0, 0], [0, 0, distance]]), 3.0)
+        energies, gradients = np.zeros(2), np.zeros((2, 3))
+        baseline.predict(pairs, energies, gradients)
+        return energies, pairs.forces(gradients)
+
+    for distance in (0.4, 0.9, 1.4):
+        energies, forces = predicted(distance)
+        whole = zbl(np.array([distance]), np.array([14]), np.array([8]))[0][0]
+        np.testing.assert_allclose(energies, [1.0 + 0.5 * whole, -2.0 + 0.5 * whole], rtol=1e-12)
+        slope = (predicted(distance + 1e-5)[0].sum() - predicted(distance - 1e-5)[0].sum()) / 2e-5
+        assert forces[1, 2] == pytest.approx(-slope, rel=1e-6) and abs(slope) > 0.01
+        np.testing.assert_allclose(forces[0], -forces[1])

@@ -55,6 +55,22 @@ def read_snap(coefficients: str | Path, parameters: str | Path, structures: Sequ
     148, 241721 (2018), doi:10.1063/1.5017641.
     """
     coefficients, parameters = Path(coefficients), Path(parameters)
+    term, weights = _linear_term(coefficients, parameters)
+    references = (reference_term(term.descriptor, structures),) if len(structures) else ()
+    nothing = np.zeros(sum(own.n_sparse for own in references))
+    return SparseGP(
+        species=term.species,
+        terms=(term, *references),
+        weights=np.concatenate([weights, nothing]),
+        baseline=Baseline(dict.fromkeys(term.species, 0.0), repulsion=False),
+        factor=None,
+        jitter=0.0,
+        provenance=_provenance(coefficients, parameters),
+    )
+
+
+def _linear_term(coefficients: Path, parameters: Path) -> tuple[LinearTerm, np.ndarray]:
+    """The term and its coefficients, in its own order."""
     own, elements = read_parameters(parameters), read_elements(coefficients)
     descriptor = _descriptor(own, elements, parameters)
     term = LinearTerm(descriptor, "quadratic" if own.flags["quadraticflag"] else "linear")
@@ -66,17 +82,7 @@ def read_snap(coefficients: str | Path, parameters: str | Path, structures: Sequ
         )
     by_number = {element.number: element.coefficients for element in elements}
     order = _order(descriptor, elements, term)
-    references = (reference_term(descriptor, structures),) if len(structures) else ()
-    nothing = np.zeros(sum(own.n_sparse for own in references))
-    return SparseGP(
-        species=descriptor.species,
-        terms=(term, *references),
-        weights=np.concatenate([*(by_number[z][order] for z in descriptor.species), nothing]),
-        baseline=Baseline(dict.fromkeys(descriptor.species, 0.0), repulsion=False),
-        factor=None,
-        jitter=0.0,
-        provenance=_provenance(coefficients, parameters),
-    )
+    return term, np.concatenate([by_number[z][order] for z in descriptor.species])
 
 
 def _provenance(coefficients: Path, parameters: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ torch is imported when a network is made, never before: mlpot does not depend on
 from __future__ import annotations
 
 import importlib
+import threading
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -52,7 +53,8 @@ class TorchFeatures(FeatureModel):
     def __init__(self) -> None:
         self._torch = load_package("torch", self.install)
         self._torch.use_deterministic_algorithms(True)
-        self._last: tuple[Any, ...] = ()
+        # fits call from several threads: a network, which may keep notes of a pass, is run by one of them at a time
+        self._lock, self._local = threading.Lock(), threading.local()
 
     @abstractmethod
     def features(self, atoms: Atoms, positions: Any, cell: Any) -> Any:
@@ -82,13 +84,15 @@ class TorchFeatures(FeatureModel):
         return found[0].numpy(), found[1].numpy()
 
     def _seen(self, atoms: Atoms) -> tuple[Any, Any, Any]:
-        """Features, positions and strain; those of the last structure are kept, since several cotangents follow each other."""
+        """Features, positions and strain; those of a thread's last structure are kept, since several cotangents follow each other."""
         key = (atoms.numbers.tobytes(), atoms.positions.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes())
-        if not self._last or self._last[0] != key:
+        if getattr(self._local, "key", None) != key:
             torch = self._torch
             positions = torch.tensor(atoms.positions, dtype=torch.float64, requires_grad=True)
             strain = torch.zeros((3, 3), dtype=torch.float64, requires_grad=True)
             deformation = torch.eye(3, dtype=torch.float64) + (strain + strain.T) / 2
             cell = torch.tensor(atoms.cell.array, dtype=torch.float64) @ deformation
-            self._last = key, (self.features(atoms, positions @ deformation, cell), positions, strain)
-        return self._last[1]
+            with self._lock:
+                features = self.features(atoms, positions @ deformation, cell)
+            self._local.key, self._local.seen = key, (features, positions, strain)
+        return self._local.seen

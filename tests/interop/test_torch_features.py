@@ -1,6 +1,7 @@
 """Networks as features: values and derivatives of a small one by hand, and of CHGNet; `.ci/nightly` installs what they need."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -94,5 +95,11 @@ def test_chgnet_keeps_the_contract(kind):
     turned.rotate(40, (1, 2, 3), rotate_cell=True)
     turned.positions += [0.3, 5.0, -2.0]
     np.testing.assert_allclose(model.compute(turned), features, atol=1e-10)
+    several = [atoms.copy() for _ in range(4)]
+    for k, other in enumerate(several):
+        other.rattle(0.05, seed=k)
+    one_by_one = [model.compute(other) for other in several]
+    with ThreadPoolExecutor(4) as threads:
+        np.testing.assert_array_equal(list(threads.map(model.compute, several)), one_by_one)
     if kind == "slab":
         np.testing.assert_allclose(model.compute(atoms.repeat((2, 1, 1)))[: len(atoms)], features, atol=1e-10)

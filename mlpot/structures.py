@@ -14,7 +14,7 @@ from ase.io.extxyz import key_val_dict_to_str
 from .data.files import Files, read_files
 from .data.targets import FITTED, check_symmetric
 from .durable import atomic_write
-from .errors import DataError, StructureError
+from .errors import DataError, StructureError, quoted
 
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}
@@ -24,7 +24,7 @@ TENSORS = {"dipole": (3,), "polarizability": (3, 3)}
 TENSOR = (6, 9)
 """Components of a stress or virial."""
 LARGEST = 1e12
-"""Of a label, in ASE's units: beyond it nothing can be computed with."""
+"""Bound of any label, in ASE's units."""
 SAME_PLACE = 1e-8
 """Tolerance of positions, A: rounding in structure files, not a displacement."""
 
@@ -215,10 +215,14 @@ def stress_voigt(stress: np.ndarray) -> np.ndarray:
 
 
 def list_of(frames: Iterable[Atoms]) -> list[Atoms]:
-    """Structures as a list; DataError for a single one, which would be taken for a list of its atoms."""
+    """Structures as a list; DataError for a single one, which would be taken for a list of its atoms, and for other objects."""
     if isinstance(frames, Atoms):
         raise DataError("a single Atoms object instead of a list of structures; write [atoms]")
-    return list(frames)
+    found = list(frames) if isinstance(frames, Iterable) and not isinstance(frames, str) else [frames]
+    strange = [each for each in found if not isinstance(each, Atoms)]
+    if strange:
+        raise DataError(f"{quoted(strange[0])} instead of a structure (ase.Atoms); files are read by mlpot.read")
+    return found
 
 
 def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:

@@ -16,7 +16,7 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, string2index
 
-from ..errors import DataError, counted
+from ..errors import DataError, counted, quoted
 from .extended_xyz import read_extended_xyz
 from .formats import is_deepmd, reader_of
 from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
@@ -68,8 +68,11 @@ def read_files(files: Files) -> list[StructureFile]:
     DataError
         A name without a file, a file that cannot be read (with the frame, where that can be told), or no structure at all.
     """
+    names = [files] if isinstance(files, str | Path) else files
+    if not isinstance(names, Sequence) or not all(isinstance(name, str | Path) for name in names):
+        raise DataError(f"{quoted(files)} names no file; give a path, a glob, or a list of them")
     found: list[StructureFile] = []
-    for name in [files] if isinstance(files, str | Path) else files:
+    for name in names:
         found += [_read(file, index) for file, index in _expanded(str(name))]
     if not any(file.frames for file in found):
         instead = sum((file.skipped for file in found), Counter[str]())
@@ -108,7 +111,7 @@ def _index(name: str, text: str) -> int | slice:
     index: int | slice | str = text
     with suppress(ValueError):
         index = string2index(text)
-    if isinstance(index, str):
+    if isinstance(index, str) or (isinstance(index, slice) and index.step == 0):
         raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
     return index
 

@@ -211,6 +211,7 @@ def test_files_by_globs_folders_and_parts(tmp_path, three, monkeypatch):
     for name, message in {
         "runs/*.cif": "no file matches", "runs/4.xyz": "no such file", "runs/2.xyz@7": "has 3 frames",
         "runs/2.xyz@a": "file@start:stop:step", "runs/2.xyz@5:": "holds no structures",
+        "runs/2.xyz@::0": "file@start:stop:step", None: "names no file", 3: "names no file",
     }.items():  # fmt: skip
         with pytest.raises(DataError, match=message):
             mlpot.read(name)

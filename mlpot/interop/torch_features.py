@@ -34,7 +34,7 @@ def load_package(name: str, install: str) -> Any:
 class TorchFeatures(FeatureModel):
     """Base of adapters: a class that derives from it says how features follow from positions and cell, in tensors.
 
-    Its `__init__` sets `species`, `cutoff` and `n_features`, and calls that of this class. Networks work in double precision
+    Its `__init__` sets `species`, `cutoff` and `n_features`, and calls `super().__init__()`. Networks work in double precision
     (`network.double()`): in single precision forces are no derivatives of the energy to the digits that checks ask for.
 
     Raises
@@ -84,7 +84,7 @@ class TorchFeatures(FeatureModel):
         return found[0].numpy(), found[1].numpy()
 
     def _seen(self, atoms: Atoms) -> tuple[Any, Any, Any]:
-        """Features, positions and strain; those of a thread's last structure are kept, since several cotangents follow each other."""
+        """Features, positions and strain; each thread keeps its last result, since several cotangents follow each other."""
         key = (atoms.numbers.tobytes(), atoms.positions.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes())
         if getattr(self._local, "key", None) != key:
             torch = self._torch

@@ -266,3 +266,19 @@ def test_the_tutorial_on_publishing_in_small(tmp_path, monkeypatch):
     write(tmp_path / "data.xyz", [rattled_copper(seed) for seed in range(8)])
     files = publishing["main"](tmp_path / "publishing", tmp_path / "data.xyz")
     assert len(files) == 6 and all(file.stat().st_size > 100 for file in files)
+
+
+FILE = re.compile(r"`([\w./*]+\.(?:py|c|h|md))`((?:, `[\w.]+`)*)")
+
+
+def test_developing_names_files_and_functions_that_exist():
+    """Every file on the page is there, and so are the names that follow it, as in `labels/inbox.py`, `deliver`."""
+    text = (DOCS / "developing.md").read_text()
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    for file, names in FILE.findall("\n".join(tables)):
+        found = [f for folder in ("", "mlpot") for f in (ROOT / folder).glob(file)]
+        assert found, f"developing.md: {file} is not there"
+        for name in re.findall(r"`([\w.]+)`", names):
+            pattern = rf"\b(?:def|class|int|void|double|ADD_PAIR_FORCES\()\s*{name.rpartition('.')[2]}\b"
+            assert re.search(pattern, found[0].read_text()), f"developing.md: {file} has no {name}"
+    assert len(FILE.findall(text)) > 25

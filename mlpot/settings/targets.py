@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from ..data.target_labels import UNITS, Origin, known_target
 from ..data.targets import FITTED, Target
+from ..descriptors.logarithmic_basis import PARAMETERS
 from ..keys.base import Settings
 from ..keys.quantities import PURE, Angstrom, Count, Unit
 
@@ -22,9 +23,28 @@ class CovariantTermSettings(Settings):
     l_max: Annotated[int, Field(ge=0, le=8), PURE] = Field(3, description="Highest angular degree, inclusive.")
     cutoff: Angstrom = Field(4.5, description="Radius beyond which neighbours are ignored.")
     cutoff_width: Angstrom | None = Field(
-        None, description="Width of the smooth step to zero that ends at the cutoff; half the cutoff when left out.", examples=[2.0]
+        None,
+        description="Width of the smooth step to zero that ends at the cutoff; when left out half the cutoff, or with logarithmic "
+        "functions the cutoff.",
+        examples=[2.0],
     )
-    atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom.")
+    radial_basis: Literal["gap", "logarithmic"] = Field(
+        "gap",
+        description='Radial functions: "gap" are equally sharp everywhere, "logarithmic" in proportion to the distance, which '
+        "describes bonds and what reaches far in one term.",
+    )
+    atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom (gap).")
+    angular_width: Annotated[PositiveFloat, Unit("rad")] = Field(
+        0.55, description="Standard deviation of the angle by which an atom is smeared (logarithmic)."
+    )
+    decay: Annotated[float, Field(ge=0, le=8), PURE] = Field(
+        0.7, description="Power of the distance by which the weight of an atom decays (logarithmic)."
+    )
+    own_weight: Annotated[PositiveFloat, PURE] = Field(
+        6.0,
+        description="Weight of the central atom beside its neighbours; a large one makes features nearly linear in the neighbours "
+        "(logarithmic).",
+    )
     zeta: Annotated[int, Field(ge=1, le=8), PURE] = Field(
         2, description="Exponent of the kernel; with 3 and more it uses fewer directions of the invariants."
     )
@@ -36,6 +56,21 @@ class CovariantTermSettings(Settings):
         "pairs of elements and radial functions.",
         examples=[64],
     )
+
+    @property
+    def step(self) -> float:
+        """Width of the step at the cutoff, A."""
+        return self.cutoff_width or self.cutoff / (1 if self.radial_basis == "logarithmic" else 2)
+
+    @model_validator(mode="after")
+    def _belongs_to_its_basis(self) -> Self:
+        own = PARAMETERS[self.radial_basis]
+        for key in (key for keys in PARAMETERS.values() for key in keys):
+            if key not in own and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f'{key}: radial_basis = "{self.radial_basis}" has no such parameter; remove it')
+        if self.radial_basis == "logarithmic" and self.n_max < 2:
+            raise ValueError(f'n_max = {self.n_max}: radial_basis = "logarithmic" needs at least 2')
+        return self
 
     @model_validator(mode="after")
     def _step_fits(self) -> Self:

@@ -12,7 +12,7 @@ import mlpot
 from mlpot.data.target_labels import label_of
 from mlpot.descriptors.couplings import components
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
-from mlpot.fitting.target_posterior import TargetPosterior
+from mlpot.fitting.target_posterior import TargetPosterior, block_scales
 from mlpot.fitting.tensors import fit_targets
 from mlpot.models.target_errors import evaluate_targets
 from mlpot.neighbours import find_pairs
@@ -21,6 +21,9 @@ from mlpot.terms.covariant import Surroundings
 
 DIPOLE = {"name": "dipole", "unit": "e*A", "terms": TERMS}
 POLARIZABILITY = {"name": "polarizability", "unit": "A^3", "terms": TERMS}
+LOGARITHMIC = {
+    "radial_basis": "logarithmic", "n_max": 4, "l_max": 3, "cutoff": 3.0, "n_invariants": 12, "n_covariants": 24, "decay": 1.0
+}  # fmt: skip
 
 
 def fitted(frames, **target):
@@ -31,7 +34,7 @@ def fitted(frames, **target):
 
 @pytest.fixture(scope="module")
 def models():
-    settings = TargetsSettings(targets=[DIPOLE, {**POLARIZABILITY, "terms": [{**TERMS[0], "zeta": 3}, {**TERMS[0], "zeta": 1}]}])
+    settings = TargetsSettings(targets=[DIPOLE, {**POLARIZABILITY, "terms": [{**LOGARITHMIC, "zeta": 3}, {**TERMS[0], "zeta": 1}]}])
     return fit_targets(waters(40), settings)
 
 
@@ -137,6 +140,14 @@ def test_scalars_of_atoms():
     assert np.allclose(found.value, other.arrays["charges_of_atoms"], atol=0.02)
 
 
+def test_scales_are_found_where_covariances_are_nearly_singular():
+    """Labels without noise, which features of the first kernel explain entirely: the second gets hardly any share."""
+    rng = np.random.default_rng(1)
+    features, others = rng.standard_normal((150, 6)) * np.geomspace(1, 1e-2, 6), rng.standard_normal((150, 2))
+    found = block_scales([features @ features.T, others @ others.T], features @ rng.standard_normal(6), None)
+    assert found[1] < 0.1 * found[0]
+
+
 def test_units():
     debye = waters(25)
     for atoms in debye:
@@ -233,6 +244,9 @@ def test_labels_that_are_missing_or_vanish():
         ({"name": "magnetic_dipole", "rank": 1, "unit": "mu_B"}, "pseudovector"),
         ({"name": "gap", "rank": 0, "unit": "eV", "origin": "center_of_mass"}, "only dipoles"),
         ({"name": "dipole", "terms": [{"cutoff": 3.0, "cutoff_width": 4.0}]}, "exceeds cutoff"),
+        ({"name": "dipole", "terms": [{"radial_basis": "logarithmic", "atom_sigma": 0.4}]}, "atom_sigma: radial_basis = "),
+        ({"name": "dipole", "terms": [{"decay": 1.0}]}, 'decay: radial_basis = "gap" has no such parameter'),
+        ({"name": "dipole", "terms": [{"radial_basis": "logarithmic", "n_max": 1}]}, "n_max = 1: .*needs at least 2"),
         ({"name": "dipole", "rang": 1}, "rang"),
     ],
 )
@@ -253,8 +267,8 @@ def test_unknown_elements(models):
 
 def test_beside_a_potential_and_in_its_file(tmp_path):
     """One fit, one file, predictions and results of a calculator."""
-    frames = waters(12)
-    config = mlpot.FitConfig(terms=[{"type": "pair", "cutoff": 3.0}], targets=[DIPOLE, POLARIZABILITY], check_labels=False)
+    frames, targets = waters(12), [DIPOLE, {**POLARIZABILITY, "terms": [*TERMS, LOGARITHMIC]}]
+    config = mlpot.FitConfig(terms=[{"type": "pair", "cutoff": 3.0}], targets=targets, check_labels=False)
     model = mlpot.fit(frames, config)
     model.save(tmp_path / "m.h5")
     again = mlpot.load_model(tmp_path / "m.h5")

@@ -2,13 +2,16 @@
 
     python benchmarks/kill_and_resume.py --kills 200
     python benchmarks/kill_and_resume.py inputs/learn_si.toml --kills 30 --longest 8
+    python benchmarks/kill_and_resume.py --lammps --kills 50
 
 Runs a configuration once without a kill and once with `kill -9` at random instants, of the simulation, of the process that
 makes a label, or of both, each followed by --resume where the simulation has ended; then compares labels, log and trajectories
 bit for bit, looks for files that cannot be read, and counts labels that were paid for twice. Without a configuration it is
 three walkers on a potential that costs nothing, whose calculations note durably when they begin and end. So it can be told of
 every calculation that was done again how far the one before had come when it was killed: it had not ended, it had ended but its
-result was not on the disk yet, or it was there, which must not happen.
+result was not on the disk yet, or it was there, which must not happen. With --lammps it is a melting crystal in LAMMPS. As LAMMPS
+does not repeat a stretch bit for bit after a restart, that run is not compared with one that was let be: every result that was on
+the disk at a kill must be among the labels at the end.
 """
 
 import argparse
@@ -72,6 +75,46 @@ name = "npt"
 ensemble = "npt"
 """
 
+OWN_LAMMPS = """
+[dynamics]
+engine = "lammps"
+input = "{folder}/in.lammps"
+look_every = 5
+leg = 20
+[labeller]
+calculator = "mlpot.labellers.faulty.FaultyCalculator"
+tries = 10
+[labeller.parameters]
+calls_file = "{folder}/calls_{name}"
+seconds = 0.15
+parameters = {{ sigma = 2.2, epsilon = 0.3, rc = 4.0, smooth = true }}
+[learning]
+target = 0.01
+check_interval = 40
+min_interval = 3
+[model]
+preset = "fast"
+cutoff = 4.0
+[output]
+folder = "{folder}/run_{name}"
+checkpoint_s = 0.5
+interval = 5
+"""
+INPUT = """
+units metal
+lattice fcc 3.6
+region box block 0 2 0 2 0 2
+create_box 1 box
+create_atoms 1 box
+mass 1 28.0855
+pair_style mlpot
+pair_coeff * * si.mlpot Si
+velocity all create 200 4928 mom yes rot no
+fix move all nvt temp 100 900 0.1
+timestep 0.002
+thermo 100
+run {steps}
+"""
 
 MOMENTS = {"starting": 1, "running": 3, "calculating": 4}
 """When kills come, and how often."""
@@ -106,9 +149,12 @@ def errors_of(config: Path) -> Path:
     return config.with_suffix(".errors")
 
 
-def prepared(config: Path | None, name: str, scratch: Path, steps: int) -> tuple[Path, Path]:
+def prepared(config: Path | None, name: str, scratch: Path, steps: int, in_lammps: bool = False) -> tuple[Path, Path]:
     """A configuration with a run folder of its own, and that folder."""
-    if config is None:
+    if in_lammps:
+        (scratch / "in.lammps").write_text(INPUT.format(steps=steps))
+        text = OWN_LAMMPS.format(folder=scratch, name=name)
+    elif config is None:
         atoms = bulk("Si", "fcc", a=3.6, cubic=True) * (2, 2, 2)
         atoms.rattle(0.02, seed=1)
         ase.io.write(scratch / "start.xyz", atoms)
@@ -176,12 +222,12 @@ def instant(process: subprocess.Popen, run: Killed, rng: random.Random) -> str |
     return None
 
 
-def strike(process: subprocess.Popen, run: Killed, moment: str, rng: random.Random) -> Kill:
+def strike(process: subprocess.Popen, run: Killed, moment: str, rng: random.Random, in_lammps: bool) -> Kill:
     """Kill the simulation, one of its workers, one that calculates if there is any, or all of them."""
     workers = labelling(process.pid)
-    target = rng.choices(["simulation", "worker", "all"], [2, 2, 1])[0] if workers else "simulation"
     busy = Counter(note.pid for note in notes(run.calls))
-    at_work = [pid for pid in workers if busy[pid]] or workers
+    at_work = [pid for pid in workers if busy[pid]] or ([] if in_lammps else workers)  # LAMMPS itself is not replaced
+    target = rng.choices(["simulation", "worker", "all"], [2, 2, 1])[0] if at_work else "simulation"
     victims = [process.pid] if target != "worker" else [rng.choice(at_work)]
     victims += workers if target == "all" else []
     now = time.time()
@@ -200,7 +246,7 @@ def durable(folder: Path) -> set[str]:
     return {fingerprint(one[0]) for one in found if one} | {fingerprint(row.toatoms()) for row in stored}
 
 
-def run_with_kills(run: Killed, kills: int, rng: random.Random) -> list[Kill]:
+def run_with_kills(run: Killed, kills: int, rng: random.Random, in_lammps: bool = False) -> list[Kill]:
     """Start, kill, resume until it completes."""
     struck: list[Kill] = []
     process, target = start(run.config, False), ""
@@ -209,7 +255,7 @@ def run_with_kills(run: Killed, kills: int, rng: random.Random) -> list[Kill]:
         if moment is None:
             process.wait()
         else:
-            struck.append(strike(process, run, moment, rng))
+            struck.append(strike(process, run, moment, rng, in_lammps))
             target = struck[-1].target
             if target == "worker":
                 continue
@@ -239,6 +285,13 @@ def lines(file: Path) -> list[str]:
     return [",".join(row[:at] + row[at + 1 :]) for row in cells]
 
 
+def lost(folder: Path, kills: list[Kill]) -> list[str]:
+    """Results that were on the disk at a kill and are not among the labels, and files that are left over."""
+    kept = {fingerprint(row.toatoms()) for row in rows(folder)}
+    gone = sorted({structure for kill in kills for structure in kill.durable} - kept)
+    return gone + unreadable(folder)
+
+
 def label_of(row) -> tuple:
     """What makes two labels the same, whatever was written into the parameters."""
     return row.walker, row.walker_step, row.reason, row.energy, row.forces.tobytes(), row.positions.tobytes()
@@ -251,11 +304,15 @@ def compare(whole: Path, killed: Path) -> list[str]:
     # labels of one round arrive in any order, and are learned in that of the walkers
     if sorted(map(label_of, rows(whole))) != sorted(map(label_of, rows(killed))):
         wrong.append("labels.db")
-    json.loads((killed / "state.json").read_text())
-    mlpot.load_model(killed / "model.h5")
-    mlpot.Fit.load(killed / "fit.h5")
-    left = [file.name for file in (killed / "inbox").glob("*")] + [file.name for file in killed.glob("*.unreadable*")]
-    return wrong + left
+    return wrong + unreadable(killed)
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Files that are left over; all others are read."""
+    json.loads((folder / "state.json").read_text())
+    mlpot.load_model(folder / "model.h5")
+    mlpot.Fit.load(folder / "fit.h5")
+    return [file.name for file in (folder / "inbox").glob("*")] + [file.name for file in folder.glob("*.unreadable*")]
 
 
 @dataclass(frozen=True)
@@ -303,31 +360,38 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=4.0, help="seconds after the start, at the most")
     parser.add_argument("--steps", type=int, default=600, help="of each of the three walkers, without a configuration")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lammps", action="store_true", help="a simulation in LAMMPS")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        config, whole = prepared(arguments.config, "whole", scratch, arguments.steps)
+        whole = None if arguments.lammps else run_whole(arguments.config, scratch, arguments.steps)
         started = time.perf_counter()
-        if start(config, False).wait():
-            sys.exit(errors_of(config).read_text())
-        print(f"without a kill: {len(rows(whole))} labels, {time.perf_counter() - started:.0f} s", flush=True)
-        started = time.perf_counter()
-        config, folder = prepared(arguments.config, "killed", scratch, arguments.steps)
+        config, folder = prepared(arguments.config, "killed", scratch, arguments.steps, arguments.lammps)
         run = Killed(config, folder, scratch / "calls_killed", arguments.longest)
-        kills = run_with_kills(run, arguments.kills, random.Random(arguments.seed))
+        kills = run_with_kills(run, arguments.kills, random.Random(arguments.seed), arguments.lammps)
         print(f"killed {len(kills)} times: {len(rows(folder))} labels, {time.perf_counter() - started:.0f} s")
         for (moment, target), count in sorted(Counter((kill.moment, kill.target) for kill in kills).items()):
             print(f"    {moment}, {target}: {count}")
-        wrong = compare(whole, folder)
+        wrong = lost(folder, kills) if whole is None else compare(whole, folder)
         again = repeats(notes(run.calls), kills)
         unwritten = ", ".join(f"{milliseconds:.1f} ms" for milliseconds in again.unwritten)
-        print(f"differs or is left over: {wrong or 'nothing'}")
+        print(f"{'lost' if whole is None else 'differs'} or is left over: {wrong or 'nothing'}")
         print(
             f"calculations made again: {again.unfinished} that were killed before they ended; {len(again.unwritten)} that had "
             f"ended, but whose result was not on the disk ({unwritten}); {again.needless} whose result was there"
         )
         if wrong or again.needless:
             sys.exit(1)
+
+
+def run_whole(given: Path | None, scratch: Path, steps: int) -> Path:
+    """The folder of a run that was let be."""
+    config, folder = prepared(given, "whole", scratch, steps)
+    started = time.perf_counter()
+    if start(config, False).wait():
+        sys.exit(errors_of(config).read_text())
+    print(f"without a kill: {len(rows(folder))} labels, {time.perf_counter() - started:.0f} s", flush=True)
+    return folder
 
 
 if __name__ == "__main__":

@@ -129,6 +129,8 @@ cdef class TripletFunctions:
         double cutoff,
         CurveTable curves,
         const double[::1] weights,  # IN (n_species)
+        const double[::1] ends,  # IN (n_even) A
+        const double[:, ::1] even,  # IN (n_even, degree + 1) polynomials of r_jk, the highest power first
         CurveTable apart,  # or None
         CurveTable windows,  # or None
         const int32_t[::1] radial,  # IN (n_shapes)
@@ -139,8 +141,11 @@ cdef class TripletFunctions:
         const double[::1] lambdas,  # IN (n_angular)
         const int32_t[::1] window,  # IN (n_angular)
     ):
-        self.owners = (group, curves, weights, apart, windows, radial, between, begin, angular, zeta, lambdas, window)
+        cdef double[::1] end_squares = np.square(ends)
+        self.owners = (group, curves, weights, end_squares, even, apart, windows, radial, between, begin, angular, zeta, lambdas, window)
         self.t.shell = shell_of(group, n_groups, cutoff, curves)
+        self.t.even.n, self.t.even.degree = even.shape[0], even.shape[1] - 1
+        self.t.even.end_squares, self.t.even.coefficients = vector_start(end_squares), matrix_start(even)
         self.t.weights = vector_start(weights)
         self.t.apart.n_segments = self.t.apart.n_columns = 0
         self.t.windows.n_segments = self.t.windows.n_columns = 0

@@ -193,6 +193,11 @@ cdef extern from "acsf.h" nogil:
         const int32_t *n_intervals
         const double *knots
 
+    ctypedef struct mlpot_even_polynomials:
+        int n, degree
+        const double *end_squares
+        const double *coefficients
+
     ctypedef struct mlpot_shell:
         int n_species, n_groups
         const int32_t *group
@@ -217,6 +222,7 @@ cdef extern from "acsf.h" nogil:
     ctypedef struct mlpot_triplet_functions:
         mlpot_shell shell
         const double *weights
+        mlpot_even_polynomials even
         mlpot_curves apart, windows
         int n_shapes
         const int32_t *radial

@@ -16,6 +16,7 @@ from .fitting.data_check import check_config_types, with_isolated_atoms
 from .keys.base import Settings
 from .lammps.walker import LammpsWalker, start_of_lammps
 from .learning.campaign import Campaign
+from .learning.event_files import load_tensorboardx
 from .learning.level_campaign import campaign_of
 from .learning.runner import LearningRun, RunWalker
 from .learning.served_run import LearningEvaluator
@@ -58,12 +59,14 @@ def read_terms(file: str | Path) -> ModelSettings:
 def _values(file: str | Path) -> dict[str, Any]:
     """The content of a TOML file."""
     try:
-        text = Path(file).read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
+        text = Path(file).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: cannot be read: byte {error.start} is no text in UTF-8; save it in UTF-8") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
         raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
 
@@ -98,6 +101,8 @@ def learning_evaluator(settings: DriverFile, resume: bool) -> Iterator[LearningE
 
 
 def _campaign(s: LearningFile, starts: Sequence[Atoms], resume: bool) -> Campaign:
+    if s.output.tensorboard:
+        load_tensorboardx()  # before there is a folder
     frames = read_and_warn(s.data.sources())
     config = _for_data(s.fit_config(), frames, starts)
     return campaign_of(

@@ -12,15 +12,19 @@ from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str
 
 from .data.files import Files, read_files
-from .data.targets import FITTED
+from .data.targets import FITTED, check_symmetric
 from .durable import atomic_write
-from .errors import DataError, StructureError
+from .errors import DataError, StructureError, quoted
 
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}
 """Properties on which labels depend; ASE's check also compares initial charges and magnetic moments."""
 TENSORS = {"dipole": (3,), "polarizability": (3, 3)}
 """Results of whole structures besides energy and stress that text files keep, and their shapes."""
+TENSOR = (6, 9)
+"""Components of a stress or virial."""
+LARGEST = 1e12
+"""Bound of any label, in ASE's units."""
 SAME_PLACE = 1e-8
 """Tolerance of positions, A: rounding in structure files, not a displacement."""
 
@@ -75,12 +79,11 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     Raises
     ------
     StructureError
-        If there are no atoms.
+        If there are no atoms, one of no element, or a position that is not finite.
     DataError
         If there is no label, labels belong to other atoms, or a label has the wrong shape or is not finite.
     """
-    if not len(atoms):
-        raise StructureError(f"{name}: holds no atoms; remove this structure")
+    _check_atoms(atoms, name)
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     energy = energy_of(results)
     forces, stress = results.get("forces"), results.get("stress")
@@ -90,7 +93,7 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     for key, value, sizes in (
         ("energy", energy, (1,)),
         ("forces", forces, (3 * len(atoms),)),
-        ("stress", stress, (6, 9)),
+        ("stress", stress, TENSOR),
     ):
         if value is not None:
             _check_label(f"{name}: {key}", value, sizes)
@@ -122,6 +125,17 @@ def has_labels(atoms: Atoms) -> bool:
     return any(results.get(name) is not None for name in ("energy", "free_energy", "forces", "stress"))
 
 
+def _check_atoms(atoms: Atoms, name: str) -> None:
+    """StructureError where there are no atoms, or none of this world."""
+    if not len(atoms):
+        raise StructureError(f"{name}: holds no atoms; remove this structure")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise StructureError(f"{name}: positions or cell are not finite everywhere; repair or remove this structure")
+    if not atoms.numbers.all():
+        k = int(np.argmin(atoms.numbers))
+        raise StructureError(f"{name}: atom {k} is of no element (X); name its element, or remove it")
+
+
 def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
     """DataError where a calculator was last asked about other atoms, or the atoms have moved since: ASE's own check."""
     if getattr(atoms.calc, "atoms", None) is None or not hasattr(atoms.calc, "check_state"):
@@ -138,13 +152,17 @@ def _check_they_are_its_own(atoms: Atoms, name: str) -> None:
 def _check_label(what: str, value: Any, sizes: tuple[int, ...]) -> None:
     """Raise DataError unless a label has the given number of finite real numbers."""
     array = np.asarray(value)
-    if array.dtype.kind in "iuf" and array.size in sizes and np.all(np.isfinite(array)):
+    if array.dtype.kind in "iuf" and array.size in sizes and np.all(np.abs(array) < LARGEST):
+        if array.size == 9 and sizes == TENSOR:
+            check_symmetric(what, array)
         return
     numbers = " or ".join(map(str, sizes))
     if array.dtype.kind == "c":
         problem = "holds complex numbers"
     elif array.dtype.kind not in "iuf":
         problem = f"= {str(value)[:60]!r} is not a number" if sizes == (1,) else "does not hold numbers"
+    elif array.size in sizes and np.all(np.isfinite(array)):
+        problem = f"holds {np.abs(array).max():.3g}, which is no result of a calculation"
     elif array.size in sizes:
         problem = f"= {value} is not finite" if array.size == 1 else "is not finite everywhere"
     else:
@@ -197,10 +215,14 @@ def stress_voigt(stress: np.ndarray) -> np.ndarray:
 
 
 def list_of(frames: Iterable[Atoms]) -> list[Atoms]:
-    """Structures as a list; DataError for a single one, which would be taken for a list of its atoms."""
+    """Structures as a list; DataError for a single one, which would be taken for a list of its atoms, and for other objects."""
     if isinstance(frames, Atoms):
         raise DataError("a single Atoms object instead of a list of structures; write [atoms]")
-    return list(frames)
+    found = list(frames) if isinstance(frames, Iterable) and not isinstance(frames, str) else [frames]
+    strange = [each for each in found if not isinstance(each, Atoms)]
+    if strange:
+        raise DataError(f"{quoted(strange[0])} instead of a structure (ase.Atoms); files are read by mlpot.read")
+    return found
 
 
 def all_labelled(frames: Iterable[Atoms], name: str = "structure") -> list[LabelledStructure]:

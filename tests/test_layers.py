@@ -46,7 +46,7 @@ DISK_USERS = {
     "labellers/espresso", "labellers/espresso_density", "labellers/espresso_input", "labellers/last_words",
     "drivers/ase", "config", "commands/analysis", "commands/main", "commands/fit", "commands/study", "commands/template",
     "analysis/chemiscope_page", "commands/spectrum", "commands/distil", "commands/tune", "bench_peers", "interop/quip_text",
-    "lammps/build", "lammps/simulation",
+    "lammps/build", "lammps/simulation", "learning/event_files",
 }  # fmt: skip
 
 

@@ -61,5 +61,5 @@ def test_what_a_page_includes_is_in_the_sdist():
 
 
 def test_scripts_are_sound():
-    for script in ("run", "package", "sanitize"):
+    for script in ("run", "package", "sanitize", "nightly"):
         subprocess.run(["bash", "-n", str(ROOT / ".ci" / script)], check=True)

@@ -22,6 +22,13 @@ typedef struct {
     const double *knots;             /* (n_knots, 3, n_columns) value, step * slope, step^2 * curvature */
 } mlpot_curves;
 
+/* Even functions of one distance r < end as polynomials of 2 (r / end)^2 - 1; 0 from end on. */
+typedef struct {
+    int n, degree;
+    const double *end_squares;       /* (n) */
+    const double *coefficients;      /* (n, degree + 1) the highest power first */
+} mlpot_even_polynomials;
+
 /* Grouping of neighbours. */
 typedef struct {
     int n_species, n_groups;
@@ -50,10 +57,11 @@ typedef struct {
 typedef struct {
     mlpot_shell shell;
     const double *weights;           /* (n_species) */
-    mlpot_curves apart;              /* of r_jk; n_segments = 0: no function depends on it */
+    mlpot_even_polynomials even;     /* of r_jk; n = 0: none */
+    mlpot_curves apart;              /* those that are no such polynomials; n_segments = 0: none */
     mlpot_curves windows;            /* of the angle: sin(theta / 2) below 90 degrees, sqrt(2) - cos(theta / 2) above */
     int n_shapes;
-    const int32_t *radial, *between; /* (n_shapes) curves of r_ij and r_ik, and of r_jk */
+    const int32_t *radial, *between; /* (n_shapes) curve of r_ij and r_ik; polynomial, or n + curve, of r_jk */
     const int32_t *begin;            /* (n_shapes + 1) first function with this shape */
     const int32_t *angular;          /* (n_functions) */
     int n_angular;

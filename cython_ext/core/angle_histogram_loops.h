@@ -8,7 +8,7 @@ typedef struct {
     shell_memory near;
     double *weights;         /* (n_sets, capacity) of the neighbours */
     double *f, *d_f;         /* (capacity) */
-    double *gradients;       /* (N_GRADIENTS, capacity) dE/dr of every slot: along its unit vector, and x, y, z */
+    double *gradients;       /* (N_GRADIENTS, capacity) as in triplet_runs.h */
     double *knots;           /* (n_histograms, n_knots, MLPOT_KNOT) sums, or the function of the cosine that a cotangent makes */
     double *row;             /* (n_columns) */
     double *memory;
@@ -33,16 +33,15 @@ static int histogram_create(const mlpot_angle_histograms *t, const mlpot_pairs *
 }
 
 /* Neighbours side by side: weights, f and its slopes. */
-static void spread_slots(const mlpot_angle_histograms *t, const mlpot_pairs *p, int slopes, histogram_memory *w)
+static void spread_slots(const mlpot_angle_histograms *t, int slopes, histogram_memory *w)
 {
     const shell_memory *s = &w->near;
     for (int k = 0; k < s->begin[t->shell.n_groups]; ++k) {
         w->f[k] = s->values[(ptrdiff_t)k * s->n_columns];
         w->d_f[k] = slopes ? s->slopes[(ptrdiff_t)k * s->n_columns] : 0.0;
-        for (int u = 0; u < t->n_sets; ++u)
-            w->weights[(ptrdiff_t)u * s->capacity + k] =
-                s->pair[k] < 0 ? 0.0 : t->weights[(ptrdiff_t)p->species[p->j[s->pair[k]]] * t->n_sets + u];
     }
+    for (int u = 0; u < t->n_sets; ++u)
+        weigh_slots(&t->shell, s, t->weights + u, t->n_sets, w->weights + (ptrdiff_t)u * s->capacity);
 }
 
 /* Triangles of one neighbour j with the slots from k on; a lane that does not count has no weight. */
@@ -148,7 +147,7 @@ static void histograms_of(const mlpot_angle_histograms *t, const histogram_memor
     found[2] = w->knots + (pairs + b * n + a) * size;
 }
 
-/* dE/dr of triangles from the functions of their cosines, into the second neighbours and, summed over these, the first one. */
+/* Slopes of triangles from the functions of their cosines, into the second neighbours and, summed over these, the first one. */
 MLPOT_INLINE void add_triangle_gradients(const mlpot_angle_histograms *t, int j, int k, const triangles *at, double *const *knots,
                                          histogram_memory *w, mlpot_vector *first)
 {
@@ -172,13 +171,12 @@ MLPOT_INLINE void add_triangle_gradients(const mlpot_angle_histograms *t, int j,
     const mlpot_vector by_cosine = weight * (d[0] - q * (d[1] * r + d[2] * r_j)) - by_apart * q * r * r_j;
     const mlpot_vector by_j = w->d_f[j] * f * at->decay * sum + weight * q * (d[1] - d[2] * c) + by_apart * at->cosine[1];
     const mlpot_vector by_k = w->f[j] * d_f * at->decay * sum + weight * q * (d[2] - d[1] * c) + by_apart * at->cosine[2];
-    const mlpot_vector turn_j = by_cosine * s->inverse[j], turn_k = by_cosine * *(const mlpot_vector *)(s->inverse + k);
     const double *of_first = s->unit + j / MLPOT_LANES * 3 * MLPOT_LANES + j % MLPOT_LANES;
-    *(mlpot_vector *)(w->gradients + ALONG * n + k) += by_k - turn_k * c;
-    first[ALONG] += by_j - turn_j * c;
+    *(mlpot_vector *)(w->gradients + ALONG * n + k) += by_k;
+    first[ALONG] += by_j;
     for (int a = 0; a < 3; ++a) {
-        *(mlpot_vector *)(w->gradients + (X + a) * n + k) += turn_k * of_first[a * MLPOT_LANES];
-        first[X + a] += turn_j * at->unit[a];
+        *(mlpot_vector *)(w->gradients + (X + a) * n + k) += by_cosine * of_first[a * MLPOT_LANES];
+        first[X + a] += by_cosine * at->unit[a];
     }
 }
 
@@ -245,7 +243,7 @@ static void histograms_of_centre(const mlpot_angle_histograms *t, const mlpot_pa
     const int n_histograms = mlpot_n_histograms(t);
     const ptrdiff_t n = s->capacity, size = (ptrdiff_t)t->n_knots * MLPOT_KNOT;
     fill_shell(&t->shell, p, centre, !out, &w->near);
-    spread_slots(t, p, !out, w);
+    spread_slots(t, !out, w);
     if (out) memset(w->knots, 0, sizeof(double) * n_histograms * size);
     if (!out) memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * n);
     for (int h = 0; h < n_histograms && !out; ++h) fill_knots(t, cotangent + (ptrdiff_t)h * t->n_bins, w->row, w->knots + h * size);

@@ -51,15 +51,11 @@ static void moments_free(moments_memory *w)
     free(w->near.memory);
 }
 
-MLPOT_INLINE int species_of(const mlpot_pairs *p, int32_t pair) { return p->species[p->j[pair]]; }
-
 /* Weights in the sums of every slot, (n_sum_weights, capacity). */
-static void weigh_sums(const mlpot_moments *t, const mlpot_pairs *p, const shell_memory *s, double *out)
+static void weigh_sums(const mlpot_moments *t, const shell_memory *s, double *out)
 {
-    for (int k = 0; k < s->begin[t->shell.n_groups]; ++k)
-        for (int u = 0; u < t->n_sum_weights; ++u)
-            out[(ptrdiff_t)u * s->capacity + k] =
-                s->pair[k] < 0 ? 0.0 : t->sum_weights[(ptrdiff_t)species_of(p, s->pair[k]) * t->n_sum_weights + u];
+    for (int u = 0; u < t->n_sum_weights; ++u)
+        weigh_slots(&t->shell, s, t->sum_weights + u, t->n_sum_weights, out + (ptrdiff_t)u * s->capacity);
 }
 
 /* `count` vectors of columns of neighbours begin..end, times their weights, at once */
@@ -78,10 +74,10 @@ MLPOT_INLINE int first_summed(const mlpot_moments *t) { return t->n_polynomials 
 MLPOT_INLINE int n_plain(const mlpot_moments *t) { return t->n_summed - t->n_polynomials; }
 MLPOT_INLINE int first_angular(const mlpot_moments *t) { return first_summed(t) + n_plain(t); }
 
-static void sum_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell_memory *s, moments_memory *w, double *sums)
+static void sum_curves(const mlpot_moments *t, const shell_memory *s, moments_memory *w, double *sums)
 {
     if (!t->n_summed) return;
-    weigh_sums(t, p, s, w->weights);
+    weigh_sums(t, s, w->weights);
     for (int g = 0; g < t->shell.n_groups; ++g, sums += (ptrdiff_t)t->n_sum_weights * t->n_summed) {
         const int begin = s->begin[g], end = begin + s->count[g];
         if (t->n_polynomials) sum_polynomials(t, s, begin, s->begin[g + 1], w->weights, w->partial, sums);
@@ -99,16 +95,12 @@ static void sum_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell
 }
 
 /* Curves of the moments, neighbours side by side, times every weight. */
-static void weigh_curves(const mlpot_moments *t, const mlpot_pairs *p, const shell_memory *s, const double *rows, double *out)
+static void weigh_curves(const mlpot_moments *t, const shell_memory *s, const double *rows, double *out)
 {
-    for (int k = 0; k < s->begin[t->shell.n_groups]; ++k) {
-        const double *row = rows + (ptrdiff_t)k * s->n_columns + first_angular(t);
-        for (int u = 0; u < t->n_weights; ++u) {
-            const double weight =
-                s->pair[k] < 0 ? 0.0 : t->weights[(ptrdiff_t)species_of(p, s->pair[k]) * t->n_weights + u];
-            for (int n = 0; n < t->n_angular; ++n)
-                out[(ptrdiff_t)(u * t->n_angular + n) * s->capacity + k] = weight * row[n];
-        }
+    for (int u = 0; u < t->n_weights; ++u) {
+        weigh_slots(&t->shell, s, t->weights + u, t->n_weights, s->weight);
+        side_by_side(s, s->begin[t->shell.n_groups], rows, first_angular(t), t->n_angular, s->weight,
+                     out + (ptrdiff_t)u * t->n_angular * s->capacity);
     }
 }
 
@@ -138,8 +130,13 @@ static void expand_moments(const mlpot_moments *t, const shell_memory *s, moment
             double *c = w->c + (ptrdiff_t)b * t->n_coefficients + t->place[e];
             int m = 0;
             for (; m + 8 <= 2 * l + 1; m += 8) sum_moments(8, begin, end, curve, ylm + m * MLPOT_LANES, n_lm, c + m);
-            for (; m + 4 <= 2 * l + 1; m += 4) sum_moments(4, begin, end, curve, ylm + m * MLPOT_LANES, n_lm, c + m);
-            for (; m < 2 * l + 1; ++m) sum_moments(1, begin, end, curve, ylm + m * MLPOT_LANES, n_lm, c + m);
+            ylm += m * MLPOT_LANES;
+            switch (2 * l + 1 - m) { /* what is left is an odd number */
+            case 1: sum_moments(1, begin, end, curve, ylm, n_lm, c + m); break;
+            case 3: sum_moments(3, begin, end, curve, ylm, n_lm, c + m); break;
+            case 5: sum_moments(5, begin, end, curve, ylm, n_lm, c + m); break;
+            default: sum_moments(7, begin, end, curve, ylm, n_lm, c + m);
+            }
         }
     }
 }
@@ -179,13 +176,13 @@ static void spectra_vjp(const mlpot_moments *t, const double *cotangent, moments
 }
 
 /* dE/dr of every neighbour through the sums -> w->along */
-static void sum_slopes(const mlpot_moments *t, const mlpot_pairs *p, const double *cotangent, moments_memory *w)
+static void sum_slopes(const mlpot_moments *t, const double *cotangent, moments_memory *w)
 {
     const shell_memory *s = &w->near;
     const ptrdiff_t size = (ptrdiff_t)t->n_sum_weights * s->n_columns;
     memset(w->along, 0, sizeof(double) * s->begin[t->shell.n_groups]);
     if (!t->n_summed) return;
-    weigh_sums(t, p, s, w->weights);
+    weigh_sums(t, s, w->weights);
     memset(w->padded, 0, sizeof(double) * size);
     const int columns = mlpot_round_up(first_angular(t), MLPOT_LANES);
     for (int g = 0; g < t->shell.n_groups; ++g, cotangent += (ptrdiff_t)t->n_sum_weights * t->n_summed) {
@@ -252,10 +249,10 @@ static void moments_of_centre(const mlpot_moments *t, const mlpot_pairs *p, int6
 {
     const shell_memory *s = &w->near;
     fill_shell(&t->shell, p, centre, 0, &w->near);
-    sum_curves(t, p, s, w, out);
+    sum_curves(t, s, w, out);
     if (!t->n_products) return;
     harmonics(t->harmonics, t->l_max, s->begin[t->shell.n_groups], s->unit, w->ylm);
-    weigh_curves(t, p, s, s->values, w->curve);
+    weigh_curves(t, s, s->values, w->curve);
     expand_moments(t, s, w);
     spectra(t, w, out + mlpot_n_sums(t));
 }
@@ -267,12 +264,12 @@ static void moments_vjp_of_centre(const mlpot_moments *t, const mlpot_pairs *p, 
     fill_shell(&t->shell, p, centre, 1, &w->near);
     if (t->n_products) {
         harmonics_gradients(t->harmonics, t->l_max, s->begin[t->shell.n_groups], s->unit, w->ylm, w->grad);
-        weigh_curves(t, p, s, s->values, w->curve);
-        weigh_curves(t, p, s, s->slopes, w->slope);
+        weigh_curves(t, s, s->values, w->curve);
+        weigh_curves(t, s, s->slopes, w->slope);
         expand_moments(t, s, w);
         spectra_vjp(t, cotangent + mlpot_n_sums(t), w);
     }
-    sum_slopes(t, p, cotangent, w);
+    sum_slopes(t, cotangent, w);
     moment_gradients(t, w, pair_gradients);
 }
 

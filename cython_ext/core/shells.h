@@ -7,12 +7,14 @@
 typedef struct {
     int capacity;            /* slots, a multiple of MLPOT_LANES */
     int n_columns;
-    int32_t *pair;           /* (capacity) index of the pair; -1: idle */
+    int32_t *pair, *species; /* (capacity) index of the pair; -1: idle */
+    int32_t *near, *kind;    /* (capacity) pairs within the cutoff and their species, as found */
     int *begin;              /* (n_groups + 1) first slot, a multiple of MLPOT_LANES */
     int *count;              /* (n_groups) neighbours */
     double *distance, *inverse; /* (capacity) */
     double *unit;            /* (capacity / lanes, 3, lanes) */
     double *values, *slopes; /* (capacity, n_columns) */
+    double *weight;          /* (capacity) of the slots, for whoever needs it */
     double *memory;
 } shell_memory;
 
@@ -28,16 +30,20 @@ static int shell_create(const mlpot_shell *t, const mlpot_pairs *p, int64_t n_at
 {
     const size_t n = lines((size_t)most_neighbours(p, n_atoms) + (size_t)t->n_groups * (MLPOT_LANES - 1));
     const size_t groups = lines((size_t)t->n_groups + 1), columns = (size_t)t->curves.n_columns;
-    double *memory = aligned(n + 2 * groups + 5 * n + 2 * n * columns);
+    double *memory = aligned(2 * n + 2 * groups + 6 * n + 2 * n * columns + MLPOT_LANES); /* side_by_side reads beyond the end */
     if (!memory) return -1;
     s->memory = memory;
     s->capacity = (int)n;
     s->n_columns = (int)columns;
     s->pair = (int32_t *)memory;
-    s->begin = (int *)(memory += n);
+    s->species = s->pair + n;
+    s->near = s->pair + 2 * n;
+    s->kind = s->pair + 3 * n;
+    s->begin = (int *)(memory += 2 * n);
     s->count = (int *)(memory += groups);
     s->distance = memory += groups;
     s->inverse = memory += n;
+    s->weight = memory += n;
     s->unit = memory += n;
     s->values = memory += 3 * n;
     s->slopes = memory + n * columns;
@@ -75,36 +81,75 @@ MLPOT_INLINE void locate(const mlpot_curves *t, mlpot_vector x, const double **k
     if (slope) slope_weights(per_step, place, slope);
 }
 
+/* Pairs within the cutoff into the slots of their groups. */
 static void sort_neighbours(const mlpot_shell *t, const mlpot_pairs *p, int64_t centre, shell_memory *s)
 {
+    int n = 0;
     memset(s->count, 0, sizeof(int) * t->n_groups);
-    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k)
-        if (p->distances[k] < t->cutoff) ++s->count[t->group[p->species[p->j[k]]]];
+    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
+        if (!(p->distances[k] < t->cutoff)) continue;
+        s->near[n] = (int32_t)k;
+        s->kind[n] = p->species[p->j[k]];
+        ++s->count[t->group[s->kind[n++]]];
+    }
     s->begin[0] = 0;
     for (int g = 0; g < t->n_groups; ++g) {
         s->begin[g + 1] = s->begin[g] + mlpot_round_up(s->count[g], MLPOT_LANES);
+        for (int k = s->begin[g] + s->count[g]; k < s->begin[g + 1]; ++k) s->pair[k] = -1;
         s->count[g] = 0;
     }
-    const int n = s->begin[t->n_groups];
-    for (int k = 0; k < n; ++k) s->pair[k] = -1;
-    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
-        const int g = t->group[p->species[p->j[k]]];
-        if (p->distances[k] < t->cutoff) s->pair[s->begin[g] + s->count[g]++] = (int32_t)k;
-    }
     for (int k = 0; k < n; ++k) {
-        const int64_t pair = s->pair[k];
-        double *unit = s->unit + k / MLPOT_LANES * 3 * MLPOT_LANES + k % MLPOT_LANES;
-        s->distance[k] = pair < 0 ? t->cutoff : p->distances[pair];
-        s->inverse[k] = 1.0 / s->distance[k];
-        for (int a = 0; a < 3; ++a)
-            unit[a * MLPOT_LANES] = pair < 0 ? a == 2 : p->vectors[3 * pair + a] * s->inverse[k];
+        const int g = t->group[s->kind[k]], slot = s->begin[g] + s->count[g]++;
+        s->pair[slot] = s->near[k];
+        s->species[slot] = s->kind[k];
     }
+}
+
+static void place_neighbours(const mlpot_shell *t, const mlpot_pairs *p, shell_memory *s)
+{
+    for (int k = 0; k < s->begin[t->n_groups]; k += MLPOT_LANES) {
+        mlpot_vector distance = (mlpot_vector){0} + t->cutoff, vector[3] = {{0}, {0}, distance};
+        for (int lane = 0; lane < MLPOT_LANES && s->pair[k + lane] >= 0; ++lane) {
+            const int64_t pair = s->pair[k + lane];
+            distance[lane] = p->distances[pair];
+            for (int a = 0; a < 3; ++a) vector[a][lane] = p->vectors[3 * pair + a];
+        }
+        const mlpot_vector inverse = 1.0 / distance;
+        *(mlpot_vector *)(s->distance + k) = distance;
+        *(mlpot_vector *)(s->inverse + k) = inverse;
+        for (int a = 0; a < 3; ++a) ((mlpot_vector *)(s->unit + 3 * k))[a] = vector[a] * inverse;
+    }
+}
+
+/* Weights of the species in the slots, 0 in idle ones; those of a species are `apart` from those of the next. */
+MLPOT_INLINE void weigh_slots(const mlpot_shell *t, const shell_memory *s, const double *weights, ptrdiff_t apart, double *out)
+{
+    for (int g = 0; g < t->n_groups; ++g) {
+        const int end = s->begin[g] + s->count[g];
+        for (int k = s->begin[g]; k < end; ++k) out[k] = weights[s->species[k] * apart];
+        for (int k = end; k < s->begin[g + 1]; ++k) out[k] = 0.0;
+    }
+}
+
+/* `n` columns of (n_slots, n_columns) rows, from `first` on, times a weight of every slot: (n, capacity), neighbours side by side. */
+static void side_by_side(const shell_memory *s, int n_slots, const double *rows, int first, int n, const double *weight,
+                         double *out)
+{
+    mlpot_vector block[MLPOT_LANES];
+    for (int k = 0; k < n_slots; k += MLPOT_LANES)
+        for (int c = 0; c < n; c += MLPOT_LANES) {
+            const int count = n - c < MLPOT_LANES ? n - c : MLPOT_LANES;
+            transpose_block(rows + (ptrdiff_t)k * s->n_columns + first + c, s->n_columns, (double *)block, MLPOT_LANES);
+            for (int i = 0; i < count; ++i)
+                *(mlpot_vector *)(out + (ptrdiff_t)(c + i) * s->capacity + k) = *(const mlpot_vector *)(weight + k) * block[i];
+        }
 }
 
 /* Neighbours of a centre, values of their curves and, where asked, slopes. */
 MLPOT_INLINE void fill_shell(const mlpot_shell *t, const mlpot_pairs *p, int64_t centre, int slopes, shell_memory *s)
 {
     sort_neighbours(t, p, centre, s);
+    place_neighbours(t, p, s);
     for (int k = 0; k < s->begin[t->n_groups]; k += MLPOT_LANES) {
         const double *knots[MLPOT_LANES];
         mlpot_vector value[6], slope[6];

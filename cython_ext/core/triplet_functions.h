@@ -1,49 +1,39 @@
-/* Functions of triplets of one centre and their pullback; lanes are the second neighbours of a first one. */
+/* Functions of triplets of one centre and their pullback; lanes are second neighbours of a first one. */
 #pragma once
-#include "shells.h"
-
-enum { ALONG, X, Y, Z, N_GRADIENTS };
-
-typedef struct {
-    shell_memory near;
-    double *values, *slopes; /* (n_columns, capacity) curves times weights, neighbours side by side */
-    double *gradients;       /* (N_GRADIENTS, capacity) dE/dr of every slot: rhat ALONG + (X, Y, Z) */
-    double *sums;            /* (n_functions, lanes) */
-    double *apart, *d_apart; /* (n_columns, lanes) curves of r_jk */
-    double *window, *d_window; /* (n_columns, lanes) curves of the angle */
-    double *angular, *d_angular; /* (n_angular, lanes) */
-    double *memory;
-} triplet_functions_memory;
-
-/* MLPOT_LANES triplets: of a first neighbour with the neighbours of slots k, k + 1, ... */
-typedef struct {
-    mlpot_vector unit[3];    /* of the second neighbours */
-    mlpot_vector cosine, distance, between, mask;
-} triplet_lanes;
+#include "triplet_runs.h"
 
 static int triplet_functions_create(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t n_atoms,
                                     triplet_functions_memory *w)
 {
     if (shell_create(&t->shell, p, n_atoms, &w->near)) return -1;
-    const size_t n = w->near.capacity, columns = w->near.n_columns;
-    const size_t n_functions = (size_t)t->begin[t->n_shapes] * MLPOT_LANES;
-    const size_t n_apart = (size_t)t->apart.n_columns * MLPOT_LANES, n_windows = (size_t)t->windows.n_columns * MLPOT_LANES;
-    const size_t n_angular = lines((size_t)t->n_angular * MLPOT_LANES);
-    double *memory = aligned(2 * n * columns + N_GRADIENTS * n + lines(n_functions) + 2 * (n_apart + n_windows + n_angular));
+    const size_t n = w->near.capacity, n_shapes = t->n_shapes, n_functions = t->begin[n_shapes];
+    w->n_radial = 0;
+    for (size_t k = 0; k < n_shapes; ++k) w->n_radial = w->n_radial > t->radial[k] ? w->n_radial : t->radial[k] + 1;
+    const size_t size = n * (size_t)w->n_radial;
+    const size_t n_curves = t->windows.n_columns > t->apart.n_columns ? t->windows.n_columns : t->apart.n_columns;
+    w->n_apart = t->even.n + t->apart.n_columns;
+    const size_t n_angular = RUN * (size_t)t->n_angular, n_apart = RUN * (size_t)w->n_apart;
+    const size_t vectors = n_shapes + n_functions + 2 * (n_apart + n_curves + n_angular);
+    double *memory = aligned(3 * size + N_GRADIENTS * n + vectors * MLPOT_LANES + 3 * n_functions);
     if (!memory) {
         free(w->near.memory);
         return -1;
     }
     w->memory = w->values = memory;
-    w->slopes = memory += n * columns;
-    w->gradients = memory += n * columns;
-    w->sums = memory += N_GRADIENTS * n;
-    w->apart = memory += lines(n_functions);
-    w->d_apart = memory += n_apart;
-    w->window = memory += n_apart;
-    w->d_window = memory += n_windows;
-    w->angular = memory += n_windows;
-    w->d_angular = memory + n_angular;
+    w->slopes = memory += size;
+    w->by_value = memory += size;
+    w->gradients = memory += size;
+    w->by_first = (mlpot_vector *)(memory + N_GRADIENTS * n);
+    w->sums = w->by_first + n_shapes;
+    w->apart = w->sums + n_functions;
+    w->d_apart = w->apart + n_apart;
+    w->angular = w->d_apart + n_apart;
+    w->d_angular = w->angular + n_angular;
+    w->curve = w->d_angular + n_angular;
+    w->d_curve = w->curve + n_curves;
+    w->cotangent = (double *)(w->d_curve + n_curves);
+    w->d_cotangent = w->cotangent + n_functions;
+    w->d_of_first = w->d_cotangent + n_functions;
     return 0;
 }
 
@@ -53,182 +43,135 @@ static void triplet_functions_free(triplet_functions_memory *w)
     free(w->near.memory);
 }
 
-static void side_by_side(const mlpot_triplet_functions *t, const mlpot_pairs *p, const shell_memory *s, const double *rows,
-                         double *out)
-{
-    for (int k = 0; k < s->begin[t->shell.n_groups]; ++k) {
-        const double weight = s->pair[k] < 0 ? 0.0 : t->weights[p->species[p->j[s->pair[k]]]];
-        for (int n = 0; n < s->n_columns; ++n)
-            out[(ptrdiff_t)n * s->capacity + k] = weight * rows[(ptrdiff_t)k * s->n_columns + n];
-    }
-}
-
-MLPOT_INLINE mlpot_vector roots(mlpot_vector x)
-{
-    for (int lane = 0; lane < MLPOT_LANES; ++lane) x[lane] = sqrt(x[lane]);
-    return x;
-}
-
-/* Curves at x, (n_columns, lanes) */
-MLPOT_INLINE void curves_of_lanes(const mlpot_curves *t, mlpot_vector x, int slopes, double *out, double *d_out)
-{
-    const double *knots[MLPOT_LANES];
-    mlpot_vector value[6], slope[6];
-    double rows[2][MLPOT_LANES][MLPOT_CHANNELS] __attribute__((aligned(64)));
-    locate(t, x, knots, value, slopes ? slope : NULL);
-    for (int n = 0; n < t->n_columns; n += MLPOT_CHANNELS, out += MLPOT_CHANNELS * MLPOT_LANES) {
-        for (int lane = 0; lane < MLPOT_LANES; ++lane)
-            for (int part = 0; part < MLPOT_CHANNELS; part += MLPOT_LANES) {
-                mlpot_vector sum = {0}, d_sum = {0};
-                for (int a = 0; a < 6; ++a) {
-                    const mlpot_vector knot = *(const mlpot_vector *)(knots[lane] + (ptrdiff_t)a * t->n_columns + n + part);
-                    sum += value[a][lane] * knot;
-                    if (slopes) d_sum += slope[a][lane] * knot;
-                }
-                *(mlpot_vector *)(rows[0][lane] + part) = sum;
-                if (slopes) *(mlpot_vector *)(rows[1][lane] + part) = d_sum;
-            }
-        for (int part = 0; part < MLPOT_CHANNELS; part += MLPOT_LANES) {
-            transpose_block(rows[0][0] + part, MLPOT_CHANNELS, out + part * MLPOT_LANES, MLPOT_LANES);
-            if (slopes) transpose_block(rows[1][0] + part, MLPOT_CHANNELS, d_out + part * MLPOT_LANES, MLPOT_LANES);
-        }
-        if (slopes) d_out += MLPOT_CHANNELS * MLPOT_LANES;
-    }
-}
-
-/* Windows of the angle: sin(theta / 2) and cos(theta / 2) are half the lengths of a difference and of a sum of unit vectors,
- * which keeps the digits of nearly collinear triplets. */
-MLPOT_INLINE void angle_windows(const mlpot_triplet_functions *t, const double *first, const triplet_lanes *at, int slopes,
-                                triplet_functions_memory *w)
-{
-    mlpot_vector less = {0}, more = {0}, place, inner;
-    for (int a = 0; a < 3; ++a) {
-        less += (at->unit[a] - first[a]) * (at->unit[a] - first[a]);
-        more += (at->unit[a] + first[a]) * (at->unit[a] + first[a]);
-    }
-    for (int lane = 0; lane < MLPOT_LANES; ++lane) {
-        const int acute = at->cosine[lane] >= 0.0;
-        const double half = 0.5 * sqrt(acute ? less[lane] : more[lane]);
-        place[lane] = acute ? half : 1.41421356237309504880 - half;
-        inner[lane] = -0.25 / (half > 1e-9 ? half : 1e-9); /* the slope of a curve at either end is 0 */
-    }
-    curves_of_lanes(&t->windows, place, slopes, w->window, w->d_window);
-    for (int a = 0; a < t->n_angular; ++a) {
-        if (t->window[a] < 0) continue;
-        const ptrdiff_t from = (ptrdiff_t)t->window[a] * MLPOT_LANES, to = (ptrdiff_t)a * MLPOT_LANES;
-        *(mlpot_vector *)(w->angular + to) = *(const mlpot_vector *)(w->window + from);
-        if (slopes) *(mlpot_vector *)(w->d_angular + to) = *(const mlpot_vector *)(w->d_window + from) * inner;
-    }
-}
-
-/* A = 2 ((1 + lambda cos) / 2)^zeta and its slope; the base of a power that is not whole is never below 0. */
-MLPOT_INLINE void angle_powers(const mlpot_triplet_functions *t, mlpot_vector cosine, int slopes, triplet_functions_memory *w)
-{
-    for (int a = 0; a < t->n_angular; ++a) {
-        if (t->window[a] >= 0) continue;
-        const double zeta = t->zeta[a];
-        mlpot_vector base = 0.5 + (0.5 * t->lambda[a]) * cosine, below;
-        if (zeta == (int)zeta)
-            below = whole_power(base, (int)zeta - 1);
-        else
-            for (int lane = 0; lane < MLPOT_LANES; ++lane) {
-                base[lane] = base[lane] > 0.0 ? base[lane] : 0.0;
-                below[lane] = pow(base[lane], zeta - 1.0);
-            }
-        *(mlpot_vector *)(w->angular + a * MLPOT_LANES) = 2.0 * below * base;
-        if (slopes) *(mlpot_vector *)(w->d_angular + a * MLPOT_LANES) = (t->lambda[a] * zeta) * below;
-    }
-}
-
-/* Triplets of first neighbour j with the slots from k on, of which only those beyond `after` count, and their factors;
- * returns 0 if all are too far apart to contribute. */
-MLPOT_INLINE int triplet_factors(const mlpot_triplet_functions *t, int j, int k, int after, int slopes,
-                                 triplet_functions_memory *w, triplet_lanes *found)
-{
-    const shell_memory *s = &w->near;
-    const double *of_first = s->unit + j / MLPOT_LANES * 3 * MLPOT_LANES + j % MLPOT_LANES;
-    const double first[3] = {of_first[0], of_first[MLPOT_LANES], of_first[2 * MLPOT_LANES]};
-    triplet_lanes at = {.cosine = {0}};
-    mlpot_vector squares = {0};
-    at.distance = *(const mlpot_vector *)(s->distance + k);
-    for (int a = 0; a < 3; ++a) {
-        at.unit[a] = ((const mlpot_vector *)(s->unit + 3 * k))[a];
-        const mlpot_vector apart = at.unit[a] * at.distance - first[a] * s->distance[j];
-        at.cosine += at.unit[a] * first[a];
-        squares += apart * apart;
-    }
-    for (int lane = 0; lane < MLPOT_LANES; ++lane) at.mask[lane] = k + lane > after ? 1.0 : 0.0;
-    if (t->apart.n_segments) {
-        const double end = t->apart.start[t->apart.n_segments - 1];
-        int near = 0;
-        for (int lane = 0; lane < MLPOT_LANES; ++lane) near |= squares[lane] < end * end;
-        if (!near) return 0;
-        at.between = roots(squares);
-        curves_of_lanes(&t->apart, at.between, slopes, w->apart, w->d_apart);
-    }
-    if (t->windows.n_segments) angle_windows(t, first, &at, slopes, w);
-    angle_powers(t, at.cosine, slopes, w);
-    *found = at;
-    return 1;
-}
-
 MLPOT_INLINE const mlpot_vector *lanes_at(const double *array, ptrdiff_t n, ptrdiff_t apart, int k)
 {
     return (const mlpot_vector *)(array + n * apart + k);
 }
 
-static void add_values(const mlpot_triplet_functions *t, int j, int k, const triplet_lanes *at, triplet_functions_memory *w)
+MLPOT_INLINE void add_values(const int count, const mlpot_triplet_functions *t, int j, int k, const triplet_run *at,
+                             triplet_functions_memory *w)
 {
-    const ptrdiff_t n = w->near.capacity;
-    mlpot_vector *sums = (mlpot_vector *)w->sums;
-    const mlpot_vector *angular = (const mlpot_vector *)w->angular;
     for (int shape = 0; shape < t->n_shapes; ++shape) {
-        mlpot_vector f = w->values[t->radial[shape] * n + j] * at->mask * *lanes_at(w->values, t->radial[shape], n, k);
-        if (t->apart.n_segments) f *= *lanes_at(w->apart, t->between[shape], MLPOT_LANES, 0);
-        for (int u = t->begin[shape]; u < t->begin[shape + 1]; ++u) sums[u] += f * angular[t->angular[u]];
+        const double *column = w->values + (ptrdiff_t)t->radial[shape] * w->near.capacity;
+        mlpot_vector f[RUN];
+        EACH_OF_RUN f[v] = column[j] * *(const mlpot_vector *)(column + k + v * MLPOT_LANES);
+        f[0] *= at->mask;
+        if (w->n_apart) EACH_OF_RUN f[v] *= w->apart[t->between[shape] * RUN + v];
+        for (int u = t->begin[shape]; u < t->begin[shape + 1]; ++u) {
+            mlpot_vector sum = w->sums[u];
+            EACH_OF_RUN sum += f[v] * w->angular[t->angular[u] * RUN + v];
+            w->sums[u] = sum;
+        }
     }
 }
 
-/* dE/dr of triplets into the gradients of the second neighbours and, summed over these, into those of the first one. */
-static void add_triplet_gradients(const mlpot_triplet_functions *t, int j, int k, const triplet_lanes *at,
-                                  const double *cotangent, triplet_functions_memory *w, mlpot_vector *first)
+/* Slopes of one shape: by values of r_j and r_k to their sums, by the cosine and by r_jk, over r_jk, to cosine and between. */
+MLPOT_INLINE void slopes_of_shape(const int count, const mlpot_triplet_functions *t, int shape, int j, int k,
+                                  const triplet_run *at, triplet_functions_memory *w, mlpot_vector *cosine, mlpot_vector *between)
 {
-    const shell_memory *s = &w->near;
-    const ptrdiff_t n = s->capacity;
-    const mlpot_vector *angular = (const mlpot_vector *)w->angular, *d_angular = (const mlpot_vector *)w->d_angular;
-    mlpot_vector along_j = {0}, along_k = {0}, cosine = {0}, between = {0};
-    for (int shape = 0; shape < t->n_shapes; ++shape) {
-        mlpot_vector a = {0}, d_a = {0}, h = at->mask, d_h = {0};
-        for (int u = t->begin[shape]; u < t->begin[shape + 1]; ++u) {
-            a += cotangent[u] * angular[t->angular[u]];
-            d_a += cotangent[u] * d_angular[t->angular[u]];
+    const ptrdiff_t column = (ptrdiff_t)t->radial[shape] * w->near.capacity;
+    const double of_first = w->values[column + j];
+    mlpot_vector a[RUN], d_a[RUN], by_first = w->by_first[shape];
+    EACH_OF_RUN a[v] = d_a[v] = (mlpot_vector){0};
+    for (int u = t->begin[shape]; u < t->begin[shape + 1]; ++u)
+        EACH_OF_RUN
+        {
+            a[v] += w->cotangent[u] * w->angular[t->angular[u] * RUN + v];
+            d_a[v] += w->d_of_first[u] * w->d_angular[t->angular[u] * RUN + v];
         }
-        if (t->apart.n_segments) {
-            h *= *lanes_at(w->apart, t->between[shape], MLPOT_LANES, 0);
-            d_h = at->mask * *lanes_at(w->d_apart, t->between[shape], MLPOT_LANES, 0);
+    a[0] *= at->mask;
+    d_a[0] *= at->mask;
+    EACH_OF_RUN
+    {
+        const mlpot_vector f = *(const mlpot_vector *)(w->values + column + k + v * MLPOT_LANES);
+        if (w->n_apart) {
+            const ptrdiff_t place = t->between[shape] * RUN + v;
+            between[v] += of_first * a[v] * f * w->d_apart[place];
+            a[v] *= w->apart[place];
+            d_a[v] *= w->apart[place];
         }
-        const ptrdiff_t column = t->radial[shape] * n;
-        const mlpot_vector f = *lanes_at(w->values, t->radial[shape], n, k), both = w->values[column + j] * f;
-        cosine += both * h * d_a;
-        between += both * d_h * a;
-        along_j += w->slopes[column + j] * f * h * a;
-        along_k += w->values[column + j] * h * a * *lanes_at(w->slopes, t->radial[shape], n, k);
+        cosine[v] += d_a[v] * f;
+        by_first += a[v] * f;
+        *(mlpot_vector *)(w->by_value + column + k + v * MLPOT_LANES) += of_first * a[v];
     }
-    if (t->apart.n_segments) {
-        mlpot_vector inverse;
-        for (int lane = 0; lane < MLPOT_LANES; ++lane) inverse[lane] = at->between[lane] > 0.0 ? 1.0 / at->between[lane] : 0.0;
-        between *= inverse;
-    }
-    const mlpot_vector inverse = *(const mlpot_vector *)(s->inverse + k), turn_k = cosine * inverse;
-    const mlpot_vector turn_j = cosine * s->inverse[j], push = between * at->distance, pull = between * s->distance[j];
-    const double *of_first = s->unit + j / MLPOT_LANES * 3 * MLPOT_LANES + j % MLPOT_LANES;
-    double *to = w->gradients + k;
-    *(mlpot_vector *)(to + ALONG * n) += along_k - turn_k * at->cosine + push;
-    first[ALONG] += along_j - turn_j * at->cosine + pull;
-    for (int a = 0; a < 3; ++a) {
-        *(mlpot_vector *)(to + (X + a) * n) += (turn_k - pull) * of_first[a * MLPOT_LANES];
-        first[X + a] += (turn_j - push) * at->unit[a];
-    }
+    w->by_first[shape] = by_first;
+}
+
+/* Gradients of triplets to those of the second neighbours and, summed over these, of the first one. */
+MLPOT_INLINE void add_triplet_gradients(const int count, const mlpot_triplet_functions *t, int j, int k, const triplet_run *at,
+                                        triplet_functions_memory *w, mlpot_vector *first)
+{
+    const ptrdiff_t n = w->near.capacity;
+    mlpot_vector cosine[RUN], between[RUN];
+    EACH_OF_RUN cosine[v] = between[v] = (mlpot_vector){0};
+    for (int shape = 0; shape < t->n_shapes; ++shape) slopes_of_shape(count, t, shape, j, k, at, w, cosine, between);
+    const double r_j = w->near.distance[j];
+    if (w->n_apart)
+        EACH_OF_RUN
+        {
+            const mlpot_vector r_k = at->distance[v]; /* r_jk^2 = r_j^2 + r_k^2 - 2 r_j r_k cos */
+            *(mlpot_vector *)(w->gradients + ALONG * n + k + v * MLPOT_LANES) += between[v] * (r_k - r_j * at->cosine[v]);
+            first[ALONG] += between[v] * (r_j - r_k * at->cosine[v]);
+            cosine[v] -= between[v] * (r_j * r_k);
+        }
+    EACH_OF_RUN
+        for (int a = 0; a < 3; ++a) {
+            *(mlpot_vector *)(w->gradients + (X + a) * n + k + v * MLPOT_LANES) += cosine[v] * at->first[a];
+            first[X + a] += cosine[v] * at->unit[v][a];
+        }
+}
+
+/* Values, or the pullback where `slopes` are asked for; `first` sums the gradients of the first neighbour. */
+MLPOT_INLINE void add_run(const int count, const int slopes, const mlpot_triplet_functions *t, int j, int k, int after,
+                          triplet_functions_memory *w, mlpot_vector *first)
+{
+    triplet_run at;
+    gather_run(count, &w->near, j, k, after, &at);
+    if (w->n_apart) squares_of_run(count, &w->near, j, k, &at);
+    factors_of_run(count, t, &at, slopes, w);
+    if (slopes)
+        add_triplet_gradients(count, t, j, k, &at, w, first);
+    else
+        add_values(count, t, j, k, &at, w);
+}
+
+/* A first neighbour with the second ones of slots k to end. */
+MLPOT_INLINE void triplets_of_first(const int slopes, const mlpot_triplet_functions *t, int j, int k, int end, int after,
+                                    triplet_functions_memory *w)
+{
+    mlpot_vector first[N_GRADIENTS] = {{0}, {0}, {0}, {0}};
+    for (; k + (RUN - 1) * MLPOT_LANES < end; k += RUN * MLPOT_LANES) add_run(RUN, slopes, t, j, k, after, w, first);
+    for (; k < end; k += MLPOT_LANES) add_run(1, slopes, t, j, k, after, w, first);
+    for (int x = 0; x < N_GRADIENTS && slopes; ++x) w->gradients[x * w->near.capacity + j] += sum_lanes(first[x]);
+}
+
+/* Of one first neighbour, before its triplets and after them. */
+static void start_first(const mlpot_triplet_functions *t, int j, triplet_functions_memory *w)
+{
+    memset(w->by_first, 0, sizeof(mlpot_vector) * t->n_shapes);
+    for (int shape = 0; shape < t->n_shapes; ++shape)
+        for (int u = t->begin[shape]; u < t->begin[shape + 1]; ++u)
+            w->d_of_first[u] = w->values[(ptrdiff_t)t->radial[shape] * w->near.capacity + j] * w->d_cotangent[u];
+}
+
+static void end_first(const mlpot_triplet_functions *t, int j, triplet_functions_memory *w)
+{
+    for (int shape = 0; shape < t->n_shapes; ++shape)
+        w->by_value[(ptrdiff_t)t->radial[shape] * w->near.capacity + j] += sum_lanes(w->by_first[shape]);
+}
+
+static __attribute__((noinline)) void values_of_first(const mlpot_triplet_functions *t, int j, int k, int end, int after,
+                                                      triplet_functions_memory *w)
+{
+    triplets_of_first(0, t, j, k, end, after, w);
+}
+
+static __attribute__((noinline)) void gradients_of_first(const mlpot_triplet_functions *t, int j, int k, int end, int after,
+                                                         triplet_functions_memory *w)
+{
+    start_first(t, j, w);
+    triplets_of_first(1, t, j, k, end, after, w);
+    end_first(t, j, w);
 }
 
 /* Triplets of two groups of neighbours a >= b: values where `out` is given, else the pullback of a cotangent. */
@@ -236,34 +179,41 @@ static void triplets_of_groups(const mlpot_triplet_functions *t, int a, int b, c
                                triplet_functions_memory *w)
 {
     const shell_memory *s = &w->near;
-    const int n_functions = t->begin[t->n_shapes];
+    const int n_functions = t->begin[t->n_shapes], end = s->begin[b] + s->count[b];
     if (out) memset(w->sums, 0, sizeof(mlpot_vector) * n_functions);
+    for (int u = 0; u < n_functions && !out; ++u) {
+        w->cotangent[u] = cotangent[u] * angular_factor(t, t->angular[u]);
+        w->d_cotangent[u] = cotangent[u] * d_angular_factor(t, t->angular[u]);
+    }
     for (int j = s->begin[a]; j < s->begin[a] + s->count[a]; ++j) {
         const int after = a == b ? j : -1, begin = a == b ? (j + 1) / MLPOT_LANES * MLPOT_LANES : s->begin[b];
-        mlpot_vector first[N_GRADIENTS] = {{0}, {0}, {0}, {0}};
-        for (int k = begin; k < s->begin[b] + s->count[b]; k += MLPOT_LANES) {
-            triplet_lanes at;
-            if (!triplet_factors(t, j, k, after, !out, w, &at)) continue;
-            if (out)
-                add_values(t, j, k, &at, w);
-            else
-                add_triplet_gradients(t, j, k, &at, cotangent, w, first);
-        }
-        for (int x = 0; x < N_GRADIENTS && !out; ++x) w->gradients[x * s->capacity + j] += sum_lanes(first[x]);
+        if (out)
+            values_of_first(t, j, begin, end, after, w);
+        else
+            gradients_of_first(t, j, begin, end, after, w);
     }
-    for (int u = 0; u < n_functions && out; ++u) out[u] = sum_lanes(((const mlpot_vector *)w->sums)[u]);
+    for (int u = 0; u < n_functions && out; ++u) out[u] = angular_factor(t, t->angular[u]) * sum_lanes(w->sums[u]);
 }
 
-/* Adds the gradients of the slots of a centre, rhat ALONG + (X, Y, Z), to its pairs. */
+/* Gradients of lengths and unit vectors -> of the vectors, added to their pairs. */
 static void add_gradients(const shell_memory *s, int n_slots, const double *gradients, double *pair_gradients)
 {
-    const ptrdiff_t n = s->capacity;
     for (int k = 0; k < n_slots; k += MLPOT_LANES) {
-        const double *from = gradients + k;
-        const mlpot_vector distance = *(const mlpot_vector *)(s->distance + k);
-        add_slot_gradients(s, k, *lanes_at(from, ALONG, n, 0), distance * *lanes_at(from, X, n, 0),
-                           distance * *lanes_at(from, Y, n, 0), distance * *lanes_at(from, Z, n, 0), pair_gradients);
+        const mlpot_vector *unit = (const mlpot_vector *)(s->unit + 3 * k);
+        mlpot_vector of[N_GRADIENTS], along = {0};
+        for (int x = 0; x < N_GRADIENTS; ++x) of[x] = *lanes_at(gradients, x, s->capacity, k);
+        for (int a = 0; a < 3; ++a) along += of[X + a] * unit[a]; /* a unit vector turns, and keeps its length */
+        along = of[ALONG] - along * *(const mlpot_vector *)(s->inverse + k);
+        add_slot_gradients(s, k, along, of[X], of[Y], of[Z], pair_gradients);
     }
+}
+
+static void add_slopes_of_values(const triplet_functions_memory *w, int n_slots)
+{
+    for (int n = 0; n < w->n_radial; ++n)
+        for (int k = 0; k < n_slots; ++k)
+            w->gradients[ALONG * (ptrdiff_t)w->near.capacity + k] +=
+                w->by_value[(ptrdiff_t)n * w->near.capacity + k] * w->slopes[(ptrdiff_t)n * w->near.capacity + k];
 }
 
 static void triplets_of_centre(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t centre, const double *cotangent,
@@ -272,15 +222,22 @@ static void triplets_of_centre(const mlpot_triplet_functions *t, const mlpot_pai
     const shell_memory *s = &w->near;
     const ptrdiff_t n_functions = t->begin[t->n_shapes], n = s->capacity;
     fill_shell(&t->shell, p, centre, !out, &w->near);
-    side_by_side(t, p, s, s->values, w->values);
-    if (!out) side_by_side(t, p, s, s->slopes, w->slopes);
-    if (!out) memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * n);
+    const int n_slots = s->begin[t->shell.n_groups];
+    weigh_slots(&t->shell, s, t->weights, 1, s->weight);
+    side_by_side(s, n_slots, s->values, 0, w->n_radial, s->weight, w->values);
+    if (!out) {
+        side_by_side(s, n_slots, s->slopes, 0, w->n_radial, s->weight, w->slopes);
+        memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * n);
+        memset(w->by_value, 0, sizeof(double) * w->n_radial * n);
+    }
     for (int a = 0; a < t->shell.n_groups; ++a)
         for (int b = 0; b <= a; ++b) {
             const ptrdiff_t at = (a * (a + 1) / 2 + b) * n_functions;
             triplets_of_groups(t, a, b, out ? NULL : cotangent + at, out ? out + at : NULL, w);
         }
-    if (!out) add_gradients(s, s->begin[t->shell.n_groups], w->gradients, pair_gradients);
+    if (out) return;
+    add_slopes_of_values(w, n_slots);
+    add_gradients(s, n_slots, w->gradients, pair_gradients);
 }
 
 /* Values where `out` is given, else the pullback. */

@@ -33,13 +33,6 @@ static int team(int n_threads, int64_t n_blocks) { return n_blocks < n_threads ?
 #define KEEP(vector) ((void)(vector))
 #endif
 
-MLPOT_INLINE double sum_lanes(mlpot_vector v)
-{
-    double sum = 0.0;
-    for (int lane = 0; lane < MLPOT_LANES; ++lane) sum += v[lane];
-    return sum;
-}
-
 MLPOT_INLINE mlpot_vector whole_power(mlpot_vector x, int exponent)
 {
     mlpot_vector result = (mlpot_vector){0} + 1.0;
@@ -72,6 +65,19 @@ MLPOT_INLINE mlpot_vector whole_power(mlpot_vector x, int exponent)
         EXCHANGE(row, places, r, i, i + 4, LIST(0, 1, 2, 3, 8, 9, 10, 11), LIST(4, 5, 6, 7, 12, 13, 14, 15))
 
 typedef int64_t lane_places __attribute__((vector_size(8 * MLPOT_LANES)));
+
+/* In pairs, so that no addition waits for all the others. */
+MLPOT_INLINE double sum_lanes(mlpot_vector v)
+{
+#if MLPOT_LANES == 8
+    v += SHUFFLE(lane_places, v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+#endif
+#if MLPOT_LANES >= 4
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#else
+    return v[0] + v[1];
+#endif
+}
 
 /* A block of (lanes, lanes) numbers, its rows `apart` from each other, becomes columns of another. */
 MLPOT_INLINE void transpose_block(const double *from, ptrdiff_t apart, double *to, ptrdiff_t to_apart)

@@ -14,9 +14,9 @@ import ase.data
 import typer
 from rich.table import Table
 
-from ..errors import ConfigError, ExplodedError, MlpotError, counted, system_trouble
+from ..errors import ConfigError, ExplodedError, MlpotError, StructureError, counted, system_trouble
 from .analysis import criteria, features, map_data
-from .console import TrustBaseline, check_target, console, problems
+from .console import Commands, TrustBaseline, check_target, console, problems
 from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
@@ -28,6 +28,7 @@ from .tune import tune
 from .watch import watch, watched
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -202,16 +203,32 @@ def import_snap(
     coefficients: Annotated[Path, typer.Argument(help="NAME.snapcoeff of a SNAP potential of LAMMPS.")],
     parameters: Annotated[Path, typer.Argument(help="NAME.snapparam of the same potential.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
+    structures: Annotated[
+        list[Path] | None,
+        typer.Option(help="Structures that the potential was made for: the model states the novelty of others; repeatable."),
+    ] = None,
 ) -> None:
     """Turn a published SNAP potential (LAMMPS, pair_style snap) into a model file."""
+    from ..data.reading import read
     from ..interop.snap import read_snap
 
-    check_target("--output", output, coefficients, parameters)
-    model = read_snap(coefficients, parameters)
+    files = structures or []
+    check_target("--output", output, coefficients, parameters, *files)
+    frames = [atoms for file in files for atoms in read(file)]
+    if files and not frames:
+        raise StructureError(f"--structures {', '.join(map(str, files))}: contain no structures")
+    model = read_snap(coefficients, parameters, frames)
     model.save(output)
     names = ", ".join(ase.data.chemical_symbols[z] for z in model.species)
-    kinds = ", ".join(f"{term.label} ({term.n_sparse} coefficients)" for term in model.terms)
-    console.print(f"{names}: {kinds}; reaches {model.cutoff:.6g} A; no uncertainty, since the training data are not known")
+    linear, *references = model.terms
+    console.print(f"{names}: {linear.label} ({linear.n_sparse} coefficients); reaches {model.cutoff:.6g} A")
+    if references:
+        known = f"{references[0].n_sparse} environments of {len(frames)} structures stand for what it knows"
+        console.print(f"states novelty: {known}; no standard deviations, since the errors of its labels are not known")
+    else:
+        console.print(
+            "no uncertainty, since the training data are not known; with --structures it states the novelty of environments"
+        )
     console.print("Repulsion or other pair styles that the LAMMPS input adds with hybrid/overlay are not part of these files.")
     console.print(f"model: {output}")
 

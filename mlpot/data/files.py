@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import glob
-import io
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import ase.db
 import ase.io
-import numpy as np
 from ase import Atoms
-from ase.io.extxyz import key_val_str_to_dict
-from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression, string2index
+from ase.io.formats import UnknownFileTypeError, filetype, string2index
 
 from ..errors import DataError, counted, quoted
+from .extended_xyz import read_extended_xyz
 from .formats import is_deepmd, reader_of
 from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
 
@@ -44,12 +41,6 @@ ENDINGS = (
 """Names of files that are read from a folder, in addition to names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
 VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
-TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
-HIDDEN = "mlpot_tensor_"
-MOST_COLUMNS = 10_000
-"""Columns of a property in extended XYZ."""
-MOST_MISSING = 1000
-"""Lines that may be read beyond the end of a file; truncated frames of fewer atoms have an error of their own."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,11 @@ def read_files(files: Files) -> list[StructureFile]:
     DataError
         A name without a file, a file that cannot be read (with the frame, where that can be told), or no structure at all.
     """
+    names = [files] if isinstance(files, str | Path) else files
+    if not isinstance(names, Sequence) or not all(isinstance(name, str | Path) for name in names):
+        raise DataError(f"{quoted(files)} names no file; give a path, a glob, or a list of them")
     found: list[StructureFile] = []
-    for name in [files] if isinstance(files, str | Path) else files:
+    for name in names:
         found += [_read(file, index) for file, index in _expanded(str(name))]
     if not any(file.frames for file in found):
         instead = sum((file.skipped for file in found), Counter[str]())
@@ -117,7 +111,7 @@ def _index(name: str, text: str) -> int | slice:
     index: int | slice | str = text
     with suppress(ValueError):
         index = string2index(text)
-    if isinstance(index, str):
+    if isinstance(index, str) or (isinstance(index, slice) and index.step == 0):
         raise DataError(f"{name}: {text!r} does not say which frames; write file@start:stop:step, such as file@0:100:5")
     return index
 
@@ -157,7 +151,7 @@ def _counts_from_the_start(index: slice) -> bool:
 
 def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
     """Frame by frame, so that an error says where it is."""
-    k = 0
+    k, kind = 0, ""
     try:
         kind = _kind(file)
         reader = reader_of(file, kind)
@@ -165,7 +159,8 @@ def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
             yield atoms
             k += 1
     except Exception as error:  # ase.io raises whatever its many parsers happen to
-        where = f"{file}[{k}]" if k else file  # the first one tells nothing of a file that is no structure file
+        is_by_frames = k > 0 or kind == "extxyz"
+        where = f"{file}[{k}]" if is_by_frames else file  # the first one tells nothing of a file that is no structure file
         if isinstance(error, DataError):
             raise DataError(f"{where}: {error}") from error
         raise DataError(f"{where}: cannot be read as a structure file: {_said(error)}; repair or remove it") from error
@@ -175,6 +170,8 @@ def _said(error: Exception) -> str:
     """Message of an error, on one line."""
     if isinstance(error, UnknownFileTypeError):
         return "its format is not known"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no text in {error.encoding}"
     if isinstance(error, KeyError):
         return f"{error} is not known there (a chemical symbol?)"
     return " ".join(str(error).split())[:300] or type(error).__name__
@@ -194,27 +191,8 @@ def _plain(file: str, kind: str) -> Iterator[Atoms]:
     if kind in ("xyz", "extxyz") and is_ipi_xyz(file):
         return read_ipi_xyz(file)
     if kind == "extxyz":
-        return _extended_xyz(file)
+        return read_extended_xyz(file)
     return ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
-
-
-def _extended_xyz(file: str) -> Iterator[Atoms]:
-    with Lines(open_with_compression(file, "rb"), encoding="utf-8") as lines:
-        yield from ase.io.iread(lines, index=":", format="extxyz", properties_parser=comment_line)
-
-
-class Lines(io.TextIOWrapper):
-    """Text that is not read far beyond its end: ASE reads one line for each atom that a frame announces, even 10^20."""
-
-    _n_missing = 0
-
-    def readline(self, *size: int) -> str:  # type: ignore[override]
-        """DataError where many lines behind the last one are asked for."""
-        line = super().readline(*size)
-        self._n_missing = 0 if line else self._n_missing + 1
-        if self._n_missing > MOST_MISSING:
-            raise DataError("the file ends within a frame, which says that it has more atoms; restore the file")
-        return line
 
 
 def _database(file: str) -> Iterator[Atoms]:
@@ -224,31 +202,3 @@ def _database(file: str) -> Iterator[Atoms]:
             atoms = row.toatoms()
             atoms.info.update({**row.get("data", {}), **row.key_value_pairs})
             yield atoms
-
-
-def comment_line(text: str) -> dict[str, Any]:
-    """The comment line of extended XYZ as ASE reads it, but a stress or virial may have six numbers, xx yy zz yz xz xy.
-
-    ASE refuses all but nine there, with an error that names no frame. What has neither six nor nine numbers is left as it is for
-    those who know the frame.
-
-    Raises
-    ------
-    DataError
-        For properties of more columns than a file of structures has.
-    """
-    values = key_val_str_to_dict(TENSORS.sub(HIDDEN + r"\1", text))
-    for key in ("stress", "virial"):
-        if HIDDEN + key in values:
-            values[key] = _tensor(values.pop(HIDDEN + key))
-    counts = str(values.get("Properties", "")).split(":")[2::3]
-    if any(count.isdecimal() and int(count) > MOST_COLUMNS for count in counts):
-        raise DataError(f"Properties: at most {MOST_COLUMNS} columns are read of one; correct {quoted(values['Properties'])}")
-    return values
-
-
-def _tensor(value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.shape == (9,):
-        return array.reshape(3, 3, order="F")
-    return array

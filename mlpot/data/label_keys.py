@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from ..errors import DataError
 from ..structures import is_isolated_atom, stress_matrix, stress_voigt
+from .targets import check_symmetric
 
 KINDS = ("energy", "forces", "stress", "virial")
 NAMES = {
@@ -177,7 +178,11 @@ def _checked(kind: str, value: Any, n_atoms: int, what: str) -> Any:
         raise DataError(f"{what} = {shortened(value)}: the {kind} must be {wanted}; repair or remove it")
     if kind == "energy":
         return float(array.reshape(()) if array.ndim == 0 else array.ravel()[0])
-    return array.astype(float).reshape(-1, 3) if kind == "forces" else stress_voigt(stress_matrix(array.ravel()))
+    if kind == "forces":
+        return array.astype(float).reshape(-1, 3)
+    if array.size == 9:
+        check_symmetric(what, array.astype(float), 100.0 if kind == "virial" else 1.0)
+    return stress_voigt(stress_matrix(array.ravel()))
 
 
 def shortened(value: Any) -> str:

@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..errors import DataError
+
+ASYMMETRY = 0.1
+"""Largest difference of opposite components of a stress or virial relative to its largest one: some codes do not symmetrise."""
+ROUNDING = 1e-4
+"""The same in eV/A^3, for stresses that are next to nothing; virials are larger by a volume."""
 VIRIAL_COMPONENTS = 6
 
 
@@ -62,3 +70,10 @@ FORCES = Target("forces", 1, True, "eV/A", "force_noise")
 VIRIAL = Target("virial", 2, False, "eV", "virial_noise")
 FITTED = {target.name: target for target in (ENERGY, FORCES, VIRIAL)}
 """Labels that a potential is fitted to, by name."""
+
+
+def check_symmetric(what: str, tensor: np.ndarray, volume: float = 1.0) -> None:
+    """DataError for a stress of nine numbers that is none; of a virial, `volume` (A^3) makes what counts as rounding."""
+    matrix = np.reshape(tensor, (3, 3))
+    if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max() + ROUNDING * volume:
+        raise DataError(f"{what} = {matrix.ravel().tolist()} is not symmetric; repair or remove it")

@@ -127,10 +127,13 @@ class Triplets:
     curves : Curves
         Curves of r_ij and r_ik.
     weights : (n_species,) array
+    ends, even : (n_even,) and (n_even, degree + 1) arrays
+        Functions of r_jk as `even_polynomial`, and where they end, A.
     apart, windows : Curves or None
-        Curves of r_jk, and of the angle in the variable of `angle_place`.
+        The other functions of r_jk; curves of the angle in the variable of `angle_place`.
     shapes : (n_functions, 2) int array
-        Indices of the curve of r_ij and r_ik, and of the curve of r_jk; functions of the same shape are consecutive.
+        Indices of the curve of r_ij and r_ik, and of the function of r_jk, first polynomials, then curves; functions of the same
+        shape are consecutive.
     angular : (n_functions,) int array
         Index of the angular factor of every function.
     zeta, lambdas, window : (n_angular,) arrays
@@ -140,6 +143,8 @@ class Triplets:
     grouping: Grouping
     curves: Curves
     weights: np.ndarray
+    ends: np.ndarray
+    even: np.ndarray
     apart: Curves | None
     windows: Curves | None
     shapes: np.ndarray
@@ -157,6 +162,7 @@ class Triplets:
         }  # fmt: skip
         core = TripletFunctions(
             **self.grouping.core_arrays(self.curves), weights=np.ascontiguousarray(self.weights, float),
+            ends=np.ascontiguousarray(self.ends, float), even=np.ascontiguousarray(self.even, float),
             apart=self.apart and self.apart.table(), windows=self.windows and self.windows.table(),
             zeta=np.ascontiguousarray(self.zeta, float), lambdas=np.ascontiguousarray(self.lambdas, float),
             **{name: np.ascontiguousarray(array, np.int32) for name, array in integers.items()},

@@ -49,12 +49,13 @@ def extras(
     """Extra data sent to i-PI in addition to forces: always these keys, in atomic units; null for what a model cannot predict,
     and the targets of the model (`target_extras`).
 
-    `max_force_uncertainty` is the standard deviation of the least certain force.
+    `max_force_uncertainty` is the standard deviation of the least certain force, `max_novelty` the largest `Prediction.novelty`.
     """
     energy, forces = prediction.energy_std, prediction.forces_std
     return {
         "energy_uncertainty": None if energy is None else energy / HARTREE,
         "max_force_uncertainty": None if forces is None else least_certain(forces) * (BOHR / HARTREE),
+        "max_novelty": None if prediction.novelty is None else float(np.max(prediction.novelty, initial=0.0)),
         "model_version": model_version,
         "n_labelled": n_labelled,
         "learned": learned,

@@ -30,7 +30,7 @@ DEFAULT_HOST, DEFAULT_PORT = "localhost", 65535
 WHICH = "give the file that i-pi is started with"
 MOVING = ("npt", "nst", "scnpt")
 """Modes of i-PI's dynamics in which the cell moves."""
-SENT = {"energy_uncertainty", "max_force_uncertainty", "model_version", "n_labelled", "learned"}
+SENT = {"energy_uncertainty", "max_force_uncertainty", "max_novelty", "model_version", "n_labelled", "learned"}
 """Extra data that a driver sends to i-PI in addition to forces, see `ipi_evaluator.extras`."""
 SENT_WITH_TARGETS = {"dipole", "BEC", "polarizability", "dipole_uncertainty", "polarizability_uncertainty"}
 """Further ones, with models that predict them."""

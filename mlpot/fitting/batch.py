@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from ase import Atoms
 
-from ..errors import FitError, required
+from ..errors import ConfigError, FitError, quoted, required
 from ..models.evaluate import compare_all, errors_per_config_type
 from ..models.report import FitReport
 from ..models.sparse_gp import SparseGP
@@ -27,6 +28,7 @@ from ..terms.registry import empty_term, term_type
 from ..threads import single_blas_thread
 from .accumulate import Progress, silent
 from .adaptation import Freedom, adapted
+from .contradictions import contradictions
 from .data_check import fitting
 from .design_matrix import Group, noise_of
 from .guesses import guess_of
@@ -44,6 +46,8 @@ from .tensors import fit_targets
 MOST_COPIED = 20
 """Number of structures whose strained and rattled copies provide sparse points if there are few environments."""
 
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -79,7 +83,9 @@ def fit(
     BaselineError
         If the calculator beneath the fit fails.
     """
-    frames, config = list_of(frames), config or FitConfig()
+    frames, config = list_of(frames), FitConfig() if config is None else config
+    if not isinstance(config, FitConfig):
+        raise ConfigError(f"config = {quoted(config)}: must be a mlpot.FitConfig; write mlpot.FitConfig(**settings)")
     with_energies = [atoms for atoms in frames if has_labels(atoms)] if config.targets else frames
     structures = all_labelled(with_energies)
     species = sorted({int(z) for s in structures for z in s.atoms.numbers})
@@ -162,6 +168,8 @@ def _report(
     structures, config = task.structures, task.config
     trained = compare_all(model, structures, task.progress)
     bound = [c for c in trained if not is_isolated_atom(c.structure.atoms)]
+    for said in contradictions(bound):
+        log.warning("%s", said)
     return FitReport(
         n_structures=len(structures),
         n_atoms=sum(s.n_atoms for s in structures),

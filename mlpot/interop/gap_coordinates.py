@@ -7,6 +7,7 @@ points are in a text file next to the XML, one number a line, or, in old files, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -82,7 +83,7 @@ def read_coordinate(element: Element, file: Path) -> Coordinate:
     n_dimensions, n_sparse = (integer(attribute(element, key, place), f"{place}: {key}") for key in _COUNTS)
     _refuse_permutations(element, n_dimensions, place)
     points = sorted(element.findall("sparseX"), key=lambda point: integer(attribute(point, "i", place), f"{place}: i"))
-    if [point.get("i") for point in points] != [str(i + 1) for i in range(n_sparse)]:
+    if not _counts_up_to(n_sparse, [point.get("i") for point in points]):
         raise ModelFileError(
             f"{place}: n_sparseX = {n_sparse} but <sparseX> stands {len(points)} times, not numbered one by one; "
             "the file is truncated or was edited: restore it"
@@ -106,6 +107,11 @@ def read_coordinate(element: Element, file: Path) -> Coordinate:
 _COUNTS = ("dimensions", "n_sparseX")
 
 
+def _counts_up_to(n: int, words: Sequence[str | None]) -> bool:
+    """Whether these are 1, 2, ... n; the n of a damaged file may be far too large for a list."""
+    return len(words) == n and all(word == str(i) for i, word in enumerate(words, start=1))
+
+
 def _column(points: list[Element], name: str, place: str) -> np.ndarray:
     return np.array([number(attribute(point, name, place), f"{place}: {name}") for point in points])
 
@@ -125,9 +131,9 @@ def _zeta(element: Element, length_scales: np.ndarray, place: str) -> float | No
 
 def _refuse_permutations(element: Element, n_dimensions: int, place: str) -> None:
     count = integer(attribute(element, "n_permutations", place), f"{place}: n_permutations")
-    identities = [" ".join(str(i + 1) for i in range(n)) for n in (1, n_dimensions)]
     for permutation in element.findall("permutation"):
-        if count != 1 or " ".join((permutation.text or "").split()) not in identities:
+        words = (permutation.text or "").split()
+        if count != 1 or not any(_counts_up_to(n, words) for n in (1, n_dimensions)):
             raise UnsupportedPotentialError(
                 f"{place}: n_permutations = {count}: mlpot computes descriptors without permutations; evaluate this "
                 "potential with QUIP"

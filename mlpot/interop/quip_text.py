@@ -140,7 +140,7 @@ def read_regular(file: Path, why: str, most: int) -> bytes:
                 raise ModelFileError(f"{file}: is not a regular file; {why}")
             if status.st_size > most:
                 raise ModelFileError(f"{file}: is {status.st_size} bytes long, at most {most} are expected; {why}")
-            return handle.read(most)
+            return handle.read(status.st_size)
     except OSError as error:
         if isinstance(error, ModelFileError):
             raise

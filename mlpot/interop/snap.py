@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from .. import __version__
 from ..descriptors.bispectrum import Bispectrum
@@ -14,19 +16,24 @@ from ..models.sparse_gp import SparseGP
 from ..terms.baseline import Baseline
 from ..terms.linear import LinearTerm
 from .snap_files import SnapElement, SnapParameters, read_elements, read_parameters
+from .snap_references import reference_term
 
 
-def read_snap(coefficients: str | Path, parameters: str | Path) -> SparseGP:
+def read_snap(coefficients: str | Path, parameters: str | Path, structures: Sequence[Atoms] = ()) -> SparseGP:
     """A SNAP potential as a model; energies, forces and virials are LAMMPS' in metal units.
 
     Linear and quadratic potentials of one or several elements, with `chemflag`, `bzeroflag`, `bnormflag` and `wselfallflag`. The
-    coefficients of all elements of the file are read. Nothing is known of the training data: there is no uncertainty and no
-    novelty. What the input of LAMMPS adds with pair_style hybrid/overlay, such as a ZBL repulsion, is not in the two files.
+    coefficients of all elements of the file are read. Nothing is known of the errors, so there are no standard deviations, and no
+    novelty without `structures`. What the input of LAMMPS adds with pair_style hybrid/overlay, such as a ZBL repulsion, is not in
+    the two files.
 
     Parameters
     ----------
     coefficients, parameters : path
         NAME.snapcoeff and NAME.snapparam.
+    structures : sequence of ase.Atoms
+        Structures that the potential was made for, with or without labels: predictions then state the novelty of every environment
+        (`Prediction.novelty`), compared in the potential's own bispectrum components.
 
     Returns
     -------
@@ -39,6 +46,8 @@ def read_snap(coefficients: str | Path, parameters: str | Path) -> SparseGP:
         A file is missing, damaged, or does not belong to the other; the message names the line and the key.
     UnsupportedPotentialError
         An option that mlpot does not compute.
+    StructureError
+        `structures` contain an element that the potential does not know, or atoms that overlap.
 
     References
     ----------
@@ -46,6 +55,22 @@ def read_snap(coefficients: str | Path, parameters: str | Path) -> SparseGP:
     148, 241721 (2018), doi:10.1063/1.5017641.
     """
     coefficients, parameters = Path(coefficients), Path(parameters)
+    term, weights = _linear_term(coefficients, parameters)
+    references = (reference_term(term.descriptor, structures),) if len(structures) else ()
+    nothing = np.zeros(sum(own.n_sparse for own in references))
+    return SparseGP(
+        species=term.species,
+        terms=(term, *references),
+        weights=np.concatenate([weights, nothing]),
+        baseline=Baseline(dict.fromkeys(term.species, 0.0), repulsion=False),
+        factor=None,
+        jitter=0.0,
+        provenance=_provenance(coefficients, parameters),
+    )
+
+
+def _linear_term(coefficients: Path, parameters: Path) -> tuple[LinearTerm, np.ndarray]:
+    """The term and its coefficients, in its own order."""
     own, elements = read_parameters(parameters), read_elements(coefficients)
     descriptor = _descriptor(own, elements, parameters)
     term = LinearTerm(descriptor, "quadratic" if own.flags["quadraticflag"] else "linear")
@@ -57,19 +82,16 @@ def read_snap(coefficients: str | Path, parameters: str | Path) -> SparseGP:
         )
     by_number = {element.number: element.coefficients for element in elements}
     order = _order(descriptor, elements, term)
-    return SparseGP(
-        species=descriptor.species,
-        terms=(term,),
-        weights=np.concatenate([by_number[z][order] for z in descriptor.species]),
-        baseline=Baseline(dict.fromkeys(descriptor.species, 0.0), repulsion=False),
-        factor=None,
-        jitter=0.0,
-        provenance={
-            "mlpot_version": __version__,
-            **{f"snap_{kind}": file.name for kind, file in (("coefficients", coefficients), ("parameters", parameters))},
-            "snap_sha256": hashlib.sha256(coefficients.read_bytes() + parameters.read_bytes()).hexdigest(),
-        },
-    )
+    return term, np.concatenate([by_number[z][order] for z in descriptor.species])
+
+
+def _provenance(coefficients: Path, parameters: Path) -> dict[str, str]:
+    return {
+        "mlpot_version": __version__,
+        "snap_coefficients": coefficients.name,
+        "snap_parameters": parameters.name,
+        "snap_sha256": hashlib.sha256(coefficients.read_bytes() + parameters.read_bytes()).hexdigest(),
+    }
 
 
 def _descriptor(own: SnapParameters, elements: tuple[SnapElement, ...], file: Path) -> Bispectrum:

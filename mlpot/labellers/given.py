@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..errors import ConfigError
+from ase import Atoms
+
+from ..errors import ConfigError, quoted
 from ..import_paths import imported
 from .calculator import CalculatorLabeller
 from .other_results import check_gives
@@ -22,12 +24,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GivenLabeller(CalculatorLabeller):
-    """Labels from an existing calculator; each is made by a copy of it.
+    """Labels from an existing calculator; each is made by a copy of it, if it can be copied.
 
     Parameters
     ----------
     instance : ase.calculators.calculator.Calculator
-        The calculator, without results.
+        The calculator; a copy without results, if it can be copied.
     """
 
     instance: Any = None
@@ -39,8 +41,8 @@ class GivenLabeller(CalculatorLabeller):
         return {"calculator": self.calculator, "parameters": {k: v for k, v in parameters.items() if _is_plain(v)}}
 
     def factory(self) -> Callable:
-        """A function that copies the calculator."""
-        return partial(copy.deepcopy, self.instance)
+        """A function that copies the calculator, if it can be copied."""
+        return partial(_copied, self.instance)
 
     def check(self) -> None:
         """ConfigError if the calculator does not compute what is wanted."""
@@ -80,9 +82,9 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
     if isinstance(calculator, str):
         return calculator, None
     is_instance = hasattr(calculator, "get_forces") and not isinstance(calculator, type)
-    if not is_instance and not callable(calculator):
+    if isinstance(calculator, Atoms) or not (is_instance or callable(calculator)):
         raise ConfigError(
-            f"calculator = {calculator!r}: must be an ASE calculator, its class, a function that makes it, or an import path "
+            f"calculator = {quoted(calculator)}: must be an ASE calculator, its class, a function that makes it, or an import path "
             "such as 'ase.calculators.emt.EMT'"
         )
     if is_instance and parameters:
@@ -93,10 +95,18 @@ def named(calculator: Any, parameters: dict[str, Any]) -> tuple[str, Any]:
             return path, None
         calculator = calculator(**parameters)
     kind = type(calculator)
-    instance = copy.deepcopy(calculator)
-    if hasattr(instance, "reset"):
+    instance = _copied(calculator)
+    if instance is not calculator and hasattr(instance, "reset"):
         instance.reset()
     return f"{kind.__module__}:{kind.__qualname__}", instance
+
+
+def _copied(calculator: Any) -> Any:
+    """A copy, or the calculator itself if it holds what has no copy: a file, a socket, a program that it talks to."""
+    try:
+        return copy.deepcopy(calculator)
+    except Exception:  # objects raise anything when they cannot be copied
+        return calculator
 
 
 def why_not_elsewhere(instance: Any) -> str | None:

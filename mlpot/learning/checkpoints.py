@@ -14,6 +14,7 @@ from typing import Any
 from ..settings.run import RunSettings
 from ..units import HOUR
 from .campaign import Answer, Campaign
+from .event_files import EVENTS, EventFiles
 from .log_format import LOG, LOG_COLUMNS, Step
 from .run_folder import GrowingFile
 from .verdict import Convergence, Look, Verdict
@@ -38,6 +39,11 @@ class Journal:
     campaign : Campaign
         Holds the run folder.
     settings : RunSettings
+
+    Raises
+    ------
+    ConfigError
+        If event files for TensorBoard are wanted, and tensorboardX is not installed.
     """
 
     def __init__(self, campaign: Campaign, settings: RunSettings):
@@ -45,6 +51,7 @@ class Journal:
         self.convergence = Convergence(settings.converged_after, settings.target_error or 0.0)
         self.spent = Spent()
         self._files: dict[str, GrowingFile] = {}
+        self._events = EventFiles(campaign.folder / EVENTS) if settings.tensorboard else None
         self._begin_clock()
 
     def begin(self, trajectories: Iterable[str]) -> dict[str, Any] | None:
@@ -62,8 +69,10 @@ class Journal:
         return state
 
     def write(self, step: Step) -> None:
-        """Add a row to log.csv."""
+        """Add a row to log.csv, and to the event files if there are any."""
         self._files[LOG].append(step.row())
+        if self._events is not None:
+            self._events.write(step)
 
     def append(self, trajectory: str, text: str) -> None:
         """Add frames to a trajectory."""
@@ -132,6 +141,8 @@ class Journal:
         is_over = status != "running"
         self.spent = self._spent_now()
         self._begin_clock()
+        if self._events is not None:
+            self._events.flush()
         self.campaign.folder.save_state(
             {
                 "status": status,
@@ -160,6 +171,8 @@ class Journal:
         """Write and close the files."""
         for file in self._files.values():
             file.close()
+        if self._events is not None:
+            self._events.close()
 
     def _begin_clock(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()

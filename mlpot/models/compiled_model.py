@@ -196,7 +196,7 @@ class CompiledModel:
     def _spread(self) -> Spread:
         source = self.source
         rep = None if source.factor is None else source.representatives
-        return make_spread(self.terms, rep, all(term.has_prior for term in source.terms))
+        return make_spread(self.terms, rep, source.terms)
 
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
         """Write the model for C and C++ programs; see `SparseGP.export_core`."""

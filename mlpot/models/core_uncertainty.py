@@ -59,11 +59,9 @@ def _reals(source: Parameters) -> np.ndarray:
 
 def _of_forces(source: Parameters) -> dict[str, np.ndarray]:
     """Noise and calibration of the forces by element."""
-    numbers, calibration = np.array(source.species), source.calibration
+    numbers = np.array(source.species)
+    factors, floors, growths = source.calibration.by_atom(numbers)
     return {
-        "noises": source.noises.of_forces(numbers),
-        "factors": calibration.element_factors(numbers),
-        "floors": np.array([calibration.floors.get(z, 0.0) for z in source.species]),
-        "growths": np.array([calibration.growths.get(z, 0.0) for z in source.species]),
+        "noises": source.noises.of_forces(numbers), "factors": factors, "floors": floors, "growths": growths,
         "radii": covalent_radii[numbers],
-    }
+    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ..data.stored import Stored
-from ..errors import ModelFileError
+from ..errors import ModelFileError, quoted
 from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import CalculatorBaseline, untrusted
 from ..terms.headers import first_problem, parsed
@@ -62,6 +63,8 @@ def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
 
 def inspect_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
     """As `load_model`, to look at a model: one with a calculator that is not trusted is read, and cannot predict."""
+    if not isinstance(file, str | PathLike):
+        raise ModelFileError(f"{quoted(file)}: is no path of a model file; give one that `mlpot fit` or `mlpot learn` has written")
     with FORMAT.reading(file) as stored:
         return _read(stored, trust_baseline)
 

@@ -12,7 +12,7 @@ from ..errors import counted, required
 from ..neighbours import Pairs
 from ..terms.calculator_baseline import BaselineResults
 from ..uncertainty.calibration import UNCALIBRATED, Calibration
-from ..uncertainty.variances import Variances
+from ..uncertainty.variances import NoveltyAlone, Variances
 from .tensors import TargetValues, attribute_of
 
 NO_VALUES = TargetValues()
@@ -56,7 +56,7 @@ class Prediction:
     novelty : (n_atoms,) array or None
         Distance of environments from all sparse points: the unexplained prior standard deviation, divided by its value at
         environments that count as known. About 1 or less for known environments, independent of the calibration; see `NOVEL`. None
-        unless asked for, and for imported models.
+        unless asked for, and for imported models without reference structures.
     strongest : (n_atoms,) array or None
         Strongest force between an atom and a neighbour, eV/A: twice the contribution of its own local energy. None unless
         uncertainties are asked for.
@@ -202,7 +202,7 @@ def make_prediction(
     volume: float | None,
     energies: np.ndarray,
     pair_gradients: np.ndarray,
-    variances: Variances | None = None,
+    variances: Variances | NoveltyAlone | None = None,
     calibration: Calibration = UNCALIBRATED,
 ) -> Prediction:
     """Make a prediction from local energies (n_atoms,) in eV, pair gradients (n_pairs, 3) in eV/A and the volume in A^3."""

@@ -18,8 +18,9 @@ from ..terms.layout import columns
 from ..terms.soap_cut import Cut
 from ..threads import single_blas_thread
 from ..uncertainty.calibration import Calibration
+from ..uncertainty.references import References
 from ..uncertainty.representatives import Choice, Representatives, choose
-from ..uncertainty.variances import Variances
+from ..uncertainty.variances import NoveltyAlone, Variances
 from .compiled_model import CompiledModel, Source
 from .extrapolation import extended
 from .prediction import Prediction, make_prediction, raised
@@ -162,11 +163,12 @@ class SparseGP(Source):
             upper = self.choice.factor(self.factor) / np.sqrt(self.choice.share)
             return Representatives(self.choice, upper, self.jitter, self.noises, frozenset(self.baseline.lone_atoms))
 
-    def _variances(self, pairs: Pairs) -> Variances | None:
+    def _variances(self, pairs: Pairs) -> Variances | NoveltyAlone | None:
         if self.factor is not None:
             return self.representatives.variances(pairs)
         if not all(term.has_prior for term in self.terms):
-            return None
+            known = References.among(self.terms)
+            return None if known is None else NoveltyAlone(known.novelty(pairs))
         unexplained = np.zeros(pairs.n_atoms)
         for term in self.terms:
             unexplained += term.instance_variances(pairs, self.regularisation)

@@ -27,7 +27,7 @@ def atoms_figure(counts: np.ndarray, symbols: Sequence[str]) -> Figure:
     axes.bar(np.arange(len(counts)), counts, color=[colours[symbol] for symbol in symbols], width=0.9)
     axes.set_xlabel("index of the atom")
     axes.set_ylabel("labels")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(colours) > 1:
         for symbol, colour in colours.items():
             axes.bar(0, 0, color=colour, label=symbol)
@@ -61,7 +61,7 @@ def map_figure(maps: Sequence[EnvironmentMap]) -> Figure:
         axes.axis("off")
     panels[0].legend(fontsize=8)
     bar = figure.colorbar(points, ax=panels.tolist(), label="number of the label", shrink=0.8)
-    bar.locator = MaxNLocator(integer=True)
+    bar.locator = MaxNLocator(integer=True, min_n_ticks=1)
     return figure
 
 
@@ -101,7 +101,7 @@ def _prices(axes, labels: Sequence[RunLabel]) -> None:
     axes.set_xlabel("label")
     axes.set_ylabel("wall time / s")
     axes.set_title("price of a label", fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if labels:
         axes.set_yscale("log")
         plain_logarithm(axes.yaxis)

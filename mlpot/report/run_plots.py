@@ -104,7 +104,7 @@ def learning_figure(labels: Sequence[RunLabel]) -> Figure:
             checks = {"ls": "-", "lw": 1, "ms": 7, "zorder": 3} if reason == "check" else {"ls": "", "ms": 5}
             left.semilogy(*zip(*points, strict=True), color=colour, marker=marker, label=name, **checks)
     left.set_xlabel("labels learned before")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     left.set_ylabel("RMS force error / (eV/Å)")
     left.legend(fontsize=8)
     left.grid(alpha=0.2)
@@ -138,7 +138,7 @@ def calibration_figure(labels: Sequence[RunLabel], ratios: np.ndarray) -> Figure
     right.plot(np.arange(1, len(labels) + 1), [label.scale for label in labels], color=BLUE, marker=".", lw=1)
     right.set_ylim(bottom=0)
     right.set_xlabel("label (those predicted before)")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     right.set_ylabel("factor on raw deviations")
     right.set_title("scale of the calibration", fontsize=10)
     right.grid(alpha=0.2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
+from ..errors import counted
 from ..models.sparse_gp import SparseGP
 from ..units import HOUR
 from .costs import Costs, costs_of
@@ -73,7 +74,7 @@ def _summary(run: Run, costs: Costs) -> list[str]:
     reasons = Counter(label.reason for label in run.labels)
     rows = [
         ("status", in_words(run)),
-        ("steps", f"{costs.n_steps - len(run.walkers)} of {len(run.walkers)} walkers; {_percent(~labelled)} predicted"),
+        ("steps", f"{costs.n_steps - len(run.walkers)} of {counted(len(run.walkers), 'walker')}; {_percent(~labelled)} predicted"),
         (
             "labels",
             f"{len(run.labels)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()),
@@ -184,7 +185,7 @@ def _costs(run: Run, costs: Costs) -> list[str]:
 def _prices(costs: Costs) -> list[tuple[str, str]]:
     """Against dynamics that pays for every step what a label costs."""
     return [
-        ("a label", f"{costs.per_label:.3g} s on {costs.cores_per_label} cores"),
+        ("a label", f"{costs.per_label:.3g} s on {counted(costs.cores_per_label, 'core')}"),
         ("all labels", f"{costs.n_labels}, {_time(costs.labels)}"),
         ("core hours of plain ab initio dynamics",
          f"{costs.plain_core_hours:.4g} for {costs.n_structures} structures at the price of a label"),

@@ -24,6 +24,9 @@ class RecordSettings(Settings):
 
     interval: Interval = 10
     checkpoint_s: SecondsOrNone = Field(10.0, description="Wall time between checkpoints; every label makes one as well.")
+    tensorboard: bool = Field(
+        False, description="Write the numbers of log.csv for TensorBoard as well, to FOLDER/tensorboard; needs tensorboardX."
+    )
 
 
 class RunOutput(RecordSettings):

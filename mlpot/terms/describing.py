@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ..descriptors.density import species_indices
+from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError
 from ..neighbours import find_pairs
 from ..settings.fit import ModelSettings
@@ -17,16 +18,17 @@ from ..settings.terms import TermSettingsBase
 from .registry import empty_term, term_type
 
 
-def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] | None = None) -> np.ndarray:
-    """Features of every atom as defined by the descriptor of a term, not standardised.
+def describe(atoms: Atoms, settings: Mapping[str, Any] | Descriptor, species: Sequence[int] | None = None) -> np.ndarray:
+    """Features of every atom as defined by a descriptor, or by the descriptor of a term, not standardised.
 
     Parameters
     ----------
     atoms : ase.Atoms
-    settings : mapping
-        Settings as in an entry of `model.terms`; keys of the kernel and of sparse points may be left out.
+    settings : mapping or Descriptor
+        Settings as in an entry of `model.terms`; keys of the kernel and of sparse points may be left out. Or a descriptor, also one
+        of your own.
     species : sequence of int
-        Atomic numbers of the descriptor; the elements of the structure by default.
+        Atomic numbers, with settings; the elements of the structure by default.
 
     Returns
     -------
@@ -46,6 +48,10 @@ def describe(atoms: Atoms, settings: Mapping[str, Any], species: Sequence[int] |
     >>> mlpot.describe(molecule("H2O"), {"type": "soap", "n_max": 4, "l_max": 3, "cutoff": 4.0}, species=[1, 8]).shape
     (3, 144)
     """
+    if isinstance(settings, Descriptor):
+        if species is not None:
+            raise ConfigError(f"describe: species = {list(species)}: a descriptor has its own, {settings.species}; leave it out")
+        return settings.compute(find_pairs(atoms, settings.cutoff))
     chosen = checked_settings(settings)
     if not term_type(chosen).term.is_many_body:
         raise ConfigError(f"describe: type = {settings.get('type')!r} has no descriptor; use a many-body term, such as 'soap'")

@@ -39,8 +39,9 @@ class CompiledFeatureTerm:
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
     ) -> None:
-        """See `PythonTerm`."""
-        self.evaluate(pairs, self.unit.at(pairs), energies, pair_gradients)
+        """See `PythonTerm`; weights of zero, of the references of an imported model, cost nothing."""
+        if np.any(self.weights):
+            self.evaluate(pairs, self.unit.at(pairs), energies, pair_gradients)
         if variances is not None:
             instances = self.regularisation
             variances += self.term.variances(pairs) if instances is None else self.term.instance_variances(pairs, instances)

@@ -76,7 +76,7 @@ class PairKernel:
         return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
 
     def bare_covariances(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
+        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
     ) -> np.ndarray:
         """Covariances without f_c(r) a(r) and their first two derivatives by r: (3, n, m)."""
         values, along = self._bare(distances, radii, energy_scale, contact)

@@ -32,6 +32,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.optimize import minimize, minimize_scalar
 
+from .noises import by_element
+
 SYMMETRIC = 1e-6
 """Standard deviations of forces (eV/A) below this are round-off: the force vanishes by symmetry, so its error carries no
 information."""
@@ -39,7 +41,7 @@ BEYOND = 2.0
 """k: larger errors, in standard deviations, are weighted as if they had this size. With 2, the fraction of left-out errors within
 one standard deviation agrees with a normal distribution: forces 0.68 (Si) and 0.67 (Mo), total energies 0.69 and 0.70."""
 POWER = 3
-"""Exponent of the force in the growth term of `Law`."""
+"""Exponent of the force in the growth term of `Law`; the same in cython_ext/core/model_deviations.c."""
 LEAST = 1.0
 """Lower bound of a fitted factor: treating rows as independent makes the posterior too small, not too large. The errors of the first
 labels of a run are often less than half of the stated ones, and the model that has learned them states a tenth of that (AlNi: 0.14
@@ -105,13 +107,10 @@ class Calibration:
         `numbers` the atomic numbers (n_atoms,). Components that vanish by symmetry get no floor. `strongest` holds the strongest
         force between each atom and a neighbour (n_atoms,), eV/A; it is required if there are `growths`.
         """
-        scaled = self.stated(left_open, discrepancies) * self.element_factors(numbers)[:, None]
-        others = _of_atoms(self.floors, numbers, 0.0)
-        if self.growths:
-            if strongest is None:
-                raise ValueError("a calibration with growths needs the strongest pair force on each atom")
-            others = np.hypot(others, _of_atoms(self.growths, numbers, 0.0) * strongest**POWER)
-        return np.hypot(scaled, np.where(scaled > SYMMETRIC, others[:, None], 0.0))
+        if self.growths and strongest is None:
+            raise ValueError("a calibration with growths needs the strongest pair force on each atom")
+        forces = np.zeros(len(numbers)) if strongest is None else strongest
+        return sigma(self.stated(left_open, discrepancies), forces[:, None], *self.by_atom(numbers[:, None]))
 
     def stated(self, left_open: np.ndarray, discrepancies: np.ndarray) -> np.ndarray:
         """Uncalibrated standard deviations (n_atoms, 3), eV/A: posterior and share of the discrepancy, added in quadrature."""
@@ -123,14 +122,25 @@ class Calibration:
         parts = ", ".join(f"{factor:.3g} ({name})" for name, factor in forces.items())
         return f"{parts} for forces, {self.energy_scale:.3g} for energies, {self.stress_scale:.3g} for stresses"
 
-    def element_factors(self, numbers: np.ndarray) -> np.ndarray:
-        """Factors (n_atoms,) for the forces on atoms of these elements."""
-        return _of_atoms(self.of_elements, numbers, self.force_scale)
+    def by_atom(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Factors, floors and growths (each of the shape of `numbers`) for the forces on atoms of these elements."""
+        return (
+            by_element(self.of_elements, numbers, self.force_scale),
+            by_element(self.floors, numbers, 0.0),
+            by_element(self.growths, numbers, 0.0),
+        )
 
 
-def _of_atoms(of_elements: Mapping[int, float], numbers: np.ndarray, otherwise: float) -> np.ndarray:
-    """Values (n_atoms,) looked up by atomic number, with a default."""
-    return np.array([of_elements.get(z, otherwise) for z in numbers.tolist()])
+def sigma(
+    stated: np.ndarray, strongest: np.ndarray, factor: np.ndarray | float, floor: np.ndarray | float, growth: np.ndarray | float
+) -> np.ndarray:
+    """Calibrated standard deviations of forces (n, ...), eV/A: the formula of `Law`, its only place in Python.
+
+    `stated` (n, ...) and `strongest` (n, ...) are in eV/A. Forces that vanish by symmetry get neither floor nor growth. C programs
+    use `deviations_of` in cython_ext/core/model_deviations.c, with the same parameters (`models.core_uncertainty`).
+    """
+    scaled = factor * stated
+    return np.hypot(scaled, np.where(scaled > SYMMETRIC, np.hypot(floor, growth * strongest**POWER), 0.0))
 
 
 UNCALIBRATED = Calibration()
@@ -239,7 +249,7 @@ class Law:
 
     def sigma(self, deviations: np.ndarray, strongest: np.ndarray) -> np.ndarray:
         """Standard deviations (n,), eV/A, from the stated ones (n,), eV/A, and the strongest forces f (n,), eV/A."""
-        return np.sqrt((self.factor * deviations) ** 2 + self.floor**2 + (self.growth * strongest**POWER) ** 2)
+        return sigma(deviations, strongest, self.factor, self.floor, self.growth)
 
     def times(self, widening: float) -> Law:
         """The same law with all standard deviations multiplied by a factor."""

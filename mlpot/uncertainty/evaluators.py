@@ -18,10 +18,11 @@ from ..terms.environments import centres_of
 from ..terms.layout import columns
 from ..terms.linear import NO_VARIANCE
 from ..terms.linear_algebra import inverse_lower, solve_upper
-from ..terms.protocol import CompiledTerm, Observed, Observer, PythonObserver, PythonTerm, Residual
+from ..terms.protocol import CompiledTerm, Observed, Observer, PythonObserver, PythonTerm, Residual, Term
 from ..threads import single_blas_thread
+from .references import References
 from .representatives import Representatives
-from .variances import Members, Variances
+from .variances import Members, NoveltyAlone, Variances
 
 Summands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Covariances (n,) of the total energy with the representatives, posterior variances |R_s^-T k|^2 and unexplained variances
@@ -34,7 +35,7 @@ class Spread(Protocol):
     `core` is the model in the compiled core, loaded with `observing_tables` and with the `term_tables`.
     """
 
-    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances | None]:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances | NoveltyAlone | None]:
         """Local energies (n_atoms,), pair gradients (n_pairs, 3), and the variances, None if there are none."""
 
     def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
@@ -269,21 +270,24 @@ class IndependentSpread:
 
 @dataclass(frozen=True)
 class UnknownSpread:
-    """Evaluator of an imported model with terms that have no prior: no variances.
+    """Evaluator of an imported model with terms that have no prior: no variances, and novelty where it has references.
 
     Parameters
     ----------
     terms : tuple of CompiledTerm
+    references : References or None
     """
 
     terms: tuple[CompiledTerm, ...]
+    references: References | None
 
-    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, None]:
+    def predict(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, NoveltyAlone | None]:
         """See `Spread`."""
         energies, gradients = evaluate(core, pairs)
         for term in in_python(self.terms):
             term.predict(pairs, energies, gradients)
-        return energies, gradients, None
+        known = self.references
+        return energies, gradients, None if known is None else NoveltyAlone(known.novelty(pairs))
 
     def predict_members(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Variances, Members]:
         """See `Spread`."""
@@ -307,13 +311,11 @@ def in_python(terms: Sequence[CompiledTerm]) -> list[PythonTerm]:
     return [cast(PythonTerm, term) for term in terms if not term.in_core]
 
 
-def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None, has_prior: bool = True) -> Spread:
-    """Evaluator for compiled terms; `rep` holds the representatives of a fitted model and is None for an imported one.
-
-    `has_prior`: whether every term has one, see `Term`.
-    """
+def make_spread(compiled: Sequence[CompiledTerm], rep: Representatives | None, terms: Sequence[Term]) -> Spread:
+    """Evaluator for compiled `terms`; `rep` holds the representatives of a fitted model and is None for an imported one."""
     if rep is None:
-        return IndependentSpread(tuple(compiled)) if has_prior else UnknownSpread(tuple(compiled))
+        has_prior = all(term.has_prior for term in terms)
+        return IndependentSpread(tuple(compiled)) if has_prior else UnknownSpread(tuple(compiled), References.among(terms))
     with single_blas_thread():
         others = in_python([term for k, term in enumerate(compiled) if k not in rep.choice.kept])
         chosen = zip(rep.choice.kept, rep.terms, columns(rep.terms), strict=True)

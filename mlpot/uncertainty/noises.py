@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from ase.data import chemical_symbols
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,16 @@ class Noises:
 
     def of_forces(self, numbers: np.ndarray) -> np.ndarray:
         """Force noises (n_atoms,), eV/A; elements without forces in the data get the largest one."""
-        worst = max(self.forces.values(), default=0.0)
-        return np.array([self.forces.get(z, worst) for z in numbers.tolist()])
+        return by_element(self.forces, numbers, max(self.forces.values(), default=0.0))
 
     def by_label(self) -> dict[str, float]:
         """Noises by kind of label: "energy" and "virial" in eV/atom, "forces" in eV/A (root mean square over the elements)."""
         forces = float(np.sqrt(np.mean(np.square(list(self.forces.values()))))) if self.forces else 0.0
         return {"energy": self.energy, "forces": forces, "virial": self.virial}
+
+
+def by_element(values: Mapping[int, float], numbers: np.ndarray, otherwise: float) -> np.ndarray:
+    """Values (n_atoms,) looked up by atomic number, with a default."""
+    table = np.full(len(chemical_symbols), otherwise, float)
+    table[list(values)] = list(values.values())
+    return table[numbers]

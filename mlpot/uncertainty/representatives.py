@@ -56,6 +56,15 @@ RESOLUTION, STRANGE = 0.009, 0.04
 first are always known; above the second they never are, even if few and dissimilar points would suggest a larger bound."""
 
 
+def known_share(left: np.ndarray, strangest: float) -> float:
+    """Fraction of the prior variance up to which environments of an element count as known.
+
+    `left` (n,) are the fractions of points that all the others leave unexplained, `strangest` the fraction at lone atoms and pairs.
+    """
+    share = np.quantile(left, TYPICAL) if len(left) else np.inf
+    return float(np.clip(share, RESOLUTION * strangest, STRANGE * strangest))
+
+
 @dataclass(frozen=True)
 class Choice:
     """Sparse points chosen as representatives.
@@ -191,9 +200,7 @@ class Representatives:
         for term, part in self.explaining:
             for number in found:
                 own, scale = term.columns_of(number), term.scale_of(number)
-                share = np.quantile(left[part][own] / scale**2, TYPICAL) if len(own) else np.inf
-                limits = term.strangest(number) * np.array([RESOLUTION, STRANGE])
-                found[number] += float(np.clip(share, *limits)) * scale**2
+                found[number] += known_share(left[part][own] / scale**2, term.strangest(number)) * scale**2
         return found
 
     @cached_property

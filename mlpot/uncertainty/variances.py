@@ -31,8 +31,8 @@ class Deviations:
     `borrowed` (n_atoms,) marks atoms whose `forces_std` are mostly shares of the variance of a neighbour, see `BORROWED`.
     """
 
-    energies_std: np.ndarray
-    energy_std: float
+    energies_std: np.ndarray | None
+    energy_std: float | None
     forces_std: np.ndarray | None
     forces_stated_std: np.ndarray | None
     borrowed: np.ndarray | None
@@ -106,6 +106,17 @@ class Variances:
             virial_std=virial_std,
             novelty=self.novelty,
         )
+
+
+@dataclass(frozen=True)
+class NoveltyAlone:
+    """Novelty (n_atoms,) from a model that has no variances; see `references`."""
+
+    novelty: np.ndarray
+
+    def calibrated(self, calibration: Calibration, pairs: Pairs, strongest: np.ndarray) -> Deviations:
+        """See `Variances`."""
+        return Deviations(None, None, None, None, None, None, None, self.novelty)
 
 
 @dataclass(frozen=True)

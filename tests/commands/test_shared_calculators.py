@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import mlpot
 from mlpot.commands.main import app
-from mlpot.errors import ConfigError
+from mlpot.errors import ConfigError, MlpotError
 
 LONGEST_REPR = 200
 
@@ -166,3 +166,21 @@ def test_mistakes_in_python_are_too(keywords, words):
     with pytest.raises(ConfigError) as error:
         mlpot.FitConfig(**keywords)
     assert words in str(error.value) and "nput should" not in str(error.value) and "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: mlpot.fit("data.xyz"), "'data.xyz' instead of a structure"),
+        (lambda: mlpot.fit(["data.xyz"]), "files are read by mlpot.read"),
+        (lambda: mlpot.fit(None), "None instead of a structure"),
+        (lambda: mlpot.fit(make_frames(1), {"preset": "fast"}), "write mlpot.FitConfig"),
+        (lambda: mlpot.MlpotCalculator(None), "None: is no path of a model file"),
+        (lambda: mlpot.LearningCalculator("run", make_frames(1)[0]), "must be an ASE calculator"),
+    ],
+)
+def test_other_objects_than_are_needed(tmp_path, monkeypatch, call, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MlpotError) as error:
+        call()
+    assert words in str(error.value) and len(str(error.value)) < 250 and not list(tmp_path.iterdir())

@@ -272,9 +272,9 @@ def test_sparse_points_are_a_regular_file_of_the_expected_size(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "match"), [
-    ("99999999999999999999\nenergy=1\nH 0 0 0\n", "ends within a frame"),
-    ("1\nenergy=1\nH 0 0 0\n3000000000\nenergy=1\nH 0 0 0\n", "ends within a frame"),
-    ("1\nProperties=species:S:1:pos:R:399999999999999999999 energy=1\nH 0 0 0\n", "at most 10000 columns"),
+    ("99999999999999999999\nenergy=1\nH 0 0 0\n", "where the number of atoms should be"),
+    ("1\nenergy=1\nH 0 0 0\n3000000000\nenergy=1\nH 0 0 0\n", "ends within this frame"),
+    ("1\nProperties=species:S:1:pos:R:399999999999999999999 energy=1\nH 0 0 0\n", "from 0 to 10000 columns"),
 ])  # fmt: skip
 def test_counts_of_atoms_and_columns_that_no_file_has(tmp_path, text, match):
     """ASE alone would loop over them for years."""

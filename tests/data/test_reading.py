@@ -173,7 +173,7 @@ def test_a_key_that_some_structures_have(tmp_path, three):
         ("REF_energy=none", r"\[0\]: REF_energy = none: the energy must be a number"),
         ('REF_virial="1 2 3"', r"\[0\]: REF_virial = \[1 2 3\]: the virial must be 6 .* or 9 numbers"),
         ('stress="1 2 3 4"', r"\[0\]: stress = .1. 2. 3. 4..: the stress must be 6"),
-        ("stress=abc", r"a\.xyz: cannot be read .*'abc'"),
+        ("stress=abc", r"a\.xyz\[0\]: stress = 'abc': the stress must be 6"),
     ],
 )
 def test_labels_that_are_none(tmp_path, three, extra, message):
@@ -211,6 +211,7 @@ def test_files_by_globs_folders_and_parts(tmp_path, three, monkeypatch):
     for name, message in {
         "runs/*.cif": "no file matches", "runs/4.xyz": "no such file", "runs/2.xyz@7": "has 3 frames",
         "runs/2.xyz@a": "file@start:stop:step", "runs/2.xyz@5:": "holds no structures",
+        "runs/2.xyz@::0": "file@start:stop:step", None: "names no file", 3: "names no file",
     }.items():  # fmt: skip
         with pytest.raises(DataError, match=message):
             mlpot.read(name)
@@ -220,7 +221,7 @@ def test_a_file_that_breaks_off_names_the_frame(tmp_path, three):
     file = tmp_path / "a.xyz"
     write(file, three)
     file.write_text("\n".join(file.read_text().splitlines()[:-3]) + "\n")
-    with pytest.raises(DataError, match=r"a\.xyz\[2\]: cannot be read"):
+    with pytest.raises(DataError, match=r"a\.xyz\[2\]: the file ends within"):
         mlpot.read(file)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.units import Bohr, GPa, Hartree
+from ase.units import Bohr, GPa, Hartree, Ry, kJ, mol
 from conftest import SMALL_TERMS, lennard_jones
 
 import mlpot
@@ -51,7 +51,7 @@ def test_right_labels_raise_no_doubt(structures):
         (-1, r"eV/A with the sign turned \(gradients\)"),
         (Bohr / Hartree, "Hartree/bohr;"),
         (-Bohr / Hartree, r"Hartree/bohr with the sign turned \(gradients\)"),
-        (1000, "meV/A;"),
+        (1000, "meV/A or kJ/mol/nm;"),
         (1e5, "no unit is known"),
     ],
 )
@@ -84,7 +84,29 @@ def test_stresses_in_one_cell(structures, factor):
     pressed = with_factors(one_cell, stress=0.5 / size)  # 0.5 eV/atom: a few GPa
     assert unit_doubts(pressed) == []
     (doubt,) = unit_doubts(with_factors(pressed, stress=factor))
-    assert doubt.startswith("stress: half of the structures have more than") and "they look like GPa or kBar" in doubt
+    assert doubt.startswith("stress: half of the structures have more than") and "they look like GPa, kBar or virials" in doubt
+
+
+@pytest.mark.parametrize(("factor", "looks"), [(1 / Ry, "Ry"), (mol / kJ, "kJ/mol"), (1 / 32, "eV per atom")])
+def test_energies(structures, factor, looks):
+    """Where forces and stresses agree with each other."""
+    (doubt,) = unit_doubts([replace(s, energy=s.energy * factor) for s in structures])
+    assert doubt.startswith("energies: they change by") and f"they look like {looks}" in doubt
+
+
+def test_a_virial_in_place_of_a_stress(structures):
+    volumes = [replace(s, virial=-s.virial * s.atoms.get_volume()) for s in structures]
+    (doubt,) = unit_doubts(volumes)
+    assert doubt.startswith("stress: ") and "stresses times volume (virials have virial_key) with the sign turned" in doubt
+
+
+@pytest.mark.parametrize("n_frames, strain, rattle", [(8, 0.0, 0.05), (16, 0.0, 0.06)])
+def test_few_structures_that_are_less_alike(n_frames, strain, rattle):
+    """Third-order terms are as large as the others here; signs and units can still be seen."""
+    few = all_labelled(near_frames(n_frames, strain, rattle))
+    assert unit_doubts(few) == []
+    for factor, looks in ((-1, "gradients"), (Bohr / Hartree, "Hartree/bohr")):
+        assert any(looks in doubt for doubt in unit_doubts(with_factors(few, forces=factor)))
 
 
 def test_both(structures):

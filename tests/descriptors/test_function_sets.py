@@ -7,7 +7,10 @@ from ase.build import bulk, molecule
 from ase.units import Bohr
 
 from mlpot.descriptors import ACSF
+from mlpot.descriptors.acsf_functions import RadialFactor
 from mlpot.descriptors.acsf_pool import amp_functions, auto_functions, choose_functions, grid_functions
+from mlpot.descriptors.cutoff_functions import CutoffFunction
+from mlpot.descriptors.even_polynomials import even_polynomial
 from mlpot.descriptors.n2p2_input import elements_of, reach_of, read_functions
 from mlpot.errors import ConfigError
 from mlpot.neighbours import find_pairs
@@ -157,3 +160,22 @@ def test_choices_of_what_does_not_vary():
         choose_functions(x, 0)
     with pytest.raises(ConfigError, match="select = 'best'"):
         choose_functions(x, 2, "best")
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.03, 0.3])
+def test_even_functions_are_polynomials(eta):
+    found = even_polynomial(RadialFactor(CutoffFunction(6.0), eta).curve, 6.0)
+    assert 8 < len(found) < 30
+    r = np.random.default_rng(0).uniform(0, 6, 50)
+    exact = np.exp(-eta * r**2) * (np.cos(np.pi * r / 6) + 1) / 2
+    np.testing.assert_allclose(np.polyval(found, 2 * (r / 6) ** 2 - 1), exact, rtol=0, atol=2e-14)
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "eta", "r_s"),
+    [(CutoffFunction(6.0), 0.3, 1.0), (CutoffFunction(6.0), 4.0, 0.0), (CutoffFunction(6.0, "poly1"), 0.0, 0.0),
+     (CutoffFunction(6.0, alpha=0.3), 0.0, 0.0)],
+)  # fmt: skip
+def test_functions_that_are_no_such_polynomials(cutoff, eta, r_s):
+    """Not even, too sharp, an odd power, and a plateau."""
+    assert even_polynomial(RadialFactor(cutoff, eta, r_s).curve, 6.0) is None

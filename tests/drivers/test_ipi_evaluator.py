@@ -28,6 +28,7 @@ def test_the_evaluator_is_the_calculator(two_species_model):
     assert found.extras == {
         "energy_uncertainty": p.energy_std / HARTREE,
         "max_force_uncertainty": pytest.approx(np.sqrt((p.forces_std**2).mean(axis=1).max()) * BOHR / HARTREE),
+        "max_novelty": p.novelty.max(),
         "model_version": 0,
         "n_labelled": 0,
         "learned": False,

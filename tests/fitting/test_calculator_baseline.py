@@ -21,6 +21,7 @@ from mlpot.errors import BaselineError, ConfigError, ModelFileError
 from mlpot.learning.learner import Learner
 from mlpot.settings.baseline import BaselineSettings
 from mlpot.settings.files import LearnFile
+from mlpot.structures import all_labelled
 from mlpot.terms.calculator_baseline import CalculatorBaseline
 from mlpot.units import HARTREE
 
@@ -102,6 +103,16 @@ def test_the_fit_is_to_differences(model):
     directly = model.predict_directly(unseen)
     np.testing.assert_allclose(directly.forces, p.forces, atol=1e-5)
     assert model.beneath.n_calculations >= len(FRAMES) and "LennardJones" in model.beneath.cost
+
+
+def test_cost_and_progress():
+    one = CalculatorBaseline(BaselineSettings(calculator="ase.calculators.emt.EMT"))
+    assert one.cost.endswith("EMT: 0 calculations, 0 s, 0 ms each")
+    one.n_calculations, one.seconds = 4, 2.0
+    assert one.cost.endswith("EMT: 4 calculations, 2 s, 500 ms each")
+    told = []
+    one.differences(all_labelled(FRAMES[:2]), lambda *what: told.append(what))
+    assert told == [("baseline", 1, 2), ("baseline", 2, 2)] and one.n_calculations == 6
 
 
 def test_derivatives_of_the_sum(model):

@@ -177,6 +177,13 @@ def test_structures_that_are_there_twice_are_said(caplog):
         copies(structures[1:], structures[:2]) == "1 structure is also in the training data (structure 1 = structure 1)"
     )
     assert copies(all_labelled(make_frames(2, seed=5)), structures) == "" == copies(structures)
+    zero = frames[0].copy()
+    zero.positions[0], zero.cell[0, 1] = 0.0, 0.0
+    minus = zero.copy()
+    minus.positions[0], minus.cell[0, 1] = -0.0, -0.0
+    for atoms in (zero, minus):
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+    assert "1 structure is duplicated" in copies(all_labelled([zero, minus]))
 
 
 @pytest.mark.parametrize(

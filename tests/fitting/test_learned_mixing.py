@@ -164,6 +164,14 @@ def test_slopes_of_a_sample_are_forces(silicon, monkeypatch):
     assert_allclose(np.sort(sample.labels[:, 1:], axis=0), np.sort(expected, axis=0), rtol=1e-9)
 
 
+def test_every_step_is_told_with_its_loss(world):
+    told = []
+    task = replace(task_of(world[:12], embedding="learned"), progress=lambda *what: told.append(what))
+    losses = learned(task, steps=2).losses
+    assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
+    assert [what for what in told if what[0] == "mixing of channels"] == [("mixing of channels", k, 2) for k in (1, 2)]
+
+
 @pytest.mark.slow
 def test_alike_elements_get_the_same_weights(world):
     """Without being told by the periodic table: from independent weights."""

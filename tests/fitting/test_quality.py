@@ -127,6 +127,8 @@ def test_a_few_structures_may_have_all_the_error(model):
     line = said(model.report, quality(0.02, 0.1, worst_share=0.8, others=0.03))[1]
     assert line.startswith("what helps most: more structures like a.xyz[3]; 2 of 40 left-out structures have 80%")
     assert "more data" in said(model.report, quality(0.02, 0.1, n_left_out=8, worst_share=0.8))[1]
+    ten, nine = (said(model.report, quality(0.1, 0.11, n, worst_share=0.6))[1] for n in (10, 9))
+    assert "more structures like" in ten and "more structures like" not in nine
 
 
 def test_a_test_set_of_another_kind(model):

@@ -39,14 +39,14 @@ def _surroundings() -> Ghosted:
 
 def read(folder: Path) -> tuple:
     """Energies, forces and deviations, as a C program gets them."""
+    seen = _surroundings()
     try:
         model = CoreModel(folder / "model.mlpot")
-    except ValueError as error:
+        parts = model.evaluate(*seen.arrays, uncertainty=True)
+        parts["member_forces"] = seen.returned(parts["member_forces"])
+        deviations = model.deviations(seen.numbers[: len(seen.offsets) - 1], parts)
+    except ValueError as error:  # a code of the C library, and its line of text
         raise ModelFileError(str(error)) from error
-    seen = _surroundings()
-    parts = model.evaluate(*seen.arrays, uncertainty=True)
-    parts["member_forces"] = seen.returned(parts["member_forces"])
-    deviations = model.deviations(seen.numbers[: len(seen.offsets) - 1], parts)
     return parts["energies"], parts["forces"], parts["virial"], deviations["energies_std"], deviations["forces_std"]
 
 

@@ -17,7 +17,7 @@ CONFIG = mlpot.FitConfig(preset="fast", cutoff=4.5)
 
 
 class Own(Calculator):
-    """EMT, and the process that it ran in; it cannot be pickled."""
+    """EMT, and the process that it ran in; it can be neither pickled nor copied."""
 
     implemented_properties = ("energy", "free_energy", "forces", "stress")
 
@@ -25,9 +25,6 @@ class Own(Calculator):
         super().__init__()
         self.handle = open(os.devnull)
         self.pids = []
-
-    def __deepcopy__(self, memo):
-        return self
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -80,6 +77,7 @@ def test_one_that_cannot_be_pickled_labels_here(tmp_path, caplog):
 
 @pytest.mark.parametrize(("calculator", "more", "words"), [
     (3.0, {}, "calculator = 3.0: must be an ASE calculator"),
+    (bulk("Cu"), {}, "calculator = Atoms.*: must be an ASE calculator"),
     (EMT(), {"parameters": {"asap_cutoff": True}}, "parameters: cannot be given for an existing calculator"),
     ("ase.calculators.emt.EMTT", {}, "check the spelling"),
 ])  # fmt: skip

@@ -134,6 +134,8 @@ BROKEN = {
     "dimensions": ('n_max=1', 'n_max=2', "dimensions = 2, but the descriptor has 4"),
     "attribute": (' n_sparseX="3"', "", "no attribute 'n_sparseX'"),
     "alpha": ('alpha="0.5"', 'alpha="?"', r"alpha = '\?'"),
+    "n_sparseX beyond memory": ('n_sparseX="3"', f'n_sparseX="{10**19}"', "but <sparseX> stands 3 times"),
+    "dimensions beyond memory": ('dimensions="1"', f'dimensions="{10**19}"', "holds 3 numbers"),
     "n_sparseX": ('n_sparseX="3"', 'n_sparseX="4"', "n_sparseX = 4 but <sparseX> stands 3 times"),
     "theta": ("1.25", "-1.25", r"theta = \[-1.25\]"),
     "no theta": ("theta>", "thetas>", r"theta = \[\]"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.io import write
 from snap_potentials import write_snap
 from typer.testing import CliRunner
 
@@ -13,6 +14,8 @@ import mlpot
 from mlpot.commands.main import app
 from mlpot.drivers.ipi_evaluator import ModelEvaluator
 from mlpot.errors import ConfigError, ModelFileError, UnknownSpeciesError, UnsupportedPotentialError
+from mlpot.interop import snap_references
+from mlpot.settings.learning import NOVEL
 
 
 @pytest.fixture
@@ -73,6 +76,76 @@ def test_there_is_no_uncertainty(files, alloy, tmp_path):
         model.export_core(tmp_path / "m.mlpot", uncertainty=False)
     with pytest.raises(UnknownSpeciesError):
         model.predict(Atoms("O"))
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """Files of a potential, structures it knows, and the model."""
+    files = write_snap(tmp_path_factory.mktemp("snap"), ["W", "Mo"], 4, 4.2)
+    frames = []
+    for k in range(6):
+        atoms = bulk("W", cubic=True, a=3.17) * 2
+        atoms.symbols[::2] = "Mo"
+        atoms.rattle(0.08, seed=k)
+        frames.append(atoms)
+    return files, frames, mlpot.read_snap(*files, frames[:5])
+
+
+def test_novelty_from_reference_structures(known):
+    files, frames, model = known
+    bare = mlpot.read_snap(*files).predict(frames[5], uncertainty=True)
+    p, q = model.predict(frames[5], uncertainty=True), model.predict_directly(frames[5], uncertainty=True)
+    np.testing.assert_array_equal(p.forces, bare.forces)
+    np.testing.assert_allclose(p.novelty, q.novelty, rtol=1e-6)
+    assert bare.novelty is None and (p.energy_std, p.energies_std, p.forces_std, p.stress_std) == (None,) * 4
+    assert 0.1 < p.novelty.max() < NOVEL
+    strange = frames[5].copy()
+    strange.positions[3] += 0.9
+    far = model.predict(strange, uncertainty=True).novelty
+    assert far[3] > 2 * NOVEL
+    assert model.predict(Atoms("W"), uncertainty=True).novelty[0] > NOVEL
+
+
+def test_novelty_is_what_the_points_leave_unexplained(known, monkeypatch):
+    """Twin: 1 - k K^-1 k of a Gaussian kernel of standardised components, relative to a bound that is the same everywhere."""
+    files, frames, _ = known
+    every = snap_references.SETTINGS.model_copy(update={"sparse_tolerance": 1e-9})
+    monkeypatch.setattr(snap_references, "SETTINGS", every)
+    model = mlpot.read_snap(*files, frames[:5])
+    components = [mlpot.describe(atoms, model.terms[0].descriptor) for atoms in frames]
+    symbols = np.array(frames[0].symbols)
+    for symbol in ("Mo", "W"):
+        mine = np.concatenate([c[symbols == symbol] for c in components[:5]])
+        deviation = np.maximum(mine.std(axis=0), 0.05 * np.sqrt(np.mean(mine**2, axis=0)))
+        x, points = ((c - mine.mean(axis=0)) / deviation / np.sqrt(mine.shape[1]) for c in (components[5][symbols == symbol], mine))
+        x, points = (np.hstack([c, np.full((len(c), 1), 3.0)]) for c in (x, points))
+        x, points = (c / np.linalg.norm(c, axis=1, keepdims=True) for c in (x, points))
+        k, inner = (np.exp(-((a[:, None] - points) ** 2).sum(axis=2) / 2) for a in (x, points))
+        left = 1 - np.einsum("as,as->a", k, np.linalg.solve(inner + 1e-10 * np.eye(len(points)), k.T).T)
+        own = model.predict(frames[5], uncertainty=True).novelty[symbols == symbol]
+        ratio = own**2 / left
+        assert np.ptp(ratio) < 1e-3 * ratio.mean(), symbol
+
+
+def test_novelty_in_files_and_programs(known, tmp_path):
+    files, frames, model = known
+    write(tmp_path / "known.xyz", frames[:5])
+    words = ["import-snap", *map(str, files), "--structures", str(tmp_path / "known.xyz"), "-o", str(tmp_path / "m.h5")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "states novelty" in result.output, result.output
+    expected = model.predict(frames[5], uncertainty=True)
+    loaded = mlpot.load_model(tmp_path / "m.h5")
+    np.testing.assert_allclose(loaded.predict(frames[5], uncertainty=True).novelty, expected.novelty, rtol=1e-6)
+    atoms = frames[5].copy()
+    atoms.calc = mlpot.MlpotCalculator(tmp_path / "m.h5")
+    np.testing.assert_array_equal(atoms.get_forces(), expected.forces)
+    assert list(atoms.calc.uncertainty) == ["novelty"]
+    evaluation = ModelEvaluator(loaded).evaluate([frames[5]])[0]
+    assert evaluation.extras["max_novelty"] == pytest.approx(expected.novelty.max(), rel=1e-6)
+    write(tmp_path / "known.xyz", Atoms("Fe"))
+    result = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "none.h5")])
+    assert result.exit_code != 0 and not (tmp_path / "none.h5").exists()
+    assert "contain ['Fe'], but the potential knows ['Mo', 'W']" in " ".join(result.output.split())
 
 
 def test_elements_may_be_in_any_order(tmp_path, alloy):

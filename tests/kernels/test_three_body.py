@@ -155,3 +155,5 @@ def test_the_exponential_to_the_last_digits():
 def test_an_unknown_element_is_an_error():
     with pytest.raises(UnknownSpeciesError):
         predicted(make_term().compile(np.ones(30), 1e-8), find_pairs(Atoms("Ge"), CUTOFF))
+    with pytest.raises(UnknownSpeciesError):
+        directly(make_term(), np.ones(30), find_pairs(Atoms("Ge"), CUTOFF))

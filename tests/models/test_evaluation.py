@@ -6,7 +6,7 @@ from ase import Atoms
 from scipy.stats import pearsonr, rankdata
 
 from mlpot.models.evaluate import Comparison, calibration, errors
-from mlpot.models.prediction import counted_error
+from mlpot.models.prediction import Prediction, counted_error, expected_errors
 from mlpot.structures import LabelledStructure
 from mlpot.uncertainty.calibration import Calibration
 
@@ -48,6 +48,16 @@ def test_errors(comparisons):
     assert found.force_mae_ev_per_ang == pytest.approx(np.abs(forces).mean())
     assert found.force_rmse_ev_per_ang == pytest.approx(np.sqrt((forces**2).mean()))
     assert found.stress_rmse_gpa == pytest.approx(160.2177 * np.sqrt((stresses**2).mean()), rel=1e-5)
+
+
+def test_what_a_label_could_reduce_is_the_rest_beside_the_discrepancy():
+    forces_std, discrepancy = np.full((4, 3), 0.5), np.full((4, 3), 0.3)
+    p = Prediction(
+        0.0, np.zeros(4), np.zeros((4, 3)), np.zeros((3, 3)), None, energy_std=0.2, forces_std=forces_std,
+        forces_discrepancy=discrepancy,
+    )  # fmt: skip
+    found = expected_errors(p)
+    assert found.force == pytest.approx(0.5) and found.learnable == pytest.approx(0.4) and found.energy == pytest.approx(0.05)
 
 
 def test_statistics_of_the_uncertainty(comparisons):

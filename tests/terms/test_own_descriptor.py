@@ -281,6 +281,7 @@ def test_describe_gives_the_features_of_the_definition(two_elements):
         ({"type": "pair"}, "has no descriptor"),
         ({**OWN, "standardise": True}, "no data to take means from"),
         ({"type": "soap", "mix": "both", "n_channels": 3, "embedding": "learned"}, "no data to learn from"),
+        ({"type": "soap", "n_sparse": {"C": 5}}, "n_sparse .*no entry for Si"),
     ):
         with pytest.raises(ConfigError, match=message):
             mlpot.describe(atoms, settings)

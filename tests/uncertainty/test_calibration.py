@@ -28,6 +28,7 @@ from mlpot.uncertainty.calibration import (
     Calibration,
     ErrorsAndDeviations,
     Law,
+    binned,
     coverage,
     expected_normalised_error,
     fit_calibration,
@@ -104,7 +105,7 @@ def test_elements_have_factors_of_their_own():
         calibrated(found, np.ones((3, 3)), np.array([8, 1, 79]))[:, 0],
         [found.of_elements[8], found.of_elements[1], found.force_scale],
     )
-    assert found.element_factors(np.array([14])) == pytest.approx(found.force_scale, rel=1.0)
+    assert found.by_atom(np.array([14]))[0] == pytest.approx(found.force_scale, rel=1.0)
 
 
 def test_one_structure_says_little():
@@ -124,14 +125,14 @@ def test_one_structure_says_little():
 
 
 def test_it_is_the_most_likely_factor():
-    """The formula on a grid, errors within and beyond what counts fully."""
+    """The formula on a grid, errors within and beyond two standard deviations, which count fully."""
     errors, stated = made_up(50, 4.0)
     ratios, n_structures = np.abs(errors / stated).ravel(), 3
     factors = np.exp(np.linspace(-3, 3, 60001))
     surprise = []
     for factor in factors[::10]:
         z = ratios / factor
-        losses = np.where(z < BEYOND, z**2 / 2, BEYOND**2 * (0.5 + np.log(np.maximum(z, BEYOND) / BEYOND)))
+        losses = np.where(z < 2, z**2 / 2, 4 * (0.5 + np.log(np.maximum(z, 2) / 2)))
         surprise.append(n_structures * (np.log(factor) + losses.mean()) + np.log(factor / OPEN) ** 2 / (2 * WIDTH**2))
     found = fit_calibration(kind(errors, stated, n_structures=n_structures), NOTHING, NOTHING)
     assert found.force_scale == pytest.approx(factors[::10][np.argmin(surprise)], rel=2e-3)
@@ -187,6 +188,11 @@ def test_expected_normalised_error_by_hand():
     std = np.repeat([1.0, 2.0], 5)
     assert expected_normalised_error(np.repeat([1.0, 1.0], 5), std) == pytest.approx(0.25)
     assert expected_normalised_error(np.repeat([1.0, -2.0], 5), std) == 0.0
+
+
+def test_bins_hold_five_errors_at_least_and_are_ten_at_most():
+    counts = {n: len(binned(np.ones(n), np.ones(n))[0]) for n in (3, 10, 49, 1000)}
+    assert counts == {3: 1, 10: 2, 49: 9, 1000: 10}
 
 
 def test_variance_of_a_direction_is_between_its_own_and_the_atoms():

@@ -134,6 +134,21 @@ def test_the_residual_is_the_slope_of_a_linear_draw(small):
         np.testing.assert_allclose(pairs.forces(added)[:, :, member], exact, atol=1e-5 * scale)
 
 
+def test_the_residual_begins_where_all_points_leave_off(small):
+    """Its amplitude is the root of what is left beyond the variance that is expected where representatives stand for all points."""
+    model, atoms, pairs = small
+    rep = replace(model.representatives)
+    rep.__dict__["expected"] = dict.fromkeys(model.species, 0.01)
+
+    def added(unexplained):
+        gradients = np.zeros((pairs.n_pairs, 3, N_MEMBERS))
+        rep.add_residual(pairs, np.full(len(atoms), unexplained), gradients, set(model.species))
+        return gradients
+
+    assert not added(0.002).any() and not added(0.01).any() and added(0.02).any()
+    np.testing.assert_allclose(added(0.05), 2 * added(0.02), atol=1e-12)
+
+
 def test_the_residual_has_the_slopes_of_the_prior(small):
     """Along a small step dp of a normalised feature vector a kernel of exponent zeta changes by zeta |dp|^2."""
     model, _, _ = small

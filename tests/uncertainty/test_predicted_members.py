@@ -72,7 +72,7 @@ def test_forces_and_virials_are_derivatives(potential):
 
 def force_deviation(potential, p, atoms):
     """Root mean square of the forces' deviations, with the scale of the members and without the model's discrepancy."""
-    factors = potential.calibration.element_factors(atoms.numbers)[:, None]
+    factors = potential.calibration.by_atom(atoms.numbers)[0][:, None]
     raw = (p.forces_std / factors) ** 2 - potential.noises.of_forces(atoms.numbers)[:, None] ** 2
     return potential.calibration.force_scale * np.sqrt(np.mean(raw))
 

@@ -92,6 +92,7 @@ class TargetHeader(Header):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     rank: Annotated[int, Field(ge=0, le=2)]
     per_atom: bool
+    per_volume: bool = False
     unit: str
     species: Species
     means: dict[Element, Number]
@@ -145,7 +146,8 @@ def _arrays(term: CovariantTerm) -> list[tuple[str, Any]]:
 
 def _header(model: TargetModel) -> dict[str, Any]:
     return {
-        "name": model.target.name, "rank": model.target.rank, "per_atom": model.target.per_atom, "unit": model.target.unit,
+        "name": model.target.name, "rank": model.target.rank, "per_atom": model.target.per_atom,
+        "per_volume": model.target.per_volume, "unit": model.target.unit,
         "species": list(model.species), "means": dict(model.means),
         "key": model.key, "label_unit": model.label_unit, "place": model.origin.place, "charge": model.origin.charge,
         "parts": {degree: _part_header(part) for degree, part in model.parts.items()},
@@ -176,7 +178,7 @@ def read_targets(stored: Stored) -> TargetModels:
 def _read(header: TargetHeader, stored: Stored, place: str) -> TargetModel:
     errors = [None if e is None else TargetErrors(**e.model_dump()) for e in (header.left_out, header.training)]
     return TargetModel(
-        Target(header.name, header.rank, header.per_atom, header.unit),
+        Target(header.name, header.rank, header.per_atom, header.unit, per_volume=header.per_volume),
         {degree: _read_part(part, header.species, degree, stored, place) for degree, part in header.parts.items()},
         dict(header.means), header.key, header.label_unit, Origin(header.place, header.charge), errors[0], errors[1], header.notes,
     )  # fmt: skip

@@ -83,16 +83,24 @@ class TargetSettings(Settings):
     """A quantity that is learned from labels of its own."""
 
     name: str = Field(
-        description='What is learned: "dipole", "polarizability", or any key of info or arrays of the structures.',
+        description='What is learned: "dipole", "polarizability", "dielectric" (relative permittivity), or any key of info or '
+        "arrays of the structures.",
         examples=["dipole"],
     )
     key: str | None = Field(
         None, description="Key of the labels in the structures, where it is not the name.", examples=["REF_dipole"]
     )
     rank: Literal[0, 1, 2] | None = Field(
-        None, description="Number (0), vector (1) or symmetric matrix (2). Known for dipole and polarizability.", examples=[1]
+        None,
+        description="Number (0), vector (1) or symmetric matrix (2). Known for dipole, polarizability and dielectric.",
+        examples=[1],
     )
     per_atom: bool = Field(False, description="Whether every atom has a value of its own, instead of the whole structure.")
+    per_volume: bool = Field(
+        False,
+        description="Whether it is a property of a material, so that its product with the volume of the cell adds up over the atoms; "
+        "dielectric is, always.",
+    )
     unit: str | None = Field(
         None,
         description='Unit of the labels: of dipoles "e*A" (also when left out), "debye" or "e*bohr"; of polarisabilities "A^3", '
@@ -120,7 +128,8 @@ class TargetSettings(Settings):
         known = known_target(self.name)
         rank = self.rank if self.rank is not None else known.rank if known else 0
         unit = known.unit if known else self.unit or ""
-        return Target(self.name, rank, self.per_atom, unit)
+        per_volume = self.per_volume or (known is not None and known.per_volume)
+        return Target(self.name, rank, self.per_atom, unit, per_volume=per_volume)
 
     @property
     def label_key(self) -> str:
@@ -149,7 +158,9 @@ class TargetSettings(Settings):
             raise ValueError(f"rank = {self.rank}: a {self.name} has rank {known.rank}; leave rank out")
         if not known and self.rank is None:
             raise ValueError(f"rank: missing; say whether {self.name} is a number (0), a vector (1) or a symmetric matrix (2)")
-        if self.unit is None and self.name != "dipole":
+        if self.per_volume and self.per_atom:
+            raise ValueError("per_volume: a value of an atom is not a property of a material; remove per_volume or per_atom")
+        if self.unit is None and self.name not in ("dipole", "dielectric"):
             words = ", ".join(UNITS[self.name]) if self.name in UNITS else 'any word, "" for a pure number'
             raise ValueError(f"unit: missing for {self.name}; choose from {words}")
         if self.unit is not None and self.name in UNITS and self.unit not in UNITS[self.name]:

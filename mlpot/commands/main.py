@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..errors import ConfigError, ExplodedError, MlpotError, StructureError, counted, system_trouble
 from .analysis import criteria, features, map_data
-from .console import TrustBaseline, check_target, console, problems
+from .console import Commands, TrustBaseline, check_target, console, problems
 from .distil import distil
 from .driver import driver, ipi_pes
 from .fit import evaluate, fit
@@ -28,6 +28,7 @@ from .tune import tune
 from .watch import watch, watched
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -19,6 +19,7 @@ from .targets import Target
 
 DIPOLE = Target("dipole", 1, False, "e*A")
 POLARIZABILITY = Target("polarizability", 2, False, "A^3")
+DIELECTRIC = Target("dielectric", 2, False, "", per_volume=True)
 UNITS: dict[str, dict[str, float]] = {
     "dipole": {"e*A": 1.0, "e*bohr": BOHR, "debye": float(_ase.Debye)},
     "polarizability": {"A^3": 1.0, "bohr^3": BOHR**3, "e^2*A^2/eV": COULOMB_CONSTANT},
@@ -33,7 +34,30 @@ CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
 
 def known_target(name: str) -> Target | None:
     """The target of a well-known name."""
-    return {"dipole": DIPOLE, "polarizability": POLARIZABILITY}.get(name)
+    return {target.name: target for target in (DIPOLE, POLARIZABILITY, DIELECTRIC)}.get(name)
+
+
+def vacuum(target: Target) -> np.ndarray:
+    """The quantity without any atoms, of the target's shape: 1 for a relative permittivity, else 0."""
+    return np.eye(3) if target.name == DIELECTRIC.name and target.per_volume else np.zeros(target.shape)
+
+
+def amount(target: Target, atoms: Atoms, name: str = "structure") -> float:
+    """Factor that makes a quantity additive over atoms: the volume of the cell, A^3, of a property of a material, else 1.
+
+    Raises
+    ------
+    DataError
+        For a property of a material of a structure that is not periodic in three directions.
+    """
+    if not target.per_volume:
+        return 1.0
+    if not atoms.pbc.all():
+        raise DataError(
+            f"{name}: {target.name} is a property per volume, but the structure is not periodic in three directions; remove it, "
+            "or learn it under another name, with this key and per_volume = false"
+        )
+    return float(atoms.get_volume())
 
 
 @dataclass(frozen=True)

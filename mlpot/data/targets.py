@@ -34,6 +34,8 @@ class Target:
         Unit inside mlpot.
     noise_key : str
         Key of its noise in a configuration.
+    per_volume : bool
+        Whether it is a property of a material: its product with the volume of the cell is what atoms add up to.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Target:
     per_atom: bool
     unit: str
     noise_key: str = "noise"
+    per_volume: bool = False
 
     @property
     def n_components(self) -> int:

@@ -85,6 +85,11 @@ def exp(x: Jet) -> Jet:
     return x.of(value, value, value)
 
 
+def log(x: Jet) -> Jet:
+    """Natural logarithm, x > 0."""
+    return x.of(np.log(x.value), 1 / x.value, -1 / x.value**2)
+
+
 def cos(x: Jet) -> Jet:
     """cos x."""
     return x.of(np.cos(x.value), -np.sin(x.value), -np.cos(x.value))

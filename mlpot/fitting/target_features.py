@@ -15,8 +15,8 @@ from ase import Atoms
 
 from ..data.target_labels import TargetLabels
 from ..descriptors.density import SoapDescriptor
+from ..descriptors.logarithmic_basis import PARAMETERS, target_basis
 from ..descriptors.mixing import Mixing, make_reduction
-from ..descriptors.radial_basis import GapRadialBasis
 from ..models.tensors import features_of
 from ..neighbours import find_pairs
 from ..settings.targets import CovariantTermSettings, TargetSettings
@@ -30,8 +30,8 @@ NEGLIGIBLE = 1e-12
 MOST_ROWS = 3000
 """Rows that are kept in memory, whose span the weights are looked for in."""
 DEFAULT_TERMS = (
-    CovariantTermSettings(n_max=8, l_max=4, cutoff=4.5, cutoff_width=4.5, atom_sigma=0.45),
-    CovariantTermSettings(n_max=5, l_max=3, cutoff=7.5, cutoff_width=7.5, atom_sigma=0.9),
+    CovariantTermSettings(radial_basis="logarithmic", n_max=7, l_max=4, cutoff=3.0, own_weight=2.0),
+    CovariantTermSettings(radial_basis="logarithmic", n_max=7, l_max=4, cutoff=7.0),
 )
 """Terms of a target for which none are given."""
 
@@ -93,8 +93,8 @@ def _rows(terms: Sequence[CovariantTerm], atoms: Atoms, per_atom: bool) -> tuple
 @lru_cache(maxsize=32)
 def make_descriptor(settings: CovariantTermSettings, species: tuple[int, ...]) -> SoapDescriptor:
     """The density of a term: the same object for equal settings, so that it is expanded once for several targets."""
-    width = settings.cutoff_width or settings.cutoff / 2
-    basis = GapRadialBasis(settings.n_max, settings.l_max, settings.cutoff, width, settings.atom_sigma)
+    parameters = [getattr(settings, name) for name in PARAMETERS[settings.radial_basis]]
+    basis = target_basis(settings.radial_basis, (settings.n_max, settings.l_max, settings.cutoff, settings.step), parameters)
     reduction = None
     if settings.n_channels is not None:
         mixing = Mixing(mix="both", n_channels=settings.n_channels, embedding="random")

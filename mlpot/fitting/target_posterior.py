@@ -30,6 +30,8 @@ START = -9.0
 """Logarithm of the variance of the noise relative to the labels at the start: 1 %."""
 STEPS = 30
 """Most steps of the search for the largest evidence."""
+RIDGE = 1e-9
+"""Relative to the mean variance of a label: keeps covariances positive definite, whatever the scales that the search tries."""
 ROUNDING = 1e-12
 """Eigenvalues of the covariance relative to the largest that are rounding."""
 UNTOLD = 0.1
@@ -58,7 +60,8 @@ def block_scales(kernels: Sequence[np.ndarray], values: np.ndarray, noise: float
         raise FitError("targets: the labels do not vary, or vanish everywhere; there is nothing to learn")
     means = np.array([float(np.mean(np.diagonal(kernel))) for kernel in kernels])
     starts = spread / (len(kernels) * np.where(means > 0, means, 1.0))
-    scaled = [start / spread * kernel for start, kernel in zip(starts, kernels, strict=True)]
+    never_singular = RIDGE / len(kernels) * np.eye(n)
+    scaled = [start / spread * kernel + never_singular for start, kernel in zip(starts, kernels, strict=True)]
     y = values / np.sqrt(spread)
     fixed = None if noise is None else float(np.log(max(noise**2 / spread, SMALLEST_NOISE**2)))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from ..data.target_labels import TargetLabels, labels_of
+from ..data.target_labels import TargetLabels, amount, labels_of, vacuum
 from ..descriptors.couplings import PARTS, components
 from ..errors import counted
 from ..models.target_errors import target_errors
@@ -38,7 +38,7 @@ def fit_targets(frames: Sequence[Atoms], settings: TargetsSettings, seed: int = 
     ------
     DataError
         For labels that are missing everywhere, of a wrong shape, not symmetric, in mixed units, or of charged systems without an
-        origin.
+        origin; for properties per volume of structures without one.
     FitError
         If labels do not vary.
     """
@@ -56,6 +56,8 @@ def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, pr
     target, notes = settings.target, list[str]()
     if labels.n_without:
         notes.append(f"no {settings.label_key!r} in {counted(labels.n_without, 'structure')}")
+    sizes = [amount(target, atoms, name) for atoms, name in zip(labels.frames, labels.names, strict=True)]
+    labels = replace(labels, values=[(v - vacuum(target)) * size for v, size in zip(labels.values, sizes, strict=True)])
     prepared = {degree: target_features(labels, settings, degree, seed, progress) for degree in PARTS[target.rank]}
     for _ in range(ROUNDS):
         solved = {degree: _solved(prepared[degree], labels, settings, degree) for degree in prepared}
@@ -67,12 +69,18 @@ def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, pr
         notes += notes_of_round
     refuse_other_units(labels, left_out, target)
     training = _combined(labels, {degree: s.training for degree, s in solved.items()}, settings)
+    values, left_out, training = (_divided(own, sizes) for own in (labels.values, left_out, training))
     stds = _combined(labels, {degree: s.deviations for degree, s in solved.items()}, settings, squares=True)
+    stds = _divided(stds, sizes)
     return TargetModel(
         target, {degree: s.part for degree, s in solved.items()}, solved[0].means if 0 in solved else {}, settings.label_key,
-        settings.label_unit, settings.place, target_errors(labels.values, left_out, target.rank, stds),
-        target_errors(labels.values, training, target.rank), tuple(notes),
+        settings.label_unit, settings.place, target_errors(values, left_out, target.rank, stds),
+        target_errors(values, training, target.rank), tuple(notes),
     )  # fmt: skip
+
+
+def _divided(values: Sequence[np.ndarray], sizes: Sequence[float]) -> list[np.ndarray]:
+    return [value / size for value, size in zip(values, sizes, strict=True)]
 
 
 @dataclass(frozen=True)

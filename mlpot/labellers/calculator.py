@@ -144,7 +144,8 @@ class CalculatorLabeller:
                     raise ResourceError(f"{self.calculator} failed: {system_trouble(error)}") from error
                 said = last_words.of_folder(folder)
                 said = f"; {said}" if said else ""
-                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {error}{said}") from error
+                why = " ".join(str(error).split())
+                raise LabelError(f"{self.calculator} failed: {type(error).__name__}: {why}{said}") from error
             check_label(atoms, label, self.net_force_tolerance)
         return label
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
 from ..errors import printable
 
 LINES, MOST = 3, 300
+NEAR_END = 60
+"""Lines at the end of a text: a complaint among them is quoted, as codes print a stack or timings after it."""
+COMPLAINT = re.compile(
+    r"\b(error|abort|fatal|severe|not found|not recogni[sz]ed|unknown|illegal|invalid|failed|exceeded|killed)", re.IGNORECASE
+)
 READ_BYTES = 20_000
 MOST_FILES = 1000
 COMPLAINTS = ("*.err", "*.stderr", "stderr*", "*.error", "CRASH")
@@ -16,9 +22,12 @@ OUTPUTS = ("*.out", "*.log", "*.pwo", "*.stdout", "stdout*", "OUTCAR", "*.txt")
 
 
 def tail(text: str) -> str:
-    """The last non-empty lines of a text as one line, with escaped control characters and shortened at the beginning."""
-    lines = [printable(line.strip()) for line in text.splitlines() if line.strip()]
-    said = " | ".join(lines[-LINES:])
+    """The last lines of a text, or those of its last complaint, as one line without control characters, its beginning cut."""
+    lines = [printable(words) for line in text.splitlines() if (words := line.strip(" \t\r*%|#=-"))]
+    end = max(len(lines) - LINES, 0)
+    complaints = [k for k in range(max(len(lines) - NEAR_END, 0), len(lines)) if COMPLAINT.search(lines[k])]
+    first = min(complaints[-1], end) if complaints else end
+    said = " | ".join(lines[first : first + LINES])
     return said if len(said) <= MOST else "..." + said[3 - MOST :]
 
 

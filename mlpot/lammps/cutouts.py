@@ -23,7 +23,7 @@ FACE = 3.0
 """Thickness of the layers at two opposite faces that are compared, A: nearest neighbours."""
 SHIFT, THERMAL = 1.5, 0.4
 """Shifts of a block that are tried, and the distance between an atom and a face that matters, A."""
-CLOSEST = 0.75
+CLOSEST = 0.9
 """Distance across a face, in units of the shortest distance in the structure, below which one of the atoms is left out."""
 
 

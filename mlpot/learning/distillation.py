@@ -24,6 +24,8 @@ APART = 50
 QUIET = 10
 """Fraction (one over this) of the steps that must pass without a needed label before the exploration ends."""
 TIMED = 20
+LONG = 20.0
+"""Calculations of the teacher for its time are repeated up to this sum, s: other programs may have slowed down the first."""
 """Predictions that are timed; the shortest counts."""
 
 
@@ -187,7 +189,7 @@ def judge(model: SparseGP, teacher: Teacher, frames: Sequence[Atoms], timed: Ato
         expected_force_rmse=_rms(expected),
         energy_rmse=float(np.std(energies)) / MILLI,
         n_structures=len(frames),
-        teacher_seconds=min(seconds for *_, seconds in labels) if timed is None else teacher.label(timed)[2],
+        teacher_seconds=min(seconds for *_, seconds in labels) if timed is None else _seconds_of(teacher, timed),
         model_seconds=_seconds(model, frames[0] if timed is None else timed),
         n_atoms=len(frames[0] if timed is None else timed),
     )
@@ -195,6 +197,14 @@ def judge(model: SparseGP, teacher: Teacher, frames: Sequence[Atoms], timed: Ato
 
 def _rms(arrays: Sequence[np.ndarray]) -> float:
     return float(np.sqrt(np.mean(np.concatenate(arrays) ** 2)))
+
+
+def _seconds_of(teacher: Teacher, atoms: Atoms) -> float:
+    """Time of a calculation, s: the least of three, or of fewer where that takes long."""
+    seconds = [teacher.label(atoms)[2]]
+    while len(seconds) < 3 and sum(seconds) < LONG:
+        seconds.append(teacher.label(atoms)[2])
+    return min(seconds)
 
 
 def _seconds(model: SparseGP, atoms: Atoms) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
@@ -17,7 +17,8 @@ from ..data.targets import Target
 from ..descriptors.couplings import PARTS
 from ..descriptors.covariants import Covariants
 from ..descriptors.density import SoapDescriptor
-from ..descriptors.radial_basis import GapRadialBasis
+from ..descriptors.logarithmic_basis import PARAMETERS, LogarithmicBasis, target_basis
+from ..descriptors.radial_basis import RadialBasis
 from ..terms.channel_tables import read_tables, tables_of
 from ..terms.covariant import CovariantTerm, Directions, most_directions
 from ..terms.headers import (
@@ -45,14 +46,24 @@ class CovariantHeader(Header):
     l_max: Annotated[int, Field(ge=0, le=8)]
     cutoff: Reach
     cutoff_width: Length
-    atom_sigma: Length
+    radial_basis: Literal["gap", "logarithmic"] = "gap"
+    atom_sigma: Length | None = None
+    angular_width: Length | None = None
+    decay: NotNegative | None = None
+    own_weight: NotNegative | None = None
     zeta: Annotated[int, Field(ge=1, le=8)]
 
     @model_validator(mode="after")
     def _can_be_tabulated(self) -> CovariantHeader:
         if self.cutoff_width > self.cutoff:
             raise ValueError(f"cutoff_width = {self.cutoff_width}: exceeds the cutoff")
-        check_lengths(self.cutoff, atom_sigma=self.atom_sigma)
+        missing = [name for name in PARAMETERS[self.radial_basis] if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{missing[0]}: missing")
+        if self.radial_basis == "logarithmic" and self.n_max < 2:
+            raise ValueError(f"n_max = {self.n_max}: logarithmic functions need at least 2")
+        if self.atom_sigma is not None:
+            check_lengths(self.cutoff, atom_sigma=self.atom_sigma)
         return self
 
 
@@ -81,6 +92,7 @@ class TargetHeader(Header):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     rank: Annotated[int, Field(ge=0, le=2)]
     per_atom: bool
+    per_volume: bool = False
     unit: str
     species: Species
     means: dict[Element, Number]
@@ -134,7 +146,8 @@ def _arrays(term: CovariantTerm) -> list[tuple[str, Any]]:
 
 def _header(model: TargetModel) -> dict[str, Any]:
     return {
-        "name": model.target.name, "rank": model.target.rank, "per_atom": model.target.per_atom, "unit": model.target.unit,
+        "name": model.target.name, "rank": model.target.rank, "per_atom": model.target.per_atom,
+        "per_volume": model.target.per_volume, "unit": model.target.unit,
         "species": list(model.species), "means": dict(model.means),
         "key": model.key, "label_unit": model.label_unit, "place": model.origin.place, "charge": model.origin.charge,
         "parts": {degree: _part_header(part) for degree, part in model.parts.items()},
@@ -148,8 +161,9 @@ def _part_header(part: SphericalPart) -> dict[str, Any]:
     terms = []
     for term in part.terms:
         basis: Any = term.descriptor.basis
-        names = ("n_max", "l_max", "cutoff", "cutoff_width", "atom_sigma")
-        terms.append({**{name: getattr(basis, name) for name in names}, "zeta": term.zeta})
+        kind = "logarithmic" if isinstance(basis, LogarithmicBasis) else "gap"
+        names = ("n_max", "l_max", "cutoff", "cutoff_width", *PARAMETERS[kind])
+        terms.append({"radial_basis": kind, **{name: getattr(basis, name) for name in names}, "zeta": term.zeta})
     return {"noise": part.noise, "calibration": part.calibration, "terms": terms}
 
 
@@ -164,7 +178,7 @@ def read_targets(stored: Stored) -> TargetModels:
 def _read(header: TargetHeader, stored: Stored, place: str) -> TargetModel:
     errors = [None if e is None else TargetErrors(**e.model_dump()) for e in (header.left_out, header.training)]
     return TargetModel(
-        Target(header.name, header.rank, header.per_atom, header.unit),
+        Target(header.name, header.rank, header.per_atom, header.unit, per_volume=header.per_volume),
         {degree: _read_part(part, header.species, degree, stored, place) for degree, part in header.parts.items()},
         dict(header.means), header.key, header.label_unit, Origin(header.place, header.charge), errors[0], errors[1], header.notes,
     )  # fmt: skip
@@ -180,8 +194,9 @@ def _read_part(header: PartHeader, species: tuple[int, ...], degree: int, stored
     return SphericalPart(terms, stored.floats(f"{own}/weights", (n,)), known, scales, header.noise, header.calibration)
 
 
-def _basis(header: CovariantHeader) -> GapRadialBasis:
-    return GapRadialBasis(header.n_max, header.l_max, header.cutoff, header.cutoff_width, header.atom_sigma)
+def _basis(header: CovariantHeader) -> RadialBasis:
+    common = header.n_max, header.l_max, header.cutoff, header.cutoff_width
+    return target_basis(header.radial_basis, common, [getattr(header, name) for name in PARAMETERS[header.radial_basis]])
 
 
 @lru_cache(maxsize=32)

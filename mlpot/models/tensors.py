@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ..data.target_labels import DIPOLE, Origin
+from ..data.target_labels import DIPOLE, Origin, amount, vacuum
 from ..data.targets import Target
 from ..descriptors.couplings import PARTS, cartesian
 from ..descriptors.density import species_indices
@@ -243,7 +243,7 @@ class TargetModel:
         UnknownSpeciesError
             If the target was not fitted for an element.
         DataError
-            For a charged structure without an origin.
+            For a charged structure without an origin, and properties per volume without a volume.
         """
         species_indices(atoms.numbers, self.species)  # raises UnknownSpeciesError
         around = Surroundings(find_pairs(atoms, self.cutoff)) if around is None else around
@@ -265,6 +265,9 @@ class TargetModel:
                     variance += _cartesian_variance(part.covariance(rows, outside), rank, degree)
                     if members:
                         deviations += cartesian(part.members(rows), rank, degree)
+        size = amount(self.target, atoms)
+        value, variance, deviations = value / size + vacuum(self.target), variance / size**2, deviations / size
+        slopes = None if slopes is None else slopes / size
         value, sum_rule = self._at_origin(atoms, value, slopes)
         return TargetPrediction(
             self.target, value, np.sqrt(variance) if uncertainty else None, slopes, sum_rule, value + deviations if members else None

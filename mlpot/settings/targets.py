@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from ..data.target_labels import UNITS, Origin, known_target
 from ..data.targets import FITTED, Target
+from ..descriptors.logarithmic_basis import PARAMETERS
 from ..keys.base import Settings
 from ..keys.quantities import PURE, Angstrom, Count, Unit
 
@@ -22,9 +23,28 @@ class CovariantTermSettings(Settings):
     l_max: Annotated[int, Field(ge=0, le=8), PURE] = Field(3, description="Highest angular degree, inclusive.")
     cutoff: Angstrom = Field(4.5, description="Radius beyond which neighbours are ignored.")
     cutoff_width: Angstrom | None = Field(
-        None, description="Width of the smooth step to zero that ends at the cutoff; half the cutoff when left out.", examples=[2.0]
+        None,
+        description="Width of the smooth step to zero that ends at the cutoff; when left out half the cutoff, or with logarithmic "
+        "functions the cutoff.",
+        examples=[2.0],
     )
-    atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom.")
+    radial_basis: Literal["gap", "logarithmic"] = Field(
+        "gap",
+        description='Radial functions: "gap" are equally sharp everywhere, "logarithmic" in proportion to the distance, which '
+        "describes bonds and what reaches far in one term.",
+    )
+    atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom (gap).")
+    angular_width: Annotated[PositiveFloat, Unit("rad")] = Field(
+        0.55, description="Standard deviation of the angle by which an atom is smeared (logarithmic)."
+    )
+    decay: Annotated[float, Field(ge=0, le=8), PURE] = Field(
+        0.7, description="Power of the distance by which the weight of an atom decays (logarithmic)."
+    )
+    own_weight: Annotated[PositiveFloat, PURE] = Field(
+        6.0,
+        description="Weight of the central atom beside its neighbours; a large one makes features nearly linear in the neighbours "
+        "(logarithmic).",
+    )
     zeta: Annotated[int, Field(ge=1, le=8), PURE] = Field(
         2, description="Exponent of the kernel; with 3 and more it uses fewer directions of the invariants."
     )
@@ -37,6 +57,21 @@ class CovariantTermSettings(Settings):
         examples=[64],
     )
 
+    @property
+    def step(self) -> float:
+        """Width of the step at the cutoff, A."""
+        return self.cutoff_width or self.cutoff / (1 if self.radial_basis == "logarithmic" else 2)
+
+    @model_validator(mode="after")
+    def _belongs_to_its_basis(self) -> Self:
+        own = PARAMETERS[self.radial_basis]
+        for key in (key for keys in PARAMETERS.values() for key in keys):
+            if key not in own and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f'{key}: radial_basis = "{self.radial_basis}" has no such parameter; remove it')
+        if self.radial_basis == "logarithmic" and self.n_max < 2:
+            raise ValueError(f'n_max = {self.n_max}: radial_basis = "logarithmic" needs at least 2')
+        return self
+
     @model_validator(mode="after")
     def _step_fits(self) -> Self:
         if self.cutoff_width is not None and self.cutoff_width > self.cutoff:
@@ -48,16 +83,24 @@ class TargetSettings(Settings):
     """A quantity that is learned from labels of its own."""
 
     name: str = Field(
-        description='What is learned: "dipole", "polarizability", or any key of info or arrays of the structures.',
+        description='What is learned: "dipole", "polarizability", "dielectric" (relative permittivity), or any key of info or '
+        "arrays of the structures.",
         examples=["dipole"],
     )
     key: str | None = Field(
         None, description="Key of the labels in the structures, where it is not the name.", examples=["REF_dipole"]
     )
     rank: Literal[0, 1, 2] | None = Field(
-        None, description="Number (0), vector (1) or symmetric matrix (2). Known for dipole and polarizability.", examples=[1]
+        None,
+        description="Number (0), vector (1) or symmetric matrix (2). Known for dipole, polarizability and dielectric.",
+        examples=[1],
     )
     per_atom: bool = Field(False, description="Whether every atom has a value of its own, instead of the whole structure.")
+    per_volume: bool = Field(
+        False,
+        description="Whether it is a property of a material, so that its product with the volume of the cell adds up over the atoms; "
+        "dielectric is, always.",
+    )
     unit: str | None = Field(
         None,
         description='Unit of the labels: of dipoles "e*A" (also when left out), "debye" or "e*bohr"; of polarisabilities "A^3", '
@@ -85,7 +128,8 @@ class TargetSettings(Settings):
         known = known_target(self.name)
         rank = self.rank if self.rank is not None else known.rank if known else 0
         unit = known.unit if known else self.unit or ""
-        return Target(self.name, rank, self.per_atom, unit)
+        per_volume = self.per_volume or (known is not None and known.per_volume)
+        return Target(self.name, rank, self.per_atom, unit, per_volume=per_volume)
 
     @property
     def label_key(self) -> str:
@@ -114,7 +158,9 @@ class TargetSettings(Settings):
             raise ValueError(f"rank = {self.rank}: a {self.name} has rank {known.rank}; leave rank out")
         if not known and self.rank is None:
             raise ValueError(f"rank: missing; say whether {self.name} is a number (0), a vector (1) or a symmetric matrix (2)")
-        if self.unit is None and self.name != "dipole":
+        if self.per_volume and self.per_atom:
+            raise ValueError("per_volume: a value of an atom is not a property of a material; remove per_volume or per_atom")
+        if self.unit is None and self.name not in ("dipole", "dielectric"):
             words = ", ".join(UNITS[self.name]) if self.name in UNITS else 'any word, "" for a pure number'
             raise ValueError(f"unit: missing for {self.name}; choose from {words}")
         if self.unit is not None and self.name in UNITS and self.unit not in UNITS[self.name]:

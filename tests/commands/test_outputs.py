@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import ase.io
 import pytest
@@ -48,6 +49,41 @@ def test_a_file_that_is_read_is_not_overwritten(work, name):
     code, said = run(*words, option, file)
     assert code == 2 and said.endswith(f"{file}: is a file that is read; choose another name")
     assert (work / file).read_text() == "untouched"
+
+
+@pytest.mark.parametrize(("key", "file"), [("model", "a.xyz"), ("report", "test.xyz"), ("model", "fit.toml"), ("report", "./a.xyz")])
+def test_a_fit_does_not_overwrite_its_data(tmp_path, monkeypatch, key, file):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.xyz", "test.xyz"):
+        ase.io.write(name, make_frames(1))
+    outputs = {"model": "m.h5", "report": "r.html", key: file}
+    lines = ["[data]", 'train = "a.x*"', 'test = "test.xyz@0"', "[model]", 'preset = "fast"', "[output]"]
+    (tmp_path / "fit.toml").write_text("\n".join([*lines, *(f'{k} = "{v}"' for k, v in outputs.items())]))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, said = run("fit", "fit.toml")
+    assert code == 2 and said.endswith(f"fit.toml: output.{key} = {Path(file)}: is a file that is read; choose another name"), said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (b"\xef\xbb\xbf[output]\r\nmodel = 'm.h5'\r\n", "data.train: missing"),
+    (b"# caf\xe9\n", "byte 5 is no text in UTF-8; save it in UTF-8"),
+    (b"a = " + b"[" * 3000, "is not valid TOML"),
+    (None, "cannot be read: No such file or directory; give the path of a TOML file"),
+])  # fmt: skip
+def test_configurations_of_other_editors(tmp_path, monkeypatch, text, said):
+    """A byte-order mark and line ends of Windows are no mistake; other encodings are."""
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "fit.toml").write_bytes(text)
+    code, output = run("fit", "fit.toml")
+    assert code == 2 and said in output and output.startswith("mlpot: fit.toml: ") and "\n" not in output, output
+
+
+@pytest.mark.parametrize("words", [("fit", "a.toml", "--workers", "-1"), ("template", "fitt", "a.xyz")])
+def test_options_are_refused_in_our_words(work, words):
+    code, said = run(*words)
+    assert code == 2 and "nvalid value" in said and "Input should" not in said and "Value error" not in said
 
 
 @pytest.mark.parametrize(

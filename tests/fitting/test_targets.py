@@ -12,15 +12,21 @@ import mlpot
 from mlpot.data.target_labels import label_of
 from mlpot.descriptors.couplings import components
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
-from mlpot.fitting.target_posterior import TargetPosterior
+from mlpot.fitting.target_posterior import TargetPosterior, block_scales
 from mlpot.fitting.tensors import fit_targets
+from mlpot.models.files import load_any
+from mlpot.models.saving import save_targets
 from mlpot.models.target_errors import evaluate_targets
+from mlpot.models.tensors import TargetModels
 from mlpot.neighbours import find_pairs
 from mlpot.settings.targets import TargetSettings, TargetsSettings
 from mlpot.terms.covariant import Surroundings
 
 DIPOLE = {"name": "dipole", "unit": "e*A", "terms": TERMS}
 POLARIZABILITY = {"name": "polarizability", "unit": "A^3", "terms": TERMS}
+LOGARITHMIC = {
+    "radial_basis": "logarithmic", "n_max": 4, "l_max": 3, "cutoff": 3.0, "n_invariants": 12, "n_covariants": 24, "decay": 1.0
+}  # fmt: skip
 
 
 def fitted(frames, **target):
@@ -31,7 +37,7 @@ def fitted(frames, **target):
 
 @pytest.fixture(scope="module")
 def models():
-    settings = TargetsSettings(targets=[DIPOLE, {**POLARIZABILITY, "terms": [{**TERMS[0], "zeta": 3}, {**TERMS[0], "zeta": 1}]}])
+    settings = TargetsSettings(targets=[DIPOLE, {**POLARIZABILITY, "terms": [{**LOGARITHMIC, "zeta": 3}, {**TERMS[0], "zeta": 1}]}])
     return fit_targets(waters(40), settings)
 
 
@@ -137,6 +143,14 @@ def test_scalars_of_atoms():
     assert np.allclose(found.value, other.arrays["charges_of_atoms"], atol=0.02)
 
 
+def test_scales_are_found_where_covariances_are_nearly_singular():
+    """Labels without noise, which features of the first kernel explain entirely: the second gets hardly any share."""
+    rng = np.random.default_rng(1)
+    features, others = rng.standard_normal((150, 6)) * np.geomspace(1, 1e-2, 6), rng.standard_normal((150, 2))
+    found = block_scales([features @ features.T, others @ others.T], features @ rng.standard_normal(6), None)
+    assert found[1] < 0.1 * found[0]
+
+
 def test_units():
     debye = waters(25)
     for atoms in debye:
@@ -170,6 +184,36 @@ def test_branches_of_periodic_dipoles_are_mended():
     assert len(model.notes) == 1 and "3 dipoles were on another branch" in model.notes[0] and "structure 11" in model.notes[0]
     assert np.allclose(model.predict(frames[3]).value, plain.predict(frames[3]).value, atol=1e-3)
     assert evaluate_targets({"dipole": model}, frames)["dipole"].rmse < 0.02
+
+
+def crystals(n):
+    """Molecules in cells of different volume, with a permittivity of 1 + 4 pi (polarisability) / volume."""
+    frames = waters(n)
+    for k, atoms in enumerate(frames):
+        atoms.set_cell(np.eye(3) * (7.0 + 0.1 * k))
+        atoms.pbc = True
+        atoms.info["dielectric"] = np.eye(3) + 4 * np.pi * atoms.info["polarizability"] / atoms.get_volume()
+    return frames
+
+
+def test_permittivities_are_properties_of_a_volume(tmp_path):
+    frames = crystals(30)
+    model = fitted(frames, name="dielectric", terms=TERMS)
+    volumes = fitted(frames, **POLARIZABILITY)
+    found, expected = (m.predict(frames[3], uncertainty=True, members=True) for m in (model, volumes))
+    scale = 4 * np.pi / frames[3].get_volume()
+    assert np.allclose(found.value - np.eye(3), scale * expected.value, atol=1e-5)
+    for name in ("std", "gradients"):
+        assert np.allclose(getattr(found, name), scale * getattr(expected, name), rtol=1e-2, atol=1e-5)
+    assert np.allclose(found.members.mean(axis=0), found.value, atol=1e-9)
+    assert model.left_out.rmse < 0.3 * fitted(frames, name="epsilon", key="dielectric", rank=2, unit="", terms=TERMS).left_out.rmse
+    assert evaluate_targets({"dielectric": model}, frames)["dielectric"].rmse == pytest.approx(model.training.rmse, rel=1e-6)
+    save_targets(TargetModels({"dielectric": model}), tmp_path / "t.h5")
+    again = load_any(tmp_path / "t.h5")["dielectric"]
+    assert np.array_equal(again.predict(frames[3]).value, found.value)
+    frames[0].pbc = [True, True, False]
+    with pytest.raises(DataError, match=r"structure 0: dielectric is a property per volume.*per_volume = false"):
+        fitted(frames, name="dielectric", terms=TERMS)
 
 
 def test_charged_systems_need_an_origin():
@@ -233,7 +277,11 @@ def test_labels_that_are_missing_or_vanish():
         ({"name": "magnetic_dipole", "rank": 1, "unit": "mu_B"}, "pseudovector"),
         ({"name": "gap", "rank": 0, "unit": "eV", "origin": "center_of_mass"}, "only dipoles"),
         ({"name": "dipole", "terms": [{"cutoff": 3.0, "cutoff_width": 4.0}]}, "exceeds cutoff"),
+        ({"name": "dipole", "terms": [{"radial_basis": "logarithmic", "atom_sigma": 0.4}]}, "atom_sigma: radial_basis = "),
+        ({"name": "dipole", "terms": [{"decay": 1.0}]}, 'decay: radial_basis = "gap" has no such parameter'),
+        ({"name": "dipole", "terms": [{"radial_basis": "logarithmic", "n_max": 1}]}, "n_max = 1: .*needs at least 2"),
         ({"name": "dipole", "rang": 1}, "rang"),
+        ({"name": "x", "rank": 0, "unit": "", "per_atom": True, "per_volume": True}, "per_volume: a value of an atom"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
@@ -253,8 +301,8 @@ def test_unknown_elements(models):
 
 def test_beside_a_potential_and_in_its_file(tmp_path):
     """One fit, one file, predictions and results of a calculator."""
-    frames = waters(12)
-    config = mlpot.FitConfig(terms=[{"type": "pair", "cutoff": 3.0}], targets=[DIPOLE, POLARIZABILITY], check_labels=False)
+    frames, targets = waters(12), [DIPOLE, {**POLARIZABILITY, "terms": [*TERMS, LOGARITHMIC]}]
+    config = mlpot.FitConfig(terms=[{"type": "pair", "cutoff": 3.0}], targets=targets, check_labels=False)
     model = mlpot.fit(frames, config)
     model.save(tmp_path / "m.h5")
     again = mlpot.load_model(tmp_path / "m.h5")

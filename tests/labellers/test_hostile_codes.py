@@ -50,6 +50,16 @@ def test_the_end_of_a_long_text_is_kept():
     assert last_words.tail(" \n") == ""
 
 
+def test_a_complaint_before_the_end_is_quoted():
+    """CP2K prints its stack after the reason, pw.x the ranks that stop."""
+    box = ["*" * 30, "* [ABORT]      *", "* The requested basis set <NOPE> was not found *", "* in the files BASIS *", "*" * 30]
+    stack = ["===== Routine Calling Stack =====", "", "  3 read_qs_kind", "  2 create_qs_kind_set", "  1 CP2K"]
+    said = last_words.tail("\n".join(["error of an earlier step", "done", *box, *stack]))
+    assert said == "The requested basis set <NOPE> was not found | in the files BASIS | Routine Calling Stack"
+    assert last_words.tail("error 1\nok\nok\nat last\nfatal: no memory") == "ok | at last | fatal: no memory"
+    assert last_words.tail("\n".join(["an error", *["step"] * 100])) == "step | step | step"
+
+
 def test_files_for_errors_come_first_and_empty_ones_do_not_count(tmp_path):
     assert last_words.of_folder(tmp_path) == ""
     (tmp_path / "code.out").write_text("done 3 of 4\n")

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.units import GPa
+from stand_ins import AIMS, VASP
 
 import mlpot
 from mlpot.errors import ConfigError, LabelError
@@ -109,15 +111,45 @@ def test_vasp_writes_its_input(tmp_path, monkeypatch):
     assert Path("POTCAR").read_text() == potcar.read_text() and "Si" in Path("POSCAR").read_text()
 
 
-def test_vasp_without_convergence_is_no_label(monkeypatch):
-    kind = imported("with_vasp.ConvergedVasp")
+def silicon():
+    atoms = bulk("Si")
+    atoms.rattle(0.02, seed=1)
+    return atoms
 
-    def run(self, *args, **kwargs):
-        self.converged = False
 
-    monkeypatch.setattr(kind.__mro__[1], "calculate", run)
-    with pytest.raises(RuntimeError, match="did not converge"):
-        kind(command="vasp_std").calculate(bulk("Si"))
+def failed(labeller, folder, fate):
+    """Message of a label whose code ends like this."""
+    (folder / "fate").write_text(fate)
+    with pytest.raises(LabelError) as error:
+        labeller.label(silicon())
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_labels_of_vasp(tmp_path, monkeypatch):
+    (tmp_path / "potpaw_PBE" / "Si").mkdir(parents=True)
+    (tmp_path / "potpaw_PBE" / "Si" / "POTCAR").write_text("  PAW_PBE Si 05Jan2001\n End of Dataset\n")
+    monkeypatch.setenv("VASP_PP_PATH", str(tmp_path))
+    (tmp_path / "fate").write_text("ok")
+    labeller = CalculatorLabeller("with_vasp.make", {"command": program(tmp_path / "vasp", VASP)})
+    label = labeller.label(silicon())
+    assert label.energy == -10.85 and label.forces.tolist() == [[0.25, 0, 0], [-0.25, 0, 0]]
+    np.testing.assert_allclose(label.stress, -0.1 * GPa * np.array([[-10, 1, 3], [1, -20, 2], [3, 2, -30]]))
+    assert "the electrons did not converge" in failed(labeller, tmp_path, "unconverged")
+    said = failed(labeller, tmp_path, "crash")
+    assert "SGRCON" in said and "SIGSEGV" in said
+
+
+def test_labels_of_aims(tmp_path):
+    (tmp_path / "14_Si_default").write_text("  species        Si\n    nucleus      14\n")
+    (tmp_path / "fate").write_text("ok")
+    parameters = {"species_dir": str(tmp_path), "command": program(tmp_path / "aims", AIMS)}
+    labeller = CalculatorLabeller("with_aims.make", parameters)
+    label = labeller.label(silicon())
+    assert label.energy == -7891.0 and label.forces.tolist() == [[0.25, 0, 0], [-0.25, 0, 0]]
+    np.testing.assert_allclose(label.stress, np.diag([0.001, 0.002, 0.003]))
+    assert "SCF cycle not converged" in failed(labeller, tmp_path, "unconverged")
+    assert "MPI_Abort" in failed(labeller, tmp_path, "crash")
 
 
 def test_cp2k_through_its_shell(tmp_path):

@@ -20,6 +20,7 @@ from mlpot.learning.level_campaign import TwoLevelCampaign
 from mlpot.learning.level_fit import TwoLevelFit
 from mlpot.learning.policy import Rules
 from mlpot.learning.runner import LearningRun
+from mlpot.learning.served_run import LearningEvaluator
 from mlpot.learning.walker import Walker
 from mlpot.models.summed import summed
 from mlpot.report.run_data import read_run
@@ -225,6 +226,21 @@ def test_scripts_have_two_levels_too(tmp_path):
     with Campaign(tmp_path / "run", LabellingPlan(FAULTY, parameters), config=CONFIG, resume=True) as campaign:
         with pytest.raises(RunFolderError, match="two levels of labels"):
             campaign.prepare((14,))
+
+
+def test_a_server_is_answered_from_two_levels(tmp_path):
+    """As i-PI's requests are: structure by structure, with energies and forces near the expensive level's."""
+    with two_levels(tmp_path / "run", tmp_path / "calls", rules=Rules(target=0.05, check_interval="off")) as campaign:
+        evaluator = LearningEvaluator(campaign, crystal())
+        with evaluator.serving():
+            for seed in range(4):
+                atoms = crystal(seed)
+                (answer,) = evaluator.evaluate([atoms])
+                wanted = _with(atoms, LENNARD_JONES)
+                assert np.sqrt(np.mean((answer.forces - wanted.get_forces()) ** 2)) < 0.1
+        learner = campaign.learner
+        assert 1 <= learner.n_labels <= learner.n_cheap
+    assert len(read_rows(tmp_path / "run")) == learner.n_labels and len(read_rows(tmp_path / "run" / "cheap")) == learner.n_cheap
 
 
 def test_data_get_their_cheap_labels(tmp_path):

@@ -6,6 +6,7 @@ from ase import Atoms
 
 from mlpot.neighbours import find_pairs
 from mlpot.terms.baseline import Baseline, zbl
+from mlpot.terms.glue import Glue
 
 
 @pytest.mark.parametrize(("first", "second", "distance"), [(14, 14, 0.3), (14, 14, 0.8), (8, 29, 0.5), (1, 79, 0.6)])
@@ -35,3 +36,18 @@ def test_the_repulsion_of_a_structure_and_its_derivative():
         slope = (predicted(distance + 1e-5)[0].sum() - predicted(distance - 1e-5)[0].sum()) / 2e-5
         assert forces[1, 2] == pytest.approx(-slope, rel=1e-6) and abs(slope) > 0.01
         np.testing.assert_allclose(forces[0], -forces[1])
+
+
+def test_pair_potentials_of_a_glue_are_flat_at_both_ends():
+    """QUIP's splines have given slopes there, 0; the table itself is steep."""
+    r = np.linspace(1.8, 3.9, 10)
+    table = (tuple(r), tuple(3 * np.exp(-r)))
+    glue = Glue((14,), (0.0,), (2.0,), (((0.0, 1.0), (0.0, 0.0)),), ((14, 14, table),))
+
+    def slope(distance):
+        gradients = np.zeros((2, 3))
+        glue.predict(find_pairs(Atoms("Si2", [[0, 0, 0], [0, 0, distance]]), 4.0), np.zeros(2), gradients)
+        return 2 * gradients[0, 2]
+
+    assert abs(slope(1.8)) < 1e-12 and abs(slope(3.9 - 1e-9)) < 1e-6
+    assert slope(2.5) == pytest.approx(-3 * np.exp(-2.5), rel=0.05)

@@ -1,11 +1,12 @@
-"""Terms before they have sparse points, and choices that do not depend on the unit of energy."""
+"""Terms before they have sparse points, variances by their formula, and a choice that does not depend on the unit of energy."""
 
 import numpy as np
 import pytest
-from conftest import SMALL_TERMS
+from conftest import SMALL_TERMS, make_frames
 from radial_functions import PATH
 
 import mlpot
+from mlpot.neighbours import find_pairs
 from mlpot.terms.registry import empty_term
 from mlpot.terms.soap_compiled import _features_in_double
 
@@ -25,3 +26,17 @@ def test_the_precision_of_features_follows_the_slopes_of_the_energy():
     one, other = _features_in_double(features, 100 * weights, 1.0, 4.0), _features_in_double(features, weights, 10.0, 4.0)
     assert 0 < one == other < 120
     assert one > _features_in_double(features, weights, 1.0, 4.0)
+
+
+def test_variances_of_instances():
+    """QUIP's local_gap_variance: k_ii + r^2 - k' (K_mm + r^2)^-1 k, with the square of the regularisation r in both places."""
+    pairs = find_pairs(make_frames(1)[0], 4.0)
+    term = empty_term(mlpot.FitConfig(terms=[{**SMALL_TERMS[1], "cutoff": 4.0, "zeta": 2}]).terms[0], (14,), 1.5)
+    features = term.descriptor.compute(pairs)
+    points, scale, r = features[:6], 1.5**2, 0.3
+    rows = scale * (features @ points.T) ** 2
+    known = scale * (points @ points.T) ** 2 + r**2 * np.eye(6)
+    expected = scale + r**2 - np.einsum("as,st,at->a", rows, np.linalg.inv(known), rows)
+    found = term.with_points((points,)).instance_variances(pairs, r)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert expected.max() > 1.2 * expected.min()

@@ -1,6 +1,6 @@
 """LAMMPS with pair_style mlpot beside snap and sw, and beside the ASE calculator: time, ranks, memory, a million atoms.
 
-    python benchmarks/lammps_pair_style.py [--cells 8] [--large 16] [--million] [--preset balanced]
+    python benchmarks/lammps.py [--cells 8] [--large 16] [--million] [--preset balanced]
 
 All numbers are of one run on this machine: processor time per atom and step of dynamics with forces and virial (LAMMPS' own loop
 times the share of the processor that it had; of the ASE calculator energy, forces and stress on moving atoms), best of `--repeats`.

@@ -164,6 +164,17 @@ def test_slopes_of_a_sample_are_forces(silicon, monkeypatch):
     assert_allclose(np.sort(sample.labels[:, 1:], axis=0), np.sort(expected, axis=0), rtol=1e-9)
 
 
+def test_environments_of_a_sample_are_those_of_its_element(two_species_frames):
+    """Every atom of the element, by its structure."""
+    structures = all_labelled(two_species_frames[:3])
+    numbers = [s.atoms.numbers[None, :, None, None].astype(np.float32) for s in structures]
+    for number in (6, 14):
+        found = mixing_sample._element_sample(structures, numbers, number, np.random.default_rng(0))
+        counts = [np.sum(s.atoms.numbers == number) for s in structures]
+        assert_array_equal(np.bincount(found.structure, minlength=3), counts)
+        assert_array_equal(np.concatenate(found.chunks, axis=1), np.full((1, sum(counts), 1, 1), number))
+
+
 def test_every_step_is_told_with_its_loss(world):
     told = []
     task = replace(task_of(world[:12], embedding="learned"), progress=lambda *what: told.append(what))

@@ -9,9 +9,11 @@ from scipy.spatial.transform import Rotation
 from target_data import TERMS, waters
 
 import mlpot
-from mlpot.data.target_labels import label_of
+from mlpot.data.target_labels import DIPOLE as DIPOLES
+from mlpot.data.target_labels import TargetLabels, label_of
 from mlpot.descriptors.couplings import components
 from mlpot.errors import ConfigError, DataError, FitError, UnknownSpeciesError
+from mlpot.fitting.target_check import mended
 from mlpot.fitting.target_posterior import TargetPosterior, block_scales
 from mlpot.fitting.tensors import fit_targets
 from mlpot.models.files import load_any
@@ -184,6 +186,18 @@ def test_branches_of_periodic_dipoles_are_mended():
     assert len(model.notes) == 1 and "3 dipoles were on another branch" in model.notes[0] and "structure 11" in model.notes[0]
     assert np.allclose(model.predict(frames[3]).value, plain.predict(frames[3]).value, atol=1e-3)
     assert evaluate_targets({"dipole": model}, frames)["dipole"].rmse < 0.02
+
+
+@pytest.mark.parametrize(("rest", "is_moved"), [(0.7, True), (1.3, False)])
+def test_a_branch_may_leave_an_error_like_those_of_others(rest, is_moved):
+    """A model that is 0.4 e A off: 0.7 beside a lattice vector of 3 A is another branch, 1.3 may be anything."""
+    frames = [Atoms("H", cell=[3.0, 3.0, 3.0], pbc=True)] * 20
+    errors = [np.full(3, 0.4 * 0.6745)] * 19 + [np.array([0.0, 3.0, rest])]
+    labels = TargetLabels(frames, [f"structure {k}" for k in range(20)], [np.zeros(3)] * 20, 0)
+    better, notes = mended(labels, errors, DIPOLES)
+    assert (better is not None) == is_moved == bool(notes)
+    if is_moved:
+        np.testing.assert_allclose(better.values, [[0.0] * 3] * 19 + [[0.0, 3.0, 0.0]], atol=1e-12)
 
 
 def crystals(n):

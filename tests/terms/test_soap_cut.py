@@ -88,8 +88,11 @@ def test_a_judge_knows_energies_and_lone_atoms(model, frames):
     judge = Judge.on(descriptor.core, descriptor, Cut(0.01, pairs), 29)
     features = np.concatenate([descriptor.compute(pairs), descriptor.compute(find_pairs(Atoms("Cu"), 4.0))])
     points = features[:2] + 0.1
-    energies, _ = judge.evaluate(points, weights, scale)
+    energies, gradients = judge.evaluate(points, weights, scale)
     np.testing.assert_allclose(energies, scale**2 * (features @ points.T) ** 2 @ weights, rtol=1e-9)
+    of_lone = np.append(np.zeros(len(energies) - 1), 2e-4)
+    for change, force in ((of_lone, 2e-4 / 0.01), (2e-4 - of_lone, 2e-4 / 0.05)):  # eV over a reach in A
+        assert judge.change((energies + change, gradients), (energies, gradients)) == pytest.approx(force)
 
 
 def test_lone_atoms_keep_their_energy(model):

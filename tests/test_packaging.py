@@ -24,6 +24,10 @@ def test_one_version():
     assert re.search(rf"^## {re.escape(mlpot.__version__)}", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
+def test_types_are_announced():
+    assert (ROOT / "mlpot" / "py.typed").exists() and "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["mlpot"]
+
+
 def test_the_recipe_has_the_dependencies_of_the_wheel():
     recipe = (ROOT / "packaging/conda/recipe.yaml").read_text().replace("matplotlib-base", "matplotlib")
     for requirement in PROJECT["project"]["dependencies"]:

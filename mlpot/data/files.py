@@ -23,6 +23,7 @@ from .ipi_xyz import is_ipi_xyz, read_ipi_xyz
 
 Files = str | Path | Sequence[str | Path]
 DATABASES = ("db", "json", "aselmdb")
+COMPRESSED = (".gz", ".bz2", ".xz")
 ENDINGS = (
     ".xyz",
     ".extxyz",
@@ -34,9 +35,7 @@ ENDINGS = (
     ".out",
     ".cif",
     ".vasp",
-    ".gz",
-    ".xz",
-    ".bz2",
+    *COMPRESSED,
 )
 """Names of files that are read from a folder, in addition to names that begin with one of `BEGINNINGS`."""
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
@@ -117,9 +116,9 @@ def _index(name: str, text: str) -> int | slice:
 
 
 def _repeated(names: set[str]) -> set[str]:
-    """Files of one VASP run that repeat, with fewer digits, what another one holds."""
-    best = next((name for name in VASP_RUN if name in names), None)
-    return set(VASP_RUN) - {best}
+    """Files of one VASP run that repeat, with fewer digits or compressed, what another one holds."""
+    there = [run + end for run in VASP_RUN for end in ("", *COMPRESSED) if run + end in names]
+    return set(there[1:])
 
 
 def _is_of_structures(file: Path) -> bool:

@@ -163,7 +163,9 @@ def _converged(file: StructureFile, left_out: dict[str, Counter[str]]) -> list[A
 
 def _said_of(left_out: dict[str, Counter[str]]) -> list[str]:
     """A line for every reason."""
-    return [f"{_named(list(files))}: left out: {files.total()} {reason}" for reason, files in left_out.items()]
+    counts = {reason: files.total() for reason, files in left_out.items()}
+    words = {reason: reason.replace("steps", "step", 1) if n == 1 else reason for reason, n in counts.items()}
+    return [f"{_named(list(files))}: left out: {counts[reason]} {words[reason]}" for reason, files in left_out.items()]
 
 
 def _read_source(source: DataSource) -> list[StructureFile]:

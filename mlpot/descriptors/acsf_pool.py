@@ -126,6 +126,11 @@ def choose_functions(features: np.ndarray, n: int, method: str = "cur") -> np.nd
     return varying[_by_leverage(gram, n) if method == "cur" else _by_distance(gram, n)]
 
 
+def evenly(structures: Sequence[Pairs], most: int = MOST_ENVIRONMENTS) -> Sequence[Pairs]:
+    """Evenly spread structures with about that many environments at most."""
+    return structures[:: max(1, -(-sum(pairs.n_atoms for pairs in structures) // most))]
+
+
 def choose_on(
     descriptor: Descriptor, structures: Sequence[Pairs], n: int, method: str, most: int = MOST_ENVIRONMENTS
 ) -> np.ndarray:
@@ -133,9 +138,7 @@ def choose_on(
 
     What counts is how features vary between environments of the same element: another element is another model.
     """
-    n_atoms = sum(pairs.n_atoms for pairs in structures)
-    step = max(1, -(-n_atoms // most))
-    chosen = structures[::step]
+    chosen = evenly(structures, most)
     features = np.concatenate([descriptor.compute(pairs.within(descriptor.cutoff)) for pairs in chosen])
     numbers = np.concatenate([pairs.numbers for pairs in chosen])
     overall = features.mean(axis=0)

@@ -121,8 +121,10 @@ class FeatureTerm(EnvironmentTerm):
         """See `FittedTerm`: with features chosen on these environments, and their means and standard deviations."""
         if self.is_settled:
             return self
-        own = self.descriptor.settled(pairs)
-        standardiser = Standardiser.of(own, pairs) if self.unit.standardise else None
+        own, standardiser = self.descriptor.settled(pairs), None
+        if self.unit.standardise:
+            is_chosen = not self.descriptor.is_settled
+            standardiser = Standardiser.of_chosen(own, self.descriptor, pairs) if is_chosen else Standardiser.of(own, pairs)
         unit = replace(self.unit, descriptor=own, standardiser=standardiser)
         return replace(self, unit=unit, sparse_features=_no_points(unit))
 
@@ -140,7 +142,9 @@ class FeatureTerm(EnvironmentTerm):
 
     def _means(self) -> dict[str, np.ndarray]:
         own = self.unit.standardiser
-        return {} if own is None else {"mean": own.mean, "deviation": own.deviation}
+        if own is None:
+            return {}
+        return {"mean": own.mean, "deviation": own.deviation, **({} if own.metric is None else {"metric": own.metric})}
 
     @classmethod
     def read_tables(
@@ -247,4 +251,6 @@ def _chosen(array: np.ndarray) -> tuple[int, ...]:
 
 def _read_standardiser(descriptor: Descriptor, stored: Stored, place: str) -> Standardiser:
     shape = (len(descriptor.species), descriptor.n_features)
-    return Standardiser(stored.floats(f"{place}/mean", shape), stored.positive(f"{place}/deviation", shape))
+    mean, deviation = stored.floats(f"{place}/mean", shape), stored.positive(f"{place}/deviation", shape)
+    chosen = f"{place}/metric" in stored
+    return Standardiser(mean, deviation, stored.floats(f"{place}/metric", (*shape, shape[1])) if chosen else None)

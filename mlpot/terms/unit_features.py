@@ -1,7 +1,12 @@
 """Normalised features of any descriptor for use in kernels: optionally standardised, with an appended constant.
 
     x = (f - mean) / (deviation n_features^(1/2))     or x = f           mean and deviation over environments of the centre's element
+    x M                                               for a few features chosen out of many
     p = (x, offset) / |(x, offset)|
+
+M gives the chosen features the scalar products of all: with X of all features and C of the chosen ones, X = C B in least squares over
+the environments, and M M' = B B'. Without it a choice that avoids repetition weighs what varies little like what varies much. This
+is the third matrix of a CUR decomposition (Mahoney and Drineas, PNAS 106, 697 (2009), doi:10.1073/pnas.0803205106).
 
 The constant makes the features of lone atoms well defined: without it p is undefined at f = 0 and jumps when the last neighbour
 leaves.
@@ -14,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..descriptors.acsf_pool import evenly
 from ..descriptors.array_record import ArrayRecord
 from ..descriptors.density import species_indices
 from ..descriptors.named import name_of
@@ -24,26 +30,39 @@ from ..neighbours import Pairs
 LEAST_DEVIATION = 0.05
 """Smallest standard deviation of a feature relative to its root mean square: nearly constant features are not amplified."""
 
+RESOLVED = 1e-6
+"""Smallest singular value of chosen features relative to the largest that counts in the metric."""
+
 
 @dataclass(frozen=True, eq=False)
 class Standardiser(ArrayRecord):
-    """Means and standard deviations (n_species, n_features) of features over environments of each element."""
+    """Means and standard deviations (n_species, n_features) of features over environments of each element; M (n_species, n_features,
+    n_features) for features that were chosen out of many, else None."""
 
     mean: np.ndarray
     deviation: np.ndarray
+    metric: np.ndarray | None = None
 
     @classmethod
     def of(cls, descriptor: Descriptor, structures: Sequence[Pairs]) -> Standardiser:
         """Compute from structures; an element that does not occur gets the values of all elements combined."""
-        features = np.concatenate([_raw(descriptor, pairs) for pairs in structures])
-        numbers = np.concatenate([pairs.numbers for pairs in structures])
-        groups = [numbers == z for z in descriptor.species]
-        own = [features[mask] if mask.any() else features for mask in groups]
+        own = _by_element(descriptor, structures)
         mean = np.array([f.mean(axis=0) for f in own])
         sizes = np.array([np.sqrt(np.mean(f**2, axis=0)) for f in own])
         typical = float(np.sqrt(np.mean(sizes**2))) or 1.0
         least = LEAST_DEVIATION * np.where(sizes > 0, sizes, typical)
         return cls(mean, np.maximum(np.array([f.std(axis=0) for f in own]), least))
+
+    @classmethod
+    def of_chosen(cls, descriptor: Descriptor, every: Descriptor, structures: Sequence[Pairs]) -> Standardiser:
+        """The same for a descriptor with a few of the features of another, with a metric."""
+        found, some = cls.of(descriptor, structures), evenly(structures)
+        whole, few, many = cls.of(every, some), _by_element(descriptor, some), _by_element(every, some)
+        metric = [
+            _metric((c - found.mean[k]) / found.deviation[k], (x - whole.mean[k]) / whole.deviation[k])
+            for k, (c, x) in enumerate(zip(few, many, strict=True))
+        ]
+        return cls(found.mean, found.deviation, np.array(metric))
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,7 @@ class FeaturesAt:
         Norms before normalisation.
     scale : (n_atoms, n_raw) array or float
         Divisors of the descriptor's features.
+    metric : (n_atoms, n_raw, n_raw) array or None
     """
 
     descriptor: Descriptor
@@ -129,6 +149,7 @@ class FeaturesAt:
     features: np.ndarray
     lengths: np.ndarray
     scale: np.ndarray | float
+    metric: np.ndarray | None = None
 
     @classmethod
     def of(cls, unit: UnitFeatures, pairs: Pairs) -> FeaturesAt:
@@ -137,17 +158,20 @@ class FeaturesAt:
         if not unit.is_settled:
             what = "to take means from" if unit.descriptor.is_settled else "to choose features on"
             raise FitError(f"{name_of(type(unit.descriptor))}: there is no data yet {what}")
-        within, x, scale = pairs.within(unit.cutoff), _raw(unit.descriptor, pairs), 1.0
+        within, x, scale, metric = pairs.within(unit.cutoff), _raw(unit.descriptor, pairs), 1.0, None
         if unit.standardiser is not None:
             scale = unit.standardiser.deviation[own] * np.sqrt(unit.descriptor.n_features)
             x = (x - unit.standardiser.mean[own]) / scale
+            if unit.standardiser.metric is not None:
+                metric = unit.standardiser.metric[own]
+                x = np.einsum("af,afg->ag", x, metric, optimize=True)
         if unit.offset:
             x = np.concatenate([x, np.full((len(x), 1), unit.offset)], axis=1)
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         if not np.all(lengths):
             name, atom = name_of(type(unit.descriptor)), int(np.argmin(lengths))
             raise DescriptorError(f"{name}: all features of atom {atom} are zero; set an offset, for example 3.0")
-        return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale)
+        return cls(unit.descriptor, within, pairs.distances < unit.cutoff, x / lengths, lengths, scale, metric)
 
     def vjp(self, cotangent: np.ndarray) -> np.ndarray:
         """dE/dvectors (n_all_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
@@ -162,7 +186,10 @@ class FeaturesAt:
     def _raw_cotangent(self, cotangent: np.ndarray) -> np.ndarray:
         """Derivatives by the descriptor's own features."""
         along = np.einsum("af,af->a", cotangent, self.features)[:, None]
-        return ((cotangent - along * self.features) / self.lengths)[:, : self.descriptor.n_features] / self.scale
+        own = ((cotangent - along * self.features) / self.lengths)[:, : self.descriptor.n_features]
+        if self.metric is not None:
+            own = np.einsum("ag,afg->af", own, self.metric, optimize=True)
+        return own / self.scale
 
     def jacobian(self) -> np.ndarray:
         """Derivatives (n_all_pairs, 3, n_features) of the features of each pair's centre, 1/A."""
@@ -170,7 +197,8 @@ class FeaturesAt:
         raw = _checked(self.descriptor, "jacobian", raw, (self.pairs.n_pairs, 3, self.descriptor.n_features))
         i = self.pairs.i
         out = np.zeros((self.pairs.n_pairs, 3, self.features.shape[1]))
-        out[:, :, : raw.shape[2]] = raw / (self.scale[i][:, None, :] if isinstance(self.scale, np.ndarray) else self.scale)
+        raw = raw / (self.scale[i][:, None, :] if isinstance(self.scale, np.ndarray) else self.scale)
+        out[:, :, : raw.shape[2]] = raw if self.metric is None else raw @ self.metric[i]
         p = self.features[i][:, None, :]
         out -= np.sum(out * p, axis=2, keepdims=True) * p
         return self._among_all(out / self.lengths[i][:, :, None])
@@ -180,6 +208,23 @@ class FeaturesAt:
         out = np.zeros((len(self.kept), *values.shape[1:]))
         out[self.kept] = values
         return out
+
+
+def _by_element(descriptor: Descriptor, structures: Sequence[Pairs]) -> list[np.ndarray]:
+    """Features (n, n_raw) of the environments of every element; of all of them for an element that does not occur."""
+    features = np.concatenate([_raw(descriptor, pairs) for pairs in structures])
+    numbers = np.concatenate([pairs.numbers for pairs in structures])
+    groups = [numbers == z for z in descriptor.species]
+    return [features[mask] if mask.any() else features for mask in groups]
+
+
+def _metric(few: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """M (n_few, n_few) with which standardised features (n, n_few) have the scalar products of many (n, n_many), per feature."""
+    fit = np.linalg.lstsq(few, many, rcond=RESOLVED)[0]
+    left, sizes, _ = np.linalg.svd(fit, full_matrices=False)
+    found = np.zeros((few.shape[1], few.shape[1]))
+    found[:, : len(sizes)] = left * sizes
+    return found * np.sqrt(few.shape[1] / many.shape[1])
 
 
 def _raw(descriptor: Descriptor, pairs: Pairs) -> np.ndarray:

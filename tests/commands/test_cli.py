@@ -203,6 +203,13 @@ def test_help_has_an_example(command):
     assert "Example:" in run(command, "--help").output
 
 
+@pytest.mark.parametrize(("command", "sections"), [("fit", "[data] [model] [fit] [output]"), ("learn", "[structure] [labeller]")])
+def test_help_shows_sections(command, sections):
+    """They are no markup."""
+    said = run(command, "--help").output
+    assert all(section in said for section in sections.split())
+
+
 @pytest.mark.parametrize("kind", ["fit", "learn"])
 def test_template(work, kind):
     output = run("template", kind, "train.xyz").output

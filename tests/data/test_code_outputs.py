@@ -92,7 +92,7 @@ def test_unconverged_steps_of_an_outcar_are_left_out_and_counted(tmp_path, three
     data = read_labelled(file)
     assert_read(data.frames, [three[0], three[2]])
     assert data.files[0].structures == 2
-    assert f"{file}: left out: 1 steps without electronic convergence" in data.notes
+    assert f"{file}: left out: 1 step without electronic convergence" in data.notes
     assert [atoms.info["frame"] for atoms in data.frames] == [f"{file}[0]", f"{file}[2]"]
     assert len(read_structures(file)) == 3, "as a start any structure will do"
 
@@ -107,7 +107,7 @@ def test_a_file_without_any_converged_step_is_an_error(tmp_path, three):
     file = tmp_path / "OUTCAR"
     file.write_text(HEADER + outcar_step(three[0], 1, 60, NOT_REACHED))
     with pytest.raises(
-        DataError, match=r"no structure is left: .*OUTCAR: left out: 1 steps without electronic convergence"
+        DataError, match=r"no structure is left: .*OUTCAR: left out: 1 step without electronic convergence"
     ):
         mlpot.read(file)
 
@@ -188,7 +188,7 @@ def test_vasprun_leaves_out_what_has_not_converged(tmp_path, three):
     )
     data = read_labelled(file)
     assert_read(data.frames, [three[0], three[2]])
-    assert f"{file}: left out: 1 steps without electronic convergence" in data.notes
+    assert f"{file}: left out: 1 step without electronic convergence" in data.notes
 
 
 def test_vasprun_leaves_out_what_is_no_dft(tmp_path, three):
@@ -383,6 +383,11 @@ def test_of_the_folder_of_a_run_every_step_is_read_once(tmp_path, three):
     data = read_labelled(tmp_path)
     assert [file.name for file in data.files] == [str(tmp_path / "vasprun.xml")]
     assert_read(data.frames, three)
+    for name in ("OUTCAR", "vasprun.xml"):  # as they are kept on disks of clusters
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+        assert len(read_labelled(tmp_path).files) == 1
+        (tmp_path / name).unlink()
+    assert_read(read_labelled(tmp_path).frames, three)
 
 
 def test_what_is_left_out_of_several_files_is_counted_together(tmp_path, three):

@@ -1,10 +1,13 @@
 """Sets of symmetry functions by name, out of files of n2p2, and the choice of a few of them by data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import twins_acsf as twins
 from ase.build import bulk, molecule
 from ase.units import Bohr
+from conftest import make_frames
 
 from mlpot.descriptors import ACSF
 from mlpot.descriptors.acsf_functions import RadialFactor
@@ -13,7 +16,10 @@ from mlpot.descriptors.cutoff_functions import CutoffFunction
 from mlpot.descriptors.even_polynomials import even_polynomial
 from mlpot.descriptors.n2p2_input import elements_of, reach_of, read_functions
 from mlpot.errors import ConfigError
+from mlpot.fitting.surroundings import settled
 from mlpot.neighbours import find_pairs
+from mlpot.settings.fit import FitConfig
+from mlpot.terms.registry import empty_term
 
 INPUT = """
 # a comment
@@ -179,3 +185,23 @@ def test_even_functions_are_polynomials(eta):
 def test_functions_that_are_no_such_polynomials(cutoff, eta, r_s):
     """Not even, too sharp, an odd power, and a plateau."""
     assert even_polynomial(RadialFactor(cutoff, eta, r_s).curve, 6.0) is None
+
+
+def test_chosen_features_have_the_scalar_products_of_all():
+    """On structures that were not used for the choice; 40 of 212."""
+    frames = make_frames(4, numbers=(6, 14), seed=3)
+    keys = {"type": "acsf", "cutoff": 3.8, "weighted": True, "offset": 0.3}
+    pairs = find_pairs(frames[3], 3.8)
+    overlaps, alone = [], None
+    for choice in ({"select": "none"}, {"n_functions": 40}):
+        made = empty_term(FitConfig(terms=[{**keys, **choice}]).terms[0], (6, 14), 1.0)
+        unit = settled(made, frames[:3]).unit
+        p = unit.compute(pairs)
+        overlaps.append(p @ p.T)
+        if "n_functions" in choice:
+            p = replace(unit, standardiser=replace(unit.standardiser, metric=None)).compute(pairs)
+            alone = p @ p.T
+    same = np.equal.outer(pairs.numbers, pairs.numbers)
+    every, chosen = (overlap[same] for overlap in overlaps)
+    assert every.min() < 0.8
+    assert 8 * np.abs(chosen - every).max() < np.abs(alone[same] - every).max()

@@ -28,10 +28,12 @@ from mlpot.uncertainty.calibration import (
     Calibration,
     ErrorsAndDeviations,
     Law,
+    Stated,
     binned,
     coverage,
     expected_normalised_error,
     fit_calibration,
+    likeliest_law,
 )
 from mlpot.uncertainty.representatives import MOST_REPRESENTATIVES, NOVEL, RESOLUTION, choose
 from mlpot.uncertainty.variances import force_variances
@@ -62,6 +64,17 @@ def test_the_law_in_numbers():
     expected = np.sqrt([0.3**2 + 0.1**2 + 0.16**2, 0.6**2 + 0.1**2 + 0.54**2])
     np.testing.assert_allclose(law.sigma(np.array([0.2, 0.4]), np.array([2.0, 3.0])), expected)
     np.testing.assert_allclose(law.times(2.0).sigma(np.array([0.2, 0.4]), np.array([2.0, 3.0])), 2 * expected)
+
+
+@pytest.mark.parametrize(("floor", "growth"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.02), (0.1, 0.02)])
+def test_laws_have_the_parts_that_errors_ask_for(floor, growth):
+    """Bins whose errors are those of a law, with deviations and forces that vary independently."""
+    rng = np.random.default_rng(3)
+    deviations, strongest = np.exp(rng.uniform(np.log(0.003), np.log(0.3), 200)), rng.uniform(0.2, 4.0, 200)
+    errors = Law(2.0, floor, growth).sigma(deviations, strongest)
+    found = likeliest_law(Stated(errors, deviations, strongest, np.ones(200)), OPEN)
+    assert (found.floor > 0, found.growth > 0) == (floor > 0, growth > 0)
+    assert (found.factor, found.floor, found.growth) == pytest.approx((2.0, floor, growth), rel=0.05)
 
 
 def test_scales_are_found():

@@ -12,11 +12,13 @@ import argparse
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from ase.db import connect
 from tblite.ase import TBLite
 
@@ -64,16 +66,17 @@ run {steps}
 
 
 def judged(model, blocks: list[Atoms]) -> dict[str, float]:
-    """Root mean squares of force errors and of what was expected, and the part of components within one deviation."""
+    """Number of blocks that were calculated, root mean squares of force errors and of what was expected, and coverage."""
     errors, deviations = [], []
     for block in blocks:
         said = model.predict(block, uncertainty=True)
         block.calc = TBLite(method="GFN1-xTB", verbosity=0, electronic_temperature=SMEARING)
-        errors.append(said.forces - block.get_forces())
-        deviations.append(said.forces_std)
+        with suppress(CalculationFailed):  # a block that does not converge has no label in a run either
+            errors.append(said.forces - block.get_forces())
+            deviations.append(said.forces_std)
     error, deviation = np.concatenate(errors), np.concatenate(deviations)
     rms = [float(np.sqrt(np.mean(x**2))) for x in (error, deviation)]
-    return {"rms": rms[0], "said": rms[1], "within one deviation": float(np.mean(np.abs(error) <= deviation))}
+    return {"blocks": len(errors), "rms": rms[0], "said": rms[1], "within one deviation": float(np.mean(np.abs(error) <= deviation))}
 
 
 def cuts(frames: list[Atoms], edge: float, n: int, rng: np.random.Generator, least_certain: bool) -> list[Atoms]:
@@ -111,7 +114,7 @@ def main() -> None:
     model, rng = mlpot.load_model(run / "model.h5"), np.random.default_rng(0)
     for name, is_worst in (("around random atoms", False), ("around the least certain atom", True)):
         found = judged(model, cuts(late, given.edge, given.cuts, rng, is_worst))
-        print(f"{given.cuts} fresh blocks {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in found.items()))
+        print(f"fresh blocks {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in found.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def spectrum(
 ) -> None:
     """Infrared and Raman spectra with error bands, from dipoles and polarisabilities along a trajectory.
 
-    Nuclei are classical. Errors are those of the statistics (scatter between windows) and of the model (its ensemble).
+    Nuclei are classical. Errors are statistical (scatter between windows) and of the model (its ensemble).
     """
     from ..analysis.spectra import windows_for
     from ..analysis.trajectories import tracks_of

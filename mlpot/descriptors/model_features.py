@@ -8,8 +8,8 @@ these are found such that they add up to the model's: with the vectors v_p of th
     sum_p (v_p g_p' + g_p v_p') / 2 = dE/dstrain
 
 They are g_p = lambda_j - lambda_i + Y v_p with a symmetric matrix Y: lambda solves an equation with the Laplacian of the graph of
-pairs, and Y a Lyapunov equation. Energies, forces, virials and stresses are exact; what is said of single pairs (stresses of atoms)
-depends on this choice.
+pairs, and Y a Lyapunov equation. Energies, forces, virials and stresses are exact; quantities of single pairs (stresses of atoms)
+depend on this choice.
 
 Security: naming a class imports its module. Nothing is called but classes that derive from `FeatureModel`.
 """

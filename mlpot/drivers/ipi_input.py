@@ -26,7 +26,7 @@ from .ipi_socket import PREFIX, Address
 KELVIN = {"kelvin": 1.0, "": HARTREE / BOLTZMANN, "automatic": HARTREE / BOLTZMANN, "atomic_unit": HARTREE / BOLTZMANN}
 """Units of temperature by their names in i-PI."""
 DEFAULT_HOST, DEFAULT_PORT = "localhost", 65535
-"""i-PI's, where an <ffsocket> says nothing."""
+"""i-PI's, where an <ffsocket> has none."""
 WHICH = "give the file that i-pi is started with"
 MOVING = ("npt", "nst", "scnpt")
 """Modes of i-PI's dynamics in which the cell moves."""

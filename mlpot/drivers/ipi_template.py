@@ -49,7 +49,7 @@ class Template:
         self._check_unit(first)
         shown = list(_matches(self.atoms, first))
         if len({place for _, place in shown}) < len(first) or len(shown) != len(first):
-            return  # it starts elsewhere, which says nothing of the order
+            return  # it starts elsewhere, so that the order is unknown
         for atom, place in shown:
             own, other = (chemical_symbols[self.atoms.numbers[k]] for k in (atom, place))
             if own != other:

@@ -22,7 +22,7 @@ OUTPUTS = ("*.out", "*.log", "*.pwo", "*.stdout", "stdout*", "OUTCAR", "*.txt")
 
 
 def tail(text: str) -> str:
-    """The last lines of a text, or the lines of its last complaint, as one line without control characters, its beginning cut."""
+    """The last complaint of a text, or its last lines, as one line without control characters, its beginning cut."""
     lines = [printable(words) for line in text.splitlines() if (words := line.strip(" \t\r*%|#=-"))]
     end = max(len(lines) - LINES, 0)
     complaints = [k for k in range(max(len(lines) - NEAR_END, 0), len(lines)) if COMPLAINT.search(lines[k])]

@@ -22,7 +22,7 @@ DONE_BEFORE = (
     "create_atoms", "delete_atoms", "displace_atoms", "replicate", "change_box", "velocity", "set", "reset_atoms", "reset_timestep",
     "create_bonds", "delete_bonds", "write_data", "write_dump", "write_restart", *RUNS,
 )  # fmt: skip
-"""Their effects are in the restart file, or on the disk."""
+"""The effects are in the restart file, or on the disk."""
 BAROSTATS = ("npt", "nph", "press/berendsen", "press/langevin", "box/relax", "npt/sphere", "npt/asphere")
 DEEPEST = 8
 """Files that include each other."""

@@ -47,7 +47,7 @@ class Prediction:
     forces_stated_std : (n_atoms, 3) array or None
         Standard deviations before calibration and without the contribution of uncertain forces on neighbours, eV/A.
     borrowed : (n_atoms,) bool array or None
-        Whether `forces_std` of an atom is mostly its share of the uncertainty of a neighbour; its error then says little of its own.
+        Whether `forces_std` of an atom is mostly its share of the uncertainty of a neighbour; its own error is then hardly known.
     forces_discrepancy : (n_atoms, 3) array or None
         The part of `forces_std` (in quadrature) that labels of these atoms could not reduce, since this kind of model cannot
         explain it, eV/A. None whenever `forces_std` is None.

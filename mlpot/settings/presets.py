@@ -77,7 +77,7 @@ PRESETS: dict[PresetName, Preset] = {
 }  # fmt: skip
 """Chosen by cross-validation on the training data of Si, Mo, NbMoTaW and acetylacetone, see benchmarks/README.md: sums of kernels
 learn more than one kernel of all invariants, and energies, of surfaces most of all, gain by densities that reach farther. Molecules
-gain by a shorter reach, wider Gaussians and a linear kernel beside the quadratic one, and nothing by densities that reach farther.
+gain by a shorter reach, wider Gaussians and a linear kernel with the quadratic one, and nothing by densities that reach farther.
 Learning from nothing takes fewer labels without invariants of three densities: the more a model could be, the less it is sure of."""
 
 MOST_WHOLE = 2

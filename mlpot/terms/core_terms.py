@@ -1,7 +1,7 @@
 """Compiled terms in the core: one call of the C library evaluates all of them.
 
-A model in the core is a handle on tables, arrays by name, which the library uses where they are. Names and contents are those of the
-sections of a model file, see `models.core_file`.
+A model in the core is a handle on tables, arrays by name, which the library uses where they are. Names and contents agree
+with the sections of a model file, see `models.core_file`.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Observed:
     seen : (n_atoms, M) array
         Covariances with the points of all terms, of which `covariances` is a part; read by the last term.
     explained : (n_atoms, 2) array
-        |G k|^2; the last term adds those of the elements that it serves.
+        |G k|^2; the last term adds the elements that it serves.
     """
 
     energies: np.ndarray

@@ -1,7 +1,6 @@
 """Novelty of environments for an imported model that has no prior but reference structures.
 
-A many-body term with weights of zero, in addition to the terms without a prior, has the environments of these structures as sparse
-points.
+A many-body term with weights of zero, added to the terms without a prior, has the environments of these structures as sparse points.
 Novelty means what it means for a fitted model: the standard deviation of a local energy that these points leave unexplained,
 relative to its value at environments that count as known.
 """

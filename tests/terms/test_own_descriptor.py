@@ -247,6 +247,10 @@ def test_features_that_need_data_say_so(two_elements):
 
 def test_lone_atoms_need_the_offset(two_elements):
     frames = [*two_elements, make_lone()]
+    with pytest.raises(DescriptorError, match="all features of atom 2 are zero; set an offset"):
+        empty_term(FitConfig(terms=[{**KERNELS["as they are"], "offset": 0}]).terms[0], (6, 14), 1.0).features.compute(
+            find_pairs(Atoms("CSiC", [[0, 0, 0], [0, 0, 1.8], [0, 0, 60.0]]), 4.0)
+        )
     with pytest.raises(DescriptorError, match="set an offset"):
         mlpot.fit(frames, FitConfig(terms=[{**KERNELS["as they are"], "offset": 0}]))
     mlpot.fit(frames, FitConfig(terms=[KERNELS["as they are"]], check_labels=False))

@@ -4,7 +4,7 @@
 
 All numbers are of one run on this machine: processor time per atom and step of dynamics with forces and virial (LAMMPS' own loop
 times the share of the processor that it had; of the ASE calculator energy, forces and stress on moving atoms), best of `--repeats`.
-`--cells 8` is 4096 atoms, `--large 16` is 32 768. With `--million` 10^6 atoms make a few steps.
+`--cells 8` is 4096 atoms, `--large 16` is 32 768. With `--million` 10^6 atoms make 100 steps.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def main() -> None:
         print(f"memory: {large[1][1]:.2f} kB/atom on 1 rank, {large[2][1]:.2f} on 2, program and model included\n")
         print("\n".join(communication_model(times["mlpot"][0], cutoff)))
         if given.million:
-            us, memory = lammps(folder, "mlpot", 50, 2)
+            us, memory = lammps(folder, "mlpot", 50, 100)
             print(f"\n{8 * 50**3} atoms: {us:.2f} us/atom, {memory:.2f} kB/atom, {memory * 8 * 50**3 / 1e6:.1f} GB")
 
 

@@ -38,7 +38,7 @@ PER_CM = 1.0 / (100.0 * LIGHT * 1e-15)
 
 @dataclass(frozen=True)
 class Windows:
-    """How trajectories are divided.
+    """Division of trajectories into windows.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ from .batch import default_energy_scale, make_baseline, open_blocks
 from .design_matrix import Design, noise_of, parts_of
 from .growing_system import GrowingSystem
 from .growing_targets import GrowingTargets
-from .incremental_files import FitState, load_fit, save_fit
+from .incremental_files import FitState, blamed, load_fit, save_fit
 from .noises import left_open, noises_of
 from .posterior import Posterior
 from .prior import Prior
@@ -241,7 +241,8 @@ class Fit:
         fit = cls(state.config, state.species, state.tables)
         if fit.config.baseline is not None:
             fit.beneath = CalculatorBaseline(fit.config.baseline, trust_baseline)
-        (fit._restore if state.is_current else fit._rebuild)(state)
+        with blamed(file):
+            (fit._restore if state.is_current else fit._rebuild)(state)
         return fit
 
     def _restore(self, state: FitState) -> None:
@@ -252,6 +253,7 @@ class Fit:
         if self.structures:
             with single_blas_thread():
                 self._make_model(self._baseline())
+            self.model.compiled.prepare()
 
     def _rebuild(self, state: FitState) -> None:
         """As `_restore`, with all rows recomputed from the labels."""

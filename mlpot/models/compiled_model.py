@@ -198,6 +198,18 @@ class CompiledModel:
         rep = None if source.factor is None else source.representatives
         return make_spread(self.terms, rep, source.terms)
 
+    def prepare(self) -> None:
+        """Make all tables of predictions and their uncertainty, which are otherwise made on first use.
+
+        Raises
+        ------
+        MlpotError, numpy.linalg.LinAlgError
+            If they cannot be made of the model's numbers, or are not finite: a file was changed.
+        """
+        _ = self._core, self._observing
+        if self.source.factor is not None:
+            self.source.representatives.check()
+
     def export_core(self, file: str | Path, uncertainty: bool = True) -> None:
         """Write the model for C and C++ programs; see `SparseGP.export_core`."""
         if self.source.beneath is not None:

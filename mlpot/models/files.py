@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ..data.stored import Stored
-from ..errors import ModelFileError, quoted
+from ..errors import MlpotError, ModelFileError, quoted
 from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import CalculatorBaseline, untrusted
 from ..terms.headers import first_problem, parsed
@@ -34,7 +34,7 @@ REPORT = TypeAdapter(FitReport)
 def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | TargetModels:
     """As `load_model`, and targets that were fitted without a potential."""
     with FORMAT.reading(file) as stored:
-        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _read(stored, trust_baseline)
+        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _prepared(_read(stored, trust_baseline))
 
 
 def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
@@ -66,7 +66,16 @@ def inspect_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
     if not isinstance(file, str | PathLike):
         raise ModelFileError(f"{quoted(file)}: is no path of a model file; give one that `mlpot fit` or `mlpot learn` has written")
     with FORMAT.reading(file) as stored:
-        return _read(stored, trust_baseline)
+        return _prepared(_read(stored, trust_baseline))
+
+
+def _prepared(model: SparseGP) -> SparseGP:
+    """A model with its tables, made now rather than at its first prediction: its file is to blame if that is impossible."""
+    try:
+        model.compiled.prepare()
+    except (MlpotError, np.linalg.LinAlgError) as error:
+        raise ValueError(f"no predictions can be made: {error}") from error
+    return model
 
 
 def _read(stored: Stored, trust_baseline: bool) -> SparseGP:

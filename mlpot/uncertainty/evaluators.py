@@ -295,6 +295,8 @@ class UnknownSpread:
 
     def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
         """See `Spread`."""
+        for term in self.terms:
+            term.core_tables()  # ConfigError with its own reason for a term outside the core
         raise ConfigError(NO_VARIANCE)
 
     def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:

@@ -32,6 +32,7 @@ import numpy as np
 from scipy.linalg import block_diag, solve_triangular
 
 from .._ext.core import N_MEMBERS
+from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..settings.learning import NOVEL
 from ..terms.layout import columns, many_body
@@ -176,6 +177,12 @@ class Representatives:
         """Weights (n, N_MEMBERS) of the members' deviations from the mean, 1/eV."""
         left, _, right = np.linalg.svd(solve_upper(self.upper, self.lower, transposed=True))
         return solve_upper(self.upper, left @ (right @ draws(len(self.upper))))
+
+    def check(self) -> None:
+        """ConfigError unless the ensemble's weights fit single precision, in which their gradients are computed."""
+        largest = np.abs(self.members).max(initial=0.0)
+        if not largest < np.finfo(np.float32).max or not np.isfinite(list(self.known.values())).all():
+            raise ConfigError(f"factor: gives an ensemble of weights of up to {largest:g}; fit the model again")
 
     def columns_before_last(self, number: int) -> np.ndarray:
         """Columns (n,) of an element's representatives in all terms but the last."""

@@ -13,6 +13,7 @@ import tomllib
 import traceback
 from collections import defaultdict
 from datetime import date, datetime, time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -291,8 +292,9 @@ ALLOWED_RECORDS = {
 
 
 def all_classes():
+    left_out = {"mlpot.__main__", "mlpot.drivers.ipi_pes"} | ({"mlpot.sklearn"} if find_spec("sklearn") is None else set())
     for module in pkgutil.walk_packages(mlpot.__path__, "mlpot."):
-        if module.name not in ("mlpot.__main__", "mlpot.drivers.ipi_pes"):
+        if module.name not in left_out:
             namespace = vars(importlib.import_module(module.name)).values()
             yield from {c for c in namespace if isinstance(c, type) and c.__module__ == module.name}
 

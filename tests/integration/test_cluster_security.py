@@ -50,6 +50,7 @@ def slurm_cluster(tmp_path, monkeypatch):
     executor.shutdown(wait=False)
 
 
+@pytest.mark.slow
 def test_a_stranger_does_not_get_in(slurm_cluster):
     client, scripts = slurm_cluster
     address = client.scheduler.address

@@ -137,6 +137,7 @@ def test_a_worker_that_is_killed_costs_its_calculation_only(tmp_path):
     assert sorted(Counter(calls(campaign.calls, "end")).values()) == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_when_everything_is_killed_only_the_running_calculation_is_repeated(tmp_path):
     campaign = Campaign(tmp_path, seconds=1.0, n_labels=3)
     process = campaign.start()

@@ -58,7 +58,7 @@ def test_interactions_end_where_a_label_has_shown_it():
     assert ends.are_passed(pair(1.0), np.empty(0, int))
 
 
-@pytest.mark.parametrize("given", [None, {"Al": EMT().get_potential_energy(Atoms("Al"))}])
+@pytest.mark.parametrize("given", [None, pytest.param({"Al": EMT().get_potential_energy(Atoms("Al"))}, marks=pytest.mark.slow)])
 def test_a_bond_that_is_longer_than_the_cutoff(tmp_path, caplog, given):
     """EMT's bond of aluminium ends at 5.9 A: beyond a shorter cutoff labels answer, also if the isolated atom is known."""
     lengths = (2.4, 2.8, 3.4, 5.0, 5.6, 5.9, 6.2, 30.0)

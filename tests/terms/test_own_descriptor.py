@@ -333,6 +333,7 @@ def test_a_fit_that_goes_on_is_the_same_from_its_file(two_elements, tmp_path):
     np.testing.assert_array_equal(found.forces_std, expected.forces_std)
 
 
+@pytest.mark.slow
 def test_a_learning_run_goes_on_bit_for_bit(tmp_path, caplog):
     config = CONFIG.model_copy(update={"terms": FitConfig(terms=[{**OWN, "n_sparse": 100}]).terms})
     do_run(tmp_path / "whole", tmp_path / "a", plan(30), config=config)

@@ -19,7 +19,7 @@ import mlpot
 from mlpot.data.h5 import SEAL_SIZE
 from mlpot.descriptors.neighbour_sums import SummedDescriptor
 from mlpot.descriptors.protocol import Descriptor
-from mlpot.errors import MlpotError
+from mlpot.errors import FitError, MlpotError
 
 SMALL = {"cutoff": 3.5, "n_sparse": 4}
 TERMS = [
@@ -97,12 +97,14 @@ def read_model(folder: Path) -> tuple:
 
 
 def read_fit(folder: Path) -> tuple:
-    """The model, and what one more label makes of it."""
+    """The model, and what one more label makes of it; settings with which the next fit fails are an error of that fit."""
     fit = mlpot.Fit.load(folder / "fit.h5")
     try:
         before = fit.model.predict(_frames()[2], uncertainty=True)
         fit.update(_frames()[2:])
         after = fit.model.predict(_frames()[2], uncertainty=True)
+    except FitError:
+        raise
     except MlpotError as error:
         raise RuntimeError(f"read, but then: {error}") from error
     return before.energies, before.forces, before.forces_std, after.energies, after.forces_std

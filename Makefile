@@ -16,10 +16,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/mlpot learn inputs/demo.toml
 
 # Every promise, each by its quickest tests, within six minutes on two free processors; the rules of the house (tests/test_layers.py)
-# are among them. What is marked `slow` is left to `make test-all`: kill campaigns, matrices of i-PI inputs, Slurm, Quantum ESPRESSO,
-# whole learning runs.
+# are among them. What is marked `slow` is left to `make test-all`, and so are the fuzzers: kill campaigns, matrices of i-PI inputs,
+# Slurm, Quantum ESPRESSO, whole learning runs.
 test: $(VENV)/test.stamp
-	$(PYTEST) -m "not slow" --durations=10
+	$(PYTEST) -m "not slow" --durations=10 --ignore=tests/fuzz
 
 # Everything there is, as continuous integration runs it; the fuzzers run under the sanitizers.
 test-all: $(VENV)/test-all.stamp

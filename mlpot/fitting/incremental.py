@@ -14,6 +14,7 @@ from ase import Atoms
 from ..data.overlaps import check_structures
 from ..descriptors.density import species_indices
 from ..errors import ConfigError, FitError
+from ..models.files import blamed
 from ..models.lone_atoms import anchored
 from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
@@ -33,7 +34,7 @@ from .batch import default_energy_scale, make_baseline, open_blocks
 from .design_matrix import Design, noise_of, parts_of
 from .growing_system import GrowingSystem
 from .growing_targets import GrowingTargets
-from .incremental_files import FitState, blamed, load_fit, save_fit
+from .incremental_files import FitState, load_fit, save_fit
 from .noises import left_open, noises_of
 from .posterior import Posterior
 from .prior import Prior
@@ -42,7 +43,6 @@ from .task import provenance, with_scales, witnesses_of
 
 SparsePoints = Mapping[tuple[int, int], np.ndarray]
 """Features (n, n_features) of new sparse points, by index of the term and atomic number."""
-
 NEW_POINT_TOLERANCE = 1e-7
 """An environment is proposed if the sparse points leave at least this fraction of its prior variance unexplained."""
 SHARE, FEWEST = 1 / 8, 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ase import Atoms
 
 from ..data.h5 import Format
 from ..data.stored import Stored
-from ..errors import ConfigError, FitError, ModelFileError, quoted
+from ..errors import quoted
 from ..models.headers import FitHeader, checked_config
 from ..neighbours import FARTHEST
 from ..settings.fit import FitConfig
@@ -97,15 +96,6 @@ def save_fit(fit: FitState, terms: Sequence[FittedTerm], labels: Mapping[str, np
                 h5[f"points/{k}/{n}"] = points
             for name, array in term.table_arrays().items():
                 h5[f"tables/{k}/{name}"] = array
-
-
-@contextmanager
-def blamed(file: str | Path) -> Iterator[None]:
-    """ModelFileError for a saved fit of which no model can be made."""
-    try:
-        yield
-    except (ConfigError, FitError, np.linalg.LinAlgError) as error:
-        raise ModelFileError(f"{file}: no predictions can be made of this fit: {error}; restore the file") from error
 
 
 def load_fit(file: str | Path) -> FitState:

@@ -17,7 +17,7 @@ from ..fitting.incremental import Fit
 from ..labellers.protocol import key_of
 from ..labels.plan import LabellingPlan
 from ..labels.requests import RequestResult
-from ..models.files import inspect_model
+from ..models.files import inspect_model, prepare
 from ..settings.fit import FitConfig
 from ..structures import bare_structure, labelled, write_exact_xyz
 from .label_outcome import LabelOutcome, PriorPrediction
@@ -78,7 +78,10 @@ class Campaign:
         start_model: str | Path | None = None,
         resume: bool = False,
     ):
-        self._start_model = None if start_model is None else inspect_model(start_model)
+        self._start_model = None
+        if start_model is not None:
+            self._start_model = inspect_model(start_model)
+            prepare(self._start_model, start_model)
         self._config, self._rules, self.frames = config or FitConfig(), rules or Rules(), frames or []
         self.plan = plan
         self._resources = ExitStack()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,11 @@ REPORT = TypeAdapter(FitReport)
 def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | TargetModels:
     """As `load_model`, and targets that were fitted without a potential."""
     with FORMAT.reading(file) as stored:
-        return read_targets(stored) if stored.attribute("header") == TARGETS_ONLY else _prepared(_read(stored, trust_baseline))
+        if stored.attribute("header") == TARGETS_ONLY:
+            return read_targets(stored)
+        model = _read(stored, trust_baseline)
+    prepare(model, file)
+    return model
 
 
 def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
@@ -58,24 +64,31 @@ def load_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
         raise ModelFileError(
             f"{file}: {untrusted(model.beneath.settings)}: pass trust_baseline=True, or --trust-baseline on the command line"
         )
+    prepare(model, file)
     return model
 
 
 def inspect_model(file: str | Path, trust_baseline: bool = False) -> SparseGP:
-    """As `load_model`, to look at a model: one with a calculator that is not trusted is read, and cannot predict."""
+    """As `load_model`, to look at a model: one with a calculator that is not trusted is read; see `prepare` before it predicts."""
     if not isinstance(file, str | PathLike):
         raise ModelFileError(f"{quoted(file)}: is no path of a model file; give one that `mlpot fit` or `mlpot learn` has written")
     with FORMAT.reading(file) as stored:
-        return _prepared(_read(stored, trust_baseline))
+        return _read(stored, trust_baseline)
 
 
-def _prepared(model: SparseGP) -> SparseGP:
-    """A model with its tables, made now rather than at its first prediction: its file is to blame if that is impossible."""
-    try:
+def prepare(model: SparseGP, file: str | Path) -> None:
+    """Make the tables of a model that was read from a file now, rather than at its first prediction; see `blamed`."""
+    with blamed(file):
         model.compiled.prepare()
+
+
+@contextmanager
+def blamed(file: str | Path) -> Iterator[None]:
+    """ModelFileError for the file of a model or a fit of which no predictions can be made."""
+    try:
+        yield
     except (MlpotError, np.linalg.LinAlgError) as error:
-        raise ValueError(f"no predictions can be made: {error}") from error
-    return model
+        raise ModelFileError(f"{file}: no predictions can be made of it: {error}; restore the file") from error
 
 
 def _read(stored: Stored, trust_baseline: bool) -> SparseGP:

@@ -18,7 +18,7 @@ from ..terms.environments import EnvironmentTerm, centres_of
 from ..terms.linear_algebra import inverse_lower
 from ..terms.protocol import Term
 from ..terms.selection import ExplainedVariance
-from .representatives import known_share
+from .representatives import known_share, squares
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class References:
         """Fraction of the prior variance up to which environments count as known, as in `Representatives.known`."""
         found = {}
         for number, explained in self.explained.items():
-            inverse = inverse_lower(explained.factor)
-            found[number] = known_share(1.0 / np.einsum("st,st->t", inverse, inverse), self.term.strangest(number))
+            left = 1.0 / squares(inverse_lower(explained.factor))
+            found[number] = known_share(left, self.term.strangest(number))
         return found
 
     def novelty(self, pairs: Pairs) -> np.ndarray:

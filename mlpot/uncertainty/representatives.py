@@ -202,7 +202,7 @@ class Representatives:
 
         For nine of ten representatives, the variance left unexplained by the others, 1 / (K_ss^-1)_ii, is below this value.
         """
-        left = 1.0 / _squares(inverse_lower(self.lower)) if len(self.lower) else np.empty(0)
+        left = 1.0 / squares(inverse_lower(self.lower)) if len(self.lower) else np.empty(0)
         found = dict.fromkeys(self.choice.unseen, 0.0)
         for term, part in self.explaining:
             for number in found:
@@ -239,11 +239,11 @@ class Representatives:
         covariances = np.concatenate([term.covariances(pairs) for term in self.terms], axis=1)
         prior = np.sum([term.variances(pairs) for term, _ in self.explaining], axis=0)
         rows = solve_triangular(self.lower, covariances.T, lower=True, check_finite=False)[self.choice.n_pair :]
-        unexplained = prior - _squares(rows)
+        unexplained = prior - squares(rows)
         gradients = self.member_gradients(pairs, unexplained)
         for number, own in self.lone.items():
             covariances[pairs.numbers == number] -= own
-        posterior = _squares(solve_upper(self.upper, covariances.T, transposed=True))
+        posterior = squares(solve_upper(self.upper, covariances.T, transposed=True))
         return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, gradients)
 
     def residual(self, number: int) -> Residual | None:
@@ -327,5 +327,6 @@ class Representatives:
         return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
 
 
-def _squares(rows: np.ndarray) -> np.ndarray:
+def squares(rows: np.ndarray) -> np.ndarray:
+    """Squared lengths (n,) of the columns of an array (m, n)."""
     return np.einsum("si,si->i", rows, rows)

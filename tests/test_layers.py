@@ -40,6 +40,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TREES = {file: ast.parse(file.read_text()) for file in MODULES}
 COMPILED_USERS = {"descriptors", "neighbours", "terms", "uncertainty"}
 DISK_USERS = {
     "durable", "processes", "structures", "data/formats", "data/h5", "models/sparse_gp", "labels/store", "learning/run_folder",
@@ -56,10 +57,14 @@ def name_of(file):
     return file.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
+def nodes(file, *kinds):
+    return (node for node in ast.walk(TREES[file]) if isinstance(node, kinds))
+
+
 def imports(file):
     """Top-level rooms of mlpot that a module imports, wherever in it."""
     parts = file.relative_to(PACKAGE).parts
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file, ast.ImportFrom, ast.Import):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = list(parts[: len(parts) - node.level])
             target = base + (node.module or "").split(".") if node.module else base
@@ -68,31 +73,27 @@ def imports(file):
                 yield target[0]
             else:
                 yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom | ast.Import):
+        else:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (name.split(".")[1] for name in names if name and name.startswith("mlpot."))
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_imports_point_down(file):
-    room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room == "__init__":
-        return
-    for other in imports(file):
-        if other in RANK:
-            assert RANK[other] <= RANK[room], f"{name_of(file)} imports {other}"
-        if other == "_ext":
-            assert room in COMPILED_USERS
+def test_imports_point_down():
+    for file in MODULES:
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for other in imports(file) if room != "__init__" else ():
+            assert other not in RANK or RANK[other] <= RANK[room], f"{name_of(file)} imports {other}"
+            assert other != "_ext" or room in COMPILED_USERS, f"{name_of(file)} imports {other}"
 
 
 def modules_of(node, parts, known):
     """Modules of mlpot that an import names."""
-    if isinstance(node, ast.ImportFrom) and node.level:
-        base = parts[: len(parts) - node.level]
-        target = ".".join([*base, *([node.module] if node.module else [])])
-        names = [target, *(f"{target}.{alias.name}" if target else alias.name for alias in node.names)]
-        return {name for name in names if name in known}
-    return set()
+    if not node.level:
+        return set()
+    base = parts[: len(parts) - node.level]
+    target = ".".join([*base, *([node.module] if node.module else [])])
+    names = [target, *(f"{target}.{alias.name}" if target else alias.name for alias in node.names)]
+    return {name for name in names if name in known}
 
 
 def test_no_imports_in_circles():
@@ -101,7 +102,7 @@ def test_no_imports_in_circles():
     below = {
         name: {
             other
-            for node in ast.walk(ast.parse(file.read_text()))
+            for node in nodes(file, ast.ImportFrom)
             for other in modules_of(node, name.split("."), known)
         } - {name}
         for name, file in known.items()
@@ -120,33 +121,29 @@ def classes_of_terms():
     return {kind.__name__: kind.__module__ for kind in [*kinds, *compiled]}
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_nobody_asks_which_term_it_is(file):
+def test_nobody_asks_which_term_it_is():
     """Questions are for the term's own methods, so that a new kind of term is a module of its own and a line in the registry."""
     home = classes_of_terms()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
-            asked = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node.args[1])}
-            strange = {name for name in asked & set(home) if home[name] != "mlpot." + name_of(file).replace("/", ".")}
-            assert not strange, f"{name_of(file)}:{node.lineno} asks for {strange}"
+    for file in MODULES:
+        for call in nodes(file, ast.Call):
+            if getattr(call.func, "id", "") in ("isinstance", "issubclass"):
+                asked = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(call.args[1])}
+                strange = {name for name in asked & set(home) if home[name] != "mlpot." + name_of(file).replace("/", ".")}
+                assert not strange, f"{name_of(file)}:{call.lineno} asks for {strange}"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_only_the_command_line_prints(file):
-    calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
-    printed = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
-    assert not printed or name_of(file) == "commands/main"
+def test_only_the_command_line_prints():
+    for file in MODULES:
+        printed = [call.lineno for call in nodes(file, ast.Call) if getattr(call.func, "id", "") == "print"]
+        assert not printed or name_of(file) == "commands/main", f"{name_of(file)} prints in lines {printed}"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name_of)
-def test_only_some_rooms_touch_the_disk(file):
-    if name_of(file).startswith("report/") or name_of(file) in DISK_USERS:
-        return
+def test_only_some_rooms_touch_the_disk():
     names = {"open", "write_text", "write_bytes", "unlink", "mkdir", "savefig"}
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Call):
-            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            assert called not in names, f"{name_of(file)} calls {called}"
+    for file in MODULES:
+        if not name_of(file).startswith("report/") and name_of(file) not in DISK_USERS:
+            called = {getattr(call.func, "id", getattr(call.func, "attr", "")) for call in nodes(file, ast.Call)}
+            assert not called & names, f"{name_of(file)} calls {called & names}"
 
 
 def test_the_core_is_plain_c():

@@ -70,6 +70,7 @@ def test_evaluate_by_hand(work):
     assert values["stress_rmse_gpa"] == pytest.approx(160.21766208 * np.sqrt(np.mean(stresses**2)))
 
 
+@pytest.mark.usefixtures("labels_in_this_process")
 def test_learn_and_resume(work):
     result = run("learn", "learn.toml")
     assert result.exit_code == 0, result.output

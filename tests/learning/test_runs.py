@@ -37,7 +37,7 @@ def test_an_interrupted_run_gives_the_same_trajectory(tmp_path, ensemble, option
     the_plan = plan(ensemble=ensemble, **options)
     assert do_run(tmp_path / "whole", tmp_path / "calls1", the_plan)[0] == "finished"
     # each part goes further than the one before, so that the last one comes even if no checkpoint was due before
-    for stop_after in range(7, 90, 10):
+    for stop_after in range(7, 90, 20):
         resume = stop_after > 7
         with in_processes() if ensemble == "nvt" else nullcontext():
             status, run = do_run(tmp_path / "parts", tmp_path / "calls2", the_plan, resume, stop_after)

@@ -29,7 +29,13 @@ UNSUPPORTED = {
 }
 
 
-@pytest.fixture(scope="module", params=GAPS)
+# like others, with other numbers
+LIKE_OTHERS = {
+    "soap of two elements", "soap of a list of centres", "distance_2b", "distance_2b of any elements", "sum", "angle_3b", "angle_3b with elements twice",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else ()) for name in GAPS])
 def gap(request, tmp_path_factory):
     """Name, elements and XML file of a GAP potential."""
     numbers, text = GAPS[request.param]

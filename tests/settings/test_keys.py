@@ -12,6 +12,7 @@ import sys
 import tomllib
 import traceback
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,6 +100,16 @@ def beyond_bounds(field):
     return found
 
 
+@contextmanager
+def said_of(key):
+    """Adds the key to what goes wrong: a test goes through all of them."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"at {key}")
+        raise
+
+
 def check_words(error, *needed):
     text = str(error)
     assert all(word in text for word in needed), text
@@ -107,17 +118,17 @@ def check_words(error, *needed):
     assert "ValidationError" not in "".join(traceback.format_exception(error)), "pydantic's error stands above ours"
 
 
-@pytest.mark.parametrize(("title", "key"), KEYS, ids=lambda part: str(part))
-def test_wrong_values_are_errors_in_our_words(title, key):
-    section = SECTIONS[title][0]
-    for value in wrong_values(section.model_fields[key]):
-        schema, values = whole(title, {key: value})
-        with pytest.raises(ConfigError) as error:
-            schema.checked(values, "file.toml")
-        check_words(error.value, "file.toml: ", key)
-        with pytest.raises(ConfigError) as error:
-            section(**{key: value})
-        check_words(error.value, key)
+def test_wrong_values_are_errors_in_our_words():
+    for title, key in KEYS:
+        section = SECTIONS[title][0]
+        for value in wrong_values(section.model_fields[key]):
+            schema, values = whole(title, {key: value})
+            with said_of(f"{title}.{key} = {value!r}"), pytest.raises(ConfigError) as error:
+                schema.checked(values, "file.toml")
+            check_words(error.value, "file.toml: ", key)
+            with said_of(f"{title}.{key} = {value!r}"), pytest.raises(ConfigError) as error:
+                section(**{key: value})
+            check_words(error.value, key)
 
 
 def test_every_key_gets_some_wrong_values():
@@ -125,15 +136,15 @@ def test_every_key_gets_some_wrong_values():
     assert min(counts.values()) >= 3 and len(counts) >= 150, counts
 
 
-@pytest.mark.parametrize(("title", "key"), KEYS, ids=lambda part: str(part))
-def test_misspelled_keys_are_recognised(title, key):
+def test_misspelled_keys_are_recognised():
     """With one letter less; short keys have too little in common with anything."""
-    schema, values = whole(title, {key[:-1] + "qz": 1})
-    with pytest.raises(ConfigError) as error:
-        schema.checked(values, "file.toml")
-    check_words(error.value, f"{key[:-1]}qz: unknown key")
-    if len(key) > 4:
-        assert "did you mean" in str(error.value)
+    for title, key in KEYS:
+        schema, values = whole(title, {key[:-1] + "qz": 1})
+        with said_of(f"{title}.{key}"), pytest.raises(ConfigError) as error:
+            schema.checked(values, "file.toml")
+        check_words(error.value, f"{key[:-1]}qz: unknown key")
+        if len(key) > 4:
+            assert "did you mean" in str(error.value)
 
 
 @pytest.mark.parametrize("command", FILES)
@@ -211,13 +222,14 @@ def test_settings_are_values():
     assert pickle.loads(pickle.dumps(plan)) == plan == LabellingPlan.checked(plan.model_dump())
 
 
-@pytest.mark.parametrize(("title", "key"), KEYS, ids=lambda part: str(part))
-def test_every_key_has_a_unit_a_sentence_and_a_value_to_show(title, key):
-    field = SECTIONS[title][0].model_fields[key]
-    assert "?" not in units(field), "a number without a unit: use the types of mlpot.keys.quantities"
-    assert field.description and field.description[0].isupper() and field.description.endswith(".")
-    assert default_text(field) not in ("", "required") or field.examples, "no default: add examples=[...]"
-    assert "\n" not in comment(field) and " = " not in (field.description if key == "sets" else "")
+def test_every_key_has_a_unit_a_sentence_and_a_value_to_show():
+    for title, key in KEYS:
+        field = SECTIONS[title][0].model_fields[key]
+        with said_of(f"{title}.{key}"):
+            assert "?" not in units(field), "a number without a unit: use the types of mlpot.keys.quantities"
+            assert field.description and field.description[0].isupper() and field.description.endswith(".")
+            assert default_text(field) not in ("", "required") or field.examples, "no default: add examples=[...]"
+            assert "\n" not in comment(field) and " = " not in (field.description if key == "sets" else "")
 
 
 ALLOWED_KEYS = {

@@ -230,9 +230,8 @@ class LabelSource:
         except (ConfigError, RunFolderError):
             raise
         except CancelledError as error:
-            raise LabelError(
-                f"label {key[:12]}: the executor has dropped it; restart the cluster and continue with --resume"
-            ) from error
+            why = getattr(self.executor, "dropped", None) or "the executor has dropped it; restart the cluster"
+            raise LabelError(f"label {key[:12]}: {why}; continue with --resume") from error
         except ImportError as error:  # the worker cannot even load the task: import errors in calculators are LabelErrors
             raise ConfigError(
                 f"labeller.executor: a worker cannot import a package: {error}; install it where the workers run"

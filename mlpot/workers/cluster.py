@@ -68,16 +68,21 @@ class ClusterExecutor(Executor):
         self._dask = client.get_executor(pure=False)  # a failed label is requested again with the same arguments
         self._timeout = timeout
         self._keep_failed = None if keep_failed is None else keep_failed.absolute()
+        self.dropped: str | None = None
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
         """Start fn(*args, **kwargs) on a worker; everything must be picklable."""
+        if self.dropped is not None:
+            raise RuntimeError(self.dropped)
         if self._client.status not in ("running", "connecting"):
             raise RuntimeError(f"the connection to the Dask scheduler is {self._client.status}")
         task = pickle.dumps((fn, args, kwargs))
         return self._dask.submit(run_on_worker, task, list(sys.path), self._timeout, self._keep_failed)
 
-    def drop(self) -> None:
-        """Cancel all tasks and accept no more, because the cluster does not work."""
+    def drop(self, why: str) -> None:
+        """Cancel all tasks and accept no more, because the cluster does not work; `why` is kept in `dropped`."""
+        log.error("%s", why)
+        self.dropped = why
         self._dask.shutdown(wait=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -48,13 +48,13 @@ class JobWatch:
     kind : "slurm", "pbs", "sge" or "lsf"
     cluster : dask_jobqueue.JobQueueCluster
     give_up : callable
-        Called if no job can work.
+        Called with the reason, a sentence for users, if no job can work.
     """
 
-    def __init__(self, kind: str, cluster: Any, give_up: Callable[[], None]):
+    def __init__(self, kind: str, cluster: Any, give_up: Callable[[str], None]):
         self._kind, self._cluster, self._give_up = kind, cluster, give_up
         self._n_lost = self._in_vain = 0
-        self._reported: set[str] = set()
+        self._reported: dict[str, str] = {}  # what was said of each job
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -76,11 +76,10 @@ class JobWatch:
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                 log.warning("a command of the batch system failed; trying again: %s", error)
             if self._n_lost > MOST_LOST:
-                log.error("%d jobs ended before their worker connected; see their output", self._n_lost)
-                return self._give_up()
+                lost = f"{self._n_lost} jobs ended before their worker connected"
+                return self._give_up(f"{lost}; see what they wrote in the folder jobs of the run")
             if self._in_vain >= LOOKS_IN_VAIN:
-                log.error("no job can start; change the settings of labeller.%s and continue with --resume", self._kind)
-                return self._give_up()
+                return self._give_up("no job can start: " + list(self._reported.values())[-1])
 
     def look(self) -> None:
         """Find jobs that are neither connected to Dask nor in the queue, and resubmit them.
@@ -120,9 +119,9 @@ class JobWatch:
         if state != "PENDING" or reason not in NEVER:
             return False
         if job not in self._reported:
-            self._reported.add(job)
-            change = f"; change labeller.slurm.{NEVER[reason]}" if NEVER[reason] else "; scontrol release it"
-            log.error("job %s cannot start: %s%s", job, reason, change)
+            change = f"change labeller.slurm.{NEVER[reason]}" if NEVER[reason] else f"scontrol release {job}"
+            self._reported[job] = f"{reason}; {change}"
+            log.error("job %s cannot start: %s", job, self._reported[job])
         return True
 
 

@@ -139,7 +139,7 @@ def test_jobs_that_only_end_are_given_up(tmp_path, cluster, monkeypatch, caplog)
     monkeypatch.setattr(job_watch, "MOST_LOST", 1)
     plan = _plan(tmp_path / "calls", 0.0, 1, job_script_prologue=["exit 1"])
     with (
-        pytest.raises(LabelError, match=r"the executor has dropped it"),
+        pytest.raises(LabelError, match=r"2 jobs ended before their worker connected; see what they wrote in the folder jobs"),
         opened_source(plan, tmp_path / "run", resume=False) as (_, source),
     ):
         source.obtain(crystal())

@@ -31,7 +31,8 @@ UNSUPPORTED = {
 
 # like others, with other numbers
 LIKE_OTHERS = {
-    "soap of two elements", "soap of a list of centres", "distance_2b", "distance_2b of any elements", "sum", "angle_3b", "angle_3b with elements twice",
+    "soap of two elements", "soap of a list of centres", "distance_2b", "distance_2b of any elements", "sum",
+    "angle_3b", "angle_3b with elements twice",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import h5py
 
 from ..durable import atomic_write
 from ..errors import DescriptorError, ModelFileError, quoted
+from .h5_copy import clean_copy
 from .stored import Stored, harmless
 
 SEAL = b"mlpot sha256 "
@@ -84,10 +85,10 @@ class Format:
         if not Path(file).is_file():
             raise ModelFileError(f"{file}: no such file; give the path of a file written by {self.source}")
         try:
-            check_seal(Path(file))
-            with h5py.File(file, "r") as h5:
+            content = Path(file) if is_sealed(Path(file)) else io.BytesIO(clean_copy(Path(file)))
+            with h5py.File(content, "r") as h5:
                 version = self._check(h5, file)
-                stored = Stored(harmless(h5, Path(file).stat().st_size), h5.attrs, version)
+                stored = Stored(harmless(h5, h5.id.get_filesize()), h5.attrs, version)
                 yield stored
                 stored.refuse_unread()
         except UNREADABLE as error:
@@ -119,16 +120,17 @@ def seal(file: Path) -> None:
         handle.write(text.ljust(SEAL_SIZE, b"\0"))
 
 
-def check_seal(file: Path) -> None:
-    """ValueError where the content differs from its seal; HDF5 files of older versions have no seal and pass."""
+def is_sealed(file: Path) -> bool:
+    """Whether a file has a seal: HDF5 files of older versions have none. ValueError where the content differs from it."""
     with open(file, "rb") as handle:
         head = handle.read(SEAL_SIZE)
     if head.startswith(SIGNATURE):
-        return
+        return False
     if not head.startswith(SEAL):
         raise ValueError(f"it begins with {quoted(head[:16])}, not as an HDF5 file")
     if not head.startswith(SEAL + _digest(file) + b"\n"):
         raise ValueError("its sha256 is not what was written: bytes have changed since")
+    return True
 
 
 def _digest(file: Path) -> bytes:

@@ -12,6 +12,7 @@ from conftest import make_frames
 from h5_edits import edited
 
 import mlpot
+from mlpot.data import h5_copy
 from mlpot.errors import DataError, ModelFileError, StructureError, quoted
 from mlpot.neighbours import find_pairs
 from mlpot.report.fit_report import write_fit_report
@@ -83,6 +84,19 @@ def test_a_flipped_bit(file, fit_file):
 def test_files_without_a_checksum_are_those_of_older_versions(small, file):
     file.write_bytes(file.read_bytes()[512:])
     np.testing.assert_array_equal(mlpot.load_model(file).weights, small.weights)
+
+
+def test_hdf5_may_crash_on_an_unsealed_file_or_never_end(file, monkeypatch):
+    """In a process of its own: both are errors of the file."""
+    file.write_bytes(file.read_bytes()[512:])
+    for happens, match in (
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "HDF5 fails to read it and ends with SIGSEGV"),
+        ("import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass", "ends with SIG(XCPU|KILL)"),
+        ("import sys; sys.exit('no module')", "could not be copied: .?no module"),
+    ):
+        monkeypatch.setattr(h5_copy, "COMMAND", happens)
+        with pytest.raises(ModelFileError, match=match):
+            mlpot.load_model(file)
 
 
 def test_the_same_model_gives_the_same_bytes(small, file, tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from fuzzing import Target, flipped
 from h5_edits import edited
 
 import mlpot
+from mlpot.data import h5_copy
 from mlpot.data.h5 import SEAL_SIZE
 from mlpot.descriptors.neighbour_sums import SummedDescriptor
 from mlpot.descriptors.protocol import Descriptor
@@ -84,6 +88,29 @@ def _remember_tables() -> None:
 
 
 _remember_tables()
+
+
+def _copied_by_a_fork(file: Path) -> subprocess.CompletedProcess[bytes]:
+    """As the process of its own that reads files without a seal, but without the half second that Python takes to start."""
+    out, err = (file.with_suffix(ending) for ending in (".out", ".err"))
+    child = os.fork()
+    if not child:
+        for target, number in ((out, 1), (err, 2)):
+            os.dup2(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
+        try:
+            h5_copy.main(str(file))
+            sys.stdout.flush()
+            os._exit(0)
+        except SystemExit as error:
+            sys.stderr.flush()
+            os._exit(error.code)
+        finally:  # whatever happens, there must not be two fuzzers
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return subprocess.CompletedProcess([], status, out.read_bytes(), err.read_bytes())
+
+
+h5_copy.copied_by_a_process = _copied_by_a_fork
 
 
 def read_model(folder: Path) -> tuple:

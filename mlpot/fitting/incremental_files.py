@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from ..data.h5 import Format
+from ..data.overlaps import check_structures
 from ..data.stored import Stored
 from ..errors import quoted
 from ..models.headers import FitHeader, checked_config
@@ -125,6 +126,7 @@ def _read(stored: Stored) -> FitState:
     points = _points(terms, stored)
     sizes = [len(block) for blocks in points for block in blocks]
     structures = _structures(header, stored)
+    check_structures(structures, max(term.cutoff for term in terms))
     GrowingTargets.read(config.targets, structures, stored)
     n_rows = sum(s.n_rows for s in structures)
     system = GrowingSystem.of_arrays(_system_arrays(stored, header, sizes, n_rows), [Group(*g) for g in header.groups])

@@ -222,6 +222,7 @@ def test_data_sets_that_nobody_asked_for(file):
         ("numbers", lambda a: with_value(a, 6), "numbers = 6"),
         ("n_atoms", lambda a: with_value(a, -5), "n_atoms = -5"),
         ("positions", lambda a: with_value(a, np.nan), "positions = nan"),
+        ("cells", lambda a: 0.03 * a, "neighbours per atom within"),
         ("energies", lambda a: with_value(a, np.inf), "energies = inf"),
         ("group_of", lambda a: with_value(a, 77), "group_of = 77"),
         ("factor_1", lambda a: -a, "factor_1"),

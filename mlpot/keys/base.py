@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError
-from .explain import CONVERTED, TAGS, explained, refused
+from .explain import BEYOND, CONVERTED, TAGS, beyond, explained, refused
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -59,11 +59,14 @@ class Settings(BaseModel, metaclass=_Explaining):
     @model_validator(mode="before")
     @classmethod
     def _is_not_converted(cls, values: Any) -> Any:
-        """Refuse what pydantic would convert silently, see `refused`."""
+        """Refuse what pydantic would convert silently, see `refused`, and numbers of impossible sizes."""
         for key, value in values.items() if isinstance(values, Mapping) else ():
             field = cls.model_fields.get(key)
-            if field is not None and refused(value, field):
-                raise PydanticCustomError(CONVERTED, "converted", {"key": key})
+            if field is None:
+                continue
+            for problem, applies in ((CONVERTED, refused), (BEYOND, beyond)):
+                if applies(value, field):
+                    raise PydanticCustomError(problem, problem, {"key": key})
         return values
 
     @classmethod

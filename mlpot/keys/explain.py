@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 from ..errors import quoted
 from .quantities import Unit
 
-CONVERTED = "converted"
-"""Type of our own problem: a value that pydantic would convert, see `refused`."""
+CONVERTED, BEYOND = "converted", "beyond"
+"""Types of our own problems: a value that pydantic would convert, see `refused`; a number that no formula can take, see `beyond`."""
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Sizes of numbers that are not zero: squares and fourth powers of them are still numbers."""
 PLAIN = {
     "missing": "missing",
     "extra_forbidden": "unknown key",
@@ -79,6 +81,18 @@ def refused(value: Any, field: FieldInfo) -> bool:
     if isinstance(value, str) and known & {int, float, bool} and not any(kind is str for kind, _ in of_field(field)):
         return value not in words(field)
     return (is_truth and bool not in known) or (known == {bool} and not is_truth)
+
+
+def beyond(value: Any, field: FieldInfo) -> bool:
+    """Whether a key for numbers has one, anywhere in its value, that is finite and yet of an impossible size."""
+    return bool(units(field)) and _is_beyond(value)
+
+
+def _is_beyond(value: Any) -> bool:
+    if isinstance(value, float):
+        return value != 0 and np.isfinite(value) and not SMALLEST <= abs(value) <= LARGEST
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return any(map(_is_beyond, inner))
 
 
 def words(field: FieldInfo) -> list[Any]:
@@ -188,7 +202,7 @@ class Problem:
         self.field_path: list[str | int] = []
         self.value: Any = values
         self.field_value: Any = values
-        parts = [*problem["loc"], problem["ctx"]["key"]] if problem["type"] == CONVERTED else problem["loc"]
+        parts = [*problem["loc"], problem["ctx"]["key"]] if problem["type"] in (CONVERTED, BEYOND) else problem["loc"]
         for k, part in enumerate(parts):
             self._step(part, k == len(parts) - 1 and problem["type"] == "missing")
 
@@ -227,6 +241,8 @@ class Problem:
             return "must be a table of keys"
         if kind.startswith("string_"):  # a pattern or a length
             return f"{name} = {shown(self.value)}: is not possible; {self.field.description}"
+        if kind == BEYOND:
+            return f"{name} = {shown(self.value)}: must be {allowed(self.field)}, between {SMALLEST:g} and {LARGEST:g} in size"
         remedy = did_you_mean(self.field_value, words(self.field))
         return f"{_dotted(self.field_path)} = {shown(self.field_value)}: must be {allowed(self.field)}{remedy}"
 

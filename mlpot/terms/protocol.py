@@ -231,7 +231,7 @@ class FittedTerm(Term, Protocol):
 
     @classmethod
     def check_settings(cls, settings: Any) -> None:
-        """Raise ValueError for settings in a file that would lead to arrays of unbounded size."""
+        """Raise ValueError for settings that would lead to arrays of unbounded size."""
 
     @classmethod
     def empty(cls, settings: Any, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None) -> FittedTerm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..errors import ConfigError
 from ..settings.fit import PairTermSettings, SoapTermSettings
 from ..settings.kernel import DescriptorTermSettings
 from ..settings.terms import TermSettingsBase
@@ -47,5 +48,16 @@ def term_type(settings: TermSettingsBase) -> TermType:
 def empty_term(
     settings: TermSettingsBase, species: tuple[int, ...], energy_scale: float, tables: Tables | None = None
 ) -> FittedTerm:
-    """Create the term described by settings, without sparse points; `tables` may come from another term with equal settings."""
-    return term_type(settings).term.empty(settings, species, energy_scale, tables)
+    """Create the term described by settings, without sparse points; `tables` may come from another term with equal settings.
+
+    Raises
+    ------
+    ConfigError
+        For settings that would lead to arrays of unbounded size.
+    """
+    kind = term_type(settings).term
+    try:
+        kind.check_settings(settings)
+    except ValueError as error:
+        raise ConfigError(f"term of type {dict(settings)['type']!r}: {error}") from error
+    return kind.empty(settings, species, energy_scale, tables)

@@ -168,6 +168,8 @@ def test_sections_of_the_wrong_kind(command):
     ("make", "message"),
     [
         (lambda: mlpot.FitConfig(seed="3"), "FitConfig: seed = '3': must be an integer of at least 0"),
+        (lambda: mlpot.FitConfig(energy_noise=1e200), "= 1e+200: must be a positive number (eV/atom), between 1e-30 and"),
+        (lambda: mlpot.FitConfig(force_noise={"Si": 1e-99}), "{'Si': 1e-99}: must be"),
         (lambda: mlpot.FitConfig(preset="balancd"), 'must be "fast", "balanced" or "accurate"; did you mean "balanced"?'),
         (lambda: Rules(threshold="adaptiv"), 'must be "adaptive" or a positive number (eV/A); did you mean "adaptive"?'),
         (lambda: Rules(soft_fraction=2), "must be a number greater than 0 and less than 1"),

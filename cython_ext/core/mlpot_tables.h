@@ -102,7 +102,8 @@ typedef struct {
 typedef struct {
     int n;
     double energy_scale;     /* eV */
-    double zeta;
+    double zeta;             /* of the polynomial kernel s^zeta of overlaps s, */
+    double per_square;       /* or 1 / length_scale^2 of the Gaussian kernel exp((s - 1) / length_scale^2); 0: polynomial */
     const double *weights;   /* (n rounded up to MLPOT_TILE), the rest 0; NULL where only covariances are wanted */
     int n_double;            /* leading features in double precision, a multiple of MLPOT_TILE */
     const double *packed;    /* from mlpot_pack with MLPOT_TILE: (n, n_double) */

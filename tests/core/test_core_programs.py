@@ -9,7 +9,7 @@ from mlpot._ext.core import INSTRUCTION_SETS, CoreModel
 pytestmark = pytest.mark.slow
 
 COMPILERS = {"gcc": "g++", "clang": "clang++"}
-MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone")
+MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone", "acsf", "zernike, gaussian", "bispectrum chem", "mbtr")
 
 
 @pytest.fixture(scope="module", params=COMPILERS)

@@ -23,6 +23,18 @@ cdef class CurveTable:
         self.t.first, self.t.n_intervals = vector_start(first), vector_start(n_intervals)
         self.t.knots = vector_start(memory)
 
+    def tables(self):
+        """Sections of a model file."""
+        start, per_step, first, n_intervals, memory = map(np.asarray, self.owners)
+        n_knots = len(memory) // (3 * self.t.n_columns)
+        return {"sizes": np.array([self.t.n_segments, self.t.n_columns, n_knots]), "start": start, "per_step": per_step,
+                "first": first, "n_intervals": n_intervals, "knots": memory}
+
+
+def _named(before, tables):
+    """Tables by name, with something before each name."""
+    return {before + name: array for name, array in tables.items()}
+
 
 cdef class Neighbourhood:
     """The neighbours of all centres; keeps the arrays alive."""
@@ -48,6 +60,11 @@ cdef mlpot_shell shell_of(const int32_t[::1] group, int n_groups, double cutoff,
     shell.n_species, shell.n_groups, shell.group = group.shape[0], n_groups, vector_start(group)
     shell.cutoff, shell.curves = cutoff, curves.t
     return shell
+
+
+cdef dict shell_tables(mlpot_shell *shell, group, CurveTable curves):
+    return {"group": np.asarray(group), "n_groups": np.array([shell.n_groups]), "cutoff": np.array([shell.cutoff])} | _named(
+        "curves.", curves.tables())
 
 
 cdef class Moments:
@@ -88,6 +105,21 @@ cdef class Moments:
         self.t.degree, self.t.column, self.t.place = vector_start(degree), vector_start(column), vector_start(place)
         self.t.n_products, self.t.left, self.t.right = left.shape[0], vector_start(left), vector_start(right)
         self.t.harmonics = vector_start(norms)
+
+    @property
+    def n_values(self):
+        return mlpot_n_moments(&self.t)
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("sum_weights", "weights", "degree", "column", "left", "right")
+        sizes = [self.t.n_summed, self.t.n_polynomials, self.t.n_sum_weights, self.t.n_angular, self.t.n_weights, self.t.n_entries,
+                 self.t.n_products]
+        return (
+            {"kind": np.array([MLPOT_MOMENTS]), "sizes": np.array(sizes)}
+            | shell_tables(&self.t.shell, self.owners[0], self.owners[1])
+            | {name: np.asarray(array) for name, array in zip(names, self.owners[2:8])}
+        )
 
     def compute(self, Neighbourhood near, int n_threads):
         """Sums, then spectra (n_atoms, n)."""
@@ -157,6 +189,22 @@ cdef class TripletFunctions:
         self.t.begin, self.t.angular = vector_start(begin), vector_start(angular)
         self.t.n_angular, self.t.zeta, self.t.lambda_ = zeta.shape[0], vector_start(zeta), vector_start(lambdas)
         self.t.window = vector_start(window)
+
+    @property
+    def n_values(self):
+        return mlpot_n_triplet_functions(&self.t)
+
+    def tables(self):
+        """Sections of a model file."""
+        group, curves, weights, end_squares, even, apart, windows, *others = self.owners
+        names = ("radial", "between", "begin", "angular", "zeta", "lambda", "window")
+        sizes = [self.t.even.n, self.t.even.degree, self.t.n_shapes, len(others[3]), self.t.n_angular, apart is not None,
+                 windows is not None]
+        found = {"kind": np.array([MLPOT_TRIPLETS]), "sizes": np.array(sizes)} | shell_tables(&self.t.shell, group, curves)
+        found |= {"weights": np.asarray(weights), "end_squares": np.asarray(end_squares), "even": np.asarray(even)}
+        found |= {name: np.asarray(array) for name, array in zip(names, others)}
+        found |= {} if apart is None else _named("apart.", apart.tables())
+        return found | ({} if windows is None else _named("windows.", windows.tables()))
 
     def compute(self, Neighbourhood near, int n_threads):
         """Functions (n_atoms, n) of every pair of groups a >= b."""

@@ -30,6 +30,19 @@ cdef class AngleHistograms:
         self.t.n_knots, self.t.n_bins, self.t.n_columns = table.shape[0], n_bins, table.shape[2]
         self.t.table, self.t.bands = vector_start(memory), matrix_start(bands)
 
+    @property
+    def n_values(self):
+        return mlpot_n_histograms(&self.t) * self.t.n_bins
+
+    def tables(self):
+        """Sections of a model file."""
+        group, curves, weights, memory, bands = self.owners
+        sizes = [self.t.n_sets, self.t.at_neighbours, self.t.n_knots, self.t.n_bins, self.t.n_columns]
+        found = {"kind": np.array([MLPOT_HISTOGRAMS]), "sizes": np.array(sizes),
+                 "reals": np.array([self.t.decay, self.t.per_step])}
+        return found | shell_tables(&self.t.shell, group, curves) | {
+            "weights": np.asarray(weights), "table": np.asarray(memory), "bands": np.asarray(bands)}
+
     def compute(self, Neighbourhood near, int n_threads):
         """Histograms (n_atoms, n_histograms * n_bins)."""
         cdef double[:, ::1] out = np.empty((near.n_atoms, mlpot_n_histograms(&self.t) * self.t.n_bins))

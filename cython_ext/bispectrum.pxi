@@ -46,6 +46,20 @@ cdef class SphereBispectrum:
         self.t.entry_block, self.t.entry_t = vector_start(entry_block), vector_start(entry_t)
         self.t.entry_channel, self.t.entry_factor = vector_start(entry_channel), vector_start(entry_factor)
 
+    @property
+    def n_values(self):
+        return self.t.n_features
+
+    def tables(self):
+        """Sections of a model file."""
+        names = ("channel", "weights", "cutoffs", "self", "norms", "couplings", "rows", "blocks", "first_output", "n_valued", "value",
+                 "scale", "begin", "entry_block", "entry_t", "entry_channel", "entry_factor")
+        sizes = [self.t.two_j_max, self.t.n_channels, self.t.n_features, self.t.half_angle, self.t.n_blocks, len(self.owners[5]),
+                 len(self.owners[13])]
+        found = {"kind": np.array([MLPOT_BISPECTRUM]), "sizes": np.array(sizes),
+                 "reals": np.array([self.t.steepness, self.t.start])}
+        return found | {name: np.asarray(array) for name, array in zip(names, self.owners)}
+
     def compute(self, Neighbourhood near, int n_threads):
         """Features (n_atoms, n_features)."""
         cdef double[:, ::1] out = np.empty((near.n_atoms, self.t.n_features))

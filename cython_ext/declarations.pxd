@@ -53,7 +53,7 @@ cdef extern from "mlpot_tables.h" nogil:
 
     ctypedef struct mlpot_points:
         int n
-        double energy_scale, zeta
+        double energy_scale, zeta, per_square
         const double *weights
         int n_double
         const double *packed
@@ -291,3 +291,6 @@ cdef extern from "angle_histograms.h" nogil:
                                   double *out)
     int mlpot_angle_histograms_vjp(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                                    const double *cotangent, double *pair_gradients)
+
+cdef extern from "feature_maps.h" nogil:
+    enum: MLPOT_MOMENTS, MLPOT_TRIPLETS, MLPOT_BISPECTRUM, MLPOT_HISTOGRAMS

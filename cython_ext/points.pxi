@@ -15,6 +15,7 @@ cdef class Points:
         double energy_scale,
         double zeta,
         int n_double=-1,  # leading features in double precision, a multiple of TILE; -1: all
+        double per_square=0.0,  # 1 / length_scale^2 of the Gaussian kernel in place of the polynomial; 0: polynomial
     ):
         cdef int n_columns = mlpot_round_up(features.shape[1], MLPOT_TILE)
         cdef double[::1] padded = aligned_zeros(mlpot_round_up(features.shape[0], MLPOT_TILE), float)
@@ -24,6 +25,7 @@ cdef class Points:
         cdef double[::1] packed = _packed(MLPOT_TILE, np.asarray(features)[:, :n_double])
         self.n = self.p.n = features.shape[0]
         self.p.energy_scale, self.p.zeta, self.p.n_double = energy_scale, zeta, n_double
+        self.p.per_square = per_square
         self.p.packed, self.p.weights, self.p.single = vector_start(packed), NULL, NULL
         if weights is not None:
             padded[:features.shape[0]] = weights
@@ -54,6 +56,7 @@ cdef class Points:
             "e.packed": np.asarray(packed),
             "e.weights": np.asarray(padded),
         }
+        found |= {"e.gaussian": np.array([self.p.per_square])} if self.p.per_square else {}
         return found | ({} if single is None else {"e.single": np.asarray(single)})
 
     def known_tables(self, Points energy):

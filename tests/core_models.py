@@ -16,6 +16,14 @@ from mlpot.terms.three_body import ThreeBodyTerm
 
 PAIR, SOAP = SMALL_TERMS
 MIX = {"mix": "both", "n_channels": 12, "coupling": "element-wise", "symmetric": True}
+FUNCTIONS = [
+    ["G1"], ["G3", 1.5], ["G4", 0.05, 2, -1], ["G5", 0.1, 2, 1], ["G5", 0.1, 16, 1], ["G5", 0.05, 2.5, -1], ["G12", 0.5, 1.0],
+    ["G13", 0.02, 4, 1], ["C20", "p2", 0.0, 3.5], ["C21", "p2", 0.0, 3.5, 20.0, 140.0], ["C24", "p2", 0.5, 3.6, -60.0, 60.0],
+]  # fmt: skip
+"""Every kind of sum: moments, polynomials and curves of r_jk, windows of the angle, powers that are not whole, weights."""
+ON = {"cutoff": 3.8, "n_sparse": 12}
+ACSF, BISPECTRUM = {**ON, "type": "acsf"}, {**ON, "type": "bispectrum"}
+MBTR = {**ON, "type": "mbtr", "k2": {"n": 8, "sigma": 0.06}, "k3": {"n": 5, "sigma": 0.3}}
 ISOLATED = {"isolated_atom_energies": {"C": -3.25, "Si": 1.75}}
 FITS = {
     "one element": ((14,), {"terms": SMALL_TERMS}),
@@ -31,6 +39,15 @@ FITS = {
     "mixed channels": ((6, 14), {"terms": [PAIR, {**SOAP, **MIX}]}),
     "order 3": ((14,), {"terms": [PAIR, {**SOAP, "order": 3, "order_channels": 4}]}),
     "order 4": ((6, 14), {"terms": [{**SOAP, "order": 4, "order_channels": 2, "order_l_max": 2, "n_max": 3}]}),
+    "acsf": ((6, 14), {"terms": [PAIR, {**ACSF, "functions": FUNCTIONS}]}),
+    "acsf chosen": ((6, 14), {"terms": [PAIR, {**ACSF, "n_functions": 9, "weighted": True}]}),
+    "chebyshev": ((6, 14), {"terms": [PAIR, {**ON, "type": "chebyshev", "radial_order": 5, "angular_order": 3}]}),
+    "zernike, gaussian": ((6, 14), {"terms": [{**ON, "type": "zernike", "n_max": 3, "kernel": "gaussian"}], **ISOLATED}),
+    "bispectrum": ((6, 14), {"terms": [PAIR, {**BISPECTRUM, "two_j_max": 3, "radii": {"C": 0.4, "Si": 0.5}}]}),
+    "bispectrum chem": ((6, 14), {"terms": [PAIR, {**BISPECTRUM, "two_j_max": 2, "chem": True, "kernel": "gaussian"}]}),
+    "mbtr": ((6, 14), {"terms": [PAIR, MBTR]}),
+    "soap and acsf": ((6, 14), {"terms": [SOAP, {**ACSF, "functions": [["G2", 0.3, 0.0], ["G5", 0.1, 2, 1]], "zeta": 3}]}),
+    "mbtr and soap": ((14,), {"terms": [{**MBTR, "n_sparse": 130, "standardise": False}, SOAP]}),
     "few representatives": ((14,), {"terms": [{**SOAP, "n_sparse": 130, "zeta": 4}]}),
 }  # fmt: skip
 IMPORTED = ("three bodies", "glue")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlpot.terms.feature_compiled import CompiledFeatureTerm
+from mlpot.terms.mapped_compiled import CompiledMappedTerm
 from mlpot.terms.pair_compiled import CompiledPairTerm
 from mlpot.terms.registry import TERM_TYPES
 from mlpot.terms.soap_compiled import CompiledSoapTerm
@@ -117,7 +118,7 @@ def test_no_imports_in_circles():
 def classes_of_terms():
     """Concrete terms, what they are compiled to, their settings and their headers, with the module each is of."""
     kinds = [kind for entry in TERM_TYPES.values() for kind in (entry.term, entry.settings, entry.term.header_type) if kind]
-    compiled = [CompiledSoapTerm, CompiledPairTerm, CompiledThreeBodyTerm, CompiledFeatureTerm]
+    compiled = [CompiledSoapTerm, CompiledPairTerm, CompiledThreeBodyTerm, CompiledFeatureTerm, CompiledMappedTerm]
     return {kind.__name__: kind.__module__ for kind in [*kinds, *compiled]}
 
 

@@ -236,21 +236,40 @@ static void fill_knots(const mlpot_angle_histograms *t, const double *cotangent,
         }
 }
 
-static void histograms_of_centre(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t centre, const double *cotangent,
-                                 double *out, double *pair_gradients, histogram_memory *w)
+/* The neighbours of a centre, with slopes for pullbacks, which share all of it. */
+static void place_triangles(const mlpot_angle_histograms *t, const mlpot_pairs *p, int64_t centre, int slopes, histogram_memory *w)
+{
+    fill_shell(&t->shell, p, centre, slopes, &w->near);
+    spread_slots(t, slopes, w);
+}
+
+/* Of the centre that was placed. */
+static void histograms_of_centre(const mlpot_angle_histograms *t, double *out, histogram_memory *w)
+{
+    const int n_histograms = mlpot_n_histograms(t);
+    const ptrdiff_t size = (ptrdiff_t)t->n_knots * MLPOT_KNOT;
+    memset(w->knots, 0, sizeof(double) * n_histograms * size);
+    for (int a = 0; a < t->shell.n_groups; ++a)
+        for (int b = 0; b <= a; ++b) triangles_of_groups(t, a, b, 1, w);
+    for (int h = 0; h < n_histograms; ++h) fill_bins(t, w->knots + h * size, w->row, out + (ptrdiff_t)h * t->n_bins);
+}
+
+static void pull_back_histograms(const mlpot_angle_histograms *t, const double *cotangent, histogram_memory *w, const pair_sink *to)
 {
     const shell_memory *s = &w->near;
-    const int n_histograms = mlpot_n_histograms(t);
-    const ptrdiff_t n = s->capacity, size = (ptrdiff_t)t->n_knots * MLPOT_KNOT;
-    fill_shell(&t->shell, p, centre, !out, &w->near);
-    spread_slots(t, !out, w);
-    if (out) memset(w->knots, 0, sizeof(double) * n_histograms * size);
-    if (!out) memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * n);
-    for (int h = 0; h < n_histograms && !out; ++h) fill_knots(t, cotangent + (ptrdiff_t)h * t->n_bins, w->row, w->knots + h * size);
+    const ptrdiff_t size = (ptrdiff_t)t->n_knots * MLPOT_KNOT;
+    memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * s->capacity);
+    for (int h = 0; h < mlpot_n_histograms(t); ++h)
+        fill_knots(t, cotangent + (ptrdiff_t)h * t->n_bins, w->row, w->knots + h * size);
     for (int a = 0; a < t->shell.n_groups; ++a)
-        for (int b = 0; b <= a; ++b) triangles_of_groups(t, a, b, out != NULL, w);
-    for (int h = 0; h < n_histograms && out; ++h) fill_bins(t, w->knots + h * size, w->row, out + (ptrdiff_t)h * t->n_bins);
-    if (!out) add_gradients(s, s->begin[t->shell.n_groups], w->gradients, pair_gradients);
+        for (int b = 0; b <= a; ++b) triangles_of_groups(t, a, b, 0, w);
+    add_gradients(s, s->begin[t->shell.n_groups], w->gradients, to);
+}
+
+static void histogram_free(histogram_memory *w)
+{
+    free(w->memory);
+    free(w->near.memory);
 }
 
 /* Values where `out` is given, else the pullback. */
@@ -258,19 +277,20 @@ static int angle_histograms(const mlpot_angle_histograms *t, const mlpot_pairs *
                             const double *cotangent, double *out, double *pair_gradients)
 {
     const ptrdiff_t n = (ptrdiff_t)mlpot_n_histograms(t) * t->n_bins;
+    const pair_sink to = {pair_gradients, NULL};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {
         histogram_memory w;
         failed = histogram_create(t, p, n_atoms, &w);
 #pragma omp for schedule(dynamic, MLPOT_PANEL)
-        for (int64_t i = 0; i < n_atoms; ++i)
-            if (!failed)
-                histograms_of_centre(t, p, i, out ? NULL : cotangent + i * n, out ? out + i * n : NULL, pair_gradients, &w);
-        if (!failed) {
-            free(w.memory);
-            free(w.near.memory);
+        for (int64_t i = 0; i < n_atoms; ++i) {
+            if (failed) continue;
+            place_triangles(t, p, i, !out, &w);
+            if (out) histograms_of_centre(t, out + i * n, &w);
+            else pull_back_histograms(t, cotangent + i * n, &w, &to);
         }
+        if (!failed) histogram_free(&w);
     }
     return failed;
 }

@@ -101,7 +101,16 @@ static void couple(const mlpot_bispectrum *t, const sphere_block *b, int first, 
         }
 }
 
-static void sphere_values(const mlpot_bispectrum *t, int count, sphere_memory *w, double *out)
+/* The densities of `count` centres, one in every lane. */
+static void place_spheres(const mlpot_bispectrum *t, const mlpot_pairs *p, const int32_t *centres, int count, sphere_memory *w)
+{
+    gather_slots(t, p, centres, count, w);
+    expand_spheres(t, w);
+    whole_matrices(t, p, centres, count, w);
+}
+
+/* Rows of features of the centres that were placed, `apart` from each other; likewise the cotangents below. */
+static void sphere_values(const mlpot_bispectrum *t, int count, sphere_memory *w, double *out, ptrdiff_t apart)
 {
     memset(w->outputs, 0, sizeof(mlpot_vector) * t->first_output[t->n_blocks]);
     for (int b = 0; b < t->n_blocks; ++b) {
@@ -110,15 +119,16 @@ static void sphere_values(const mlpot_bispectrum *t, int count, sphere_memory *w
     }
     for (int lane = 0; lane < count; ++lane)
         for (int f = 0; f < t->n_features; ++f)
-            out[(ptrdiff_t)lane * t->n_features + f] = t->scale[f] * w->outputs[t->value[f]][lane];
+            out[lane * apart + f] = t->scale[f] * w->outputs[t->value[f]][lane];
 }
 
-static void sphere_vjp(const mlpot_bispectrum *t, int count, const double *cotangent, sphere_memory *w, double *pair_gradients)
+static void sphere_vjp(const mlpot_bispectrum *t, int count, const double *cotangent, ptrdiff_t apart, sphere_memory *w,
+                       const pair_sink *to)
 {
     memset(w->outputs, 0, sizeof(mlpot_vector) * t->first_output[t->n_blocks]);
     for (int f = 0; f < t->n_features; ++f) {
         mlpot_vector d = {0};
-        for (int lane = 0; lane < count; ++lane) d[lane] = cotangent[(ptrdiff_t)lane * t->n_features + f];
+        for (int lane = 0; lane < count; ++lane) d[lane] = cotangent[lane * apart + f];
         for (int k = t->begin[f]; k < t->begin[f + 1]; ++k)
             w->outputs[t->first_output[t->entry_block[k]] + t->entry_t[k] * t->n_channels + t->entry_channel[k]] +=
                 t->entry_factor[k] * d;
@@ -138,7 +148,7 @@ static void sphere_vjp(const mlpot_bispectrum *t, int count, const double *cotan
             slot_gradient(slot, sums, gradient);
             for (int lane = 0; lane < MLPOT_LANES; ++lane)
                 for (int x = 0; x < 3 && w->pair[s * MLPOT_LANES + lane] >= 0; ++x)
-                    pair_gradients[3 * (int64_t)w->pair[s * MLPOT_LANES + lane] + x] += gradient[x][lane];
+                    add_to_pair(to, w->pair[s * MLPOT_LANES + lane], x, gradient[x][lane]);
         }
     }
 }
@@ -185,6 +195,7 @@ static void sphere_jacobian(const mlpot_bispectrum *t, char *touched, sphere_mem
 static int bispectrum(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, const double *cotangent,
                       double *out, double *pair_gradients, double *jacobian)
 {
+    const pair_sink to = {pair_gradients, NULL};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_LANES))) reduction(min : failed)
     {
@@ -196,13 +207,13 @@ static int bispectrum(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n
             if (failed) continue;
             const int64_t first = block * MLPOT_LANES;
             const int count = BLOCK_SIZE(n_atoms, block, MLPOT_LANES);
-            gather_slots(t, p, first, count, &w);
-            expand_spheres(t, &w);
-            whole_matrices(t, p, first, count, &w);
+            int32_t centres[MLPOT_LANES];
+            for (int lane = 0; lane < MLPOT_LANES; ++lane) centres[lane] = (int32_t)(first + lane);
+            place_spheres(t, p, centres, count, &w);
             if (out)
-                sphere_values(t, count, &w, out + first * t->n_features);
+                sphere_values(t, count, &w, out + first * t->n_features, t->n_features);
             else if (cotangent)
-                sphere_vjp(t, count, cotangent + first * t->n_features, &w, pair_gradients);
+                sphere_vjp(t, count, cotangent + first * t->n_features, t->n_features, &w, &to);
             else
                 sphere_jacobian(t, touched, &w, jacobian);
         }

@@ -149,3 +149,10 @@ int mlpot_angle_histograms_vjp(const mlpot_angle_histograms *t, const mlpot_pair
 {
     return chosen()->angle_histograms(t, p, n_atoms, n_threads, cotangent, NULL, pair_gradients);
 }
+
+int64_t mlpot_mapped_energies(const mlpot_feature_map *f, const mlpot_pairs *p, const mlpot_kernel_model *m,
+                              const mlpot_linear_model *linear, int64_t n_atoms, int64_t n_centres, const int32_t *centres,
+                              int n_threads, const mlpot_results *r)
+{
+    return chosen()->mapped_energies(f, p, m, linear, n_atoms, n_centres, centres, n_threads, r);
+}

@@ -2,6 +2,8 @@
  * results are bitwise identical for any number of threads. */
 #pragma once
 #include "blocks.h"
+#include "gaussian_kernel.h"
+#include "polynomial_kernel.h"
 #include "products.h"
 
 /* Tiles of points per chunk: the points of a chunk are still in the L2 cache for the second product. */
@@ -21,18 +23,10 @@ typedef struct {
     int with_members;
 } energy_memory;
 
-static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
-                                const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
+/* Memory of everything but the features of the block, and their members, of which there is already some. */
+static int products_create(const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
 {
     const int with_covariances = r->explained || r->covariances;
-    if (block_create(d, p, n_atoms, MLPOT_BLOCK, &w->block)) return -1;
-    w->members.slopes = NULL;
-    w->members.n_points = 0;
-    w->with_members = m->members && r->member_gradients;
-    if (w->with_members && member_memory_create(d, m, &w->members)) {
-        block_free(&w->block);
-        return -1;
-    }
     w->n_covariances = with_covariances ? mlpot_round_up(m->n_other + m->known.n, MLPOT_TILE) : 0;
     const size_t n_double = (size_t)PANELS * (CHUNK_ROWS + w->n_covariances) * MLPOT_PANEL;
     w->n_single = m->energy.single ? w->block.n_rows - m->energy.n_double : 0;
@@ -51,6 +45,20 @@ static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, in
     return 0;
 }
 
+static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
+                                const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
+{
+    if (block_create(d, p, n_atoms, MLPOT_BLOCK, &w->block)) return -1;
+    w->members.slopes = NULL;
+    w->members.n_points = 0;
+    w->with_members = m->members && r->member_gradients;
+    if (w->with_members && member_memory_create(d, m, &w->members)) {
+        block_free(&w->block);
+        return -1;
+    }
+    return products_create(m, r, w);
+}
+
 static void energy_memory_free(energy_memory *w)
 {
     free(w->overlaps);
@@ -58,38 +66,43 @@ static void energy_memory_free(energy_memory *w)
     block_free(&w->block);
 }
 
-/* x^(zeta-1); negative overlaps count as 0 unless zeta is an integer */
-MLPOT_INLINE mlpot_vector power_below(mlpot_vector x, double zeta, int whole)
+/* Value and slope of the points' kernel; `gaussian` is known to the compiler in all calls. */
+MLPOT_INLINE void kernel_at(const int gaussian, const mlpot_points *points, int whole, mlpot_vector s, mlpot_vector *value,
+                            mlpot_vector *slope)
 {
-    if (whole > 0) return whole_power(x, whole - 1);
-    mlpot_vector below;
-    for (int lane = 0; lane < MLPOT_LANES; ++lane) below[lane] = x[lane] > 0.0 ? pow(x[lane], zeta - 1.0) : 0.0;
-    return below;
+    if (gaussian) gaussian_kernel(points->per_square, s, value, slope);
+    else polynomial_kernel(points->zeta, whole, s, value, slope);
 }
-
-MLPOT_INLINE int whole_exponent(double zeta) { return zeta == floor(zeta) && zeta < 64 ? (int)zeta : 0; }
 
 /* overlaps (.., MLPOT_PANEL) with points first, first + 1, ... of a chunk -> dE/d(overlap) in place, energies (MLPOT_PANEL)
  * added to. */
-static void kernel_energies(const mlpot_points *points, int first, double *overlaps, double *energies)
+MLPOT_INLINE void energies_with(const int gaussian, const mlpot_points *points, int first, double *overlaps, double *energies)
 {
     const int n_rows = points->n - first < CHUNK_ROWS ? points->n - first : CHUNK_ROWS;
     const double scale = points->energy_scale * points->energy_scale;
     const int whole = whole_exponent(points->zeta);
     for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES) {
-        mlpot_vector sum = {0};
+        mlpot_vector sum = {0}, value, slope;
         for (int s = 0; s < n_rows; ++s) {
             mlpot_vector *x = (mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
-            const mlpot_vector below = power_below(*x, points->zeta, whole);
-            sum += points->weights[first + s] * (scale * below * *x);
-            *x = (scale * points->zeta * points->weights[first + s]) * below;
+            const double strength = scale * points->weights[first + s];
+            kernel_at(gaussian, points, whole, *x, &value, &slope);
+            sum += strength * value;
+            *x = strength * slope;
         }
         *(mlpot_vector *)(energies + k) += sum;
     }
 }
 
+static void kernel_energies(const mlpot_points *points, int first, double *overlaps, double *energies)
+{
+    if (points->per_square > 0.0) energies_with(1, points, first, overlaps, energies);
+    else energies_with(0, points, first, overlaps, energies);
+}
+
 /* Covariances with the known points of this chunk, and dk/d(overlap) for an ensemble. */
-static void kernel_values(const mlpot_kernel_model *m, int first, int panel, const double *overlaps, energy_memory *w)
+MLPOT_INLINE void values_with(const int gaussian, const mlpot_kernel_model *m, int first, int panel, const double *overlaps,
+                              energy_memory *w)
 {
     const mlpot_points *points = &m->known;
     const int n_rows = points->n - first < CHUNK_ROWS ? points->n - first : CHUNK_ROWS;
@@ -99,11 +112,17 @@ static void kernel_values(const mlpot_kernel_model *m, int first, int panel, con
     double *slopes = w->members.slopes + ((ptrdiff_t)panel * w->members.n_points + first) * MLPOT_PANEL;
     for (int s = 0; s < n_rows; ++s)
         for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES) {
-            const mlpot_vector x = *(const mlpot_vector *)(overlaps + s * MLPOT_PANEL + k);
-            const mlpot_vector below = power_below(x, points->zeta, whole), slope = scale * points->zeta * below;
-            if (w->n_covariances) *(mlpot_vector *)(values + s * MLPOT_PANEL + k) = scale * below * x;
-            if (w->with_members) *(mlpot_vector *)(slopes + s * MLPOT_PANEL + k) = slope;
+            mlpot_vector value, slope;
+            kernel_at(gaussian, points, whole, *(const mlpot_vector *)(overlaps + s * MLPOT_PANEL + k), &value, &slope);
+            if (w->n_covariances) *(mlpot_vector *)(values + s * MLPOT_PANEL + k) = scale * value;
+            if (w->with_members) *(mlpot_vector *)(slopes + s * MLPOT_PANEL + k) = scale * slope;
         }
+}
+
+static void kernel_values(const mlpot_kernel_model *m, int first, int panel, const double *overlaps, energy_memory *w)
+{
+    if (m->known.per_square > 0.0) values_with(1, m, first, panel, overlaps, w);
+    else values_with(0, m, first, panel, overlaps, w);
 }
 
 /* One chunk of tiles times all panels -> w->overlaps. */

@@ -67,14 +67,14 @@ static void fill_lane(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t k
     lane[SLOT_SLOPE * MLPOT_LANES] = -weight * M_PI * span * sin(phase);
 }
 
-/* Neighbours of centres first..first+count by channel; slot s holds the s-th of every centre. */
-static void gather_slots(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t first, int count, sphere_memory *w)
+/* Neighbours of `count` centres, one in every lane, by channel; slot s holds the s-th of every centre. */
+static void gather_slots(const mlpot_bispectrum *t, const mlpot_pairs *p, const int32_t *centres, int count, sphere_memory *w)
 {
     w->begin[0] = 0;
     for (int e = 0; e < t->n_channels; ++e) {
         int most = 0;
         for (int lane = 0; lane < MLPOT_LANES; ++lane) {
-            const int64_t i = first + lane, last = lane < count ? p->offsets[i + 1] : 0;
+            const int64_t i = lane < count ? centres[lane] : 0, last = lane < count ? p->offsets[i + 1] : 0;
             int slot = w->begin[e];
             for (int64_t k = lane < count ? p->offsets[i] : 0; k < last; ++k) {
                 if (t->channel[p->species[p->j[k]]] != e || !(p->distances[k] < reach_of(t, p, i, k))) continue;
@@ -142,11 +142,11 @@ static void expand_spheres(const mlpot_bispectrum *t, sphere_memory *w)
 }
 
 /* U with norms and the centre itself, in all columns. */
-static void whole_matrices(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t first, int count, sphere_memory *w)
+static void whole_matrices(const mlpot_bispectrum *t, const mlpot_pairs *p, const int32_t *centres, int count, sphere_memory *w)
 {
     for (int e = 0; e < t->n_channels; ++e) {
         mlpot_vector self = {0}, *u = w->u + (ptrdiff_t)2 * e * w->n_whole;
-        for (int lane = 0; lane < count; ++lane) self[lane] = t->self[p->species[first + lane] * t->n_channels + e];
+        for (int lane = 0; lane < count; ++lane) self[lane] = t->self[p->species[centres[lane]] * t->n_channels + e];
         const mlpot_vector *sums = w->sums + (ptrdiff_t)2 * e * w->n_half;
         const double *norm = t->norms;
         for (int n = 0; n <= t->two_j_max; u += 2 * (n + 1) * (n + 1), ++n)

@@ -5,6 +5,7 @@
 #include "acsf.h"
 #include "angle_histograms.h"
 #include "bispectrum.h"
+#include "feature_maps.h"
 #include "mlpot_tables.h"
 #include "pair_sums.h"
 #include "triplets.h"
@@ -41,6 +42,8 @@ typedef struct {
                       double *);
     int (*bispectrum)(const mlpot_bispectrum *, const mlpot_pairs *, int64_t, int, const double *, double *, double *, double *);
     int (*angle_histograms)(const mlpot_angle_histograms *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
+    int64_t (*mapped_energies)(const mlpot_feature_map *, const mlpot_pairs *, const mlpot_kernel_model *,
+                               const mlpot_linear_model *, int64_t, int64_t, const int32_t *, int, const mlpot_results *);
 } mlpot_entry_points;
 
 extern const mlpot_entry_points mlpot_entry_points_baseline, mlpot_entry_points_avx2, mlpot_entry_points_avx512;

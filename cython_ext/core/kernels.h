@@ -16,10 +16,12 @@
 #include "covariants.h"
 #include "bispectrum_loops.h"
 #include "angle_histogram_loops.h"
+#include "feature_energies.h"
 
 #include "instruction_sets.h"
 
 const mlpot_entry_points ISA(mlpot_entry_points) = {
     expand, features, features_vjp, local_energies, design_rows, pair_sums, triplet_sums,
     pair_member_gradients, moments, triplet_functions, covariants, covariants_vjp, expand_vjp, bispectrum, angle_histograms,
+    mapped_energies,
 };

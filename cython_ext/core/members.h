@@ -40,28 +40,36 @@ typedef struct {
     double amplitudes[MLPOT_BLOCK]; /* of the block's centres: roots of the unexplained variances, eV */
 } member_memory;
 
+/* Memory up to the cotangents of normalised features, and so many doubles more, which begin where it returns; NULL: out of memory. */
+static double *member_products_create(const mlpot_kernel_model *k, size_t more, member_memory *w)
+{
+    w->m = k->members;
+    w->n_points = mlpot_round_up(k->known.n, MLPOT_TILE);
+    const size_t panel = (size_t)w->n_points * MLPOT_PANEL, n_slopes = panel * MLPOT_BLOCK / MLPOT_PANEL;
+    const size_t n_products = (size_t)MLPOT_LANES / SHARING * w->m->n_features * MLPOT_PANEL;
+    const size_t total = n_slopes + panel + n_products + more;
+    w->slopes = aligned(total);
+    if (!w->slopes) return NULL;
+    memset(w->slopes, 0, sizeof(double) * total);
+    w->scaled = w->slopes + n_slopes;
+    w->products = w->scaled + panel;
+    return w->products + n_products;
+}
+
 static int member_memory_create(const mlpot_density *d, const mlpot_kernel_model *k, member_memory *w)
 {
     const mlpot_members *m = k->members;
-    w->m = m;
-    w->n_points = mlpot_round_up(k->known.n, MLPOT_TILE);
     size_t n_c = 0;
     for (int l = 0; l <= d->l_max; ++l) n_c += (size_t)(2 * l + 1) * (m->rows[l + 1] - m->rows[l]);
-    const size_t panel = (size_t)w->n_points * MLPOT_PANEL, n_slopes = panel * MLPOT_BLOCK / MLPOT_PANEL;
-    const size_t n_products = (size_t)MLPOT_LANES / SHARING * m->n_features * MLPOT_PANEL;
     const size_t n_mixed = d->contractions ? (size_t)d->contractions->n_mixed * n_orders(d->contractions) : 0;
     const size_t sizes[] = {(size_t)m->n_features * MLPOT_MEMBERS, n_c, n_c * MLPOT_MEMBERS, n_mixed * MLPOT_MEMBERS,
                             (size_t)(d->l_max + 1) * d->n_channels * 2 * NEIGHBOURS,
                             (size_t)mlpot_n_harmonics(d) * 4 * NEIGHBOURS};
     float **parts[] = {&w->cotangent, &w->c, &w->dc, &w->dmixed, &w->radial, &w->ylm};
-    size_t total = n_slopes + panel + n_products;
+    size_t total = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) total += lines((sizes[i] + 1) / 2);
-    double *memory = w->slopes = aligned(total);
+    double *memory = member_products_create(k, total, w);
     if (!memory) return -1;
-    memset(memory, 0, sizeof(double) * total);
-    w->scaled = (memory += n_slopes);
-    w->products = (memory += panel);
-    memory += n_products;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; memory += lines((sizes[i++] + 1) / 2)) *parts[i] = (float *)memory;
     return 0;
 }

@@ -56,7 +56,7 @@ extern "C" {
 #endif
 
 /* 100 * major + minor of this interface at compile time; mlpot_version() returns the number at run time. */
-#define MLPOT_CORE_VERSION 101
+#define MLPOT_CORE_VERSION 102
 /* Number of ensemble members, from which the uncertainty of forces is computed. */
 #define MLPOT_MEMBERS 8
 

@@ -5,8 +5,8 @@
  *   c[l,m,q] = sum_j f[z_j,q,l](r_j) Y_lm(r_j/|r_j|)             f: tables, Y: real spherical harmonics
  *   p[(a,b),l] = s_ab / sqrt(2l+1) sum_m c[l,m,a] c[l,m,b]       s = 1 for a = b, sqrt(2) otherwise
  *   A[l,m,s] = sum_q shares[l,s,q] c[l,m,q],  B = invariant polynomials of one A: additional features, which come first
- *   e = sum_s w_s energy_scale^2 (p.p_s / |p||p_s|)^zeta
- *   |G k|^2 for every triangle G,  k_s = energy_scale^2 (p.p_s / |p||p_s|)^zeta
+ *   e = sum_s w_s energy_scale^2 k(p.p_s / |p||p_s|)             k(s) = s^zeta, or exp((s - 1) / length_scale^2)
+ *   |G k|^2 for every triangle G,  k_s = energy_scale^2 k(p.p_s / |p||p_s|)
  *   members of an ensemble: the same energy with other weights, its pair gradients only
  *
  * Everything behind this header is compiled once per instruction set (isa_*.c) and chosen at run time (dispatch.c). */
@@ -102,7 +102,8 @@ typedef struct {
 typedef struct {
     int n;
     double energy_scale;     /* eV */
-    double zeta;
+    double zeta;             /* of the polynomial kernel s^zeta of overlaps s, */
+    double per_square;       /* or 1 / length_scale^2 of the Gaussian kernel exp((s - 1) / length_scale^2); 0: polynomial */
     const double *weights;   /* (n rounded up to MLPOT_TILE), the rest 0; NULL where only covariances are wanted */
     int n_double;            /* leading features in double precision, a multiple of MLPOT_TILE */
     const double *packed;    /* from mlpot_pack with MLPOT_TILE: (n, n_double) */

@@ -2,6 +2,7 @@
 #ifndef MLPOT_MODEL_H
 #define MLPOT_MODEL_H
 
+#include "feature_maps.h"
 #include "mlpot_core.h"
 #include "mlpot_tables.h"
 #include "model_file.h"
@@ -11,27 +12,36 @@
 /* Largest number of neighbours of one centre: the number of their triplets must fit an int. */
 #define MLPOT_MOST_NEIGHBOURS 30000
 
-enum { SOAP_TERM, PAIR_TERM, TRIPLET_TERM, N_TERM_KINDS };
+enum { SOAP_TERM, PAIR_TERM, TRIPLET_TERM, FEATURE_TERM, N_TERM_KINDS };
 /* SUMS: the sums behind an ensemble's uncertainty only, completed by the program that loaded the tables. */
 enum { NO_UNCERTAINTY, INDEPENDENT, ENSEMBLE, SUMS, N_UNCERTAINTIES };
 
 /* Centres of one element in a many-body term. */
 typedef struct {
     int32_t number;              /* atoms that count as this element */
+    /* of a SOAP_TERM */
     mlpot_density density;
     mlpot_contractions contractions;
     double norms[(MLPOT_MAX_L + 1) * (MLPOT_MAX_L + 2) / 2];
+    /* of a FEATURE_TERM */
+    mlpot_feature_map map;
+    int is_linear;               /* whether it has `linear` in place of `kernels` */
+    mlpot_linear_model linear;
+    /* of both */
     mlpot_kernel_model kernels;
     mlpot_members members;
     int n_before, lone;          /* representatives of other terms, the leading columns of its triangles; a 1 before them */
     const int32_t *before;       /* (n_before) */
-} soap_part;
+} many_body_part;
 
 typedef struct {
     int kind, n_species;
     int32_t *index;              /* (n_species of the model) place of each of its elements in this term */
     int n_parts;
-    soap_part *parts;
+    many_body_part *parts;
+    int n_sources;               /* of a FEATURE_TERM */
+    mlpot_source *sources;
+    int64_t n_values;
     const double *prior;         /* (n_species) variances, eV^2 */
     mlpot_pair_term pair;
     mlpot_pair_members members;  /* along == NULL: none */
@@ -85,6 +95,8 @@ typedef struct block_of_memory {
     struct block_of_memory *next;
 } block_of_memory;
 
+static inline int is_many_body(const model_term *t) { return t->kind == SOAP_TERM || t->kind == FEATURE_TERM; }
+
 struct mlpot_model {
     unsigned char *bytes;        /* the file; NULL: the tables are the caller's */
     block_of_memory *blocks;     /* all other memory that it owns */
@@ -114,6 +126,9 @@ typedef struct {
     double *covariances;         /* (n_centres, n representatives) */
     float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
     int failed;                  /* memory was short */
+    int status;                  /* MLPOT_BAD_ARGUMENT where a term refuses the structure, with a line of text */
+    char *error;
+    size_t error_size;
     int n_owned;
     void *owned[9];              /* arrays to free */
 } evaluation;
@@ -121,6 +136,15 @@ typedef struct {
 /* Zeroed, cache-aligned memory with the lifetime of the model; NULL, and an error in the reader, if out of memory. */
 void *mlpot_take(mlpot_model *m, mlpot_reader *r, size_t n, size_t size);
 int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t);
+int mlpot_read_features(mlpot_model *m, mlpot_reader *r, model_term *t);
+/* Number of sums of a source, or -1. */
+int64_t mlpot_read_source(mlpot_model *m, mlpot_reader *r, int n_species, mlpot_source *s);
+/* Parts of all many-body terms, whose centres have n_features features. */
+void mlpot_read_points(mlpot_reader *r, many_body_part *p, int n_features);
+void mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features);
+void mlpot_read_spread(mlpot_reader *r, many_body_part *p);
+/* Grows the reader's prefix; the length before. */
+size_t mlpot_enter(mlpot_reader *r, const char *format, int k);
 int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t);
 int mlpot_read_triplets(mlpot_reader *r, model_term *t);
 int mlpot_read_baseline(mlpot_model *m, mlpot_reader *r);

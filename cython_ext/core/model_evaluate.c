@@ -147,7 +147,8 @@ int mlpot_evaluate(const mlpot_model *model, const mlpot_input *in, mlpot_output
     int status = check_output(model, out, error, error_size);
     if (!status) status = check_sizes(in, error, error_size);
     if (status) return status;
-    evaluation e = {.model = model, .input = in, .n_pairs = in->offsets[in->n_centres], .energies = out->energies};
+    evaluation e = {.model = model, .input = in, .n_pairs = in->offsets[in->n_centres], .energies = out->energies, .error = error,
+                    .error_size = error_size};
     allocate(&e, out);
     if (e.failed) {
         release(&e);
@@ -159,6 +160,7 @@ int mlpot_evaluate(const mlpot_model *model, const mlpot_input *in, mlpot_output
         mlpot_add_baseline(&model->baseline, &e);
         write_outputs(&e, out);
         if (out->uncertainty) mlpot_report_uncertainty(&e, out->uncertainty);
+        status = e.status;
         if (e.failed) status = mlpot_say(error, error_size, MLPOT_OUT_OF_MEMORY, "no memory for the neighbours of an atom");
     }
     release(&e);

@@ -81,9 +81,9 @@ static int check_header(mlpot_reader *r)
     if (memcmp(b, "MLPOTCOR", 8)) return mlpot_refuse(r, "is not a model file for the core of mlpot; write one with export_core");
     if (word(b + 12) != 0x01020304)
         return mlpot_refuse(r, "was written on a machine with another order of bytes; export the model here");
-    if (word(b + 8) != MLPOT_FILE_VERSION)
-        return mlpot_refuse(r, "has format version %u, this core reads version %d; export the model with the same version of mlpot",
-                            word(b + 8), MLPOT_FILE_VERSION);
+    if (word(b + 8) < MLPOT_OLDEST_VERSION || word(b + 8) > MLPOT_FILE_VERSION)
+        return mlpot_refuse(r, "has format version %u, this core reads versions %d to %d; export the model with the same version of mlpot",
+                            word(b + 8), MLPOT_OLDEST_VERSION, MLPOT_FILE_VERSION);
     memcpy(&size, b + 16, sizeof size);
     if (size != r->size)
         return mlpot_refuse(r, "has %zu bytes of %llu: it is truncated or damaged; export the model again", r->size,

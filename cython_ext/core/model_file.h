@@ -1,7 +1,7 @@
 /* The container of a model file: named sections of numbers, protected by a checksum.
  *
  *   0   char magic[8]      "MLPOTCOR"
- *   8   uint32 version     MLPOT_FILE_VERSION
+ *   8   uint32 version     MLPOT_OLDEST_VERSION to MLPOT_FILE_VERSION
  *   12  uint32 order       0x01020304 as the writing machine stores it
  *   16  uint64 size        of the whole file, bytes
  *   24  uint32 n_sections
@@ -18,7 +18,9 @@
 
 #include "mlpot_core.h"
 
-#define MLPOT_FILE_VERSION 2
+#define MLPOT_FILE_VERSION 3
+/* Oldest version that is read: later ones have more kinds of terms and kernels. */
+#define MLPOT_OLDEST_VERSION 2
 #define MLPOT_PREFIX 28
 
 typedef struct {

@@ -58,7 +58,7 @@ static int read_species(mlpot_model *m, mlpot_reader *r)
 /* Where the model's elements are among those of a term: as what they are in a many-body term, as what they count in others. */
 static int place_species(mlpot_model *m, mlpot_reader *r, model_term *t)
 {
-    const int32_t *wanted = t->kind == SOAP_TERM ? m->species : m->counts_as;
+    const int32_t *wanted = is_many_body(t) ? m->species : m->counts_as;
     const int64_t n = mlpot_count(r, "species");
     if (n < 1 || n > 118) return mlpot_refuse(r, "%sspecies: %lld elements", r->prefix, (long long)n);
     const int32_t *species = mlpot_integers(r, "species", n, 1, 118);
@@ -90,6 +90,7 @@ static int read_terms(mlpot_model *m, mlpot_reader *r)
         if (t->kind == SOAP_TERM) mlpot_read_soap(m, r, t);
         if (t->kind == PAIR_TERM) mlpot_read_pair(m, r, t);
         if (t->kind == TRIPLET_TERM) mlpot_read_triplets(r, t);
+        if (t->kind == FEATURE_TERM) mlpot_read_features(m, r, t);
     }
     if (!r->failed) r->prefix[0] = 0;
     return r->failed ? -1 : 0;
@@ -174,7 +175,7 @@ static void read_before(mlpot_model *m, mlpot_reader *r, model_uncertainty *u)
 {
     model_term *last = m->terms + u->terms[u->n_terms - 1];
     for (int k = 0; k < last->n_parts && !r->failed; ++k) {
-        soap_part *p = last->parts + k;
+        many_body_part *p = last->parts + k;
         char before[24], lone[24];
         if (u->kind == SUMS && !p->kernels.n_spreads) continue;
         snprintf(before, sizeof before, "p%d.before", k);
@@ -209,11 +210,11 @@ static int64_t check_columns(mlpot_model *m, mlpot_reader *r, const model_uncert
         const model_term *t = m->terms + u->terms[k];
         int64_t n = t->kind == PAIR_TERM ? t->pair.n_sparse : 0;
         int with_members = t->kind == PAIR_TERM ? t->members.along != NULL : 1;
-        for (int p = 0; t->kind == SOAP_TERM && p < t->n_parts; ++p) {
+        for (int p = 0; is_many_body(t) && p < t->n_parts; ++p) {
             n += t->parts[p].kernels.known.n;
             with_members &= t->parts[p].kernels.members != NULL;
         }
-        if (t->kind != (k < u->n_pair_terms ? PAIR_TERM : SOAP_TERM) || !with_members || u->starts[k] < end
+        if ((k < u->n_pair_terms ? t->kind != PAIR_TERM : !is_many_body(t)) || !with_members || u->starts[k] < end
             || (u->kind == ENSEMBLE && u->starts[k] != end) || u->starts[k] + n > u->n)
             mlpot_refuse(r, "%sterms: term %d has no such representatives", r->prefix, u->terms[k]);
         end = u->starts[k] + n;
@@ -272,7 +273,7 @@ int mlpot_read_uncertainty(mlpot_model *m, mlpot_reader *r)
         const model_term *t = m->terms + k;
         if ((t->kind == PAIR_TERM && !t->pair.instance) || (t->kind == TRIPLET_TERM && !t->variance.spread))
             mlpot_refuse(r, "%skind: term %d has no variances", r->prefix, k);
-        for (int p = 0; t->kind == SOAP_TERM && p < t->n_parts; ++p)
+        for (int p = 0; is_many_body(t) && p < t->n_parts; ++p)
             if (t->parts[p].kernels.n_spreads != 1 || t->parts[p].kernels.n_other)
                 mlpot_refuse(r, "%skind: term %d has no variances", r->prefix, k);
     }

@@ -8,8 +8,7 @@
 #define MOST_POINTS (1 << 16)
 #define MOST_ROWS (1 << 24)
 
-/* Grows the reader's prefix; the length before. */
-static size_t enter(mlpot_reader *r, const char *format, int k)
+size_t mlpot_enter(mlpot_reader *r, const char *format, int k)
 {
     const size_t before = strlen(r->prefix);
     snprintf(r->prefix + before, sizeof r->prefix - before, format, k);
@@ -74,7 +73,7 @@ static void read_contractions(mlpot_reader *r, const mlpot_density *d, mlpot_con
     check_rows(r, c);
 }
 
-static void read_density(mlpot_reader *r, const model_term *t, soap_part *p)
+static void read_density(mlpot_reader *r, const model_term *t, many_body_part *p)
 {
     mlpot_density *d = &p->density;
     const int32_t *n = mlpot_sizes(r, "d.sizes", 9);
@@ -111,10 +110,10 @@ static void read_density(mlpot_reader *r, const model_term *t, soap_part *p)
 }
 
 /* Points whose features are in double precision up to n_double, and in single precision behind. */
-static void read_points(mlpot_reader *r, soap_part *p)
+void mlpot_read_points(mlpot_reader *r, many_body_part *p, int n_features)
 {
     mlpot_points *energy = &p->kernels.energy, *known = &p->kernels.known;
-    const int n_columns = mlpot_round_up(mlpot_n_features(&p->density), MLPOT_TILE);
+    const int n_columns = mlpot_round_up(n_features, MLPOT_TILE);
     const int32_t *n = mlpot_sizes(r, "e.sizes", 2), *k = mlpot_sizes(r, "k.sizes", 2);
     const double *reals = mlpot_doubles(r, "e.reals", 2); /* energy scale, zeta */
     if (!n || !k || !reals) return;
@@ -123,6 +122,11 @@ static void read_points(mlpot_reader *r, soap_part *p)
         return;
     }
     *energy = (mlpot_points){.n = n[0], .energy_scale = reals[0], .zeta = reals[1], .n_double = n[1]};
+    if (mlpot_count(r, "e.gaussian") >= 0) {
+        const double *per_square = mlpot_doubles(r, "e.gaussian", 1);
+        if (per_square) energy->per_square = *per_square;
+        if (per_square && !(*per_square > 0.0)) mlpot_refuse(r, "%se.gaussian: no such length scale", r->prefix);
+    }
     energy->packed = mlpot_packed_rows(r, "e.packed", n[0], n[1]);
     energy->weights = mlpot_doubles(r, "e.weights", mlpot_round_up(n[0], MLPOT_TILE));
     if (n[1] < n_columns) energy->single = mlpot_floats(r, "e.single", (int64_t)mlpot_packed_size(MLPOT_TILE, n[0], n_columns - n[1]));
@@ -148,15 +152,15 @@ static void check_member_rows(mlpot_reader *r, const mlpot_density *d, const mlp
     }
 }
 
-static void read_members(mlpot_reader *r, soap_part *p)
+/* Weights of the ensemble, and what the points leave unexplained. */
+void mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features)
 {
-    const mlpot_density *d = &p->density;
     mlpot_members *e = &p->members;
     const int n_known = p->kernels.known.n;
     const int32_t *n = mlpot_sizes(r, "m.sizes", 4); /* features, rows, entries, whether there is a residual */
     const double *reals = mlpot_doubles(r, "m.reals", 2);
     if (!n || !reals) return;
-    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > mlpot_round_up(mlpot_n_features(d), MLPOT_TILE)) {
+    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > mlpot_round_up(n_features, MLPOT_TILE)) {
         mlpot_refuse(r, "%sm.sizes: no such ensemble", r->prefix);
         return;
     }
@@ -165,20 +169,30 @@ static void read_members(mlpot_reader *r, soap_part *p)
     e->expected = reals[1];
     e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
     e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
+    e->residual = n[3] ? mlpot_doubles(r, "m.residual", mlpot_product(n[0], MLPOT_MEMBERS, 1, 1)) : NULL;
+}
+
+/* And how its features follow from the density. */
+static void read_members(mlpot_reader *r, many_body_part *p)
+{
+    const mlpot_density *d = &p->density;
+    mlpot_members *e = &p->members;
+    mlpot_read_member_weights(r, p, mlpot_n_features(d));
+    if (r->failed) return;
+    const int32_t *n = mlpot_sizes(r, "m.sizes", 4);
     e->rows = mlpot_ascending(r, "m.rows", d->l_max + 2, 0, n[1]);
     e->group_rows = mlpot_integers(r, "m.group_rows", mlpot_product(d->l_max + 1, d->n_groups + 1, 1, 1), 0, n[1]);
     e->channel = mlpot_integers(r, "m.channel", n[1], 0, d->n_channels - 1);
     e->entries = mlpot_ascending(r, "m.entries", (int64_t)n[1] + 1, 0, n[2]);
-    e->feature = mlpot_integers(r, "m.feature", n[2], 0, (int64_t)n[0] - 1);
+    e->feature = mlpot_integers(r, "m.feature", n[2], 0, (int64_t)e->n_features - 1);
     e->partner = mlpot_integers(r, "m.partner", n[2], 0, (int64_t)n[1] - 1);
     e->coupling = mlpot_floats(r, "m.coupling", n[2]);
-    e->residual = n[3] ? mlpot_doubles(r, "m.residual", mlpot_product(n[0], MLPOT_MEMBERS, 1, 1)) : NULL;
     if (r->failed) return;
     check_member_rows(r, d, e);
     p->kernels.members = e;
 }
 
-static void read_spread(mlpot_reader *r, soap_part *p)
+void mlpot_read_spread(mlpot_reader *r, many_body_part *p)
 {
     const int32_t *n = mlpot_sizes(r, "s.sizes", 2);
     if (!n) return;
@@ -200,14 +214,14 @@ int mlpot_read_soap(mlpot_model *m, mlpot_reader *r, model_term *t)
     t->n_parts = *n_parts;
     t->parts = mlpot_take(m, r, (size_t)t->n_parts, sizeof *t->parts);
     for (int k = 0; k < t->n_parts && !r->failed; ++k) {
-        soap_part *p = t->parts + k;
-        const size_t outside = enter(r, "p%d.", k);
+        many_body_part *p = t->parts + k;
+        const size_t outside = mlpot_enter(r, "p%d.", k);
         const int32_t *number = mlpot_integers(r, "number", 1, 1, 127);
         if (number) p->number = *number;
         read_density(r, t, p);
-        if (!r->failed) read_points(r, p);
+        if (!r->failed) mlpot_read_points(r, p, mlpot_n_features(&p->density));
         if (!r->failed && mlpot_count(r, "m.sizes") >= 0) read_members(r, p);
-        if (!r->failed && mlpot_count(r, "s.sizes") >= 0) read_spread(r, p);
+        if (!r->failed && mlpot_count(r, "s.sizes") >= 0) mlpot_read_spread(r, p);
         r->prefix[outside] = 0;
     }
     return r->failed ? -1 : 0;

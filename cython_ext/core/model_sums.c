@@ -31,7 +31,7 @@ static int place_of_term(const mlpot_model *m, int term)
 }
 
 /* (n_centres, n_other) covariances for the leading columns of a part's triangles, after a 1 for its lone atom. */
-static double *seen_before(const evaluation *e, const soap_part *p, int64_t n)
+static double *seen_before(const evaluation *e, const many_body_part *p, int64_t n)
 {
     const int n_other = p->kernels.n_other;
     double *seen = calloc((size_t)e->input->n_centres * n_other + 1, sizeof *seen);
@@ -56,7 +56,19 @@ static void add_left(evaluation *e, const model_term *t, int64_t n)
     }
 }
 
-static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pairs, const soap_part *p, int place, int column)
+static void add_mapped(evaluation *e, const mlpot_pairs *pairs, const many_body_part *p, int64_t n, const mlpot_results *r)
+{
+    /* without weights and anything wanted of its points: references of an imported model */
+    if (!p->is_linear && !p->kernels.energy.n && !r->covariances && !r->explained) return;
+    const int64_t found = mlpot_mapped_energies(&p->map, pairs, p->is_linear ? NULL : &p->kernels, p->is_linear ? &p->linear : NULL,
+                                                e->input->n_centres, n, e->centres, e->input->n_threads, r);
+    if (found < 0) e->failed = 1;
+    if (found > 0 && !e->status)
+        e->status = mlpot_say(e->error, e->error_size, MLPOT_BAD_ARGUMENT,
+                              "all features of atom %lld are zero; fit the model with an offset, for example 3.0", (long long)found - 1);
+}
+
+static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pairs, const many_body_part *p, int place, int column)
 {
     const model_uncertainty *u = &e->model->uncertainty;
     mlpot_results r = {.energies = e->energies, .pair_gradients = e->gradients};
@@ -79,7 +91,9 @@ static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pair
             return;
         }
     }
-    if (mlpot_local_energies(&p->density, pairs, &p->kernels, e->input->n_centres, n, e->centres, e->input->n_threads, &r)) e->failed = 1;
+    if (t->kind == FEATURE_TERM) add_mapped(e, pairs, p, n, &r);
+    else if (mlpot_local_energies(&p->density, pairs, &p->kernels, e->input->n_centres, n, e->centres, e->input->n_threads, &r))
+        e->failed = 1;
     if (independent) add_left(e, t, n);
     free(seen);
 }
@@ -96,19 +110,35 @@ static void add_pair_term(evaluation *e, const model_term *t, const mlpot_pairs 
         mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, e->member_gradients);
 }
 
+/* Refuses atoms that come closer than the distance at which a bispectrum begins; the first reason to refuse a structure stays. */
+static void check_distances(evaluation *e, const model_term *t)
+{
+    for (int s = 0; s < t->n_sources; ++s) {
+        const double start = t->sources[s].kind == MLPOT_BISPECTRUM ? t->sources[s].bispectrum.start : 0.0;
+        for (int64_t i = 0; start > 0.0 && i < e->input->n_centres; ++i)
+            for (int64_t p = e->input->offsets[i]; p < e->input->offsets[i + 1]; ++p)
+                if (e->distances[p] < start && !e->status)
+                    e->status = mlpot_say(e->error, e->error_size, MLPOT_BAD_ARGUMENT,
+                                          "atoms %lld and %d are %.3f A apart, closer than rmin0 = %g A, where the bispectrum is not "
+                                          "defined; fit with a smaller rmin0", (long long)i, e->input->neighbours[p], e->distances[p],
+                                          start);
+    }
+}
+
 static void add_term(evaluation *e, int k)
 {
     const model_term *t = e->model->terms + k;
     const mlpot_pairs pairs = pairs_of(t, e);
     const int place = place_of_term(e->model, k);
     const model_uncertainty *u = &e->model->uncertainty;
+    check_distances(e, t);
     int column = place < 0 ? 0 : u->starts[place];
     if (t->kind == PAIR_TERM) add_pair_term(e, t, &pairs, place);
     if (t->kind == TRIPLET_TERM
         && mlpot_triplet_sums(&t->triplets, &t->variance, &pairs, e->input->n_centres, e->input->n_threads, e->energies, e->gradients,
                               u->kind == INDEPENDENT ? e->variances : NULL))
         e->failed = 1;
-    for (int p = 0; t->kind == SOAP_TERM && p < t->n_parts; column += t->parts[p++].kernels.known.n)
+    for (int p = 0; is_many_body(t) && p < t->n_parts; column += t->parts[p++].kernels.known.n)
         add_part(e, t, &pairs, t->parts + p, place, column);
 }
 

@@ -231,7 +231,7 @@ MLPOT_INLINE void degree_gradients(const mlpot_moments *t, const moments_memory 
         for (int x = 0; x < 3; ++x) sums[x + 1] += total[m] * grad[3 * m + x];
 }
 
-static void moment_gradients(const mlpot_moments *t, moments_memory *w, double *pair_gradients)
+static void moment_gradients(const mlpot_moments *t, moments_memory *w, const pair_sink *to)
 {
     const shell_memory *s = &w->near;
     for (int g = 0; g < t->shell.n_groups; ++g)
@@ -241,7 +241,7 @@ static void moment_gradients(const mlpot_moments *t, moments_memory *w, double *
                 for (end = first + 1; end < t->n_entries && t->degree[end] == t->degree[first];) ++end;
                 degree_gradients(t, w, g, k, first, end, sums);
             }
-            add_slot_gradients(s, k, sums[0], sums[1], sums[2], sums[3], pair_gradients);
+            add_slot_gradients(s, k, sums[0], sums[1], sums[2], sums[3], to);
         }
 }
 
@@ -257,20 +257,23 @@ static void moments_of_centre(const mlpot_moments *t, const mlpot_pairs *p, int6
     spectra(t, w, out + mlpot_n_sums(t));
 }
 
-static void moments_vjp_of_centre(const mlpot_moments *t, const mlpot_pairs *p, int64_t centre, const double *cotangent,
-                                  moments_memory *w, double *pair_gradients)
+/* What all pullbacks of a centre share. */
+static void slopes_of_moments(const mlpot_moments *t, const mlpot_pairs *p, int64_t centre, moments_memory *w)
 {
     const shell_memory *s = &w->near;
     fill_shell(&t->shell, p, centre, 1, &w->near);
-    if (t->n_products) {
-        harmonics_gradients(t->harmonics, t->l_max, s->begin[t->shell.n_groups], s->unit, w->ylm, w->grad);
-        weigh_curves(t, s, s->values, w->curve);
-        weigh_curves(t, s, s->slopes, w->slope);
-        expand_moments(t, s, w);
-        spectra_vjp(t, cotangent + mlpot_n_sums(t), w);
-    }
+    if (!t->n_products) return;
+    harmonics_gradients(t->harmonics, t->l_max, s->begin[t->shell.n_groups], s->unit, w->ylm, w->grad);
+    weigh_curves(t, s, s->values, w->curve);
+    weigh_curves(t, s, s->slopes, w->slope);
+    expand_moments(t, s, w);
+}
+
+static void pull_back_moments(const mlpot_moments *t, const double *cotangent, moments_memory *w, const pair_sink *to)
+{
+    if (t->n_products) spectra_vjp(t, cotangent + mlpot_n_sums(t), w);
     sum_slopes(t, cotangent, w);
-    moment_gradients(t, w, pair_gradients);
+    moment_gradients(t, w, to);
 }
 
 /* Values if `out` is given, otherwise the pullback. */
@@ -278,6 +281,7 @@ static int moments(const mlpot_moments *t, const mlpot_pairs *p, int64_t n_atoms
                    double *out, double *pair_gradients)
 {
     const ptrdiff_t n = mlpot_n_moments(t);
+    const pair_sink to = {pair_gradients, NULL};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {
@@ -286,10 +290,12 @@ static int moments(const mlpot_moments *t, const mlpot_pairs *p, int64_t n_atoms
 #pragma omp for schedule(dynamic, MLPOT_PANEL)
         for (int64_t i = 0; i < n_atoms; ++i) {
             if (failed) continue;
-            if (out)
+            if (out) {
                 moments_of_centre(t, p, i, &w, out + i * n);
-            else
-                moments_vjp_of_centre(t, p, i, cotangent + i * n, &w, pair_gradients);
+                continue;
+            }
+            slopes_of_moments(t, p, i, &w);
+            pull_back_moments(t, cotangent + i * n, &w, &to);
         }
         if (!failed) moments_free(&w);
     }

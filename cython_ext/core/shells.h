@@ -162,13 +162,25 @@ MLPOT_INLINE void fill_shell(const mlpot_shell *t, const mlpot_pairs *p, int64_t
     }
 }
 
+/* Where a pullback adds dE/dvectors: (n_pairs, 3), or, if that is NULL, to one member of (n_pairs, 3, MLPOT_MEMBERS). */
+typedef struct {
+    double *all;
+    float *member;
+} pair_sink;
+
+MLPOT_INLINE void add_to_pair(const pair_sink *to, int64_t pair, int a, double gradient)
+{
+    if (to->all) to->all[3 * pair + a] += gradient;
+    else to->member[(3 * pair + a) * MLPOT_MEMBERS] += (float)gradient;
+}
+
 /* dE/dr of MLPOT_LANES neighbours from slot k on: rhat along + inverse (x, y, z), added to their pairs. */
 MLPOT_INLINE void add_slot_gradients(const shell_memory *s, int k, mlpot_vector along, mlpot_vector x, mlpot_vector y,
-                                     mlpot_vector z, double *pair_gradients)
+                                     mlpot_vector z, const pair_sink *to)
 {
     const mlpot_vector *unit = (const mlpot_vector *)(s->unit + k * 3), inverse = *(const mlpot_vector *)(s->inverse + k);
     const mlpot_vector gradient[3] = {unit[0] * along + inverse * x, unit[1] * along + inverse * y, unit[2] * along + inverse * z};
     for (int lane = 0; lane < MLPOT_LANES; ++lane)
         for (int a = 0; a < 3 && s->pair[k + lane] >= 0; ++a)
-            pair_gradients[3 * (int64_t)s->pair[k + lane] + a] += gradient[a][lane];
+            add_to_pair(to, s->pair[k + lane], a, gradient[a][lane]);
 }

@@ -196,7 +196,7 @@ static void triplets_of_groups(const mlpot_triplet_functions *t, int a, int b, c
 }
 
 /* Gradients of lengths and unit vectors -> of the vectors, added to their pairs. */
-static void add_gradients(const shell_memory *s, int n_slots, const double *gradients, double *pair_gradients)
+static void add_gradients(const shell_memory *s, int n_slots, const double *gradients, const pair_sink *to)
 {
     for (int k = 0; k < n_slots; k += MLPOT_LANES) {
         const mlpot_vector *unit = (const mlpot_vector *)(s->unit + 3 * k);
@@ -204,7 +204,7 @@ static void add_gradients(const shell_memory *s, int n_slots, const double *grad
         for (int x = 0; x < N_GRADIENTS; ++x) of[x] = *lanes_at(gradients, x, s->capacity, k);
         for (int a = 0; a < 3; ++a) along += of[X + a] * unit[a]; /* a unit vector turns, and keeps its length */
         along = of[ALONG] - along * *(const mlpot_vector *)(s->inverse + k);
-        add_slot_gradients(s, k, along, of[X], of[Y], of[Z], pair_gradients);
+        add_slot_gradients(s, k, along, of[X], of[Y], of[Z], to);
     }
 }
 
@@ -216,28 +216,39 @@ static void add_slopes_of_values(const triplet_functions_memory *w, int n_slots)
                 w->by_value[(ptrdiff_t)n * w->near.capacity + k] * w->slopes[(ptrdiff_t)n * w->near.capacity + k];
 }
 
-static void triplets_of_centre(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t centre, const double *cotangent,
-                               double *out, double *pair_gradients, triplet_functions_memory *w)
+/* The neighbours of a centre and their curves, with slopes for pullbacks, which share all of it. */
+static void place_triplets(const mlpot_triplet_functions *t, const mlpot_pairs *p, int64_t centre, int slopes,
+                           triplet_functions_memory *w)
 {
     const shell_memory *s = &w->near;
-    const ptrdiff_t n_functions = t->begin[t->n_shapes], n = s->capacity;
-    fill_shell(&t->shell, p, centre, !out, &w->near);
+    fill_shell(&t->shell, p, centre, slopes, &w->near);
     const int n_slots = s->begin[t->shell.n_groups];
     weigh_slots(&t->shell, s, t->weights, 1, s->weight);
     side_by_side(s, n_slots, s->values, 0, w->n_radial, s->weight, w->values);
-    if (!out) {
-        side_by_side(s, n_slots, s->slopes, 0, w->n_radial, s->weight, w->slopes);
-        memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * n);
-        memset(w->by_value, 0, sizeof(double) * w->n_radial * n);
-    }
+    if (slopes) side_by_side(s, n_slots, s->slopes, 0, w->n_radial, s->weight, w->slopes);
+}
+
+/* Triplets of all pairs of groups of the centre that was placed. */
+static void triplets_of_centre(const mlpot_triplet_functions *t, const double *cotangent, double *out, triplet_functions_memory *w)
+{
+    const ptrdiff_t n_functions = t->begin[t->n_shapes];
     for (int a = 0; a < t->shell.n_groups; ++a)
         for (int b = 0; b <= a; ++b) {
             const ptrdiff_t at = (a * (a + 1) / 2 + b) * n_functions;
             triplets_of_groups(t, a, b, out ? NULL : cotangent + at, out ? out + at : NULL, w);
         }
-    if (out) return;
+}
+
+static void pull_back_triplets(const mlpot_triplet_functions *t, const double *cotangent, triplet_functions_memory *w,
+                               const pair_sink *to)
+{
+    const shell_memory *s = &w->near;
+    const int n_slots = s->begin[t->shell.n_groups];
+    memset(w->gradients, 0, sizeof(double) * N_GRADIENTS * s->capacity);
+    memset(w->by_value, 0, sizeof(double) * w->n_radial * s->capacity);
+    triplets_of_centre(t, cotangent, NULL, w);
     add_slopes_of_values(w, n_slots);
-    add_gradients(s, n_slots, w->gradients, pair_gradients);
+    add_gradients(s, n_slots, w->gradients, to);
 }
 
 /* Values where `out` is given, else the pullback. */
@@ -245,15 +256,19 @@ static int triplet_functions(const mlpot_triplet_functions *t, const mlpot_pairs
                              const double *cotangent, double *out, double *pair_gradients)
 {
     const ptrdiff_t n = mlpot_n_triplet_functions(t);
+    const pair_sink to = {pair_gradients, NULL};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {
         triplet_functions_memory w;
         failed = triplet_functions_create(t, p, n_atoms, &w);
 #pragma omp for schedule(dynamic, MLPOT_PANEL)
-        for (int64_t i = 0; i < n_atoms; ++i)
-            if (!failed)
-                triplets_of_centre(t, p, i, out ? NULL : cotangent + i * n, out ? out + i * n : NULL, pair_gradients, &w);
+        for (int64_t i = 0; i < n_atoms; ++i) {
+            if (failed) continue;
+            place_triplets(t, p, i, !out, &w);
+            if (out) triplets_of_centre(t, NULL, out + i * n, &w);
+            else pull_back_triplets(t, cotangent + i * n, &w, &to);
+        }
         if (!failed) triplet_functions_free(&w);
     }
     return failed;

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase.data import chemical_symbols
+from scipy.sparse import block_diag, csr_array
 
 from ..errors import ConfigError, quoted
 from ..neighbours import Pairs
@@ -17,8 +18,8 @@ from .acsf_pool import METHODS, amp_functions, auto_functions, choose_on
 from .acsf_records import read_entry, record_of
 from .acsf_sums import FunctionSums
 from .cutoff_functions import CutoffFunction
-from .density import species_indices
-from .neighbour_sums import SummedDescriptor, neighbourhood
+from .mapped_sums import MappedSums
+from .summed_descriptor import SummedDescriptor
 
 SETS = {"auto": auto_functions, "amp": amp_functions}
 """Functions that have a name: the pool to choose from (`select`, `ACSF.chosen`), and AMP's default."""
@@ -170,7 +171,7 @@ class ACSF(SummedDescriptor):
         return tuple(f"{feature.function} {feature.elements}" for feature in self.features)
 
     @cached_property
-    def sums(self) -> tuple[FunctionSums, ...]:
+    def parts(self) -> tuple[FunctionSums, ...]:
         """The compiled sums: of functions of elements, of weighted functions; those that are there."""
         bare = dict.fromkeys(replace(f.function, neighbours=(), centre=0) for f in self.features)
         parts = (tuple(f for f in bare if f.weighted == weighted) for weighted in (False, True))
@@ -180,11 +181,21 @@ class ACSF(SummedDescriptor):
         return found
 
     @cached_property
+    def sums(self) -> MappedSums:
+        """See `SummedDescriptor`."""
+        centres = np.array([feature.function.centre for feature in self.features])
+        mask = None
+        if centres.any():
+            mask = np.where(centres == 0, 1.0, np.array(self.species)[:, None] == centres)
+        matrix = block_diag([part.linear for part in self.parts], format="csr")[self.places]
+        return MappedSums([source for part in self.parts for source in part.sources], csr_array(matrix), mask)
+
+    @cached_property
     def places(self) -> np.ndarray:
-        """Index (n_features,) of every feature among all values of the sums."""
+        """Index (n_features,) of every feature among all values of the parts."""
         where = {}
         begin = 0
-        for sums in self.sums:
+        for sums in self.parts:
             for functions, (n_blocks, n) in zip((sums.radial, sums.angular), sums.shapes, strict=True):
                 for k, f in enumerate(functions):
                     where[f] = (begin + k, n)
@@ -219,38 +230,6 @@ class ACSF(SummedDescriptor):
         """See `Descriptor`: every function is written out."""
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "species"}
         return {**kept, "functions": [record_of(f) for f in self.functions]}
-
-    def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
-        near = neighbourhood(pairs, self.species)
-        blocks = [block.reshape(pairs.n_atoms, -1) for sums in self.sums for block in sums.compute(near)]
-        return np.concatenate(blocks, axis=1)[:, self.places] * self._is_for(pairs)
-
-    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
-        near = neighbourhood(pairs, self.species)
-        gradients = np.zeros((pairs.n_pairs, 3))
-        sizes = [blocks * n for sums in self.sums for blocks, n in sums.shapes]
-        spread = np.zeros((pairs.n_atoms, sum(sizes)))
-        np.add.at(spread.T, self.places, (cotangent * self._is_for(pairs)).T)
-        begin = 0
-        for sums in self.sums:
-            parts = []
-            for shape in sums.shapes:
-                end = begin + shape[0] * shape[1]
-                parts.append(spread[:, begin:end].reshape(pairs.n_atoms, *shape))
-                begin = end
-            sums.add_vjp(near, parts[0], parts[1], gradients)
-        return gradients
-
-    def _is_for(self, pairs: Pairs) -> np.ndarray | float:
-        """1 where a feature is for a centre, 0 elsewhere, (n_atoms, n_features)."""
-        centres = np.array([feature.function.centre for feature in self.features])
-        if not centres.any():
-            return 1.0
-        numbers = pairs.numbers if pairs.elements is None else pairs.elements
-        species_indices(numbers, self.species)
-        return np.where(centres == 0, 1.0, numbers[:, None] == centres)
 
 
 def check_species(species: tuple[int, ...]) -> None:

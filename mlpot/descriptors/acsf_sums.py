@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array, hstack, kron, vstack
 
-from .._ext.core import Neighbourhood
 from ..errors import required
 from .acsf_functions import EDGE, RadialFactor, SymmetryFunction, angle_place
 from .curves import Curves, tabulate_curves
 from .even_polynomials import even_polynomial, padded
+from .mapped_sums import Source
 from .neighbour_sums import Grouping, MomentSums, Triplets, legendre_coefficients
 
 MOST_EXPANDED = 8
@@ -153,40 +154,43 @@ class FunctionSums:
         n = self.grouping.n_groups
         return (n, len(self.radial)), (n * (n + 1) // 2, len(self.angular))
 
-    def compute(self, near: Neighbourhood) -> tuple[np.ndarray, np.ndarray]:
-        """Radial values (n_atoms, n_groups, n_radial), angular ones (n_atoms, n_group_pairs, n_angular)."""
-        (n_groups, n_radial), (n_pairs, _) = self.shapes
-        values = [triplets.compute(near) for triplets in self.triplets]
-        if self.moments is None:
-            return np.zeros((len(values[0]), n_groups, 0)), np.concatenate(values, axis=2)
-        sums, spectra = self.moments.compute(near)
-        if self.expanded:
-            expanded = spectra @ self.spectrum_map
-            like = _like_pairs(n_groups)
-            expanded[:, like] *= 0.5
-            expanded[:, like] -= sums[:, :, -1, n_radial:] @ self.self_map
-            values.insert(0, expanded)
-        return sums[:, :, 0, :n_radial], np.concatenate([np.zeros((len(sums), n_pairs, 0)), *values], axis=2)
+    @property
+    def sources(self) -> list[Source]:
+        """What the core sums, in the order of the columns of `linear`."""
+        moments = [] if self.moments is None else [self.moments.core]
+        return [*moments, *(triplets.core for triplets in self.triplets)]
 
-    def add_vjp(self, near: Neighbourhood, radial: np.ndarray, angular: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add the pullback of cotangents, in the shapes of `compute`, to pair_gradients (n_pairs, 3)."""
+    @cached_property
+    def linear(self) -> csr_array:
+        """Linear map (n, n_values) from the sums to the radial values (n_groups, n_radial), then the angular ones (n_group_pairs,
+        n_angular)."""
+        (n_groups, n_radial), (n_pairs, n_angular) = self.shapes
+        parts = [] if self.moments is None else [self._map_of_moments(self.moments)]
         begin = len(self.expanded)
-        for triplets, functions in zip(self.triplets, filter(None, (self.narrow, self.wide)), strict=True):
-            triplets.add_vjp(near, angular[:, :, begin : begin + len(functions)], pair_gradients)
+        for functions in filter(None, (self.narrow, self.wide)):
+            chosen = eye_array(n_angular, len(functions), k=-begin)
+            nothing = csr_array((n_groups * n_radial, n_pairs * len(functions)))
+            parts.append(vstack([nothing, kron(eye_array(n_pairs), chosen)]))
             begin += len(functions)
-        if self.moments is None:
-            return
-        n_groups, n_radial = self.shapes[0]
-        d_sums = np.zeros((len(radial), n_groups, self.moments.sum_weights.shape[1], self.moments.n_summed))
-        d_sums[:, :, 0, :n_radial] = radial
-        d_spectra = np.zeros((len(radial), len(self.moments.left), len(self.moments.degree)))
-        if self.expanded:
-            expanded = angular[:, :, : len(self.expanded)].copy()
-            like = _like_pairs(n_groups)
-            d_sums[:, :, -1, n_radial:] = -expanded[:, like] @ self.self_map.T
-            expanded[:, like] *= 0.5
-            d_spectra = expanded @ self.spectrum_map.T
-        self.moments.add_vjp(near, d_sums, d_spectra, pair_gradients)
+        return csr_array(hstack(parts, format="csr"))
+
+    def _map_of_moments(self, moments: MomentSums) -> csr_array:
+        """The part of `linear` for sums of curves and spectra; squares, the self terms, have the last of the weights."""
+        (n_groups, n_radial), (n_pairs, n_angular) = self.shapes
+        n_sums = moments.sum_weights.shape[1] * moments.n_summed
+        found = [kron(eye_array(n_groups), eye_array(n_radial, n_sums))]
+        if not self.expanded:
+            return csr_array(vstack([*found, csr_array((n_pairs * n_angular, n_groups * n_sums))]))
+        like, n = _like_pairs(n_groups), len(self.expanded)
+        halves = np.ones(n_pairs)
+        halves[like] = 0.5
+        squares, spectrum = np.zeros((n_angular, n_sums)), np.zeros((n_angular, len(moments.degree)))
+        squares[:n, n_sums - len(self.factors) :] = -self.self_map.T
+        spectrum[:n] = self.spectrum_map.T
+        with_itself = coo_array((np.ones(n_groups), (like, np.arange(n_groups))), shape=(n_pairs, n_groups))
+        angular = hstack([kron(with_itself, squares), kron(diags_array(halves), spectrum)])
+        nothing = csr_array((n_groups * n_radial, n_pairs * len(moments.degree)))
+        return csr_array(vstack([hstack([*found, nothing]), angular]))
 
 
 def _functions_apart(

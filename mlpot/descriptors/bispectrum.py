@@ -26,8 +26,10 @@ from ..neighbours import Pairs
 from ..threads import n_threads
 from .acsf import check_species
 from .cutoff_functions import CutoffFunction
-from .neighbour_sums import SummedDescriptor, neighbourhood
+from .mapped_sums import MappedSums
+from .neighbour_sums import neighbourhood
 from .sphere_couplings import ProductTables, Triple, amp_triples, snap_triples
+from .summed_descriptor import SummedDescriptor
 
 MOST_DEGREES = 14
 """Largest two_j_max: the cost of products grows with its seventh power."""
@@ -183,7 +185,7 @@ class Bispectrum(SummedDescriptor):
         return own[0] * own[1] * own[2] * (1 if self.bnorm else degree)
 
     @cached_property
-    def sums(self) -> SphereBispectrum:
+    def sphere(self) -> SphereBispectrum:
         """The compiled form."""
         given = self.weights or (self.species if self.angle == "amp" else (1.0,) * len(self.species))
         scale = np.array([1 / (t[0] + 1) if self.bnorm else 1.0 for *_, t in self.triples])
@@ -194,7 +196,13 @@ class Bispectrum(SummedDescriptor):
             self_weights=self.self_weights, **tables.core_arrays(),
         )  # fmt: skip
 
-    def _check_distances(self, pairs: Pairs) -> None:
+    @cached_property
+    def sums(self) -> MappedSums:
+        """See `SummedDescriptor`."""
+        return MappedSums([self.sphere], shift=-self.lone if self.bzero else None)
+
+    def check(self, pairs: Pairs) -> None:
+        """Raise StructureError for atoms closer than `rmin0`."""
         if self.rmin0 > 0 and pairs.n_pairs and pairs.distances.min() < self.rmin0:
             k = int(pairs.distances.argmin())
             symbols = [chemical_symbols[pairs.numbers[atom]] for atom in (pairs.i[k], pairs.j[k])]
@@ -203,31 +211,8 @@ class Bispectrum(SummedDescriptor):
                 f"rmin0 = {self.rmin0} A, where the bispectrum is not defined; set a smaller rmin0"
             )
 
-    def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features).
-
-        Raises
-        ------
-        UnknownSpeciesError
-            For an element that is not in `species`.
-        StructureError
-            For atoms closer than `rmin0`.
-        """
-        self._check_distances(pairs)
-        found = self.sums.compute(neighbourhood(pairs, self.species), n_threads())
-        if self.bzero:
-            found -= self.lone[np.searchsorted(self.species, pairs.numbers if pairs.elements is None else pairs.elements)]
-        return found
-
-    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
-        gradients = np.zeros((pairs.n_pairs, 3))
-        near = neighbourhood(pairs, self.species)
-        self.sums.add_vjp(near, np.ascontiguousarray(cotangent, float), gradients, n_threads())
-        return gradients
-
     def jacobian(self, pairs: Pairs) -> np.ndarray:
         """See `Descriptor`."""
         found = np.zeros((pairs.n_pairs, 3, self.n_features))
-        self.sums.fill_jacobian(neighbourhood(pairs, self.species), found, n_threads())
+        self.sphere.fill_jacobian(neighbourhood(pairs, self.species), found, n_threads())
         return found

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from .._ext.core import MAX_L
 from ..errors import ConfigError
-from ..neighbours import Pairs
 from .acsf import check_species
 from .curves import Curve, tabulate_curves
 from .cutoff_functions import CutoffFunction
 from .jets import Jet
-from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, legendre_coefficients, neighbourhood
+from .mapped_sums import MappedSums
+from .neighbour_sums import Grouping, MomentSums, legendre_coefficients
 from .periodic import properties
+from .summed_descriptor import SummedDescriptor
 
 LARGEST_WEIGHT = 1e6
 WEIGHTS = ("spin", "periodic", "random")
@@ -148,8 +150,8 @@ class Chebyshev(SummedDescriptor):
         return tuple(f"{kind}_{n} weights={k}" for k in range(self.weights.shape[1]) for kind, n in degrees)
 
     @cached_property
-    def sums(self) -> MomentSums:
-        """The compiled sums: radial functions and the square of the angular cutoff function; one moment."""
+    def moments(self) -> MomentSums:
+        """Radial functions and the square of the angular cutoff function; one moment."""
         n, order = self.weights.shape[1], self.angular_order
         radial, angular = CutoffFunction(self.cutoff), CutoffFunction(self.reach)
         curves: list[Curve] = [partial(_cutoff, radial, 1), partial(_cutoff, angular, 2), partial(_cutoff, angular, 1)]
@@ -158,6 +160,19 @@ class Chebyshev(SummedDescriptor):
             self.radial_order + 2, np.hstack([self.weights, self.weights[:, 1:] ** 2]), self.weights,
             np.arange(order + 1), np.zeros(order + 1, int), np.arange(n), np.arange(n), self.radial_order + 1,
         )  # fmt: skip
+
+    @cached_property
+    def sums(self) -> MappedSums:
+        """See `SummedDescriptor`: c_n as they are; a_n from spectra, in which a neighbour also meets itself."""
+        n, order, n_radial = self.weights.shape[1], self.angular_order, self.radial_order + 1
+        matrix = np.zeros((n, n_radial + order + 1, self.moments.core.n_values))
+        spectra = matrix[:, n_radial:, (2 * n - 1) * (n_radial + 1) :].reshape(n, order + 1, n, order + 1)
+        for k, square in enumerate(self._squares):
+            matrix[k, np.arange(n_radial), k * (n_radial + 1) + np.arange(n_radial)] = 1.0
+            matrix[k, n_radial:, square * (n_radial + 1) + n_radial] = -0.5
+            spectra[k, :, k] = 0.5 * self.angular_map.T
+        matrix[:, n_radial:, (2 * n - 1) * (n_radial + 1) :] = spectra.reshape(n, order + 1, -1)
+        return MappedSums([self.moments.core], csr_array(matrix.reshape(self.n_features, -1)))
 
     @cached_property
     def angular_map(self) -> np.ndarray:
@@ -174,26 +189,6 @@ class Chebyshev(SummedDescriptor):
         """Indices of the squared weights of every set among the weights of the sums."""
         n = self.weights.shape[1]
         return np.append(0, np.arange(n, 2 * n - 1))
-
-    def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
-        sums, spectra = self.sums.compute(neighbourhood(pairs, self.species))
-        n = self.weights.shape[1]
-        radial = sums[:, 0, :n, :-1]
-        angular = 0.5 * (spectra @ self.angular_map - sums[:, 0, self._squares, -1:])
-        return np.concatenate([radial, angular], axis=2).reshape(pairs.n_atoms, -1)
-
-    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
-        n, n_radial = self.weights.shape[1], self.radial_order + 1
-        sets = np.asarray(cotangent).reshape(pairs.n_atoms, n, -1)
-        d_sums = np.zeros((pairs.n_atoms, 1, 2 * n - 1, n_radial + 1))
-        d_sums[:, 0, :n, :-1] = sets[:, :, :n_radial]
-        d_sums[:, 0, self._squares, -1] = -0.5 * sets[:, :, n_radial:].sum(axis=2)
-        gradients = np.zeros((pairs.n_pairs, 3))
-        d_spectra = 0.5 * sets[:, :, n_radial:] @ self.angular_map.T
-        self.sums.add_vjp(neighbourhood(pairs, self.species), d_sums, d_spectra, gradients)
-        return gradients
 
 
 def _frozen(values: Sequence) -> tuple:

@@ -23,15 +23,16 @@ import numpy as np
 from .._ext.core import CHANNELS, AngleHistograms
 from ..errors import ConfigError, required
 from ..neighbours import Pairs
-from ..threads import n_threads
 from .acsf import check_species
 from .curves import tabulate_curves
 from .cutoff_functions import CutoffFunction
 from .density import species_indices
 from .distributions import Angles, Distances
 from .jets import Jet, exp
-from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, neighbourhood
+from .mapped_sums import MappedSums
+from .neighbour_sums import Grouping, MomentSums
 from .periodic import properties
+from .summed_descriptor import SummedDescriptor
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +155,10 @@ class Mbtr(SummedDescriptor):
         return required(self.k3, "k3")  # type: ignore[return-value]
 
     @cached_property
-    def sums(self) -> tuple[MomentSums | None, AngleHistograms | None]:
-        """Compiled sums of distances and of angles."""
-        return None if self.k2 is None else self._distance_sums(), None if self.k3 is None else self._angle_sums()
+    def sums(self) -> MappedSums:
+        """See `SummedDescriptor`: of distances, then of angles."""
+        distances = [] if self.k2 is None else [self._distance_sums().core]
+        return MappedSums([*distances, *([] if self.k3 is None else [self._angle_sums()])])
 
     def _distance_sums(self) -> MomentSums:
         grid, step = self._distances, self._step
@@ -196,26 +198,6 @@ class Mbtr(SummedDescriptor):
             return CutoffFunction(self.cutoff, "polynomial", gamma=2)(r).array()
         weight = exp(r * -(self._angles.scale or 0.0)) if self._angles.weighting == "exp" else r * 0.0 + 1.0
         return (weight * self._step(r)).array()
-
-    def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
-        near, (distances, angles) = neighbourhood(pairs, self.species), self.sums
-        parts = []
-        if distances is not None:
-            parts.append(distances.compute(near)[0].reshape(pairs.n_atoms, -1))
-        if angles is not None:
-            parts.append(angles.compute(near, n_threads()))
-        return np.concatenate(parts, axis=1)
-
-    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
-        near, (distances, angles) = neighbourhood(pairs, self.species), self.sums
-        gradients, n = np.zeros((pairs.n_pairs, 3)), self.n_distances
-        if distances is not None:
-            distances.add_vjp(near, cotangent[:, :n], np.zeros((pairs.n_atoms, 0)), gradients)
-        if angles is not None:
-            angles.add_vjp(near, np.ascontiguousarray(cotangent[:, n:], float), gradients, n_threads())
-        return gradients
 
     def lost_weight(self, structures: Sequence[Pairs]) -> float:
         """Part of the weight of k2 that lies outside of its grid, 0 to 1."""

@@ -10,20 +10,15 @@ For neighbours of two different elements, the factor 1/2 and the self term are a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .._ext.core import Moments, Neighbourhood, TripletFunctions
 from ..neighbours import Pairs
-from ..threads import n_threads
 from .curves import Curves
 from .density import species_indices
-from .protocol import Descriptor
-
-Own = TypeVar("Own", bound="SummedDescriptor")
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ def neighbourhood(pairs: Pairs, species: tuple[int, ...]) -> Neighbourhood:
 
 @dataclass(frozen=True)
 class MomentSums:
-    """Sums of curves and spectra of moments.
+    """Sums of curves (n_groups, n_sum_weights, n_summed), then spectra of moments (n_products, n_entries), of every centre.
 
     Parameters
     ----------
@@ -102,24 +97,12 @@ class MomentSums:
         )  # fmt: skip
         object.__setattr__(self, "core", core)
 
-    def compute(self, near: Neighbourhood) -> tuple[np.ndarray, np.ndarray]:
-        """Sums (n_atoms, n_groups, n_sum_weights, n_summed) and spectra (n_atoms, n_products, n_entries)."""
-        found = self.core.compute(near, n_threads())
-        n_sums = self.grouping.n_groups * self.sum_weights.shape[1] * self.n_summed
-        sums = found[:, :n_sums].reshape(len(found), self.grouping.n_groups, self.sum_weights.shape[1], self.n_summed)
-        return sums, found[:, n_sums:].reshape(len(found), len(self.left), len(self.degree))
-
-    def add_vjp(
-        self, near: Neighbourhood, d_sums: np.ndarray, d_spectra: np.ndarray, pair_gradients: np.ndarray
-    ) -> None:
-        """Add the pullback of cotangents of `compute` to pair_gradients (n_pairs, 3)."""
-        cotangent = np.concatenate([d_sums.reshape(len(d_sums), -1), d_spectra.reshape(len(d_sums), -1)], axis=1)
-        self.core.add_vjp(near, np.ascontiguousarray(cotangent), pair_gradients, n_threads())
-
 
 @dataclass(frozen=True)
 class Triplets:
     """Functions of triplets that contain r_jk, an angular window or a non-integer power.
+
+    The sums of every centre are (n_group_pairs, n_functions), pairs of groups a >= b in the order of np.tril_indices.
 
     Parameters
     ----------
@@ -168,33 +151,6 @@ class Triplets:
             **{name: np.ascontiguousarray(array, np.int32) for name, array in integers.items()},
         )  # fmt: skip
         object.__setattr__(self, "core", core)
-
-    def compute(self, near: Neighbourhood) -> np.ndarray:
-        """Functions (n_atoms, n_group_pairs, n_functions), pairs of groups a >= b in the order of np.tril_indices."""
-        found = self.core.compute(near, n_threads())
-        return found.reshape(len(found), -1, len(self.angular))
-
-    def add_vjp(self, near: Neighbourhood, cotangent: np.ndarray, pair_gradients: np.ndarray) -> None:
-        """Add the pullback of a cotangent of `compute` to pair_gradients (n_pairs, 3)."""
-        self.core.add_vjp(
-            near, np.ascontiguousarray(cotangent.reshape(len(cotangent), -1)), pair_gradients, n_threads()
-        )
-
-
-class SummedDescriptor(Descriptor):
-    """Base of descriptors (frozen dataclasses) that are linear maps of these sums, in the property `sums`."""
-
-    sums: Any
-
-    @classmethod
-    def from_state(cls: type[Own], species: tuple[int, ...], state: Mapping[str, Any]) -> Own:
-        """See `Descriptor`. Tables are made immediately: values that cannot be tabulated are errors when a file is loaded."""
-        made = super().from_state(species, state)
-        _ = made.sums
-        return made
-
-    def __getstate__(self) -> dict:
-        return {own.name: self.__dict__[own.name] for own in fields(self)}  # type: ignore[arg-type]
 
 
 def legendre_coefficients(function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..neighbours import Pairs
+from .mapped_sums import MappedSums
 
 Own = TypeVar("Own", bound="Descriptor")
 
@@ -46,6 +47,16 @@ class Descriptor(ABC):
     """Whether features of an atom depend on its own pairs alone, as above; else there is no `jacobian`."""
     choices: ClassVar[tuple[str, ...]] = ()
     """Fields, tuples of integers or None, that are taken from data; see `settled`."""
+
+    @classmethod
+    def is_in_core(cls) -> bool:
+        """Whether the compiled core can compute the features, and programs without Python with it."""
+        return False
+
+    @property
+    def in_core(self) -> MappedSums | None:
+        """Sums of the compiled core of which the features are maps; None if `is_in_core` says no."""
+        return None
 
     @abstractmethod
     def compute(self, pairs: Pairs) -> np.ndarray:

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import binom
 
 from .._ext.core import MAX_L
 from ..errors import ConfigError
-from ..neighbours import Pairs
 from .acsf import check_species
 from .curves import tabulate_curves
 from .cutoff_functions import CutoffFunction
 from .jets import Jet
-from .neighbour_sums import Grouping, MomentSums, SummedDescriptor, neighbourhood
+from .mapped_sums import MappedSums
+from .neighbour_sums import Grouping, MomentSums
+from .summed_descriptor import SummedDescriptor
 
 
 @dataclass(frozen=True)
@@ -82,34 +84,22 @@ class Zernike(SummedDescriptor):
         return tuple(f"n={n} l={l}" for n, l in self.degrees)
 
     @cached_property
-    def sums(self) -> MomentSums:
-        """Compiled sums, with one radial function for every n and l."""
+    def sums(self) -> MappedSums:
+        """See `SummedDescriptor`: spectra of moments, with one radial function for every n and l, in another order."""
         curves = [partial(_radial, self._step, n, l) for n, l in self.degrees]
         weights = np.array(self.species, float)[:, None]
         one = np.zeros(1, int)
         degree = np.array([l for _, l in self.degrees])[self._order]
-        return MomentSums(
+        moments = MomentSums(
             Grouping(self.cutoff, np.zeros(len(self.species), int)), tabulate_curves(curves, self._step.breaks, self.cutoff),
             0, np.zeros((len(self.species), 0)), weights, degree, self._order, one, one,
         )  # fmt: skip
+        return MappedSums([moments.core], csr_array(np.eye(self.n_features)[np.argsort(self._order)]))
 
     @property
     def _order(self) -> np.ndarray:
         """Indices of features (n_features,) ordered by degree l, as in the spectra."""
         return np.argsort([l for _, l in self.degrees], kind="stable")
-
-    def compute(self, pairs: Pairs) -> np.ndarray:
-        """Features (n_atoms, n_features); UnknownSpeciesError for an element that is not in `species`."""
-        spectra = self.sums.compute(neighbourhood(pairs, self.species))[1]
-        return spectra[:, 0, np.argsort(self._order)]
-
-    def vjp(self, pairs: Pairs, cotangent: np.ndarray) -> np.ndarray:
-        """dE/dvectors (n_pairs, 3) in eV/A from dE/dfeatures (n_atoms, n_features) in eV."""
-        gradients = np.zeros((pairs.n_pairs, 3))
-        nothing = np.zeros((pairs.n_atoms, 0))
-        near = neighbourhood(pairs, self.species)
-        self.sums.add_vjp(near, nothing, np.asarray(cotangent)[:, self._order], gradients)
-        return gradients
 
 
 def _radial(step: CutoffFunction, n: int, l: int, distances: np.ndarray) -> np.ndarray:

@@ -213,7 +213,8 @@ class SparseGP(Source):
         ModelFileError
             If the folder is missing, read-only or full.
         ConfigError
-            If an element has no sparse points in the last many-body term, with uncertainty; for a model with a calculator beneath it.
+            For a model with a calculator beneath it, or with a term that only Python can compute: a descriptor of a user's, features
+            of a network; with uncertainty, if an element has no sparse points in the last many-body term, or for an imported SNAP.
 
         Examples
         --------

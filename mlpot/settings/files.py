@@ -160,7 +160,7 @@ class LearnFile(LearningFile):
     def _lammps_calls_no_python(self) -> Self:
         if (term := next((own for own in self.model.terms if not own.is_exported), None)) is not None and self.has_lammps:
             raise ValueError(
-                f'model.terms: type = "{term.type}" is evaluated in Python, which LAMMPS cannot call; use pair and soap terms, or '
+                f'model.terms: type = "{term.type}" is evaluated in Python, which LAMMPS cannot call; use other terms, or '
                 'set dynamics.engine = "ase"'
             )
         if self.baseline is not None and any(dynamics.is_lammps for _, _, dynamics in self.all_walkers()):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
+from ..descriptors.named import descriptor_class
 from ..keys.quantities import PURE, Ratio
 from .sparse import SparseSettings
 
@@ -30,8 +31,8 @@ class DescriptorTermSettings(SparseSettings):
 
     @property
     def is_exported(self) -> bool:
-        """See `TermSettingsBase`."""
-        return False
+        """See `TermSettingsBase`: unless only Python can compute the descriptor."""
+        return descriptor_class(self.type).is_in_core()
 
     def arguments(self, species: Sequence[int]) -> dict[str, Any]:
         """Keyword arguments of the descriptor, for these elements (atomic numbers)."""

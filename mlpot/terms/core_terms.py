@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._ext.core import N_MEMBERS, CoreModel, aligned
+from .._ext.core import N_MEMBERS, CoreModel, aligned, packed_lower
 from ..descriptors.density import species_indices
 from ..errors import ConfigError, StructureError
 from ..neighbours import Pairs
-from ..threads import n_threads
+from ..threads import n_threads, single_blas_thread
+from .linear_algebra import inverse_lower, prior_factor
 
 Arrays = Mapping[str, np.ndarray]
 """Tables of a term or a model, by name."""
@@ -61,12 +62,32 @@ def kept(tables: Arrays) -> dict[str, np.ndarray]:
     return {name: aligned(plain(array)) for name, array in tables.items()}
 
 
+def triangle_tables(n_known: int, triangles: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Tables of lower triangles G over the points of other terms and the known points, with which the core computes |G k|^2."""
+    sizes = np.array([len(triangles[0]) - n_known, len(triangles)])
+    return kept({"s.sizes": sizes, "s.triangles": np.concatenate([packed_lower(triangle) for triangle in triangles])})
+
+
+def instance_triangles(prior: Sequence[np.ndarray], variance: float) -> list[np.ndarray]:
+    """Lower triangles with G'G = (K_ss + regularisation)^-1 for every block of K_mm with points."""
+    with single_blas_thread():
+        return [inverse_lower(prior_factor(block, variance)) for block in prior if len(block)]
+
+
 def load(tables: Arrays) -> CoreModel:
     """Model in the core; ConfigError if it cannot be evaluated, for instance because numbers are not finite."""
     try:
         return CoreModel(kept(tables))
     except ValueError as error:
         raise ConfigError(f"{error}; fit the model again") from error
+
+
+def only_in_python(label: str) -> ConfigError:
+    """Error for a term on a descriptor that only Python can compute."""
+    return ConfigError(
+        f"a {label} term is evaluated in Python: programs that read exported models have no such descriptor, so the model cannot be "
+        "exported; use soap terms, or the descriptors that come with mlpot"
+    )
 
 
 def joined(species: Sequence[int], counted: Sequence[int], cutoff: float, terms: Sequence[Arrays]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Many-body term on any descriptor with fixed weights, and its ensemble: one `vjp` per set of weights."""
+"""Many-body term on a descriptor that only Python can compute, with fixed weights, and its ensemble: one `vjp` per set of weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from ..errors import ConfigError, required
+from ..errors import required
 from ..neighbours import Pairs
+from .core_terms import only_in_python
 from .environments import EnvironmentTerm, centres_of
 from .protocol import Observed, Residual, Whole
 from .unit_features import FeaturesAt, UnitFeatures
@@ -48,10 +49,7 @@ class CompiledFeatureTerm:
 
     def core_tables(self) -> dict[str, np.ndarray]:
         """Raise ConfigError: the compiled core cannot evaluate these descriptors."""
-        raise ConfigError(
-            f"a {self.term.label} term is evaluated in Python: programs that read exported models have no such descriptor, so the "
-            "model cannot be exported; use pair and soap terms for that"
-        )
+        raise only_in_python(self.term.label)
 
     def instance_tables(self) -> dict[str, np.ndarray]:
         """See `core_tables`."""

@@ -19,7 +19,8 @@ from .environments import EnvironmentTerm
 from .feature_compiled import CompiledFeatureTerm, FeatureObserver
 from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, TermHeader
 from .kernels import Kernel, make_kernel, parameter_names
-from .protocol import Features, Tables, Whole
+from .mapped_compiled import MappedObserver, compile_mapped
+from .protocol import CompiledTerm, Features, Observer, Tables, Whole
 from .stored_descriptor import DescriptorHeader, arrays_of, description_of, read_descriptor
 from .unit_features import Standardiser, UnitFeatures
 
@@ -178,13 +179,20 @@ class FeatureTerm(EnvironmentTerm):
         *,
         single: bool = False,
         known: Sequence[np.ndarray] | None = None,
-    ) -> CompiledFeatureTerm:
+    ) -> CompiledTerm:
         """See `Term`; no approximation is made."""
-        return CompiledFeatureTerm(self, self.unit, np.asarray(weights, float), regularisation)
+        sums, weights = self.descriptor.in_core, np.asarray(weights, float)
+        if sums is None:
+            return CompiledFeatureTerm(self, self.unit, weights, regularisation)
+        known = [np.arange(len(points)) for points in self.points] if known is None else known
+        instances = None if regularisation is None else (self.prior, regularisation**2)
+        return compile_mapped(
+            self.unit, sums, self.kernel, self.energy_scales, self.sparse_features, weights, known, instances
+        )  # fmt: skip
 
-    def observer(self, compiled: CompiledFeatureTerm, members: np.ndarray, whole: Whole | None) -> FeatureObserver:
+    def observer(self, compiled: Any, members: np.ndarray, whole: Whole | None) -> Observer:
         """See `FittedTerm`."""
-        return FeatureObserver(compiled, self, members, whole)
+        return MappedObserver.of(compiled, members, whole) if compiled.in_core else FeatureObserver(compiled, self, members, whole)
 
     def description(self) -> dict[str, Any]:
         """See `Term`."""

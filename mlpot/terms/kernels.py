@@ -24,6 +24,10 @@ class Kernel(Protocol):
     def parameters(self) -> dict[str, float]:
         """Parameters from which `make_kernel` recreates the kernel."""
 
+    @property
+    def core_parameters(self) -> dict[str, float]:
+        """The kernel as arguments of `Points` of the compiled core."""
+
 
 @dataclass(frozen=True)
 class PolynomialKernel:
@@ -44,6 +48,8 @@ class PolynomialKernel:
     def parameters(self) -> dict[str, float]:
         """See `Kernel`."""
         return {"zeta": self.zeta}
+
+    core_parameters = parameters
 
     def _positive(self, s: Any) -> Any:
         return s if self.zeta == round(self.zeta) else np.maximum(s, 0.0)
@@ -68,6 +74,11 @@ class GaussianKernel:
     def parameters(self) -> dict[str, float]:
         """See `Kernel`."""
         return {"length_scale": self.length_scale}
+
+    @property
+    def core_parameters(self) -> dict[str, float]:
+        """See `Kernel`."""
+        return {"zeta": 1.0, "per_square": self.length_scale**-2}
 
 
 KERNELS: dict[str, Any] = {kind.name: kind for kind in (PolynomialKernel, GaussianKernel)}

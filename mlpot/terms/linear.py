@@ -16,13 +16,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from .._ext.core import packed_rows
 from ..data.stored import Stored
 from ..descriptors.density import species_indices
+from ..descriptors.mapped_sums import MappedSums
 from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError
 from ..neighbours import Pairs
+from .core_terms import kept, only_in_python
 from .defaults import TermDefaults
 from .headers import TermHeader
+from .mapped_compiled import TYPE, map_tables, source_tables, whole_tiles
 from .stored_descriptor import DescriptorHeader, arrays_of, description_of, read_descriptor
 
 NO_VARIANCE = "an imported linear potential has no uncertainty, since its training data are not known; fit a model"
@@ -54,7 +58,11 @@ class CompiledLinearTerm:
     constants: np.ndarray
     slopes: np.ndarray
     curvatures: np.ndarray | None
-    in_core: ClassVar[bool] = False
+
+    @property
+    def in_core(self) -> bool:
+        """See `CompiledTerm`."""
+        return self.term.descriptor.in_core is not None
 
     def predict(
         self, pairs: Pairs, energies: np.ndarray, pair_gradients: np.ndarray, *, variances: np.ndarray | None = None
@@ -76,15 +84,28 @@ class CompiledLinearTerm:
         pair_gradients += descriptor.vjp(pairs, cotangent)
 
     def core_tables(self) -> dict[str, np.ndarray]:
-        """Raise ConfigError: the compiled core cannot evaluate these descriptors."""
-        raise ConfigError(
-            f"a {self.term.label} term is evaluated in Python, so the model cannot be exported; LAMMPS has a pair style of its own "
-            "for the potential that was imported"
-        )
+        """See `CompiledTerm`; ConfigError for a descriptor of which the core has no sums."""
+        descriptor = self.term.descriptor
+        if descriptor.in_core is None:
+            raise only_in_python(self.term.label)
+        return self._tables(descriptor.in_core)
+
+    def _tables(self, sums: MappedSums) -> dict[str, np.ndarray]:
+        species = self.term.species
+        found = {
+            "type": np.array([TYPE]), "species": np.array(species), "prior": np.zeros(len(species)),
+            "n_parts": np.array([len(species)]), **source_tables(sums),
+        }  # fmt: skip
+        for k, number in enumerate(species):
+            own = map_tables(number, *sums.map_of(k), 0.0)
+            own |= {"l.constant": self.constants[k : k + 1], "l.slopes": whole_tiles(self.slopes[k])}
+            own |= {} if self.curvatures is None else {"l.curvatures": packed_rows(self.curvatures[k])}
+            found |= {f"p{k}.{name}": array for name, array in own.items()}
+        return kept(found)
 
     def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `core_tables`."""
-        return self.core_tables()
+        """Raise ConfigError: there is no variance."""
+        raise ConfigError(NO_VARIANCE)
 
 
 @dataclass(frozen=True)

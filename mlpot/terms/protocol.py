@@ -25,8 +25,9 @@ Tables = Mapping[str, Any]
 class CompiledTerm(Protocol):
     """A term with fixed weights, compiled for simulations."""
 
-    in_core: ClassVar[bool]
-    """Whether the compiled core evaluates it from its tables; otherwise it is a `PythonTerm`."""
+    @property
+    def in_core(self) -> bool:
+        """Whether the compiled core evaluates it from its tables; otherwise it is a `PythonTerm`."""
 
     def core_tables(self) -> dict[str, np.ndarray]:
         """Tables for the compiled core, see `models.core_file`; ConfigError if it cannot evaluate the term."""

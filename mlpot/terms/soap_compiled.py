@@ -9,13 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from .._ext.core import TILE, Density, Points, packed_lower
+from .._ext.core import TILE, Density, Points
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
 from ..errors import required
-from ..threads import single_blas_thread
-from .core_terms import kept
-from .linear_algebra import inverse_lower, prior_factor
+from .core_terms import instance_triangles, kept, triangle_tables
 from .soap_cut import Cut, Judge, cut_points
 
 SAMPLE = 256
@@ -69,9 +67,8 @@ class CompiledSpecies:
         )
 
     def triangle_tables(self, triangles: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Tables of lower triangles G over the points of other terms and the known points, with which the core computes |G k|^2."""
-        sizes = np.array([len(triangles[0]) - self.known.n, len(triangles)])
-        return kept({"s.sizes": sizes, "s.triangles": np.concatenate([packed_lower(triangle) for triangle in triangles])})
+        """See `core_terms.triangle_tables`."""
+        return triangle_tables(self.known.n, triangles)
 
 
 @dataclass(frozen=True)
@@ -109,9 +106,7 @@ class CompiledSoapTerm:
     def instance_tables(self) -> dict[str, np.ndarray]:
         """See `CompiledTerm`: with G'G = (K_ss + regularisation)^-1 for every element."""
         prior, variance = required(self.instances, "instances")
-        with single_blas_thread():
-            blocks = [block for block in prior() if len(block)]
-            triangles = [inverse_lower(prior_factor(block, variance)) for block in blocks]
+        triangles = instance_triangles(prior(), variance)
         return self.core_tables([part.triangle_tables([own]) for part, own in zip(self.parts, triangles, strict=True)])
 
 

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array
 
 from ..descriptors.acsf_pool import evenly
 from ..descriptors.array_record import ArrayRecord
 from ..descriptors.density import species_indices
+from ..descriptors.mapped_sums import MappedSums
 from ..descriptors.named import name_of
 from ..descriptors.protocol import Descriptor
 from ..errors import DescriptorError, FitError
@@ -104,6 +106,17 @@ class UnitFeatures:
     def is_settled(self) -> bool:
         """Whether everything that depends on data has been computed."""
         return self.descriptor.is_settled and (self.standardiser is not None or not self.standardise)
+
+    def map_of(self, sums: MappedSums, kind: int) -> tuple[csr_array, np.ndarray]:
+        """Matrix (n_raw, n_values) and shift (n_raw,) from the descriptor's sums to features before the offset and normalisation, of
+        centres of one element, as an index of the species."""
+        matrix, shift = sums.map_of(kind)
+        own = self.standardiser
+        if own is None:
+            return matrix, shift
+        scale = own.deviation[kind] * np.sqrt(self.descriptor.n_features)
+        matrix, shift = csr_array(diags_array(1 / scale) @ matrix), (shift - own.mean[kind]) / scale
+        return (matrix, shift) if own.metric is None else (csr_array(own.metric[kind].T @ matrix), shift @ own.metric[kind])
 
     def at(self, pairs: Pairs) -> FeaturesAt:
         """Features of a structure, prepared for `vjp` and `jacobian`."""

@@ -297,7 +297,7 @@ class UnknownSpread:
         """See `Spread`."""
         for term in self.terms:
             term.core_tables()  # ConfigError with its own reason for a term outside the core
-        raise ConfigError(NO_VARIANCE)
+        raise ConfigError(f"{NO_VARIANCE}, or export it without uncertainty")
 
     def observing_tables(self, places: Mapping[int, int]) -> dict[str, np.ndarray]:
         """See `Spread`."""

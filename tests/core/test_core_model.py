@@ -1,5 +1,6 @@
 """A model file in C gives what the compiled model gives in Python: energies, forces, virials, with and without ghost atoms."""
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 from ase import Atoms
 from conftest import NOISES, SMALL_TERMS, make_frames
 from core_models import FITS, IMPORTED, fewer_elements, ghosted, made, numbers_of, part_of, structures
-from core_programs import sections
+from core_programs import sealed, sections
 from mlpot._ext.core import CoreModel
 
 import mlpot
-from mlpot.errors import ConfigError, ModelFileError
+from mlpot.errors import ConfigError, ModelFileError, StructureError
 from mlpot.models.core_file import sections_of
 from mlpot.neighbours import find_pairs
 from mlpot.settings.fit import FitConfig
@@ -126,14 +127,18 @@ def test_a_law_that_grows_with_forces(tmp_path):
 
 
 @pytest.mark.usefixtures("instructions")
-def test_every_instruction_set(core):
+@pytest.mark.parametrize("name", ["balanced", "acsf", "zernike, gaussian", "bispectrum", "mbtr"])
+def test_every_instruction_set(core, name):
     atoms = structures((6, 14))["crystal"]
-    check_all(made("balanced"), core("balanced"), atoms)
+    check_all(made(name), core(name), atoms)
+    expected = made(name).predict_directly(atoms)  # without the tables of the core
+    close(core(name).evaluate(*ghosted(atoms, made(name).cutoff).arrays)["energies"], expected.energies, 1e-4)
 
 
-def test_threads_change_no_bit(core):
-    g = ghosted(structures((6, 14))["crystal"].repeat((4, 3, 1)), made("balanced").cutoff)
-    one, many = (core("balanced").evaluate(*g.arrays, n_threads=n, uncertainty=True) for n in (1, 5))
+@pytest.mark.parametrize("name", ["balanced", "acsf", "chebyshev", "bispectrum chem", "mbtr"])
+def test_threads_change_no_bit(core, name):
+    g = ghosted(structures((6, 14))["crystal"].repeat((4, 3, 1)), made(name).cutoff)
+    one, many = (core(name).evaluate(*g.arrays, n_threads=n, uncertainty=True) for n in (1, 5))
     for name, values in one.items():
         np.testing.assert_array_equal(values, many[name], err_msg=name)
 
@@ -145,6 +150,41 @@ def test_neighbours_in_the_skin_change_nothing(core):
     for name in ("energies", "virial", "virials", "posterior", "novelty", "crowding", "strongest", "member_virial", "covariances"):
         close(theirs[name], ours[name], 1e-9)
     close(far.returned(theirs["forces"]), near.returned(ours["forces"]))
+
+
+def test_files_of_the_version_before_are_read(core, tmp_path):
+    """Their sections are those of models without mapped features."""
+    made("balanced").export_core(tmp_path / "m.mlpot")
+    content = bytearray((tmp_path / "m.mlpot").read_bytes())
+    content[8:12] = struct.pack("=I", 2)
+    (tmp_path / "m.mlpot").write_bytes(sealed(content))
+    g = ghosted(structures((6, 14))["crystal"], made("balanced").cutoff)
+    found, expected = (model.evaluate(*g.arrays) for model in (CoreModel(tmp_path / "m.mlpot"), core("balanced")))
+    np.testing.assert_array_equal(found["forces"], expected["forces"])
+
+
+def test_structures_without_features(tmp_path):
+    """Without an offset, features of a lone atom that are all 0 have no direction."""
+    terms = [{"type": "zernike", "cutoff": 3.8, "n_max": 2, "n_sparse": 5, "standardise": False}]
+    fitted = mlpot.fit(make_frames(2), FitConfig(terms=terms, check_labels=False, **NOISES))
+    (term,) = fitted.terms
+    points = tuple(own[:, :-1] / np.linalg.norm(own[:, :-1], axis=1, keepdims=True) for own in term.sparse_features)
+    model = replace(fitted, terms=(replace(term, unit=replace(term.unit, offset=0.0), sparse_features=points),))
+    lone = Atoms("Si3", [[0, 0, 0], [0, 0, 2.2], [0, 0, 20.0]])
+    with pytest.raises(ValueError, match="all features of atom 2 are zero; fit the model with an offset"):
+        loaded_from(model, tmp_path, uncertainty=False).evaluate(*ghosted(lone, model.cutoff).arrays)
+    with pytest.raises(StructureError, match="all features of atom 2 are zero"):
+        model.predict(lone)
+
+
+def test_atoms_where_a_bispectrum_does_not_begin(tmp_path):
+    terms = [{"type": "bispectrum", "cutoff": 3.8, "two_j_max": 2, "n_sparse": 5, "rmin0": 1.5}]
+    model = mlpot.fit(make_frames(2), FitConfig(terms=terms, check_labels=False, **NOISES))
+    near = Atoms("Si2", [[0, 0, 0], [0, 0, 1.4]])
+    with pytest.raises(ValueError, match=r"atoms 0 and 1 are 1\.400 A apart, closer than rmin0 = 1\.5 A"):
+        loaded_from(model, tmp_path).evaluate(*ghosted(near, model.cutoff).arrays)
+    with pytest.raises(StructureError, match=r"closer than rmin0 = 1\.5 A"):
+        model.predict(near)
 
 
 def test_equal_tables_are_stored_once(tmp_path):

@@ -9,7 +9,7 @@ from mlpot._ext.core import INSTRUCTION_SETS, CoreModel
 pytestmark = pytest.mark.slow
 
 COMPILERS = {"gcc": "g++", "clang": "clang++"}
-MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone")
+MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone", "acsf", "zernike, gaussian", "bispectrum chem", "mbtr")
 
 
 @pytest.fixture(scope="module", params=COMPILERS)
@@ -68,7 +68,7 @@ def test_programs_agree(compiled, files, expected, language, level):
 
 def test_every_header_is_one_of_c_plus_plus(compiled, tmp_path):
     source = tmp_path / "headers.cpp"
-    names = ("mlpot_core.h", "mlpot_tables.h", "pair_sums.h", "triplets.h")
+    names = ("mlpot_core.h", "mlpot_tables.h", "pair_sums.h", "triplets.h", "feature_maps.h")
     lines = [*(f'#include "{name}"' for name in names), "int main() { return mlpot_version() != MLPOT_CORE_VERSION; }", ""]
     source.write_text("\n".join(lines))
     run([compiled[1], "-std=c++17", *STRICT, f"-I{CORE}", source, *compiled[2], "-o", tmp_path / "headers"])

@@ -10,7 +10,10 @@ from mlpot._ext.core import CoreModel
 
 pytestmark = pytest.mark.slow
 
-MODELS = ("two elements", "order 4", "three bodies", "glue", "pairs alone", "two many-body terms")
+MODELS = (
+    "two elements", "order 4", "three bodies", "glue", "pairs alone", "two many-body terms", "acsf", "zernike, gaussian",
+    "bispectrum chem", "mbtr", "soap and acsf",
+)  # fmt: skip
 CHECKS = {
     "ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=2000:detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -45,7 +48,7 @@ def refused(content, file, match):
 
 
 @pytest.mark.parametrize(("where", "what", "match"), [
-    (slice(0, 4), b"HDF5", "is not a model file"), (slice(8, 12), struct.pack("=I", 99), "format version 99.*version 2"),
+    (slice(0, 4), b"HDF5", "is not a model file"), (slice(8, 12), struct.pack("=I", 99), "format version 99.*versions 2 to 3"),
     (slice(12, 16), b"\x01\x02\x03\x04", "another order of bytes"), (slice(16, 17), b"\x07", "truncated or damaged"),
     (slice(24, 28), struct.pack("=I", 2**31), "checksum"),
 ])  # fmt: skip

@@ -382,12 +382,6 @@ def test_fits_whose_choice_was_edited(two_elements, tmp_path):
             mlpot.Fit.load(tmp_path / f"{k}.h5")
 
 
-def test_models_that_no_other_program_reads(models, tmp_path):
-    with pytest.raises(ConfigError, match="a Zernike term is evaluated in Python"):
-        models(TERMS["zernike"]).export_core(tmp_path / "m.mlpot")
-    assert not (tmp_path / "m.mlpot").exists()
-
-
 def test_extrapolation_is_refused():
     with pytest.raises(ConfigError, match='type = "chebyshev" does not know which elements are alike'):
         FitConfig(terms=[{"type": "chebyshev"}], extrapolate=True)

@@ -22,6 +22,9 @@ TERMS = [
     [{**SMALL, "type": "pair"}],
     [{**SOAP, "order": 4, "order_channels": 2, "order_l_max": 2}],
     [{**SOAP, "mix": "both", "n_channels": 3, "zeta": 4}, {**SOAP, "cutoff": 3.0}],
+    [{**SMALL, "type": "acsf", "functions": [["G2", 0.5, 0.0], ["G4", 0.1, 2, -1], ["C21", "p2", 0.0, 3.4, 20.0, 140.0]]}],
+    [{**SMALL, "type": "bispectrum", "two_j_max": 2, "chem": True, "kernel": "gaussian"}],
+    [{**SMALL, "type": "mbtr", "k2": {"n": 8, "sigma": 0.06}, "k3": {"n": 5, "sigma": 0.3}}, SOAP],
 ]
 SPECIES = (14, 32)
 

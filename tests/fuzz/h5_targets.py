@@ -21,8 +21,8 @@ from h5_edits import edited
 import mlpot
 from mlpot.data import h5_copy
 from mlpot.data.h5 import SEAL_SIZE
-from mlpot.descriptors.neighbour_sums import SummedDescriptor
 from mlpot.descriptors.protocol import Descriptor
+from mlpot.descriptors.summed_descriptor import SummedDescriptor
 from mlpot.errors import FitError, MlpotError
 
 SMALL = {"cutoff": 3.5, "n_sparse": 4}

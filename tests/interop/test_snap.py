@@ -7,6 +7,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
+from core_models import ghosted
+from mlpot._ext.core import CoreModel
 from snap_potentials import write_snap
 from typer.testing import CliRunner
 
@@ -72,10 +74,19 @@ def test_there_is_no_uncertainty(files, alloy, tmp_path):
         ModelEvaluator(model, "std")
     with pytest.raises(ConfigError, match="use committee = 'none' in place of 'members'"):
         ModelEvaluator(model, "members")
-    with pytest.raises(ConfigError, match="Bispectrum term is evaluated in Python"):
-        model.export_core(tmp_path / "m.mlpot", uncertainty=False)
+    with pytest.raises(ConfigError, match=r"has no uncertainty.*or export it without uncertainty"):
+        model.export_core(tmp_path / "m.mlpot")
     with pytest.raises(UnknownSpeciesError):
         model.predict(Atoms("O"))
+
+
+def test_programs_without_python(files, alloy, tmp_path):
+    model = mlpot.read_snap(*files)
+    model.export_core(tmp_path / "m.mlpot", uncertainty=False)
+    g, expected = ghosted(alloy, model.cutoff), model.predict_directly(alloy)
+    found = CoreModel(tmp_path / "m.mlpot").evaluate(*g.arrays)
+    np.testing.assert_allclose(found["energies"], expected.energies, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(g.returned(found["forces"]), expected.forces, rtol=1e-12, atol=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ from ase.build import bulk, fcc111
 from ase.calculators.lammps import convert
 from core_models import FITS, IMPORTED, made, numbers_of, structures
 from lammps_runs import begin, in_frame, results
+from snap_potentials import write_snap
 
+import mlpot
 from mlpot.neighbours import find_pairs
 
 ROUNDED = 1e-6
@@ -51,6 +53,17 @@ def test_what_python_gives(engine, exported, tmp_path, name):
         close(std[:, 1], expected.novelty, ROUNDED)
         close(std[:, 2], expected.energies_std, ROUNDED)
         close(std[:, 3:], expected.forces_std, ROUNDED)
+
+
+@pytest.mark.parametrize("flags", [{}, {"quadraticflag": 1, "bzeroflag": 0}, {"chemflag": 1}], ids=["linear", "quadratic", "chem"])
+def test_imported_snap(engine, tmp_path, flags):
+    model = mlpot.read_snap(*write_snap(tmp_path, ["C", "Si"], 4, 4.2, **flags))
+    model.export_core(tmp_path / "m.mlpot", uncertainty=False)
+    for atoms in map(in_frame, structures((6, 14)).values()):
+        start(engine, atoms, tmp_path, tmp_path / "m.mlpot")
+        found, expected = results(engine, len(atoms)), model.predict_directly(atoms)
+        for key in ("energy", "energies", "forces", "virial"):
+            close(found[key], getattr(expected, key))
 
 
 def slab():

@@ -4,7 +4,7 @@
     python benchmarks/tuning.py workers
     python benchmarks/tuning.py crystals DATA/C_crystals.xyz
     python benchmarks/tuning.py dimer [--points 15] [--start 6] [--exchange]
-    python benchmarks/tuning.py data TRAIN.xyz [--test TEST.xyz] [--evaluations N] [--max-cost C] [--joint]
+    python benchmarks/tuning.py data TRAIN.xyz [--test TEST.xyz] [--evaluations N] [--max-cost C] [--joint] [--also JSON]
 
 `pyswarms`, `tpe` (optuna) and `nevergrad` need these packages, `dimer` needs tblite.
 """
@@ -12,12 +12,16 @@
 import argparse
 import functools
 import heapq
+import json
 import time
 
 import numpy as np
 
 import mlpot
 from mlpot.settings.fit import FitConfig
+from mlpot.settings.tune import TuneSettings
+from mlpot.tuning.defaults import default_search, with_terms
+from mlpot.tuning.material import Material
 from mlpot.tuning.optimisers import Nevergrad, RandomSearch
 from mlpot.tuning.swarm import Swarm
 
@@ -261,7 +265,11 @@ def run(train, test, config, arguments):
     settings = {"evaluations": arguments.evaluations, "max_cost": arguments.max_cost, "replicas": arguments.replicas}
     settings |= {"steps": ("joint",)} if arguments.joint else {}
     settings |= {} if arguments.cost or arguments.max_cost else {"objectives": ("forces", "energies")}
-    result = mlpot.tune(train, None, config, test, seed=arguments.seed, environments=arguments.environments, **settings)
+    space = None
+    if arguments.also:
+        material = Material.of(train, config, test, TuneSettings(seed=arguments.seed))
+        space = default_search(with_terms(material.config, material), material) | json.loads(arguments.also)
+    result = mlpot.tune(train, space, config, test, seed=arguments.seed, environments=arguments.environments, **settings)
     search = sum(t.outcome.seconds for t in result.trials if t.step != "final")
     print(f"{time.process_time() - started:.0f} CPU s, of which trials {search:.0f}")
     for row in result.rows():
@@ -293,6 +301,7 @@ def main():
         part.add_argument("--replicas", type=int, default=2)
         part.add_argument("--seed", type=int, default=0)
         part.add_argument("--joint", action="store_true")
+        part.add_argument("--also", help="more entries of [tune.search], as JSON, beside the default ones")
         part.add_argument("--cost", action="store_true", help="cost as an objective")
         part.set_defaults(call=call)
     arguments = parser.parse_args()

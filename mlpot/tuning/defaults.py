@@ -21,7 +21,10 @@ LENGTHS = (0.2, 1.6)
 """Range of `length_scale` of pair terms, A: with fewer than 24 sparse radii to 5 A shorter ones see nothing between these."""
 COUNTS: dict[str, Any] = {
     "pair": {"kernel": ["gaussian", "matern"], "length_scale": {"low": LENGTHS[0], "high": LENGTHS[1], "log": True}},
-    "soap": {"n_max": [4, 10], "l_max": [3, 8], "zeta": [2, 3, 4, 6]},
+    "soap": {
+        "n_max": [4, 10], "l_max": [3, 8], "zeta": [2, 3, 4, 6],
+        "order": {"choices": [2, 3]}, "order_weight": {"low": 0.05, "high": 1.0, "log": True},
+    },
     "acsf": {"n_functions": [32, 160], "zeta": [2, 3, 4, 6]},
     "chebyshev": {"radial_order": [6, 24], "angular_order": [2, 10], "zeta": [2, 3, 4, 6]},
     "zernike": {"n_max": [3, 8], "zeta": [2, 3, 4, 6]},
@@ -60,6 +63,8 @@ def _applies(term: Any, key: str) -> bool:
     """Whether a key has an effect in a term as it is."""
     if key == "zeta":
         return getattr(term, "kernel", "polynomial") == "polynomial"
+    if key.startswith("order"):
+        return term.order == 2
     return not (key == "n_functions" and (term.functions != "auto" or term.select == "none"))
 
 

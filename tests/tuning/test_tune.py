@@ -144,6 +144,9 @@ def test_default_ranges_follow_the_bonds():
     assert set(search) >= {"terms[0].cutoff", "terms[1].atom_sigma", "terms[1].n_max", "terms[1].zeta"}
     assert search["terms[0].kernel"] == ["gaussian", "matern"] and search["terms[0].length_scale"]["log"]
     assert "terms[1].kernel" not in search
+    assert search["terms[1].order"] == {"choices": [2, 3]} and search["terms[1].order_weight"]["high"] == 1.0
+    higher = CONFIG.changed(terms=(CONFIG.terms[0], CONFIG.terms[1].changed(order=4, order_l_max=2)))
+    assert "terms[1].order" not in default_search(higher, material)  # who asks for more gets no less
 
 
 def test_no_key_of_a_search_is_left_as_it_is():

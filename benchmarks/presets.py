@@ -1,8 +1,10 @@
 """Errors of fits whose cutoff functions begin to fall at different distances: what the presets' `TAPER_START` rests on.
 
     python benchmarks/presets.py ../shared/data [--n-sparse 300]
+    python benchmarks/presets.py ../shared/data --pairs [--sets Mo C_crystals]
 
 Each line: test errors of the balanced preset with zeta, force noise and the beginning of the taper as said; "end" is a taper of 1 A.
+With `--pairs`, of the preset with other kernels, length scales and sparse radii of the pair term.
 """
 
 import argparse
@@ -32,6 +34,22 @@ class Variant:
 VARIANTS = (Variant(4, 0.05), Variant(), Variant(start=1.0), Variant(start=0.5), Variant(start=0.0))
 
 
+PAIRS = (("gaussian", 0.25, 24), ("gaussian", 0.5, 24), ("matern", 0.5, 40), ("matern", 1.0, 24), ("matern", 1.0, 40))
+"""Kernel, length scale and number of sparse radii of pair terms; the first is the preset's."""
+
+
+def smaller_sets(folder: Path) -> Iterator[tuple[str, list[Atoms], list[Atoms]]]:
+    """Name, training and test structures of data that are fitted in seconds."""
+    for name, end, every in (("Mo", "", 1), ("Si", "", 1), ("acac", "_300K", 5)):
+        train, test = (read_structures(folder / f"{name}_{part}{end}.xyz") for part in ("train", "test"))
+        yield name, train[::every], test
+    rest = ("C_crystals", 120, 200), ("aC_train", 56, 14), ("Fe", 200, 200), ("small_molecules_1000", 400, 400)
+    for name, n_train, n_test in rest:
+        frames = read_structures(folder / f"{name}.xyz")
+        order = np.random.default_rng(0).permutation(len(frames))
+        yield name, [frames[k] for k in sorted(order[:n_train])], [frames[k] for k in order[n_train : n_train + n_test]]
+
+
 def data_sets(folder: Path) -> Iterator[tuple[str, list[Atoms], list[Atoms]]]:
     """Name, training and test structures."""
     for name, end, every in (("Si", "", 1), ("Mo", "", 1), ("acac", "_300K", 2)):
@@ -52,12 +70,35 @@ def config(variant: Variant, species: tuple[int, ...], n_sparse: int) -> mlpot.F
     return mlpot.FitConfig(terms=tuple(terms), force_noise=variant.force_noise, check_labels=False)
 
 
+def with_pair(kernel: str, length_scale: float, n_radii: int, species: tuple[int, ...], n_sparse: int) -> mlpot.FitConfig:
+    """The preset with another pair term."""
+    change = {"kernel": kernel, "length_scale": length_scale, "n_sparse": n_radii}
+    terms = resolve(mlpot.FitConfig(), species).terms
+    changed = tuple(t.changed(**change) if t.type == "pair" else t.changed(n_sparse=n_sparse) for t in terms)
+    return mlpot.FitConfig(terms=changed, check_labels=False)
+
+
+def pairs(arguments: argparse.Namespace) -> None:
+    """Fit with every kind of pair term, print a table."""
+    for name, train, test in smaller_sets(arguments.data):
+        species = tuple(sorted({int(z) for atoms in train for z in np.unique(atoms.numbers)}))
+        for kind in PAIRS if not arguments.sets or name in arguments.sets else ():
+            errors = evaluate(mlpot.fit(train, with_pair(*kind, species, arguments.n_sparse)), all_labelled(test)).overall
+            forces = "" if errors.force_mae_ev_per_ang is None else f", forces {errors.force_mae_ev_per_ang:.4f} eV/A"
+            print(f"{name:12s} {kind[0]:8s} {kind[1]:g} A, {kind[2]} radii: {errors.energy_mae_mev_per_atom:.3f} meV/atom{forces}",
+                  flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Fit all, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--n-sparse", type=int, default=300)
+    parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--sets", nargs="*", default=[])
     arguments = parser.parse_args()
+    if arguments.pairs:
+        return pairs(arguments)
     for name, train, test in data_sets(arguments.data):
         species = tuple(sorted({int(z) for atoms in train for z in np.unique(atoms.numbers)}))
         for variant in VARIANTS:

@@ -3,20 +3,25 @@
     python benchmarks/tuning.py functions [--seeds 7] [--methods swarm published pyswarms tpe nevergrad random]
     python benchmarks/tuning.py workers
     python benchmarks/tuning.py crystals DATA/C_crystals.xyz
-    python benchmarks/tuning.py data TRAIN.xyz [--test TEST.xyz] [--evaluations N] [--max-cost C] [--joint]
+    python benchmarks/tuning.py dimer [--points 15] [--start 6] [--exchange]
+    python benchmarks/tuning.py data TRAIN.xyz [--test TEST.xyz] [--evaluations N] [--max-cost C] [--joint] [--also JSON]
 
-`pyswarms`, `tpe` (optuna) and `nevergrad` need these packages.
+`pyswarms`, `tpe` (optuna) and `nevergrad` need these packages, `dimer` needs tblite.
 """
 
 import argparse
 import functools
 import heapq
+import json
 import time
 
 import numpy as np
 
 import mlpot
 from mlpot.settings.fit import FitConfig
+from mlpot.settings.tune import TuneSettings
+from mlpot.tuning.defaults import default_search, with_terms
+from mlpot.tuning.material import Material
 from mlpot.tuning.optimisers import Nevergrad, RandomSearch
 from mlpot.tuning.swarm import Swarm
 
@@ -166,6 +171,89 @@ def crystals(arguments):
     run(train, test, config, arguments)
 
 
+DIMER = 0.9, 5.0
+"""Distances of the carbon dimer, A."""
+CROSSING = 1.5, 1.75
+"""Distances between which its electronic states cross: the force changes by 6 eV/A within 0.06 A."""
+ROUGH = {
+    "terms": [{"type": "pair", "cutoff": 8.0, "cutoff_width": 6.0, "n_sparse": 60, "kernel": "matern", "length_scale": 2.0}],
+    "repulsion": False, "jitter": 1e-12, "energy_noise": 2e-4, "force_noise": 0.02, "check_labels": False,
+}  # fmt: skip
+GAUSSIAN = {
+    "terms": [{"type": "pair", "cutoff": 8.0, "cutoff_width": 6.0, "n_sparse": 40, "kernel": "gaussian"}],
+    "repulsion": False, "check_labels": False,
+}  # fmt: skip
+
+
+def dimers(distances):
+    """C2 by GFN1-xTB, and the energy of an atom."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from tblite.ase import TBLite
+
+    def labelled(atoms):
+        atoms.calc = TBLite(method="GFN1-xTB", verbosity=0)
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        return atoms
+
+    return [labelled(Atoms("C2", [[0, 0, 0], [0, 0, r]])) for r in distances], float(labelled(Atoms("C")).get_potential_energy())
+
+
+def dimer_errors(settings, chosen, frames):
+    """Errors of the energies of frames (eV) by a fit to the chosen ones."""
+    model = mlpot.fit(chosen, FitConfig(**settings))
+    return np.array([model.predict(a).energy - a.get_potential_energy() for a in frames])
+
+
+def said(errors, frames):
+    distances = np.array([a.get_distance(0, 1) for a in frames])
+    smooth = (distances < CROSSING[0]) | (distances > CROSSING[1])
+    parts = [np.sqrt(np.mean(part**2)) for part in (errors, errors[smooth])]
+    return "RMSE {:.2f} meV, {:.2f} without the crossing, largest {:.1f} at {:.3f} A".format(
+        *(1e3 * part for part in parts), 1e3 * np.abs(errors).max(), distances[np.abs(errors).argmax()]
+    )
+
+
+def greedy(pool, settings, n_points, start):
+    """Indices of the points that a fit gets: at even distances, then always the one with the largest error."""
+    chosen = np.round(np.linspace(0, len(pool) - 1, start)).astype(int).tolist()
+    while len(chosen) < n_points:
+        chosen.append(int(np.abs(dimer_errors(settings, [pool[k] for k in sorted(chosen)], pool)).argmax()))
+    return sorted(chosen)
+
+
+def exchanged(pool, settings, chosen, least=3):
+    """Points moved one by one, `least` grid steps apart at least, while that lowers the error on all."""
+    def error(points):
+        return np.sqrt(np.mean(dimer_errors(settings, [pool[k] for k in sorted(points)], pool) ** 2))
+
+    best = error(chosen)
+    for step in (8, 4, 2, 1, 2, 1):
+        for k in range(len(chosen)):
+            for move in (-step, step):
+                moved = [*chosen[:k], min(max(chosen[k] + move, 0), len(pool) - 1), *chosen[k + 1 :]]
+                if min(np.diff(sorted(moved))) >= least and (found := error(moved)) < best:
+                    best, chosen = found, moved
+    return sorted(chosen)
+
+
+def dimer(arguments):
+    """A curve with a crossing of states from few points, tested halfway between the distances that they were chosen from."""
+    grid = np.arange(DIMER[0], DIMER[1] + 1e-9, 0.01)
+    pool, lone = dimers(grid)
+    test = dimers(grid[:-1] + 0.005)[0]
+    geometric = [int(np.argmin(np.abs(grid - r))) for r in np.geomspace(*DIMER, arguments.points)]
+    for settings in (GAUSSIAN, ROUGH):
+        settings = {**settings, "isolated_atom_energies": {"C": lone}}
+        places = {"geometric": geometric, "chosen": greedy(pool, settings, arguments.points, arguments.start)}
+        if arguments.exchange:
+            places["exchanged"] = exchanged(pool, settings, places["chosen"])
+        for name, chosen in places.items():
+            print(f"{settings['terms'][0]['kernel']}, {name}: {' '.join(f'{grid[k]:.2f}' for k in chosen)}")
+            print(f"  {said(dimer_errors(settings, [pool[k] for k in chosen], test), test)}", flush=True)
+
+
 def data(arguments):
     """Any data set; without a test set one group in five is held out."""
     test = mlpot.read(arguments.test) if arguments.test else None
@@ -177,7 +265,11 @@ def run(train, test, config, arguments):
     settings = {"evaluations": arguments.evaluations, "max_cost": arguments.max_cost, "replicas": arguments.replicas}
     settings |= {"steps": ("joint",)} if arguments.joint else {}
     settings |= {} if arguments.cost or arguments.max_cost else {"objectives": ("forces", "energies")}
-    result = mlpot.tune(train, None, config, test, seed=arguments.seed, environments=arguments.environments, **settings)
+    space = None
+    if arguments.also:
+        material = Material.of(train, config, test, TuneSettings(seed=arguments.seed))
+        space = default_search(with_terms(material.config, material), material) | json.loads(arguments.also)
+    result = mlpot.tune(train, space, config, test, seed=arguments.seed, environments=arguments.environments, **settings)
     search = sum(t.outcome.seconds for t in result.trials if t.step != "final")
     print(f"{time.process_time() - started:.0f} CPU s, of which trials {search:.0f}")
     for row in result.rows():
@@ -194,6 +286,11 @@ def main():
     part.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     part.set_defaults(call=functions)
     parts.add_parser("workers").set_defaults(call=workers)
+    part = parts.add_parser("dimer")
+    part.add_argument("--points", type=int, default=15)
+    part.add_argument("--start", type=int, default=6)
+    part.add_argument("--exchange", action="store_true")
+    part.set_defaults(call=dimer)
     for name, call in (("crystals", crystals), ("data", data)):
         part = parts.add_parser(name)
         part.add_argument("data")
@@ -204,6 +301,7 @@ def main():
         part.add_argument("--replicas", type=int, default=2)
         part.add_argument("--seed", type=int, default=0)
         part.add_argument("--joint", action="store_true")
+        part.add_argument("--also", help="more entries of [tune.search], as JSON, beside the default ones")
         part.add_argument("--cost", action="store_true", help="cost as an objective")
         part.set_defaults(call=call)
     arguments = parser.parse_args()

@@ -40,6 +40,11 @@ class PairTermSettings(LocalTermSettings):
         24, description="Number of sparse distances for every pair of elements; their spacing must be below length_scale."
     )
     length_scale: Angstrom = Field(0.25, description="Distance over which the pair potential varies.")
+    kernel: Literal["gaussian", "matern"] = Field(
+        "gaussian",
+        description='Kernel of the distance: GAP\'s "gaussian", or "matern" (smoothness 5/2), which follows sharp bends and steep '
+        "walls without ringing, and for which length_scale (1 A or more) hardly matters.",
+    )
     bent: bool = Field(
         True,
         description="Let length_scale apply at contact and grow with the distance, instead of one value at all distances as in GAP.",

@@ -1,10 +1,10 @@
-"""Two-body term of a model: GAP's distance_2b, a squared-exponential kernel in the distance times a cutoff function.
+"""Two-body term of a model: GAP's distance_2b, a kernel in the distance times a cutoff function.
 
 The local energy of an atom is half the sum of u(r) over its neighbours; u is a Gaussian process with covariance
-energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP x = r
-and a = 1. A term with contact distances may resolve short distances better than long ones (`bent`), and its prior grows like the
-repulsion at short range (`short_range_growth`), so that the model is uncertain at distances shorter than any in its data. Its sparse
-points are then coordinates x_s and represent values of u / (f_c a).
+energy_scale^2 k((x - x') / length_scale) f_c(r) f_c(r') a(r) a(r'), independent for every pair of elements. In GAP k is a Gaussian,
+x = r and a = 1. A term with contact distances may resolve short distances better than long ones (`bent`), and its prior grows like
+the repulsion at short range (`short_range_growth`), so that the model is uncertain at distances shorter than any in its data. Its
+sparse points are then coordinates x_s and represent values of u / (f_c a).
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ from .protocol import Tables, Whole
 
 MARGIN = 0.8
 """Sparse radii reach down to this fraction of the shortest distance in the data; the potential is not determined below that."""
+APART = 0.005
+"""Distance in units of the length scale within which two coordinates count as one; two sparse radii that far to either side of it
+know the value and the slope there."""
+FEW = 3
+"""Distances of the data are sparse radii themselves if n_sparse is at least this number of times theirs."""
 VARIANCE_CHUNK = 2**20
 """Largest number of covariances among neighbours in memory at a time: 256 atoms with 64 neighbours each."""
 
@@ -81,19 +86,28 @@ class PairTerm(PairKernel, TermDefaults):
 
     def new_points(self, structures: Sequence[LabelledStructure], settings: PairTermSettings) -> list[np.ndarray]:
         """See `FittedTerm`: additional radii (n,) in A of each pair of elements that cover the distances in structures; see
-        `radii_down_to`."""
+        `radii_down_to`, and `radii_around` for a kernel whose functions vary between distances that are known."""
         shortest = np.full(len(self.sparse_radii), np.inf)
+        places = [np.empty(0) for _ in self.sparse_radii]
         for structure in structures:
             pairs = find_pairs(structure.atoms, self.cutoff)
             kinds = self.pair_kinds(pairs)
             np.minimum.at(shortest, kinds[kinds >= 0], MARGIN * pairs.distances[kinds >= 0])
+            for kind in np.unique(kinds[kinds >= 0]) if self.kernel == "matern" else ():
+                own = bent(pairs.distances[kinds == kind], self.contact(kind))[0]
+                places[kind] = merged(np.append(places[kind], own), APART * self.length_scale)
         new = []
         for kind, (nearest, known) in enumerate(zip(shortest, self.sparse_radii, strict=True)):
             if not np.isfinite(nearest):
                 new.append(np.empty(0))
                 continue
             first, last = bent(np.array([nearest, self.cutoff]), self.contact(kind))[0]
-            new.append(radii_down_to(float(first), known, float(last), settings.n_sparse))
+            n_left = settings.n_sparse - 2 * len(places[kind])
+            if len(places[kind]) and not len(known) and FEW * len(places[kind]) <= settings.n_sparse:
+                even = radii_down_to(float(first), known, float(last), n_left)
+                new.append(radii_around(places[kind], even, APART * self.length_scale, float(last)))
+            else:
+                new.append(radii_down_to(float(first), known, float(last), settings.n_sparse))
         return new
 
     def add_rows(self, pairs: Pairs, energy: np.ndarray, forces: np.ndarray | None, virial: np.ndarray | None) -> None:
@@ -138,8 +152,7 @@ class PairTerm(PairKernel, TermDefaults):
         """Sums of Cov(u(r), u(r')) over all pairs of distances in each row (n, m), for an energy scale of 1 eV."""
         steps = self.envelope(distances.ravel(), contact)[0].reshape(distances.shape)
         x = bent(distances.ravel(), contact)[0].reshape(distances.shape)
-        apart = (x[:, :, None] - x[:, None, :]) / self.length_scale
-        return np.einsum("aj,ajk,ak->a", steps, np.exp(-0.5 * apart**2), steps)
+        return np.einsum("aj,ajk,ak->a", steps, self.correlation(x[:, :, None] - x[:, None, :])[0], steps)
 
     def predict(self, pairs: Pairs, weights: np.ndarray, energies: np.ndarray, pair_gradients: np.ndarray) -> None:
         """Add local energies (n_atoms,) and pair gradients (n_pairs, 3)."""
@@ -214,6 +227,7 @@ class PairTerm(PairKernel, TermDefaults):
             species, settings.cutoff, settings.cutoff_width, settings.length_scale, (energy_scale,) * len(nothing), nothing,
             contacts=_contacts(species) if settings.bent else (),
             repulsion_length=settings.repulsion_length if settings.bent else 0.0,
+            kernel=settings.kernel,
         )  # fmt: skip
 
     def description(self) -> dict[str, Any]:
@@ -251,6 +265,20 @@ def radii_down_to(shortest: float, known: np.ndarray, cutoff: float, n_sparse: i
     spacing = (cutoff - known.min()) / len(known)
     more = known.min() - spacing * np.arange(1, np.ceil((known.min() - shortest) / spacing) + 1)
     return np.where(more > 0, more, shortest)
+
+
+def radii_around(places: np.ndarray, others: np.ndarray, apart: float, cutoff: float) -> np.ndarray:
+    """Sparse radii (n,) in A on both sides of places, below the cutoff, and others that are not as close to these."""
+    near = np.concatenate([places - apart, places + apart])
+    gaps = np.abs(others[:, None] - near).min(axis=1)
+    found = np.sort(np.concatenate([near, others[gaps > apart]]))
+    return found[(found > 0) & (found < cutoff)]
+
+
+def merged(places: np.ndarray, apart: float) -> np.ndarray:
+    """Sorted places (n,), each further than `apart` from the one before."""
+    found = np.sort(places)
+    return found[np.concatenate([[True], np.diff(np.round(found / apart)) > 0])]
 
 
 def sum_by_centre(values: np.ndarray, centres: np.ndarray, n_atoms: int) -> np.ndarray:

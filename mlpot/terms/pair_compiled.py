@@ -23,8 +23,8 @@ from .core_terms import kept
 from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
 from .pair_kernel import PairKernel, bend_of, bent
 
-FEATURE_TOLERANCE = 1e-10
-"""Error of the tabulated features, relative to the largest feature."""
+FEATURE_TOLERANCE = {"gaussian": 1e-10, "matern": 1e-7}
+"""Error of the tabulated features, relative to the largest feature, by kernel: far below what omitted features amount to."""
 INSTANCE_TOLERANCE = 1e-6
 """Error of a bond's variance, relative to its lower bound far from the cutoff, the squared regularisation."""
 BEYOND = 1.0
@@ -168,7 +168,7 @@ def compile_pair_term(
     ends = term.cutoff, term.cutoff_width
     if term.contacts:  # features of coordinates, for which f_c is 1 everywhere
         ends = max(float(bent(np.array([term.cutoff]), c)[0, 0]) for c in term.contacts) + BEYOND, BEYOND
-    table, basis = _kernel_table(*ends, term.length_scale), KernelFeatures(*ends, term.length_scale)
+    basis, table = _kernel_features(*ends, term.length_scale, term.kernel)
     at_radii = basis.evaluate(np.concatenate(term.sparse_radii))[0, :, :, 0]
     instances = None
     if regularisation is not None and term.n_sparse:
@@ -208,9 +208,12 @@ def _tabulated_within(curves: PotentialCurves | InstanceCurves, allowed: float) 
 
 
 @lru_cache(maxsize=8)
-def _kernel_table(cutoff: float, cutoff_width: float, length_scale: float) -> RadialTable:
-    """Table of kernel features, cached: it does not depend on the fitted weights and is reused by every refit."""
-    return _tabulated(KernelFeatures(cutoff, cutoff_width, length_scale), FEATURE_TOLERANCE, length_scale)
+def _kernel_features(
+    cutoff: float, cutoff_width: float, length_scale: float, kernel: str
+) -> tuple[KernelFeatures, RadialTable]:
+    """Kernel features and their table, cached: they do not depend on the fitted weights and are reused by every refit."""
+    basis = KernelFeatures(cutoff, cutoff_width, length_scale, kernel)
+    return basis, _tabulated(basis, FEATURE_TOLERANCE[kernel], length_scale)
 
 
 def _tabulated(basis: Any, tolerance: float, length_scale: float) -> RadialTable:

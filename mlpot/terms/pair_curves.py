@@ -5,6 +5,7 @@ Every class is a basis for `radial_table.tabulate`, with n_max functions and l_m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,10 +15,35 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from ..descriptors.radial_basis import cosine_cutoff, times_cutoff
 from .pair_kernel import PairKernel
 
-FEATURE_ERROR = 1e-13
-"""Largest error of the kernel at equal distances due to omitted features, relative to energy_scale^2."""
-REACH = 8.0
-"""x at which exp(-x^2 / 2) is negligible: 1e-14."""
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What features of a kernel are made of.
+
+    Parameters
+    ----------
+    density : callable
+        Fourier transform of k(t) at wave numbers (n,).
+    apart : float
+        t beyond which k is negligible.
+    highest : float
+        Wave number beyond which the density is.
+    omitted : float
+        Largest error of the kernel at equal distances due to omitted features, relative to energy_scale^2.
+    """
+
+    density: Callable[[np.ndarray], np.ndarray]
+    apart: float
+    highest: float
+    omitted: float
+
+
+SPECTRA = {
+    "gaussian": Spectrum(lambda w: np.sqrt(2 * np.pi) * np.exp(-0.5 * w**2), 8.0, 8.0, 1e-13),
+    # algebraic tails: what is left out counts like a noise of 3e-4 of the energy scale
+    "matern": Spectrum(lambda w: 16 / 3 * 5**2.5 / (5 + w**2) ** 3, 11.0, 45.0, 1e-7),
+}
+"""By the name of the kernel in `CORRELATIONS`."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +109,7 @@ class InstanceCurves(TermCurves):
 
         v(r) = f_c(r)^2 a(r)^2 [d^2 + s^2 - k(r)^T (K + s^2 1)^-1 k(r)],
 
-    k_s(r) = d^2 exp(-(r - r_s)^2 / (2 length_scale^2)) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
+    k_s(r) = d^2 k((r - r_s) / length_scale) f_c(r_s) and K_st = k_s(r_t) f_c(r_t).
     """
 
     regularisation: float
@@ -135,10 +161,10 @@ class InstanceCurves(TermCurves):
 
 @dataclass(frozen=True)
 class KernelFeatures:
-    """Functions phi_m with phi(r) . phi(r') = exp(-(r - r')^2 / (2 length_scale^2)) f_c(r) f_c(r') for 0 <= r <= cutoff, where r is a
-    distance or a coordinate.
+    """Functions phi_m with phi(r) . phi(r') = k((r - r') / length_scale) f_c(r) f_c(r') for 0 <= r <= cutoff, where r is a distance
+    or a coordinate.
 
-    A Gaussian repeated with a period large enough that the copies do not overlap is a Fourier series with positive coefficients, so
+    A kernel repeated with a period large enough that the copies do not overlap is a Fourier series with positive coefficients, so
     cosines and sines are exact features. A rotation to their principal axes preserves all products and reduces the number of
     functions to the degrees of freedom of the kernel below the cutoff.
     """
@@ -146,6 +172,7 @@ class KernelFeatures:
     cutoff: float
     cutoff_width: float
     length_scale: float
+    kernel: str = "gaussian"
 
     l_max = 0
 
@@ -156,21 +183,23 @@ class KernelFeatures:
     @cached_property
     def _waves(self) -> tuple[np.ndarray, np.ndarray]:
         """Wave numbers in 1/A and amplitudes."""
-        period = self.cutoff + REACH * self.length_scale
-        n_waves = int(np.ceil(REACH * period / (2 * np.pi * self.length_scale)))
+        spectrum = SPECTRA[self.kernel]
+        period = self.cutoff + spectrum.apart * self.length_scale
+        n_waves = int(np.ceil(spectrum.highest * period / (2 * np.pi * self.length_scale)))
         waves = 2 * np.pi / period * np.arange(n_waves + 1)
-        strength = np.sqrt(2 * np.pi) * self.length_scale / period * np.exp(-0.5 * (waves * self.length_scale) ** 2)
+        strength = self.length_scale / period * spectrum.density(waves * self.length_scale)
         strength[1:] *= 2
         return waves, np.sqrt(strength)
 
     @cached_property
     def _axes(self) -> np.ndarray:
         """Principal axes (n_series, n_max) of the series between 0 and the cutoff."""
-        places = np.linspace(0, self.cutoff, 64 + int(8 * self.cutoff / self.length_scale))
+        spectrum = SPECTRA[self.kernel]
+        places = np.linspace(0, self.cutoff, 64 + int(spectrum.highest * self.cutoff / self.length_scale))
         series = self._series(places)[0]
         axes = np.linalg.svd(series, full_matrices=False)[2].T
         left_out = np.cumsum(((series @ axes) ** 2)[:, ::-1], axis=1).max(axis=0)[::-1]
-        return axes[:, left_out > FEATURE_ERROR]
+        return axes[:, left_out > spectrum.omitted]
 
     def _series(self, distances: np.ndarray) -> np.ndarray:
         """Cosines and sines with their derivatives, (3, n, n_series)."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from .headers import Length, Positive, Scales, Shaped, Species, TermHeader, check_lengths, check_scales
 
-SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales", "contacts", "repulsion_length")
+SCALARS = ("species", "cutoff", "cutoff_width", "length_scale", "energy_scales", "contacts", "repulsion_length", "kernel")
 
 
 class PairHeader(Shaped, TermHeader):
@@ -21,6 +21,7 @@ class PairHeader(Shaped, TermHeader):
     energy_scale: Positive | None = None
     contacts: tuple[Annotated[float, Field(ge=0.1, le=20)], ...] = ()
     repulsion_length: Annotated[float, Field(ge=0, le=100)] = 0.0
+    kernel: Literal["gaussian", "matern"] = "gaussian"
 
     @model_validator(mode="after")
     def _can_be_tabulated(self) -> PairHeader:

@@ -1,11 +1,12 @@
 """Covariance function of pair potentials, the basis of rows, tables and ensembles.
 
-u(r) has the covariance energy_scale^2 exp(-(x - x')^2 / (2 length_scale^2)) f_c(r) f_c(r') a(r) a(r'), independently for every pair
-of elements; x(r) is `bent`, a(r) is `short_range_growth`.
+u(r) has the covariance energy_scale^2 k((x - x') / length_scale) f_c(r) f_c(r') a(r) a(r'), independently for every pair of elements;
+k is one of `CORRELATIONS`, x(r) is `bent`, a(r) is `short_range_growth`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ class PairKernel:
         Contact distance c of every pair of elements, A; empty: x = r, a = 1.
     repulsion_length : float
         Decay length of a(r), A; 0: a = 1.
+    kernel : str
+        Name of the correlation k in `CORRELATIONS`.
     """
 
     species: tuple[int, ...]
@@ -47,6 +50,7 @@ class PairKernel:
     sparse_radii: tuple[np.ndarray, ...]
     contacts: tuple[float, ...] = ()
     repulsion_length: float = 0.0
+    kernel: str = "gaussian"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "energy_scales", expanded(self.energy_scales, len(species_pairs(self.species))))
@@ -63,31 +67,36 @@ class PairKernel:
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Covariances (n, m) of u(r) with the values at sparse radii, eV^2, and their derivatives by r (n, m), eV^2/A."""
-        step, slope, _ = self.envelope(distances, contact)
-        bare, along = self._bare(distances, radii, energy_scale, contact)
-        return bare * step[:, None], bare * (slope[:, None] + along * step[:, None])
-
-    def _bare(
-        self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariances (n, m) without f_c(r) a(r), eV^2, and the derivatives of their logarithms by r (n, m), 1/A."""
+        step, slope, _ = (part[:, None] for part in self.envelope(distances, contact))
         x, stretch, _ = bent(distances, contact)
-        values = self.between_coordinates(x, radii, energy_scale)
-        return values, -(x[:, None] - radii) * (stretch / self.length_scale**2)[:, None]
+        value, along = self.correlation(x[:, None] - radii, 1)
+        factor = energy_scale**2 * self._at_radii(radii)
+        along *= stretch[:, None] * step * factor
+        along += value * (slope * factor)
+        value *= step * factor
+        return value, along
 
     def bare_covariances(
         self, distances: np.ndarray, radii: np.ndarray, energy_scale: float, contact: float
     ) -> np.ndarray:
         """Covariances without f_c(r) a(r) and their first two derivatives by r: (3, n, m)."""
-        values, along = self._bare(distances, radii, energy_scale, contact)
-        _, stretch, bend = (part[:, None] for part in bent(distances, contact))
-        curvature = along**2 - (stretch / self.length_scale) ** 2 + along * bend / stretch
-        return np.array([values, values * along, values * curvature])
+        x, stretch, bend = (part[:, None] for part in bent(distances, contact))
+        value, slope, curvature = self.correlation(x - radii, 2)
+        found = np.array([value, slope * stretch, curvature * stretch**2 + slope * bend])
+        return found * (energy_scale**2 * self._at_radii(radii))
+
+    def correlation(self, apart: np.ndarray, order: int = 0) -> list[np.ndarray]:
+        """k of differences of coordinates, A, of any shape, and `order` derivatives (at most two) by these."""
+        found = CORRELATIONS[self.kernel](apart / self.length_scale, order)
+        return [found[0], *(part / self.length_scale**n for n, part in enumerate(found[1:], 1))]
+
+    def _at_radii(self, radii: np.ndarray) -> np.ndarray:
+        """Factor of a covariance that belongs to its sparse radii: (m,), or (1,) where it is 1 for all."""
+        return np.ones(1) if self.contacts else cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
 
     def between_coordinates(self, first: np.ndarray, radii: np.ndarray, energy_scale: float) -> np.ndarray:
         """Covariances (n, m), eV^2, of the bare potential at coordinates with the values at sparse radii."""
-        known = squared_exponential(first, radii, energy_scale, self.length_scale)
-        return known if self.contacts else known * cosine_cutoff(radii, self.cutoff, self.cutoff_width)[0]
+        return energy_scale**2 * self.correlation(first[:, None] - radii)[0] * self._at_radii(radii)
 
     def envelope(self, distances: np.ndarray, contact: float) -> np.ndarray:
         """f_c(r) a(r) with its first two derivatives, (3, n)."""
@@ -96,10 +105,7 @@ class PairKernel:
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariances (n, m) of sparse radii of one pair of elements for an energy scale of 1 eV, eV^2."""
-        known = self.between_coordinates(first, second, 1.0)
-        if self.contacts:
-            return known
-        return known * cosine_cutoff(first, self.cutoff, self.cutoff_width)[0][:, None]
+        return self.between_coordinates(first, second, 1.0) * self._at_radii(first)[:, None]
 
     def prior(self) -> list[np.ndarray]:
         """Blocks of K_mm, eV^2."""
@@ -146,6 +152,27 @@ def bend_of(contact: float) -> tuple[float, float]:
     return bend, float(np.hypot(bend, contact))
 
 
-def squared_exponential(first: np.ndarray, second: np.ndarray, energy_scale: float, length_scale: float) -> np.ndarray:
-    """energy_scale^2 exp(-(r - r')^2 / (2 length_scale^2)) for lengths (n,) and (m,) in A: (n, m) eV^2."""
-    return energy_scale**2 * np.exp(-0.5 * ((first[:, None] - second) / length_scale) ** 2)
+def gaussian(t: np.ndarray, order: int) -> list[np.ndarray]:
+    """exp(-t^2 / 2) and its first `order` derivatives, at most two."""
+    value = np.exp(-0.5 * t**2)
+    return [value, *([-t * value] if order else []), *([(t**2 - 1.0) * value] if order > 1 else [])]
+
+
+def matern(t: np.ndarray, order: int) -> list[np.ndarray]:
+    """(1 + s + s^2 / 3) exp(-s), s = sqrt(5) |t|, smoothness 5/2, and its first `order` derivatives, at most two.
+
+    M. L. Stein, Interpolation of Spatial Data (1999), doi:10.1007/978-1-4612-1494-6. Functions with this covariance have two
+    derivatives, and what is known of them in one place says less about the next: a sharp bend does not ring elsewhere.
+    """
+    s = np.sqrt(5.0) * np.abs(t)
+    decay = np.exp(-s)
+    found = [(1.0 + s + s**2 / 3.0) * decay]
+    if order:
+        found.append(-5.0 / 3.0 * t * (1.0 + s) * decay)
+    if order > 1:
+        found.append(-5.0 / 3.0 * (1.0 + s - s**2) * decay)
+    return found
+
+
+CORRELATIONS: dict[str, Callable[[np.ndarray, int], list[np.ndarray]]] = {"gaussian": gaussian, "matern": matern}
+"""Correlation k(t) with derivatives, by the name of the kernel."""

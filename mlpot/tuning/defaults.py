@@ -17,13 +17,19 @@ WIDTHS = (0.2, 1.5)
 """Range of `cutoff_width`, in units of a bond."""
 SIGMAS = (0.12, 0.42)
 """Range of `atom_sigma`, in units of a bond; the lower end applies to the shortest distance, if it is smaller."""
+LENGTHS = (0.2, 1.6)
+"""Range of `length_scale` of pair terms, A: with fewer than 24 sparse radii to 5 A shorter ones see nothing between these."""
 COUNTS: dict[str, Any] = {
-    "soap": {"n_max": [4, 10], "l_max": [3, 8], "zeta": [2, 3, 4, 6]},
+    "pair": {"kernel": ["gaussian", "matern"], "length_scale": {"low": LENGTHS[0], "high": LENGTHS[1], "log": True}},
+    "soap": {
+        "n_max": [4, 10], "l_max": [3, 8], "zeta": [2, 3, 4, 6],
+        "order": {"choices": [2, 3]}, "order_weight": {"low": 0.05, "high": 1.0, "log": True},
+    },
     "acsf": {"n_functions": [32, 160], "zeta": [2, 3, 4, 6]},
     "chebyshev": {"radial_order": [6, 24], "angular_order": [2, 10], "zeta": [2, 3, 4, 6]},
     "zernike": {"n_max": [3, 8], "zeta": [2, 3, 4, 6]},
 }
-"""Orders and exponents that are searched, by type of term."""
+"""Orders, exponents and kernels that are searched, by type of term."""
 
 
 def with_terms(config: FitConfig, material: Material) -> FitConfig:
@@ -57,6 +63,8 @@ def _applies(term: Any, key: str) -> bool:
     """Whether a key has an effect in a term as it is."""
     if key == "zeta":
         return getattr(term, "kernel", "polynomial") == "polynomial"
+    if key.startswith("order"):
+        return term.order == 2
     return not (key == "n_functions" and (term.functions != "auto" or term.select == "none"))
 
 

@@ -15,9 +15,10 @@ from ..settings.fit import FitConfig, FitSettings
 
 PATTERN = re.compile(r"(?:model\.|fit\.)?(?:terms\[(?P<term>\d+|\*)\](?:\.(?P<key>\w+))?|(?P<own>\w+))")
 GENERAL = tuple(name for name in FitSettings.model_fields if name not in ("tune", "seed", "check_labels", "adapt"))
-WEIGHT_KEYS = {"energy_noise", "force_noise", "virial_noise", "config_type_noise", "jitter", "energy_scale", "n_sparse",
-               "sparse_method", "sparse_tolerance", "max_sparse", "config_type_n_sparse"}  # fmt: skip
+WEIGHT_KEYS = frozenset({"energy_noise", "force_noise", "virial_noise", "energy_scale", "n_sparse"})
 """Settings that do not describe environments: the step "weights" determines them."""
+JOINT_KEYS = frozenset({"config_type_noise", "sparse_method", "sparse_tolerance", "max_sparse", "config_type_n_sparse"})
+"""Settings that neither the step "features", which chooses no sparse points, nor the step "weights" can compare."""
 
 
 @dataclass(frozen=True)

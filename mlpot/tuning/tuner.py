@@ -24,6 +24,7 @@ from .executors import SeparateProcesses
 from .final import FinalFit, named
 from .front import Candidate, chosen, finalists, front
 from .journal import Journal, Outcome, Trial
+from .key_paths import JOINT_KEYS
 from .material import Material
 from .optimisers import Cma, Nevergrad, Optimiser, RandomSearch
 from .result import TuneResult
@@ -132,6 +133,10 @@ class Task:
         template = with_terms(material.config, material)
         table = space or settings.search or default_search(template, material)
         found = Space.of(table, template)
+        if "joint" not in settings.steps and (without := [str(p.path) for p in found.parameters if p.path.key in JOINT_KEYS]):
+            raise ConfigError(
+                f'tune.search."{without[0]}": the steps {list(settings.steps)} cannot compare it; set tune.steps = ["joint"]'
+            )
         missing = {"forces": "forces", "energies": "energy"}
         kept = tuple(o for o in settings.objectives if o == "cost" or missing[o] in material.labels)
         if set(kept) <= {"cost"}:

@@ -249,6 +249,7 @@ ALLOWED_KEYS = {
     "type": "the name of a term",
     "n_sparse": "per element; per pair of elements",
     "length_scale": "of distances; of features",
+    "kernel": "of distances; of features",
     "parameters": "of a calculator; of a baseline; of a descriptor",
     "calculator": "of labels; beneath a fit",
     "n_max": "number of radial functions; highest degree",

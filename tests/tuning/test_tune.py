@@ -142,6 +142,24 @@ def test_default_ranges_follow_the_bonds():
     assert low > shortest and typical * np.sqrt(2) < high < 8.0
     Space.of(search, CONFIG)
     assert set(search) >= {"terms[0].cutoff", "terms[1].atom_sigma", "terms[1].n_max", "terms[1].zeta"}
+    assert search["terms[0].kernel"] == ["gaussian", "matern"] and search["terms[0].length_scale"]["log"]
+    assert "terms[1].kernel" not in search
+    assert search["terms[1].order"] == {"choices": [2, 3]} and search["terms[1].order_weight"]["high"] == 1.0
+    higher = CONFIG.changed(terms=(CONFIG.terms[0], CONFIG.terms[1].changed(order=4, order_l_max=2)))
+    assert "terms[1].order" not in default_search(higher, material)  # who asks for more gets no less
+
+
+def test_no_key_of_a_search_is_left_as_it_is():
+    """The jitter changes what the first step sees; how points are chosen is nothing that two steps could compare."""
+    task = Task.of(make_frames(8), {"jitter": {"low": 1e-10, "high": 1e-2, "log": True}}, CONFIG, None, TuneSettings(**QUICK))
+    assert [str(p.path) for p in task.searched.parameters] == ["jitter"]
+    trials = Trials(task.searched, task.material.groups, [], (14,), task.settings)
+    assert trials({"jitter": 1e-2}).forces != trials({"jitter": 1e-10}).forces
+    search = {"terms[1].sparse_method": ["cur", "farthest", "random"]}
+    with pytest.raises(ConfigError, match=r'"terms\[1\].sparse_method": the steps .* cannot compare it; set tune.steps = \["joint'):
+        Task.of(make_frames(8), search, CONFIG, None, TuneSettings(**QUICK))
+    joint = TuneSettings(**{**QUICK, "steps": ("joint",)})
+    assert Task.of(make_frames(8), search, CONFIG, None, joint).searched.dimension == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, cast
 import ase.db
 import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype, string2index
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression, string2index
 
 from ..errors import DataError, counted, quoted
 from .extended_xyz import read_extended_xyz
@@ -203,7 +203,7 @@ def _kind(file: str) -> str:
 
 def _begins_as_extended_xyz(file: str) -> bool:
     """A number of atoms, and a comment that names columns or a cell: whatever the name of the file."""
-    with open(file, "rb") as handle:
+    with open_with_compression(file, "rb") as handle:
         return re.match(rb"\s*[0-9]+[ \t]*\r?\n[^\r\n]*\b(Properties|Lattice)[ \t]*=", handle.read(10_000)) is not None
 
 

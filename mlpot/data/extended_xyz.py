@@ -10,27 +10,21 @@ import re
 from collections.abc import Iterable, Iterator
 from io import StringIO, TextIOWrapper
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
 import ase.io
-import numpy as np
 from ase import Atoms
-from ase.io.extxyz import key_val_str_to_dict
 from ase.io.formats import open_with_compression
 
 from ..errors import DataError, quoted
-from .targets import check_symmetric
+from .comment_line import comment_line
 
-TENSORS = re.compile(r"(?<![^\s])(stress|virial)(?=\s*=)")
-HIDDEN = "mlpot_tensor_"
 MOST_COLUMNS = 10_000
 """Columns of a property."""
 WITHOUT = "species:S:1:pos:R:3"
 """The columns of files that do not name them."""
 NEEDED = {"an element": {"species", "symbols", "Z", "numbers"}, "positions": {"pos", "positions"}}
 """Names of columns, of which a structure needs one each."""
-ASSIGNED = re.compile(r"""([^\s=]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
-LABEL = re.compile("energy|force|stress|virial", re.IGNORECASE)
 
 
 def read_extended_xyz(file: str) -> Iterator[Atoms]:
@@ -88,41 +82,6 @@ def _parsed(frame: list[str], vectors: list[str]) -> Atoms:
     values["Properties"] = _all_columns(str(values.get("Properties", WITHOUT)), rows)
     text = StringIO("".join([count, comment if comment.strip() else "Properties\n", *rows, *vectors]))
     return cast(Atoms, ase.io.read(text, format="extxyz", properties_parser=lambda _: values))
-
-
-def comment_line(text: str) -> dict[str, Any]:
-    """The comment line as ASE reads it, but a stress or virial may have six numbers, xx yy zz yz xz xy.
-
-    ASE refuses all but nine there, with an error that names no frame. What has neither six nor nine numbers is left as it is for
-    those who know the frame.
-    """
-    values = key_val_str_to_dict(TENSORS.sub(HIDDEN + r"\1", text)) if text else {}
-    for key in ("stress", "virial"):
-        if HIDDEN + key in values:
-            values[key] = _tensor(key, values.pop(HIDDEN + key))
-    if "pbc" in values and not _are_flags(values["pbc"]):
-        raise DataError(f'pbc = {quoted(values["pbc"])}: write one or three of T and F, such as pbc="T T F"')
-    seen: dict[str, str] = {}
-    for key, value in ASSIGNED.findall(text):
-        if seen.setdefault(key, value) != value and LABEL.search(key):
-            raise DataError(f"{key} is there twice, as {quoted(seen[key])} and as {quoted(value)}; keep one of them")
-    return values
-
-
-def _are_flags(value: Any) -> bool:
-    array = np.asarray(value)
-    kinds = {"b": True, "i": bool(np.isin(array, (0, 1)).all())}
-    return array.shape in ((), (3,)) and kinds.get(array.dtype.kind, False)
-
-
-def _tensor(key: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{key} = {quoted(value)}: the {key} must be 6 (xx yy zz yz xz xy) or 9 numbers; repair or remove it")
-    if array.shape == (9,):  # ASE averages over opposite components, so that nothing of it is seen later
-        check_symmetric(key, array, 100.0 if key == "virial" else 1.0)
-        return array.reshape(3, 3, order="F")
-    return array
 
 
 def _all_columns(properties: str, rows: list[str]) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import ase.db
 import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype, string2index
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression, string2index
 
 from ..errors import DataError, counted, quoted
 from .extended_xyz import read_extended_xyz
@@ -38,6 +39,9 @@ ENDINGS = (
     *COMPRESSED,
 )
 """Names of files that are read from a folder, in addition to names that begin with one of `BEGINNINGS`."""
+UNKNOWN_FORMAT = (
+    "cannot be read as a structure file: its format is not known; write what it holds as extended XYZ, with labels, by ase.io.write"
+)
 BEGINNINGS = ("OUTCAR", "XDATCAR", "vasprun")
 VASP_RUN = ("vasprun.xml", "OUTCAR", "XDATCAR")
 
@@ -72,12 +76,22 @@ def read_files(files: Files) -> list[StructureFile]:
         raise DataError(f"{quoted(files)} names no file; give a path, a glob, or a list of them")
     found: list[StructureFile] = []
     for name in names:
-        found += [_read(file, index) for file, index in _expanded(str(name))]
+        found += [_read(file, index) for file, index in _named(str(name))]
     if not any(file.frames for file in found):
         instead = sum((file.skipped for file in found), Counter[str]())
         said = " and ".join(f"{n} {what}" for what, n in instead.items())
         raise DataError(f"{files}: holds no structures" + (f" but {said}" if said else ""))
     return found
+
+
+def _named(name: str) -> list[tuple[str, int | slice]]:
+    """As `_expanded`; names that cannot be those of files are errors."""
+    if not name.strip():
+        raise DataError(f"{name!r} names no file; give a path, a glob, or a list of them")
+    try:
+        return _expanded(name)
+    except OSError as error:
+        raise DataError(f"{quoted(name)}: {error.strerror}; give the path of a file that can be read") from error
 
 
 def _expanded(name: str) -> list[tuple[str, int | slice]]:
@@ -122,7 +136,7 @@ def _repeated(names: set[str]) -> set[str]:
 
 
 def _is_of_structures(file: Path) -> bool:
-    return not file.name.startswith(".") and (file.suffix in ENDINGS or file.name.startswith(BEGINNINGS))
+    return not file.name.startswith(".") and (file.suffix.lower() in ENDINGS or file.name.startswith(BEGINNINGS))
 
 
 def _read(file: str, index: int | slice) -> StructureFile:
@@ -162,13 +176,13 @@ def _frames(file: str, skipped: Counter[str]) -> Iterator[Atoms]:
         where = f"{file}[{k}]" if is_by_frames else file  # the first one tells nothing of a file that is no structure file
         if isinstance(error, DataError):
             raise DataError(f"{where}: {error}") from error
+        if isinstance(error, UnknownFileTypeError):
+            raise DataError(f"{where}: {UNKNOWN_FORMAT}") from error
         raise DataError(f"{where}: cannot be read as a structure file: {_said(error)}; repair or remove it") from error
 
 
 def _said(error: Exception) -> str:
     """Message of an error, on one line."""
-    if isinstance(error, UnknownFileTypeError):
-        return "its format is not known"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is no text in {error.encoding}"
     if isinstance(error, KeyError):
@@ -181,9 +195,16 @@ def _kind(file: str) -> str:
     if Path(file).is_dir():
         return ""
     try:
-        return filetype(file)
+        kind = filetype(file)
     except UnknownFileTypeError:
-        return "extxyz" if file.endswith(("xyz", ".xyz.gz")) else ""
+        kind = "extxyz" if file.endswith(("xyz", ".xyz.gz")) else ""
+    return "extxyz" if _begins_as_extended_xyz(file) else kind
+
+
+def _begins_as_extended_xyz(file: str) -> bool:
+    """A number of atoms, and a comment that names columns or a cell: whatever the name of the file."""
+    with open_with_compression(file, "rb") as handle:
+        return re.match(rb"\s*[0-9]+[ \t]*\r?\n[^\r\n]*\b(Properties|Lattice)[ \t]*=", handle.read(10_000)) is not None
 
 
 def _plain(file: str, kind: str) -> Iterator[Atoms]:
@@ -199,5 +220,14 @@ def _database(file: str) -> Iterator[Atoms]:
     with ase.db.connect(file, serial=True) as rows:
         for row in rows.select():
             atoms = row.toatoms()
-            atoms.info.update({**row.get("data", {}), **row.key_value_pairs})
+            atoms.info.update({**_flat(row.get("data", {})), **row.key_value_pairs})
             yield atoms
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables in tables as one: {"dft": {"energy": 1}} has the key "dft_energy"."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        inner = _flat(value) if isinstance(value, Mapping) else {}
+        flat |= {f"{key}_{name}": below for name, below in inner.items()} if inner else {key: value}
+    return flat

@@ -36,6 +36,8 @@ OWN = {"energy": ("free_energy", "energy"), "forces": ("forces",), "stress": ("s
 NOT_LABELS = {"positions", "numbers", "momenta", "velocities", "velo", "vel", "initial_magmoms", "masses"}
 PREDICTED = "mlpot_"
 """Before names of what a model said, in files that mlpot writes: no labels."""
+COMPONENT = re.compile("(^f|force|forces)[xyz]$")
+"""Plain names of columns that are one component of forces."""
 SAME = {"energy": (1e-9, 1e-5), "forces": (1e-6, 1e-5), "stress": (1e-4, 1e-6)}
 """Relative and absolute difference (ASE's units) up to which two labels are one, rounded."""
 
@@ -197,14 +199,14 @@ def plain(key: str) -> str:
 
 
 def _candidates(atoms: Atoms) -> Iterator[tuple[str, Any]]:
-    """Candidates for labels: ASE's results, info, and arrays with three columns."""
+    """Candidates for labels: ASE's results, info, arrays with three columns, and those that are one component of forces."""
     results = atoms.calc.results if atoms.calc is not None else {}
     yield from ((key, results[key]) for names in OWN.values() for key in names if key in results)
     yield from ((key, value) for key, value in atoms.info.items() if isinstance(key, str) and key not in results)
     yield from (
         (key, value)
         for key, value in atoms.arrays.items()
-        if key not in results and key not in NOT_LABELS and value.shape[1:] == (3,)
+        if key not in results and key not in NOT_LABELS and (value.shape[1:] == (3,) or COMPONENT.search(plain(key)))
     )
 
 
@@ -246,6 +248,8 @@ def _unused(atoms: Atoms, keys: LabelKeys, taken: set[str]) -> dict[str, str]:
 def _shape_of_a_label(key: str, array: np.ndarray, n_atoms: int) -> str:
     if array.shape == (n_atoms, 3):
         return "3 per atom, a gradient is minus the forces" if "grad" in plain(key) else "3 per atom"
+    if array.shape == (n_atoms,) and COMPONENT.search(plain(key)):
+        return "1 per atom; forces are one array of 3 columns"
     if array.shape in ((6,), (9,), (3, 3)):
         return f"{array.size} numbers"
     return "a number" if array.shape == () else ""

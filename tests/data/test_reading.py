@@ -194,16 +194,32 @@ def test_rows_of_a_database_keep_their_keys(tmp_path, three):
     assert last.energy == -3.5 and last.forces.tolist() == [[0.5] * 3]
 
 
+def test_labels_in_tables_of_a_database(tmp_path):
+    with connect(tmp_path / "a.db") as rows:
+        rows.write(Atoms("Si"), data={"dft": {"energy": -3.5, "forces": [[0.5, 0, 0]]}, "notes": {"by": {"hand": 1}}})
+    (atoms,) = mlpot.read(tmp_path / "a.db")
+    found = labelled(atoms)
+    assert found.energy == -3.5 and found.forces.tolist() == [[0.5, 0, 0]] and atoms.info["notes_by_hand"] == 1
+
+
+def test_components_of_forces_are_named(tmp_path):
+    (tmp_path / "a.xyz").write_text("1\nenergy=1 Properties=species:S:1:pos:R:3:fx:R:1:dft_force_y:R:1:q:R:1\nSi 0 0 0 1 2 3\n")
+    (note,) = read_labelled(tmp_path / "a.xyz").notes
+    assert "'dft_force_y' (1 per atom; forces are one array of 3 columns), 'fx'" in note and "'q'" not in note
+
+
 def test_files_by_globs_folders_and_parts(tmp_path, three, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "b").mkdir(parents=True)
     ase.io.write("runs/2.xyz", three)
     ase.io.write("runs/1.traj", three[:2])
+    ase.io.write("runs/b/A.XYZ", three[:2], format="extxyz")
     ase.io.write("runs/b/3.xyz", three[:1])
     (tmp_path / "runs" / "README.md").write_text("not a structure")
     names = [atoms.info["frame"] for atoms in mlpot.read("runs")]
     assert names == ["runs/1.traj[0]", "runs/1.traj[1]", "runs/2.xyz[0]", "runs/2.xyz[1]", "runs/2.xyz[2]"]
     assert [c.name for c in read_labelled("runs/*.xyz").files] == ["runs/2.xyz"]
+    assert [c.name for c in read_labelled("runs/b").files] == ["runs/b/3.xyz", "runs/b/A.XYZ"]  # not only small letters
     assert [c.name for c in read_labelled("runs/**/*.xyz").files] == ["runs/2.xyz", "runs/b/3.xyz"]
     for part, expected in {"@0:3:2": [0, 2], "@1": [1], "@-1": [2], "@:": [0, 1, 2], "@-2:": [1, 2]}.items():
         found = mlpot.read("runs/2.xyz" + part)
@@ -211,7 +227,8 @@ def test_files_by_globs_folders_and_parts(tmp_path, three, monkeypatch):
     for name, message in {
         "runs/*.cif": "no file matches", "runs/4.xyz": "no such file", "runs/2.xyz@7": "has 3 frames",
         "runs/2.xyz@a": "file@start:stop:step", "runs/2.xyz@5:": "holds no structures",
-        "runs/2.xyz@::0": "file@start:stop:step", None: "names no file", 3: "names no file",
+        "runs/2.xyz@::0": "file@start:stop:step", None: "names no file", 3: "names no file", "": "'' names no file",
+        "x" * 5000: "name too long",
     }.items():  # fmt: skip
         with pytest.raises(DataError, match=message):
             mlpot.read(name)
@@ -270,5 +287,14 @@ def test_a_stress_of_zeros_without_a_cell_is_said_to_be_unused(tmp_path, three):
 
 def test_files_of_no_known_format(tmp_path):
     (tmp_path / "a.h5").write_bytes(bytes(100))
-    with pytest.raises(DataError, match=r"a\.h5: cannot be read as a structure file: its format is not known"):
-        mlpot.read(tmp_path / "a.h5")
+    np.savez(tmp_path / "a.npz", R=np.zeros((1, 2, 3)), E=np.zeros(1))  # as sGDML and NequIP have them
+    for name in ("a.h5", "a.npz"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read .* format is not known; .* extended XYZ, .* by ase\.io\.write"):
+            mlpot.read(tmp_path / name)
+
+
+def test_extended_xyz_under_any_name(tmp_path, three):
+    """ASE takes a .dat for something else, and knows no .txt."""
+    for name in ("a.dat", "a.txt", "a.data", "labels"):
+        write(tmp_path / name, three)
+        assert_labels(mlpot.read(tmp_path / name), three)

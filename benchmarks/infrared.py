@@ -78,7 +78,7 @@ def main() -> None:
             frames = moved(atoms, given.steps)
             labels = atoms.calc.learner.n_labels
         model = mlpot.load_model(run / "model.h5").targets["dipole"]
-    rates = derivatives_of(model, Track("learned", frames, interval, None), True, lambda k, n: None)
+    rates = derivatives_of(model, Track("learned", [frames], interval, None), True, lambda k, n: None)
     said(f"learned, {labels} labels", infrared([rates], windows, TEMPERATURE), time.perf_counter() - began)
     began = time.perf_counter()
     start.calc = labeller()

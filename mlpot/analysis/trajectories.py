@@ -28,8 +28,8 @@ class Track:
     ----------
     name : str
         Of the file.
-    frames : list of ase.Atoms
-        At even times.
+    beads : list of lists of ase.Atoms
+        Frames at even times; of a ring polymer one list for each bead, in any order at each time, else a single one.
     timestep_fs : float
         Time between frames.
     temperature : float or None
@@ -37,20 +37,25 @@ class Track:
     """
 
     name: str
-    frames: list[Atoms]
+    beads: list[list[Atoms]]
     timestep_fs: float
     temperature: float | None
 
     @property
+    def frames(self) -> list[Atoms]:
+        """Frames of the first bead."""
+        return self.beads[0]
+
+    @property
     def has_velocities(self) -> bool:
         """Whether all frames have momenta."""
-        return all(atoms.has("momenta") for atoms in self.frames)
+        return all(atoms.has("momenta") for frames in self.beads for atoms in frames)
 
 
 def tracks_of(source: Path, timestep_fs: float | None, skip_ps: float = 0.0) -> list[Track]:
     """Trajectories of a run folder, one for each walker, or of a structure file.
 
-    Frames that a run wrote between the others, since they were labelled, are left out.
+    Frames that a run wrote between the others, since they were labelled, are left out; beads of a ring polymer are put together.
 
     Parameters
     ----------
@@ -68,27 +73,35 @@ def tracks_of(source: Path, timestep_fs: float | None, skip_ps: float = 0.0) -> 
     if not source.is_dir():
         if timestep_fs is None:
             raise ConfigError(f"{source}: the time between frames is unknown; give --timestep, in fs")
-        return [_track(source.name, read_structures(source), timestep_fs, skip_ps)]
+        return [_track(source.name, [read_structures(source)], timestep_fs, skip_ps)]
     files = sorted(source.glob(f"{TRAJECTORY}*.xyz"))
     if not files:
         raise RunFolderError(f"{source}: holds no {TRAJECTORY}.xyz; name the folder of a learning run, or a trajectory with --model")
     log = read_log(source / LOG)
     found = []
     for file in files:
-        frames = on_grid(read_structures(file), file.name)
-        step = timestep_fs or _logged_step(log, file, frames)
-        found.append(_track(file.name, frames, step, skip_ps))
+        beads = by_bead(read_structures(file), file.name)
+        step = timestep_fs or _logged_step(log, file, beads[0])
+        found.append(_track(file.name, beads, step, skip_ps))
     if len({round(track.timestep_fs, 9) for track in found}) > 1:
         raise DataError(f"{source}: walkers have different time steps; name the trajectory of one of them, with --model")
     return found
+
+
+def by_bead(frames: list[Atoms], name: str) -> list[list[Atoms]]:
+    """Frames of every bead of a run at multiples of its interval; DataError where one of them is missing."""
+    numbers = [int(atoms.info.get("bead", 0)) for atoms in frames]
+    beads = [on_grid([a for a, own in zip(frames, numbers, strict=True) if own == bead], name) for bead in sorted(set(numbers))]
+    steps = [[atoms.info["step"] for atoms in own] for own in beads]
+    if any(own != steps[0] for own in steps):
+        raise DataError(f"{name}: some steps lack some of the {len(beads)} beads; leave out what is before or after them")
+    return beads
 
 
 def on_grid(frames: list[Atoms], name: str) -> list[Atoms]:
     """Frames at multiples of the interval of a run; DataError where one of them is missing."""
     if any("step" not in atoms.info for atoms in frames):
         raise DataError(f"{name}: frames have no step; give a trajectory of a learning run")
-    if any(int(atoms.info.get("bead", 0)) for atoms in frames):
-        raise DataError(f"{name}: has several beads of every step; spectra are made of classical trajectories")
     steps = np.array([int(atoms.info["step"]) for atoms in frames])
     regular = [k for k, atoms in enumerate(frames) if not int(atoms.info.get("labelled", 0))] or range(len(frames))
     differences = np.diff(steps[regular])
@@ -115,31 +128,33 @@ def _logged_step(log: dict[str, np.ndarray], file: Path, frames: Sequence[Atoms]
     return float(np.mean(steps))
 
 
-def _track(name: str, frames: list[Atoms], timestep_fs: float, skip_ps: float) -> Track:
-    frames = frames[int(np.ceil(skip_ps * 1000.0 / timestep_fs)) :]
-    if len(frames) < 2:
-        raise DataError(f"{name}: {len(frames)} frames are left after --skip; a spectrum needs a trajectory")
-    if any(not np.array_equal(atoms.numbers, frames[0].numbers) for atoms in frames):
+def _track(name: str, beads: list[list[Atoms]], timestep_fs: float, skip_ps: float) -> Track:
+    beads = [frames[int(np.ceil(skip_ps * 1000.0 / timestep_fs)) :] for frames in beads]
+    if len(beads[0]) < 2:
+        raise DataError(f"{name}: {len(beads[0])} frames are left after --skip; a spectrum needs a trajectory")
+    if any(not np.array_equal(atoms.numbers, beads[0][0].numbers) for frames in beads for atoms in frames):
         raise DataError(f"{name}: its frames are different molecules or orders of atoms; a spectrum needs one trajectory")
-    track = Track(name, frames, timestep_fs, None)
-    if not track.has_velocities:
+    track = Track(name, beads, timestep_fs, None)
+    if not track.has_velocities or len(beads) > 1:  # the kinetic energy of a bead is not that of an atom
         return track
-    return Track(name, frames, timestep_fs, float(np.mean([atoms.get_temperature() for atoms in frames])))
+    return Track(name, beads, timestep_fs, float(np.mean([atoms.get_temperature() for atoms in track.frames])))
 
 
 def derivatives_of(model: TargetModel, track: Track, by_velocities: bool, progress: Callable[[int, int], None]) -> Derivatives:
     """Time derivatives of a target along a trajectory, and of the members of the model's ensemble.
 
     By velocities: the sum of the derivatives with respect to positions (Born charges) times velocities. Members differ from the
-    prediction by differences in time of their deviations, which are small.
+    prediction by differences in time of their deviations, which are small. Of a ring polymer means over the beads are taken, whose
+    correlation function approximates Kubo's (Craig, Manolopoulos, J. Chem. Phys. 121, 3368 (2004), doi:10.1063/1.1777575).
     """
     values, members, rates = [], [], []
-    for k, atoms in enumerate(track.frames):
-        p = model.predict(atoms, gradients=by_velocities, members=True)
-        values.append(p.value)
-        members.append(np.asarray(p.members) - p.value)
+    for k, beads in enumerate(zip(*track.beads, strict=True)):
+        found = [model.predict(atoms, gradients=by_velocities, members=True) for atoms in beads]
+        values.append(np.mean([p.value for p in found], axis=0))
+        members.append(np.mean([np.asarray(p.members) - p.value for p in found], axis=0))
         if by_velocities:
-            rates.append(np.einsum("ia,ia...->...", atoms.get_velocities(), np.asarray(p.gradients)))
+            own = [np.einsum("ia,ia...->...", a.get_velocities(), np.asarray(p.gradients)) for a, p in zip(beads, found, strict=True)]
+            rates.append(np.mean(own, axis=0))
         progress(k + 1, len(track.frames))
     rate = np.array(rates)[2:-2] if by_velocities else difference(np.array(values), track.timestep_fs)
     deviations = np.moveaxis(difference(np.array(members), track.timestep_fs), 1, 0)

@@ -42,7 +42,7 @@ def spectrum(
 ) -> None:
     """Infrared and Raman spectra with error bands, from dipoles and polarisabilities along a trajectory.
 
-    Nuclei are classical. Errors are statistical (scatter between windows) and of the model (its ensemble).
+    Nuclei are classical, or beads of ring polymers. Errors are statistical (scatter between windows) and of the model (its ensemble).
     """
     from ..analysis.spectra import windows_for
     from ..analysis.trajectories import tracks_of
@@ -125,8 +125,10 @@ def _spectra(models: TargetModels, tracks: list[Track], windows: Windows, kelvin
 def _say(found: list[Spectrum], windows: Windows, kelvin: float, tracks: list[Track]) -> None:
     how = "velocities and derivatives of the model" if tracks[0].has_velocities else "differences in time"
     length = windows.length * windows.timestep_fs / 1000.0
+    n_beads = len(tracks[0].beads)
+    polymers = f"means over {n_beads} beads, " if n_beads > 1 else ""
     console.print(
-        f"{sum(len(track.frames) for track in tracks)} frames every {windows.timestep_fs:g} fs, {kelvin:.4g} K; "
+        f"{polymers}{sum(len(track.frames) for track in tracks)} frames every {windows.timestep_fs:g} fs, {kelvin:.4g} K; "
         f"{counted(found[0].n_windows, 'Hann window')} of {length:.3g} ps, half overlapping: lines are "
         f"{windows.resolution:.3g} 1/cm wide; up to {windows.highest:.0f} 1/cm; derivatives by {how}",
         markup=False,
@@ -142,7 +144,8 @@ def _as_json(found: list[Spectrum], windows: Windows, kelvin: float, tracks: lis
 
     known: dict[str, Any] = {
         "temperature_K": kelvin, "timestep_fs": windows.timestep_fs, "n_frames": [len(track.frames) for track in tracks],
-        "window": "hann", "window_frames": windows.length, "overlap": 0.5, "resolution_per_cm": windows.resolution,
+        "n_beads": len(tracks[0].beads), "window": "hann", "window_frames": windows.length, "overlap": 0.5,
+        "resolution_per_cm": windows.resolution,
         "derivatives": "velocities" if tracks[0].has_velocities else "differences", "n_windows": found[0].n_windows,
     }  # fmt: skip
     first = tracks[0].frames[0]

@@ -30,8 +30,8 @@ NEGLIGIBLE = 1e-12
 MOST_ROWS = 3000
 """Rows that are kept in memory, whose span the weights are looked for in."""
 DEFAULT_TERMS = (
-    CovariantTermSettings(radial_basis="logarithmic", n_max=7, l_max=4, cutoff=3.0, own_weight=2.0),
-    CovariantTermSettings(radial_basis="logarithmic", n_max=7, l_max=4, cutoff=7.0),
+    CovariantTermSettings(n_max=7, l_max=4, cutoff=3.0, own_weight=2.0),
+    CovariantTermSettings(n_max=7, l_max=4, cutoff=7.0),
 )
 """Terms of a target for which none are given."""
 

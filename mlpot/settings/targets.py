@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -24,14 +24,14 @@ class CovariantTermSettings(Settings):
     cutoff: Angstrom = Field(4.5, description="Radius beyond which neighbours are ignored.")
     cutoff_width: Angstrom | None = Field(
         None,
-        description="Width of the smooth step to zero that ends at the cutoff; when left out half the cutoff, or with logarithmic "
-        "functions the cutoff.",
+        description="Width of the smooth step to zero that ends at the cutoff; when left out the cutoff, or half of it with the "
+        "functions of gap.",
         examples=[2.0],
     )
     radial_basis: Literal["gap", "logarithmic"] = Field(
-        "gap",
-        description='Radial functions: "gap" are equally sharp everywhere, "logarithmic" in proportion to the distance, which '
-        "describes bonds and what reaches far in one term.",
+        "logarithmic",
+        description='Radial functions: "logarithmic" are sharp in proportion to the distance, which describes bonds and what reaches '
+        'far in one term, "gap" equally sharp everywhere; "gap" when left out beside an atom_sigma.',
     )
     atom_sigma: Angstrom = Field(0.6, description="Standard deviation of the Gaussian that stands for an atom (gap).")
     angular_width: Annotated[PositiveFloat, Unit("rad")] = Field(
@@ -61,6 +61,13 @@ class CovariantTermSettings(Settings):
     def step(self) -> float:
         """Width of the step at the cutoff, A."""
         return self.cutoff_width or self.cutoff / (1 if self.radial_basis == "logarithmic" else 2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _atom_sigma_means_gap(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "atom_sigma" in given and "radial_basis" not in given:
+            return {**given, "radial_basis": "gap"}
+        return given
 
     @model_validator(mode="after")
     def _belongs_to_its_basis(self) -> Self:

@@ -11,10 +11,11 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from mlpot.analysis.spectra import Derivatives, absorption_coefficient, difference, infrared, raman, windows_for
-from mlpot.analysis.trajectories import on_grid
+from mlpot.analysis.trajectories import Track, by_bead, derivatives_of, on_grid
 from mlpot.commands.main import app
 from mlpot.errors import DataError
 from mlpot.fitting.tensors import fit_targets
+from mlpot.models.files import load_any
 from mlpot.models.saving import save_targets
 from mlpot.settings.targets import TargetsSettings
 
@@ -95,6 +96,19 @@ def test_labelled_frames_between_the_others_are_left_out():
         on_grid(numbered([0, 5, 10, 30, 40], {5}), "t.xyz")
 
 
+def test_beads_of_a_step_belong_together():
+    frames = []
+    for step in (0, 10, 13, 20):
+        for bead in (1,) if step == 13 else (0, 1):
+            frames.append(Atoms("H", info={"step": step, "bead": bead, "labelled": int(step == 13)}))
+    beads = by_bead(frames, "t.xyz")
+    assert [[(atoms.info["bead"], atoms.info["step"]) for atoms in own] for own in beads] == [
+        [(0, 0), (0, 10), (0, 20)], [(1, 0), (1, 10), (1, 20)]
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="some steps lack some of the 2 beads"):
+        by_bead(frames[:-1], "t.xyz")
+
+
 def hydrogen_fluoride(length=LENGTH):
     return Atoms("HF", positions=[[0, 0, 0], [0, 0, length]])
 
@@ -155,6 +169,22 @@ def test_hydrogen_fluoride_on_a_spring(tmp_path, model, velocities):
     heads, *rows = (tmp_path / "ir.csv").read_text().splitlines()
     assert heads.split(",")[1:3] == ["infrared", "infrared_statistical_std"]
     assert len(rows) == len(found["infrared"]["values"])
+
+
+@pytest.mark.parametrize("velocities", [True, False])
+def test_of_a_ring_polymer_the_mean_over_the_beads_counts(model, velocities):
+    """One that rests beside one that moves halves the rates."""
+    first, _ = vibrating(60, 1.0)
+    still = [hydrogen_fluoride() for _ in first]
+    for atoms in still:
+        atoms.set_velocities(np.zeros((2, 3)))
+    dipole = load_any(model)["dipole"]
+    alone, both = (
+        derivatives_of(dipole, Track("t", beads, 1.0, None), velocities, lambda k, n: None) for beads in ([first], [first, still])
+    )
+    np.testing.assert_allclose(both.values, alone.values / 2, atol=1e-12)
+    assert both.members.shape == alone.members.shape
+    assert np.abs(both.members - alone.members / 2).max() < 1e-12
 
 
 def test_a_rigid_rotor(tmp_path, model):

@@ -33,7 +33,12 @@ STEPS = {
     "learn_pimd8": 80,
     "learn_ir": 300,
     "learn_field": 60,
+    "learn_trpmd": 532,
+    "learn_raman": 300,
+    "nve_ir": 300,
 }
+AFTER = {"nve_ir": "learn_ir"}
+"""Inputs that go on where another one ended, in its folder and with its driver."""
 STRIDE = 4
 SAME = 1e-6
 """i-PI's hartree has eight digits."""
@@ -64,17 +69,17 @@ def models(tmp_path_factory):
 
 
 class Run:
-    """A finished run: its folder, the table of properties and what the drivers said."""
+    """A finished run in a copy of a folder: the table of properties and what the drivers said."""
 
-    def __init__(self, name, models, work):
-        shutil.copytree(models, work, ignore=shutil.ignore_patterns("labels"))
-        self.name, self.work = name, work
+    def __init__(self, name, folder, work):
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("labels"))
+        self.name, self.work, self.folder = name, work, work / AFTER.get(name, name)
         # addresses are of this machine, where the same test may be running a second time
         own = f"_{os.getpid()}"
-        text = re.sub(r"<total_steps>\d+<", f"<total_steps>{STEPS[name]}<", (work / f"{name}.xml").read_text())
+        text = re.sub(r"<total_steps>\d+<", f"<total_steps>{STEPS[name]}<", (INPUTS / f"{name}.xml").read_text())
         (work / f"{name}.xml").write_text(re.sub(r"<address>(\w+)<", rf"<address>\1{own}<", text))
-        for file in work.glob("*.toml"):
-            file.write_text(re.sub(r'unix = "(\w+)"', rf'unix = "\1{own}"', file.read_text()))
+        for file in INPUTS.glob("*.toml"):
+            (work / file.name).write_text(re.sub(r'unix = "(\w+)"', rf'unix = "\1{own}"', file.read_text()))
         with ExitStack() as stack:
             ipi, *drivers = [
                 stack.enter_context(Process(words(line, own), work, f"{k}.log"))
@@ -102,7 +107,7 @@ class Run:
 
 def words(line, own):
     """A command of an input as a process is started by it, with addresses of our own."""
-    program, *rest = shlex.split(line)
+    program, *rest = [word for word in shlex.split(line) if word != "PYTHONPATH=."]  # which `python -m` sees to
     for k, word in enumerate(rest):
         if word == "--unix":
             rest[k + 1] += own
@@ -112,13 +117,16 @@ def words(line, own):
 
 
 @pytest.fixture(scope="module")
-def run_of(models, tmp_path_factory):
-    """Runs by name, each made once."""
+def run_of(request, tmp_path_factory):
+    """Runs by name, each made once; those that learn need no models."""
+    pytest.importorskip("tblite", reason="tblite is not installed")
     found = {}
 
     def run(name):
         if name not in found:
-            found[name] = Run(name, models, tmp_path_factory.mktemp("run") / name)
+            first = INPUTS if name.startswith("learn") else None
+            first = run(AFTER[name]).work if name in AFTER else first or request.getfixturevalue("models")
+            found[name] = Run(name, first, tmp_path_factory.mktemp("run") / name)
         return found[name]
 
     return run
@@ -221,20 +229,47 @@ def check_learning(run, _):
 def check_dipoles(run, _):
     """The dipoles that i-PI writes are those of the model of the run; the command for the spectrum in the input works."""
     labels = run.extras()[:, 1]
-    assert labels[0] == 1 and (np.diff(labels) >= 0).all()
-    model = mlpot.load_model(run.work / run.name / "model.h5")
-    last = ase.io.read(run.work / run.name / "trajectory.xyz")
+    assert (labels[0] == 1) == (run.name not in AFTER) and (np.diff(labels) >= 0).all()
+    model = mlpot.load_model(run.folder / "model.h5")
+    last = [atoms for atoms in ase.io.read(run.folder / "trajectory.xyz", ":") if atoms.info["bead"] == 0][-1]
     sent = np.loadtxt(run.work / f"{run.name}.dipole_0")[-1]
     assert np.all(sent[3:] > 0)
     # targets are fitted to all labels once more at the end, so the dipole differs by less than a few deviations
     np.testing.assert_allclose(sent[:3] * BOHR, model.predict(last).dipole, atol=3 * BOHR * sent[3:].max())
-    line = re.search(r"mlpot (spectrum .*)", (run.work / f"{run.name}.toml").read_text())
+    line = re.search(r"mlpot (spectrum .*)", run.folder.with_suffix(".toml").read_text())
     if line is not None:
         words = line[1].replace("--skip 1", "").split()
         with Process([sys.executable, "-m", "mlpot", *words, "--json", "ir.json"], run.work, "spectrum.log") as drawing:
             assert drawing.wait(100) == 0, drawing.text
         found = json.loads((run.work / "ir.json").read_text())
-        assert found["timestep_fs"] == 1.0 and found["infrared"]["integral"] > 0 and (run.work / "ir.png").exists()
+        assert found["timestep_fs"] == 1.0 and (run.work / words[-1]).exists()
+        return {kind: found[kind] for kind in ("infrared", "raman") if kind in found} | {"n_beads": found["n_beads"]}
+    return {}
+
+
+def check_infrared(run, _, n_beads=1):
+    """Absorption by bending and stretching."""
+    found = check_dipoles(run, _)
+    assert found["n_beads"] == n_beads
+    check_bands(found["infrared"])
+
+
+def check_bands(spectrum):
+    """Most of a spectrum of water is at librations, bending and stretching; none is between the last two."""
+    nu, values = np.array(spectrum["wavenumbers_per_cm"]), np.array(spectrum["values"])
+    between = values[(nu > 2100) & (nu < 2500)].mean()
+    assert values[(nu > 1400) & (nu < 1800)].max() > 3 * between and values[(nu > 2800) & (nu < 4000)].max() > 3 * between
+
+
+def check_raman(run, _):
+    """Both spectra; the polarisability that i-PI writes is of the model, about 8 times that of a molecule."""
+    found = check_dipoles(run, _)
+    check_bands(found["infrared"])
+    check_bands(found["raman"])
+    last = ase.io.read(run.folder / "trajectory.xyz")
+    sent = np.loadtxt(run.work / f"{run.name}.polarizability_0")[-1].reshape(3, 3) * BOHR**3
+    np.testing.assert_allclose(sent, mlpot.load_model(run.folder / "model.h5").predict(last).polarizability, rtol=0.05, atol=0.1)
+    assert 5 < np.trace(sent) / 3 < 15
 
 
 def check_field(run, _):
@@ -255,8 +290,11 @@ CHECKS = {
     "mts": check_mts,
     "baseline": check_baseline,
     "learn_pimd8": check_learning,
-    "learn_ir": check_dipoles,
+    "learn_ir": check_infrared,
     "learn_field": check_field,
+    "learn_trpmd": lambda run, _: check_infrared(run, _, 8),
+    "learn_raman": check_raman,
+    "nve_ir": check_infrared,
 }
 
 
@@ -268,4 +306,4 @@ def test_an_input(name, run_of):
 def test_the_readme_has_all_commands():
     lines = {name: next(row for row in README.splitlines() if row.startswith(f"| `{name}.xml`")) for name in FILES}
     for name, line in lines.items():
-        assert re.findall(r"`((?:i-pi|mlpot) .*?)`", line) == commands(name)
+        assert re.findall(r"`((?:i-pi|mlpot|PYTHONPATH=\.) .*?)`", line) == commands(name)

@@ -180,13 +180,16 @@ static void gradient_from_single(int n_double, int n_panels, energy_memory *w)
     }
 }
 
+/* Whether covariances are with the first of the energy's points; tables without points may lie where another begins. */
+MLPOT_INLINE int shares_points(const mlpot_kernel_model *m) { return m->energy.n && m->known.packed == m->energy.packed; }
+
 /* Energies of the block's centres and the cotangent of their features; also covariances if these use the same points. */
 static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_memory *w, double *energies)
 {
     const mlpot_points *points = &m->energy;
     const int n_tiles = mlpot_round_up(points->n, MLPOT_TILE) / MLPOT_TILE;
     const ptrdiff_t size = (ptrdiff_t)n_panels * w->block.n_rows * MLPOT_PANEL;
-    const int share = (w->n_covariances || w->with_members) && m->known.packed == points->packed;
+    const int share = (w->n_covariances || w->with_members) && shares_points(m);
     memset(w->block.cotangent, 0, sizeof(double) * size);
     if (w->n_single) features_to_single(points->n_double, n_panels, w);
     for (int tile = 0; tile < n_tiles; tile += CHUNK) {
@@ -273,7 +276,7 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
     block_features(d, p, n, centres, &w->block);
     block_energies(m, n_panels, w, energies);
     for (int k = 0; k < n; ++k) r->energies[centres[k]] += energies[k];
-    if ((w->n_covariances || w->with_members) && m->known.packed != m->energy.packed) block_covariances(m, n_panels, w);
+    if ((w->n_covariances || w->with_members) && !shares_points(m)) block_covariances(m, n_panels, w);
     if (w->n_covariances) block_spread(m, n, centres, w, r);
     block_vjp(d, p, n, centres, &w->block, r->pair_gradients, w->with_members ? &w->members : NULL, r->member_gradients);
 }

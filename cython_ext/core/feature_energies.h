@@ -95,7 +95,7 @@ static int panel_energies(const mlpot_feature_map *f, const mlpot_kernel_model *
         if (without < n) return without;
         memset(e->members.amplitudes, 0, sizeof e->members.amplitudes);
         block_energies(m, 1, e, energies);
-        if ((e->n_covariances || e->with_members) && m->known.packed != m->energy.packed) block_covariances(m, 1, e);
+        if ((e->n_covariances || e->with_members) && !shares_points(m)) block_covariances(m, 1, e);
         if (e->n_covariances) block_spread(m, n, centres, e, r);
         for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES)
             normalise_vjp(mlpot_n_mapped(f), e->block.features + k, e->block.norms + k, e->block.cotangent + k);

@@ -177,6 +177,15 @@ def test_structures_without_features(tmp_path):
         model.predict(lone)
 
 
+def test_weights_of_zero_leave_the_uncertainty(tmp_path):
+    """The energy then has no points, and their table no place of its own in a file."""
+    model, atoms = made("acsf"), structures((6, 14))["crystal"]
+    without = replace(model, weights=np.zeros_like(model.weights))
+    check_all(without, loaded_from(without, tmp_path), atoms)
+    found, expected = (each.predict(atoms, uncertainty=True).novelty for each in (without, model))
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
 def test_atoms_where_a_bispectrum_does_not_begin(tmp_path):
     terms = [{"type": "bispectrum", "cutoff": 3.8, "two_j_max": 2, "n_sparse": 5, "rmin0": 1.5}]
     model = mlpot.fit(make_frames(2), FitConfig(terms=terms, check_labels=False, **NOISES))

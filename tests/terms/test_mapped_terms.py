@@ -44,6 +44,16 @@ def test_as_from_the_formulas(keys):
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["acsf", "zernike", "mbtr"])
+def test_variances_of_instances(name):
+    """Of a model whose data is not known."""
+    imported = replace(fitted(TERMS[name]), factor=None, regularisation=0.02, config=None, report=None)
+    for atoms in structures((6, 14)).values():
+        p, q = imported.predict(atoms, uncertainty=True), imported.predict_directly(atoms, uncertainty=True)
+        assert p.forces_std is None
+        np.testing.assert_allclose(p.energies_std, q.energies_std, rtol=1e-6)
+
+
 @pytest.mark.parametrize("keys", TERMS.values(), ids=TERMS)
 def test_the_map_of_an_element(keys):
     """From sums to the features before normalisation."""

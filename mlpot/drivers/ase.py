@@ -18,7 +18,7 @@ from ..models.files import load_model
 from ..models.prediction import NO_VALUES, Prediction, Uncertainty
 from ..models.sparse_gp import SparseGP
 from ..neighbours import NeighbourList
-from ..structures import stress_voigt, volume_of
+from ..structures import a_structure, stress_voigt, volume_of
 
 BORN = "born_effective_charges"
 """ASE's name of the derivatives of the dipole."""
@@ -150,7 +150,7 @@ class MlpotCalculator(OneAtATime):
         Only "stresses" (n_atoms, 6), eV/A^3, which add up to "stress", are left out until they are asked for.
         """
         if atoms is not None:  # all that ASE's own method does besides is to look for a directory
-            self.atoms = self._copy = self._copied(atoms)
+            self.atoms = self._copy = self._copied(a_structure(atoms))
         current: Atoms | None = self.atoms
         if current is None:
             raise StructureError("calculate() without atoms needs an earlier calculation; pass the atoms")

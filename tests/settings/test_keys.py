@@ -167,9 +167,9 @@ def test_sections_of_the_wrong_kind(command):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": True}), "energies = {'Cu': True}: must be a table of values, each a number"),
-        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": "-1"}), "energies = {'Cu': '-1'}: must be a table of values, each a number"),
-        (lambda: FitFile.checked({"data": {"train": 3}, "output": {"model": "m.h5"}}), "data.train = 3: must be text or a list, each text"),
+        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": True}), "= {'Cu': True}: must be a table of values, each a number"),
+        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": "-1"}), "= {'Cu': '-1'}: must be a table of values, each a number"),
+        (lambda: FitFile.checked({"data": {"train": 3}, "output": FitOutput("m.h5")}), "data.train = 3: must be text or a list"),
         (lambda: mlpot.FitConfig(seed="3"), "FitConfig: seed = '3': must be an integer of at least 0"),
         (lambda: mlpot.FitConfig(preset="balancd"), 'must be "fast", "balanced" or "accurate"; did you mean "balanced"?'),
         (lambda: Rules(threshold="adaptiv"), 'must be "adaptive" or a positive number (eV/A); did you mean "adaptive"?'),

@@ -84,7 +84,7 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     DataError
         If there is no label, labels belong to other atoms, or a label has the wrong shape or is not finite.
     """
-    _check_atoms(atoms, name)
+    check_atoms(atoms, name)
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     energy = energy_of(results)
     forces, stress = results.get("forces"), results.get("stress")
@@ -141,7 +141,7 @@ def has_labels(atoms: Atoms) -> bool:
     return any(results.get(name) is not None for name in ("energy", "free_energy", "forces", "stress"))
 
 
-def _check_atoms(atoms: Atoms, name: str) -> None:
+def check_atoms(atoms: Atoms, name: str) -> None:
     """StructureError where there are no atoms, or none of this world."""
     if not len(atoms):
         raise StructureError(f"{name}: holds no atoms; remove this structure")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import all_outputs
 
 from ..errors import ConfigError, StructureError
@@ -167,6 +167,9 @@ class MlpotCalculator(OneAtATime):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As ASE's; also for targets that ASE has no name for, such as "polarizability"."""
+        current = self.atoms if atoms is None else atoms
+        if name in ("stress", "stresses") and allow_calculation and current is not None and current.cell.rank < 3:
+            raise PropertyNotImplementedError(f"{name}: needs three cell vectors, the cell has {current.cell.rank}")
         if name not in self.compiled.source.targets or name in all_outputs:
             return super().get_property(name, atoms, allow_calculation)
         with self._lock:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from conftest import make_frames
 
@@ -55,3 +57,15 @@ def test_names_that_no_file_can_have():
 def test_tolerances_are_numbers(model, key):
     with pytest.raises(ConfigError, match=f"{key} = 'x': must be a number"):
         model.compile(**{key: "x"})
+
+
+def test_a_stress_without_a_cell_says_why(model):
+    """ASE's own words are that it is not present."""
+    calculator = mlpot.MlpotCalculator(model)
+    symbol = model.species[0]
+    for cell, rank in ((None, 0), ([3, 3, 0], 2)):
+        atoms = Atoms([symbol] * 2, [[0, 0, 0], [0, 0, 2.5]], cell=cell, calculator=calculator)
+        for ask in (atoms.get_stress, atoms.get_stresses):
+            with pytest.raises(PropertyNotImplementedError, match=f"needs three cell vectors, the cell has {rank}"):
+                ask()
+        assert np.isfinite(atoms.get_potential_energy())

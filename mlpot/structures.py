@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str
 
 from .data.files import Files, read_files
 from .data.targets import FITTED, check_symmetric
 from .durable import atomic_write
-from .errors import DataError, StructureError, quoted
+from .errors import ConfigError, DataError, StructureError, quoted
 
 DEFAULT_CONFIG_TYPE = "default"
 BELONGING = {"positions", "numbers", "cell", "pbc"}
@@ -83,7 +84,7 @@ def labelled(atoms: Atoms, name: str = "structure") -> LabelledStructure:
     DataError
         If there is no label, labels belong to other atoms, or a label has the wrong shape or is not finite.
     """
-    _check_atoms(atoms, name)
+    check_atoms(atoms, name)
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     energy = energy_of(results)
     forces, stress = results.get("forces"), results.get("stress")
@@ -119,13 +120,28 @@ def energy_of(results: Mapping[str, Any]) -> Any:
     return results.get("free_energy", results.get("energy"))
 
 
+def a_structure(value: Any) -> Atoms:
+    """The value; StructureError where it is no ase.Atoms, such as a list of them or their positions."""
+    if isinstance(value, Atoms):
+        return value
+    raise StructureError(f"{quoted(value)} instead of a structure (ase.Atoms); give one at a time, files are read by mlpot.read")
+
+
+def checked_species(species: Iterable[int]) -> tuple[int, ...]:
+    """Atomic numbers, sorted, each once; ConfigError where they are none."""
+    numbers = [] if isinstance(species, str) or not isinstance(species, Iterable) else list(species)
+    if not numbers or not all(isinstance(z, int | np.integer) and 0 < z < len(chemical_symbols) for z in numbers):
+        raise ConfigError(f"species = {quoted(species)}: must be atomic numbers, such as [29] or atoms.numbers")
+    return tuple(sorted({int(z) for z in numbers}))
+
+
 def has_labels(atoms: Atoms) -> bool:
     """Whether an energy, forces or a stress is attached, so that a potential can be fitted."""
     results = atoms.calc.results if atoms.calc is not None else {}
     return any(results.get(name) is not None for name in ("energy", "free_energy", "forces", "stress"))
 
 
-def _check_atoms(atoms: Atoms, name: str) -> None:
+def check_atoms(atoms: Atoms, name: str) -> None:
     """StructureError where there are no atoms, or none of this world."""
     if not len(atoms):
         raise StructureError(f"{name}: holds no atoms; remove this structure")

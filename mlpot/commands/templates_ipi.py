@@ -13,7 +13,7 @@ from ase import Atoms
 
 from ..drivers.ipi_input import IpiInput, SocketInput
 from ..errors import ConfigError, StructureError
-from ..structures import bare_structure
+from ..structures import bare_structure, check_atoms
 from .templates import template
 
 INPUT, CONFIG, START, TEMPLATE = "input.xml", "learn.toml", "init.xyz", "template.xyz"
@@ -122,6 +122,7 @@ def in_standard_cell(atoms: Atoms) -> Atoms:
         start.set_masses(atoms.get_masses())
     if not len(start):
         raise StructureError("the structure has no atoms; give the one that the simulation starts from")
+    check_atoms(start, "the structure")
     missing = ~start.cell.array.any(axis=1)
     if (missing & start.pbc).any():
         along = ", ".join(np.array(["a", "b", "c"])[missing & start.pbc])

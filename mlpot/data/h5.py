@@ -82,7 +82,11 @@ class Format:
             If the file is missing, truncated, changed since it was written, of another kind, written by a newer version of
             mlpot, or not as mlpot writes it.
         """
-        if not Path(file).is_file():
+        try:
+            is_there = Path(file).is_file()
+        except OSError as error:  # a name that no file can have, a folder that may not be looked into
+            raise ModelFileError(f"{quoted(file)}: {error.strerror}; give the path of a file written by {self.source}") from error
+        if not is_there:
             raise ModelFileError(f"{file}: no such file; give the path of a file written by {self.source}")
         try:
             content = Path(file) if is_sealed(Path(file)) else io.BytesIO(clean_copy(Path(file)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import all_outputs
 
 from ..errors import ConfigError, StructureError
@@ -18,7 +18,7 @@ from ..models.files import load_model
 from ..models.prediction import NO_VALUES, Prediction, Uncertainty
 from ..models.sparse_gp import SparseGP
 from ..neighbours import NeighbourList
-from ..structures import stress_voigt, volume_of
+from ..structures import a_structure, stress_voigt, volume_of
 
 BORN = "born_effective_charges"
 """ASE's name of the derivatives of the dipole."""
@@ -150,7 +150,7 @@ class MlpotCalculator(OneAtATime):
         Only "stresses" (n_atoms, 6), eV/A^3, which add up to "stress", are left out until they are asked for.
         """
         if atoms is not None:  # all that ASE's own method does besides is to look for a directory
-            self.atoms = self._copy = self._copied(atoms)
+            self.atoms = self._copy = self._copied(a_structure(atoms))
         current: Atoms | None = self.atoms
         if current is None:
             raise StructureError("calculate() without atoms needs an earlier calculation; pass the atoms")
@@ -167,6 +167,9 @@ class MlpotCalculator(OneAtATime):
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True):
         """As ASE's; also for targets that ASE has no name for, such as "polarizability"."""
+        current = self.atoms if atoms is None else atoms
+        if name in ("stress", "stresses") and allow_calculation and current is not None and current.cell.rank < 3:
+            raise PropertyNotImplementedError(f"{name}: needs three cell vectors, the cell has {current.cell.rank}")
         if name not in self.compiled.source.targets or name in all_outputs:
             return super().get_property(name, atoms, allow_calculation)
         with self._lock:

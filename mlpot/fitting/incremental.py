@@ -20,7 +20,7 @@ from ..models.sparse_gp import SparseGP
 from ..neighbours import find_pairs
 from ..settings.fit import FitConfig, NoiseSettings
 from ..settings.presets import resolve
-from ..structures import LabelledStructure, labelled, list_of, name_of
+from ..structures import LabelledStructure, checked_species, labelled, list_of, name_of
 from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import BaselineResults, CalculatorBaseline
 from ..terms.layout import channels_of, many_body
@@ -88,7 +88,7 @@ class Fit:
     """
 
     def __init__(self, config: FitConfig | None, species: Sequence[int], tables: Mapping[int, Tables] | None = None):
-        self.species = tuple(sorted(species))
+        self.species = checked_species(species)
         self.config = resolve(config or FitConfig(), self.species)
         self.targets = GrowingTargets(self.config.targets, self.config.seed)
         _check_all_is_known(self.config, tables := tables or {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -64,8 +64,12 @@ def of_field(field: FieldInfo) -> Iterator[tuple[Any, list[Any]]]:
 
 def kinds(field: FieldInfo) -> set[type]:
     """Python types that a key takes; `object` if it takes anything."""
+    return _kinds(of_field(field))
+
+
+def _kinds(pairs: Iterable[tuple[Any, list[Any]]]) -> set[type]:
     found: set[type] = set()
-    for kind, _ in of_field(field):
+    for kind, _ in pairs:
         if get_origin(kind) is Literal:
             found |= {type(value) for value in get_args(kind)}
         else:
@@ -74,12 +78,21 @@ def kinds(field: FieldInfo) -> set[type]:
 
 
 def refused(value: Any, field: FieldInfo) -> bool:
-    """Whether a value would have to be converted: `steps = true` is not 1, `steps = "3"` is not 3, `symmetric = 1` is not true."""
-    known, is_truth = kinds(field), isinstance(value, bool | np.bool_)
+    """Whether a value would have to be converted: `steps = true` is not 1, `steps = "3"` is not 3, `symmetric = 1` is not true;
+    nor are values in lists and tables."""
+    return _refused(value, list(of_field(field)))
+
+
+def _refused(value: Any, pairs: list[tuple[Any, list[Any]]]) -> bool:
+    if isinstance(value, Mapping | list | tuple):
+        inner = [pair for kind, _ in pairs for argument in _arguments(kind, value) for pair in alternatives(argument)]
+        within = value.values() if isinstance(value, Mapping) else value
+        return bool(inner) and any(_refused(one, inner) for one in within)
+    known, is_truth = _kinds(pairs), isinstance(value, bool | np.bool_)
     if object in known:
         return False
-    if isinstance(value, str) and known & {int, float, bool} and not any(kind is str for kind, _ in of_field(field)):
-        return value not in words(field)
+    if isinstance(value, str) and known & {int, float, bool} and not any(kind is str for kind, _ in pairs):
+        return value not in _literals(pairs)
     return (is_truth and bool not in known) or (known == {bool} and not is_truth)
 
 
@@ -95,9 +108,21 @@ def _is_beyond(value: Any) -> bool:
     return any(map(_is_beyond, inner))
 
 
+def _arguments(kind: Any, value: Any) -> list[Any]:
+    """Annotations of what is in a table or list of a kind; none for another kind of container."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if isinstance(value, Mapping):
+        return list(arguments[1:]) if origin is dict else []
+    return [a for a in arguments if a is not Ellipsis] if origin in (list, tuple) else []
+
+
+def _literals(pairs: Iterable[tuple[Any, list[Any]]]) -> list[Any]:
+    return [value for kind, _ in pairs if get_origin(kind) is Literal for value in get_args(kind)]
+
+
 def words(field: FieldInfo) -> list[Any]:
     """The single values that a key allows, such as "adaptive"."""
-    return [value for kind, _ in of_field(field) if get_origin(kind) is Literal for value in get_args(kind)]
+    return _literals(of_field(field))
 
 
 def units(field: FieldInfo) -> list[str]:
@@ -239,7 +264,7 @@ class Problem:
             return f"{name} = {shown(self.problem['input'])}: {message}"
         if self.field is None:
             return "must be a table of keys"
-        if kind.startswith("string_"):  # a pattern or a length
+        if kind.startswith("string_") and isinstance(self.value, str):  # a pattern or a length
             return f"{name} = {shown(self.value)}: is not possible; {self.field.description}"
         if kind == BEYOND:
             return f"{name} = {shown(self.value)}: must be {allowed(self.field)}, between {SMALLEST:g} and {LARGEST:g} in size"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +13,14 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ..drivers.ase import OneAtATime, ase_results, changes, check_keywords
-from ..errors import ConfigError, LabelError, counted
+from ..errors import ConfigError, LabelError, counted, quoted
 from ..labellers.calculator import DEFAULT_CALCULATOR
 from ..labels.plan import LabellingPlan, plan_for
 from ..models.prediction import Prediction, Uncertainty
 from ..neighbours import NeighbourList
 from ..settings.fit import FitConfig
 from ..settings.levels import CheapPlan
-from ..structures import stress_voigt, volume_of
+from ..structures import checked_species, stress_voigt, volume_of
 from .campaign import Answer, Campaign
 from .confirmation import Confirmation, confirmation, trust
 from .cycle import Assessment, BudgetSpent, Event, LearningCycle, obtain
@@ -234,13 +235,18 @@ class LearningCalculator(CampaignCalculator):
         check_keywords(type(self), kwargs)
         if purpose not in PURPOSES:
             raise ConfigError(f"purpose = {purpose!r}: must be one of {', '.join(map(repr, PURPOSES))}")
+        if not isinstance(folder, str | PathLike):
+            raise ConfigError(f"folder = {quoted(folder)}: must be the path of a run folder, and come before the calculator")
+        if not isinstance(rules, Rules | None):
+            raise ConfigError(f"rules = {quoted(rules)}: must be Rules, or left out")
+        numbers = None if species is None else checked_species(species)
         plan = labelling or plan_for(calculator, parameters or {}, timeout, tries)
         campaign = campaign_of(
             folder, plan, cheap, config=config, rules=(rules or Rules()).changed(threshold=threshold, max_labels=max_labels),
             frames=frames, start_model=start_model, resume=resume,
         )  # fmt: skip
         super().__init__(campaign, "script", observe, "start the script again with resume=True", **kwargs)
-        self._species = None if species is None else tuple(sorted(set(species)))
+        self._species = numbers
         self.purpose, self.asynchronous = purpose, asynchronous
         self._memory = RecentStructures()
         self._prediction: Prediction | None = None

@@ -20,7 +20,7 @@ from ase import Atoms
 
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
-from ..structures import volume_of
+from ..structures import a_structure, volume_of
 from ..terms.baseline import Baseline
 from ..terms.core_terms import CoreModel, evaluate, load
 from ..terms.protocol import CompiledTerm
@@ -95,7 +95,7 @@ class CompiledModel:
 
     def predict(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """Predict energy, forces, virial and stress of a structure, and their uncertainty; see `SparseGP.predict`."""
-        model = self.covering(atoms.numbers)
+        model = self.covering(a_structure(atoms).numbers)
         p = model.predict_pairs(find_pairs(atoms, model.cutoff), volume_of(atoms), uncertainty, atoms)
         return self.with_targets(p, atoms, uncertainty)
 

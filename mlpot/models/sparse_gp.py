@@ -13,7 +13,7 @@ from ase import Atoms
 from ..descriptors.density import species_indices, unseen_among
 from ..errors import ConfigError
 from ..neighbours import Pairs, find_pairs
-from ..structures import volume_of
+from ..structures import a_structure, volume_of
 from ..terms.layout import columns
 from ..terms.soap_cut import Cut
 from ..threads import single_blas_thread
@@ -59,6 +59,9 @@ class SparseGP(Source):
         ConfigError
             For a tolerance that is not positive, a negative force_tolerance, or another precision.
         """
+        for key, value in (("tolerance", tolerance), ("force_tolerance", force_tolerance or 0.0)):
+            if not isinstance(value, int | float | np.number):
+                raise ConfigError(f"{key} = {value!r}: must be a number")
         if not tolerance > 0:
             raise ConfigError(f"tolerance = {tolerance}: must be a positive number of eV")
         if precision not in ("float64", "float32"):
@@ -101,7 +104,7 @@ class SparseGP(Source):
         Raises
         ------
         StructureError
-            If the structure is empty, positions or cell are not finite, or atoms overlap.
+            If it is no structure or empty, positions or cell are not finite, or atoms overlap.
         UnknownSpeciesError
             If the model was not fitted for an element.
         """
@@ -115,7 +118,7 @@ class SparseGP(Source):
 
     def predict_directly(self, atoms: Atoms, uncertainty: bool = False) -> Prediction:
         """As `predict`, evaluated directly from the formulas: slow reference for the compiled model."""
-        model = self.covering(atoms.numbers)
+        model = self.covering(a_structure(atoms).numbers)
         pairs = find_pairs(atoms, model.cutoff)
         known = model.as_known(pairs)
         energies, gradients = np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3))

@@ -177,3 +177,13 @@ def test_the_calculator_is_one_that_has_the_elements(work, symbols, calculator):
     told = tomllib.loads(run("learn", "a.xyz").stdout)["labeller"]
     assert told["calculator"] == calculator
     assert bool(told["parameters"]) == (calculator == "tblite.ase.TBLite")
+
+
+@pytest.mark.parametrize(("text", "match"), [
+    ("1\n\nX 0 0 0\n", "atom 0 is of no element"), ("1\n\nCu 0 nan 0\n", "positions or cell are not finite"),
+])  # fmt: skip
+def test_what_no_simulation_can_start_from(tmp_path, text, match):
+    (tmp_path / "start.xyz").write_text(text)
+    done = CliRunner().invoke(app, ["template", "ipi", str(tmp_path / "start.xyz"), "--output", str(tmp_path / "ipi")])
+    assert done.exit_code == 1 and match in " ".join(done.output.split())
+    assert not (tmp_path / "ipi").exists()

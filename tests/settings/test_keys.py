@@ -167,6 +167,9 @@ def test_sections_of_the_wrong_kind(command):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": True}), "= {'Cu': True}: must be a table of values, each a number"),
+        (lambda: mlpot.FitConfig(isolated_atom_energies={"Cu": "-1"}), "= {'Cu': '-1'}: must be a table of values, each a number"),
+        (lambda: FitFile.checked({"data": {"train": 3}, "output": FitOutput("m.h5")}), "data.train = 3: must be text or a list"),
         (lambda: mlpot.FitConfig(seed="3"), "FitConfig: seed = '3': must be an integer of at least 0"),
         (lambda: mlpot.FitConfig(energy_noise=1e200), "= 1e+200: must be a positive number (eV/atom), between 1e-30 and"),
         (lambda: mlpot.FitConfig(force_noise={"Si": 1e-99}), "{'Si': 1e-99}: must be"),

@@ -164,7 +164,7 @@ def _header(model: TargetModel) -> dict[str, Any]:
         "left_out": None if model.left_out is None else asdict(model.left_out),
         "training": None if model.training is None else asdict(model.training),
         "notes": list(model.notes),
-        "baseline": None if model.beneath is None else model.beneath.calculator.settings.model_dump(mode="json"),
+        **({} if model.beneath is None else {"baseline": model.beneath.calculator.settings.model_dump(mode="json")}),
     }  # fmt: skip
 
 
@@ -175,11 +175,8 @@ def _part_header(part: SphericalPart) -> dict[str, Any]:
         kind = "logarithmic" if isinstance(basis, LogarithmicBasis) else "gap"
         names = ("n_max", "l_max", "cutoff", "cutoff_width", *PARAMETERS[kind])
         terms.append({"radial_basis": kind, **{name: getattr(basis, name) for name in names}, "zeta": term.zeta})
-    beneath = None if part.beneath is None else dict(part.beneath)
-    return {
-        "noise": part.noise, "calibration": part.calibration, "beneath": beneath, "beneath_scale": part.beneath_scale,
-        "terms": terms,
-    }  # fmt: skip
+    own = {} if part.beneath is None else {"beneath": dict(part.beneath), "beneath_scale": part.beneath_scale}
+    return {"noise": part.noise, "calibration": part.calibration, **own, "terms": terms}
 
 
 def read_targets(stored: Stored, trust_baseline: bool) -> TargetModels:

@@ -261,14 +261,14 @@ def check_bands(spectrum):
 
 
 def check_raman(run, _):
-    """Both spectra; the polarisability that i-PI writes is of the model, about 8 times that of a molecule."""
+    """Both spectra; the polarisability that i-PI writes is of the model and has the size of eight molecules."""
     found = check_dipoles(run, _)
     check_bands(found["infrared"])
     check_bands(found["raman"])
     last = ase.io.read(run.folder / "trajectory.xyz")
-    sent = np.loadtxt(run.work / f"{run.name}.polarizability_0")[-1].reshape(3, 3) * BOHR**3
+    sent = np.loadtxt(run.work / f"{run.name}.polarizability_0")[-3:] * BOHR**3
     np.testing.assert_allclose(sent, mlpot.load_model(run.folder / "model.h5").predict(last).polarizability, rtol=0.05, atol=0.1)
-    assert 5 < np.trace(sent) / 3 < 15
+    assert 2 < np.trace(sent) / 3 < 15  # 1.4 A^3 a molecule in nature, 0.4 with the few functions of GFN1-xTB
 
 
 def check_field(run, _):

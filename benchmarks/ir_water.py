@@ -1,12 +1,13 @@
 """Infrared spectrum of eight water molecules in i-PI, energy and dipole learned while running, beside dynamics of the labeller.
 
-    python benchmarks/ir_water.py WORK [--equilibrate 12000] [--steps 40000] [--resolution 40] [--periodic]
+    python benchmarks/ir_water.py WORK [--equilibrate 12000] [--steps 40000] [--resolution 60] [--periodic]
 
 A cluster of the molecules of inputs/ipi/water8.xyz (or with --periodic the cell itself) is thermostatted at 300 K by i-PI with
 inputs/ipi/learn_ir.xml while `mlpot driver` learns, then moves at constant energy with nve_ir.xml, learning on. Direct dynamics of
 GFN1-xTB starts from the same positions and velocities and takes as many steps of the same length. Printed are, for the bands of
 bending and stretching, the centre of gravity and the highest point of both spectra, with standard errors by leaving out one part of
-each trajectory after the other. `--only` makes one of the four parts, from what is in WORK.
+each trajectory after the other; and the same for short dynamics of both from common states of the learned trajectory. `--only` makes
+one of the parts, from what is in WORK.
 """
 
 import argparse
@@ -21,18 +22,21 @@ from pathlib import Path
 import ase.db
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 from tblite.ase import TBLite
 
 import mlpot
-from mlpot.analysis.spectra import Derivatives, difference, infrared, windows_for
+from mlpot.analysis.spectra import PER_CM, Derivatives, difference, infrared, windows_for
 from mlpot.analysis.trajectories import Track, derivatives_of, tracks_of
 
 INPUTS = Path(__file__).parents[1] / "inputs" / "ipi"
 TIMESTEP, EVERY = 0.5, 2
 BANDS = {"bending": (1200.0, 2000.0), "stretching": (2500.0, 4300.0)}
-PARTS = 8
+SHORT = 400
+"""Steps from a common state."""
+PARTS = 6
 """Parts of a trajectory that are left out in turn."""
 VACUUM = 40.0
 """Edge of the box of the cluster, A; not periodic."""
@@ -131,23 +135,57 @@ def said(name: str, rates: np.ndarray, resolution: float, by_differences: bool) 
 def spectra(work: Path, resolution: float) -> None:
     """Both spectra, and how they differ."""
     kept = np.load(work / "direct.npz")
-    n = len(kept["dipoles"])
+    before = int(re.search(r"<total_steps>(\d+)<", (work / "learn_ir.xml").read_text())[1])
     model = mlpot.load_model(work / "learn_ir" / "model.h5").targets["dipole"]
     (track,) = tracks_of(work / "learn_ir", TIMESTEP * EVERY)
-    frames = track.frames[-n:]
+    frames = [atoms for atoms in track.frames if atoms.info["step"] > before]  # those of nve_ir.xml
+    n = min(len(frames), len(kept["dipoles"]))
+    frames, dipoles = frames[:n], kept["dipoles"][:n]
     track = Track(track.name, [frames], track.timestep_fs, None)
     rates = derivatives_of(model, track, False, lambda k, n: None).values
     n_labels = ase.db.connect(work / "learn_ir" / "labels.db").count()
     print(
-        f"{len(frames)} and {n} frames every {TIMESTEP * EVERY} fs, {n_labels} labels; direct: {kept['seconds']:.0f} s, "
+        f"{n} frames every {TIMESTEP * EVERY} fs of each, {n_labels} labels; direct: {kept['seconds']:.0f} s, "
         f"{kept['kelvin'].mean():.0f} K"
     )
     learned = said("learned", rates, resolution, True)
-    reference = said("direct", difference(kept["dipoles"], TIMESTEP * EVERY), resolution, True)
+    reference = said("direct", difference(dipoles, TIMESTEP * EVERY), resolution, True)
     for band in BANDS:
         (a, da), (b, db) = learned[band], reference[band]
         what = ", ".join(f"{x:+.1f} +- {dx:.1f}" for x, dx in zip(a - b, np.hypot(da, db), strict=True))
         print(f"learned minus direct: {band}: {what} 1/cm")
+
+
+def rates_along(atoms: Atoms, calculator: Calculator, steps: int) -> np.ndarray:
+    """Time derivatives of dipoles along dynamics from a structure with velocities."""
+    moving, dipoles = atoms.copy(), []
+    moving.calc = calculator
+    dynamics = VelocityVerlet(moving, TIMESTEP * units.fs)
+    dynamics.attach(lambda: dipoles.append(moving.get_dipole_moment()), interval=EVERY)
+    dynamics.run(steps)
+    return difference(np.array(dipoles), TIMESTEP * EVERY)
+
+
+def pairs(work: Path, n_starts: int) -> None:
+    """Bands of short dynamics of model and labeller from the same states of the learned trajectory, whose differences are free of
+    what the two long trajectories happened to visit."""
+    (track,) = tracks_of(work / "learn_ir", TIMESTEP * EVERY)
+    frames, both = track.frames, ([], [])
+    for k in np.linspace(len(frames) // 3, len(frames) - 2, n_starts).astype(int).tolist():
+        atoms = frames[k].copy()
+        atoms.set_velocities((frames[k + 1].positions - frames[k - 1].positions) / (2 * TIMESTEP * EVERY * units.fs))
+        models = mlpot.MlpotCalculator(work / "learn_ir" / "model.h5"), TBLite(method="GFN1-xTB", verbosity=0)
+        for found, calculator in zip(both, models, strict=True):
+            found.append(rates_along(atoms, calculator, SHORT))
+    resolution = 1.45 * PER_CM / (len(both[0][0]) * TIMESTEP * EVERY)
+    for band in BANDS:
+        own = np.array([[positions_of([one], resolution, True)[band] for one in found] for found in both])
+        shift = own[0] - own[1]
+        mean, error = shift.mean(axis=0), shift.std(axis=0, ddof=1) / np.sqrt(len(shift))
+        print(
+            f"from {n_starts} common states, {SHORT * TIMESTEP:g} fs, learned minus direct: {band}: centre of gravity "
+            f"{mean[0]:+.1f} +- {error[0]:.1f}, highest point {mean[1]:+.1f} +- {error[1]:.1f} 1/cm", flush=True,
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -156,9 +194,10 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--equilibrate", type=int, default=12000)
     parser.add_argument("--steps", type=int, default=40000)
-    parser.add_argument("--resolution", type=float, default=40.0, help="1/cm")
+    parser.add_argument("--resolution", type=float, default=60.0, help="1/cm")
+    parser.add_argument("--starts", type=int, default=16)
     parser.add_argument("--periodic", action="store_true")
-    parser.add_argument("--only", choices=["start", "learned", "direct", "spectra"])
+    parser.add_argument("--only", choices=["start", "learned", "direct", "spectra", "pairs"])
     given = parser.parse_args()
     if given.only in (None, "start"):
         given.work.mkdir(parents=True)
@@ -175,6 +214,8 @@ def main() -> None:
         direct(given.work, state(given.work, read(given.work / "water8.xyz")), given.steps)
     if given.only in (None, "spectra"):
         spectra(given.work, given.resolution)
+    if given.only in (None, "pairs"):
+        pairs(given.work, given.starts)
 
 
 if __name__ == "__main__":

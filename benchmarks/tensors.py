@@ -1,14 +1,16 @@
 """Errors of dipoles and polarisabilities of water, and their cost beside featomic's equivariant power spectrum, in one run.
 
-    python benchmarks/tensors.py DATA [--train 500] [--test 500] [--only dimer|bulk|charged|cost]
+    python benchmarks/tensors.py DATA [--train 500] [--test 500] [--only dimer|beneath|bulk|charged|cost]
 
 DATA is a folder with water_dimer_tensors.xyz and water_bulk_tensors.xyz (TENSOAP's examples). Structures are split by a fixed
 permutation; noise and scales follow from the evidence of the training structures, and the test structures are only predicted.
 Errors are root mean square errors in percent of the standard deviation of the spherical components. The charged complex is
-H3O+(H2O)2 with dipoles of GFN1-xTB (needs tblite), 300 structures for the fit and 200 for the test.
+H3O+(H2O)2 with dipoles of GFN1-xTB (needs tblite), 300 structures for the fit and 200 for the test. `beneath` has the dimer with
+GFN2-xTB beneath the fit (`baseline` of the targets).
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from mlpot.settings.targets import TargetsSettings
 
 DIMER = [{"name": "dipole", "unit": "e*A"}, {"name": "polarizability", "unit": "bohr^3"}]
 BULK = [{"name": "dielectric", "rank": 2, "unit": ""}]
+GFN2 = {"method": "GFN2-xTB", "verbosity": 0}
+BENEATH = {"dipole": "tblite.ase.TBLite", "polarizability": "polar_xtb.PolarXtb"}
+"""Calculators by target; the second is in the folder of inputs for i-PI."""
 CUTOFF = 4.5
 COST_TERMS = [{"cutoff": CUTOFF}]
 
@@ -124,7 +129,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--train", type=int, default=500)
     parser.add_argument("--test", type=int, default=500)
-    parser.add_argument("--only", choices=["dimer", "bulk", "charged", "cost"])
+    parser.add_argument("--only", choices=["dimer", "beneath", "bulk", "charged", "cost"])
     given = parser.parse_args()
     if given.only in (None, "cost"):
         cost(given.data)
@@ -132,6 +137,10 @@ def main():
         charged()
     if given.only in (None, "dimer"):
         errors(given.data / "water_dimer_tensors.xyz", DIMER, given.train, given.test)
+    if given.only in (None, "beneath"):
+        sys.path.insert(0, str(Path(__file__).parents[1] / "inputs" / "ipi"))
+        targets = [{**own, "baseline": {"calculator": BENEATH[own["name"]], "parameters": GFN2}} for own in DIMER]
+        errors(given.data / "water_dimer_tensors.xyz", targets, given.train, given.test)
     if given.only in (None, "bulk"):
         errors(given.data / "water_bulk_tensors.xyz", BULK, given.train, given.test)
 

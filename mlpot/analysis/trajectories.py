@@ -89,13 +89,17 @@ def tracks_of(source: Path, timestep_fs: float | None, skip_ps: float = 0.0) -> 
 
 
 def by_bead(frames: list[Atoms], name: str) -> list[list[Atoms]]:
-    """Frames of every bead of a run at multiples of its interval; DataError where one of them is missing."""
+    """Frames of every bead of a run at multiples of its interval; DataError where one of them is missing.
+
+    The first step is left out where all beads still lie on top of each other, for then it was evaluated and written once.
+    """
     numbers = [int(atoms.info.get("bead", 0)) for atoms in frames]
     beads = [on_grid([a for a, own in zip(frames, numbers, strict=True) if own == bead], name) for bead in sorted(set(numbers))]
-    steps = [[atoms.info["step"] for atoms in own] for own in beads]
-    if any(own != steps[0] for own in steps):
+    steps = [[int(atoms.info["step"]) for atoms in own] for own in beads]
+    first = max(own[0] for own in steps)
+    if any([step for step in own if step >= first] != steps[-1] for own in steps):
         raise DataError(f"{name}: some steps lack some of the {len(beads)} beads; leave out what is before or after them")
-    return beads
+    return [[atoms for atoms in own if int(atoms.info["step"]) >= first] for own in beads]
 
 
 def on_grid(frames: list[Atoms], name: str) -> list[Atoms]:

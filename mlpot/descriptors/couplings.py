@@ -38,6 +38,14 @@ def cartesian(parts: np.ndarray, rank: int, degree: int) -> np.ndarray:
     return (parts @ basis).reshape(*np.shape(parts)[:-1], *(3,) * rank)
 
 
+def cartesian_variance(covariance: np.ndarray, rank: int, degree: int) -> np.ndarray:
+    """Variances (...,), (..., 3) or (..., 3, 3) of Cartesian components from covariances (..., 2 degree + 1, 2 degree + 1) of
+    spherical ones."""
+    basis = PARTS[rank][degree].reshape(2 * degree + 1, -1)
+    found = np.einsum("...mn,mc,nc->...c", covariance, basis, basis)
+    return found.reshape(*covariance.shape[:-2], *(3,) * rank)
+
+
 def _complex(l1: int, m1: int, l2: int, m2: int, l: int) -> float:
     """<l1 m1 l2 m2 | l m1 + m2>."""
     m = m1 + m2

@@ -19,18 +19,20 @@ from .tensors import fit_targets
 log = logging.getLogger(__name__)
 
 
-def fit_known(frames: Sequence[Atoms], settings: Sequence[TargetSettings], seed: int) -> TargetModels:
+def fit_known(
+    frames: Sequence[Atoms], settings: Sequence[TargetSettings], seed: int, trust_baseline: bool = True
+) -> TargetModels:
     """Fit the targets that the labels tell anything about: one is missing where it has no labels, or all are equal."""
-    fitted = {own.name: _fitted(frames, own, seed) for own in settings}
+    fitted = {own.name: _fitted(frames, own, seed, trust_baseline) for own in settings}
     return TargetModels({name: model for name, model in fitted.items() if model is not None})
 
 
-def _fitted(frames: Sequence[Atoms], own: TargetSettings, seed: int) -> TargetModel | None:
+def _fitted(frames: Sequence[Atoms], own: TargetSettings, seed: int, trust_baseline: bool) -> TargetModel | None:
     labels = (label_of(atoms, own.label_key, own.target, own.label_unit, "label") for atoms in frames)
     if all(label is None for label in labels):
         return None
     try:
-        return fit_targets(frames, TargetsSettings(targets=(own,)), seed)[own.name]
+        return fit_targets(frames, TargetsSettings(targets=(own,)), seed, trust_baseline=trust_baseline)[own.name]
     except FitError as error:
         log.info("%s: not learned yet from %d structures: %s", own.name, len(frames), error)
         return None
@@ -43,10 +45,12 @@ class GrowingTargets:
     ----------
     settings : sequence of TargetSettings
     seed : int
+    trust_baseline : bool
+        Whether calculators beneath targets may be called that are not known to be harmless.
     """
 
-    def __init__(self, settings: Sequence[TargetSettings], seed: int):
-        self.settings, self._seed = settings, seed
+    def __init__(self, settings: Sequence[TargetSettings], seed: int, trust_baseline: bool = True):
+        self.settings, self._seed, self.trust_baseline = settings, seed, trust_baseline
         self._frames: list[Atoms] = []
         self._models: TargetModels | None = NO_TARGETS
 
@@ -66,7 +70,7 @@ class GrowingTargets:
     def models(self) -> TargetModels:
         """Of all structures."""
         if self._models is None:
-            self._models = fit_known(self._frames, self.settings, self._seed)
+            self._models = fit_known(self._frames, self.settings, self._seed, self.trust_baseline)
         return self._models
 
     def arrays(self) -> dict[str, np.ndarray]:

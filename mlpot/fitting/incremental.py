@@ -227,18 +227,18 @@ class Fit:
         if not self.is_whole:
             raise FitError("an update of this fit was interrupted; load the last saved one")
         tables, points = channels_of(self.terms), [term.points for term in self.terms]
-        known = self.structures, self.levels, self.system, self._below
-        state = FitState(self.config, self.species, tables, points, *known)
+        state = FitState(self.config, self.species, tables, points, self.structures, self.levels, self.system, self._below)
         save_fit(state, self.terms, self.targets.arrays(), file)
 
     @classmethod
     def load(cls, file: str | Path, trust_baseline: bool = False) -> Fit:
         """Load a fit written by `save`; the next update gives the same numbers as without the interruption.
 
-        Updates of a fit to differences from a calculator need `trust_baseline`, as for `load_model`.
+        Updates of a fit with calculators beneath need `trust_baseline`, as for `load_model`.
         """
         state = load_fit(file)
         fit = cls(state.config, state.species, state.tables)
+        fit.targets.trust_baseline = trust_baseline
         if fit.config.baseline is not None:
             fit.beneath = CalculatorBaseline(fit.config.baseline, trust_baseline)
         with blamed(file):

@@ -54,6 +54,8 @@ class TargetFeatures:
         Of the rows that are kept.
     outside : (n_rows, n_blocks) array
         Prior variance of all rows outside of the features, for scales of 1.
+    below : (n_rows,) array or None
+        The last feature of all rows, where a calculator gives one.
     """
 
     terms: tuple[CovariantTerm, ...]
@@ -63,11 +65,12 @@ class TargetFeatures:
     chosen: np.ndarray
     features: np.ndarray
     outside: np.ndarray
+    below: np.ndarray | None = None
 
     @property
     def block_sizes(self) -> list[int]:
-        """Features of every element of every term."""
-        return [size for term in self.terms for size in term.sizes]
+        """Features of every element of every term, and of a calculator."""
+        return [size for term in self.terms for size in term.sizes] + [1] * (self.below is not None)
 
     def projected(self, basis: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features times `basis` (n_features, n) of all rows, and the squares (n_rows,) of the features times `scales`
@@ -77,8 +80,8 @@ class TargetFeatures:
         found = np.empty((self.offsets[-1], basis.shape[1]))
         squares = np.empty(len(found))
         for k, atoms in enumerate(self.labels.frames):
-            own = _rows(self.terms, atoms, self.per_atom)[0]
-            part = slice(self.offsets[k], self.offsets[k + 1])
+            own, part = _rows(self.terms, atoms, self.per_atom)[0], slice(self.offsets[k], self.offsets[k + 1])
+            own = own if self.below is None else np.column_stack([own, self.below[part]])
             found[part], squares[part] = own @ basis, np.sum((own * scales) ** 2, axis=1)
         return found, squares
 
@@ -131,8 +134,10 @@ def _with_directions(
     return replace(term, directions=tuple(directions))
 
 
-def target_features(labels: TargetLabels, settings: TargetSettings, degree: int, seed: int, progress: Progress) -> TargetFeatures:
-    """Directions and features of one part."""
+def target_features(
+    labels: TargetLabels, settings: TargetSettings, degree: int, seed: int, progress: Progress, below: np.ndarray | None = None
+) -> TargetFeatures:
+    """Directions and features of one part; `below` (n_rows,) is the feature of a calculator."""
     species = tuple(sorted({int(z) for atoms in labels.frames for z in atoms.numbers}))
     rng, per_atom = np.random.default_rng(seed), settings.per_atom
     terms = tuple(
@@ -148,4 +153,7 @@ def target_features(labels: TargetLabels, settings: TargetSettings, degree: int,
         kept.append(own[chosen[(chosen >= offsets[k]) & (chosen < offsets[k + 1])] - offsets[k]])
         outside.append(left)
         progress(settings.name, k + 1, len(labels.frames))
-    return TargetFeatures(terms, labels, per_atom, offsets, chosen, np.concatenate(kept), np.concatenate(outside))
+    features, left = np.concatenate(kept), np.concatenate(outside)
+    if below is not None:
+        features, left = np.column_stack([features, below[chosen]]), np.column_stack([left, np.zeros(len(left))])
+    return TargetFeatures(terms, labels, per_atom, offsets, chosen, features, left, below)

@@ -15,10 +15,12 @@ from ase import Atoms
 from ..data.target_labels import TargetLabels, amount, labels_of, vacuum
 from ..descriptors.couplings import PARTS, components
 from ..errors import counted
+from ..models.beneath import TargetBeneath
 from ..models.target_errors import target_errors
 from ..models.tensors import SphericalPart, TargetModel, TargetModels
 from ..settings.targets import TargetSettings, TargetsSettings
 from ..structures import name_of
+from ..terms.calculator_baseline import CalculatorBaseline
 from ..threads import single_blas_thread
 from .accumulate import Progress, silent
 from .target_check import mended, refuse_other_units
@@ -31,11 +33,17 @@ ROUNDS = 4
 """Most rounds of mending branches."""
 
 
-def fit_targets(frames: Sequence[Atoms], settings: TargetsSettings, seed: int = 0, progress: Progress = silent) -> TargetModels:
+def fit_targets(
+    frames: Sequence[Atoms], settings: TargetsSettings, seed: int = 0, progress: Progress = silent, trust_baseline: bool = True
+) -> TargetModels:
     """Fit all targets of a configuration to the structures that have their labels.
+
+    `trust_baseline` is for configurations that a user has not written: whether calculators that they name may be called.
 
     Raises
     ------
+    BaselineError
+        If a calculator beneath a target is not trusted, or fails.
     DataError
         For labels that are missing everywhere, of a wrong shape, not symmetric, in mixed units, or of charged systems without an
         origin; for properties per volume of structures without one.
@@ -47,18 +55,24 @@ def fit_targets(frames: Sequence[Atoms], settings: TargetsSettings, seed: int = 
     for own in settings.targets:
         labels = labels_of(frames, names, own.label_key, own.target, own.label_unit, own.place)
         with single_blas_thread():
-            found[own.name] = fit_target(labels, own, seed, progress)
+            found[own.name] = fit_target(labels, own, seed, progress, trust_baseline)
     return TargetModels(found)
 
 
-def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, progress: Progress = silent) -> TargetModel:
+def fit_target(
+    labels: TargetLabels, settings: TargetSettings, seed: int = 0, progress: Progress = silent, trust_baseline: bool = True
+) -> TargetModel:
     """Fit one target to labels in mlpot's units."""
-    target, notes = settings.target, list[str]()
+    target, notes, beneath = settings.target, list[str](), _beneath(settings, trust_baseline)
     if labels.n_without:
         notes.append(f"no {settings.label_key!r} in {counted(labels.n_without, 'structure')}")
     sizes = [amount(target, atoms, name) for atoms, name in zip(labels.frames, labels.names, strict=True)]
     labels = replace(labels, values=[(v - vacuum(target)) * size for v, size in zip(labels.values, sizes, strict=True)])
-    prepared = {degree: target_features(labels, settings, degree, seed, progress) for degree in PARTS[target.rank]}
+    below = {} if beneath is None else _below(beneath, labels, progress)
+    prepared = {
+        degree: target_features(labels, settings, degree, seed, progress, below[degree][1] if below else None)
+        for degree in PARTS[target.rank]
+    }
     for _ in range(ROUNDS):
         solved = {degree: _solved(prepared[degree], labels, settings, degree) for degree in prepared}
         left_out = _combined(labels, {degree: s.left_out for degree, s in solved.items()}, settings)
@@ -73,10 +87,29 @@ def fit_target(labels: TargetLabels, settings: TargetSettings, seed: int = 0, pr
     stds = _combined(labels, {degree: s.deviations for degree, s in solved.items()}, settings, squares=True)
     stds = _divided(stds, sizes)
     return TargetModel(
-        target, {degree: s.part for degree, s in solved.items()}, solved[0].means if 0 in solved else {}, settings.label_key,
-        settings.label_unit, settings.place, target_errors(values, left_out, target.rank, stds),
-        target_errors(values, training, target.rank), tuple(notes),
+        target, {degree: replace(s.part, beneath=below[degree][0] if below else None) for degree, s in solved.items()},
+        solved[0].means if 0 in solved else {}, settings.label_key, settings.label_unit, settings.place,
+        target_errors(values, left_out, target.rank, stds), target_errors(values, training, target.rank), tuple(notes), beneath,
     )  # fmt: skip
+
+
+def _beneath(settings: TargetSettings, trusted: bool) -> TargetBeneath | None:
+    if settings.baseline is None:
+        return None
+    return TargetBeneath(CalculatorBaseline(settings.baseline, trusted), settings.target, settings.label_unit, settings.place)
+
+
+def _below(beneath: TargetBeneath, labels: TargetLabels, progress: Progress) -> dict[int, tuple[dict[int, float], np.ndarray]]:
+    """By degree, contributions of elements to a calculator's components, and the components (n_rows,) without them."""
+    values, rank, found = list[np.ndarray](), beneath.target.rank, {}
+    for k, atoms in enumerate(labels.frames):
+        values.append(beneath.value(atoms))
+        progress("baseline", k + 1, len(labels.frames))
+    for degree in PARTS[rank]:
+        rows = np.concatenate([np.ravel(components(value, rank, degree)) for value in values])
+        means = _means(labels, rows, degree, per_atom=False)
+        found[degree] = means, rows - _summed(labels, means, per_atom=False) if degree == 0 else rows
+    return found
 
 
 def _divided(values: Sequence[np.ndarray], sizes: Sequence[float]) -> list[np.ndarray]:
@@ -112,21 +145,28 @@ def _means(labels: TargetLabels, values: np.ndarray, degree: int, per_atom: bool
     return dict(zip(species, found.tolist(), strict=True))
 
 
+def _summed(labels: TargetLabels, means: Mapping[int, float], per_atom: bool) -> np.ndarray:
+    """What elements contribute to every row of degree 0."""
+    each = [np.array([means[z] for z in atoms.numbers.tolist()]) for atoms in labels.frames]
+    return np.concatenate([own if per_atom else own.sum(keepdims=True) for own in each])
+
+
 def _solved(data: TargetFeatures, labels: TargetLabels, settings: TargetSettings, degree: int) -> Solved:
     """Weights, noise and scales of one part, and its errors."""
     values = np.concatenate([np.ravel(components(v, settings.target.rank, degree)) for v in labels.values])
     means = _means(labels, values, degree, settings.per_atom)
     if degree == 0:
-        each = [np.array([means[z] for z in atoms.numbers.tolist()]) for atoms in labels.frames]
-        values = values - np.concatenate([own if settings.per_atom else own.sum(keepdims=True) for own in each])
+        values = values - _summed(labels, means, settings.per_atom)
     scales = _scales(data, values, settings.noise)
     of_features = np.repeat(scales, data.block_sizes)
     basis = of_features[:, None] * span(data.features, of_features)
     z, squares = data.projected(basis, of_features)
     posterior = TargetPosterior(z, values, settings.noise)
+    n_blocks = sum(len(term.sizes) for term in data.terms)
     part = SphericalPart(
-        data.terms, basis @ posterior.solution, basis @ posterior.known, scales.reshape(len(data.terms), -1), posterior.noise
-    )
+        data.terms, basis @ posterior.solution, basis @ posterior.known, scales[:n_blocks].reshape(len(data.terms), -1),
+        posterior.noise, beneath_scale=0.0 if data.below is None else float(scales[-1]),
+    )  # fmt: skip
     left_out, deviations = posterior.left_out(data.offsets)
     beyond = np.maximum(squares - np.sum(z**2, axis=1), 0.0) + data.outside @ scales**2
     deviations = np.sqrt(deviations**2 + beyond)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ..data.stored import Stored
-from ..errors import MlpotError, ModelFileError, quoted
+from ..errors import BaselineError, MlpotError, ModelFileError, quoted
 from ..terms.baseline import Baseline
 from ..terms.calculator_baseline import CalculatorBaseline, untrusted
 from ..terms.headers import first_problem, parsed
@@ -37,7 +37,7 @@ def load_any(file: str | Path, trust_baseline: bool = False) -> SparseGP | Targe
     """As `load_model`, and targets that were fitted without a potential."""
     with FORMAT.reading(file) as stored:
         if stored.attribute("header") == TARGETS_ONLY:
-            return read_targets(stored)
+            return read_targets(stored, trust_baseline)
         model = _read(stored, trust_baseline)
     prepare(model, file)
     return model
@@ -87,6 +87,8 @@ def blamed(file: str | Path) -> Iterator[None]:
     """ModelFileError for the file of a model or a fit of which no predictions can be made."""
     try:
         yield
+    except BaselineError:  # it tells what is wrong with a calculator, not with the file
+        raise
     except (MlpotError, np.linalg.LinAlgError) as error:
         raise ModelFileError(f"{file}: no predictions can be made of it: {error}; restore the file") from error
 
@@ -113,7 +115,7 @@ def _read(stored: Stored, trust_baseline: bool) -> SparseGP:
         regularisation=header.regularisation,
         calibration=Calibration(**header.calibration.model_dump(exclude={"force_floor"})),
         noises=_noises(header),
-        targets=read_targets(stored),
+        targets=read_targets(stored, trust_baseline),
         beneath=None if config is None or config.baseline is None else CalculatorBaseline(config.baseline, trust_baseline),
         witnesses=Witnesses.read(stored, species),
     )

@@ -19,6 +19,8 @@ from ..descriptors.covariants import Covariants
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.logarithmic_basis import PARAMETERS, LogarithmicBasis, target_basis
 from ..descriptors.radial_basis import RadialBasis
+from ..settings.baseline import BaselineSettings
+from ..terms.calculator_baseline import CalculatorBaseline
 from ..terms.channel_tables import read_tables, tables_of
 from ..terms.covariant import CovariantTerm, Directions, most_directions
 from ..terms.headers import (
@@ -32,6 +34,7 @@ from ..terms.headers import (
     check_lengths,
     parsed,
 )
+from .beneath import TargetBeneath
 from .tensors import SphericalPart, TargetErrors, TargetModel, TargetModels
 
 MOST_TERMS = 20
@@ -72,6 +75,8 @@ class PartHeader(Header):
 
     noise: NotNegative
     calibration: NotNegative
+    beneath: dict[Element, Number] | None = None
+    beneath_scale: NotNegative = 0.0
     terms: Annotated[tuple[CovariantHeader, ...], Field(min_length=1, max_length=MOST_TERMS)]
 
 
@@ -104,6 +109,7 @@ class TargetHeader(Header):
     left_out: ErrorsHeader | None
     training: ErrorsHeader | None
     notes: tuple[str, ...]
+    baseline: BaselineSettings | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> TargetHeader:
@@ -111,6 +117,10 @@ class TargetHeader(Header):
             raise ValueError(f"parts: degrees {sorted(self.parts)}: a target of rank {self.rank} has {sorted(PARTS[self.rank])}")
         if 0 in self.parts and not set(self.species) <= set(self.means):
             raise ValueError("means: one is missing for an element")
+        if any((part.beneath is None) != (self.baseline is None) for part in self.parts.values()):
+            raise ValueError("parts: with a baseline all have beneath, without one none")
+        if self.baseline is not None and self.per_atom:
+            raise ValueError("baseline: is for targets of whole structures")
         if isinstance(self.place, str) and self.place not in ("center_of_mass", "center_of_charge"):
             raise ValueError(f"place = {self.place!r}: is no origin")
         return self
@@ -154,6 +164,7 @@ def _header(model: TargetModel) -> dict[str, Any]:
         "left_out": None if model.left_out is None else asdict(model.left_out),
         "training": None if model.training is None else asdict(model.training),
         "notes": list(model.notes),
+        **({} if model.beneath is None else {"baseline": model.beneath.calculator.settings.model_dump(mode="json")}),
     }  # fmt: skip
 
 
@@ -164,23 +175,29 @@ def _part_header(part: SphericalPart) -> dict[str, Any]:
         kind = "logarithmic" if isinstance(basis, LogarithmicBasis) else "gap"
         names = ("n_max", "l_max", "cutoff", "cutoff_width", *PARAMETERS[kind])
         terms.append({"radial_basis": kind, **{name: getattr(basis, name) for name in names}, "zeta": term.zeta})
-    return {"noise": part.noise, "calibration": part.calibration, "terms": terms}
+    own = {} if part.beneath is None else {"beneath": dict(part.beneath), "beneath_scale": part.beneath_scale}
+    return {"noise": part.noise, "calibration": part.calibration, **own, "terms": terms}
 
 
-def read_targets(stored: Stored) -> TargetModels:
-    """The targets of a model file, none in files without any."""
+def read_targets(stored: Stored, trust_baseline: bool) -> TargetModels:
+    """The targets of a model file, none in files without any; calculators that are not trusted are refused when they are needed."""
     if HEADERS not in stored:
         return TargetModels()
     headers = parsed(TargetsHeader, stored.text(HEADERS), HEADERS)
-    return TargetModels({header.name: _read(header, stored, f"target_{k}") for k, header in enumerate(headers.targets)})
+    found = (_read(header, stored, f"target_{k}", trust_baseline) for k, header in enumerate(headers.targets))
+    return TargetModels({model.target.name: model for model in found})
 
 
-def _read(header: TargetHeader, stored: Stored, place: str) -> TargetModel:
+def _read(header: TargetHeader, stored: Stored, place: str, trust_baseline: bool) -> TargetModel:
     errors = [None if e is None else TargetErrors(**e.model_dump()) for e in (header.left_out, header.training)]
+    target = Target(header.name, header.rank, header.per_atom, header.unit, per_volume=header.per_volume)
+    origin, beneath = Origin(header.place, header.charge), None
+    if header.baseline is not None:
+        beneath = TargetBeneath(CalculatorBaseline(header.baseline, trust_baseline), target, header.label_unit, origin)
     return TargetModel(
-        Target(header.name, header.rank, header.per_atom, header.unit, per_volume=header.per_volume),
+        target,
         {degree: _read_part(part, header.species, degree, stored, place) for degree, part in header.parts.items()},
-        dict(header.means), header.key, header.label_unit, Origin(header.place, header.charge), errors[0], errors[1], header.notes,
+        dict(header.means), header.key, header.label_unit, origin, errors[0], errors[1], header.notes, beneath,
     )  # fmt: skip
 
 
@@ -188,10 +205,12 @@ def _read_part(header: PartHeader, species: tuple[int, ...], degree: int, stored
     terms = tuple(
         _read_term(own, species, degree, stored, f"{place}/term_{degree}_{t}") for t, own in enumerate(header.terms)
     )
-    n, own = sum(sum(term.sizes) for term in terms), f"{place}/part_{degree}"
+    n, own = sum(sum(term.sizes) for term in terms) + (header.beneath is not None), f"{place}/part_{degree}"
     scales = stored.positive(f"{own}/scales", (len(terms), len(species)))
     known = stored.floats(f"{own}/known", (n, None))
-    return SphericalPart(terms, stored.floats(f"{own}/weights", (n,)), known, scales, header.noise, header.calibration)
+    weights = stored.floats(f"{own}/weights", (n,))
+    beneath = None if header.beneath is None else dict(header.beneath)
+    return SphericalPart(terms, weights, known, scales, header.noise, header.calibration, beneath, header.beneath_scale)
 
 
 def _basis(header: CovariantHeader) -> RadialBasis:

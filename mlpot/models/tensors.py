@@ -17,12 +17,13 @@ from ase import Atoms
 
 from ..data.target_labels import DIPOLE, Origin, amount, vacuum
 from ..data.targets import Target
-from ..descriptors.couplings import PARTS, cartesian
+from ..descriptors.couplings import cartesian, cartesian_variance, components
 from ..descriptors.density import species_indices
 from ..errors import required
 from ..neighbours import find_pairs
 from ..terms.covariant import CovariantTerm, Surroundings
 from ..threads import single_blas_thread
+from .beneath import TargetBeneath
 
 NEUTRAL_SYSTEMS = Origin()
 N_MEMBERS = 16
@@ -76,6 +77,11 @@ class SphericalPart:
         Standard deviation of the labels that the model cannot explain.
     calibration : float
         Factor of the standard deviations.
+    beneath : dict of int to float, or None
+        Where a calculator's value is the last feature: the contribution of each element to it, which is taken off; empty for other
+        degrees than 0.
+    beneath_scale : float
+        Prior standard deviation of the weight of that feature.
     """
 
     terms: tuple[CovariantTerm, ...]
@@ -84,6 +90,8 @@ class SphericalPart:
     scales: np.ndarray
     noise: float
     calibration: float = 1.0
+    beneath: Mapping[int, float] | None = None
+    beneath_scale: float = 0.0
 
     @property
     def order(self) -> int:
@@ -98,7 +106,8 @@ class SphericalPart:
     @cached_property
     def _feature_scales(self) -> np.ndarray:
         """S (n_features,)."""
-        return np.repeat(self.scales.ravel(), [size for term in self.terms for size in term.sizes])
+        found = np.repeat(self.scales.ravel(), [size for term in self.terms for size in term.sizes])
+        return found if self.beneath is None else np.append(found, self.beneath_scale)
 
     @cached_property
     def _contracted(self) -> list[tuple[np.ndarray, ...]]:
@@ -113,10 +122,18 @@ class SphericalPart:
             term.predict(around, table, values, slopes)
         return values, slopes
 
-    def features(self, around: Surroundings, per_atom: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Features (.., 2 order + 1, n_features) of all terms, and the prior variance (.., 2 order + 1) outside of them."""
+    def features(self, around: Surroundings, per_atom: bool, below: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Features (.., 2 order + 1, n_features) of all terms, and the prior variance (.., 2 order + 1) outside of them; `below` is
+        the feature of a calculator."""
         found, outside = features_of(self.terms, around, per_atom)
+        if below is not None:
+            found = np.concatenate([found, below[:, None]], axis=1)
         return found, outside @ self.scales.ravel() ** 2
+
+    def below(self, value: np.ndarray, atoms: Atoms, rank: int) -> np.ndarray:
+        """The feature (2 order + 1,) of a calculator's value."""
+        means = self.beneath or {}
+        return components(value, rank, self.order) - sum(means.get(z, 0.0) for z in atoms.numbers.tolist())
 
     def covariance(self, features: np.ndarray, outside: np.ndarray) -> np.ndarray:
         """Covariances (.., 2 order + 1, 2 order + 1) of the components, calibrated, without the noise of labels.
@@ -200,6 +217,8 @@ class TargetModel:
     training : TargetErrors or None
     notes : tuple of str
         Remarks of the fit, such as labels of other branches.
+    beneath : TargetBeneath or None
+        A calculator whose value is a feature of all parts.
     """
 
     target: Target
@@ -211,6 +230,7 @@ class TargetModel:
     left_out: TargetErrors | None = None
     training: TargetErrors | None = None
     notes: tuple[str, ...] = ()
+    beneath: TargetBeneath | None = None
 
     @property
     def cutoff(self) -> float:
@@ -244,6 +264,8 @@ class TargetModel:
             If the target was not fitted for an element.
         DataError
             For a charged structure without an origin, and properties per volume without a volume.
+        BaselineError
+            If a calculator beneath the target is not trusted, or fails.
         """
         species_indices(atoms.numbers, self.species)  # raises UnknownSpeciesError
         around = Surroundings(find_pairs(atoms, self.cutoff)) if around is None else around
@@ -251,6 +273,8 @@ class TargetModel:
         shape = (len(atoms),) * per_atom + self.target.shape
         value, variance, deviations = np.zeros(shape), np.zeros(shape), np.zeros((N_MEMBERS, *shape))
         slopes = np.zeros((len(atoms), 3, *self.target.shape)) if gradients and not per_atom else None
+        below = None if self.beneath is None else self.beneath.value(atoms)
+        self._add_slopes_beneath(atoms, slopes)
         with single_blas_thread():
             for degree, part in self.parts.items():
                 local, pair_slopes = part.predict(around, slopes is not None)
@@ -260,9 +284,11 @@ class TargetModel:
                 if slopes is not None and pair_slopes is not None:
                     own = -around.pairs.forces(np.moveaxis(pair_slopes, 0, -1))
                     slopes += cartesian(own, rank, degree)
+                feature = None if below is None else part.below(below, atoms, rank)
+                value += 0.0 if feature is None else part.weights[-1] * cartesian(feature, rank, degree)
                 if uncertainty or members:
-                    rows, outside = part.features(around, per_atom)
-                    variance += _cartesian_variance(part.covariance(rows, outside), rank, degree)
+                    rows, outside = part.features(around, per_atom, feature)
+                    variance += cartesian_variance(part.covariance(rows, outside), rank, degree)
                     if members:
                         deviations += cartesian(part.members(rows), rank, degree)
         size = amount(self.target, atoms)
@@ -272,6 +298,14 @@ class TargetModel:
         return TargetPrediction(
             self.target, value, np.sqrt(variance) if uncertainty else None, slopes, sum_rule, value + deviations if members else None
         )
+
+    def _add_slopes_beneath(self, atoms: Atoms, slopes: np.ndarray | None) -> None:
+        """Add to derivatives, if any, what the calculator beneath the target contributes."""
+        if self.beneath is None or slopes is None:
+            return
+        below, rank = self.beneath.slopes(atoms), self.target.rank
+        for degree, part in self.parts.items():
+            slopes += part.weights[-1] * cartesian(components(below, rank, degree), rank, degree)
 
     def _at_origin(self, atoms: Atoms, value: np.ndarray, slopes: np.ndarray | None) -> tuple[np.ndarray, float | None]:
         """The value about the origin, likewise `slopes`, in place; and the deviation from the sum rule for dipoles."""
@@ -288,13 +322,6 @@ class TargetModel:
     def has_origin(self) -> bool:
         """Whether the values of charged systems depend on an origin."""
         return self.target == DIPOLE or self.origin.place is not None
-
-
-def _cartesian_variance(covariance: np.ndarray, rank: int, degree: int) -> np.ndarray:
-    """Variances (..., 3, 3) of Cartesian components from covariances (..., 2 degree + 1, 2 degree + 1) of spherical ones."""
-    basis = PARTS[rank][degree].reshape(2 * degree + 1, -1)
-    found = np.einsum("...mn,mc,nc->...c", covariance, basis, basis)
-    return found.reshape(*covariance.shape[:-2], *(3,) * rank)
 
 
 @dataclass(frozen=True)

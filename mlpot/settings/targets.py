@@ -11,6 +11,7 @@ from ..data.targets import FITTED, Target
 from ..descriptors.logarithmic_basis import PARAMETERS
 from ..keys.base import Settings
 from ..keys.quantities import PURE, Angstrom, Count, Unit
+from .baseline import BaselineSettings
 
 Place = Annotated[float, Unit("A")]
 PSEUDOVECTORS = {"magmom", "magmoms", "magnetic_dipole", "magnetic_moment", "angular_momentum", "torque"}
@@ -125,6 +126,12 @@ class TargetSettings(Settings):
     charge: Annotated[float, Unit("e")] | None = Field(
         None, description="Charge of all structures, where info or initial charges do not have it.", examples=[1.0]
     )
+    baseline: BaselineSettings | None = Field(
+        None,
+        description="Calculator that gives the target, in the unit of the labels, with the keys of [baseline]; what is learned "
+        "contains a multiple of it.",
+        examples=[{"calculator": "tblite.ase.TBLite", "parameters": {"method": "GFN2-xTB"}}],
+    )
     terms: tuple[CovariantTermSettings, ...] = Field(
         (), description="Terms of the kernel; two of different reach when left out."
     )
@@ -172,6 +179,8 @@ class TargetSettings(Settings):
             raise ValueError(f"unit: missing for {self.name}; choose from {words}")
         if self.unit is not None and self.name in UNITS and self.unit not in UNITS[self.name]:
             raise ValueError(f"unit = {self.unit!r}: of a {self.name} must be one of {', '.join(UNITS[self.name])}")
+        if self.baseline is not None and self.per_atom:
+            raise ValueError("baseline: is for targets of whole structures; remove it, or per_atom")
         if self.origin is not None and (self.target.rank != 1 or self.per_atom):
             raise ValueError("origin: only dipoles of whole structures depend on an origin; remove it")
         return self

@@ -109,6 +109,29 @@ class CalculatorBaseline:
                     self._known.popitem(last=False)
             return self._known[key]
 
+    def result(self, atoms: Atoms, name: str) -> Any:
+        """Another result of the calculator for a structure, such as "dipole".
+
+        Raises
+        ------
+        BaselineError
+            If the calculator is not trusted, fails, or does not have it.
+        """
+        calculator, work = self._made(), bare_structure(atoms)
+        try:
+            work.calc = calculator
+            work.get_potential_energy()
+            found = calculator.results.get(name)  # not all that calculators give is announced
+            if found is None:
+                found = calculator.get_property(name, work)
+        except Exception as error:  # calculators raise whatever they like
+            raise BaselineError(
+                f"baseline.calculator = {self.settings.calculator!r}: no {name} for {atoms.symbols}: {type(error).__name__}: "
+                f"{quoted(error, 200)}"
+            ) from error
+        self.n_calculations += 1
+        return found
+
     def differences(
         self, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
     ) -> list[LabelledStructure]:

@@ -105,6 +105,7 @@ def test_beads_of_a_step_belong_together():
     assert [[(atoms.info["bead"], atoms.info["step"]) for atoms in own] for own in beads] == [
         [(0, 0), (0, 10), (0, 20)], [(1, 0), (1, 10), (1, 20)]
     ]  # fmt: skip
+    assert [[atoms.info["step"] for atoms in own] for own in by_bead([frames[0], *frames[2:]], "t.xyz")] == [[10, 20]] * 2
     with pytest.raises(DataError, match="some steps lack some of the 2 beads"):
         by_bead(frames[:-1], "t.xyz")
 

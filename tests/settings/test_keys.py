@@ -238,6 +238,7 @@ def test_every_key_has_a_unit_a_sentence_and_a_value_to_show():
 
 
 ALLOWED_KEYS = {
+    "baseline": "a calculator beneath the energy, or beneath a target",
     "max_labels": "of a run; of the cheap level of labels",
     "temperature_K": "of a thermostat; of i-PI's ring polymers",
     "seed": "of dynamics; of sparse points; of a search",

@@ -60,12 +60,22 @@ def test_every_element_has_a_factor_of_its_own():
     assert 2.3 < factors[6] < 3.1 and 0.85 < factors[29] < 1.6
 
 
-def test_an_element_of_which_little_was_seen_follows_the_others():
+def test_an_element_without_errors_of_its_own_follows_the_others():
     seen = history(*(observation({29: 3.0}, seed=k) for k in range(20)))
     factors = relative(seen)
     assert factors[6] == pytest.approx(factors[29], rel=0.15) and factors[6] > 2
     single = relative(history(*seen.recent, observation({6: 0.5}, n_atoms=1)))
-    assert single[6] > 1.2
+    assert single[6] < 1.2  # from its first error on, only its own count
+
+
+def test_errors_of_other_elements_do_not_count_twice():
+    """Two elements of one label err together: neither is a prior of the other."""
+    alone = history(*(observation({6: 1.0}, seed=k) for k in range(3))).calibration(MANY)
+    beside = [
+        Observation(1.0, 2.0, 0.1, 0.2, AFTER, {**observation({6: 1.0}, seed=k).elements, **observation({29: 5.0}).elements})
+        for k in range(3)
+    ]
+    assert history(*beside).calibration(MANY).of_elements[6] == alone.of_elements[6]
 
 
 def test_factors_follow_what_the_last_labels_showed():

@@ -112,7 +112,7 @@ typedef struct {
     double *variances;           /* (n_centres) prior variances, or unexplained variances of instances, eV^2 */
     double *explained;           /* (n_centres, 2) */
     double *covariances;         /* (n_centres, n representatives) */
-    float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
+    mlpot_member_sums members;
     int failed;                  /* memory was short */
     int n_owned;
     void *owned[9];              /* arrays to free */

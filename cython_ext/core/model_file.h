@@ -18,7 +18,7 @@
 
 #include "mlpot_core.h"
 
-#define MLPOT_FILE_VERSION 2
+#define MLPOT_FILE_VERSION 3
 #define MLPOT_PREFIX 28
 
 typedef struct {

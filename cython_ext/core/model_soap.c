@@ -153,18 +153,26 @@ static void read_members(mlpot_reader *r, soap_part *p)
     const mlpot_density *d = &p->density;
     mlpot_members *e = &p->members;
     const int n_known = p->kernels.known.n;
-    const int32_t *n = mlpot_sizes(r, "m.sizes", 4); /* features, rows, entries, whether there is a residual */
+    const int32_t *n = mlpot_sizes(r, "m.sizes", 5); /* features, rows, entries, whether there is a residual, axes */
     const double *reals = mlpot_doubles(r, "m.reals", 2);
     if (!n || !reals) return;
-    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > mlpot_round_up(mlpot_n_features(d), MLPOT_TILE)) {
+    const int n_columns = mlpot_round_up(mlpot_n_features(d), MLPOT_TILE);
+    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > n_columns || n[4] % MLPOT_TILE || n[4] > n_columns) {
         mlpot_refuse(r, "%sm.sizes: no such ensemble", r->prefix);
         return;
     }
     e->n_features = n[0];
     e->prior = reals[0];
     e->expected = reals[1];
-    e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
-    e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
+    e->n_axes = n[4];
+    if (e->n_axes) {
+        e->axes = mlpot_floats(r, "m.axes", mlpot_product(e->n_axes, n_columns, 1, 1));
+        if (mlpot_count(r, "m.back") >= 0) e->back = mlpot_floats(r, "m.back", mlpot_product(e->n_features, e->n_axes, 1, 1));
+        e->forms = mlpot_floats(r, "m.forms", mlpot_product(MLPOT_MEMBERS, e->back ? e->n_axes : e->n_features, e->n_axes, 1));
+    } else {
+        e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
+        e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
+    }
     e->rows = mlpot_ascending(r, "m.rows", d->l_max + 2, 0, n[1]);
     e->group_rows = mlpot_integers(r, "m.group_rows", mlpot_product(d->l_max + 1, d->n_groups + 1, 1, 1), 0, n[1]);
     e->channel = mlpot_integers(r, "m.channel", n[1], 0, d->n_channels - 1);

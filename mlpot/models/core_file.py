@@ -29,7 +29,7 @@ from ..uncertainty.evaluators import Spread
 from .core_uncertainty import observing_tables, uncertainty_tables
 from .parameters import Parameters
 
-VERSION = 2
+VERSION = 3
 """Version of the format: MLPOT_FILE_VERSION in cython_ext/core/model_file.h."""
 MAGIC = b"MLPOTCOR"
 BYTE_ORDER = 0x01020304

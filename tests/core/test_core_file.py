@@ -18,7 +18,7 @@ def test_layout():
     """As `model_file.h` says."""
     content = packed(SECTIONS)
     magic, version, order, size, n = struct.unpack_from("=8sIIQI", content)
-    assert (magic, version, order, size, n) == (b"MLPOTCOR", 2, 0x01020304, len(content), 5)
+    assert (magic, version, order, size, n) == (b"MLPOTCOR", 3, 0x01020304, len(content), 5)
     assert content[28:60] == bytes(32)
     assert struct.unpack_from("=I", content, 60) == (zlib.crc32(content[:60] + content[64:]),)
     found = {}

@@ -45,7 +45,7 @@ def refused(content, file, match):
 
 
 @pytest.mark.parametrize(("where", "what", "match"), [
-    (slice(0, 4), b"HDF5", "is not a model file"), (slice(8, 12), struct.pack("=I", 99), "format version 99.*version 2"),
+    (slice(0, 4), b"HDF5", "is not a model file"), (slice(8, 12), struct.pack("=I", 99), "format version 99.*version 3"),
     (slice(12, 16), b"\x01\x02\x03\x04", "another order of bytes"), (slice(16, 17), b"\x07", "truncated or damaged"),
     (slice(24, 28), struct.pack("=I", 2**31), "checksum"),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a calculator says of a target, which the fitted target contains beside its kernels (delta learning)."""
+"""What a calculator says of a target, which the fitted target contains in addition to its kernels (delta learning)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A member's energy p'M p, M = s^2 sum_k w_k p_k p_k', is a sum over all known poi
 second moment of the known points is the unit matrix, the forms of all members lie nearly in a space of 48 of 108 dimensions, and
 their coefficients have the size of the deviations themselves: single precision suffices. Relative to the deviations, errors of the
 members' forces at test structures of Si, Mo and acetylacetone (`balanced`) are 0.02 to 0.04 with 36 dimensions and 0.001 to 0.002
-with 48, and those of standard deviations half of that; all are smaller where atoms are shaken by 0.15 to 0.3 A.
+with 48, and half as large for standard deviations; all are smaller where atoms are shaken by 0.15 to 0.3 A.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEAREST = 8
 
 
 def steps_to_nearest(features: np.ndarray) -> np.ndarray:
-    """Differences (n, NEAREST, n_features) of each point's features (n, n_features) to those of the nearest points."""
+    """Differences (n, NEAREST, n_features) between the features (n, n_features) of each point and of the nearest points."""
     nearest = np.argsort(-(features @ features.T), axis=1)[:, 1 : 1 + NEAREST]
     return features[nearest] - features[:, None, :]
 

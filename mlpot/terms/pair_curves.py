@@ -18,7 +18,7 @@ from .pair_kernel import PairKernel
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What features of a kernel are made of.
+    """Components of the features of a kernel.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ SPECTRA = {
     # algebraic tails: what is left out counts like a noise of 3e-4 of the energy scale
     "matern": Spectrum(lambda w: 16 / 3 * 5**2.5 / (5 + w**2) ** 3, 11.0, 45.0, 1e-7),
 }
-"""By the name of the kernel in `CORRELATIONS`."""
+"""Spectrum of every kernel in `CORRELATIONS`, by name."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ase import Atoms
 from conftest import NOISES, SMALL_TERMS, make_frames
 from core_models import FITS, IMPORTED, fewer_elements, ghosted, made, numbers_of, part_of, structures
 from core_programs import LINE, sealed, sections
-from mlpot._ext.core import CoreModel
+from mlpot._ext.core import TILE, CoreModel
 
 import mlpot
 from mlpot.errors import ConfigError, ModelFileError, StructureError
@@ -308,7 +308,7 @@ def test_tables_in_memory_are_a_file(core, name):
         np.testing.assert_array_equal(values, theirs[key], err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["balanced", "pairs alone", "three bodies"])
+@pytest.mark.parametrize("name", ["balanced", "pairs alone", "three bodies", "acsf", "bispectrum chem", "mbtr", "soap and acsf"])
 def test_sums_give_the_parts(core, name):
     """What Python completes, and what the library completes itself."""
     model, pairs = core(name), find_pairs(structures((6, 14))["crystal"], made(name).cutoff)
@@ -342,6 +342,15 @@ def test_tables_that_are_refused(change, match):
     tables = {name: array for name, array in (tables_of(made("balanced")) | change).items() if array is not None}
     with pytest.raises(ValueError, match=f"tables of a model.*{match}"):
         CoreModel(tables)
+
+
+def test_mapped_features_have_no_quadratic_forms():
+    tables = tables_of(made("acsf"))
+    n_features, *rest, _ = tables["t1.p0.m.sizes"]
+    tables["t1.p0.m.sizes"] = np.array([n_features, *rest, TILE], np.int32)
+    forms = {"t1.p0.m.axes": np.zeros(TILE * n_features, np.float32), "t1.p0.m.forms": np.zeros(8 * n_features * TILE, np.float32)}
+    with pytest.raises(ValueError, match=r"t1\.p0\.m\.sizes: axes are for densities"):
+        CoreModel(tables | kept(forms))
 
 
 def test_a_term_without_points_is_left_out(tmp_path):

@@ -6,7 +6,7 @@
 #include "scratch.h"
 
 typedef float of_members __attribute__((vector_size(4 * MLPOT_MEMBERS), aligned(4 * MLPOT_MEMBERS)));
-typedef double in_double __attribute__((vector_size(8 * MLPOT_MEMBERS), aligned(8 * MLPOT_MEMBERS)));
+typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4 * MLPOT_LANES)));
 #define OF_PAIR (3 * MLPOT_MEMBERS)
 
 typedef struct {
@@ -53,24 +53,32 @@ static void member_block_place(const mlpot_pairs *p, int n, const int32_t *centr
     memset(b->gradients, 0, sizeof(float) * OF_PAIR * (size_t)b->n);
 }
 
-/* The virial of centre `k` of the block, whose gradients are complete. */
-static void member_block_virial(const mlpot_pairs *p, int k, member_block *b)
+/* Sums of vectors times gradients of MLPOT_LANES members over neighbours from row to end: xx, yy, zz, yz + zy, xz + zx, xy + yx. */
+MLPOT_INLINE void member_virial(const mlpot_pairs *p, int row, int end, int member, const member_block *b, mlpot_vector *sums)
 {
-    in_double sums[6]; /* xx, yy, zz, yz, xz, xy */
-    for (int a = 0; a < 6; ++a) sums[a] = (in_double){0};
-    for (int row = k ? b->ends[k - 1] : 0; row < b->ends[k]; ++row) {
+    for (int a = 0; a < 6; ++a) sums[a] = (mlpot_vector){0};
+    for (; row < end; ++row) {
         const double *vector = p->vectors + 3 * (int64_t)b->pairs[row];
-        const of_members *single = (const of_members *)(b->gradients + (ptrdiff_t)row * OF_PAIR);
-        in_double gradient[3];
+        const float *single = b->gradients + (ptrdiff_t)row * OF_PAIR + member;
+        mlpot_vector gradient[3];
         for (int a = 0; a < 3; ++a) {
-            gradient[a] = __builtin_convertvector(single[a], in_double);
+            gradient[a] = __builtin_convertvector(*(const half_single *)(single + a * MLPOT_MEMBERS), mlpot_vector);
             sums[a] += vector[a] * gradient[a];
         }
         sums[3] += vector[1] * gradient[2] + vector[2] * gradient[1];
         sums[4] += vector[0] * gradient[2] + vector[2] * gradient[0];
         sums[5] += vector[0] * gradient[1] + vector[1] * gradient[0];
     }
-    mlpot_add_column_virials(MLPOT_MEMBERS, (const double *)sums, b->virial);
+}
+
+/* The virial of centre `k` of the block, whose gradients are complete. */
+static void member_block_virial(const mlpot_pairs *p, int k, member_block *b)
+{
+    for (int member = 0; member < MLPOT_MEMBERS; member += MLPOT_LANES) {
+        mlpot_vector sums[6];
+        member_virial(p, k ? b->ends[k - 1] : 0, b->ends[k], member, b, sums);
+        mlpot_add_column_virials(MLPOT_LANES, (const double *)sums, MLPOT_MEMBERS, b->virial + member);
+    }
 }
 
 /* Centre `k` of the block is complete: its neighbours are those behind the ones before. */

@@ -7,8 +7,6 @@
 #pragma once
 #include "member_cotangents.h"
 
-typedef float half_single __attribute__((vector_size(4 * MLPOT_LANES), aligned(4 * MLPOT_LANES)));
-
 /* Of these, as many are transposed together. */
 #define ABREAST_LANES (NEIGHBOURS < 8 ? NEIGHBOURS : 8)
 /* Members processed at a time: six accumulators for each fit the registers. */

@@ -38,13 +38,13 @@ static inline void mlpot_add_centre_forces(int64_t i, int n, const int32_t *pair
     for (int c = 0; c < n_columns; ++c) forces[i * n_columns + c] += own[c];
 }
 
-/* virial (9, n_columns) += of sums (6, n_columns) of vectors times gradients: xx, yy, zz, then yz + zy, xz + zx, xy + yx */
-static inline void mlpot_add_column_virials(int n_columns, const double *sums, double *virial)
+/* virial (9, stride) += of sums (6, n_columns) of vectors times gradients: xx, yy, zz, then yz + zy, xz + zx, xy + yx */
+static inline void mlpot_add_column_virials(int n_columns, const double *sums, ptrdiff_t stride, double *virial)
 {
     for (int k = 0; k < n_columns; ++k)
         for (int a = 0; a < 3; ++a)
             for (int b = 0; b < 3; ++b)
-                virial[(3 * a + b) * n_columns + k] -= (a == b ? 1.0 : 0.5) * sums[(a == b ? a : 6 - a - b) * n_columns + k];
+                virial[(3 * a + b) * stride + k] -= (a == b ? 1.0 : 0.5) * sums[(a == b ? a : 6 - a - b) * n_columns + k];
 }
 
 /* virial (9, stride) += -dE/dstrain, symmetrised */

@@ -77,7 +77,6 @@ cdef extern from "mlpot_tables.h" nogil:
         double *energies
         double *pair_gradients
         double *explained
-        float *member_gradients
         const double *other
         int64_t other_stride
         double *covariances
@@ -151,6 +150,8 @@ cdef extern from "mlpot_core.h" nogil:
         double *explained
         double *variances
         float *member_gradients
+        double *member_forces
+        double *member_virial
 
     ctypedef struct mlpot_output:
         size_t size

@@ -68,6 +68,8 @@ cdef class CoreModel:
         double[:, ::1] explained=None,  # OUT (n_atoms, 2), added to
         double[::1] variances=None,  # OUT (n_atoms), added to
         float[:, :, ::1] member_gradients=None,  # OUT (n_pairs, 3, N_MEMBERS), added to
+        double[:, :, ::1] member_forces=None,  # OUT (n_atoms, 3, N_MEMBERS), added to
+        double[:, ::1] member_virial=None,  # OUT (9, N_MEMBERS), added to; together with the forces
     ):
         """Local energies and pair gradients, and the sums behind the uncertainty that are given, see `mlpot_sums`."""
         cdef char error[512]
@@ -85,7 +87,9 @@ cdef class CoreModel:
         sums.explained = NULL if explained is None else matrix_start(explained)
         sums.variances = NULL if variances is None else vector_start(variances)
         sums.member_gradients = NULL if member_gradients is None else block_start(member_gradients)
-        if not (covariances is None and variances is None and member_gradients is None):
+        if member_forces is not None:
+            sums.member_forces, sums.member_virial = block_start(member_forces), matrix_start(member_virial)
+        if not (covariances is None and variances is None and member_gradients is None and member_forces is None):
             out.sums = &sums
         with nogil:
             status = mlpot_evaluate(self.model, &given, &out, error, sizeof(error))

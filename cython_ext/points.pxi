@@ -31,7 +31,7 @@ cdef class Points:
             padded[:features.shape[0]] = weights
             self.p.weights = vector_start(padded)
         if n_double < n_columns:
-            single = _packed_single(np.asarray(features)[:, n_double:])
+            single = packed_single(np.asarray(features)[:, n_double:])
             self.p.single = vector_start(single)
         self.owners = (packed, padded, single)
 
@@ -98,7 +98,7 @@ def packed_lower(const double[:, ::1] triangle):
     return packed
 
 
-def _packed_single(matrix):
+def packed_single(matrix):
     """Tiles of MLPOT_TILE rows in single precision."""
     tiles = _packed(MLPOT_TILE, matrix)
     single = aligned_zeros(len(tiles), np.float32)

@@ -277,7 +277,7 @@ static int angle_histograms(const mlpot_angle_histograms *t, const mlpot_pairs *
                             const double *cotangent, double *out, double *pair_gradients)
 {
     const ptrdiff_t n = (ptrdiff_t)mlpot_n_histograms(t) * t->n_bins;
-    const pair_sink to = {pair_gradients, NULL};
+    const pair_sink to = {.all = pair_gradients};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {

@@ -148,7 +148,7 @@ static void sphere_vjp(const mlpot_bispectrum *t, int count, const double *cotan
             slot_gradient(slot, sums, gradient);
             for (int lane = 0; lane < MLPOT_LANES; ++lane)
                 for (int x = 0; x < 3 && w->pair[s * MLPOT_LANES + lane] >= 0; ++x)
-                    add_to_pair(to, w->pair[s * MLPOT_LANES + lane], x, gradient[x][lane]);
+                    add_to_pair(to, lane, w->pair[s * MLPOT_LANES + lane], x, gradient[x][lane]);
         }
     }
 }
@@ -195,7 +195,7 @@ static void sphere_jacobian(const mlpot_bispectrum *t, char *touched, sphere_mem
 static int bispectrum(const mlpot_bispectrum *t, const mlpot_pairs *p, int64_t n_atoms, int n_threads, const double *cotangent,
                       double *out, double *pair_gradients, double *jacobian)
 {
-    const pair_sink to = {pair_gradients, NULL};
+    const pair_sink to = {.all = pair_gradients};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_LANES))) reduction(min : failed)
     {

@@ -70,9 +70,9 @@ static void block_features(const mlpot_density *d, const mlpot_pairs *p, int n, 
     }
 }
 
-/* The pullback consumes b->cotangent and ADDS to pair_gradients; with `members` (may be NULL) also for an ensemble. */
+/* The pullback consumes b->cotangent and ADDS to pair_gradients; with `members` (may be NULL) also that of an ensemble -> their block. */
 static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const int32_t *centres, block *b,
-                      double *pair_gradients, member_memory *members, float *member_pair_gradients)
+                      double *pair_gradients, member_memory *members)
 {
     const ptrdiff_t size = (ptrdiff_t)mlpot_n_harmonics(d) * d->n_channels;
     const double *c_lanes = b->c_lanes;
@@ -83,16 +83,18 @@ static void block_vjp(const mlpot_density *d, const mlpot_pairs *p, int n, const
         contract_vjp(d, c_lanes, cotangent, &b->contractions, b->dc_lanes);
         if (members) {
             contraction_slopes(d, c_lanes, &b->contractions);
-            member_products(k, members);
+            member_coefficients(d, c_lanes, members);
+            if (members->m->n_axes && k % MLPOT_PANEL == 0) member_panel(b->features + panel_of(b, k), members);
         }
         from_lanes(mlpot_n_harmonics(d), d->n_channels, b->dc_lanes, b->scratch.c);
         for (int lane = 0; lane < MLPOT_LANES && k + lane < n; ++lane) {
             expand_centre_vjp(d, p, centres[k + lane], &b->scratch, b->scratch.c + lane * size, pair_gradients);
             if (!members) continue;
+            if (lane % SHARING == 0) member_products(k + lane, members);
             member_normalise_vjp(lane, b->features + panel_of(b, k + lane), b->norms[k + lane], members);
-            member_spectrum_vjp(d, c_lanes + lane, members);
+            member_spectrum_vjp(d, lane, members);
             member_contract_vjp(d, &b->contractions, lane, members);
-            member_gradients(d, &b->scratch, members, member_pair_gradients);
+            member_gradients(d, p, k + lane, &b->scratch, members);
         }
     }
 }

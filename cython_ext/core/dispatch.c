@@ -76,10 +76,10 @@ int mlpot_triplet_sums(const mlpot_triplets *t, const mlpot_triplet_variance *v,
     return chosen()->triplet_sums(t, v, p, n_atoms, n_threads, energies, pair_gradients, variances);
 }
 
-void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
-                                 float *pair_gradients)
+int mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                const mlpot_member_sums *to)
 {
-    chosen()->pair_member_gradients(m, p, n_atoms, n_threads, pair_gradients);
+    return chosen()->pair_member_gradients(m, p, n_atoms, n_threads, to);
 }
 
 int mlpot_moments_of(const mlpot_moments *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads, double *out)

@@ -23,6 +23,19 @@ typedef struct {
     int with_members;
 } energy_memory;
 
+MLPOT_INLINE int wants_members(const mlpot_kernel_model *m, const mlpot_results *r)
+{
+    return m->members && (r->members.gradients || r->members.forces);
+}
+
+static void energy_memory_free(energy_memory *w)
+{
+    free(w->overlaps);
+    free(w->members.slopes);
+    free(w->members.out.gradients);
+    block_free(&w->block);
+}
+
 /* Memory of everything but the features of the block, and their members, of which there is already some. */
 static int products_create(const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
 {
@@ -33,8 +46,7 @@ static int products_create(const mlpot_kernel_model *m, const mlpot_results *r, 
     const size_t n_float = w->n_single ? (size_t)PANELS * (2 * w->n_single + CHUNK_ROWS) * MLPOT_PANEL : 0;
     w->overlaps = aligned(n_double + n_float / 2);
     if (!w->overlaps) {
-        free(w->members.slopes);
-        block_free(&w->block);
+        energy_memory_free(w);
         return -1;
     }
     w->covariances = w->overlaps + (size_t)PANELS * CHUNK_ROWS * MLPOT_PANEL;
@@ -45,25 +57,20 @@ static int products_create(const mlpot_kernel_model *m, const mlpot_results *r, 
     return 0;
 }
 
-static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms,
-                                const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
+static int energy_memory_create(const mlpot_density *d, const mlpot_pairs *p, int64_t n_atoms, int64_t n_centres,
+                                const int32_t *centres, const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
 {
     if (block_create(d, p, n_atoms, MLPOT_BLOCK, &w->block)) return -1;
-    w->members.slopes = NULL;
+    w->overlaps = w->members.slopes = NULL;
+    w->members.out.gradients = NULL;
     w->members.n_points = 0;
-    w->with_members = m->members && r->member_gradients;
-    if (w->with_members && member_memory_create(d, m, &w->members)) {
-        block_free(&w->block);
+    w->with_members = wants_members(m, r);
+    if (w->with_members
+        && (member_memory_create(d, m, &w->members) || member_block_create(p, n_centres, centres, &w->members.out))) {
+        energy_memory_free(w);
         return -1;
     }
     return products_create(m, r, w);
-}
-
-static void energy_memory_free(energy_memory *w)
-{
-    free(w->overlaps);
-    free(w->members.slopes);
-    block_free(&w->block);
 }
 
 /* Value and slope of the points' kernel; `gaussian` is known to the compiler in all calls. */
@@ -115,7 +122,7 @@ MLPOT_INLINE void values_with(const int gaussian, const mlpot_kernel_model *m, i
             mlpot_vector value, slope;
             kernel_at(gaussian, points, whole, *(const mlpot_vector *)(overlaps + s * MLPOT_PANEL + k), &value, &slope);
             if (w->n_covariances) *(mlpot_vector *)(values + s * MLPOT_PANEL + k) = scale * value;
-            if (w->with_members) *(mlpot_vector *)(slopes + s * MLPOT_PANEL + k) = scale * slope;
+            if (w->members.n_points) *(mlpot_vector *)(slopes + s * MLPOT_PANEL + k) = scale * slope;
         }
 }
 
@@ -189,7 +196,7 @@ static void block_energies(const mlpot_kernel_model *m, int n_panels, energy_mem
     const mlpot_points *points = &m->energy;
     const int n_tiles = mlpot_round_up(points->n, MLPOT_TILE) / MLPOT_TILE;
     const ptrdiff_t size = (ptrdiff_t)n_panels * w->block.n_rows * MLPOT_PANEL;
-    const int share = (w->n_covariances || w->with_members) && shares_points(m);
+    const int share = (w->n_covariances || w->members.n_points) && shares_points(m);
     memset(w->block.cotangent, 0, sizeof(double) * size);
     if (w->n_single) features_to_single(points->n_double, n_panels, w);
     for (int tile = 0; tile < n_tiles; tile += CHUNK) {
@@ -276,9 +283,10 @@ static void energies_of_block(const mlpot_density *d, const mlpot_pairs *p, cons
     block_features(d, p, n, centres, &w->block);
     block_energies(m, n_panels, w, energies);
     for (int k = 0; k < n; ++k) r->energies[centres[k]] += energies[k];
-    if ((w->n_covariances || w->with_members) && !shares_points(m)) block_covariances(m, n_panels, w);
+    if ((w->n_covariances || w->members.n_points) && !shares_points(m)) block_covariances(m, n_panels, w);
     if (w->n_covariances) block_spread(m, n, centres, w, r);
-    block_vjp(d, p, n, centres, &w->block, r->pair_gradients, w->with_members ? &w->members : NULL, r->member_gradients);
+    if (w->with_members) member_block_begin(&w->members.out);
+    block_vjp(d, p, n, centres, &w->block, r->pair_gradients, w->with_members ? &w->members : NULL);
 }
 
 static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_atoms,
@@ -288,11 +296,15 @@ static int local_energies(const mlpot_density *d, const mlpot_pairs *p, const ml
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_centres, MLPOT_BLOCK))) reduction(min : failed)
     {
         energy_memory w;
-        failed = energy_memory_create(d, p, n_atoms, m, r, &w);
-#pragma omp for schedule(dynamic)
-        for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_BLOCK); ++k)
-            if (!failed)
-                energies_of_block(d, p, m, BLOCK_SIZE(n_centres, k, MLPOT_BLOCK), centres + k * MLPOT_BLOCK, &w, r);
+        failed = energy_memory_create(d, p, n_atoms, n_centres, centres, m, r, &w);
+#pragma omp for schedule(dynamic) ordered
+        for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_BLOCK); ++k) {
+            const int n = BLOCK_SIZE(n_centres, k, MLPOT_BLOCK);
+            if (!failed) energies_of_block(d, p, m, n, centres + k * MLPOT_BLOCK, &w, r);
+            if (failed || !w.with_members) continue;
+#pragma omp ordered
+            member_block_add(p, n, 0, centres + k * MLPOT_BLOCK, &w.members.out, &r->members);
+        }
         if (!failed) energy_memory_free(&w);
     }
     return failed;
@@ -350,7 +362,7 @@ static int features_vjp(const mlpot_density *d, const mlpot_pairs *p, int64_t n_
         block_features(d, p, n, centres + k * MLPOT_FEW, &b);
         copy_features(&b, n, n_features, out + k * MLPOT_FEW * n_features);
         copy_cotangent(cotangent + k * MLPOT_FEW * n_features, n, n_features, &b);
-        block_vjp(d, p, n, centres + k * MLPOT_FEW, &b, pair_gradients, NULL, NULL);
+        block_vjp(d, p, n, centres + k * MLPOT_FEW, &b, pair_gradients, NULL);
     }
     block_free(&b);
     return 0;

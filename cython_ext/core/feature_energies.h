@@ -4,7 +4,8 @@
 #include "feature_panels.h"
 
 /* Features of a block and members' products, without those of a density. */
-static int mapped_block_create(const mlpot_feature_map *f, const mlpot_kernel_model *m, const mlpot_results *r, energy_memory *w)
+static int mapped_block_create(const mlpot_feature_map *f, const mlpot_pairs *p, const mlpot_kernel_model *m, int64_t n_centres,
+                               const int32_t *centres, const mlpot_results *r, energy_memory *w)
 {
     block *b = &w->block;
     memset(w, 0, sizeof *w);
@@ -17,16 +18,17 @@ static int mapped_block_create(const mlpot_feature_map *f, const mlpot_kernel_mo
     b->cotangent = memory + n_features;
     b->norms = memory + 2 * n_features;
     if (!m) return 0;
-    w->with_members = m->members && r->member_gradients;
-    if (w->with_members && !member_products_create(m, 0, &w->members)) {
-        block_free(b);
+    w->with_members = wants_members(m, r);
+    if (w->with_members
+        && (!member_products_create(m, 0, &w->members) || member_block_create(p, n_centres, centres, &w->members.out))) {
+        energy_memory_free(w);
         return -1;
     }
     return products_create(m, r, w);
 }
 
-/* As normalise_vjp, of the members of SHARING centres, from `first` on; products (n_mapped, MLPOT_PANEL) */
-static void member_panel_vjp(int n, const block *b, int first, double *products)
+/* As normalise_vjp, of the members of SHARING centres, from `first` on; products and out (n_mapped, MLPOT_PANEL) */
+static void member_panel_vjp(int n, const block *b, int first, const float *products, double *out)
 {
     double overlap[MLPOT_PANEL] = {0}, inverse[MLPOT_PANEL];
     for (int k = 0; k < MLPOT_PANEL; ++k) {
@@ -39,23 +41,19 @@ static void member_panel_vjp(int n, const block *b, int first, double *products)
     for (ptrdiff_t f = 0; f < n; ++f)
         for (int k = 0; k < MLPOT_PANEL; ++k) {
             const double along = b->features[f * MLPOT_PANEL + first + k / MLPOT_MEMBERS] * overlap[k];
-            products[f * MLPOT_PANEL + k] = (products[f * MLPOT_PANEL + k] - along) * inverse[k];
+            out[f * MLPOT_PANEL + k] = (products[f * MLPOT_PANEL + k] - along) * inverse[k];
         }
 }
 
-/* Cotangents of the members of n centres. */
+/* Cotangents of the members of n centres; consumes those of the energy. */
 static void member_rows(const mlpot_feature_map *f, int n, energy_memory *e, panel_memory *w)
 {
-    const ptrdiff_t size = (ptrdiff_t)e->block.n_rows * MLPOT_PANEL;
-    for (int k = 0; k < n; k += MLPOT_LANES) {
+    for (int k = 0; k < n; k += SHARING) {
         member_products(k, &e->members);
-        for (int first = 0; first < MLPOT_LANES && k + first < n; first += SHARING) {
-            double *products = e->members.products + first / SHARING * size;
-            member_panel_vjp(mlpot_n_mapped(f), &e->block, k + first, products);
-            unmap_panel(f, products, w);
-            for (int lane = 0; lane < MLPOT_PANEL && k + first + lane / MLPOT_MEMBERS < n; ++lane)
-                to_row(f, lane, 1 + lane % MLPOT_MEMBERS, k + first + lane / MLPOT_MEMBERS, w);
-        }
+        member_panel_vjp(mlpot_n_mapped(f), &e->block, k, e->members.products, e->block.cotangent);
+        unmap_panel(f, e->block.cotangent, w);
+        for (int lane = 0; lane < MLPOT_PANEL && k + lane / MLPOT_MEMBERS < n; ++lane)
+            to_row(f, lane, 1 + lane % MLPOT_MEMBERS, k + lane / MLPOT_MEMBERS, w);
     }
 }
 
@@ -95,7 +93,7 @@ static int panel_energies(const mlpot_feature_map *f, const mlpot_kernel_model *
         if (without < n) return without;
         memset(e->members.amplitudes, 0, sizeof e->members.amplitudes);
         block_energies(m, 1, e, energies);
-        if ((e->n_covariances || e->with_members) && !shares_points(m)) block_covariances(m, 1, e);
+        if ((e->n_covariances || e->members.n_points) && !shares_points(m)) block_covariances(m, 1, e);
         if (e->n_covariances) block_spread(m, n, centres, e, r);
         for (int k = 0; k < MLPOT_PANEL; k += MLPOT_LANES)
             normalise_vjp(mlpot_n_mapped(f), e->block.features + k, e->block.norms + k, e->block.cotangent + k);
@@ -115,7 +113,7 @@ static int energies_of_panel(const mlpot_feature_map *f, const mlpot_pairs *p, c
     unmap_panel(f, e->block.cotangent, w);
     for (int k = 0; k < n; ++k) to_row(f, k, 0, k, w);
     if (e->with_members) member_rows(f, n, e, w);
-    pull_back_panel(f, p, n, centres, w, r);
+    pull_back_panel(f, p, n, centres, w, r->pair_gradients, &e->members.out);
     return n;
 }
 
@@ -129,16 +127,19 @@ static int64_t mapped_energies(const mlpot_feature_map *f, const mlpot_pairs *p,
     {
         energy_memory e;
         panel_memory w;
-        failed = mapped_block_create(f, m, r, &e);
+        failed = mapped_block_create(f, p, m, n_centres, centres, r, &e);
         if (!failed && panel_create(f, p, n_atoms, e.with_members ? 1 + MLPOT_MEMBERS : 1, &w)) {
             energy_memory_free(&e);
             failed = -1;
         }
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) ordered
         for (int64_t k = 0; k < BLOCKS(n_centres, MLPOT_PANEL); ++k) {
             const int n = BLOCK_SIZE(n_centres, k, MLPOT_PANEL);
             const int found = failed ? n : energies_of_panel(f, p, m, linear, n, centres + k * MLPOT_PANEL, &e, &w, r);
             if (found < n && centres[k * MLPOT_PANEL + found] < without) without = centres[k * MLPOT_PANEL + found];
+            if (failed || found < n || !e.with_members) continue;
+#pragma omp ordered
+            member_block_add(p, n, 0, centres + k * MLPOT_PANEL, &e.members.out, &r->members);
         }
         if (!failed) {
             panel_free(f, &w);

@@ -2,6 +2,7 @@
  * summed for each centre stands in rows. */
 #pragma once
 #include "feature_sources.h"
+#include "member_block.h"
 
 /* Work memory of one thread. */
 typedef struct {
@@ -85,21 +86,27 @@ static void to_row(const mlpot_feature_map *f, int lane, int output, int centre,
     for (ptrdiff_t v = 0; v < f->n_values; ++v) row[v] = w->values[v * MLPOT_PANEL + lane];
 }
 
-/* Rows of cotangents of n centres, through all sources, ADDED to the gradients of the energy and of the members. */
+/* Rows of cotangents of n centres, through all sources, ADDED to the gradients of the energy, and those of the members -> their block. */
 static void pull_back_panel(const mlpot_feature_map *f, const mlpot_pairs *p, int n, const int32_t *centres, panel_memory *w,
-                            const mlpot_results *r)
+                            double *pair_gradients, member_block *members)
 {
     const double *rows = w->rows;
+    int64_t shift[MLPOT_PANEL];
+    if (w->n_outputs > 1) {
+        member_block_begin(members);
+        member_block_place(p, n, centres, shift, members);
+    }
     for (int s = 0; s < f->n_sources; rows += mlpot_n_values(f->sources + s++)) {
         const int step = centres_at_once(f->sources + s);
         for (int k = 0; k < n; k += step) {
             const int count = n - k < step ? n - k : step;
             place_source(f->sources + s, p, centres + k, count, w->sources + s);
             for (int output = 0; output < w->n_outputs; ++output) {
-                const pair_sink to = {output ? NULL : r->pair_gradients, output ? r->member_gradients + output - 1 : NULL};
+                const pair_sink to = {output ? NULL : pair_gradients, output ? members->gradients + output - 1 : NULL, shift + k};
                 pull_back_source(f->sources + s, count, rows + (ptrdiff_t)(output * MLPOT_PANEL + k) * f->n_values, f->n_values,
                                  w->sources + s, &to);
             }
         }
     }
+    for (int k = 0; w->n_outputs > 1 && k < n; ++k) member_block_virial(p, k, members);
 }

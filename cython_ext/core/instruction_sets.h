@@ -32,7 +32,7 @@ typedef struct {
                      double *);
     int (*triplet_sums)(const mlpot_triplets *, const mlpot_triplet_variance *, const mlpot_pairs *, int64_t, int,
                         double *, double *, double *);
-    void (*pair_member_gradients)(const mlpot_pair_members *, const mlpot_pairs *, int64_t, int, float *);
+    int (*pair_member_gradients)(const mlpot_pair_members *, const mlpot_pairs *, int64_t, int, const mlpot_member_sums *);
     int (*moments)(const mlpot_moments *, const mlpot_pairs *, int64_t, int, const double *, double *, double *);
     int (*triplet_functions)(const mlpot_triplet_functions *, const mlpot_pairs *, int64_t, int, const double *, double *,
                              double *);

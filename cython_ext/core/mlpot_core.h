@@ -103,6 +103,8 @@ typedef struct {
     double *variances;           /* (n_centres) prior variances, or unexplained variances of an imported potential, eV^2 */
     float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) dE/dvectors of the members, eV/A; with what the points leave unexplained
                                   * only if `explained` and `covariances` are asked for */
+    double *member_forces;       /* (n_atoms, 3, MLPOT_MEMBERS) likewise -dE/dr, ghosts too, eV/A; at half the cost of the gradients */
+    double *member_virial;       /* (9, MLPOT_MEMBERS) together with these, eV */
 } mlpot_sums;
 
 /* Arrays are the caller's and are overwritten; NULL: not wanted. */

@@ -122,7 +122,12 @@ typedef struct {
  * by degree, then channel. */
 typedef struct {
     int n_features;          /* leading features used by the ensemble, a multiple of MLPOT_TILE */
-    const double *packed;    /* from mlpot_pack with MLPOT_TILE: (known.n, n_features) */
+    int n_axes;              /* directions of all features that quadratic forms of them depend on, a multiple of MLPOT_TILE; 0: sums
+                              * over the known points instead */
+    const float *axes;       /* as from mlpot_pack with MLPOT_TILE: (n_axes, n_features of the density) */
+    const float *forms;      /* (MLPOT_MEMBERS) likewise (n_axes, n_axes), or (n_features, n_axes) without `back` */
+    const float *back;       /* likewise (n_features, n_axes): dE/dp = back forms axes p; NULL: dE/dp = forms axes p */
+    const double *packed;    /* without axes, from mlpot_pack with MLPOT_TILE: (known.n, n_features) */
     const double *weights;   /* (known.n rounded up to MLPOT_TILE, MLPOT_MEMBERS) the rest 0 */
     const int32_t *rows;     /* (l_max + 2) first row of every degree */
     const int32_t *group_rows; /* (l_max + 1, n_groups + 1) first row of a group's channels */
@@ -146,12 +151,19 @@ typedef struct {
     const mlpot_members *members; /* NULL: no ensemble */
 } mlpot_kernel_model;
 
+/* Where derivatives of the members' energies go: dE/dvectors of all pairs, or forces and the virial; what is NULL is not wanted. */
+typedef struct {
+    float *gradients;        /* (n_pairs, 3, MLPOT_MEMBERS) added to */
+    double *forces;          /* (n_atoms, 3, MLPOT_MEMBERS) added to, */
+    double *virial;          /* (9, MLPOT_MEMBERS) together with these */
+} mlpot_member_sums;
+
 /* Output arrays; all but the first two may be NULL. */
 typedef struct {
     double *energies;        /* (n_atoms) added to */
     double *pair_gradients;  /* (n_pairs, 3) added to */
     double *explained;       /* (n_atoms, n_spreads) |G k|^2 added; needs `spread` */
-    float *member_gradients; /* (n_pairs, 3, MLPOT_MEMBERS) added to; needs `members` */
+    mlpot_member_sums members; /* needs an ensemble */
     const double *other;     /* (n_atoms, other_stride) covariances with the n_other points */
     int64_t other_stride;
     double *covariances;     /* (n_atoms, covariance_stride) covariances with known points, written */

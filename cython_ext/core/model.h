@@ -124,7 +124,7 @@ typedef struct {
     double *variances;           /* (n_centres) prior variances, or unexplained variances of instances, eV^2 */
     double *explained;           /* (n_centres, 2) */
     double *covariances;         /* (n_centres, n representatives) */
-    float *member_gradients;     /* (n_pairs, 3, MLPOT_MEMBERS) */
+    mlpot_member_sums members;
     int failed;                  /* memory was short */
     int status;                  /* MLPOT_BAD_ARGUMENT where a term refuses the structure, with a line of text */
     char *error;
@@ -141,7 +141,7 @@ int mlpot_read_features(mlpot_model *m, mlpot_reader *r, model_term *t);
 int64_t mlpot_read_source(mlpot_model *m, mlpot_reader *r, int n_species, mlpot_source *s);
 /* Parts of all many-body terms, whose centres have n_features features. */
 void mlpot_read_points(mlpot_reader *r, many_body_part *p, int n_features);
-void mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features);
+const int32_t *mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features);
 void mlpot_read_spread(mlpot_reader *r, many_body_part *p);
 /* Grows the reader's prefix; the length before. */
 size_t mlpot_enter(mlpot_reader *r, const char *format, int k);

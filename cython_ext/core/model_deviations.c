@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "model.h"
-#include "pair_gradients.h"
 
 #define POWER 3
 
@@ -64,23 +63,11 @@ static void report_centre(const evaluation *e, int64_t i, mlpot_uncertainty *out
         out->covariances[k] += e->covariances[i * u->n + k] - (u->is_lone[s] ? u->lone[(int64_t)s * u->n + k] : 0.0);
 }
 
-static void report_members(const evaluation *e, mlpot_uncertainty *out)
-{
-    const mlpot_input *in = e->input;
-    for (int64_t i = 0; i < in->n_centres; ++i)
-        for (int64_t p = in->offsets[i]; p < in->offsets[i + 1]; ++p)
-            mlpot_add_pair_forces_single(i, in->neighbours[p], MLPOT_MEMBERS, e->member_gradients + 3 * MLPOT_MEMBERS * p,
-                                         MLPOT_MEMBERS, out->member_forces, MLPOT_MEMBERS);
-    mlpot_add_virials_single(e->n_pairs, MLPOT_MEMBERS, in->vectors, e->member_gradients, out->member_virial);
-}
-
 void mlpot_report_uncertainty(const evaluation *e, mlpot_uncertainty *out)
 {
     const size_t n = (size_t)e->input->n_centres;
     double *of_centres[] = {out->posterior, out->unexplained, out->novelty, out->strongest, out->crowding};
     for (int k = 0; k < 5; ++k) memset(of_centres[k], 0, sizeof(double) * n);
-    memset(out->member_forces, 0, sizeof(double) * 3 * MLPOT_MEMBERS * (size_t)e->input->n_atoms);
-    memset(out->member_virial, 0, sizeof out->member_virial);
     if (e->model->uncertainty.kind == INDEPENDENT) {
         for (size_t i = 0; i < n; ++i) out->unexplained[i] = at_least(e->variances[i], 0.0);
         return;
@@ -88,7 +75,6 @@ void mlpot_report_uncertainty(const evaluation *e, mlpot_uncertainty *out)
     memset(out->covariances, 0, sizeof(double) * (size_t)e->model->uncertainty.n);
     explain_pairs(e);
     for (size_t i = 0; i < n; ++i) report_centre(e, (int64_t)i, out);
-    report_members(e, out);
 }
 
 static int refuse_without(const mlpot_model *m, int of_forces, char *error, size_t error_size)

@@ -103,13 +103,15 @@ static void allocate(evaluation *e, const mlpot_output *out)
         }
         e->covariances = sums->covariances;
         e->explained = sums->explained;
-        e->member_gradients = sums->member_gradients;
+        e->members = (mlpot_member_sums){sums->member_gradients, sums->member_forces, sums->member_virial};
     } else if (out->uncertainty) {
+        memset(out->uncertainty->member_forces, 0, sizeof(double) * 3 * MLPOT_MEMBERS * n_atoms);
+        memset(out->uncertainty->member_virial, 0, sizeof out->uncertainty->member_virial);
         e->variances = take(e, n, sizeof *e->variances);
         e->explained = take(e, 2 * n, sizeof *e->explained);
         if (u->kind != ENSEMBLE) return;
         e->covariances = take(e, n * (size_t)u->n, sizeof *e->covariances);
-        e->member_gradients = take(e, 3 * MLPOT_MEMBERS * n_pairs, sizeof *e->member_gradients);
+        e->members = (mlpot_member_sums){.forces = out->uncertainty->member_forces, .virial = out->uncertainty->member_virial};
     }
 }
 

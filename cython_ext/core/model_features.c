@@ -42,6 +42,7 @@ static void read_mapped_members(mlpot_reader *r, many_body_part *p, int n_mapped
 {
     mlpot_members *e = &p->members;
     mlpot_read_member_weights(r, p, n_mapped);
+    if (!r->failed && e->n_axes) mlpot_refuse(r, "%sm.sizes: axes are for densities", r->prefix);
     if (!r->failed && e->n_features != mlpot_round_up(n_mapped, MLPOT_TILE))
         mlpot_refuse(r, "%sm.sizes: an ensemble needs all features", r->prefix);
     if (!r->failed) p->kernels.members = e;

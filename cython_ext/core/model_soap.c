@@ -152,24 +152,34 @@ static void check_member_rows(mlpot_reader *r, const mlpot_density *d, const mlp
     }
 }
 
-/* Weights of the ensemble, and what the points leave unexplained. */
-void mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features)
+/* Weights of the ensemble, or their quadratic forms, and what the points leave unexplained; its sizes, or NULL. */
+const int32_t *mlpot_read_member_weights(mlpot_reader *r, many_body_part *p, int n_features)
 {
     mlpot_members *e = &p->members;
     const int n_known = p->kernels.known.n;
-    const int32_t *n = mlpot_sizes(r, "m.sizes", 4); /* features, rows, entries, whether there is a residual */
+    const int n_sizes = mlpot_count(r, "m.sizes") == 4 ? 4 : 5; /* version 2 has no axes */
+    const int32_t *n = mlpot_sizes(r, "m.sizes", n_sizes); /* features, rows, entries, whether there is a residual, axes */
     const double *reals = mlpot_doubles(r, "m.reals", 2);
-    if (!n || !reals) return;
-    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > mlpot_round_up(n_features, MLPOT_TILE)) {
+    if (!n || !reals) return NULL;
+    const int n_columns = mlpot_round_up(n_features, MLPOT_TILE), n_axes = n_sizes > 4 ? n[4] : 0;
+    if (n[0] % MLPOT_TILE || n[0] < 1 || n[0] > n_columns || n_axes % MLPOT_TILE || n_axes > n_columns) {
         mlpot_refuse(r, "%sm.sizes: no such ensemble", r->prefix);
-        return;
+        return NULL;
     }
     e->n_features = n[0];
     e->prior = reals[0];
     e->expected = reals[1];
-    e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
-    e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
+    e->n_axes = n_axes;
+    if (n_axes) {
+        e->axes = mlpot_floats(r, "m.axes", mlpot_product(n_axes, n_columns, 1, 1));
+        if (mlpot_count(r, "m.back") >= 0) e->back = mlpot_floats(r, "m.back", mlpot_product(n[0], n_axes, 1, 1));
+        e->forms = mlpot_floats(r, "m.forms", mlpot_product(MLPOT_MEMBERS, e->back ? n_axes : n[0], n_axes, 1));
+    } else {
+        e->packed = mlpot_packed_rows(r, "m.packed", n_known, n[0]);
+        e->weights = mlpot_doubles(r, "m.weights", mlpot_product(mlpot_round_up(n_known, MLPOT_TILE), MLPOT_MEMBERS, 1, 1));
+    }
     e->residual = n[3] ? mlpot_doubles(r, "m.residual", mlpot_product(n[0], MLPOT_MEMBERS, 1, 1)) : NULL;
+    return n;
 }
 
 /* And how its features follow from the density. */
@@ -177,9 +187,8 @@ static void read_members(mlpot_reader *r, many_body_part *p)
 {
     const mlpot_density *d = &p->density;
     mlpot_members *e = &p->members;
-    mlpot_read_member_weights(r, p, mlpot_n_features(d));
+    const int32_t *n = mlpot_read_member_weights(r, p, mlpot_n_features(d));
     if (r->failed) return;
-    const int32_t *n = mlpot_sizes(r, "m.sizes", 4);
     e->rows = mlpot_ascending(r, "m.rows", d->l_max + 2, 0, n[1]);
     e->group_rows = mlpot_integers(r, "m.group_rows", mlpot_product(d->l_max + 1, d->n_groups + 1, 1, 1), 0, n[1]);
     e->channel = mlpot_integers(r, "m.channel", n[1], 0, d->n_channels - 1);

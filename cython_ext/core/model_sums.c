@@ -77,7 +77,7 @@ static void add_part(evaluation *e, const model_term *t, const mlpot_pairs *pair
     const int last = e->covariances && e->explained && place == u->n_terms - 1 && p->kernels.n_spreads == 2;
     double *seen = NULL;
     if (!n) return;
-    if (place >= 0) r.member_gradients = e->member_gradients;
+    if (place >= 0) r.members = e->members;
     if (e->covariances && place >= 0) {
         r.covariances = e->covariances + column;
         r.covariance_stride = u->n;
@@ -106,8 +106,9 @@ static void add_pair_term(evaluation *e, const model_term *t, const mlpot_pairs 
     if (mlpot_pair_sums(&t->pair, pairs, e->input->n_centres, e->input->n_threads, e->energies, e->gradients, covariances, u->n,
                         variances))
         e->failed = 1;
-    if (e->member_gradients && place >= 0)
-        mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, e->member_gradients);
+    if ((e->members.gradients || e->members.forces) && place >= 0
+        && mlpot_pair_member_gradients(&t->members, pairs, e->input->n_centres, e->input->n_threads, &e->members))
+        e->failed = 1;
 }
 
 /* Refuses atoms that come closer than the distance at which a bispectrum begins; the first reason to refuse a structure stays. */

@@ -43,6 +43,21 @@ static int64_t place_maps(mlpot_pair_term *p, int64_t *map_of)
     return next;
 }
 
+/* A table of covariances with the sparse radii themselves, if there is one. */
+static void read_covariances(mlpot_model *m, mlpot_reader *r, mlpot_pair_term *p)
+{
+    if (mlpot_count(r, "c.sizes") < 0) return;
+    const int32_t *n = mlpot_sizes(r, "c.sizes", 2); /* knots, kink */
+    const double *x = mlpot_doubles(r, "c.reals", 2); /* start, step */
+    int32_t *columns = mlpot_take(m, r, (size_t)p->n_kinds + 1, sizeof *columns);
+    if (r->failed || mlpot_read_grid(r, x[0], x[1], n[0], n[1], p->cutoff, &p->covariance_grid)) return;
+    for (int k = 0; k < p->n_kinds; ++k)
+        columns[k + 1] = columns[k] + mlpot_round_up(p->first[k + 1] - p->first[k], MLPOT_CHANNELS);
+    p->n_covariance_knots = n[0];
+    p->columns = columns;
+    p->covariances = mlpot_doubles(r, "covariances", mlpot_product(n[0], 3, columns[p->n_kinds], 1));
+}
+
 int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t)
 {
     mlpot_pair_term *p = &t->pair;
@@ -73,6 +88,7 @@ int mlpot_read_pair(mlpot_model *m, mlpot_reader *r, model_term *t)
     if (r->failed) return -1;
     if (p->first[p->n_kinds] != p->n_sparse) return mlpot_refuse(r, "%sfirst: does not end at all radii", r->prefix);
     p->maps = mlpot_doubles(r, "maps", place_maps(p, map_of));
+    read_covariances(m, r, p);
     if (mlpot_count(r, "m.along") < 0) return r->failed ? -1 : 0;
     const int32_t *knots = mlpot_integers(r, "m.knots", 1, 2, MOST_KNOTS);
     if (!knots) return -1;

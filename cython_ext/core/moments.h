@@ -281,7 +281,7 @@ static int moments(const mlpot_moments *t, const mlpot_pairs *p, int64_t n_atoms
                    double *out, double *pair_gradients)
 {
     const ptrdiff_t n = mlpot_n_moments(t);
-    const pair_sink to = {pair_gradients, NULL};
+    const pair_sink to = {.all = pair_gradients};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {

@@ -24,6 +24,29 @@
 ADD_PAIR_FORCES(mlpot_add_pair_forces, double)
 ADD_PAIR_FORCES(mlpot_add_pair_forces_single, float)
 
+/* forces (n_atoms, n_columns) += those of n pairs of centre i, by index, from gradients (n, n_columns); columns are x, y, z of
+ * everything in turn, n_columns <= 32 */
+static inline void mlpot_add_centre_forces(int64_t i, int n, const int32_t *pairs, const int32_t *neighbours, const int n_columns,
+                                           const float *gradients, double *forces)
+{
+    double own[32] = {0};
+    for (int k = 0; k < n; ++k, gradients += n_columns) {
+        double *on_j = forces + (int64_t)neighbours[pairs[k]] * n_columns;
+        for (int c = 0; c < n_columns; ++c) own[c] += gradients[c];
+        for (int c = 0; c < n_columns; ++c) on_j[c] -= gradients[c];
+    }
+    for (int c = 0; c < n_columns; ++c) forces[i * n_columns + c] += own[c];
+}
+
+/* virial (9, n_columns) += of sums (6, n_columns) of vectors times gradients: xx, yy, zz, then yz + zy, xz + zx, xy + yx */
+static inline void mlpot_add_column_virials(int n_columns, const double *sums, double *virial)
+{
+    for (int k = 0; k < n_columns; ++k)
+        for (int a = 0; a < 3; ++a)
+            for (int b = 0; b < 3; ++b)
+                virial[(3 * a + b) * n_columns + k] -= (a == b ? 1.0 : 0.5) * sums[(a == b ? a : 6 - a - b) * n_columns + k];
+}
+
 /* virial (9, stride) += -dE/dstrain, symmetrised */
 static inline void mlpot_add_pair_virial(const double *vector, ptrdiff_t n_columns, const double *gradient,
                                          ptrdiff_t apart, double *virial, ptrdiff_t stride)

@@ -2,6 +2,7 @@
  * Each centre writes memory of its own, so results are bitwise the same for any number of threads. */
 #pragma once
 #include "hermite.h"
+#include "member_block.h"
 #include "pair_sums.h"
 
 /* MLPOT_LANES neighbours of a centre; an idle lane (beyond the cutoff, past the end, no sparse radii) has kind -1. */
@@ -101,6 +102,22 @@ MLPOT_INLINE void add_features(const mlpot_pair_term *term, const mlpot_pairs *p
     }
 }
 
+/* Covariances of the neighbours' potentials with those at sparse radii, added to the sums (all kinds in turn). */
+MLPOT_INLINE void add_covariances(const mlpot_pair_term *term, const lanes *of, double *sums)
+{
+    const place at = place_of(&term->covariance_grid, of->distance);
+    for (int lane = 0; lane < of->n; ++lane) {
+        if (of->kind[lane] < 0) continue;
+        const int32_t column = term->columns[of->kind[lane]], width = term->columns[of->kind[lane] + 1] - column;
+        const double *knots = term->covariances + 3 * ((int64_t)column * term->n_covariance_knots + (int64_t)at.knot[lane] * width);
+        for (int s = 0; s < width; s += MLPOT_LANES) {
+            mlpot_vector value = *(mlpot_vector *)(sums + column + s);
+            for (int a = 0; a < 6; ++a) value += at.weight[a][lane] * *(const mlpot_vector *)(knots + a * width + s);
+            *(mlpot_vector *)(sums + column + s) = value;
+        }
+    }
+}
+
 /* Covariances of one kind from its features. */
 MLPOT_INLINE void write_covariances(const mlpot_pair_term *term, int kind, const double *sum, double *row)
 {
@@ -122,62 +139,93 @@ MLPOT_INLINE double prior_variance(int rank, const double *sum)
     return sum_lanes(square);
 }
 
-/* One centre; sums (n_species, rank) is scratch, zero on entry and on return. */
+/* Covariances of a centre, whose features or covariances are in `sums`, which become 0 again; row or variance may be NULL. */
+static void finish_sums(const mlpot_pair_term *term, const int32_t *kind_with, int tabulated, double *sums, double *row,
+                        double *variance)
+{
+    if (row) memset(row, 0, sizeof(double) * (size_t)term->n_sparse);
+    for (int s = 0; s < term->n_species; ++s) {
+        const int kind = kind_with[s];
+        if (kind < 0) continue;
+        double *sum = sums + (tabulated ? term->columns[kind] : (int64_t)s * term->rank);
+        const int n = term->first[kind + 1] - term->first[kind];
+        if (tabulated) memcpy(row + term->first[kind], sum, sizeof(double) * (size_t)n);
+        else if (row) write_covariances(term, kind, sum, row);
+        if (variance) *variance += term->variance[kind] * prior_variance(term->rank, sum);
+        memset(sum, 0, sizeof(double) * (size_t)(tabulated ? n : term->rank));
+    }
+}
+
+/* One centre; sums (n_species, rank), or all columns of covariances, is scratch, zero on entry and on return. */
 static void centre_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t centre, double *sums,
                         double *energies, double *pair_gradients, double *row, double *variances)
 {
     const int32_t *kind_with = term->kind + (int64_t)p->species[centre] * term->n_species;
     const int64_t end = p->offsets[centre + 1];
-    const int prior = variances && !term->instance;
+    const int prior = variances && !term->instance, tabulated = row && !prior && term->covariances;
     mlpot_vector energy = {0}, variance = {0};
     for (int64_t k = p->offsets[centre]; k < end; k += MLPOT_LANES) {
         const lanes of = gather(term, p, kind_with, k, end);
         energy += add_potential(term, p, &of, k, pair_gradients);
         if (variances && term->instance) variance += instances(term, &of);
-        if (row || prior) add_features(term, p, &of, k, sums);
+        if (tabulated) add_covariances(term, &of, sums);
+        else if (row || prior) add_features(term, p, &of, k, sums);
     }
     energies[centre] += sum_lanes(energy);
     if (variances) variances[centre] += sum_lanes(variance);
-    if (!row && !prior) return;
-    if (row) memset(row, 0, sizeof(double) * (size_t)term->n_sparse);
-    for (int s = 0; s < term->n_species; ++s) {
-        if (kind_with[s] < 0) continue;
-        double *sum = sums + (int64_t)s * term->rank;
-        if (row) write_covariances(term, kind_with[s], sum, row);
-        if (prior) variances[centre] += term->variance[kind_with[s]] * prior_variance(term->rank, sum);
-        memset(sum, 0, sizeof(double) * (size_t)term->rank);
-    }
+    if (row || prior) finish_sums(term, kind_with, tabulated, sums, row, prior ? variances + centre : NULL);
 }
 
 /* Linear between knots: with a thousand of them the error is far below the statistical error of the draws. */
-static void pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
-                                  float *pair_gradients)
+static void pair_members_of(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t centre, member_block *b)
 {
     const double per_step = (m->n_knots - 1) / m->cutoff;
-#pragma omp parallel for schedule(static) num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK)))
-    for (int64_t centre = 0; centre < n_atoms; ++centre) {
-        const int32_t *kind_with = m->kind + (int64_t)p->species[centre] * m->n_species;
-        for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
-            const int kind = kind_with[p->species[p->j[k]]];
-            if (kind < 0 || !(p->distances[k] < m->cutoff)) continue;
-            const double place = p->distances[k] * per_step;
-            const int64_t knot = (int64_t)place;
-            const float part = (float)(place - (double)knot);
-            const float *low = m->along + ((int64_t)kind * (m->n_knots + 1) + knot) * MLPOT_MEMBERS;
-            float *gradient = pair_gradients + 3 * MLPOT_MEMBERS * k;
-            for (int x = 0; x < 3; ++x) {
-                const float vector = (float)p->vectors[3 * k + x];
-                for (int u = 0; u < MLPOT_MEMBERS; ++u)
-                    gradient[x * MLPOT_MEMBERS + u] += vector * (low[u] + part * (low[MLPOT_MEMBERS + u] - low[u]));
-            }
-        }
+    const int32_t *kind_with = m->kind + (int64_t)p->species[centre] * m->n_species;
+    for (int64_t k = p->offsets[centre]; k < p->offsets[centre + 1]; ++k) {
+        const int kind = kind_with[p->species[p->j[k]]];
+        if (kind < 0 || !(p->distances[k] < m->cutoff)) continue;
+        const double place = p->distances[k] * per_step;
+        const int64_t knot = (int64_t)place;
+        of_members low, high, *gradient = (of_members *)(b->gradients + (ptrdiff_t)b->n * OF_PAIR);
+        memcpy(&low, m->along + ((int64_t)kind * (m->n_knots + 1) + knot) * MLPOT_MEMBERS, sizeof low);
+        memcpy(&high, m->along + ((int64_t)kind * (m->n_knots + 1) + knot + 1) * MLPOT_MEMBERS, sizeof high);
+        const of_members along = low + (float)(place - (double)knot) * (high - low);
+        for (int x = 0; x < 3; ++x) gradient[x] = (float)p->vectors[3 * k + x] * along;
+        b->pairs[b->n++] = (int32_t)k;
     }
+}
+
+static int pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                 const mlpot_member_sums *to)
+{
+    int failed = 0;
+#pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK))) reduction(min : failed)
+    {
+        member_block b;
+        failed = member_block_create(p, n_atoms, NULL, &b);
+#pragma omp for schedule(dynamic) ordered
+        for (int64_t k = 0; k < BLOCKS(n_atoms, MLPOT_BLOCK); ++k) {
+            const int n = BLOCK_SIZE(n_atoms, k, MLPOT_BLOCK);
+            if (failed) continue;
+            member_block_begin(&b);
+            for (int i = 0; i < n; ++i) {
+                pair_members_of(m, p, k * MLPOT_BLOCK + i, &b);
+                member_block_end(p, i, &b);
+            }
+#pragma omp ordered
+            member_block_add(p, n, k * MLPOT_BLOCK, NULL, &b, to);
+        }
+        free(b.gradients);
+    }
+    return failed;
 }
 
 static int pair_sums(const mlpot_pair_term *term, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
                      double *energies, double *pair_gradients, double *covariances, int64_t stride, double *variances)
 {
-    const size_t n_sums = (size_t)term->n_species * (size_t)term->rank;
+    const size_t n_features = (size_t)term->n_species * (size_t)term->rank;
+    const size_t n_columns = term->covariances ? (size_t)term->columns[term->n_kinds] : 0;
+    const size_t n_sums = n_features > n_columns ? n_features : n_columns;
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_BLOCK))) reduction(min : failed)
     {

@@ -29,6 +29,11 @@ typedef struct {
     const int32_t *first;       /* (n_kinds + 1) sparse columns of a kind, ordered */
     const int64_t *map_of;      /* (n_kinds) start of the map of each kind */
     const double *maps;         /* (rank, columns rounded up to MLPOT_CHANNELS) phi_m(r_s) s^2 of each kind, eV^2; aligned */
+    mlpot_grid covariance_grid;
+    int n_covariance_knots;
+    const double *covariances;  /* kind after kind, (n_covariance_knots, 3, columns rounded up to MLPOT_CHANNELS) cov(u(r) / 2, u(r_s)),
+                                 * eV^2; aligned; NULL: from the features */
+    const int32_t *columns;     /* (n_kinds + 1) first of these columns */
     double cutoff_width;        /* A */
     const double *contact;      /* (n_kinds, 4) s, k, x, y: phi is a function of k asinh(r / s) and multiplied by
                                    f_c(r) (1 + exp(x - y r^2)); NULL: phi is a function of r */
@@ -47,9 +52,9 @@ typedef struct {
     const float *along;         /* (n_kinds, n_knots + 1, MLPOT_MEMBERS) u'(r) / (2 r) at r = k cutoff / (n_knots - 1), eV/A^2 */
 } mlpot_pair_members;
 
-/* ADDS to pair_gradients (n_pairs, 3, MLPOT_MEMBERS) dE/dvectors of every member, eV/A. Threads over blocks of centres. */
-void mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
-                                 float *pair_gradients);
+/* Derivatives of every member's energy, eV/A and eV. Threads over blocks of centres. 0, or -1 when memory is short. */
+int mlpot_pair_member_gradients(const mlpot_pair_members *m, const mlpot_pairs *p, int64_t n_atoms, int n_threads,
+                                const mlpot_member_sums *to);
 
 #ifdef __cplusplus
 }

@@ -162,16 +162,19 @@ MLPOT_INLINE void fill_shell(const mlpot_shell *t, const mlpot_pairs *p, int64_t
     }
 }
 
-/* Where a pullback adds dE/dvectors: (n_pairs, 3), or, if that is NULL, to one member of (n_pairs, 3, MLPOT_MEMBERS). */
+/* Where a pullback adds dE/dvectors: (n_pairs, 3), or, if that is NULL, to one member of (n_rows, 3, MLPOT_MEMBERS), with a row for every
+ * pair of some centres: its number minus the shift of its centre. */
 typedef struct {
     double *all;
     float *member;
+    const int64_t *shift;    /* of the centres that are processed together */
 } pair_sink;
 
-MLPOT_INLINE void add_to_pair(const pair_sink *to, int64_t pair, int a, double gradient)
+/* `lane` is the place of the pair's centre among those that are processed together. */
+MLPOT_INLINE void add_to_pair(const pair_sink *to, int lane, int64_t pair, int a, double gradient)
 {
     if (to->all) to->all[3 * pair + a] += gradient;
-    else to->member[(3 * pair + a) * MLPOT_MEMBERS] += (float)gradient;
+    else to->member[(3 * (pair - to->shift[lane]) + a) * MLPOT_MEMBERS] += (float)gradient;
 }
 
 /* dE/dr of MLPOT_LANES neighbours from slot k on: rhat along + inverse (x, y, z), added to their pairs. */
@@ -182,5 +185,5 @@ MLPOT_INLINE void add_slot_gradients(const shell_memory *s, int k, mlpot_vector 
     const mlpot_vector gradient[3] = {unit[0] * along + inverse * x, unit[1] * along + inverse * y, unit[2] * along + inverse * z};
     for (int lane = 0; lane < MLPOT_LANES; ++lane)
         for (int a = 0; a < 3 && s->pair[k + lane] >= 0; ++a)
-            add_to_pair(to, s->pair[k + lane], a, gradient[a][lane]);
+            add_to_pair(to, 0, s->pair[k + lane], a, gradient[a][lane]);
 }

@@ -256,7 +256,7 @@ static int triplet_functions(const mlpot_triplet_functions *t, const mlpot_pairs
                              const double *cotangent, double *out, double *pair_gradients)
 {
     const ptrdiff_t n = mlpot_n_triplet_functions(t);
-    const pair_sink to = {pair_gradients, NULL};
+    const pair_sink to = {.all = pair_gradients};
     int failed = 0;
 #pragma omp parallel num_threads(team(n_threads, BLOCKS(n_atoms, MLPOT_PANEL))) reduction(min : failed)
     {

@@ -25,6 +25,24 @@ ANY_REACH = 100.0
 
 
 @dataclass(frozen=True)
+class MemberSums:
+    """Forces (n_atoms, 3, N_MEMBERS), eV/A, and virial (9, N_MEMBERS), eV, of the members of an ensemble."""
+
+    forces: np.ndarray
+    virial: np.ndarray
+
+    @classmethod
+    def none(cls, n_atoms: int) -> MemberSums:
+        """Before anything is added."""
+        return cls(np.zeros((n_atoms, 3, N_MEMBERS)), np.zeros((9, N_MEMBERS)))
+
+    @classmethod
+    def of(cls, pairs: Pairs, gradients: np.ndarray) -> MemberSums:
+        """From pair gradients (n_pairs, 3, N_MEMBERS), eV/A."""
+        return cls(pairs.forces(gradients), pairs.virial(gradients).reshape(9, -1))
+
+
+@dataclass(frozen=True)
 class Sums:
     """Sums behind the uncertainty, as in `mlpot_sums` of the C library; None: not wanted.
 
@@ -39,12 +57,15 @@ class Sums:
         Prior variances, or instance variances of an imported model, eV^2; added to.
     members : (n_pairs, 3, N_MEMBERS) float32 array
         Pair gradients of the ensemble members, eV/A; added to.
+    sums : MemberSums
+        Forces and virial of the ensemble members instead, at half the cost; added to.
     """
 
     covariances: np.ndarray | None = None
     explained: np.ndarray | None = None
     variances: np.ndarray | None = None
     members: np.ndarray | None = None
+    sums: MemberSums | None = None
 
 
 NOTHING = Sums()
@@ -124,6 +145,7 @@ def evaluate(core: CoreModel, pairs: Pairs, sums: Sums = NOTHING) -> tuple[np.nd
         core.predict(
             numbers, pairs.offsets, pairs.j, pairs.vectors, energies, gradients, n_threads(),
             sums.covariances, sums.explained, sums.variances, sums.members,
+            *((sums.sums.forces, sums.sums.virial) if sums.sums else ()),
         )  # fmt: skip
     except ValueError as error:
         species_indices(numbers, core.species)  # raises UnknownSpeciesError
@@ -145,6 +167,6 @@ def observing_alone(tables: Arrays, n_points: int, is_many_body: bool) -> CoreMo
     })  # fmt: skip
 
 
-def no_members(pairs: Pairs) -> np.ndarray:
-    """Pair gradients (n_pairs, 3, N_MEMBERS) of the members before anything is added."""
-    return np.zeros((pairs.n_pairs, 3, N_MEMBERS), np.float32)
+def no_members(pairs: Pairs | None) -> np.ndarray:
+    """Pair gradients (n_pairs, 3, N_MEMBERS) of the members before anything is added; of no pairs where there are none."""
+    return np.zeros((pairs.n_pairs if pairs else 0, 3, N_MEMBERS), np.float32)

@@ -71,7 +71,7 @@ class MappedElement:
         """Tables of an ensemble with weights (n_known, N_MEMBERS), 1/eV."""
         n_features = self.known_features.shape[1] + -self.known_features.shape[1] % TILE
         found = {
-            "m.sizes": np.array([n_features, 0, 0, residual is not None]), "m.reals": np.zeros(2),
+            "m.sizes": np.array([n_features, 0, 0, residual is not None, 0]), "m.reals": np.zeros(2),
             "m.packed": packed_rows(self.known_features), "m.weights": whole_tiles(weights),
         }  # fmt: skip
         if residual is not None:

@@ -24,7 +24,7 @@ from ..settings.fit import PairTermSettings
 from ..structures import LabelledStructure
 from .defaults import TermDefaults
 from .headers import LONGEST_COORDINATE, Shaped, TermHeader, check_lengths, first_problem
-from .pair_compiled import CompiledPairTerm, compile_pair_term
+from .pair_compiled import CompiledPairTerm, compile_pair_term, covariance_tables
 from .pair_curves import InstanceCurves
 from .pair_ensemble import PairObserver, pair_members
 from .pair_file import SCALARS, PairHeader
@@ -206,7 +206,8 @@ class PairTerm(PairKernel, TermDefaults):
 
     def observer(self, compiled: CompiledPairTerm, members: np.ndarray, whole: Whole | None) -> PairObserver:
         """See `FittedTerm`."""
-        return PairObserver(compiled, pair_members(self, members))
+        # without a many-body term, prior variances need the features anyway
+        return PairObserver(compiled, pair_members(self, members), {} if whole else covariance_tables(self))
 
     @classmethod
     def check_settings(cls, settings: PairTermSettings) -> None:

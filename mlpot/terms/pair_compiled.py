@@ -20,13 +20,15 @@ from .._ext.core import CHANNELS
 from ..descriptors.radial_table import RadialTable, tabulate
 from ..errors import ConfigError
 from .core_terms import kept
-from .pair_curves import InstanceCurves, KernelFeatures, PotentialCurves
+from .pair_curves import CovarianceCurves, InstanceCurves, KernelFeatures, PotentialCurves
 from .pair_kernel import PairKernel, bend_of, bent
 
 FEATURE_TOLERANCE = {"gaussian": 1e-10, "matern": 1e-7}
 """Error of the tabulated features, relative to the largest feature, by kernel: far below what omitted features amount to."""
 INSTANCE_TOLERANCE = 1e-6
 """Error of a bond's variance, relative to its lower bound far from the cutoff, the squared regularisation."""
+MOST_COVARIANCES = 2**22
+"""Largest number of entries of a table of covariances with the sparse radii themselves, 32 MB; features serve larger ones."""
 BEYOND = 1.0
 """Margin by which the table of features extends beyond the coordinates, A."""
 CROWD = 32
@@ -186,6 +188,44 @@ def compile_pair_term(
         contacts=term.contacts,
         repulsion_length=term.repulsion_length,
     )
+
+
+def covariance_tables(term: PairKernel) -> dict[str, np.ndarray]:
+    """Tables of the covariances with the sparse radii for the core, where no prior variance needs the features.
+
+    A third to a half of the cost of features, of which there are more than radii; none if they would be too large.
+    """
+    names = ("species", "cutoff", "cutoff_width", "length_scale", "contacts", "repulsion_length", "kernel")
+    known = tuple(radii.tobytes() for radii in term.sparse_radii)
+    table = _unit_covariances(*(getattr(term, name) for name in names), known)
+    knots = np.split(table.knots[:, :, 0, :], np.cumsum([len(radii) for radii in term.sparse_radii])[:-1], axis=2)
+    parts = [
+        scale**2 * _padded(part, -(-part.shape[2] // CHANNELS) * CHANNELS).ravel()
+        for scale, part in zip(term.energy_scales, knots, strict=True)
+    ]
+    if sum(map(len, parts)) > MOST_COVARIANCES:
+        return {}
+    start, step, kink = table.grid
+    return {
+        "c.sizes": np.array([len(table.knots), kink]), "c.reals": np.array([start, step]), "covariances": np.concatenate(parts),
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _unit_covariances(
+    species: tuple[int, ...],
+    cutoff: float,
+    cutoff_width: float,
+    length_scale: float,
+    contacts: tuple[float, ...],
+    repulsion_length: float,
+    kernel: str,
+    radii: tuple[bytes, ...],
+) -> RadialTable:
+    """Table of `CovarianceCurves` for energy scales of 1, cached: refits change the scales."""
+    known = tuple(np.frombuffer(own) for own in radii)
+    term = PairKernel(species, cutoff, cutoff_width, length_scale, (1.0,) * len(known), known, contacts, repulsion_length, kernel)
+    return _tabulated(CovarianceCurves(term), FEATURE_TOLERANCE[kernel], length_scale)
 
 
 def _potential_table(curves: PotentialCurves, tolerance: float) -> RadialTable:

@@ -103,6 +103,26 @@ class PotentialCurves(TermCurves):
 
 
 @dataclass(frozen=True)
+class CovarianceCurves(TermCurves):
+    """Covariances of u(r) / 2 with u at each sparse radius, eV^2; radii of all pairs of elements in turn."""
+
+    @property
+    def n_max(self) -> int:
+        return self.term.n_sparse
+
+    def evaluate(self, distances: np.ndarray) -> np.ndarray:
+        """Values, slopes, curvatures (3, n, n_sparse, 1)."""
+        curves = [
+            times_cutoff(
+                0.5 * self.term.bare_covariances(distances, radii, scale, self.term.contact(kind)),
+                self.term.envelope(distances, self.term.contact(kind)),
+            )
+            for kind, (radii, scale) in enumerate(zip(self.term.sparse_radii, self.term.energy_scales, strict=True))
+        ]
+        return np.concatenate(curves, axis=2)[..., None]
+
+
+@dataclass(frozen=True)
 class InstanceCurves(TermCurves):
     """Variance of an atom's share e = u(r) / 2 of a bond given its values at the sparse radii, eV^2, as in QUIP's
     local_gap_variance; with d = energy_scale / 2 and s = regularisation in eV:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -40,13 +41,14 @@ def pair_members(term: PairKernel, weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PairObserver:
-    """Observer of a compiled pair term with the tables of `pair_members`; see `Observer`."""
+    """Observer of a compiled pair term with the tables of `pair_members` and of `covariance_tables`; see `Observer`."""
 
     term: CompiledPairTerm
     along: np.ndarray
+    covariances: Mapping[str, np.ndarray] = field(default_factory=dict)
     in_core: ClassVar[bool] = True
     served: ClassVar[frozenset[int]] = frozenset()
 
     def core_tables(self) -> dict[str, np.ndarray]:
         """See `Observer`."""
-        return self.term.core_tables() | kept({"m.knots": np.array([N_KNOTS]), "m.along": self.along})
+        return self.term.core_tables() | kept({"m.knots": np.array([N_KNOTS]), "m.along": self.along} | dict(self.covariances))

@@ -10,14 +10,15 @@ import numpy as np
 from .._ext.core import N_MEMBERS, TILE, Density, packed_rows
 from .core_terms import kept
 from .kernels import dot_product_kernel
+from .member_forms import form_tables, steps_to_nearest
 from .protocol import Residual, Whole
 from .soap_compiled import CompiledSoapTerm, CompiledSpecies
 
 MEMBER_ERROR = 0.01
 """Estimated relative error of the members' gradients; the actual error is two to five times larger. For comparison, a standard
 deviation from 8 members has an error of a quarter."""
-NEAREST = 8
-"""Number of points that each point is compared with."""
+FORM_ERROR = 0.1 * MEMBER_ERROR
+"""Likewise for the directions that quadratic forms depend on."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,16 @@ def member_tables(
     n_features = min(
         _features_that_show(part.known_features, weights, energy_scale, zeta), len(part.kept)
     )  # without the constant, which has no slope
-    padded = np.zeros((_whole_tiles(len(weights)), N_MEMBERS))
-    padded[: len(weights)] = weights
     found = _tables(part.core, n_features)
-    sizes = [_whole_tiles(n_features), len(found["m.channel"]), len(found["m.feature"]), residual is not None]
-    found |= {
-        "m.sizes": np.array(sizes), "m.reals": np.zeros(2), "m.packed": packed_rows(part.known_features[:, :n_features]),
-        "m.weights": padded,
-    }  # fmt: skip
+    sizes = [_whole_tiles(n_features), len(found["m.channel"]), len(found["m.feature"]), residual is not None, 0]
+    if zeta == 2 and len(weights):
+        found |= form_tables(part.known_features, weights, energy_scale, n_features, FORM_ERROR)
+        sizes[-1] = int(found["m.sizes"][0])
+    else:
+        padded = np.zeros((_whole_tiles(len(weights)), N_MEMBERS))
+        padded[: len(weights)] = weights
+        found |= {"m.packed": packed_rows(part.known_features[:, :n_features]), "m.weights": padded}
+    found |= {"m.sizes": np.array(sizes), "m.reals": np.zeros(2)}
     if residual is not None:
         slopes = np.zeros((_whole_tiles(n_features), N_MEMBERS))
         slopes[:n_features] = part.compact.rotate(residual.slopes.T)[:, part.kept].T[:n_features]
@@ -94,12 +97,10 @@ def _features_that_show(features: np.ndarray, weights: np.ndarray, energy_scale:
     The error is measured at the points themselves, from first-order changes of the members' energies towards the nearest points.
     The data determine most directions, so the contributions of single features would be a poor measure.
     """
-    overlaps = features @ features.T
-    nearest = np.argsort(-overlaps, axis=1)[:, 1 : 1 + NEAREST]
     slopes = zeta * dot_product_kernel(features, features, energy_scale, zeta - 1)
     gradients = np.einsum("as,sm,sf->amf", slopes, weights, features, optimize=True)
     gradients -= np.einsum("amf,af->am", gradients, features)[:, :, None] * features[:, None, :]
-    steps = features[nearest] - features[:, None, :]
+    steps = steps_to_nearest(features)
 
     def left(first: int) -> float:
         return float(np.linalg.norm(gradients[:, :, first:] @ steps[:, :, first:].transpose(0, 2, 1)))

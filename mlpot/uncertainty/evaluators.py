@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from .._ext.core import CoreModel
 from ..errors import ConfigError
 from ..neighbours import Pairs
-from ..terms.core_terms import Sums, evaluate, no_members
+from ..terms.core_terms import MemberSums, Sums, evaluate, no_members
 from ..terms.environments import centres_of
 from ..terms.layout import columns
 from ..terms.linear import NO_VARIANCE
@@ -24,9 +24,9 @@ from .references import References
 from .representatives import Representatives
 from .variances import Members, NoveltyAlone, Variances
 
-Summands = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Summands = tuple[np.ndarray, np.ndarray, np.ndarray, MemberSums]
 """Covariances (n,) of the total energy with the representatives, posterior variances |R_s^-T k|^2 and unexplained variances
-(n_atoms,) in eV^2, and pair gradients (n_pairs, 3, N_MEMBERS) of the ensemble members in eV/A."""
+(n_atoms,) in eV^2, and forces and virial of the ensemble members."""
 
 
 class Spread(Protocol):
@@ -115,7 +115,7 @@ class EnsembleSpread:
         variances = self.representatives.summary(pairs, total, posterior, unexplained, members)
         if np.any(variances.unexplained > 0):  # the members' energies do not include the unexplained part
             members = self._potentials(core, pairs)
-        return energies, gradients, variances, self.representatives.deviations(pairs, total, members)
+        return energies, gradients, variances, self.representatives.deviations(total, members)
 
     def core_tables(self, counted: Sequence[int], places: Mapping[int, int]) -> dict[str, np.ndarray]:
         """See `Spread` and `models.core_uncertainty`.
@@ -166,26 +166,33 @@ class EnsembleSpread:
         both = zip(self.observers, columns(self.representatives.terms), strict=True)
         return [(cast(PythonObserver, observer), part) for observer, part in both if not observer.in_core]
 
-    def _potentials(self, core: CoreModel, pairs: Pairs) -> np.ndarray:
-        """Pair gradients (n_pairs, 3, N_MEMBERS) of the members as potentials, eV/A: without the unexplained part."""
+    def _potentials(self, core: CoreModel, pairs: Pairs) -> MemberSums:
+        """Forces and virial of the members as potentials: without the unexplained part."""
+        if not self._in_python:
+            sums = MemberSums.none(pairs.n_atoms)
+            evaluate(core, pairs, Sums(sums=sums))
+            return sums
         members = no_members(pairs)
         evaluate(core, pairs, Sums(members=members))
         for observer, _ in self._in_python:
             observer.add_members(pairs, members)
-        return members
+        return MemberSums.of(pairs, members)
 
     def _observe(self, core: CoreModel, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, Summands]:
         """Local energies, pair gradients, and the arguments of `Representatives.summary`."""
         rep = self.representatives
         covariances = np.zeros((pairs.n_atoms, len(rep.upper)))
-        explained, prior, members = np.zeros((pairs.n_atoms, 2)), np.zeros(pairs.n_atoms), no_members(pairs)
+        explained, prior = np.zeros((pairs.n_atoms, 2)), np.zeros(pairs.n_atoms)
+        # pair gradients pass through memory: they are for what is added in Python
+        by_pairs = bool(self._in_python or self._not_served(pairs))
+        members, sums = no_members(pairs if by_pairs else None), None if by_pairs else MemberSums.none(pairs.n_atoms)
         # the last term applies triangles to the covariances with the points of all others
         first = [own for own in self._in_python if own[0] is not self.observers[-1]]
         whole = Observed(
             np.zeros(pairs.n_atoms), np.zeros((pairs.n_pairs, 3)), covariances, members, prior, covariances, explained
         )  # fmt: skip
         self._add(pairs, first, whole)
-        energies, gradients = evaluate(core, pairs, Sums(covariances, explained, prior, members))
+        energies, gradients = evaluate(core, pairs, Sums(covariances, explained, prior, members if by_pairs else None, sums))
         if first:
             energies, gradients = energies + whole.energies, gradients + whole.pair_gradients
         last = [own for own in self._in_python if own[0] is self.observers[-1]]
@@ -196,7 +203,7 @@ class EnsembleSpread:
         unexplained = prior - explained[:, 0]
         rep.add_residual(pairs, unexplained, members, self._not_served(pairs))
         total = covariances.sum(axis=0) - rep.lone_total(pairs)
-        return energies, gradients, (total, explained[:, 1], unexplained, members)
+        return energies, gradients, (total, explained[:, 1], unexplained, sums or MemberSums.of(pairs, members))
 
     def _add(self, pairs: Pairs, observers: Sequence[tuple[PythonObserver, slice]], whole: Observed) -> None:
         """Run observers in Python, which add to the arrays of all terms."""

@@ -35,6 +35,7 @@ from .._ext.core import N_MEMBERS
 from ..errors import ConfigError
 from ..neighbours import Pairs
 from ..settings.learning import NOVEL
+from ..terms.core_terms import MemberSums
 from ..terms.layout import columns, many_body
 from ..terms.linear_algebra import inverse_lower, prior_factor, solve_upper
 from ..terms.lone_atoms import lone_covariances
@@ -244,7 +245,7 @@ class Representatives:
         for number, own in self.lone.items():
             covariances[pairs.numbers == number] -= own
         posterior = squares(solve_upper(self.upper, covariances.T, transposed=True))
-        return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, gradients)
+        return self.summary(pairs, covariances.sum(axis=0), posterior, unexplained, MemberSums.of(pairs, gradients))
 
     def residual(self, number: int) -> Residual | None:
         """Contribution of the unexplained variance to the members of an element; None without a many-body term last.
@@ -293,13 +294,12 @@ class Representatives:
             gradient += own.features.vjp(pairs, np.ascontiguousarray(cotangent))
 
     def summary(
-        self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, gradients: np.ndarray
+        self, pairs: Pairs, total: np.ndarray, posterior: np.ndarray, unexplained: np.ndarray, members: MemberSums
     ) -> Variances:
-        """Variances of a structure from covariances and member gradients.
+        """Variances of a structure from covariances and derivatives of the members.
 
         `total` are the covariances (n,) of the total energy and `posterior` the variances |R_s^-T k|^2 (n_atoms,), both relative to
-        lone atoms; `unexplained` are variances (n_atoms,), all in eV^2; `gradients` are the members' pair gradients
-        (n_pairs, 3, N_MEMBERS), eV/A.
+        lone atoms; `unexplained` are variances (n_atoms,), all in eV^2.
         """
         expected, known = np.empty(pairs.n_atoms), np.empty(pairs.n_atoms)
         for number in np.unique(pairs.numbers).tolist():
@@ -311,20 +311,16 @@ class Representatives:
             posterior=posterior,
             unexplained=np.maximum(unexplained - expected, 0.0),
             total=float(whole @ whole),
-            forces=force_variances(pairs.forces(gradients)),
-            virial=np.mean(pairs.virial(gradients) ** 2, axis=-1),
+            forces=force_variances(members.forces),
+            virial=np.mean(members.virial**2, axis=-1).reshape(3, 3),
             novelty=np.sqrt(unexplained / known),
             noises=self.noises,
         )
 
-    def deviations(self, pairs: Pairs, total: np.ndarray, gradients: np.ndarray) -> Members:
-        """Uncalibrated deviations of the members from their mean.
-
-        `total` are the covariances (n,) of the total energy, eV^2; `gradients` the members' pair gradients
-        (n_pairs, 3, N_MEMBERS), eV/A.
-        """
-        energies, forces, virials = total @ self.members, pairs.forces(gradients), pairs.virial(gradients)
-        return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in (energies, forces, virials)))
+    def deviations(self, total: np.ndarray, members: MemberSums) -> Members:
+        """Uncalibrated deviations of the members from their mean; `total` are the covariances (n,) of the total energy, eV^2."""
+        parts = total @ self.members, members.forces, members.virial.reshape(3, 3, -1)
+        return Members(*(np.moveaxis(d - d.mean(axis=-1, keepdims=True), -1, 0) for d in parts))
 
 
 def squares(rows: np.ndarray) -> np.ndarray:

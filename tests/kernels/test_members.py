@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 import mlpot
 from mlpot.neighbours import find_pairs
 from mlpot.terms import soap_ensemble as compiled_members
+from mlpot.terms.core_terms import MemberSums, Sums, evaluate, no_members
 
 SOAP = {**SMALL_TERMS[1], "n_max": 5, "l_max": 9, "zeta": 3}
 HIGHER = {"order": 3, "order_channels": 3}
@@ -48,20 +49,30 @@ def fitted(request):
 
 @pytest.fixture
 def all_features(monkeypatch):
-    """Members see every feature."""
+    """Members see every feature, and quadratic forms all directions."""
     monkeypatch.setattr(compiled_members, "MEMBER_ERROR", 0.0)
+    monkeypatch.setattr(compiled_members, "FORM_ERROR", 0.0)
 
 
 def members_of(model, pairs):
     """Pair gradients (n_pairs, 3, N_MEMBERS) as the core computes them."""
-    compiled = model.compile()
-    return compiled._spread._observe(compiled._observing, pairs)[2][3]
+    members = no_members(pairs)
+    observe(model, pairs, members=members)
+    return members
+
+
+def observe(model, pairs, **more):
+    """Ask the core for the sums behind the uncertainty, and for more."""
+    n_points = len(model.representatives.upper)
+    own = Sums(np.zeros((pairs.n_atoms, n_points)), np.zeros((pairs.n_atoms, 2)), np.zeros(pairs.n_atoms), **more)
+    evaluate(model.compile()._observing, pairs, own)
 
 
 def potentials_of(model, pairs):
     """Of the members as potentials, without what the points do not explain."""
-    compiled = model.compile()
-    return compiled._spread._potentials(compiled._observing, pairs)
+    members = no_members(pairs)
+    evaluate(model.compile()._observing, pairs, Sums(members=members))
+    return members
 
 
 def twin_of(model, pairs):
@@ -85,6 +96,20 @@ def test_equal_their_twin(fitted, all_features):
             (members_of(model, pairs), potentials_of(model, pairs)), twin_of(model, pairs), strict=True
         ):
             np.testing.assert_allclose(found, exact, atol=3e-5 * np.abs(exact).max(initial=0))
+
+
+@pytest.mark.usefixtures("instructions")
+def test_forces_and_virial_are_sums_of_pair_gradients(fitted):
+    """Both ways that the core has, in what follows from a prediction too."""
+    model, frames = fitted
+    for pairs in (find_pairs(atoms, model.cutoff) for atoms in (frames[5] * (2, 2, 1), frames[0][:1])):
+        found, expected = MemberSums.none(pairs.n_atoms), MemberSums.of(pairs, members_of(model, pairs))
+        observe(model, pairs, sums=found)
+        compiled = model.compile()
+        predicted = compiled._spread._observe(compiled._observing, pairs)[2][3]
+        for own in (found, predicted):
+            for part, exact in ((own.forces, expected.forces), (own.virial, expected.virial)):
+                np.testing.assert_allclose(part, exact, atol=3e-6 * np.abs(exact).max(initial=0))
 
 
 def test_fewer_features_to_the_tolerance(fitted):
@@ -150,9 +175,13 @@ def test_threads_change_no_bit(fitted, n_threads, monkeypatch):
     model, frames = fitted
     pairs = find_pairs(frames[5] * (2, 2, 2), model.cutoff)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    one = members_of(model, pairs)
+    one, sums = members_of(model, pairs), [MemberSums.none(pairs.n_atoms) for _ in range(2)]
+    observe(model, pairs, sums=sums[0])
     monkeypatch.setenv("OMP_NUM_THREADS", str(n_threads))
     np.testing.assert_array_equal(members_of(model, pairs), one)
+    observe(model, pairs, sums=sums[1])
+    np.testing.assert_array_equal(sums[1].forces, sums[0].forces)
+    np.testing.assert_array_equal(sums[1].virial, sums[0].virial)
 
 
 def test_what_symmetry_makes_zero_stays_zero(fitted):

@@ -1,6 +1,7 @@
 """The compiled two-body term against the direct one, finite differences, and itself on any number of threads."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from finite_differences import position_gradient, strain_gradient
 
 from mlpot.errors import ConfigError, UnknownSpeciesError
 from mlpot.neighbours import find_pairs
-from mlpot.terms.core_terms import Sums, alone, evaluate
+from mlpot.terms import pair_compiled
+from mlpot.terms.core_terms import Sums, alone, evaluate, observing_alone
 from mlpot.terms.pair import PairTerm
+from mlpot.terms.pair_compiled import covariance_tables
 from mlpot.terms.pair_curves import SPECTRA, KernelFeatures
 from mlpot.terms.pair_ensemble import PairObserver, pair_members
 
@@ -86,6 +89,28 @@ def test_compiled_equals_direct(name, regularisation):
         prior = 1.0 if term.kernel == "gaussian" else max(exact[3].max() / max(term.energy_scales) ** 2, 1.0)  # with its growth
         np.testing.assert_allclose(found[2], exact[2], rtol=0, atol=omitted * prior * max(term.energy_scales) ** 2)
         np.testing.assert_allclose(found[3], exact[3], rtol=1e-8, atol=10 * omitted * prior * max(term.energy_scales) ** 2)
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("name", TERMS)
+def test_tabulated_covariances_equal_the_formulas(name):
+    """Without prior variances the core needs no features; where a table would be too large, it has none and uses them."""
+    term = TERMS[name]
+    if name == "some pairs without":
+        term = replace(term, energy_scales=tuple(np.linspace(0.2, 3.0, 6)))
+    observer = PairObserver(term.compile(weights_of(term)), pair_members(term, np.zeros((term.n_sparse, 8))), covariance_tables(term))
+    core = observing_alone(observer.core_tables(), term.n_sparse, False)
+    for atoms in structures(term.species):
+        pairs = find_pairs(atoms, REACH)
+        covariances = np.full((pairs.n_atoms, term.n_sparse), np.nan)
+        evaluate(core, pairs, Sums(covariances=covariances))
+        error = 10 * pair_compiled.FEATURE_TOLERANCE[term.kernel]
+        np.testing.assert_allclose(covariances, term.covariances(pairs), rtol=0, atol=error * max(term.energy_scales) ** 2)
+
+
+def test_a_table_that_would_be_too_large(monkeypatch):
+    monkeypatch.setattr(pair_compiled, "MOST_COVARIANCES", 100)
+    assert covariance_tables(TERMS["two elements"]) == {}
 
 
 def test_sums_are_added_and_covariances_written():

@@ -30,7 +30,7 @@ def files(exported, tmp_path):
     ([STYLE, "pair_coeff * * {model} C Silicon"], "Silicon of atom type 2 is not in the model"),
     ([STYLE, "pair_coeff * * {absent} C Si"], "absent.mlpot is not there; write it with 'mlpot export-lammps"),
     ([STYLE, "pair_coeff * * {folder} C Si"], "is a folder"),
-    ([STYLE, "pair_coeff * * {newer} C Si"], "has format version 99, this core reads version 2"),
+    ([STYLE, "pair_coeff * * {newer} C Si"], "has format version 99, this core reads versions 2 to 3"),
     ([STYLE, "pair_coeff * * {short} C Si"], "short.mlpot"),
     ([STYLE, "pair_coeff * * {model} NULL Si", "run 0"], "1      1: is not set"),
     ([f"{STYLE} uncertainty yes", "pair_coeff * * {certain} C Si", "run 0"], "exported without uncertainty"),

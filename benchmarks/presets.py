@@ -1,10 +1,10 @@
 """Errors of fits whose cutoff functions begin to fall at different distances: what the presets' `TAPER_START` rests on.
 
     python benchmarks/presets.py ../shared/data [--n-sparse 300]
-    python benchmarks/presets.py ../shared/data --pairs [--sets Mo C_crystals]
+    python benchmarks/presets.py ../shared/data --terms [--sets Mo C_crystals] [--only three]
 
 Each line: test errors of the balanced preset with zeta, force noise and the beginning of the taper as said; "end" is a taper of 1 A.
-With `--pairs`, of the preset with other kernels, length scales and sparse radii of the pair term.
+With `--terms`, of the preset with other pair terms, with invariants of three densities, and with a shorter reach of the density.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from mlpot.descriptors.periodic import longest_bond
 from mlpot.models.evaluate import evaluate
 from mlpot.settings.presets import resolve
 from mlpot.structures import all_labelled, read_structures
+from mlpot.tuning.cost import microseconds_per_atom, timed_structures
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,18 @@ class Variant:
 VARIANTS = (Variant(4, 0.05), Variant(), Variant(start=1.0), Variant(start=0.5), Variant(start=0.0))
 
 
-PAIRS = (("gaussian", 0.25, 24), ("gaussian", 0.5, 24), ("matern", 0.5, 40), ("matern", 1.0, 24), ("matern", 1.0, 40))
-"""Kernel, length scale and number of sparse radii of pair terms; the first is the preset's."""
+THREE = {"order": 3, "order_channels": 8, "order_l_max": 3, "order_weight": 0.5}
+TERMS: dict[str, tuple[dict, dict, float]] = {
+    "preset": ({}, {}, 1.0),
+    "gaussian, 0.5 A": ({"length_scale": 0.5}, {}, 1.0),
+    "matern, 0.5 A, 40 radii": ({"kernel": "matern", "length_scale": 0.5, "n_sparse": 40}, {}, 1.0),
+    "matern, 1 A": ({"kernel": "matern", "length_scale": 1.0}, {}, 1.0),
+    "matern, 1 A, 40 radii": ({"kernel": "matern", "length_scale": 1.0, "n_sparse": 40}, {}, 1.0),
+    "three densities": ({}, THREE, 1.0),
+    "0.75 of the cutoff": ({}, {}, 0.75),
+    "three densities, 0.75 of the cutoff": ({}, THREE, 0.75),
+}
+"""Keys of the pair term and of the density that differ from the preset's, and the density's cutoff in units of the preset's."""
 
 
 def smaller_sets(folder: Path) -> Iterator[tuple[str, list[Atoms], list[Atoms]]]:
@@ -70,23 +81,32 @@ def config(variant: Variant, species: tuple[int, ...], n_sparse: int) -> mlpot.F
     return mlpot.FitConfig(terms=tuple(terms), force_noise=variant.force_noise, check_labels=False)
 
 
-def with_pair(kernel: str, length_scale: float, n_radii: int, species: tuple[int, ...], n_sparse: int) -> mlpot.FitConfig:
-    """The preset with another pair term."""
-    change = {"kernel": kernel, "length_scale": length_scale, "n_sparse": n_radii}
-    terms = resolve(mlpot.FitConfig(), species).terms
-    changed = tuple(t.changed(**change) if t.type == "pair" else t.changed(n_sparse=n_sparse) for t in terms)
-    return mlpot.FitConfig(terms=changed, check_labels=False)
+def with_terms(pair: dict, density: dict, reach: float, species: tuple[int, ...], n_sparse: int) -> mlpot.FitConfig:
+    """The preset with other terms; what is left of a cutoff function begins to fall where it did."""
+    terms = []
+    for term in resolve(mlpot.FitConfig(), species).terms:
+        if term.type == "pair":
+            terms.append(term.changed(**pair))
+        else:
+            cut = {"cutoff": reach * term.cutoff, "cutoff_width": term.cutoff_width - (1 - reach) * term.cutoff}
+            terms.append(term.changed(n_sparse=n_sparse, **cut, **density))
+    return mlpot.FitConfig(terms=tuple(terms), check_labels=False)
 
 
-def pairs(arguments: argparse.Namespace) -> None:
-    """Fit with every kind of pair term, print a table."""
+def compare_terms(arguments: argparse.Namespace) -> None:
+    """Fit with all kinds of terms, print errors and costs."""
     for name, train, test in smaller_sets(arguments.data):
+        if arguments.sets and name not in arguments.sets:
+            continue
         species = tuple(sorted({int(z) for atoms in train for z in np.unique(atoms.numbers)}))
-        for kind in PAIRS if not arguments.sets or name in arguments.sets else ():
-            errors = evaluate(mlpot.fit(train, with_pair(*kind, species, arguments.n_sparse)), all_labelled(test)).overall
+        for kind, changes in TERMS.items():
+            if kind != "preset" and arguments.only and arguments.only not in kind:
+                continue
+            model = mlpot.fit(train, with_terms(*changes, species, arguments.n_sparse))
+            errors = evaluate(model, all_labelled(test)).overall
+            cost = microseconds_per_atom(model, timed_structures(all_labelled(train)))
             forces = "" if errors.force_mae_ev_per_ang is None else f", forces {errors.force_mae_ev_per_ang:.4f} eV/A"
-            print(f"{name:12s} {kind[0]:8s} {kind[1]:g} A, {kind[2]} radii: {errors.energy_mae_mev_per_atom:.3f} meV/atom{forces}",
-                  flush=True)  # fmt: skip
+            print(f"{name:12s} {kind:36s} {errors.energy_mae_mev_per_atom:.3f} meV/atom{forces}, {cost:.1f} us/atom", flush=True)
 
 
 def main() -> None:
@@ -94,11 +114,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--n-sparse", type=int, default=300)
-    parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--terms", action="store_true")
+    parser.add_argument("--only", help="kinds of terms with this in their names, beside the preset")
     parser.add_argument("--sets", nargs="*", default=[])
     arguments = parser.parse_args()
-    if arguments.pairs:
-        return pairs(arguments)
+    if arguments.terms:
+        return compare_terms(arguments)
     for name, train, test in data_sets(arguments.data):
         species = tuple(sorted({int(z) for atoms in train for z in np.unique(atoms.numbers)}))
         for variant in VARIANTS:

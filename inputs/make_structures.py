@@ -10,6 +10,8 @@ from ase.build import bulk, make_supercell, molecule
 HERE = Path(__file__).parent
 WATER_VOLUME = 29.9
 """Of a molecule in the liquid, A^3."""
+VACUUM = 30.0
+"""Edge of the box of a cluster, A."""
 
 
 def water(n_side: int) -> Atoms:
@@ -25,7 +27,7 @@ def water(n_side: int) -> Atoms:
 
 
 def main() -> None:
-    """Water; silicon at its experimental lattice constant, slightly displaced.
+    """Water, periodic and as a cluster; silicon at its experimental lattice constant, slightly displaced.
 
     The cell of 32 atoms is body-centred: its shortest period is 9.4 A, where a stack of cubic cells of the same size has
     5.4 A, too short for labels that are calculated without k-points. That of 8 atoms is for labels with them.
@@ -37,6 +39,11 @@ def main() -> None:
         ase.io.write(HERE / f"{name}.xyz", atoms)
     for file in ("water8.xyz", "ipi/water8.xyz"):  # inputs for i-PI are run in a copy of their folder
         ase.io.write(HERE / file, water(2))
+    cluster = water(2)
+    cluster.set_cell(3 * [VACUUM])
+    cluster.center()
+    cluster.pbc = False
+    ase.io.write(HERE / "ipi/cluster8.xyz", cluster)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_structures_are_those_that_the_script_makes(copy):
     inputs = copy / "inputs"
     before = {file.relative_to(inputs).as_posix(): ase.io.read(file) for file in inputs.rglob("*.xyz")}
     runpy.run_path(str(inputs / "make_structures.py"), run_name="__main__")
-    assert set(before) == {"si8.xyz", "si32.xyz", "si64.xyz", "water8.xyz", "ipi/water8.xyz"}
+    assert set(before) == {"si8.xyz", "si32.xyz", "si64.xyz", "water8.xyz", "ipi/water8.xyz", "ipi/cluster8.xyz"}
     for name, atoms in before.items():
         np.testing.assert_allclose(ase.io.read(inputs / name).positions, atoms.positions, atol=1e-8)
 
@@ -71,6 +71,7 @@ def test_the_demo_and_its_check(copy, capsys, monkeypatch):
 
 def run_example(name, *arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    monkeypatch.syspath_prepend(ROOT / "examples")  # as for a script that is run by its name
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 

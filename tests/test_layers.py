@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,6 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TREES = {file: ast.parse(file.read_text()) for file in MODULES}
 COMPILED_USERS = {"descriptors", "neighbours", "terms", "uncertainty"}
 DISK_USERS = {
     "durable", "processes", "structures", "data/formats", "data/h5", "models/sparse_gp", "labels/store", "learning/run_folder",
@@ -58,8 +58,13 @@ def name_of(file):
     return file.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
+@cache
+def tree(file):
+    return ast.parse(file.read_text())
+
+
 def nodes(file, *kinds):
-    return (node for node in ast.walk(TREES[file]) if isinstance(node, kinds))
+    return (node for node in ast.walk(tree(file)) if isinstance(node, kinds))
 
 
 def imports(file):

@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from .atlas import Atlas
 
 PROGRAM = "sphinx/static/chemiscope.min.js"
-"""Where the package of chemiscope keeps it."""
+"""Its place in the package chemiscope."""
 STYLE = """body { margin: 0.5rem; font-family: system-ui, sans-serif; }
 #panels { display: grid; grid-template-columns: 3fr 2fr; gap: 0.5rem; }
 #map, #structure { height: 36rem; position: relative; }"""

@@ -1,7 +1,7 @@
-"""Copies of HDF5 files that nothing vouches for, made by a process of their own.
+"""Copies of HDF5 files without a checksum, made by a separate process.
 
-HDF5 itself crashes on some damaged files and computes for ever on others. What a process of its own has read and written again is a
-file that HDF5 has just made. It takes half a second, and only files of versions that did not seal theirs need it.
+HDF5 itself crashes on some damaged files and never finishes with others. A separate process reads the file and writes it again, so
+that this process opens a file that HDF5 has just written. It takes half a second, and only files of versions without a seal need it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def clean_copy(file: Path) -> bytes:
     Raises
     ------
     ValueError
-        If HDF5 crashes on the file or never ends, or it holds what no file of mlpot holds.
+        If HDF5 crashes on the file or never ends, or it holds entries that mlpot does not write.
     """
     done = copied_by_a_process(file)
     if done.returncode == REFUSED:

@@ -156,7 +156,7 @@ class FunctionSums:
 
     @property
     def sources(self) -> list[Source]:
-        """What the core sums, in the order of the columns of `linear`."""
+        """The terms of the core's sums, in the order of the columns of `linear`."""
         moments = [] if self.moments is None else [self.moments.core]
         return [*moments, *(triplets.core for triplets in self.triplets)]
 

@@ -1,4 +1,4 @@
-"""What a calculator says of a target, which the fitted target contains in addition to its kernels (delta learning)."""
+"""A calculator's value of a target, a feature of the fit in addition to the kernels (delta learning)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TargetBeneath:
     target : Target
         Of whole structures.
     unit : str
-        Of the calculator's results: that of the labels.
+        Unit of the calculator's results, the same as for the labels.
     origin : Origin
     """
 
@@ -37,7 +37,7 @@ class TargetBeneath:
     origin: Origin
 
     def value(self, atoms: Atoms) -> np.ndarray:
-        """What adds up over atoms, of the target's shape: dipoles about the centre of mass, properties of a material times volume.
+        """The part that adds up over atoms, in the shape of the target: dipoles about the centre of mass, material properties times volume.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from mlpot.settings.fit import FitConfig, SoapTermSettings
     [
         ("n_sparse = 0", "model.terms[0].n_sparse = 0: must be a positive integer"),
         ("n_sparse = { Si = 3, Xx = 2 }", "model.terms[0].n_sparse: ['Xx'] are not chemical symbols"),
-        ("n_sparse = { Si = 'all' }", "model.terms[0].n_sparse: must be a positive integer"),
+        ("n_sparse = { Si = 'all' }", "model.terms[0].n_sparse = {'Si': 'all'}: must be a positive integer"),
         ("n_sparse = {}", "model.terms[0].n_sparse: must be a positive integer"),
         ("config_type_n_sparse = { bulk = 0 }", "model.terms[0].config_type_n_sparse = {'bulk': 0}"),
         ("sparse_tolerance = 0.0", "model.terms[0].sparse_tolerance = 0.0"),

@@ -15,11 +15,12 @@ from ..descriptors.protocol import Descriptor
 from ..errors import ConfigError, DescriptorError
 from ..neighbours import Pairs
 from ..settings.kernel import DescriptorTermSettings
+from .core_parts import PartsObserver
 from .environments import EnvironmentTerm
 from .feature_compiled import CompiledFeatureTerm, FeatureObserver
 from .headers import HIGHEST_POWER, MOST_REACH, ROUNDING, NotNegative, Positive, Scales, TermHeader
 from .kernels import Kernel, make_kernel, parameter_names
-from .mapped_compiled import MappedObserver, compile_mapped
+from .mapped_compiled import MappedElement, compile_mapped
 from .protocol import CompiledTerm, Features, Observer, Tables, Whole
 from .stored_descriptor import DescriptorHeader, arrays_of, description_of, read_descriptor
 from .unit_features import Standardiser, UnitFeatures
@@ -192,7 +193,9 @@ class FeatureTerm(EnvironmentTerm):
 
     def observer(self, compiled: Any, members: np.ndarray, whole: Whole | None) -> Observer:
         """See `FittedTerm`."""
-        return MappedObserver.of(compiled, members, whole) if compiled.in_core else FeatureObserver(compiled, self, members, whole)
+        if compiled.in_core:
+            return PartsObserver.of(compiled, members, whole, MappedElement.member_tables)
+        return FeatureObserver(compiled, self, members, whole)
 
     def description(self) -> dict[str, Any]:
         """See `Term`."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from .._ext.core import TILE, Points, packed_rows
 from ..descriptors.mapped_sums import MappedSums
-from ..errors import required
-from .core_terms import instance_triangles, kept, triangle_tables
+from .core_parts import CompiledParts
+from .core_terms import kept, triangle_tables
 from .kernels import Kernel
-from .protocol import Residual, Whole
+from .protocol import Residual
 from .unit_features import UnitFeatures
 
 TYPE = 3
@@ -80,7 +79,7 @@ class MappedElement:
 
 
 @dataclass(frozen=True)
-class CompiledMappedTerm:
+class CompiledMappedTerm(CompiledParts):
     """A `FeatureTerm` with fixed weights, without approximations; created by `compile_mapped`.
 
     Parameters
@@ -101,58 +100,10 @@ class CompiledMappedTerm:
     parts: tuple[MappedElement, ...]
     prior_variances: tuple[float, ...]
     instances: tuple[Callable[[], list[np.ndarray]], float] | None = None
-    in_core: ClassVar[bool] = True
 
-    def core_tables(self, more: Sequence[dict[str, np.ndarray]] = ()) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`; sections as `mlpot_read_features` of the core reads them. `more` are additional tables of each part."""
-        found = {
-            "type": np.array([TYPE]), "species": np.array(self.species), "prior": np.array(self.prior_variances),
-            "n_parts": np.array([len(self.parts)]), **self.shared,
-        }  # fmt: skip
-        for k, part in enumerate(self.parts):
-            own = part.tables | more[k] if more else part.tables
-            found |= {f"p{k}.{name}": array for name, array in own.items()}
-        return found
-
-    def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`: with G'G = (K_ss + regularisation)^-1 for every element."""
-        prior, variance = required(self.instances, "instances")
-        triangles = instance_triangles(prior(), variance)
-        return self.core_tables([part.triangle_tables([own]) for part, own in zip(self.parts, triangles, strict=True)])
-
-
-@dataclass(frozen=True)
-class MappedObserver:
-    """Observer of a compiled term on maps of sums; see `Observer`.
-
-    Parameters
-    ----------
-    term : CompiledMappedTerm
-    tables : tuple of tables
-        Tables of every part for its members; in the last term of a model also the triangles of all terms.
-    """
-
-    term: CompiledMappedTerm
-    tables: tuple[dict[str, np.ndarray], ...]
-    in_core: ClassVar[bool] = True
-
-    @classmethod
-    def of(cls, term: CompiledMappedTerm, members: np.ndarray, whole: Whole | None) -> MappedObserver:
-        """Create from the members' weights (n_known, N_MEMBERS), 1/eV, of the known points of a term."""
-        tables = []
-        for part in term.parts:
-            own = part.member_tables(members[part.columns], whole.residual(part.number) if whole else None)
-            tables.append(own | part.triangle_tables(whole.triangles(part.number)) if whole else own)
-        return cls(term, tuple(tables))
-
-    @property
-    def served(self) -> frozenset[int]:
-        """See `Observer`."""
-        return frozenset(part.number for part in self.term.parts)
-
-    def core_tables(self) -> dict[str, np.ndarray]:
-        """See `Observer`."""
-        return self.term.core_tables(self.tables)
+    def head(self) -> dict[str, np.ndarray]:
+        """See `CompiledParts`; sections as `mlpot_read_features` of the core reads them."""
+        return {"type": np.array([TYPE]), "species": np.array(self.species), **self.shared}
 
 
 def compile_mapped(

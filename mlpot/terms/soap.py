@@ -17,13 +17,14 @@ from ..neighbours import Pairs
 from ..settings.fit import SoapTermSettings
 from ..threads import n_threads
 from .channel_tables import read_tables, tables_of
+from .core_parts import PartsObserver
 from .environments import EnvironmentTerm, centres_of
 from .headers import TermHeader
 from .kernels import Kernel, PolynomialKernel
 from .protocol import Features, Tables, Whole
 from .soap_compiled import CompiledSoapTerm, compile_soap
 from .soap_cut import Cut
-from .soap_ensemble import SoapObserver
+from .soap_ensemble import member_tables
 from .soap_file import SoapHeader, check_soap_settings, describe_descriptor, read_descriptor, read_points
 from .soap_rows import SpeciesRows, make_soap_rows
 from .soap_settings import contracted, make_descriptor
@@ -188,6 +189,10 @@ class SoapTerm(EnvironmentTerm):
         )
         return compiled if regularisation is None else replace(compiled, instances=(self.prior, regularisation**2))
 
-    def observer(self, compiled: CompiledSoapTerm, members: np.ndarray, whole: Whole | None) -> SoapObserver:
+    def observer(self, compiled: CompiledSoapTerm, members: np.ndarray, whole: Whole | None) -> PartsObserver:
         """See `FittedTerm`."""
-        return SoapObserver.of(compiled, members, self.energy_scales, self.zeta, whole)
+        scales = dict(zip(self.species, self.energy_scales, strict=True))
+        return PartsObserver.of(
+            compiled, members, whole,
+            lambda part, weights, residual: member_tables(part, weights, scales[part.number], self.zeta, residual),
+        )  # fmt: skip

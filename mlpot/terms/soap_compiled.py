@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import ClassVar
 
 import numpy as np
 
 from .._ext.core import TILE, Density, Points
 from ..descriptors.density import SoapDescriptor
 from ..descriptors.reduction import CompactFeatures, all_but_least, compact_features, largest_first, reduced
-from ..errors import required
-from .core_terms import instance_triangles, kept, triangle_tables
+from .core_parts import CompiledParts
+from .core_terms import kept, triangle_tables
 from .soap_cut import Cut, Judge, cut_points
 
 SAMPLE = 256
@@ -72,7 +71,7 @@ class CompiledSpecies:
 
 
 @dataclass(frozen=True)
-class CompiledSoapTerm:
+class CompiledSoapTerm(CompiledParts):
     """A `SoapTerm` with fixed weights for simulations; created by `compile_soap`.
 
     Parameters
@@ -90,24 +89,10 @@ class CompiledSoapTerm:
     parts: tuple[CompiledSpecies, ...]
     prior_variances: tuple[float, ...]
     instances: tuple[Callable[[], list[np.ndarray]], float] | None = None
-    in_core: ClassVar[bool] = True
 
-    def core_tables(self, more: Sequence[dict[str, np.ndarray]] = ()) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`; sections as `mlpot_read_soap` of the core reads them. `more` are additional tables of each part."""
-        found = {
-            "type": np.array([0]), "species": np.array(self.descriptor.species), "prior": np.array(self.prior_variances),
-            "n_parts": np.array([len(self.parts)]),
-        }  # fmt: skip
-        for k, part in enumerate(self.parts):
-            own = part.tables | more[k] if more else part.tables
-            found |= {f"p{k}.{name}": array for name, array in own.items()}
-        return found
-
-    def instance_tables(self) -> dict[str, np.ndarray]:
-        """See `CompiledTerm`: with G'G = (K_ss + regularisation)^-1 for every element."""
-        prior, variance = required(self.instances, "instances")
-        triangles = instance_triangles(prior(), variance)
-        return self.core_tables([part.triangle_tables([own]) for part, own in zip(self.parts, triangles, strict=True)])
+    def head(self) -> dict[str, np.ndarray]:
+        """See `CompiledParts`; sections as `mlpot_read_soap` of the core reads them."""
+        return {"type": np.array([0]), "species": np.array(self.descriptor.species)}
 
 
 def compile_soap(

@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from .._ext.core import N_MEMBERS, TILE, Density, packed_rows
 from .core_terms import kept
 from .kernels import dot_product_kernel
 from .member_forms import form_tables, steps_to_nearest
-from .protocol import Residual, Whole
-from .soap_compiled import CompiledSoapTerm, CompiledSpecies
+from .protocol import Residual
+from .soap_compiled import CompiledSpecies
 
 MEMBER_ERROR = 0.01
 """Estimated relative error of the members' gradients; the actual error is two to five times larger. For comparison, a standard
 deviation from 8 members has an error of a quarter."""
 FORM_ERROR = 0.1 * MEMBER_ERROR
 """Likewise for the directions that quadratic forms depend on."""
-
-
-@dataclass(frozen=True)
-class SoapObserver:
-    """Observer of a compiled many-body term; see `Observer`.
-
-    Parameters
-    ----------
-    term : CompiledSoapTerm
-    tables : tuple of tables
-        Tables of every part for its members; in the last term of a model also the triangles of all terms.
-    """
-
-    term: CompiledSoapTerm
-    tables: tuple[dict[str, np.ndarray], ...]
-    in_core: ClassVar[bool] = True
-
-    @classmethod
-    def of(
-        cls,
-        term: CompiledSoapTerm,
-        members: np.ndarray,
-        energy_scales: tuple[float, ...],
-        zeta: float,
-        whole: Whole | None,
-    ) -> SoapObserver:
-        """Create from the members' weights (n_known, N_MEMBERS), 1/eV, of the known points of a term."""
-        scales, tables = dict(zip(term.descriptor.species, energy_scales, strict=True)), []
-        for part in term.parts:
-            residual = whole.residual(part.number) if whole else None
-            own = member_tables(part, members[part.columns], scales[part.number], zeta, residual)
-            tables.append(own | part.triangle_tables(whole.triangles(part.number)) if whole else own)
-        return cls(term, tuple(tables))
-
-    @property
-    def served(self) -> frozenset[int]:
-        """See `Observer`."""
-        return frozenset(part.number for part in self.term.parts)
-
-    def core_tables(self) -> dict[str, np.ndarray]:
-        """See `Observer`."""
-        return self.term.core_tables(self.tables)
 
 
 def member_tables(

@@ -12,8 +12,9 @@ from .protocol import Residual
 from .soap_compiled import CompiledSpecies
 
 MEMBER_ERROR = 0.01
-"""Estimated relative error of the members' gradients; the actual error is two to five times larger. For comparison, a standard
-deviation from 8 members has an error of a quarter."""
+"""Estimated relative error of the members' gradients. The estimate is rough: with `balanced` models of silicon the forces of members
+are off by 0.13 of the deviations, standard deviations by 0.03 on average, 0.07 rms. A standard deviation from 8 members has a
+statistical error of a quarter."""
 FORM_ERROR = 0.1 * MEMBER_ERROR
 """Likewise for the directions that quadratic forms depend on."""
 

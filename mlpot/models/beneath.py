@@ -37,7 +37,7 @@ class TargetBeneath:
     origin: Origin
 
     def value(self, atoms: Atoms) -> np.ndarray:
-        """The part that adds up over atoms, in the shape of the target: dipoles about the centre of mass, material properties times volume.
+        """The part that adds up over atoms, in the shape of the target: dipoles about the centre of mass, properties times volume.
 
         Raises
         ------

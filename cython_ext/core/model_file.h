@@ -19,7 +19,7 @@
 #include "mlpot_core.h"
 
 #define MLPOT_FILE_VERSION 3
-/* Oldest version that is read: later ones have more kinds of terms and kernels. */
+/* Oldest version that is read: later ones have more kinds of terms and kernels, tables of covariances, and forms of ensembles. */
 #define MLPOT_OLDEST_VERSION 2
 #define MLPOT_PREFIX 28
 

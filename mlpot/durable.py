@@ -144,6 +144,9 @@ def as_run_folder_error(path: Path) -> Iterator[None]:
     except RunFolderError:
         raise
     except (OSError, sqlite3.Error) as error:
-        raise RunFolderError(
-            f"{path}: cannot be used: {error}; free disk space or correct the permissions, then continue with --resume"
-        ) from error
+        is_no_folder = isinstance(error, FileExistsError | FileNotFoundError | NotADirectoryError)
+        remedy = (
+            "name a folder that can be made" if is_no_folder
+            else "free disk space or correct the permissions, then continue with --resume"
+        )  # fmt: skip
+        raise RunFolderError(f"{path}: cannot be used: {error}; {remedy}") from error

@@ -156,6 +156,8 @@ def learn(
     if status == "deadline":
         console.print(f"stopped at the deadline with {labels}; --resume goes on (exit code {GO_ON})")
         raise typer.Exit(GO_ON)
+    if status == "budget" and (learner is None or not learner.fit.structures):
+        raise ConfigError("a budget of [learning] allows not even the first label; raise it, or name data in data.train")
     report = write_run_report(folder)
     if status == "budget":
         console.print(

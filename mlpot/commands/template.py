@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StructureError
+from ..neighbours import SHORTEST_DISTANCE, find_pairs
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -61,6 +62,11 @@ def template(
     if structure is None:
         raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input")
     frames = read_structures(structure)
+    try:
+        for atoms in frames:
+            find_pairs(atoms, SHORTEST_DISTANCE)  # refuses atoms that overlap
+    except StructureError as error:
+        raise StructureError(f"{structure}: {error}") from error
     if kind == "ipi":
         _write_start(frames[-1], structure.stem, beads or 1, temperature, output or Path(), overwrite)
         return

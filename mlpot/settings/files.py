@@ -129,6 +129,8 @@ class LearningFile(FittedFile):
             raise ValueError('learning.threshold_dipole: LAMMPS predicts no dipoles; remove the key, or set dynamics.engine = "ase"')
         if self.data.test is not None:
             raise ValueError("data.test is for `mlpot fit`; remove it, and run `mlpot evaluate` with the model of the run")
+        if not self.data.is_given and (unread := self.data.keys().given()):
+            raise ValueError(f"data.{next(iter(unread))}_key: names labels of data that are not given; name files in data.train")
         if self.learning.model and not self.data.is_given:
             raise ValueError("learning.model needs the data it was fitted to: name it in data.train")
         if not self.data.is_given and any(term.is_learned for term in self.model.terms):

@@ -1,6 +1,7 @@
 """The command line as users meet it: what it prints, writes, and how it fails."""
 
 import json
+import re
 
 import ase.io
 import numpy as np
@@ -246,3 +247,27 @@ def test_suspicious_labels_and_tuning_are_shown(work):
     assert result.exit_code == 0, result.output
     assert "Hyper-parameters" in result.output
     assert "cross-validation" in (work / "fit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[model]", "[learning]\nmax_labels = 0\n[model]"), "allows not even the first label; raise it, or name data in data.train"),
+        (("[model]", '[data]\nenergy_key = "x"\n[model]'), "data.energy_key: names labels of data that are not given"),
+        (('folder = "run"', 'folder = "start.xyz"'), "start.xyz: cannot be used: .*; name a folder that can be made"),
+    ],
+)
+def test_runs_that_cannot_begin(work, change, message):
+    text = (work / "learn.toml").read_text()
+    assert change[0] in text
+    (work / "learn.toml").write_text(text.replace(*change))
+    result = run("learn", "learn.toml")
+    assert result.exit_code and re.search(message, " ".join(result.output.split())), result.output
+
+
+def test_a_template_of_atoms_that_overlap(work):
+    ase.io.write("overlap.xyz", ase.Atoms("Si2", np.zeros((2, 3)), cell=[9, 9, 9], pbc=True))
+    for kind in ("learn", "ipi"):
+        result = run("template", kind, "overlap.xyz")
+        assert result.exit_code and "overlap.xyz: atoms 0 and 1 are 0 A apart" in result.output
+    assert not (work / "input.xml").exists()

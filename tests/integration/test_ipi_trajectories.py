@@ -33,7 +33,7 @@ class Springs:
     def __init__(self, atoms):
         self.start, n = atoms.positions.copy(), len(atoms)
         self.extras = dict.fromkeys(("energy_uncertainty", "max_force_uncertainty"), 0.1)
-        self.extras |= {"model_version": 0, "n_labelled": 0, "learned": False}
+        self.extras |= {"model_version": 0, "n_labelled": 0, "learned": False, "dipole": [0.0] * 3, "dipole_uncertainty": [0.1] * 3}
         self.extras |= {
             "committee_pot": [0.0, 0.1],
             "committee_force": [[0.0] * 3 * n] * 2,

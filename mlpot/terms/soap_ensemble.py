@@ -28,7 +28,7 @@ def member_tables(
     )  # without the constant, which has no slope
     found = _tables(part.core, n_features)
     sizes = [_whole_tiles(n_features), len(found["m.channel"]), len(found["m.feature"]), residual is not None, 0]
-    if zeta == 2 and len(weights):
+    if zeta == 2 and np.any(part.known_features):  # those of lone atoms are zero
         found |= form_tables(part.known_features, weights, energy_scale, n_features, FORM_ERROR)
         sizes[-1] = int(found["m.sizes"][0])
     else:

@@ -41,7 +41,6 @@ def template(
 ) -> None:
     """Print a complete, commented configuration for a structure; for ipi, write input.xml, learn.toml and init.xyz, or, for an
     existing input, learn.toml and template.xyz."""
-    from ..structures import read_structures
     from .templates import template as make_template
 
     given = {
@@ -61,17 +60,26 @@ def template(
         return
     if structure is None:
         raise ConfigError("give a structure file or, for ipi, an input of i-PI with --input")
-    frames = read_structures(structure)
-    try:
-        for atoms in frames:
-            find_pairs(atoms, SHORTEST_DISTANCE)  # refuses atoms that overlap
-    except StructureError as error:
-        raise StructureError(f"{structure}: {error}") from error
+    frames = _frames(structure)
     if kind == "ipi":
         _write_start(frames[-1], structure.stem, beads or 1, temperature, output or Path(), overwrite)
         return
     species = sorted({int(z) for atoms in frames for z in atoms.numbers})
     typer.echo(make_template(kind, str(structure), species), nl=False)
+
+
+def _frames(structure: Path) -> list[Atoms]:
+    """Structures of a file that a simulation can start from: finite, and without atoms that overlap."""
+    from ..structures import check_atoms, read_structures
+
+    frames = read_structures(structure)
+    for atoms in frames:
+        check_atoms(atoms, str(structure))
+        try:
+            find_pairs(atoms, SHORTEST_DISTANCE)
+        except StructureError as error:
+            raise StructureError(f"{structure}: {error}") from error
+    return frames
 
 
 def _write_start(atoms: Atoms, name: str, beads: int, temperature: float | None, folder: Path, overwrite: bool) -> None:

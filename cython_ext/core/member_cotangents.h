@@ -41,7 +41,7 @@ typedef struct {
     member_block out;
 } member_memory;
 
-/* Memory up to the cotangents of normalised features, and so many doubles more, which begin where it returns; NULL: out of memory.
+/* Allocate up to the cotangents of normalised features, and `more` doubles, whose address is returned; NULL: out of memory.
  * Memory for the block comes later. */
 static double *member_products_create(const mlpot_kernel_model *k, size_t more, member_memory *w)
 {

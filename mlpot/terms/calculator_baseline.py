@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,20 +118,13 @@ class CalculatorBaseline:
         BaselineError
             If the calculator is not trusted, fails, or does not have it.
         """
-        calculator, work = self._made(), bare_structure(atoms)
-        try:
-            work.calc = calculator
-            work.get_potential_energy()
-            found = calculator.results.get(name)  # not all that calculators give is announced
-            if found is None:
-                found = calculator.get_property(name, work)
-        except Exception as error:  # calculators raise whatever they like
-            raise BaselineError(
-                f"baseline.calculator = {self.settings.calculator!r}: no {name} for {atoms.symbols}: {type(error).__name__}: "
-                f"{quoted(error, 200)}"
-            ) from error
-        self.n_calculations += 1
-        return found
+        with self._lock:
+            calculator, work = self._made(), bare_structure(atoms)
+            with self._counted(f": no {name} for {atoms.symbols}"):
+                work.calc = calculator
+                work.get_potential_energy()
+                found = calculator.results.get(name)  # not all that calculators give is announced
+                return calculator.get_property(name, work) if found is None else found
 
     def differences(
         self, structures: Sequence[LabelledStructure], progress: Callable[[str, int, int], None]
@@ -158,24 +152,29 @@ class CalculatorBaseline:
                 f"of an isolated atom ({error}); leave isolated_atom_energies out"
             ) from error
 
-    def _calculated(self, atoms: Atoms) -> BaselineResults:
-        calculator, work = self._made(), bare_structure(atoms)
+    @contextmanager
+    def _counted(self, problem: str) -> Iterator[None]:
+        """Count a calculation in the block and its time; BaselineError with the problem where the calculator raises."""
         started = time.perf_counter()
         try:
+            yield
+        except BaselineError:
+            raise
+        except Exception as error:  # calculators raise whatever they like
+            raise BaselineError(
+                f"baseline.calculator = {self.settings.calculator!r}{problem}: {type(error).__name__}: {quoted(error, 200)}"
+            ) from error
+        self.n_calculations += 1
+        self.seconds += time.perf_counter() - started
+
+    def _calculated(self, atoms: Atoms) -> BaselineResults:
+        calculator, work = self._made(), bare_structure(atoms)
+        with self._counted(f" failed for {atoms.symbols}"):
             work.calc = calculator
             forces = np.array(work.get_forces(), float)
             # with smearing, the forces are the derivative of the free energy, not of the energy
             energy = float(calculator.results.get("free_energy", work.get_potential_energy()))
             virial = self._virial(work, forces)
-        except BaselineError:
-            raise
-        except Exception as error:  # calculators raise whatever they like
-            raise BaselineError(
-                f"baseline.calculator = {self.settings.calculator!r} failed for {atoms.symbols}: {type(error).__name__}: "
-                f"{quoted(error, 200)}"
-            ) from error
-        self.n_calculations += 1
-        self.seconds += time.perf_counter() - started
         if forces.shape != (len(atoms), 3) or not all(np.all(np.isfinite(a)) for a in (energy, forces, virial)):
             raise BaselineError(
                 f"baseline.calculator = {self.settings.calculator!r}: results for {atoms.symbols} are not finite or have a wrong "
